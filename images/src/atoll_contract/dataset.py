@@ -1,0 +1,76 @@
+"""`dataset.json`: what the convert stage found and wrote; its presence says that the dataset is complete."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from atoll_contract.result import Artifact
+
+DATASET_NAME = "dataset.json"
+LABEL_MAP_NAME = "map.pbtxt"
+MAX_PROBLEMS = 1000
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Boxes of one class, by split. `id` is the label map's, from 1."""
+
+    id: int
+    name: str
+    boxes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """One part of the split: its TFRecord shards (keys in the store) and what they hold."""
+
+    pictures: int
+    boxes: int
+    negatives: int
+    shards: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that was not taken as it stood: where, what, and what was done."""
+
+    file: str
+    kind: str
+    action: str
+    detail: str = ""
+    object: int | None = None
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    key: str
+    format: str
+    sha256: str
+    etag: str
+    pictures: int
+    boxes: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The converted dataset. `splits` has `train` and `validation`, and `test` where there is one."""
+
+    digest: str
+    sources: tuple[SourceInfo, ...]
+    classes: tuple[ClassCount, ...]
+    splits: Mapping[str, SplitPart]
+    label_map: Artifact
+    split_by: str
+    # Counted by kind, whole; `problems` holds the first MAX_PROBLEMS of them.
+    problem_counts: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    schema_version: int = 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.classes)
+
+    @property
+    def evaluation_split(self) -> str:
+        """Where figures are reported: the test part, or validation where there is none."""
+        return "test" if self.splits.get("test") and self.splits["test"].pictures else "validation"

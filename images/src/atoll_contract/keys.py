@@ -1,0 +1,77 @@
+"""The keys of the bucket, relative to the store's prefix. No other module concatenates a key."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A TrainingRun as keys and results name it."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+def datasets_prefix(namespace: str) -> str:
+    return f"datasets/{namespace}/"
+
+
+def weights(name: str) -> str:
+    """Start weights that `atoll push --weights` stores, by file name."""
+    return f"weights/{name}"
+
+
+def cached_dataset(namespace: str, digest: str) -> str:
+    """Folder of a converted dataset. `digest` is the hex digest of content and options."""
+    return f"cache/{namespace}/datasets/{digest}/"
+
+
+def run_prefix(run: RunRef) -> str:
+    return f"runs/{run.namespace}/{run.uid}/"
+
+
+def stage_prefix(run: RunRef, stage: str) -> str:
+    return f"{run_prefix(run)}{stage}/"
+
+
+def attempt_prefix(run: RunRef, stage: str, *, attempt: int, pod_uid: str) -> str:
+    """Folder that exactly one pod writes."""
+    return f"{stage_prefix(run, stage)}a{attempt}-{pod_uid}/"
+
+
+def checkpoints_prefix(run: RunRef) -> str:
+    """Folder of the train stage's checkpoints, shared by its attempts."""
+    return f"{stage_prefix(run, 'train')}checkpoints/"
+
+
+def log_chunk(run: RunRef, stage: str, *, attempt: int, pod_uid: str, number: int) -> str:
+    return f"{run_prefix(run)}logs/{stage}-a{attempt}-{pod_uid}/{number:05d}.log"
+
+
+def blob(sha256: str) -> str:
+    return f"blobs/sha256/{sha256}"
+
+
+def model_prefix(namespace: str, model: str) -> str:
+    return f"models/{namespace}/{model}/"
+
+
+def manifest(namespace: str, model: str, version: int) -> str:
+    return f"{model_prefix(namespace, model)}v{version}/manifest.json"
+
+
+def signature(namespace: str, model: str, version: int) -> str:
+    """The DSSE envelope beside a manifest."""
+    return f"{model_prefix(namespace, model)}v{version}/manifest.dsse.json"
+
+
+def channel(namespace: str, model: str, name: str) -> str:
+    return f"{model_prefix(namespace, model)}channels/{name}.json"
+
+
+def device_report(namespace: str, model: str, device: str) -> str:
+    return f"devices/{namespace}/{model}/{device}.json"
+
+
+def harvest_prefix(namespace: str, device: str) -> str:
+    return f"harvest/{namespace}/{device}/"

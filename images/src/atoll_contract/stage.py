@@ -1,0 +1,284 @@
+"""What a stage program is told: `StageInput`, one JSON document in an environment variable."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.errors import SpecError
+from atoll_contract.keys import RunRef, attempt_prefix
+from atoll_contract.result import Artifact
+
+ENV_INPUT = "ATOLL_STAGE_INPUT"
+ENV_POD_UID = "ATOLL_POD_UID"
+ENV_TERMINATION_LOG = "ATOLL_TERMINATION_LOG"
+ENV_WORK_DIR = "ATOLL_WORK_DIR"
+ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
+# A file descriptor whose end tells a stage of the embedded engine that its engine is gone.
+ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
+
+DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+DEFAULT_WORK_DIR = "/work"
+
+
+class Stage(StrEnum):
+    """The stages of a run, in their order."""
+
+    CONVERT = "convert"
+    TRAIN = "train"
+    EXPORT = "export"
+    COMPILE = "compile"
+    PUBLISH = "publish"
+
+
+class StoreType(StrEnum):
+    DIRECTORY = "directory"
+    S3 = "s3"
+
+
+class AddressingStyle(StrEnum):
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class ChecksumMode(StrEnum):
+    AUTO = "auto"
+    WHEN_SUPPORTED = "whenSupported"
+    WHEN_REQUIRED = "whenRequired"
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Where a store is. Holds no credential: these lie as files in `credentials_dir`
+    (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`, re-read when they change);
+    without it boto3's own chain applies (environment, shared file, web identity, instance role)."""
+
+    type: StoreType
+    path: str | None = None
+    bucket: str | None = None
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    addressing_style: AddressingStyle = AddressingStyle.AUTO
+    checksum_mode: ChecksumMode = ChecksumMode.AUTO
+    ca_bundle_path: str | None = None
+    credentials_dir: str | None = None
+    anonymous: bool = False
+
+
+class DatasetFormat(StrEnum):
+    AUTO = "auto"
+    SUPERVISELY = "supervisely"
+    COCO = "coco"
+    VOC = "voc"
+    YOLO = "yolo"
+    TFOD_CSV = "tfod-csv"
+
+
+class SplitBy(StrEnum):
+    AUTO = "auto"
+    TAGS = "tags"
+    DATASETS = "datasets"
+    HASH = "hash"
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """One archive, or every archive below a key that ends in `/`. `store` is the run's own where absent."""
+
+    key: str
+    format: DatasetFormat = DatasetFormat.AUTO
+    digest: str | None = None
+    store: StoreSpec | None = None
+
+
+@dataclass(frozen=True)
+class Rename:
+    from_: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares in percent; they add up to 100."""
+
+    by: SplitBy = SplitBy.AUTO
+    train: int = 80
+    validation: int = 20
+    test: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetLimits:
+    """What an archive may be; from the TrainingProfile. Sizes in bytes."""
+
+    archive_bytes: int = 50 * 2**30
+    expanded_bytes: int = 100 * 2**30
+    expansion_ratio: int = 100
+    members: int = 1_000_000
+    member_bytes: int = 256 * 2**20
+    header_bytes: int = 64 * 2**10
+    path_bytes: int = 512
+    path_levels: int = 16
+    picture_pixels: int = 64_000_000
+    picture_side: int = 16_384
+    annotation_bytes: int = 64 * 2**20
+    json_depth: int = 32
+    classes: int = 1000
+
+
+@dataclass(frozen=True)
+class ConvertSpec:
+    sources: tuple[DatasetSource, ...]
+    classes: tuple[str, ...] = ()
+    rename: tuple[Rename, ...] = ()
+    ignore: tuple[str, ...] = ()
+    split: Split = Split()
+    max_invalid_percent: float = 1.0
+    limits: DatasetLimits = DatasetLimits()
+
+
+class Architecture(StrEnum):
+    """The detectors. The number is the side of the square input in pixels."""
+
+    FPNLITE_320 = "ssd-mobilenet-v2-fpnlite-320"
+    FPNLITE_192 = "ssd-mobilenet-v2-fpnlite-192"
+    SSD_300 = "ssd-mobilenet-v2-300"
+
+    @property
+    def side(self) -> int:
+        return int(self.rsplit("-", 1)[1])
+
+
+class InitFrom(StrEnum):
+    IMAGENET = "imagenet"
+    RELEASE = "release"
+    CHECKPOINT = "checkpoint"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class StartWeights:
+    """Where training starts. For a release `key` is its manifest, for a checkpoint the weights file; both with
+    the hex sha256. ImageNet weights are looked for in `ATOLL_WEIGHTS_DIR`, then under `weights/` of the store."""
+
+    type: InitFrom = InitFrom.IMAGENET
+    key: str | None = None
+    sha256: str | None = None
+
+
+class Accelerator(StrEnum):
+    AUTO = "auto"
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    architecture: Architecture = Architecture.FPNLITE_320
+    width: float = 1.0
+    init_from: StartWeights = StartWeights()
+    steps: int = 1000
+    batch_size: int = 16
+    # None: the architecture's own, tied to the kind of start weights.
+    learning_rate: float | None = None
+    seed: int = 0
+    accelerator: Accelerator = Accelerator.AUTO
+    eval_every_steps: int | None = None
+    checkpoint_every_steps: int | None = None
+    # Evaluations without a better validation AP50 before training stops early; None: never.
+    early_stopping_patience: int | None = None
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QualityGates:
+    """Absent gates are reported only. AP in 0…1; the drop is float AP50 minus int8 AP50."""
+
+    min_ap50: float | None = None
+    max_ap50_drop: float | None = None
+    min_mapped_percent: float | None = None
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    train: TrainSpec
+    quality: QualityGates = QualityGates()
+    max_detections: int = 25
+    calibration_pictures: int = 100
+
+
+class CompilePolicy(StrEnum):
+    REQUIRED = "Required"
+    BEST_EFFORT = "BestEffort"
+    DISABLED = "Disabled"
+
+
+@dataclass(frozen=True)
+class CompileSpec:
+    target: str = "edgetpu"
+    policy: CompilePolicy = CompilePolicy.BEST_EFFORT
+    min_mapped_percent: float | None = None
+    timeout_seconds: int = 600
+
+
+@dataclass(frozen=True)
+class PublishSpec:
+    """`version` is what the engine reserved; `signing_key_path` a PEM file of an Ed25519 private key."""
+
+    model: str
+    channel: str
+    version: int
+    signing_key_path: str | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """Everything a stage works from. Exactly one of the sections `convert` … `publish` is there: its own."""
+
+    stage: Stage
+    attempt: int
+    run: RunRef
+    store: StoreSpec
+    upstream: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    convert: ConvertSpec | None = None
+    train: TrainSpec | None = None
+    export: ExportSpec | None = None
+    compile: CompileSpec | None = None
+    publish: PublishSpec | None = None
+
+    def prefix(self, pod_uid: str) -> str:
+        """The key prefix that this attempt alone writes."""
+        return attempt_prefix(self.run, self.stage, attempt=self.attempt, pod_uid=pod_uid)
+
+    def artifact(self, stage: Stage, name: str) -> Artifact:
+        """The artifact `name` of an earlier stage.
+
+        Raises:
+            SpecError: the earlier stage left none of this name.
+        """
+        for artifact in self.upstream.get(stage, ()):
+            if artifact.name == name:
+                return artifact
+        raise SpecError(f"stage {self.stage} needs the artifact {name!r} of stage {stage}, which it was not given")
+
+    def to_env(self) -> dict[str, str]:
+        return {ENV_INPUT: to_json(self).decode()}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "StageInput":
+        """The input in `environ`.
+
+        Raises:
+            SpecError: the variable is missing or not a StageInput.
+        """
+        try:
+            return from_json(cls, environ[ENV_INPUT])
+        except KeyError:
+            raise SpecError(f"the environment variable {ENV_INPUT} is missing; it holds the stage's input") from None
+        except DecodeError as error:
+            raise SpecError(f"{ENV_INPUT}: {error}") from None

@@ -1,0 +1,127 @@
+"""The object store as Atoll uses it, and what can go wrong with it.
+
+`open_store` picks the implementation: `DirStore` (a folder) or `S3Store` (boto3). Keys are relative to the
+store's prefix and made by `keys.py` alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from atoll_contract.errors import AtollError
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import StoreSpec, StoreType
+
+SMALL_OBJECT = 16 * 2**20
+
+Transferred = Callable[[int], None]
+
+
+class StoreError(AtollError):
+    """The store could not do what was asked. The text names store, key and operation, never a credential."""
+
+
+class ObjectNotFound(StoreError):
+    """There is no object at this key."""
+
+    def __init__(self, message: str, reason: Reason = Reason.DATASET_NOT_FOUND) -> None:
+        super().__init__(reason, message)
+
+
+class PreconditionFailed(StoreError):
+    """A conditional request did not hold: the key is taken, or its object is another than expected."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.VERSION_CONFLICT, message)
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, answers 5xx, or throttles; another try later may work."""
+
+    def __init__(self, message: str, reason: Reason = Reason.STORAGE_UNAVAILABLE) -> None:
+        super().__init__(reason, message)
+
+
+class StoreForbidden(StoreError):
+    """Credentials are missing, wrong or not allowed to do this."""
+
+    def __init__(self, message: str, reason: Reason = Reason.STORAGE_FORBIDDEN) -> None:
+        super().__init__(reason, message)
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object's facts. `sha256` (hex) only where Atoll wrote it; `etag` identifies the bytes in this store."""
+
+    key: str
+    size: int
+    etag: str
+    sha256: str | None = None
+
+
+class Store(Protocol):
+    """A bucket or folder. Every method may raise StoreUnavailable or StoreForbidden; retries lie inside."""
+
+    @property
+    def url(self) -> str:
+        """How messages name the store: `s3://bucket/prefix` or a path; no credentials."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None: ...
+
+    def get(self, key: str, *, limit: int = SMALL_OBJECT) -> bytes:
+        """The whole object. Raises ObjectNotFound, or IntegrityError past `limit` bytes."""
+        ...
+
+    def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
+        """Bytes and ETag, or None while the object still has `etag` (HTTP 304)."""
+        ...
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+        """Write a small object. With `if_absent` or `if_match` raises PreconditionFailed where it does not hold."""
+        ...
+
+    def upload(self, key: str, path: Path, *, transferred: Transferred | None = None) -> ObjectInfo:
+        """Write a file of any size. Nothing is visible at `key` before all of it is there."""
+        ...
+
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: str | None = None,
+        etag: str | None = None,
+        transferred: Transferred | None = None,
+    ) -> ObjectInfo:
+        """Fetch to `path` (by a temporary file and rename), resumed after a break; the result has its sha256.
+
+        Raises:
+            ObjectNotFound; IntegrityError: other bytes than `sha256`, three times in a row;
+            PreconditionFailed: the object is no longer the one with `etag`.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object below `prefix`, in key order, however many."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is fine."""
+        ...
+
+
+def open_store(spec: StoreSpec) -> Store:
+    """The store that `spec` names.
+
+    Raises:
+        SpecError: the spec lacks a path or bucket.
+    """
+    if spec.type is StoreType.DIRECTORY:
+        from atoll_contract.dirstore import DirStore
+
+        return DirStore.from_spec(spec)
+    from atoll_contract.s3store import S3Store
+
+    return S3Store.from_spec(spec)
