@@ -1,0 +1,76 @@
+# Atoll. `make` lists the targets; each sets up what it needs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python -P
+# The repository root is never an import root: operator/ would be taken for the standard library's module.
+export PYTHONSAFEPATH := 1
+export TF_CPP_MIN_LOG_LEVEL := 2
+
+SOURCES := operator/src images/src edge/src tests
+STAMP := $(VENV)/.set-up
+DEMO := build/demo
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+$(STAMP): tests/requirements.txt pyproject.toml
+	@echo "Setting up $(VENV) (about two minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Atoll needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv with everything that is locked
+
+.PHONY: demo
+demo: setup ## Train a detector on the sample pictures, on this machine, without a cluster
+	@$(RUN) tests/support/demo.py $(DEMO)
+
+.PHONY: edge-demo
+edge-demo: setup ## Run the demo's model as the Pi would: NetworkTables, MJPEG, status page
+	@test -f $(DEMO)/model.tar.gz || $(MAKE) demo
+	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz
+
+.PHONY: check
+check: setup ## Lint, format and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy $(SOURCES)
+
+.PHONY: test
+test: setup binaries ## Every test but the ones that need a node or measure
+	@$(RUN) -m pytest
+
+.PHONY: test-quick
+test-quick: setup ## The tests that need nothing but Python
+	@$(RUN) -m pytest -m "not api and not slow and not bench and not e2e"
+
+.PHONY: binaries
+binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager and MinIO for the tests, once
+	@cd tests && ../$(VENV)/bin/python -m cluster.binaries minio etcd kube-apiserver kube-controller-manager
+
+.PHONY: bench
+bench: setup binaries ## The benchmarks, as ratios against a peer in the same run
+	@$(RUN) -m pytest -m bench -s --timeout 1800 tests/bench
+
+.PHONY: golden
+golden: setup ## Write the golden manifests anew; read the diff before you commit it
+	@ATOLL_GOLDEN=write $(RUN) -m pytest -q tests/golden tests/unit/operator_jobs
+
+.PHONY: docs
+docs: setup ## Write the generated pages anew
+	@$(RUN) -m atoll_operator.api.reference > docs/api.md
+
+.PHONY: lock
+lock: ## Lock the dependencies anew (needs uv)
+	@.ci/lock
+
+.PHONY: clean
+clean: ## Remove what was built here, but not .venv
+	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
