@@ -1,0 +1,18 @@
+"""What competing writers do, as functions that a child process can import."""
+
+from atoll_contract.stage import StoreSpec
+from atoll_contract.store import PreconditionFailed, open_store
+
+
+def increment(spec: StoreSpec, times: int, key: str = "counter") -> None:
+    """Add one to the number at `key`, `times` times, by compare and swap."""
+    store = open_store(spec)
+    for _ in range(times):
+        while True:
+            found = store.get_if_changed(key, None)
+            assert found is not None
+            try:
+                store.put(key, str(int(found[0]) + 1).encode(), if_match=found[1])
+                break
+            except PreconditionFailed:
+                continue
