@@ -1,0 +1,222 @@
+"""etcd, kube-apiserver and kube-controller-manager on free loopback ports: a Kubernetes without nodes.
+
+No root is needed. `with ControlPlane() as plane:` gives `kubeconfig` (a cluster admin's), `server`, `token` and
+`ca_file`; `python -m cluster.controlplane` keeps one up until Ctrl-C. Pods stay Pending for want of a node: a test
+plays the kubelet by patching their status.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from cluster.binaries import ensure
+from cluster.processes import ProcessGroup, free_port
+from support.polling import wait_until
+
+SERVICE_RANGE = "10.96.0.0/16"
+# What Jobs, owner references, namespaces, service accounts and quotas need. Controllers of nodes, volumes and
+# certificates would only load the machine where there is no node.
+NODELESS_CONTROLLERS = (
+    "job-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+    "root-ca-certificate-publisher-controller",
+    "resourcequota-controller",
+    "ttl-after-finished-controller",
+    "pod-garbage-collector-controller",
+    "clusterrole-aggregation-controller",
+)
+
+
+class ControlPlane:
+    """A control plane of its owner's; everything it starts ends with it."""
+
+    def __init__(self, *, controllers: Sequence[str] = NODELESS_CONTROLLERS) -> None:
+        self._controllers = controllers
+        self._programs = {name: ensure(name) for name in ("etcd", "kube-apiserver", "kube-controller-manager")}
+        self._group = ProcessGroup("controlplane")
+        self._etcd_port, self._api_port = free_port(), free_port()
+        self.token = secrets.token_hex(16)
+
+    @property
+    def folder(self) -> Path:
+        return self._group.folder
+
+    @property
+    def server(self) -> str:
+        return f"https://127.0.0.1:{self._api_port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def ca_file(self) -> Path:
+        """The API server's self-signed certificate, which is its own authority."""
+        return self.folder / "certificates" / "apiserver.crt"
+
+    def log_tail(self, name: str) -> str:
+        return self._group.log_tail(name)
+
+    def start(self) -> None:
+        self._write_credentials()
+        self._start_etcd()
+        self.start_api_server()
+        self.kubeconfig.write_text(json.dumps(self._kubeconfig_document(), indent=1), encoding="utf-8")
+        self.kubeconfig.chmod(0o600)
+        self._start_controllers()
+        wait_until(self._default_account_exists, what="the first service account", timeout_seconds=60)
+
+    def start_api_server(self) -> None:
+        """Starts the API server on its port, again after `stop_api_server`, and waits until it is ready."""
+        self._group.start("kube-apiserver", [str(self._programs["kube-apiserver"]), *self._api_server_flags()])
+        wait_until(self._api_ready, what=f"the API server on {self.server}", timeout_seconds=120)
+
+    def stop_api_server(self) -> None:
+        """Takes the API server down as an outage does; what it stored stays in etcd."""
+        self._group.stop("kube-apiserver", kill=True)
+
+    def api_server_pid(self) -> int:
+        return self._group.pid("kube-apiserver")
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of an admin's GET, without any client library."""
+        request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.token}"})
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._group.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._group.close()
+
+    def _write_credentials(self) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (self.folder / "service-account.key").write_bytes(private)
+        tokens = self.folder / "tokens.csv"
+        tokens.touch(mode=0o600)
+        tokens.write_text(f'{self.token},admin,admin,"system:masters"\n', encoding="utf-8")
+
+    def _start_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
+        flags = {
+            "data-dir": self.folder / "etcd",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+            "unsafe-no-fsync": "true",  # nothing here outlives the test
+        }
+        self._group.start("etcd", [str(self._programs["etcd"]), *_flags(flags)])
+
+    def _api_server_flags(self) -> list[str]:
+        key = self.folder / "service-account.key"
+        flags = {
+            "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
+            "bind-address": "127.0.0.1",
+            "advertise-address": "127.0.0.1",
+            "secure-port": self._api_port,
+            "cert-dir": self.ca_file.parent,
+            "token-auth-file": self.folder / "tokens.csv",
+            "authorization-mode": "Node,RBAC",
+            "service-account-issuer": "https://kubernetes.default.svc",
+            "service-account-signing-key-file": key,
+            "service-account-key-file": key,
+            "service-cluster-ip-range": SERVICE_RANGE,
+            "allow-privileged": "true",
+            "endpoint-reconciler-type": "none",  # a loopback address is no valid Endpoints
+        }
+        return _flags(flags)
+
+    def _start_controllers(self) -> None:
+        flags = {
+            "kubeconfig": self.kubeconfig,
+            "bind-address": "127.0.0.1",
+            "secure-port": free_port(),
+            "cert-dir": self.folder / "controller-certificates",
+            "leader-elect": "false",
+            "controllers": ",".join(self._controllers),
+            "service-account-private-key-file": self.folder / "service-account.key",
+            "root-ca-file": self.ca_file,
+            "kube-api-qps": 500,
+            "kube-api-burst": 1000,
+        }
+        self._group.start("kube-controller-manager", [str(self._programs["kube-controller-manager"]), *_flags(flags)])
+
+    def _api_ready(self) -> bool:
+        self._group.check("etcd")
+        self._group.check("kube-apiserver")
+        try:
+            return self.ca_file.exists() and self.get("/readyz")[0] == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _default_account_exists(self) -> bool:
+        self._group.check("kube-controller-manager")
+        return self.get("/api/v1/namespaces/default/serviceaccounts/default")[0] == 200
+
+    def _kubeconfig_document(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "atoll-test",
+            "clusters": [
+                {
+                    "name": "atoll-test",
+                    "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
+                }
+            ],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "atoll-test", "context": {"cluster": "atoll-test", "user": "admin"}}],
+        }
+
+
+def _flags(values: dict[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def main() -> int:
+    with ControlPlane() as plane:
+        print(f"export KUBECONFIG={plane.kubeconfig}", flush=True)
+        print("Ctrl-C ends it", file=sys.stderr)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
