@@ -1,0 +1,221 @@
+"""The operator's calls to the API server. The only module that imports `kubernetes`.
+
+Objects are plain JSON as the server sends them. A missing object is `None`; every other failure is a `ClusterError`.
+Every call has a timeout and none is repeated here: that is the work queue's part. Writes ask the fence first, so that
+an operator that lost its Lease stops at once. Safe for several threads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import kubernetes.client
+import kubernetes.config
+import urllib3.exceptions
+
+from atoll_operator.cluster_errors import Unavailable, from_status
+
+Body = dict[str, Any]
+# Method, plural, HTTP status (0: no answer), seconds.
+Observer = Callable[[str, str, int, float], None]
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON = "application/json"
+LIST_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
+
+    path: str
+    plural: str
+
+    def url(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The path of one object, or of the collection."""
+        parts = [self.path]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="/") for part in parts)
+
+
+ATOLL = "apis/atoll.dev/v1alpha1"
+RUNS = Resource(ATOLL, "trainingruns")
+STORES = Resource(ATOLL, "objectstores")
+PROFILES = Resource(ATOLL, "trainingprofiles")
+RELEASES = Resource(ATOLL, "modelreleases")
+JOBS = Resource("apis/batch/v1", "jobs")
+PODS = Resource("api/v1", "pods")
+NODES = Resource("api/v1", "nodes")
+EVENTS = Resource("api/v1", "events")
+REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
+LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
+
+
+class Cluster:
+    """Reads and writes objects with the operator's own account."""
+
+    def __init__(
+        self,
+        client: kubernetes.client.ApiClient,
+        *,
+        timeout_seconds: float = 30.0,
+        fence: Callable[[], None] = lambda: None,
+        observe: Observer = lambda *_: None,
+    ) -> None:
+        self._client = client
+        self._timeout = (min(10.0, timeout_seconds), timeout_seconds)
+        self._fence = fence
+        self._observe = observe
+
+    def read(self, resource: Resource, namespace: str | None, name: str) -> Body | None:
+        return self._json("GET", resource, namespace, name)
+
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Body]:
+        """All objects of the namespace (or of all namespaces) with these labels, read page by page."""
+        found: list[Body] = []
+        query = {"limit": str(LIST_PAGE), **({"labelSelector": labels} if labels else {})}
+        while True:
+            page = self._json("GET", resource, namespace, None, query=query) or {}
+            found += page.get("items", [])
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return found
+            query = query | {"continue": token}
+
+    def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        """The object as created. Raises AlreadyExists where the name is taken."""
+        self._fence()
+        return self._must("POST", resource, namespace, None, body=body)
+
+    def patch(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body | None:
+        """Merge-patches the object itself."""
+        self._fence()
+        return self._json("PATCH", resource, namespace, name, body=body)
+
+    def patch_status(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body | None:
+        """Merge-patches the status; a resourceVersion in the body makes a stale patch a Conflict."""
+        self._fence()
+        return self._json("PATCH", resource, namespace, name, subresource="status", body=body)
+
+    def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
+        """Deletes this very object, and its dependents in the background. A missing one is fine."""
+        self._fence()
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        self._json("DELETE", resource, namespace, name, body=options)
+
+    def read_log_tail(self, namespace: str, pod: str, *, lines: int) -> str:
+        """The last lines of the pod's log; empty while there is none."""
+        query = {"tailLines": str(lines), "limitBytes": "65536"}
+        status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
+        # 400 is the server's answer for a container that waits to start.
+        return data.decode(errors="replace") if status == 200 else ""
+
+    def read_lease(self, namespace: str, name: str) -> Body | None:
+        return self._json("GET", LEASES, namespace, name)
+
+    def write_lease(self, namespace: str, lease: Body) -> Body:
+        """Creates the Lease, or replaces the version it was read in. Never fenced: it is the fence."""
+        known = lease["metadata"].get("resourceVersion")
+        name = lease["metadata"]["name"] if known else None
+        return self._must("PUT" if known else "POST", LEASES, namespace, name, body=lease)
+
+    def _must(self, method: str, resource: Resource, namespace: str | None, name: str | None, *, body: Body) -> Body:
+        answer = self._json(method, resource, namespace, name, body=body)
+        if answer is None:
+            # The namespace went away, or the CRD is not installed.
+            call = _call_name(method, resource, namespace, name)
+            raise from_status(call, status=404, reason="NotFound", message=f"no {resource.plural} there")
+        return answer
+
+    def _json(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str | None,
+        *,
+        subresource: str | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+    ) -> Body | None:
+        status, data = self._call(method, resource, namespace, name, subresource=subresource, query=query, body=body)
+        if status == 404:
+            return None
+        document = _object(data)
+        if 200 <= status < 300:
+            return document
+        raise from_status(
+            _call_name(method, resource, namespace, name, subresource),
+            status=status,
+            reason=str(document.get("reason", "")),
+            message=str(document.get("message") or data[:200].decode(errors="replace")),
+            retry_after=float((document.get("details") or {}).get("retryAfterSeconds") or 0),
+        )
+
+    def _call(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str | None,
+        *,
+        subresource: str | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body of one request. Raises Unavailable when there is no answer."""
+        headers = {"Accept": "application/json, */*", "Content-Type": MERGE_PATCH if method == "PATCH" else JSON}
+        started, status = time.monotonic(), 0
+        try:
+            request = self._client.param_serialize(
+                method,
+                resource.url(namespace, name, subresource),
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = self._client.call_api(*request, _request_timeout=self._timeout)
+            data = response.read()
+            status = int(response.status)
+            return status, data
+        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+            call = _call_name(method, resource, namespace, name, subresource)
+            raise Unavailable(call, f"no answer from the API server: {error}") from error
+        finally:
+            self._observe(method, resource.plural, status, time.monotonic() - started)
+
+
+def connect(**settings: Any) -> Cluster:
+    """A Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod."""
+    configuration = kubernetes.client.Configuration()
+    try:
+        kubernetes.config.load_incluster_config(client_configuration=configuration)
+    except kubernetes.config.ConfigException:
+        kubernetes.config.load_kube_config(client_configuration=configuration)
+    # The work queue repeats; a second, hidden layer of repeats would only multiply the load of an outage.
+    configuration.retries = False
+    return Cluster(kubernetes.client.ApiClient(configuration), **settings)
+
+
+def _object(data: bytes) -> Body:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _call_name(
+    method: str, resource: Resource, namespace: str | None, name: str | None, subresource: str | None = None
+) -> str:
+    verb = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
+    plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
+    return f"{verb} {plural} " + "/".join(part for part in (namespace, name) if part)

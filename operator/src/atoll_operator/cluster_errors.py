@@ -1,0 +1,54 @@
+"""What can go wrong between the operator and the API server.
+
+ClusterError          carries the HTTP status (0: no answer) and the server's own words
+├── Unavailable       no answer, 429 or 5xx: the queue tries again
+├── Forbidden         the operator's role lacks a right (401, 403)
+├── Conflict          409: the object was written by somebody else meanwhile
+│   └── AlreadyExists 409 on create
+└── Refused           400, 422 and what else is no use to repeat: schema, admission policy
+"""
+
+
+class ClusterError(Exception):
+    """A call that failed; `call` says which, as `create jobs team/run-train-1`."""
+
+    def __init__(self, call: str, message: str, *, status: int = 0, retry_after: float = 0.0) -> None:
+        super().__init__(f"{call}: {message}")
+        self.call = call
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Unavailable(ClusterError):
+    """Trouble of the moment."""
+
+
+class Forbidden(ClusterError):
+    """Not allowed; worth another look only after somebody changed a role."""
+
+
+class Conflict(ClusterError):
+    """Somebody else was faster; read again and decide again."""
+
+
+class AlreadyExists(Conflict):
+    """There is an object of this name."""
+
+
+class Refused(ClusterError):
+    """The API server or an admission policy does not take this object."""
+
+
+def from_status(call: str, *, status: int, reason: str, message: str, retry_after: float = 0.0) -> ClusterError:
+    """The error for an answer of the API server; `reason` is the `reason` of its Status object."""
+    if status == 409:
+        kind: type[ClusterError] = AlreadyExists if reason == "AlreadyExists" else Conflict
+    elif status in (401, 403):
+        # A quota answers 403 as well, with these words; it passes as others finish.
+        kind = Unavailable if "exceeded quota" in message else Forbidden
+    elif status == 429 or status >= 500:
+        kind = Unavailable
+    else:
+        kind = Refused
+    return kind(call, message, status=status, retry_after=retry_after)

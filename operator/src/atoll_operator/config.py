@@ -1,0 +1,97 @@
+"""The operator's settings, from the environment. `docs/operations.md` lists them for admins."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from atoll_operator.lease import LeaseTiming
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting has no meaning; the text names the variable and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Seconds unless said otherwise."""
+
+    # Where the Lease and the profiles' snapshots lie.
+    own_namespace: str = "atoll-system"
+    # Namespaces whose runs are served; empty: all.
+    namespaces: tuple[str, ...] = ()
+    # Unique per operator pod and the same after a restart of its container.
+    identity: str = field(default_factory=socket.gethostname)
+    lease_name: str = "atoll-operator"
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
+    workers: int = 4
+    # All runs are looked at this often, so that a missed event heals.
+    resync: float = 300.0
+    request_timeout: float = 30.0
+    # How soon an unfinished Job's pods are read after its creation, how often until they run, and from then on.
+    pods_after: float = 3.0
+    pods_starting: float = 5.0
+    pods_running: float = 30.0
+    # 0: no metrics server.
+    metrics_port: int = 8081
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in `environ`; absent ones have their defaults.
+
+    Raises:
+        ConfigError: a value is no number, or out of its range.
+    """
+    default = Settings()
+    read = _Reader(environ)
+    try:
+        lease = LeaseTiming(
+            duration=read.seconds("ATOLL_LEASE_DURATION_SECONDS", default.lease.duration),
+            renew_deadline=read.seconds("ATOLL_LEASE_RENEW_DEADLINE_SECONDS", default.lease.renew_deadline),
+            retry=read.seconds("ATOLL_LEASE_RETRY_SECONDS", default.lease.retry),
+        )
+    except ValueError as error:
+        raise ConfigError(f"ATOLL_LEASE_*_SECONDS: {error}") from None
+    return Settings(
+        own_namespace=environ.get("ATOLL_NAMESPACE") or default.own_namespace,
+        namespaces=tuple(part.strip() for part in environ.get("ATOLL_NAMESPACES", "").split(",") if part.strip()),
+        identity=environ.get("ATOLL_IDENTITY") or default.identity,
+        lease_name=environ.get("ATOLL_LEASE_NAME") or default.lease_name,
+        lease=lease,
+        workers=read.integer("ATOLL_WORKERS", default.workers, least=1),
+        resync=read.seconds("ATOLL_RESYNC_SECONDS", default.resync),
+        request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", default.request_timeout),
+        pods_after=read.seconds("ATOLL_PODS_AFTER_SECONDS", default.pods_after),
+        pods_starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.pods_starting),
+        pods_running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.pods_running),
+        metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, least=0),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    environ: Mapping[str, str]
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self._parsed(name, default, float, "a number of seconds")
+        if not 0 < value < 86_400:
+            raise ConfigError(f"{name} is {value:g}; allowed are seconds above 0 and below 86400")
+        return value
+
+    def integer(self, name: str, default: int, *, least: int) -> int:
+        value = self._parsed(name, default, int, "a whole number")
+        if value < least:
+            raise ConfigError(f"{name} is {value}; the least is {least}")
+        return value
+
+    def _parsed(self, name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
+        text = self.environ.get(name, "")
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError:
+            raise ConfigError(f"{name} is {text!r}; it must be {allowed}") from None

@@ -1,0 +1,186 @@
+"""One writer: the Lease is held by one process, judged by local clocks, and given up in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Unavailable
+from atoll_operator.lease import Lease, LeaseTiming, NotLeader
+
+TIMING = LeaseTiming(duration=30, renew_deadline=20, retry=4)
+
+
+class Clock:
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Stored:
+    """The Lease object with the API server's rules for versions."""
+
+    def __init__(self) -> None:
+        self.lease: dict[str, Any] | None = None
+        self.version = 0
+        self.trouble: ClusterError | None = None
+
+    def read_lease(self) -> dict[str, Any] | None:
+        self._answer()
+        return None if self.lease is None else {"metadata": dict(self.lease["metadata"]), "spec": dict(self.spec)}
+
+    def create_lease(self, spec: dict[str, Any]) -> dict[str, Any]:
+        self._answer()
+        if self.lease is not None:
+            raise AlreadyExists("create leases", "exists", status=409)
+        return self._store(spec)
+
+    def replace_lease(self, lease: dict[str, Any]) -> dict[str, Any]:
+        self._answer()
+        if lease["metadata"]["resourceVersion"] != str(self.version):
+            raise Conflict("update leases", "stale", status=409)
+        return self._store(lease["spec"])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        assert self.lease is not None
+        return dict(self.lease["spec"])
+
+    def _answer(self) -> None:
+        if self.trouble:
+            raise self.trouble
+
+    def _store(self, spec: dict[str, Any]) -> dict[str, Any]:
+        self.version += 1
+        self.lease = {"metadata": {"resourceVersion": str(self.version)}, "spec": dict(spec)}
+        return self.lease
+
+
+@pytest.fixture
+def stored() -> Stored:
+    return Stored()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def process(stored: Stored, clock: Clock, name: str) -> Lease:
+    return Lease(stored, identity=name, timing=TIMING, clock=clock)
+
+
+def test_the_first_process_gets_it_and_the_second_is_told_who_has_it(stored: Stored, clock: Clock) -> None:
+    first, second = process(stored, clock, "first"), process(stored, clock, "second")
+    first.attempt()
+    second.attempt()
+    first.require()
+    with pytest.raises(NotLeader, match="not leader: held by first"):
+        second.require()
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_start(stored: Stored, clock: Clock) -> None:
+    holder = process(stored, clock, "holder")
+    holder.attempt()
+    stored.trouble = Unavailable("get leases", "no answer")
+    for _ in range(5):
+        clock.now += 4
+        holder.attempt()
+    assert clock.now == 20
+    assert not holder.held
+
+
+def test_a_lease_whose_holder_died_is_taken_over_after_its_duration(stored: Stored, clock: Clock) -> None:
+    process(stored, clock, "dead").attempt()
+    heir = process(stored, clock, "heir")
+    heir.attempt()
+    clock.now += 30
+    heir.attempt()
+    held = [heir.held]
+    clock.now += 1
+    heir.attempt()
+    held.append(heir.held)
+    assert held == [False, True]
+    assert (stored.spec["holderIdentity"], stored.spec["leaseTransitions"]) == ("heir", 2)
+
+
+def test_clocks_of_two_machines_are_never_compared(stored: Stored) -> None:
+    holder_clock, other_clock = Clock(0), Clock(1_000_000)
+    holder, other = process(stored, holder_clock, "holder"), process(stored, other_clock, "other")
+    for _ in range(20):
+        holder.attempt()
+        other.attempt()
+        holder_clock.now += 4
+        other_clock.now += 4
+    assert holder.held
+    assert not other.held
+
+
+def test_a_lease_given_up_is_taken_at_once(stored: Stored, clock: Clock) -> None:
+    first, second = process(stored, clock, "first"), process(stored, clock, "second")
+    first.attempt()
+    first.release()
+    second.attempt()
+    assert (first.held, second.held) == (False, True)
+
+
+def test_the_same_pod_restarted_goes_on_at_once(stored: Stored, clock: Clock) -> None:
+    process(stored, clock, "pod").attempt()
+    again = process(stored, clock, "pod")
+    again.attempt()
+    assert again.held
+    assert stored.spec["leaseTransitions"] == 1
+
+
+def test_releasing_leaves_a_successors_lease_alone(stored: Stored, clock: Clock) -> None:
+    first, second = process(stored, clock, "first"), process(stored, clock, "second")
+    first.attempt()
+    stored._store(stored.spec | {"holderIdentity": ""})
+    second.attempt()
+    first.release()
+    assert stored.spec["holderIdentity"] == "second"
+
+
+def test_a_slow_answer_does_not_make_the_lease_younger(stored: Stored, clock: Clock) -> None:
+    holder = process(stored, clock, "holder")
+    create = stored.create_lease
+
+    def slow(spec: dict[str, Any]) -> dict[str, Any]:
+        created = create(spec)
+        clock.now += 19
+        return created
+
+    stored.create_lease = slow  # type: ignore[method-assign]
+    holder.attempt()
+    held = [holder.held]
+    clock.now += 1
+    held.append(holder.held)
+    assert held == [True, False]
+
+
+def test_gain_and_loss_are_told_once_each(stored: Stored, clock: Clock) -> None:
+    told: list[bool] = []
+
+    async def scenario() -> None:
+        lease = Lease(stored, identity="me", timing=LeaseTiming(duration=3, renew_deadline=2, retry=0.01), clock=clock)
+        keeping = asyncio.ensure_future(lease.keep(told.append))
+        while told != [True]:
+            await asyncio.sleep(0.01)
+        stored.trouble = Unavailable("get leases", "no answer")
+        clock.now += 2
+        while told != [True, False]:
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert told == [True, False]
+
+
+def test_timings_that_let_two_act_are_refused() -> None:
+    with pytest.raises(ValueError, match="retry < renew deadline < duration"):
+        LeaseTiming(duration=10, renew_deadline=15, retry=2)
