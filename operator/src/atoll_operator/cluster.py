@@ -77,10 +77,13 @@ class Cluster:
     def read(self, resource: Resource, namespace: str | None, name: str) -> Body | None:
         return self._json("GET", resource, namespace, name)
 
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Body]:
-        """All objects of the namespace (or of all namespaces) with these labels, read page by page."""
+    def list_all(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Body]:
+        """All objects of the namespace (or of all namespaces) that both selectors let through, page by page."""
         found: list[Body] = []
-        query = {"limit": str(LIST_PAGE), **({"labelSelector": labels} if labels else {})}
+        selectors = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
+        query = {key: value for key, value in selectors.items() if value}
         while True:
             page = self._json("GET", resource, namespace, None, query=query) or {}
             found += page.get("items", [])

@@ -1,0 +1,52 @@
+"""The operator's Prometheus metrics. Names and meaning stand in docs/operations.md; no label is per run."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """One set of metrics in a registry of its own, so that tests have theirs."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._heard_at = clock()
+        self.reconciles = Counter(
+            "atoll_reconciles", "Looks at one run, by how they ended", ["outcome"], registry=self.registry
+        )
+        self.reconcile_seconds = Histogram(
+            "atoll_reconcile_seconds", "Time of one look at a run", buckets=SECONDS, registry=self.registry
+        )
+        self.api_requests = Counter(
+            "atoll_api_requests",
+            "Calls to the API server; code 0: no answer",
+            ["method", "resource", "code"],
+            registry=self.registry,
+        )
+        self.api_seconds = Histogram(
+            "atoll_api_request_seconds", "Time of one call", ["method"], buckets=SECONDS, registry=self.registry
+        )
+        self.runs = Gauge("atoll_runs", "TrainingRuns by phase", ["phase"], registry=self.registry)
+        self.stages_ended = Counter(
+            "atoll_stages_ended", "Stages that reached their end", ["stage", "phase", "reason"], registry=self.registry
+        )
+        self.leader = Gauge("atoll_leader", "1 while this process holds the Lease", registry=self.registry)
+        self.queue_depth = Gauge("atoll_queue_depth", "Keys that wait in the work queue", registry=self.registry)
+        silence = Gauge("atoll_seconds_since_event", "Since the last watch event or re-sync", registry=self.registry)
+        silence.set_function(self.seconds_since_event)
+
+    def observe_call(self, method: str, resource: str, status: int, seconds: float) -> None:
+        """An Observer of `cluster.Cluster`."""
+        self.api_requests.labels(method, resource, str(status)).inc()
+        self.api_seconds.labels(method).observe(seconds)
+
+    def heard(self) -> None:
+        """The API server told something."""
+        self._heard_at = self._clock()
+
+    def seconds_since_event(self) -> float:
+        return self._clock() - self._heard_at

@@ -1,0 +1,105 @@
+"""Reads the pods of a run's Jobs, as seldom as it can: pods are not watched, as a cluster may have very many."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from atoll_operator.cluster import EVENTS, NODES, PODS, Body, Cluster
+from atoll_operator.cluster_errors import Forbidden
+from atoll_operator.config import Settings
+from atoll_operator.kube_views import PodDetails, lost_node, may_be_lost, newest_warning, pod_view
+from atoll_operator.views import JobView, PodPhase, PodView
+
+logger = logging.getLogger(__name__)
+
+LOG_LINES = 50
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The pods of a Job as last read. `again_after` is None where no further reading is wanted."""
+
+    job: JobView
+    pods: tuple[PodView, ...] = ()
+    again_after: float | None = None
+
+
+@dataclass(frozen=True)
+class _Memory:
+    read_at: float
+    reading: Reading
+
+
+class PodReader:
+    """Remembers the last reading of each unfinished Job. `clock` is monotonic; safe for several workers, as no two
+    have the same run."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._clock = clock
+        self._memory: dict[str, _Memory] = {}
+
+    def read(self, namespace: str, job: JobView, *, recorded: bool) -> Reading:
+        """The Job with its pods. `recorded`: the Job's end stands in the run's status, so its pods matter no more."""
+        if recorded:
+            self._memory.pop(job.uid, None)
+            return Reading(job)
+        if job.is_finished:
+            return Reading(job, self._read(namespace, job)[1])
+        return self._read_unfinished(namespace, job)
+
+    def forget(self, jobs: Sequence[JobView]) -> None:
+        """The Jobs are gone, or their run is over."""
+        for job in jobs:
+            self._memory.pop(job.uid, None)
+
+    def _read_unfinished(self, namespace: str, job: JobView) -> Reading:
+        known, now = self._memory.get(job.uid), self._clock()
+        if known is None:
+            age = (datetime.now(UTC) - job.created).total_seconds()
+            if 0 <= age < self._settings.pods_after:
+                return Reading(job, again_after=self._settings.pods_after - age)
+        else:
+            rest = known.read_at + (known.reading.again_after or 0) - now
+            if rest > 0:
+                # The Job itself is newer than the one remembered, its trouble is not.
+                current = replace(job, create_error=known.reading.job.create_error)
+                return replace(known.reading, job=current, again_after=rest)
+        error, pods = self._read(namespace, job)
+        running = any(pod.phase is PodPhase.RUNNING for pod in pods)
+        wait = self._settings.pods_running if running else self._settings.pods_starting
+        reading = Reading(replace(job, create_error=error), pods, again_after=wait)
+        self._memory[job.uid] = _Memory(now, reading)
+        return reading
+
+    def _read(self, namespace: str, job: JobView) -> tuple[str, tuple[PodView, ...]]:
+        """Why the Job has no pod, and its pods."""
+        bodies = self._cluster.list_all(PODS, namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
+        if not bodies and not job.is_finished:
+            return self._warning(namespace, job.uid, reason="FailedCreate"), ()
+        return "", tuple(pod_view(body, job=job.name, details=self._details(namespace, body)) for body in bodies)
+
+    def _details(self, namespace: str, pod: Body) -> PodDetails:
+        phase = (pod.get("status") or {}).get("phase")
+        name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
+        if node and may_be_lost(pod, now=datetime.now(UTC)):
+            lost = lost_node(node, self._cluster.read(NODES, None, node))
+            if lost:
+                return PodDetails(node_lost=lost)
+        if phase == "Running":
+            return PodDetails(log=self._cluster.read_log_tail(namespace, name, lines=LOG_LINES))
+        if phase == "Pending" and node:
+            return PodDetails(warning=self._warning(namespace, pod["metadata"]["uid"]))
+        return PodDetails()
+
+    def _warning(self, namespace: str, uid: str, *, reason: str = "") -> str:
+        try:
+            events = self._cluster.list_all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
+        except Forbidden:
+            # Events make a message better; without them the deadlines still hold.
+            logger.warning("may not read Events in %s", namespace)
+            return ""
+        return newest_warning(events, reason=reason)

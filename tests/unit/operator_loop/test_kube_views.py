@@ -1,0 +1,147 @@
+"""Jobs and pods as a real API server writes them, into views."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from atoll_contract.progress import Progress
+from atoll_contract.stage import Stage
+from atoll_operator.kube_views import PodDetails, job_view, lost_node, may_be_lost, newest_warning, pod_view
+from atoll_operator.views import JobState, PodPhase
+
+Body = dict[str, Any]
+NOON = datetime(2027, 1, 9, 12, 0, tzinfo=UTC)
+
+
+def job(*conditions: Body, suspend: bool = False) -> Body:
+    return {
+        "metadata": {
+            "name": "note-train-1-3f9a0c1d",
+            "uid": "job-uid",
+            "creationTimestamp": "2027-01-09T11:58:00Z",
+            "ownerReferences": [{"kind": "TrainingRun", "uid": "run-uid"}],
+        },
+        "spec": {"suspend": suspend},
+        "status": {"conditions": list(conditions)},
+    }
+
+
+def condition(kind: str, *, status: str = "True", reason: str = "", message: str = "") -> Body:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2027-01-09T11:59:00Z",
+    }
+
+
+def pod(*, phase: str = "Running", container: Body | None = None, **status: Any) -> Body:
+    statuses = [{"name": "istio-proxy", "state": {"running": {}}}]
+    if container is not None:
+        statuses.append({"name": "stage", "state": container})
+    return {
+        "metadata": {"name": "note-train-1-abc", "uid": "pod-uid", "creationTimestamp": "2027-01-09T11:58:01Z"},
+        "spec": {"containers": [{"name": "stage"}, {"name": "istio-proxy"}], "nodeName": "pc"},
+        "status": {"phase": phase, "containerStatuses": statuses, **status},
+    }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "state"),
+    [
+        ([], JobState.ACTIVE),
+        ([condition("SuccessCriteriaMet")], JobState.ACTIVE),
+        ([condition("FailureTarget")], JobState.ACTIVE),
+        ([condition("SuccessCriteriaMet"), condition("Complete")], JobState.SUCCEEDED),
+        ([condition("FailureTarget"), condition("Failed", reason="PodFailurePolicy")], JobState.FAILED),
+        ([condition("Failed", status="False")], JobState.ACTIVE),
+    ],
+)
+def test_a_job_ends_with_complete_or_failed_only(conditions: list[Body], state: JobState) -> None:
+    assert job_view(job(*conditions), stage=Stage.TRAIN, attempt=1).state is state
+
+
+def test_a_failed_job_keeps_the_controllers_words_and_its_owner() -> None:
+    view = job_view(
+        job(condition("Failed", reason="DeadlineExceeded", message="too long")), stage=Stage.TRAIN, attempt=1
+    )
+    assert (view.failure_reason, view.failure_message) == ("DeadlineExceeded", "too long")
+    assert (view.owner_uid, view.finished) == ("run-uid", datetime(2027, 1, 9, 11, 59, tzinfo=UTC))
+
+
+def test_a_job_that_a_queue_holds_is_suspended() -> None:
+    assert job_view(job(suspend=True), stage=Stage.TRAIN, attempt=1).state is JobState.SUSPENDED
+
+
+def test_the_result_is_read_from_the_stage_and_not_from_a_sidecar() -> None:
+    ended = {"exitCode": 0, "reason": "Completed", "message": '{"stage":"train"}', "finishedAt": "2027-01-09T11:59:30Z"}
+    view = pod_view(pod(phase="Succeeded", container={"terminated": ended}), job="note-train-1-3f9a0c1d")
+    assert (view.phase, view.exit_code, view.termination_message) == (PodPhase.SUCCEEDED, 0, '{"stage":"train"}')
+    assert view.finished == datetime(2027, 1, 9, 11, 59, 30, tzinfo=UTC)
+
+
+def test_a_pod_that_waits_says_why() -> None:
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}
+    view = pod_view(pod(phase="Pending", container=waiting), job="j")
+    assert (view.waiting_reason, view.waiting_message) == ("ImagePullBackOff", "no such host")
+
+
+def test_a_container_that_is_being_created_is_no_trouble() -> None:
+    view = pod_view(pod(phase="Pending", container={"waiting": {"reason": "ContainerCreating"}}), job="j")
+    assert view.waiting_reason == ""
+
+
+def test_the_schedulers_message_is_kept_and_a_scheduling_gate_is_no_trouble() -> None:
+    words = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+    gated = condition("PodScheduled", status="False", reason="SchedulingGated", message="by kueue")
+    assert pod_view(pod(phase="Pending", conditions=[words]), job="j").unschedulable == "0/1 nodes are available"
+    assert pod_view(pod(phase="Pending", conditions=[gated]), job="j").unschedulable == ""
+
+
+def test_progress_comes_from_the_log() -> None:
+    log = 'ATOLL_PROGRESS {"percent":10.0}\nloading\nATOLL_PROGRESS {"percent":20.0,"step":4}\nATOLL_PROGRESS {"perc'
+    view = pod_view(pod(container={"running": {}}), job="j", details=PodDetails(log=log))
+    assert view.progress == Progress(percent=20.0, step=4)
+
+
+def test_a_drain_is_told_as_a_disruption() -> None:
+    words = condition("DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
+    assert pod_view(pod(phase="Failed", conditions=[words]), job="j").disruption == "Eviction API: evicting"
+
+
+def test_the_newest_warning_is_chosen() -> None:
+    def event(message: str, time: str, kind: str = "Warning") -> Body:
+        return {"type": kind, "reason": "FailedMount", "message": message, "lastTimestamp": time, "metadata": {}}
+
+    events = [
+        event("old", "2027-01-09T11:00:00Z"),
+        event('secret "s3" not found', "2027-01-09T11:30:00Z"),
+        event("scheduled", "2027-01-09T11:40:00Z", kind="Normal"),
+    ]
+    assert newest_warning(events) == 'FailedMount: secret "s3" not found'
+    assert newest_warning(events, reason="FailedCreate") == ""
+
+
+def test_a_pod_long_past_its_deletion_may_be_on_a_lost_node() -> None:
+    deleting = pod(container={"running": {}})
+    deleting["metadata"]["deletionTimestamp"] = "2027-01-09T11:59:30Z"
+    assert not may_be_lost(deleting, now=NOON)
+    assert may_be_lost(deleting, now=NOON.replace(minute=1))
+
+
+def test_a_running_pod_that_is_not_ready_may_be_on_a_lost_node() -> None:
+    unready = pod(container={"running": {}}, conditions=[condition("Ready", status="False")])
+    assert may_be_lost(unready, now=NOON)
+    assert not may_be_lost(pod(container={"running": {}}, conditions=[condition("Ready")]), now=NOON)
+
+
+def test_a_node_is_lost_when_its_kubelet_is_silent_or_it_is_gone() -> None:
+    silent = {"status": {"conditions": [condition("Ready", status="Unknown", message="Kubelet stopped posting")]}}
+    ready = {"status": {"conditions": [condition("Ready")]}}
+    assert lost_node("pc", silent) == "node pc: Kubelet stopped posting since 2027-01-09T11:59:00Z"
+    assert lost_node("pc", ready) == ""
+    assert lost_node("pc", None) == "node pc is gone"
