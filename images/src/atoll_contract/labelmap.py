@@ -1,0 +1,201 @@
+"""Label maps: `map.pbtxt` as the Raspberry Pi scripts of 2020 read it by line, and a parser of real text proto.
+
+Layout: `item {`, `id: 1`, `name: "Cargo"`, `}`, each followed by an empty line; ids from 1. The format is the
+`StringIntLabelMap` of the TensorFlow Object Detection API in protocol buffer text format
+(protobuf.dev/reference/protobuf/textformat-spec).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+class LabelMapError(ValueError):
+    """The text is no label map; the message names line and column."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class; ids count from 1."""
+
+    id: int
+    name: str
+
+
+def format_label_map(names: Sequence[str]) -> str:
+    """The label map of these classes, ids from 1 in their order."""
+    return "".join(
+        f'item {{\n\nid: {number}\n\nname: "{_escape(name)}"\n\n}}\n\n' for number, name in enumerate(names, start=1)
+    )
+
+
+def parse_label_map(text: str) -> tuple[Label, ...]:
+    """The labels in `text`, by id.
+
+    Raises:
+        LabelMapError: no text proto, an item without id or name, an id or name given twice.
+    """
+    tokens = _Tokens(text)
+    labels: dict[int, Label] = {}
+    while not tokens.at_end:
+        label = _item(tokens)
+        if label.id in labels or any(known.name == label.name for known in labels.values()):
+            raise tokens.error(f"id {label.id} or name {label.name!r} stands there twice")
+        labels[label.id] = label
+    return tuple(labels[number] for number in sorted(labels))
+
+
+_PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPES_OF = {value: key for key, value in _PLAIN_ESCAPES.items()}
+
+
+def _escape(name: str) -> str:
+    """`name` inside double quotes; UTF-8 stays as it is, so that old parsers show it."""
+    return "".join(_escaped(character) for character in name)
+
+
+def _escaped(character: str) -> str:
+    if character in '\\"':
+        return "\\" + character
+    if character in _ESCAPES_OF:
+        return "\\" + _ESCAPES_OF[character]
+    if character.isprintable() or character == " ":
+        return character
+    return "".join(f"\\{byte:03o}" for byte in character.encode())
+
+
+_TOKEN = re.compile(
+    r"""(?P<skip>(?:\s|\#[^\n]*)+)
+      |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      |(?P<number>-?\d+)
+      |(?P<word>[A-Za-z_]\w*)
+      |(?P<mark>[{}<>:;,\[\]])""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
+_CLOSING = {"{": "}", "<": ">"}
+
+
+class _Tokens:
+    """The tokens of a text proto, one ahead."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._stream = self._scan()
+        self._start = 0
+        self.kind, self.value = "", ""
+        self.advance()
+
+    @property
+    def at_end(self) -> bool:
+        return self.kind == "end"
+
+    def advance(self) -> str:
+        """Go on to the next token; the one left behind."""
+        left = self.value
+        self._start, self.kind, self.value = next(self._stream)
+        return left
+
+    def expect(self, *allowed: str) -> str:
+        if self.value not in allowed or self.kind == "string":
+            raise self.error(f"expected {' or '.join(allowed)}")
+        return self.advance()
+
+    def error(self, what: str) -> LabelMapError:
+        line = self._text.count("\n", 0, self._start) + 1
+        column = self._start - (self._text.rfind("\n", 0, self._start) + 1) + 1
+        return LabelMapError(f"label map line {line} col {column}: {what}")
+
+    def _scan(self) -> Iterator[tuple[int, str, str]]:
+        position = 0
+        while position < len(self._text):
+            match = _TOKEN.match(self._text, position)
+            if match is None:
+                self._start = position
+                raise self.error(f"unexpected {self._text[position]!r}")
+            if match.lastgroup != "skip":
+                yield position, str(match.lastgroup), match.group()
+            position = match.end()
+        while True:
+            yield position, "end", "end of file"
+
+
+def _item(tokens: _Tokens) -> Label:
+    tokens.expect("item")
+    if tokens.value == ":":
+        tokens.advance()
+    closing = _CLOSING[tokens.expect("{", "<")]
+    number, name = None, None
+    while tokens.value != closing or tokens.kind == "string":
+        if tokens.kind != "word":
+            raise tokens.error(f"expected a field or {closing}")
+        match tokens.advance():
+            case "id":
+                number = _integer(tokens)
+            case "name":
+                name = _string(tokens)
+            case _:
+                _skip_value(tokens)
+        if tokens.value in (",", ";") and tokens.kind == "mark":
+            tokens.advance()
+    if number is None or name is None:
+        raise tokens.error("an item needs both id and name")
+    tokens.advance()
+    return Label(id=number, name=name)
+
+
+def _integer(tokens: _Tokens) -> int:
+    tokens.expect(":")
+    if tokens.kind != "number" or len(tokens.value) > 9 or int(tokens.value) < 1:
+        raise tokens.error("id must be a number from 1")
+    return int(tokens.advance())
+
+
+def _string(tokens: _Tokens) -> str:
+    tokens.expect(":")
+    if tokens.kind != "string":
+        raise tokens.error("name must be a quoted string")
+    data = b""
+    while tokens.kind == "string":
+        data += _unescape(tokens.advance()[1:-1])
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise tokens.error("name is not UTF-8") from None
+
+
+def _unescape(body: str) -> bytes:
+    pieces, last = [], 0
+    for match in _ESCAPE.finditer(body):
+        pieces += [body[last : match.start()].encode(), _meaning(match)]
+        last = match.end()
+    return b"".join([*pieces, body[last:].encode()])
+
+
+def _meaning(match: re.Match[str]) -> bytes:
+    hexadecimal, octal, short, long, plain = match.groups()
+    if hexadecimal or octal:
+        return bytes([int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 0xFF])
+    if short or long:
+        code = int(short or long, 16)
+        return chr(code).encode("utf-8", "replace") if code < 0x110000 else b"?"
+    return _PLAIN_ESCAPES.get(plain, plain).encode()
+
+
+def _skip_value(tokens: _Tokens) -> None:
+    """Pass over a field that Atoll does not use (`display_name: "…"`, a nested message)."""
+    if tokens.value == ":":
+        tokens.advance()
+    depth = 0
+    while True:
+        if tokens.at_end:
+            raise tokens.error("unexpected end")
+        kind, value = tokens.kind, tokens.advance()
+        if kind == "mark" and value in "{<[":
+            depth += 1
+        elif kind == "mark" and value in "}>]":
+            depth -= 1
+        if depth < 0:
+            raise tokens.error("expected a value")
+        if depth == 0:
+            return

@@ -1,0 +1,102 @@
+"""The files of a converted dataset: TFRecord shards with the keys of the TensorFlow Object Detection API, label map."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from atoll_contract.dataset import LABEL_MAP_NAME
+from atoll_contract.labelmap import format_label_map
+from atoll_stages.convert.catalog import Catalog, Ready
+from atoll_stages.convert.pictures import FORMAT
+from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
+
+# Large enough to stream from a bucket, small enough to read several at once.
+SHARD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A finished file on disk."""
+
+    name: str
+    path: Path
+    sha256: str
+    size: int
+
+
+class _HashingFile:
+    """A binary file that knows the digest of what was written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def write_shards(
+    catalog: Catalog, part: str, folder: Path, *, classes: Sequence[str], sources: Sequence[str]
+) -> Iterator[WrittenFile]:
+    """Write the records of one part, a shard at a time; each may be removed once it was yielded.
+
+    `sources` are the archives' names; with several of them they lead a record's `image/source_id`.
+    """
+    ids = {name: number for number, name in enumerate(classes, start=1)}
+    row = catalog.database.execute(
+        "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM example WHERE status = 'ready' AND part = ?", (part,)
+    ).fetchone()
+    pictures, size = row
+    shards = max(1, math.ceil(size / SHARD_BYTES))
+    examples = catalog.ready(part)
+    for number in range(shards):
+        count = pictures * (number + 1) // shards - pictures * number // shards
+        path = folder / f"{part}-{number:05d}-of-{shards:05d}.tfrecord"
+        with path.open("xb") as file:
+            hashing = _HashingFile(file)
+            records = (
+                encode_record(example, catalog.jpeg(example), ids=ids, sources=sources)
+                for example in islice(examples, count)
+            )
+            write_records(cast(BinaryIO, hashing), records)
+        yield WrittenFile(path.name, path, hashing.hexdigest(), hashing.size)
+
+
+def encode_record(example: Ready, jpeg: bytes, *, ids: Mapping[str, int], sources: Sequence[str]) -> bytes:
+    """One picture as a serialised `tf.train.Example`; labels count from 1, edges are 0…1."""
+    boxes = [item.box for item in example.boxes]
+    source_id = example.name if len(sources) == 1 else f"{sources[example.source]}: {example.name}"
+    return encode_example(
+        {
+            "image/height": Int64List([example.height]),
+            "image/width": Int64List([example.width]),
+            "image/filename": BytesList(example.name.encode()),
+            "image/source_id": BytesList(source_id.encode()),
+            "image/key/sha256": BytesList(example.sha256.encode()),
+            "image/encoded": BytesList(jpeg),
+            "image/format": BytesList(FORMAT.encode()),
+            "image/object/bbox/xmin": FloatList([box.xmin for box in boxes]),
+            "image/object/bbox/xmax": FloatList([box.xmax for box in boxes]),
+            "image/object/bbox/ymin": FloatList([box.ymin for box in boxes]),
+            "image/object/bbox/ymax": FloatList([box.ymax for box in boxes]),
+            "image/object/class/text": BytesList(*(item.label.encode() for item in example.boxes)),
+            "image/object/class/label": Int64List([ids[item.label] for item in example.boxes]),
+        }
+    )
+
+
+def write_label_map(classes: Sequence[str], folder: Path) -> WrittenFile:
+    data = format_label_map(classes).encode()
+    path = folder / LABEL_MAP_NAME
+    path.write_bytes(data)
+    return WrittenFile(path.name, path, hashlib.sha256(data).hexdigest(), len(data))

@@ -1,0 +1,154 @@
+"""From the keys of a run's datasets to archives on this disk, and the digest of them all."""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from atoll_contract.archive import ARCHIVE_SUFFIXES
+from atoll_contract.archive_meter import size
+from atoll_contract.archive_names import shown
+from atoll_contract.codec import to_json
+from atoll_contract.errors import DatasetError, SpecError
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetSource
+from atoll_contract.store import ObjectInfo, ObjectNotFound, PreconditionFailed, Store, open_store
+from atoll_stages.convert.pictures import JPEG_QUALITY, LONG_SIDE
+
+# Raise it whenever the same input gives other records; old cache entries are then left alone.
+RECORDS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One archive in a store. `sha256` (hex) is its pin, or what the store knows, or None before the download."""
+
+    key: str
+    store: Store
+    format: DatasetFormat
+    info: ObjectInfo
+    sha256: str | None
+    pinned: bool
+
+
+def find_sources(spec: ConvertSpec, store: Store) -> list[Found]:
+    """Every archive that the spec names, prefixes expanded, in its order.
+
+    Raises:
+        DatasetError: DatasetNotFound, DatasetTooLarge; SpecError: a pinned prefix or no dataset at all.
+    """
+    found = [item for source in spec.sources for item in _expand(source, _store_of(source, store))]
+    if not found:
+        raise SpecError("the run names no dataset")
+    for item in found:
+        if item.info.size > spec.limits.archive_bytes:
+            raise DatasetError(
+                Reason.DATASET_TOO_LARGE,
+                f"{item.key} has {size(item.info.size)}, limit {size(spec.limits.archive_bytes)}",
+            )
+    return found
+
+
+def _store_of(source: DatasetSource, store: Store) -> Store:
+    return store if source.store is None else open_store(source.store)
+
+
+def _expand(source: DatasetSource, store: Store) -> Iterator[Found]:
+    if not source.key.endswith("/"):
+        info = store.head(source.key)
+        if info is None:
+            raise ObjectNotFound(f"there is no {shown(source.key)} in {store.url}; put the archive there")
+        sha256 = _hex(source.digest) or info.sha256
+        yield Found(source.key, store, source.format, info, sha256, pinned=source.digest is not None)
+        return
+    if source.digest is not None:
+        raise SpecError(f"dataset {shown(source.key)}: a digest pins one archive, not all below a prefix")
+    empty = True
+    for info in store.list(source.key):
+        if info.key.lower().endswith(ARCHIVE_SUFFIXES):
+            empty = False
+            yield Found(info.key, store, source.format, info, info.sha256, pinned=False)
+    if empty:
+        raise ObjectNotFound(
+            f"there is no archive ({', '.join(ARCHIVE_SUFFIXES)}) below {shown(source.key)} in {store.url}"
+        )
+
+
+def _hex(digest: str | None) -> str | None:
+    return None if digest is None else digest.removeprefix("sha256:").lower()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An archive on this disk."""
+
+    found: Found
+    path: Path
+    sha256: str
+
+
+def fetch_sources(found: Sequence[Found], folder: Path, *, tick: Callable[[int], None]) -> list[Fetched]:
+    """Download every archive; a pinned digest is compared before anybody looks inside.
+
+    Raises:
+        IntegrityError: other bytes than pinned. DatasetError: DatasetChanged, another object since it was found.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = []
+    for number, item in enumerate(found):
+        path = folder / f"{number:04d}{_suffix(item.key)}"
+        try:
+            info = item.store.download(
+                item.key,
+                path,
+                sha256=item.sha256 if item.pinned else None,
+                etag=item.info.etag,
+                transferred=tick,
+            )
+        except PreconditionFailed:
+            raise DatasetError(
+                Reason.DATASET_CHANGED,
+                f"{item.key} in {item.store.url} was replaced while it was read; start the run again, or pin a digest",
+            ) from None
+        fetched.append(Fetched(item, path, info.sha256 or _sha256(path)))
+    return fetched
+
+
+def _suffix(key: str) -> str:
+    name = PurePosixPath(key).name.lower()
+    return next((suffix for suffix in ARCHIVE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _CacheKey:
+    """All that the records depend on."""
+
+    records_version: int
+    codec: str
+    long_side: int
+    jpeg_quality: int
+    contents: tuple[str, ...]
+    spec: ConvertSpec
+
+
+def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spec: ConvertSpec) -> str:
+    """The hex digest of contents and options: equal digests mean equal records."""
+    contents = tuple(f"{sha256} {form}" for sha256, form in zip(sha256s, formats, strict=True))
+    # Where the archives lie does not matter.
+    options = replace(spec, sources=())
+    key = _CacheKey(RECORDS_VERSION, _codec(), LONG_SIDE, JPEG_QUALITY, contents, options)
+    return hashlib.sha256(to_json(key)).hexdigest()
+
+
+def _codec() -> str:
+    """What decodes and encodes pictures: another version, or another kind of processor, may give other bytes."""
+    from PIL import __version__, features
+
+    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "zlib", "webp")]
+    return ", ".join([f"Pillow {__version__}", *libraries, platform.machine()])
