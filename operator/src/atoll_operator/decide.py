@@ -1,0 +1,180 @@
+"""The whole life of a run as one pure function: `decide(run, jobs, pods, now) -> Plan`.
+
+No clock, no input or output, no memory: what is, and what shall be done next. Both engines, the operator on a
+cluster and the embedded one on a laptop, call it again after every change and carry its plans out (`plan.py`).
+
+The stages are convert → train → export → compile → publish. A stage begins only after the success of the one before
+is recorded in the status; a recorded success is trusted over the absence of its Job. Terminal phases are absorbing
+but for one thing: a new value of the annotation atoll.dev/retry on a failed run.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_operator.decide_admission import accepted, held_back
+from atoll_operator.decide_attempt import record_success, unpublished
+from atoll_operator.decide_conditions import conditions
+from atoll_operator.decide_events import events
+from atoll_operator.decide_progress import at_rest
+from atoll_operator.decide_results import judge
+from atoll_operator.decide_retry import retried
+from atoll_operator.decide_stage import active_limit, advance
+from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, end, skip, unfinished
+from atoll_operator.decide_summaries import without_compile
+from atoll_operator.plan import JobToDelete, Plan, ReleaseReport
+from atoll_operator.status import (
+    CompileStatus,
+    Phase,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    Usage,
+    parse_time,
+    rfc3339,
+    seconds_between,
+)
+from atoll_operator.views import JobState, JobView, PodView, RunView
+
+
+def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: datetime) -> Plan:
+    """What follows from the run, its Jobs and their pods at this moment.
+
+    `jobs` are all Jobs that exist for the run; a Job that the engine could not create (admission) is given as a
+    REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
+    """
+    jobs, pods = tuple(jobs), tuple(pods)
+    status = retried(run, _opened(run, now))
+    if status.is_terminal:
+        return _after_end(run, status, jobs, now)
+    status, report = _collect(run, status, jobs, pods, now)
+    step = _step(run, status, jobs, pods, now)
+    return _plan(run, replace(step, release_status=report or step.release_status), now)
+
+
+def _opened(run: RunView, now: datetime) -> RunStatus:
+    """The status so far, or that of a run nobody has looked at yet."""
+    status = run.status or RunStatus(
+        start_time=rfc3339(now),
+        message="the run was accepted",
+        reason=Reason.ACCEPTED,
+        compile=tuple(CompileStatus(choice.target) for choice in run.compile),
+        last_handled_retry=run.retry,
+    )
+    known = {item.name: item for item in status.stages}
+    if len(known) < len(Stage) or len(status.stages) != len(Stage):
+        status = replace(status, stages=tuple(known.get(name) or StageStatus(name) for name in Stage))
+    if status.estimate is None and run.estimate is not None and not status.is_terminal:
+        status = replace(status, estimate=run.estimate)
+    return replace(status, observed_generation=run.generation)
+
+
+def _collect(
+    run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
+) -> tuple[RunStatus, ReleaseReport | None]:
+    """Records every success that is there to be seen, and leaves out what shall not run."""
+    report = None
+    while (stage := current_stage(status)) is not None:
+        if stage.name is Stage.COMPILE and (skipped := _skip_compile(run, status, stage, now)) is not None:
+            status = skipped
+            continue
+        recorded = _success(run, status, stage, jobs, pods, now)
+        if recorded is None:
+            break
+        status, report = recorded
+    return status, report
+
+
+def _success(
+    run: RunView,
+    status: RunStatus,
+    stage: StageStatus,
+    jobs: tuple[JobView, ...],
+    pods: tuple[PodView, ...],
+    now: datetime,
+) -> tuple[RunStatus, ReleaseReport | None] | None:
+    for job in jobs:
+        if job.stage is not stage.name or job.owner_uid != run.uid or job.state is not JobState.SUCCEEDED:
+            continue
+        verdict = judge(run, job, pods)
+        if verdict.succeeded and not (stage.name is Stage.PUBLISH and unpublished(run, status, verdict)):
+            return record_success(run, status, job, verdict, now)
+    return None
+
+
+def _skip_compile(run: RunView, status: RunStatus, stage: StageStatus, now: datetime) -> RunStatus | None:
+    policies = {choice.policy for choice in run.compile}
+    if policies <= {CompilePolicy.DISABLED}:
+        skipped = skip(status, stage, reason=Reason.COMPLETED, message="compile is Disabled", now=now)
+        return without_compile(run, skipped, Reason.COMPLETED)
+    if CompilePolicy.REQUIRED in policies or run.profile is None or run.profile.has_compiler or stage.attempts > 0:
+        return None
+    text = "the profile names no compile image, so the model is not compiled for the Edge TPU"
+    skipped = skip(status, stage, reason=Reason.COMPILER_UNAVAILABLE, message=text, now=now)
+    return without_compile(run, skipped, Reason.COMPILER_UNAVAILABLE)
+
+
+def _step(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime) -> Step:
+    if current_stage(status) is None:
+        text = f"published as {status.release.name}" if status.release else "completed"
+        done = end(status, Phase.SUCCEEDED, reason=Reason.COMPLETED, message=text, now=now)
+        return Step(done, delete=deletions(unfinished(jobs)))
+    held = held_back(run, status, jobs, now)
+    if held is not None:
+        return held
+    return advance(run, accepted(run, status, now), jobs, pods, now)
+
+
+def _plan(run: RunView, step: Step, now: datetime) -> Plan:
+    status = at_rest(step.status) if not step.status.active_since else step.status
+    if status.is_terminal:
+        status = replace(status, usage=_usage(run, status, now))
+    status = replace(status, conditions=conditions(run, status, now))
+    old_resolved = run.status.resolved if run.status else None
+    return Plan(
+        status=status,
+        pin_profile=status.resolved is not None and old_resolved is None,
+        release_status=step.release_status,
+        reserve=step.reserve,
+        create=step.create,
+        delete=step.delete,
+        events=events(run.status, status),
+        requeue_after=_look_again(run, status, step, now),
+    )
+
+
+def _look_again(run: RunView, status: RunStatus, step: Step, now: datetime) -> float | None:
+    if status.is_terminal:
+        return _after_end(run, status, (), now).requeue_after
+    waits = [] if step.requeue_after is None else [step.requeue_after]
+    if status.active_since:
+        waits.append(max(0.0, active_limit(run) - active_seconds(status, now)))
+    return min(waits, default=None)
+
+
+def _after_end(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Plan:
+    """A run that is over: nothing but its time to live, and Jobs that should have ended with it."""
+    assert status.is_terminal
+    ended = parse_time(status.completion_time) if status.completion_time else now
+    due = [(ended + timedelta(seconds=ttl)) for ttl in (run.job_ttl_seconds, run.ttl_seconds) if ttl is not None]
+    keep_jobs = run.job_ttl_seconds is None or now < ended + timedelta(seconds=run.job_ttl_seconds)
+    delete: tuple[JobToDelete, ...] = deletions(unfinished(jobs) if keep_jobs else jobs)
+    delete_run = run.ttl_seconds is not None and now >= ended + timedelta(seconds=run.ttl_seconds)
+    waits = [(moment - now).total_seconds() for moment in due if moment > now]
+    return Plan(status=status, delete=delete, delete_run=delete_run, requeue_after=min(waits, default=None))
+
+
+def _usage(run: RunView, status: RunStatus, now: datetime) -> Usage:
+    """Requested CPUs and GPUs times the seconds from each stage's first start to its end."""
+    cpus = run.profile.cpus if run.profile else {}
+    seconds = {
+        item.name: seconds_between(item.start_time, parse_time(item.completion_time) if item.completion_time else now)
+        for item in status.stages
+        if item.start_time and item.phase is not StagePhase.SKIPPED
+    }
+    cpu = sum(cpus.get(name, 0.0) * spent for name, spent in seconds.items())
+    on_gpu = status.resolved is not None and status.resolved.accelerator == "gpu"
+    gpu = seconds.get(Stage.TRAIN, 0.0) * run.gpus if on_gpu else 0.0
+    return Usage(int(cpu), int(gpu))
