@@ -17,9 +17,12 @@ ENV_WORK_DIR = "ATOLL_WORK_DIR"
 ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
 # A file descriptor whose end tells a stage of the embedded engine that its engine is gone.
 ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
+# Seconds from SIGTERM until everything must have ended; a pod's terminationGracePeriodSeconds.
+ENV_GRACE = "ATOLL_GRACE_SECONDS"
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 DEFAULT_WORK_DIR = "/work"
+DEFAULT_GRACE_SECONDS = 30.0
 
 
 class Stage(StrEnum):
