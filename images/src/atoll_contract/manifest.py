@@ -45,7 +45,7 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The picture that the model takes: RGB bytes, squashed to width × height by `preprocess.squash`."""
+    """The picture that the model takes: RGB bytes, squashed to width × height by `preprocess.resize`."""
 
     width: int
     height: int
