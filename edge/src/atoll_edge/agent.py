@@ -1,0 +1,183 @@
+"""One agent: the parts of a device put together, started in the order of their need, and stopped."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from atoll_edge.agent_status import StatusMaker
+from atoll_edge.config import EdgeConfig
+from atoll_edge.detector.keeper import BackendChoice, DetectorKeeper
+from atoll_edge.detector.usb import coral_present
+from atoll_edge.frames.choice import camera_name, open_source
+from atoll_edge.frames.frame import FrameSource
+from atoll_edge.frc import NtMode
+from atoll_edge.models.manager import ModelManager
+from atoll_edge.pipeline import Pipeline, PipelineSettings, Streams
+from atoll_edge.robot.match import MatchMonitor
+from atoll_edge.robot.nt import NetworkTables, Server, now_us
+from atoll_edge.robot.observation import FieldOfView
+from atoll_edge.robot.topics import RobotTables
+from atoll_edge.system import cores
+from atoll_edge.video.publisher import CameraEntry, mode_text, stream_urls
+from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
+from atoll_edge.web.metrics import Metrics
+from atoll_edge.web.server import Site, StatusServer
+
+logger = logging.getLogger(__name__)
+
+ENTRY_SECONDS = 2.0
+
+
+class Agent:
+    """Everything that runs on the device. `make_manager` gets the keeper and the match monitor."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        make_manager: Callable[[DetectorKeeper, MatchMonitor], ModelManager],
+        *,
+        source: FrameSource | None = None,
+        camera_settings: Mapping[str, Any] | None = None,
+        warnings: tuple[str, ...] = (),
+        keeper: DetectorKeeper | None = None,
+    ) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self._warnings = warnings
+        self._closing = threading.Event()
+        self.tables = NetworkTables(f"atoll-{config.device_name}")
+        self.match = MatchMonitor(self.tables)
+        self.keeper = keeper or self._make_keeper()
+        self.manager = make_manager(self.keeper, self.match)
+        self.source = source or open_source(config.camera, now_us=now_us, settings=camera_settings)
+        self.streams, self._stream_error = self._open_streams()
+        self.pipeline = self._make_pipeline()
+        self.status = StatusMaker(self, stream_error=self._stream_error, warnings=warnings)
+        self.server = StatusServer(self._site(), config.http.port)
+
+    def _make_keeper(self) -> DetectorKeeper:
+        detection = self.config.detection
+        return DetectorKeeper(
+            BackendChoice(detection.backend, coral_present),
+            threads=detection.threads or max(1, cores() - 1),
+            probe_allowed=lambda: not self.match.now().enabled,
+        )
+
+    def _make_pipeline(self) -> Pipeline:
+        camera, detection = self.config.camera, self.config.detection
+        view = FieldOfView(camera.horizontal_field_of_view, camera.vertical_field_of_view)
+        tables = RobotTables(self.tables, camera_name(camera), compatibility=detection.compatibility)
+        return Pipeline(
+            self.source,
+            self.keeper,
+            tables,
+            streams=self.streams,
+            settings=PipelineSettings(view, detection.min_score),
+            now_us=now_us,
+            on_answer=self._answered,
+            state=lambda: self.manager.state,
+        )
+
+    def _answered(self, answer: Any) -> None:
+        self.metrics.observe(answer)
+        self.manager.on_answer(answer)
+
+    def start(self) -> None:
+        """Start everything; returns at once. The manager comes first: a cached model loads while the rest starts."""
+        self.manager.start()
+        self.pipeline.start()
+        self.server.start()
+        self._start_tables()
+        threading.Thread(target=self._publish_entries, name="camera entries", daemon=True).start()
+
+    def stop(self) -> None:
+        self._closing.set()
+        self.manager.stop()
+        self.pipeline.stop()
+        self.server.close()
+        self.tables.close()
+
+    def _start_tables(self) -> None:
+        config = self.config
+        if config.nt_mode is NtMode.SERVER:
+            self.tables.start_server("", config.nt_port)
+            return
+        host, _, port = (config.nt_server or "").partition(":")
+        self.tables.start_client(Server(config.team, host or None, int(port or config.nt_port)))
+
+    def _open_streams(self) -> tuple[Streams, str | None]:
+        wanted = self.config.streams
+        if not wanted.enabled:
+            return Streams(), None
+        limits = StreamLimits(wanted.fps, wanted.compression, wanted.width, wanted.height)
+        width, height, _ = self.source.mode
+        opened: list[MjpegStream | None] = []
+        errors = []
+        camera = getattr(self.source, "camera", None)
+        name = camera_name(self.config.camera)
+        for stream, port, own in ((name, wanted.raw_port, camera), (wanted.name, wanted.annotated_port, None)):
+            try:
+                opened.append(MjpegStream(stream, port, size=(width, height), limits=limits, camera=own))
+            except PortTaken as error:
+                logger.error("%s", error)
+                errors.append(str(error))
+                opened.append(None)
+        return Streams(*opened), "; ".join(errors) or None
+
+    def _publish_entries(self) -> None:
+        """Tell dashboards where the streams are, and whether the camera is there."""
+        width, height, fps = self.source.mode
+        mode = mode_text(width, height, fps)
+        hosts = stream_hosts(self.config)
+        entries = [
+            CameraEntry(self.tables, item.name, source=f"cv:{item.name}", urls=stream_urls(hosts, item.port), mode=mode)
+            for item in (self.streams.raw, self.streams.marked)
+            if item is not None
+        ]
+        while True:
+            for entry in entries:
+                entry.connected(self.source.connected)
+            if self._closing.wait(ENTRY_SECONDS):
+                return
+
+    def _site(self) -> Site:
+        token = self.config.http.token_file
+        return Site(
+            status=self.status.status,
+            live=self.status.live,
+            ready=self.status.ready,
+            started=self.status.started,
+            metrics=lambda: self.metrics.exposition(self.status.status()),
+            picture=self.status.picture,
+            actions=self.manager.actions,
+            token_file=Path(token) if token else None,
+        )
+
+
+def stream_hosts(config: EdgeConfig) -> list[str]:
+    """Names and addresses under which a dashboard reaches this device."""
+    hosts = [f"{config.device_name}.local"]
+    team = config.team or 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: the system only says from which of its addresses it would be.
+            probe.connect((f"10.{team // 100}.{team % 100}.2", 9))
+            hosts.append(probe.getsockname()[0])
+        except OSError:
+            logger.debug("no network yet; streams are announced by name only")
+    return hosts
+
+
+def run_until(agent: Agent, stop: threading.Event) -> None:
+    """Run `agent` until `stop` is set."""
+    agent.start()
+    started = time.monotonic()
+    try:
+        stop.wait()
+    finally:
+        logger.info("stopping after %.0f s", time.monotonic() - started)
+        agent.stop()

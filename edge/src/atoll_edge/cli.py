@@ -1,0 +1,113 @@
+"""`atoll-edge`: run the device, look at it, and bring models to it by hand."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from atoll_edge.agent import Agent, run_until
+from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, WantedBackend, read_config, with_frc
+from atoll_edge.detector.keeper import DetectorKeeper
+from atoll_edge.frames.pictures import SourceError
+from atoll_edge.frc import FrcConfig, FrcError, read_frc
+from atoll_edge.models.bundle import BundleError, served_file
+from atoll_edge.models.manager import FixedModel, ModelManager
+from atoll_edge.robot.match import MatchMonitor
+from atoll_edge.system import is_32_bit
+
+logger = logging.getLogger(__name__)
+
+CONFIG = Path("/etc/atoll-edge/config.yaml")
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the text says what to do instead."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; the exit status is 0, or 2 where the input cannot be used."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if is_32_bit():
+        print("atoll-edge: this is a 32-bit system; install the 64-bit Raspberry Pi OS", file=sys.stderr)
+        return 2
+    try:
+        result: int = options.command(options)
+    except (ConfigError, FrcError, BundleError, SourceError, UsageError) as error:
+        print(f"atoll-edge: {error}", file=sys.stderr)
+        return 2
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    program = argparse.ArgumentParser(prog="atoll-edge", description=__doc__)
+    commands = program.add_subparsers(required=True)
+    run = commands.add_parser("run", help="detect, publish, serve; needs no store where a model is given")
+    run.add_argument("--config", type=Path, help=f"settings (default {CONFIG} where it exists)")
+    run.add_argument("--model", type=Path, help="serve this .tflite file and nothing else")
+    run.add_argument("--labels", type=Path, help="label map of the model (map.pbtxt)")
+    run.add_argument("--video", help="a video file, a folder of pictures, a URL, or `synthetic`, instead of the camera")
+    run.add_argument("--team", type=int, help="team number: where the robot's NetworkTables server is")
+    run.add_argument("--nt-server", help="host[:port] of a NetworkTables server instead of the team's")
+    run.add_argument("--backend", type=WantedBackend, choices=list(WantedBackend), help="what runs the model")
+    run.add_argument("--http-port", type=int, help="port of the status page (default 5808)")
+    run.set_defaults(command=run_command)
+    return program
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C."""
+    config, frc, warnings = configuration(options)
+    manager = model_manager(options)
+    settings = frc.cameras[0].settings if frc is not None and frc.cameras and not options.video else None
+    agent = Agent(config, manager, camera_settings=settings, warnings=warnings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    print(f"status page: http://localhost:{agent.server.port}/", flush=True)
+    run_until(agent, stop)
+    return 0
+
+
+def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
+    """The settings from flags, file and frc.json, and what is worth a warning. A broken frc.json stops nothing."""
+    path = options.config or (CONFIG if CONFIG.is_file() else None)
+    config = read_config(path) if path is not None else EdgeConfig()
+    warnings: list[str] = []
+    frc = None
+    try:
+        frc = read_frc()
+    except FrcError as error:
+        warnings.append(str(error))
+        logger.error("%s", error)
+    config = with_flags(with_frc(config, frc), options)
+    if config.team is None and config.nt_server is None:
+        warnings.append("no team number: set `team` in the settings, or in frc.json; NetworkTables is not connected")
+    return config, frc, tuple(warnings)
+
+
+def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
+    camera: CameraConfig = config.camera
+    if options.video:
+        camera = replace(camera, path=options.video)
+    detection = replace(config.detection, backend=options.backend) if options.backend else config.detection
+    http = config.http if options.http_port is None else replace(config.http, port=options.http_port)
+    return replace(
+        config,
+        camera=camera,
+        detection=detection,
+        http=http,
+        team=options.team or config.team,
+        nt_server=options.nt_server or config.nt_server,
+    )
+
+
+def model_manager(options: argparse.Namespace) -> Callable[[DetectorKeeper, MatchMonitor], ModelManager]:
+    if options.model is None:
+        raise UsageError("name a model: --model x.tflite, or `model` in the settings")
+    model = served_file(options.model, options.labels)
+    return lambda keeper, _: FixedModel(model, keeper)

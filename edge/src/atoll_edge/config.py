@@ -1,0 +1,147 @@
+"""The settings of an edge device: flags, then `config.yaml`, then `frc.json`, then defaults."""
+
+import socket
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from atoll_contract.codec import DecodeError, from_dict
+from atoll_contract.stage import StoreSpec
+from atoll_edge.frc import FrcConfig, NtMode
+from atoll_edge.robot.legacy import Compatibility
+
+
+class ConfigError(ValueError):
+    """A setting cannot be used; the text names file and field."""
+
+
+class Verify(StrEnum):
+    """What a release must show before it is parsed. `digest-only` trusts whoever can write to the bucket."""
+
+    REQUIRED = "required"
+    DIGEST_ONLY = "digest-only"
+
+
+class WantedBackend(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    EDGETPU = "edgetpu"
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """`path` is a device (`/dev/video0`, better a stable `/dev/v4l/by-path/…`), a URL, a file or folder, or
+    `synthetic`. Field of view in degrees."""
+
+    name: str | None = None
+    path: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: int | None = None
+    horizontal_field_of_view: float = 60.0
+    vertical_field_of_view: float = 47.0
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    backend: WantedBackend = WantedBackend.AUTO
+    # 0: all cores but one.
+    threads: int = 0
+    # Overrides the thresholds of the manifest.
+    min_score: float | None = None
+    compatibility: Compatibility = Compatibility.AXON
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """`name` is how dashboards list the annotated stream: `Axon` (2021) or `MLOut` (2019, 2020)."""
+
+    enabled: bool = True
+    raw_port: int = 1181
+    annotated_port: int = 1182
+    name: str = "Axon"
+    fps: int = 15
+    compression: int = 30
+    width: int = 320
+    height: int = 240
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    """Without `token_file` the page has no buttons."""
+
+    port: int = 5808
+    token_file: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Where the model comes from. `public_key_files` are PEM files of Ed25519 keys; any of them may have signed."""
+
+    namespace: str
+    name: str
+    store: StoreSpec
+    channel: str = "stable"
+    verify: Verify = Verify.REQUIRED
+    public_key_files: tuple[str, ...] = ()
+    poll_seconds: float = 30.0
+    match_lock: bool = True
+    report_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """The whole configuration of one device with one camera."""
+
+    device: str | None = None
+    team: int | None = None
+    nt_mode: NtMode = NtMode.CLIENT
+    # `host` or `host:port` instead of the team's addresses.
+    nt_server: str | None = None
+    nt_port: int = 5810
+    state_dir: str = "/var/lib/atoll-edge"
+    # A bundle in the image that serves until a proven release is there.
+    factory_bundle: str | None = None
+    camera: CameraConfig = CameraConfig()
+    detection: DetectionConfig = DetectionConfig()
+    streams: StreamConfig = StreamConfig()
+    http: HttpConfig = HttpConfig()
+    model: ModelConfig | None = None
+
+    @property
+    def device_name(self) -> str:
+        return self.device or socket.gethostname().split(".")[0].lower()
+
+
+def read_config(path: Path) -> EdgeConfig:
+    """The configuration in a YAML file.
+
+    Raises:
+        ConfigError: unreadable, an unknown field or a wrong type.
+    """
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))
+        return from_dict(EdgeConfig, {} if document is None else document)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, DecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:
+    """`config` with what it leaves open filled from frc.json: team, mode, and the first camera."""
+    if frc is None:
+        return config
+    camera = config.camera
+    if frc.cameras:
+        first = frc.cameras[0]
+        camera = replace(
+            camera,
+            name=camera.name or first.name,
+            path=camera.path or first.path,
+            width=camera.width or first.width,
+            height=camera.height or first.height,
+            fps=camera.fps or first.fps,
+        )
+    mode = frc.nt_mode if config.nt_mode is NtMode.CLIENT else config.nt_mode
+    return replace(config, team=config.team or frc.team, nt_mode=mode, camera=camera)

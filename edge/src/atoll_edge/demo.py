@@ -1,0 +1,178 @@
+"""`python -m atoll_edge.demo`: a bundle runs as on the Pi, and a robot's client prints what it is told.
+
+The sample's pictures stand for the camera, a real NT4 server for the roboRIO. Every port is a free one. Ends with 1 if
+no detection reached the client.
+"""
+
+import argparse
+import logging
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract.archive import extract
+from atoll_contract.errors import AtollError
+from atoll_contract.stage import DatasetLimits
+from atoll_edge.agent import Agent
+from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
+from atoll_edge.demo_robot import RobotClient, Seen
+from atoll_edge.frames.pictures import SUFFIXES, SourceError
+from atoll_edge.models.bundle import BundleError, served_bundle, unpack
+from atoll_edge.models.manager import FixedModel
+from atoll_edge.models.served import ServedModel
+from atoll_edge.robot.nt import NetworkTables
+
+CAMERA = "demo"
+FIRST_DETECTION_SECONDS = 60.0
+MAX_PICTURES = 200
+
+
+@dataclass(frozen=True)
+class Ports:
+    tables: int
+    raw: int
+    annotated: int
+    http: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory(prefix="atoll-edge-demo-") as folder:
+            bundle = unpack(options.bundle, Path(folder) / "bundle")
+            pictures = picture_folder(options.pictures, Path(folder) / "pictures")
+            model = served_bundle(options.bundle.name.removesuffix(".tar.gz"), bundle)
+            return run(model, pictures, options)
+    except (BundleError, SourceError, AtollError) as error:
+        print(f"edge-demo: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m atoll_edge.demo", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True, help="model.tar.gz of a run")
+    parser.add_argument(
+        "--pictures", type=Path, default=Path("crds/samples/bccd-sample.tar"), help="archive or folder of pictures"
+    )
+    parser.add_argument("--min-score", type=float, default=0.3, help="score from which a detection is published")
+    parser.add_argument("--frames", type=int, default=5, help="how many frames with detections are printed")
+    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C, to look at streams and page")
+    return parser
+
+
+def run(model: ServedModel, pictures: Path, options: argparse.Namespace) -> int:
+    """Start everything, print the story, stop everything."""
+    ports = Ports(*free_ports(4))
+    with ExitStack() as cleanup:
+        robot = NetworkTables("demo-robot")
+        robot.start_server("127.0.0.1", ports.tables)
+        cleanup.callback(robot.close)
+        print(f"robot    NetworkTables server (NT4) on 127.0.0.1:{ports.tables}")
+        client = RobotClient(ports.tables, CAMERA)
+        cleanup.callback(client.close)
+        agent = Agent(demo_config(ports, pictures, options.min_score), lambda keeper, _: FixedModel(model, keeper))
+        cleanup.callback(agent.stop)
+        agent.start()
+        count = sum(1 for _ in pictures.iterdir())
+        print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
+        print(f"         annotated http://localhost:{ports.annotated}/?action=stream  raw :{ports.raw}")
+        print(f"         page      http://localhost:{ports.http}/", flush=True)
+        told = print_detections(client, options.frames)
+        if told == 0:
+            print(f"client   no detection within {FIRST_DETECTION_SECONDS:.0f} s", file=sys.stderr)
+            print(f"         the edge says: {agent.manager.model_status()}", file=sys.stderr)
+            return 1
+        status = agent.status.status()
+        print(
+            f"edge     {status.fps:.0f} frames/s on {status.detector.backend}, inference "
+            f"{status.detector.inference_millis.p50} ms, capture to published {status.latency_millis.p50} ms (medians)"
+        )
+        if options.keep:
+            print("Ctrl-C ends it", flush=True)
+            wait_for_interrupt()
+    return 0
+
+
+def print_detections(client: RobotClient, frames: int) -> int:
+    """Print frames with detections as the client gets them; how many there were."""
+    deadline = time.monotonic() + FIRST_DETECTION_SECONDS
+    told = 0
+    while told < frames and time.monotonic() < deadline:
+        seen = client.next_with_detections(0.5)
+        if seen is not None:
+            told += 1
+            print(describe(seen), flush=True)
+    return told
+
+
+def describe(seen: Seen) -> str:
+    """One line for a frame: labels, scores and boxes in percent of the frame."""
+    boxes = "; ".join(
+        f"{item.label} {item.score:.0%} x {item.xmin:.0%}-{item.xmax:.0%} y {item.ymin:.0%}-{item.ymax:.0%}"
+        for item in seen.detections[:3]
+    )
+    more = f"; +{len(seen.detections) - 3} more" if len(seen.detections) > 3 else ""
+    return f"client   /Atoll/{CAMERA}/detections at {seen.time_us / 1e6:.3f} s: {boxes}{more}"
+
+
+def demo_config(ports: Ports, pictures: Path, min_score: float) -> EdgeConfig:
+    return EdgeConfig(
+        device="demo",
+        nt_server=f"127.0.0.1:{ports.tables}",
+        camera=CameraConfig(name=CAMERA, path=str(pictures), fps=10),
+        detection=DetectionConfig(min_score=min_score),
+        streams=StreamConfig(raw_port=ports.raw, annotated_port=ports.annotated, width=640, height=480),
+        http=HttpConfig(port=ports.http),
+    )
+
+
+def picture_folder(source: Path, folder: Path) -> Path:
+    """A folder with the pictures of `source`, which is one already or an archive of a dataset.
+
+    Raises:
+        SourceError: it holds no picture.
+    """
+    if source.is_dir():
+        return source
+    if not source.is_file():
+        raise SourceError(f"there is no archive or folder {source}; name one with --pictures")
+    kept = 0
+    with extract(source, folder / "members", DatasetLimits(archive_bytes=2**30, expanded_bytes=2**31)) as members:
+        for member in members.with_suffix(*sorted(SUFFIXES)):
+            if kept == MAX_PICTURES:
+                break
+            (folder / f"{kept:05d}{Path(member.base).suffix.lower()}").write_bytes(member.path.read_bytes())
+            kept += 1
+    if not kept:
+        raise SourceError(f"{source} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    # Not a picture by its suffix, so the source would pass over it; removed so that the count is right.
+    shutil.rmtree(folder / "members")
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def wait_for_interrupt() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

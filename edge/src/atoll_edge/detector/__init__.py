@@ -1,0 +1,1 @@
+"""The detector child process, its backends, and the agent's side of it."""

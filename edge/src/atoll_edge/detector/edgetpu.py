@@ -1,0 +1,35 @@
+"""The Edge TPU backend: pycoral over `tflite_runtime` and libedgetpu.
+
+Imported in the Edge TPU child only. libedgetpu ends the process on USB errors (`LOG(FATAL)` in its USB driver), which
+is why a backend never runs in the agent. A model that is loaded while another runs shares the open device.
+"""
+
+import os
+from pathlib import Path
+
+from pycoral.utils.edgetpu import get_runtime_version, list_edge_tpus, make_interpreter
+
+from atoll_edge.detector.backend import DeviceMissing, LoadError
+from atoll_edge.detector.interpreter import InterpretedModel
+
+
+class EdgeTpuLoader:
+    """Loads models that `edgetpu_compiler` made."""
+
+    def load(self, path: Path, *, threads: int) -> InterpretedModel:  # noqa: ARG002 (the device has its own)
+        try:
+            interpreter = make_interpreter(os.fspath(path))
+        except (ValueError, OSError) as error:
+            # load_delegate says nothing more than ValueError('') where no device answers.
+            found = len(list_edge_tpus())
+            raise DeviceMissing(f"no Edge TPU answers ({found} listed): {error or 'load_delegate failed'}") from None
+        try:
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise LoadError(f"the Edge TPU ({get_runtime_version()}) cannot load {path.name}: {error}") from None
+        return InterpretedModel(interpreter)
+
+
+def loader() -> EdgeTpuLoader:
+    """See `backend.ModelLoader`."""
+    return EdgeTpuLoader()

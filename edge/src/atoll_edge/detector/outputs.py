@@ -1,0 +1,84 @@
+"""Reading the four tensors of `TFLite_Detection_PostProcess`, in the order that pycoral's `detect.get_objects` takes.
+
+With one signature: `output_0` count, `output_1` scores, `output_2` class ids, `output_3` boxes. Without: boxes, class
+ids, scores, count where the last output holds one number, else scores, boxes, count, class ids. Entries past the count
+are garbage. Boxes are [ymin, xmin, ymax, xmax], relative, and may reach past the picture.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from atoll_contract.manifest import Detection
+
+
+class OutputsError(ValueError):
+    """The tensors are not those of a detector."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The valid detections of one picture, best first, and how many entries were not finite and were left out."""
+
+    detections: tuple[Detection, ...]
+    non_finite: int
+
+
+def read_outputs(interpreter: Any) -> Reading:
+    """The detections in an interpreter's output tensors after `invoke`.
+
+    Raises:
+        OutputsError: the outputs are not four tensors of the expected sizes.
+    """
+    boxes, class_ids, scores, count = _tensors(interpreter)
+    total = int(count)
+    if not 0 <= total <= len(scores):
+        raise OutputsError(f"the model counts {total} detections in tensors for {len(scores)}")
+    found, non_finite = [], 0
+    for index in range(total):
+        box = tuple(float(value) for value in boxes[index])
+        score, class_id = float(scores[index]), float(class_ids[index])
+        if all(map(math.isfinite, (*box, score, class_id))):
+            found.append(Detection(class_id=int(class_id), score=score, box=box))
+        else:
+            non_finite += 1
+    found.sort(key=lambda detection: -detection.score)
+    return Reading(tuple(found), non_finite)
+
+
+def _tensors(interpreter: Any) -> tuple[Any, Any, Any, float]:
+    """Boxes [n, 4], class ids [n], scores [n] and the count."""
+    ordered = _by_signature(interpreter) or _by_position(interpreter)
+    boxes, class_ids, scores, count = ordered
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or class_ids.shape != boxes.shape[:2] or scores.shape != boxes.shape[:2]:
+        shapes = [list(tensor.shape) for tensor in ordered]
+        raise OutputsError(f"the outputs {shapes} are not boxes [1,n,4], class ids [1,n], scores [1,n] and a count")
+    number = float(count.reshape(-1)[0])
+    if not math.isfinite(number):
+        raise OutputsError("the count of detections is not a number")
+    return boxes[0], class_ids[0], scores[0], number
+
+
+def _by_signature(interpreter: Any) -> tuple[Any, ...] | None:
+    signatures = interpreter._get_full_signature_list()
+    if not signatures:
+        return None
+    if len(signatures) > 1:
+        raise OutputsError(f"the model has {len(signatures)} signatures; a detector has one or none")
+    outputs = next(iter(signatures.values()))["outputs"]
+    names = ("output_3", "output_2", "output_1", "output_0")
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise OutputsError(f"the model's signature lacks {missing[0]}")
+    return tuple(interpreter.get_tensor(outputs[name]) for name in names)
+
+
+def _by_position(interpreter: Any) -> tuple[Any, ...]:
+    details = interpreter.get_output_details()
+    if len(details) != 4:
+        raise OutputsError(f"the model has {len(details)} outputs; a detector has 4")
+    tensors = [interpreter.get_tensor(detail["index"]) for detail in details]
+    if tensors[3].size == 1:
+        return tuple(tensors)
+    scores, boxes, count, class_ids = tensors
+    return boxes, class_ids, scores, count

@@ -1,0 +1,62 @@
+"""Running figures of the pipeline that other threads read: rate and latencies."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+KEEP = 300
+# Intervals that the rate is averaged over.
+RATE_FRAMES = 30
+# A rate that is older than this is zero.
+RATE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Milliseconds; None before the first sample."""
+
+    p50: float | None
+    p95: float | None
+
+
+class Samples:
+    """The newest samples of a duration, in seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: deque[float] = deque(maxlen=KEEP)
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self._values.append(seconds)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
+    def quantiles(self) -> Quantiles:
+        with self._lock:
+            ordered = sorted(self._values)
+        if not ordered:
+            return Quantiles(None, None)
+        at = [ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.95)]
+        return Quantiles(round(at[0] * 1000, 2), round(at[1] * 1000, 2))
+
+
+class Rate:
+    """Events per second over the newest ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: deque[float] = deque(maxlen=RATE_FRAMES)
+
+    def tick(self, now: float) -> None:
+        with self._lock:
+            self._times.append(now)
+
+    def value(self, now: float) -> float:
+        with self._lock:
+            times = [time for time in self._times if time > now - RATE_SECONDS]
+        if len(times) < 2:
+            return 0.0
+        return round((len(times) - 1) / (times[-1] - times[0]), 2) if times[-1] > times[0] else 0.0

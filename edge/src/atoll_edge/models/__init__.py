@@ -1,0 +1,1 @@
+"""Models on the device: store, proof, and the way from the bucket into service."""

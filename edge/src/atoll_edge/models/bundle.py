@@ -1,0 +1,121 @@
+"""Model bundles: `model.tar.gz` as the robot scripts of 2021 take it, an older tarball, or a bare .tflite file."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract.archive import extract
+from atoll_contract.durable import file_sha256
+from atoll_contract.errors import AtollError
+from atoll_contract.labelmap import LabelMapError, parse_label_map
+from atoll_contract.stage import DatasetLimits
+from atoll_edge.models.served import DEFAULT_THRESHOLD, ServedModel
+
+CPU_NAME = "unoptimized.tflite"
+EDGETPU_NAME = "model.tflite"
+LABELS_NAME = "map.pbtxt"
+# The custom operator of a compiled model: it stands as a name in the file.
+COMPILED_MARK = b"edgetpu-custom-op"
+
+LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_bytes=256 * 2**20, members=64)
+
+
+class BundleError(ValueError):
+    """The bundle cannot be used; the text says what is missing and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Files of a bundle, unpacked into a folder; at least one model."""
+
+    cpu_path: Path | None
+    edgetpu_path: Path | None
+    labels: tuple[str, ...]
+
+
+def unpack(archive: Path, folder: Path) -> Bundle:
+    """The bundle `archive`, with its files in `folder` (created).
+
+    Raises:
+        BundleError: not an archive, unsafe, too large, or without a model or label map.
+    """
+    folder.mkdir(parents=True)
+    found: dict[str, Path] = {}
+    try:
+        with extract(archive, folder / "members", LIMITS) as members:
+            for name in (CPU_NAME, EDGETPU_NAME, LABELS_NAME):
+                held = members.by_base(name)
+                if held:
+                    found[name] = Path(shutil.copyfile(held[0].path, folder / name))
+    except AtollError as error:
+        raise BundleError(f"{archive.name} cannot be unpacked: {error.message}") from None
+    shutil.rmtree(folder / "members")
+    if LABELS_NAME not in found or not {CPU_NAME, EDGETPU_NAME} & set(found):
+        raise BundleError(
+            f"{archive.name} lacks a model or its labels: it must hold {LABELS_NAME} and {CPU_NAME} or {EDGETPU_NAME}"
+        )
+    return _sorted_bundle(found)
+
+
+def _sorted_bundle(found: dict[str, Path]) -> Bundle:
+    """A `model.tflite` that was never compiled runs on the CPU, whatever its name says."""
+    cpu, edgetpu = found.get(CPU_NAME), found.get(EDGETPU_NAME)
+    if edgetpu is not None and not is_compiled(edgetpu):
+        cpu, edgetpu = cpu or edgetpu, None
+    return Bundle(cpu, edgetpu, read_labels(found[LABELS_NAME]))
+
+
+def is_compiled(path: Path) -> bool:
+    """Whether a model file was made by `edgetpu_compiler`."""
+    return COMPILED_MARK in path.read_bytes()
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names of a label map, by id.
+
+    Raises:
+        BundleError: it cannot be read, or its ids are not 1, 2, 3, ….
+    """
+    try:
+        labels = parse_label_map(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, LabelMapError) as error:
+        raise BundleError(f"{path.name}: {error}") from None
+    if [label.id for label in labels] != list(range(1, len(labels) + 1)) or not labels:
+        raise BundleError(f"{path.name}: ids must be 1, 2, 3, …, not {[label.id for label in labels][:20]}")
+    return tuple(label.name for label in labels)
+
+
+def served_bundle(name: str, bundle: Bundle) -> ServedModel:
+    """A bundle without manifest, with the seed's threshold."""
+    main = bundle.cpu_path or bundle.edgetpu_path
+    assert main is not None
+    return ServedModel(
+        name=name,
+        digest=file_sha256(main),
+        sequence=0,
+        labels=bundle.labels,
+        thresholds=(DEFAULT_THRESHOLD,) * len(bundle.labels),
+        cpu_path=bundle.cpu_path,
+        edgetpu_path=bundle.edgetpu_path,
+    )
+
+
+def served_file(model: Path, labels: Path | None) -> ServedModel:
+    """A bare .tflite file; without a label map the classes are called `0`, `1`, ….
+
+    Raises:
+        BundleError: no such file, or the label map cannot be read.
+    """
+    if not model.is_file():
+        raise BundleError(f"there is no model file {model}")
+    names = read_labels(labels) if labels is not None else tuple(str(number) for number in range(100))
+    compiled = is_compiled(model)
+    return ServedModel(
+        name=model.stem,
+        digest=file_sha256(model),
+        sequence=0,
+        labels=names,
+        thresholds=(DEFAULT_THRESHOLD,) * len(names),
+        cpu_path=None if compiled else model,
+        edgetpu_path=model if compiled else None,
+    )

@@ -1,0 +1,1 @@
+"""NetworkTables: the one adapter and the tables that robot code reads."""

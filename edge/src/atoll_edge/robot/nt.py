@@ -1,0 +1,174 @@
+"""The one module that knows ntcore's API: 2026 (camelCase, NT3 beside NT4) now, 2027 (snake_case) prepared.
+
+Everything else sees `NetworkTables`: publishers with a `set(value, time_us)`, subscribers with a `get()`.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Value = TypeVar("Value", contravariant=True)
+
+NT4_PORT = 5810
+NT3_PORT = 1735
+# Every value is sent, in order, with its time; the server gets them within 10 ms.
+EVERY_SAMPLE_SECONDS = 0.01
+
+
+class TopicPublisher(Protocol[Value]):
+    def set(self, value: Value, time_us: int = 0) -> None:
+        """Publish; `time_us` is when it was true in `now_us`, 0 for now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the robot's server is: a team number (every address that a robot may have) or one address."""
+
+    team: int | None = None
+    host: str | None = None
+    port: int = NT4_PORT
+
+
+def now_us() -> int:
+    """NetworkTables' clock in microseconds; cscore stamps frames with it."""
+    import ntcore
+
+    clock = _method(ntcore, "_now")
+    return int(clock())
+
+
+def _method(owner: Any, *names: str) -> Any:
+    """The first of `names` that this version of ntcore has."""
+    for name in names:
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    raise AttributeError(f"this version of ntcore has none of {', '.join(names)}; Atoll knows 2026 and 2027")
+
+
+class _Publisher(Generic[T]):
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
+
+    def set(self, value: T, time_us: int = 0) -> None:
+        self._publisher.set(value, time_us)
+
+
+class NetworkTables:
+    """One NetworkTables instance: a client of the robot's server (or a server itself, for `ntmode: server`)."""
+
+    def __init__(self, identity: str) -> None:
+        import ntcore
+
+        self._ntcore = ntcore
+        self._identity = identity
+        self.instance = ntcore.NetworkTableInstance.create()
+        self._stop: Callable[[], None] = lambda: None
+        self._publishers: list[Any] = []
+
+    def start_client(self, server: Server) -> None:
+        """Connect, and connect again for ever; returns at once."""
+        _method(self.instance, "start_client", "startClient4")(self._identity)
+        if server.host is not None:
+            _method(self.instance, "set_server", "setServer")(server.host, server.port)
+        elif server.team is not None:
+            _method(self.instance, "set_server_team", "setServerTeam")(server.team, server.port)
+            # A laptop with the Driver Station tells where a simulated robot runs.
+            _method(self.instance, "start_ds_client", "startDSClient")()
+        self._stop = _method(self.instance, "stop_client", "stopClient")
+
+    def start_server(self, address: str, port: int, port3: int = 0) -> None:
+        """Serve; nothing is kept on disk. 2027 has no NT3."""
+        if hasattr(self.instance, "startServer"):
+            self.instance.startServer("", address, port3, port)
+        else:
+            self.instance.start_server("", address, "", port)
+        self._stop = _method(self.instance, "stop_server", "stopServer")
+
+    def close(self) -> None:
+        self._stop()
+        self._publishers.clear()
+        self._ntcore.NetworkTableInstance.destroy(self.instance)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Addresses of the other ends: the server's for a client."""
+        connections = _method(self.instance, "get_connections", "getConnections")()
+        return tuple(f"{peer.remote_ip}:{peer.remote_port}" for peer in connections)
+
+    def flush(self) -> None:
+        """Send what was published now instead of at the next interval."""
+        self.instance.flush()
+
+    def strings(self, topic: str) -> TopicPublisher[str]:
+        return self._publish(_method(self.instance, "get_string_topic", "getStringTopic")(topic))
+
+    def doubles(self, topic: str) -> TopicPublisher[float]:
+        return self._publish(_method(self.instance, "get_double_topic", "getDoubleTopic")(topic))
+
+    def integers(self, topic: str) -> TopicPublisher[int]:
+        return self._publish(_method(self.instance, "get_integer_topic", "getIntegerTopic")(topic))
+
+    def booleans(self, topic: str) -> TopicPublisher[bool]:
+        return self._publish(_method(self.instance, "get_boolean_topic", "getBooleanTopic")(topic))
+
+    def double_arrays(self, topic: str) -> TopicPublisher[list[float]]:
+        return self._publish(_method(self.instance, "get_double_array_topic", "getDoubleArrayTopic")(topic))
+
+    def string_arrays(self, topic: str, *, retained: bool = False) -> TopicPublisher[list[str]]:
+        handle = _method(self.instance, "get_string_array_topic", "getStringArrayTopic")(topic)
+        publisher: TopicPublisher[list[str]] = self._publish(handle)
+        if retained:
+            _method(handle, "set_retained", "setRetained")(True)
+        return publisher
+
+    def struct_arrays(self, topic: str, kind: type) -> TopicPublisher[list[Any]]:
+        """Every sample is kept, also equal ones: the robot sees each frame."""
+        handle = _method(self.instance, "get_struct_array_topic", "getStructArrayTopic")(topic, kind)
+        return self._publish(handle, self._options(every=True))
+
+    def integer_reader(self, topic: str, default: int) -> Callable[[], int]:
+        handle = _method(self.instance, "get_integer_topic", "getIntegerTopic")(topic)
+        return self._read(handle.subscribe(default))
+
+    def double_reader(self, topic: str, default: float) -> Callable[[], float]:
+        handle = _method(self.instance, "get_double_topic", "getDoubleTopic")(topic)
+        return self._read(handle.subscribe(default))
+
+    def boolean_reader(self, topic: str, default: bool) -> Callable[[], bool]:
+        handle = _method(self.instance, "get_boolean_topic", "getBooleanTopic")(topic)
+        return self._read(handle.subscribe(default))
+
+    def string_array_reader(self, topic: str) -> Callable[[], list[str]]:
+        handle = _method(self.instance, "get_string_array_topic", "getStringArrayTopic")(topic)
+        return self._read(handle.subscribe([]))
+
+    def struct_array_queue(self, topic: str, kind: type) -> Callable[[], list[tuple[int, list[Any]]]]:
+        """Reads all samples since the last call, each with its time."""
+        handle = _method(self.instance, "get_struct_array_topic", "getStructArrayTopic")(topic, kind)
+        subscriber = handle.subscribe([], self._options(every=True))
+        read = _method(subscriber, "read_queue", "readQueue")
+        return lambda: [(int(sample.time), sample.value) for sample in read()]
+
+    def _options(self, *, every: bool) -> Any:
+        options = self._ntcore.PubSubOptions()
+        options.periodic = EVERY_SAMPLE_SECONDS
+        if hasattr(options, "send_all"):
+            options.send_all = options.keep_duplicates = every
+        else:
+            options.sendAll = options.keepDuplicates = every
+        return options
+
+    def _publish(self, topic: Any, options: Any = None) -> _Publisher[Any]:
+        publisher = topic.publish(options if options is not None else self._options(every=False))
+        self._publishers.append(publisher)
+        return _Publisher(publisher)
+
+    @staticmethod
+    def _read(subscriber: Any) -> Callable[[], Any]:
+        reader: Callable[[], Any] = subscriber.get
+        return reader

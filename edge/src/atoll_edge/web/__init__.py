@@ -1,0 +1,1 @@
+"""The status server on port 5808."""

@@ -1,0 +1,131 @@
+"""The HTTP server on port 5808: probes, status, metrics, one page, and its buttons behind a token."""
+
+import hmac
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+
+from atoll_contract.codec import to_json
+from atoll_edge.web.health import Verdict
+from atoll_edge.web.status import Status
+
+logger = logging.getLogger(__name__)
+
+# A reader that stalls does not hold a thread for ever.
+REQUEST_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the server shows. `actions` are the page's buttons: a name and what it does; it answers with a sentence."""
+
+    status: Callable[[], Status]
+    live: Callable[[], Verdict]
+    ready: Callable[[], Verdict]
+    started: Callable[[], Verdict]
+    metrics: Callable[[], bytes]
+    picture: Callable[[], bytes | None]
+    actions: dict[str, Callable[[], str]] = field(default_factory=dict)
+    token_file: Path | None = None
+
+
+class StatusServer:
+    """Serves a Site from `start` to `close`; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, site: Site, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"site": site})
+        self._server = ThreadingHTTPServer(("", port), handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    site: Site
+    timeout = REQUEST_SECONDS
+    server_version = "atoll-edge"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        routes: dict[str, Callable[[], None]] = {
+            "/": lambda: self._send(page(), "text/html; charset=utf-8"),
+            "/status": lambda: self._send(to_json(self.site.status()), "application/json"),
+            "/livez": lambda: self._probe(self.site.live()),
+            "/readyz": lambda: self._probe(self.site.ready()),
+            "/startupz": lambda: self._probe(self.site.started()),
+            "/metrics": lambda: self._send(self.site.metrics(), "text/plain; version=0.0.4; charset=utf-8"),
+            "/picture.jpg": self._picture,
+        }
+        routes.get(path, self._unknown)()
+
+    def do_POST(self) -> None:
+        """`/actions/<name>` with `Authorization: Bearer <token>`."""
+        action = self.site.actions.get(self.path.removeprefix("/actions/"))
+        if action is None:
+            self._unknown()
+        elif not self._allowed():
+            self._send(b"the token is missing or wrong\n", "text/plain", HTTPStatus.FORBIDDEN)
+        else:
+            self._send(f"{action()}\n".encode(), "text/plain; charset=utf-8")
+
+    def _allowed(self) -> bool:
+        if self.site.token_file is None:
+            return False
+        try:
+            expected = self.site.token_file.read_text("utf-8").strip()
+        except OSError as error:
+            logger.error("the token file cannot be read: %s", error)
+            return False
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return bool(expected) and hmac.compare_digest(expected.encode(), given.encode())
+
+    def _picture(self) -> None:
+        picture = self.site.picture()
+        if picture is None:
+            self._send(b"no frame yet\n", "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._send(picture, "image/jpeg")
+
+    def _probe(self, verdict: Verdict) -> None:
+        status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        self._send(f"{verdict.reason}\n".encode(), "text/plain; charset=utf-8", status)
+
+    def _unknown(self) -> None:
+        self._send(b"not found\n", "text/plain", HTTPStatus.NOT_FOUND)
+
+    def _send(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header(
+            "Content-Security-Policy",
+            "default-src 'self'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'",
+        )
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        logger.debug("http %s", format % args)
+
+
+def page() -> bytes:
+    """The status page; it asks `/status` and `/picture.jpg` by itself."""
+    return resources.files("atoll_edge.web").joinpath("page.html").read_bytes()

@@ -1,0 +1,90 @@
+"""The status document: what `/status`, the page and the device report are made of."""
+
+from dataclasses import dataclass, field
+
+from atoll_edge.measures import Quantiles
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The model that answers, and the one that is wanted where it is another."""
+
+    state: str
+    name: str | None = None
+    digest: str | None = None
+    sequence: int | None = None
+    desired_sequence: int | None = None
+    pinned: bool = False
+    last_refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class DetectorStatus:
+    backend: str | None
+    losses: int
+    last_loss: str | None
+    inference_millis: Quantiles
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    source: str
+    connected: bool
+    frames: int
+    dropped: int
+    seconds_since_frame: float | None
+
+
+@dataclass(frozen=True)
+class TablesStatus:
+    connected: bool
+    peers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """`error` says why a stream is not served (its port is taken)."""
+
+    raw_port: int | None
+    annotated_port: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class MatchStatus:
+    """From the field's control word; `locked` holds a new model back."""
+
+    enabled: bool
+    fms_attached: bool
+    locked: bool
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """How the last look into the store ended; times are seconds ago by the monotonic clock."""
+
+    store: str | None = None
+    last_result: str | None = None
+    seconds_since_success: float | None = None
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """One moment of the device. Holds no secret."""
+
+    device: str
+    version: str
+    camera: CameraStatus
+    model: ModelStatus
+    detector: DetectorStatus
+    fps: float
+    latency_millis: Quantiles
+    longest_gap_millis: float
+    network_tables: TablesStatus
+    streams: StreamStatus
+    match: MatchStatus
+    sync: SyncStatus = field(default_factory=SyncStatus)
+    seconds_since_answer: float | None = None
+    warnings: tuple[str, ...] = ()
+    schema_version: int = 1
