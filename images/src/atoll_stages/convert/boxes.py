@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from atoll_stages.convert.example import LabelledBox
 from atoll_stages.convert.problems import Kind
 
+# Edges computed from a centre and a size miss the border by less; that is no clipping.
+_ROUNDING = 1e-4
+
 
 @dataclass(frozen=True)
 class Box:
@@ -49,7 +52,11 @@ def fit(raw: LabelledBox, *, width: float, height: float) -> Fitted | Kind:
     # A sliver thinner than a float can tell has no area left after the division.
     if box.xmin >= box.xmax or box.ymin >= box.ymax:
         return Kind.BOX_EMPTY
-    return Fitted(box, clipped=(xmin, ymin, xmax, ymax) != edges)
+    moved = max(
+        abs(new - old) / side
+        for new, old, side in zip((xmin, ymin, xmax, ymax), edges, (width, height, width, height), strict=True)
+    )
+    return Fitted(box, clipped=moved > _ROUNDING)
 
 
 def turned(box: Box, orientation: int) -> Box:

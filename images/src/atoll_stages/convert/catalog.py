@@ -221,5 +221,4 @@ class Catalog(AbstractContextManager["Catalog"]):
             rows = self.database.execute(f"{select} AND part = ? ORDER BY place, id", (part,))
         for row in rows:
             boxes = tuple(ClassBox(label, Box(*edges)) for label, *edges in json.loads(row[12]))
-            number, source, name, dataset = row[:4]
-            yield Ready(number, source, name, dataset, tuple(json.loads(row[4])), *row[5:12], boxes=boxes)
+            yield Ready(*row[:4], tuple(json.loads(row[4])), *row[5:12], boxes)  # type: ignore[call-arg]  # 4 + 1 + 7 + 1 fields, in the order of the columns

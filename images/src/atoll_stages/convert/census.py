@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from atoll_contract.archive_names import shown
 from atoll_stages.convert.catalog import Catalog
-from atoll_stages.convert.split import TEST, TRAIN, VALIDATION
+from atoll_stages.convert.parts import TEST, TRAIN, VALIDATION
 
 PARTS = (TRAIN, VALIDATION, TEST)
 # A shorter side below this share of the picture is under 6 pixels at the 320 of the default detector.

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from atoll_contract.archive_names import shown
 from atoll_contract.errors import DatasetError
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.example import Archive, Reading
 from atoll_stages.convert.readers import coco, supervisely, tfod_csv, voc, yolo
+from atoll_stages.convert.tfrecord import read_records
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def reader_of(archive: Archive, asked: DatasetFormat) -> tuple[DatasetFormat, Re
     for name, reader in READERS.items():
         if asked in (DatasetFormat.AUTO, name) and reader.detects(archive):
             return name, reader
+    _explain_records(archive)
     looked = "; ".join(
         f"{name}: {reader.has}" for name, reader in READERS.items() if asked in (DatasetFormat.AUTO, name)
     )
@@ -47,3 +50,15 @@ def reader_of(archive: Archive, asked: DatasetFormat) -> tuple[DatasetFormat, Re
         Reason.DATASET_MALFORMED,
         f"{archive.name}: no labels of a known format among {len(archive.members)} files; looked for {looked}",
     )
+
+
+def _explain_records(archive: Archive) -> None:
+    """TFRecord files are Atoll's output. Who uploads them is told so, and whether they are whole."""
+    for member in archive.members.with_suffix(".tfrecord", ".tfrecords", ".record"):
+        with member.path.open("rb") as file:
+            count = sum(1 for _ in read_records(file, name=shown(member.name)))
+        raise DatasetError(
+            Reason.DATASET_MALFORMED,
+            f"{archive.name}: {shown(member.name)} holds {count} TFRecords, which Atoll writes but does not read; "
+            "upload the pictures and labels they were made from",
+        )

@@ -16,21 +16,10 @@ from atoll_contract.reasons import Reason
 from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.catalog import Catalog
 from atoll_stages.convert.dealing import deal
+from atoll_stages.convert.parts import TEST, TRAIN, VALIDATION, WORDS, part_of_word
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
 FRAMES_PER_GROUP = 50
 
-_PART_OF_WORD = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "trainval": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-}
 _FRAME = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 # Roboflow writes `note_12_jpg.rf.<hash>.jpg`, one hash for each augmented copy of note_12.jpg.
 _ROBOFLOW = re.compile(r"_(?:jpg|jpeg|png|webp)\.rf\.[0-9a-fA-F]+$")
@@ -72,11 +61,6 @@ def cluster_of(name: str) -> str:
     before, frame, after = found.groups()
     # A number of more digits than any frame has is an id.
     return f"{before}#{after}/{int(frame[-18:]) // FRAMES_PER_GROUP}"
-
-
-def part_of_word(word: str) -> str | None:
-    """The part that a tag or folder name means."""
-    return _PART_OF_WORD.get(word.strip().lower())
 
 
 def _define_functions(catalog: Catalog, seed: int) -> None:
@@ -121,7 +105,7 @@ def _chosen(catalog: Catalog, asked: SplitBy) -> SplitBy:
         if asked is by and not found:
             raise DatasetError(
                 Reason.NO_USABLE_EXAMPLES,
-                f"split by {by}: no picture has one of {', '.join(_PART_OF_WORD)} there; use auto or hash",
+                f"split by {by}: no picture has one of {', '.join(WORDS)} there; use auto or hash",
             )
         if asked is by or (asked is SplitBy.AUTO and TRAIN in found and len(found) > 1):
             return by

@@ -11,7 +11,6 @@ from typing import BinaryIO
 from atoll_contract.errors import DatasetError
 from atoll_contract.reasons import Reason
 
-
 _MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")

@@ -1,0 +1,146 @@
+"""`python -m atoll_stages.convert --lint PATH [--json]`: what a dataset holds and what is odd about it.
+
+It runs the conversion up to the records, so that what it says is what a run would say.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract.archive_names import shown
+from atoll_contract.codec import to_json
+from atoll_contract.dataset import Problem
+from atoll_contract.errors import AtollError, DatasetError, bounded
+from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.stage import ConvertSpec, Split, SplitBy
+from atoll_stages.convert.conversion import Conversion, Source, collected
+from atoll_stages.convert.findings import Findings, conclude
+from atoll_stages.convert.problems import Kind
+
+_SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class LintClass:
+    """Boxes of a class, by part of the split; `tiny` ones are hardly found by a detector of 320 pixels."""
+
+    name: str
+    boxes: dict[str, int]
+    tiny: int
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What `--json` prints. `ok` is False where a run would fail, for `reason` and with `message`."""
+
+    path: str
+    ok: bool
+    reason: str
+    message: str
+    formats: tuple[str, ...] = ()
+    pictures: int = 0
+    negatives: int = 0
+    split_by: str = ""
+    split: dict[str, int] | None = None
+    classes: tuple[LintClass, ...] = ()
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+    duplicates_across_split: int = 0
+    problem_counts: dict[str, int] | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path) -> LintReport:
+    """Look at archives or folders as one dataset; `work` is scratch. A fault of the data is in the report."""
+    shown_path = ", ".join(str(path) for path in paths)
+    sources = [Source(path.name, path) for path in paths]
+    try:
+        for path in paths:
+            if not path.exists():
+                raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no {shown(str(path))}")
+        with collected(sources, spec, work) as conversion:
+            return _report(shown_path, conversion, conclude(conversion))
+    except AtollError as error:
+        return LintReport(path=shown_path, ok=False, reason=error.reason, message=error.message)
+
+
+def _report(path: str, conversion: Conversion, findings: Findings) -> LintReport:
+    census, counts = findings.census, conversion.problems.counts
+    pictures = sum(census.pictures.values())
+    boxes = sum(census.boxes.values())
+    return LintReport(
+        path=path,
+        ok=True,
+        reason=Reason.COMPLETED,
+        message=f"{pictures:,} pictures, {boxes:,} boxes, {len(findings.classes)} classes",
+        formats=tuple(str(form) for form in conversion.formats),
+        pictures=pictures,
+        negatives=sum(census.negatives.values()),
+        split_by=str(findings.split_by),
+        split={part: census.pictures[part] for part in census.parts},
+        classes=tuple(LintClass(name, census.of_class(name), census.tiny[name]) for name in findings.classes),
+        exact_duplicates=counts[Kind.DUPLICATE],
+        near_duplicates=findings.near.pairs,
+        duplicates_across_split=findings.leaked + findings.near.across_split,
+        problem_counts=dict(sorted(counts.items())),
+        problems=tuple(conversion.problems.listed),
+        warnings=findings.warnings,
+    )
+
+
+def run_lint(arguments: Sequence[str]) -> int:
+    """The command; its exit code is that of a run with this dataset."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    spec = ConvertSpec(
+        sources=(),
+        classes=tuple(options.classes),
+        ignore=tuple(options.ignore),
+        split=Split(by=SplitBy(options.split_by)),
+        max_invalid_percent=options.max_invalid_percent,
+    )
+    with tempfile.TemporaryDirectory(prefix="atoll-lint-") as work:
+        report = lint(options.lint, spec=spec, work=Path(work) / "work")
+    sys.stdout.write(to_json(report).decode() + "\n" if options.json else _text(report))
+    return ExitCode.OK if report.ok else AtollError(Reason(report.reason), "").code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m atoll_stages.convert",
+        description="Look at labelled pictures without converting them. Without arguments: the convert stage, "
+        "which reads its input from the environment.",
+    )
+    parser.add_argument("--lint", type=Path, nargs="+", required=True, metavar="PATH", help="archive or folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="only these classes")
+    parser.add_argument("--ignore", nargs="*", default=[], metavar="NAME", help="not these classes")
+    parser.add_argument("--split-by", choices=[str(by) for by in SplitBy], default=str(SplitBy.AUTO))
+    parser.add_argument("--max-invalid-percent", type=float, default=1.0, metavar="PERCENT")
+    return parser
+
+
+def _text(report: LintReport) -> str:
+    lines = [f"{report.path}: {report.message}"]
+    if not report.ok:
+        return f"{report.path}: {report.reason}: {report.message}\n"
+    split = ", ".join(f"{part} {count}" for part, count in (report.split or {}).items())
+    lines.append(
+        f"format {', '.join(report.formats)}; {report.negatives} without objects; split by {report.split_by}: {split}"
+    )
+    width = max((len(item.name) for item in report.classes), default=0)
+    for item in report.classes:
+        parts = "  ".join(f"{part} {count:>6}" for part, count in item.boxes.items())
+        lines.append(f"  {item.name:<{width}}  {parts}  tiny {item.tiny}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    lines += [f"{kind}: {count}" for kind, count in (report.problem_counts or {}).items()]
+    for problem in report.problems[:_SHOWN_PROBLEMS]:
+        place = "" if problem.object is None else f" object {problem.object}"
+        lines.append(f"  {problem.file}{place}: {problem.kind}, {problem.action} {problem.detail}".rstrip())
+    more = len(report.problems) - _SHOWN_PROBLEMS
+    return "\n".join([*lines, *([f"  +{more} more; see --json"] if more > 0 else [])]) + "\n"
