@@ -130,13 +130,12 @@ def _text(report: LintReport) -> str:
     if not report.ok:
         return f"{report.path}: {report.reason}: {report.message}\n"
     split = ", ".join(f"{part} {count}" for part, count in (report.split or {}).items())
-    lines.append(
-        f"format {', '.join(report.formats)}; {report.negatives} without objects; split by {report.split_by}: {split}"
-    )
+    lines.append(f"format {', '.join(report.formats)}; {report.negatives} without objects")
+    lines.append(f"split by {report.split_by}: {split}")
     width = max((len(item.name) for item in report.classes), default=0)
     for item in report.classes:
         parts = "  ".join(f"{part} {count:>6}" for part, count in item.boxes.items())
-        lines.append(f"  {item.name:<{width}}  {parts}  tiny {item.tiny}")
+        lines.append(f"  {bounded(item.name):<{width}}  {parts}  tiny {item.tiny}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     lines += [f"{kind}: {count}" for kind, count in (report.problem_counts or {}).items()]
     for problem in report.problems[:_SHOWN_PROBLEMS]:
