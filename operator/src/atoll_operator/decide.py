@@ -21,7 +21,7 @@ from atoll_operator.decide_events import events
 from atoll_operator.decide_progress import at_rest
 from atoll_operator.decide_results import judge
 from atoll_operator.decide_retry import retried
-from atoll_operator.decide_stage import active_limit, advance
+from atoll_operator.decide_stage import active_limit, advance, open_attempts
 from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, end, skip, unfinished
 from atoll_operator.decide_summaries import without_compile
 from atoll_operator.plan import JobToDelete, Plan, ReleaseReport
@@ -95,8 +95,9 @@ def _success(
     pods: tuple[PodView, ...],
     now: datetime,
 ) -> tuple[RunStatus, ReleaseReport | None] | None:
-    for job in jobs:
-        if job.stage is not stage.name or job.owner_uid != run.uid or job.state is not JobState.SUCCEEDED:
+    own = [job for job in jobs if job.stage is stage.name and job.owner_uid == run.uid]
+    for job in open_attempts(stage, own):
+        if job.state is not JobState.SUCCEEDED:
             continue
         verdict = judge(run, job, pods)
         if verdict.succeeded and not (stage.name is Stage.PUBLISH and unpublished(run, status, verdict)):

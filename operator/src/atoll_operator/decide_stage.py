@@ -30,7 +30,7 @@ def advance(run: RunView, status: RunStatus, jobs: Iterable[JobView], pods: Iter
     if foreign is not None:
         text = f"Job {foreign.name} exists and belongs to another object; delete it, then retry the run"
         return Step(fail(status, stage, reason=Reason.JOB_NAME_CONFLICT, message=text, now=now))
-    job = open_attempt(stage, own)
+    job = max(open_attempts(stage, own), key=lambda item: item.attempt, default=None)
     if job is None:
         return _without_job(run, status, stage, jobs, now)
     recorded = seen(stage, job)
@@ -44,11 +44,11 @@ def advance(run: RunView, status: RunStatus, jobs: Iterable[JobView], pods: Iter
     return Step(live, delete=deletions(unfinished(jobs, but=job)), requeue_after=step.requeue_after)
 
 
-def open_attempt(stage: StageStatus, own: Iterable[JobView]) -> JobView | None:
-    """The Job of the attempt that is announced or under way; attempts that are over do not count."""
+def open_attempts(stage: StageStatus, own: Iterable[JobView]) -> list[JobView]:
+    """The Jobs of the attempt that is announced or under way (and of later ones, where a status write was lost);
+    attempts that are over do not count."""
     is_open = stage.phase is StagePhase.RUNNING or stage.job_ref is None
-    candidates = [job for job in own if job.attempt > stage.attempts or (is_open and job.attempt == stage.attempts)]
-    return max(candidates, key=lambda job: job.attempt, default=None)
+    return [job for job in own if job.attempt > stage.attempts or (is_open and job.attempt == stage.attempts)]
 
 
 def _failure(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodView]) -> Verdict:
