@@ -1,0 +1,188 @@
+"""Reads YAML as kubectl does, and remembers on which line each value stands.
+
+The one way into Atoll for a YAML file. `scalars` has the meaning of unquoted words; a key that is there twice is an
+error, as the API server's strict decoding has it.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml as pyyaml
+
+from atoll_operator.api.scalars import Scalar, plain, tagged
+
+Path = tuple[str | int, ...]
+
+# An object of the API server's store has at most 1.5 MiB; anything larger is no manifest.
+MAX_CHARACTERS = 3 * 2**20
+# Aliases may repeat content without end; go-yaml refuses such documents too.
+MAX_NODES = 100_000
+MAX_DEPTH = 100
+
+_STRING_TAG = "tag:yaml.org,2002:str"
+_MERGE = "<<"
+
+
+class YamlError(ValueError):
+    """The text cannot be read. `line` and `column` count from 1."""
+
+    def __init__(self, message: str, *, line: int, column: int = 1) -> None:
+        super().__init__(f"line {line}: {message}")
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """One document: plain JSON types, and the line of each value (of its key, in a mapping)."""
+
+    value: Any
+    lines: Mapping[Path, int] = field(default_factory=dict)
+
+    def line(self, path: Path) -> int:
+        """The line of `path`, or of the nearest thing above it that stands in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def read_documents(text: str) -> tuple[YamlDocument, ...]:
+    """The documents of `text`; empty ones are left out, as kubectl does.
+
+    Raises:
+        YamlError: it is not YAML, or says something that JSON cannot.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise YamlError(f"the file has {len(text)} characters; at most {MAX_CHARACTERS} are read", line=1)
+    try:
+        documents = tuple(_Builder().document(node) for node in pyyaml.compose_all(text, Loader=_Loader))
+    except pyyaml.MarkedYAMLError as error:
+        raise _marked(error) from None
+    except pyyaml.reader.ReaderError as error:
+        raise _unreadable(error, text) from None
+    except RecursionError:
+        raise YamlError(f"nested deeper than {MAX_DEPTH} levels", line=1) from None
+    return tuple(document for document in documents if document.value is not None)
+
+
+class _Loader(pyyaml.BaseLoader):
+    """PyYAML's parser without its ideas of types, and with libyaml's patience about tabs between tokens."""
+
+    def resolve(self, kind: type[pyyaml.Node], value: str | None, implicit: Any) -> str:  # noqa: ARG002
+        # The empty tag marks an unquoted scalar; PyYAML gives no other sign of it.
+        return "" if kind is pyyaml.ScalarNode and implicit[0] else _STRING_TAG
+
+    def scan_directive(self) -> Any:
+        raise pyyaml.scanner.ScannerError(None, None, "kubectl reads no % directives; remove the line", self.get_mark())
+
+    def scan_to_next_token(self) -> None:
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            self.forward()
+            super().scan_to_next_token()
+
+
+class _Builder:
+    """Makes plain values of one document's nodes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Path, int] = {}
+        self.nodes = 0
+        self.open: set[int] = set()
+
+    def document(self, node: pyyaml.Node) -> YamlDocument:
+        self.lines[()] = _line(node)
+        return YamlDocument(self.value(node, ()), self.lines)
+
+    def value(self, node: pyyaml.Node, path: Path) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise _error(node, f"more than {MAX_NODES} values (with aliases) or {MAX_DEPTH} levels")
+        if isinstance(node, pyyaml.ScalarNode):
+            return _scalar(node)
+        if id(node) in self.open:
+            raise _error(node, "an anchor that contains itself")
+        self.open.add(id(node))
+        try:
+            return self._mapping(node, path) if isinstance(node, pyyaml.MappingNode) else self._sequence(node, path)
+        finally:
+            self.open.remove(id(node))
+
+    def _sequence(self, node: pyyaml.Node, path: Path) -> list[Any]:
+        values = []
+        for index, item in enumerate(node.value):
+            place = (*path, index)
+            self.lines[place] = _line(item)
+            values.append(self.value(item, place))
+        return values
+
+    def _mapping(self, node: pyyaml.Node, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in _pairs(node):
+            key = _key(key_node)
+            place = (*path, key)
+            if key in result:
+                first = self.lines[place]
+                raise _error(key_node, f'the key "{key}" is here a second time (first on line {first}); remove one')
+            self.lines[place] = _line(key_node)
+            result[key] = self.value(value_node, place)
+        return result
+
+
+def _pairs(node: pyyaml.Node) -> Iterator[tuple[pyyaml.Node, pyyaml.Node]]:
+    """Keys and values of a mapping, those that `<<` brings in included."""
+    for key, value in node.value:
+        if isinstance(key, pyyaml.ScalarNode) and key.tag == "" and key.value == _MERGE:
+            for merged in value.value if isinstance(value, pyyaml.SequenceNode) else [value]:
+                if not isinstance(merged, pyyaml.MappingNode):
+                    raise _error(value, "<< takes a mapping, or a list of mappings")
+                yield from _pairs(merged)
+        else:
+            yield key, value
+
+
+def _scalar(node: pyyaml.ScalarNode) -> Scalar:
+    text: str = node.value
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _error(node, "an escape of half a character (a lone surrogate)")
+    try:
+        if node.tag == "":
+            return plain(text)
+        return text if node.tag == _STRING_TAG else tagged(node.tag, text)
+    except ValueError as error:
+        raise _error(node, str(error)) from None
+
+
+def _key(node: pyyaml.Node) -> str:
+    """A key as JSON has it: text. Numbers and truth values are written out, as sigs.k8s.io/yaml does."""
+    value: Hashable = _scalar(node) if isinstance(node, pyyaml.ScalarNode) else None
+    if value is None:
+        raise _error(node, "a key must be text, a number or a truth value")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _line(node: pyyaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _error(node: pyyaml.Node, message: str) -> YamlError:
+    return YamlError(message, line=_line(node), column=node.start_mark.column + 1)
+
+
+def _marked(error: pyyaml.MarkedYAMLError) -> YamlError:
+    mark = error.problem_mark or error.context_mark
+    message = " ".join(part for part in (error.context, error.problem) if part)
+    if "'\\t'" in message:
+        message += "; indent with spaces, YAML knows no tabs there"
+    elif "mapping values are not allowed" in message:
+        message += '; quote the text if it holds ": ", or check the indentation'
+    return YamlError(message, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
+
+
+def _unreadable(error: pyyaml.reader.ReaderError, text: str) -> YamlError:
+    line = text.count("\n", 0, int(error.position)) + 1
+    return YamlError(f"the character U+{ord(str(error.character)[0]):04X} may not stand in YAML", line=line)
