@@ -8,9 +8,10 @@ RUN := $(VENV)/bin/python -P
 export PYTHONSAFEPATH := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-SOURCES := operator/src images/src edge/src tests
+SOURCES := operator/src images/src images/builder edge/src tests
 STAMP := $(VENV)/.set-up
 DEMO := build/demo
+IMAGE_FLAGS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: help
 help: ## List the targets
@@ -53,11 +54,40 @@ test-quick: setup ## The tests that need nothing but Python
 
 .PHONY: binaries
 binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager and MinIO for the tests, once
-	@cd tests && ../$(VENV)/bin/python -m cluster.binaries minio etcd kube-apiserver kube-controller-manager
+	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager
 
 .PHONY: bench
 bench: setup binaries ## The benchmarks, as ratios against a peer in the same run
 	@$(RUN) -m pytest -m bench -s --timeout 1800 tests/bench
+
+.PHONY: images
+images: setup ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME …" IMAGES="NAME …" ENGINE=
+	@$(RUN) images/builder build $(IMAGE_FLAGS) $(if $(ARCH),--arch $(ARCH)) $(if $(BASE),--base $(BASE)) \
+	  $(if $(REGISTRY),--push) $(EXTERNAL:%=--external %) $(IMAGES)
+
+.PHONY: load
+load: setup ## Import the images into a cluster without a registry: TARGET=k3s or TARGET=kind
+	@$(RUN) images/builder load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)
+
+.PHONY: charts
+charts: setup ## Write the generated parts of the charts anew
+	@PYTHONPATH=tests $(RUN) -m support.charts
+
+.PHONY: cluster-up
+cluster-up: setup ## Start a one-node Kubernetes in a network namespace of its own (root)
+	@PYTHONPATH=tests $(RUN) -m cluster.node up
+
+.PHONY: cluster-down
+cluster-down: setup ## Stop it and remove what it made
+	@PYTHONPATH=tests $(RUN) -m cluster.node down
+
+.PHONY: e2e
+e2e: setup ## One small run on that cluster, from helm install to the published bundle (root; 15 minutes)
+	@$(RUN) -m pytest -m "e2e and not slow" -s --timeout 1800 tests/e2e
+
+.PHONY: e2e-full
+e2e-full: setup ## The same with the sample run, upgrade, uninstall and Helm 3 (root; an hour)
+	@$(RUN) -m pytest -m e2e -s --timeout 5400 tests/e2e
 
 .PHONY: golden
 golden: setup ## Write the golden manifests anew; read the diff before you commit it

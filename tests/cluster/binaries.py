@@ -53,6 +53,7 @@ PROGRAMS: dict[str, Program] = {
         Program("helm4", "helm4", "helm.sh/helm/v4/cmd/helm"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+        Program("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
     )
 }
 # Every tier but the node's needs no more than these.

@@ -1,0 +1,133 @@
+"""Builds Atoll's images with docker, podman or buildah and writes the Helm values that name them.
+
+`python images/builder build` prints what each image adds to its base in MB; `python images/builder load --target k3s`
+imports the images into a cluster without a registry. `make images` and `make load` call it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from engine import EngineError, find_engine
+from external import ExternalFile, LockError, read_lock
+from values import ImageReference, write_values
+
+ROOT = Path(__file__).parents[2]
+VALUES = ROOT / "build" / "values-images.yaml"
+DEFAULT_BASE = "python:3.11-slim-bookworm"
+# The order is that of the build: the small ones first.
+IMAGES = ("operator", "convert", "compile", "train", "train-gpu", "edge")
+DEFAULT_IMAGES = ("operator", "convert", "compile", "train")
+AMD64_ONLY = frozenset({"compile", "train-gpu"})
+
+
+def build(options: argparse.Namespace) -> None:
+    engine = find_engine(options.engine, options.engine_flag)
+    lock = read_lock(ROOT / "images" / "external.lock")
+    wanted = [lock.require(name) for name in options.external]
+    references: dict[str, ImageReference] = {}
+    for image in options.image or DEFAULT_IMAGES:
+        reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
+        engine.build(
+            dockerfile=ROOT / "images" / image.removesuffix("-gpu") / "Dockerfile",
+            context=ROOT,
+            tag=str(reference),
+            arch="amd64" if image in AMD64_ONLY else options.arch,
+            arguments=_arguments(image, options, wanted),
+            flags=options.build_flag,
+        )
+        added = engine.size_mb(str(reference)) - engine.size_mb(options.base)
+        print(f"{reference}: {added:.0f} MB over the base", flush=True)
+        if options.push:
+            reference = reference.with_digest(engine.push(str(reference)))
+        references[image] = reference
+    write_values(options.values, references)
+    print(f"wrote {options.values}: helm install … -f {options.values}")
+
+
+def _arguments(image: str, options: argparse.Namespace, wanted: list[ExternalFile]) -> dict[str, str]:
+    arguments = {"BASE": options.base, "VERSION": options.tag, "REVISION": _revision()}
+    # The builder's own package index; these are arguments of the build stage and do not reach the image.
+    arguments |= {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)}
+    if image.startswith("train"):
+        arguments["DEVICE"] = "gpu" if image.endswith("-gpu") else "cpu"
+    for file in wanted:
+        if file.image == image.removesuffix("-gpu"):
+            arguments |= {f"{file.argument}_URL": file.url, f"{file.argument}_SHA256": file.sha256}
+    return arguments
+
+
+def _revision() -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=30
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def load(options: argparse.Namespace) -> None:
+    engine = find_engine(options.engine, options.engine_flag)
+    importer = {
+        "k3s": ["k3s", "ctr", "images", "import"],
+        "kind": ["kind", "load", "image-archive", "--name", options.name],
+    }[options.target]
+    with tempfile.TemporaryDirectory() as folder:
+        for image in options.image or DEFAULT_IMAGES:
+            reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
+            archive = Path(folder) / f"{image}.tar"
+            engine.save(str(reference), archive)
+            _import([*importer, str(archive)])
+            archive.unlink()
+            print(f"{reference}: imported into {options.target}", flush=True)
+
+
+def _import(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, timeout=900)
+    except FileNotFoundError as error:
+        raise EngineError(f"there is no {command[0]!r} on the PATH: run this on the cluster's machine") from error
+    except subprocess.CalledProcessError as error:
+        raise EngineError(f"{' '.join(command[:4])} failed with exit code {error.returncode} (needs root)") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="images/builder", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--engine", help="docker, podman or buildah; the first one found otherwise")
+    common.add_argument("--engine-flag", action="append", default=[], help="passed to every call of the engine")
+    common.add_argument("--registry", default="", help="for example registry.example; none = local names")
+    common.add_argument("--tag", default="0.1.0")
+    common.add_argument("image", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}")
+    one = commands.add_parser("build", parents=[common])
+    one.add_argument("--arch", help="amd64 or arm64; the engine's own otherwise")
+    one.add_argument("--base", default=DEFAULT_BASE, help="any Debian image with Python 3.11 and venv")
+    one.add_argument("--external", action="append", default=[], metavar="NAME", help="an entry of images/external.lock")
+    one.add_argument("--build-flag", action="append", default=[], help="passed to the engine's build")
+    one.add_argument("--values", type=Path, default=VALUES, help="where to write the Helm values")
+    one.add_argument("--push", action="store_true", help="push to the registry and name the images by digest")
+    one.set_defaults(run=build)
+    two = commands.add_parser("load", parents=[common])
+    two.add_argument("--target", choices=("k3s", "kind"), required=True)
+    two.add_argument("--name", default="kind", help="the kind cluster's name")
+    two.set_defaults(run=load)
+    return top
+
+
+def main() -> int:
+    options = parser().parse_args()
+    unknown = sorted(set(options.image) - set(IMAGES))
+    try:
+        if unknown:
+            raise EngineError(f"there is no image {unknown[0]!r}; there are {', '.join(IMAGES)}")
+        options.run(options)
+    except (EngineError, LockError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The Helm values that a build writes name the images as they were built or pushed."""
+
+from pathlib import Path
+
+import yaml
+
+from values import ImageReference, write_values
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def test_local_images_are_named_by_tag(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "values.yaml"
+    write_values(path, {"operator": ImageReference("", "atoll/operator", "0.1.0")})
+    expected = {"registry": "localhost", "repository": "atoll/operator", "tag": "0.1.0", "digest": ""}
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == {"image": expected, "images": {}}
+
+
+def test_pushed_images_are_named_by_digest(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    reference = ImageReference("registry.example", "atoll/train-gpu", "0.1.0").with_digest(DIGEST)
+    write_values(path, {"train-gpu": reference, "edge": reference})
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert document["images"]["trainGPU"]["digest"] == DIGEST
+    assert "edge" not in document["images"]
+
+
+def test_a_reference_reads_as_engines_write_it() -> None:
+    assert str(ImageReference("", "atoll/convert", "1")) == "localhost/atoll/convert:1"
+    assert str(ImageReference("registry.example:5000", "atoll/convert", "1")) == "registry.example:5000/atoll/convert:1"
