@@ -45,10 +45,16 @@ def from_status(call: str, *, status: int, reason: str, message: str, retry_afte
     if status == 409:
         kind: type[ClusterError] = AlreadyExists if reason == "AlreadyExists" else Conflict
     elif status in (401, 403):
-        # A quota answers 403 as well, with these words; it passes as others finish.
-        kind = Unavailable if "exceeded quota" in message else Forbidden
+        kind = _kind_of_403(message)
     elif status == 429 or status >= 500:
         kind = Unavailable
     else:
         kind = Refused
     return kind(call, message, status=status, retry_after=retry_after)
+
+
+def _kind_of_403(message: str) -> type[ClusterError]:
+    """Quotas, namespaces that go away, admission webhooks and missing rights all answer 403; only words differ."""
+    if "exceeded quota" in message or "being terminated" in message:
+        return Unavailable
+    return Refused if "denied the request" in message or "violates" in message else Forbidden

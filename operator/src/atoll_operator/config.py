@@ -37,6 +37,10 @@ class Settings:
     pods_running: float = 30.0
     # 0: no metrics server.
     metrics_port: int = 8081
+    # Where the liveness probe is answered; empty: nowhere.
+    liveness: str = "http://0.0.0.0:8080/healthz"
+    # `json` or `text`.
+    log_format: str = "json"
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -68,6 +72,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         pods_starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.pods_starting),
         pods_running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.pods_running),
         metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, least=0),
+        liveness=environ.get("ATOLL_LIVENESS", default.liveness),
+        log_format=read.choice("ATOLL_LOG_FORMAT", default.log_format, allowed=("json", "text")),
     )
 
 
@@ -85,6 +91,12 @@ class _Reader:
         value = self._parsed(name, default, int, "a whole number")
         if value < least:
             raise ConfigError(f"{name} is {value}; the least is {least}")
+        return value
+
+    def choice(self, name: str, default: str, *, allowed: tuple[str, ...]) -> str:
+        value = self.environ.get(name) or default
+        if value not in allowed:
+            raise ConfigError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
         return value
 
     def _parsed(self, name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:

@@ -54,6 +54,7 @@ class Lease:
         self._timing = timing
         self._clock = clock
         self._renewed_at: float | None = None
+        self._dropped = False
         self._seen: tuple[str, float] | None = None  # resourceVersion of a foreign Lease and when it was first seen
         self.holder = ""
 
@@ -83,7 +84,7 @@ class Lease:
         # The time before the call: a slow answer must not make the Lease look younger than others see it.
         asked_at = self._clock()
         try:
-            if self._try_once():
+            if self._try_once() and not self._dropped:
                 self._renewed_at = asked_at
         except Conflict:
             self._renewed_at = None
@@ -91,11 +92,14 @@ class Lease:
         except ClusterError as error:
             logger.warning("the Lease could not be renewed: %s", error)
 
+    def drop(self) -> None:
+        """Stops writing at once, for good."""
+        self._dropped = True
+        self._renewed_at = None
+
     def release(self) -> None:
         """Gives the Lease up, so that a successor need not wait for it to age. Trouble is logged only."""
-        if not self.held:
-            return
-        self._renewed_at = None
+        self.drop()
         try:
             lease = self._store.read_lease()
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:

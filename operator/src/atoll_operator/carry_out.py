@@ -1,0 +1,167 @@
+"""Carries a Plan out on a cluster, in the plan's order, and says what became of the run."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import Stage
+from atoll_operator.api.stage_input import spec_digest
+from atoll_operator.cluster import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, Body, Cluster
+from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Refused
+from atoll_operator.config import Settings
+from atoll_operator.events import event_manifest
+from atoll_operator.jobs import build_job, job_name
+from atoll_operator.jobs_input import Work
+from atoll_operator.look import Look, view_of_own_job
+from atoll_operator.metrics import Metrics
+from atoll_operator.plan import Plan, ReleaseReport, Reservation, StageAttempt
+from atoll_operator.releases import published_status, release_manifest
+from atoll_operator.status import DONE, RunStatus, StagePhase, merge_patch, write_status
+from atoll_operator.surroundings import Profile, Stores, Surroundings
+from atoll_operator.views import JobState, JobView
+
+logger = logging.getLogger(__name__)
+
+
+class Carrier:
+    """Writes to the cluster. A call that fails ends the plan; the next look makes a new one from what is."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        surroundings: Surroundings,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._surroundings = surroundings
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+
+    def carry_out(self, look: Look, plan: Plan) -> Look:
+        """The look as it is afterwards. Raises ClusterError where a call failed."""
+        if plan.pin_profile:
+            self._pin_profile(look)
+        if plan.release_status:
+            self._report_release(look, plan.release_status, plan.status)
+        look = self._write_status(look, plan.status)
+        if plan.reserve:
+            look = self._reserve(look, plan.reserve)
+        for attempt in plan.create:
+            look = self._create(look, attempt)
+        for job in plan.delete:
+            self._cluster.delete(JOBS, look.key[0], job.name, uid=job.uid)
+        self._tell(look, plan)
+        if plan.delete_run:
+            self._cluster.delete(RUNS, *look.key, uid=look.ref.uid)
+        return look
+
+    def _pin_profile(self, look: Look) -> None:
+        assert look.profile is not None
+        try:
+            self._cluster.create(REVISIONS, self._settings.own_namespace, look.profile.snapshot.manifest())
+        except AlreadyExists:
+            logger.debug("the profile's snapshot %s is there already", look.profile.snapshot.revision)
+
+    def _report_release(self, look: Look, report: ReleaseReport, status: RunStatus) -> None:
+        outputs = status.stage(Stage.PUBLISH).outputs
+        size = next((item.size for item in outputs if item.name == "manifest"), None)
+        body = {"status": published_status(report, size=size, now=self._clock())}
+        self._cluster.patch_status(RELEASES, look.key[0], report.name, body)
+
+    def _write_status(self, look: Look, status: RunStatus) -> Look:
+        patch = merge_patch(look.run.get("status") or {}, write_status(status))
+        if not patch:
+            return replace(look, status=status)
+        version = look.run["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "status": patch}
+        written = self._cluster.patch_status(RUNS, *look.key, body)
+        if written is None:
+            raise Conflict("patch trainingruns/status", "the run was deleted meanwhile")
+        self._count_ends(look, status)
+        return look.with_run(written)
+
+    def _count_ends(self, look: Look, status: RunStatus) -> None:
+        before = {item.name: item.phase for item in look.status.stages} if look.status else {}
+        for stage in status.stages:
+            ended = stage.phase in DONE or stage.phase is StagePhase.FAILED
+            if ended and before.get(stage.name) is not stage.phase:
+                self._metrics.stages_ended.labels(str(stage.name), str(stage.phase), str(stage.reason)).inc()
+
+    def _reserve(self, look: Look, reservation: Reservation) -> Look:
+        namespace = look.key[0]
+        try:
+            release: Body | None = self._cluster.create(RELEASES, namespace, release_manifest(look.run, reservation))
+        except AlreadyExists:
+            # Another run was faster, or this one before a crash: its object tells whose version it is.
+            release = self._cluster.read(RELEASES, namespace, reservation.name)
+        return look.with_release(release) if release is not None else look
+
+    def _create(self, look: Look, attempt: StageAttempt) -> Look:
+        if look.stores is None:
+            look = replace(look, stores=self._surroundings.stores(look.key[0], look.spec))
+        assert look.stores is not None
+        assert look.profile is not None
+        if look.stores.missing:
+            return look
+        try:
+            manifest = build_job(_work(look, look.profile, look.stores), attempt)
+        except SpecError as error:
+            return replace(look, problem=error.message)
+        extra = {"run": "/".join(look.key), "stage": str(attempt.stage), "attempt": attempt.attempt}
+        try:
+            body: Body | None = self._cluster.create(JOBS, look.key[0], manifest)
+            logger.info("created Job %s", manifest["metadata"]["name"], extra=extra)
+        except AlreadyExists:
+            # Made before a crash, or somebody else's; its owner tells.
+            body = self._cluster.read(JOBS, look.key[0], manifest["metadata"]["name"])
+        except Refused as refusal:
+            logger.warning("%s", refusal, extra=extra)
+            return look.with_job(self._rejected(look, attempt, refusal))
+        job = view_of_own_job(look.ref, body, stage=attempt.stage, attempt=attempt.attempt) if body else None
+        return look.with_job(job) if job else look
+
+    def _rejected(self, look: Look, attempt: StageAttempt, refusal: Refused) -> JobView:
+        now = self._clock()
+        return JobView(
+            name=job_name(look.ref.name, look.ref.uid, attempt.stage, attempt.attempt),
+            uid="",
+            owner_uid=look.ref.uid,
+            stage=attempt.stage,
+            attempt=attempt.attempt,
+            state=JobState.REJECTED,
+            created=now,
+            finished=now,
+            failure_message=refusal.message,
+        )
+
+    def _tell(self, look: Look, plan: Plan) -> None:
+        for event in plan.events:
+            logger.info("%s: %s", event.reason, event.message, extra={"run": "/".join(look.key)})
+            manifest = event_manifest(look.run, event, now=self._clock(), instance=self._settings.identity)
+            try:
+                self._cluster.create(EVENTS, look.key[0], manifest)
+            except ClusterError as error:
+                # Events are for reading; the status holds everything they say.
+                logger.warning("%s", error)
+
+
+def _work(look: Look, profile: Profile, stores: Stores) -> Work:
+    dataset = look.status.dataset if look.status else None
+    provenance = {"specDigest": spec_digest(look.run), "seed": str(look.spec.training.seed)}
+    if dataset is not None:
+        provenance["datasetDigest"] = dataset.digest
+    return Work(
+        run=look.ref,
+        spec=look.spec,
+        profile=profile.spec,
+        stores=stores.by_name,
+        labels=look.run["metadata"].get("labels") or {},
+        start_release=stores.start_release,
+        provenance=provenance,
+    )

@@ -1,0 +1,98 @@
+"""The operator's process: `python -m atoll_operator.main`. The only module that imports kopf.
+
+kopf watches; its handlers do nothing but put a run's key into the work queue, which needs no finalizer and no
+annotation on anybody's object. Everything else is `service.py`.
+"""
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+import kopf
+
+from atoll_operator.api import GROUP, VERSION
+from atoll_operator.config import ConfigError, Settings, from_environment
+from atoll_operator.jobs import RUN_LABEL, RUN_UID_LABEL
+from atoll_operator.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+def build_registry(service: Service) -> kopf.OperatorRegistry:
+    """The watches of one operator."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
+    def log_in(**arguments: Any) -> Any:
+        # kopf's default would go through the client library, which refreshes a pod's token later than this.
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+    @kopf.on.event(GROUP, VERSION, "trainingruns", registry=registry)  # type: ignore[untyped-decorator]
+    async def run_changed(event: dict[str, Any], **_: Any) -> None:
+        service.run_changed(event["type"], event["object"])
+
+    @kopf.on.event("batch", "v1", "jobs", registry=registry)  # type: ignore[untyped-decorator]
+    async def job_changed(namespace: str, labels: dict[str, str], **_: Any) -> None:
+        # The watch is limited to Jobs with the run's UID in a label; the run's name is a second one.
+        if RUN_LABEL in labels:
+            service.job_changed((namespace, labels[RUN_LABEL]))
+
+    return registry
+
+
+def build_settings(settings: Settings) -> kopf.OperatorSettings:
+    """kopf's own settings."""
+    own = kopf.OperatorSettings()
+    own.watching.label_selectors["batch", "v1", "jobs"] = RUN_UID_LABEL
+    own.networking.request_timeout = settings.request_timeout
+    own.networking.connect_timeout = 10
+    # The operator writes its Events itself.
+    own.posting.enabled = False
+    # With named namespaces the account may list neither namespaces nor CRDs.
+    own.scanning.disabled = bool(settings.namespaces)
+    return own
+
+
+async def serve(settings: Settings) -> None:
+    """Runs the operator until SIGTERM or SIGINT. Raises what a part of it raised."""
+    service = Service(settings)
+    stop = asyncio.Event()
+    # kopf ends, when it ends, every task that began after it; this one is none of its.
+    working = asyncio.create_task(service.run())
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=build_registry(service),
+            settings=build_settings(settings),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=list(settings.namespaces),
+            liveness_endpoint=settings.liveness or None,
+            stop_flag=stop,
+        )
+    )
+    await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    working.cancel()
+    ends = await asyncio.gather(watching, working, return_exceptions=True)
+    await service.stop()
+    for end in ends:
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end
+
+
+def main() -> int:
+    try:
+        settings = from_environment()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    kopf.configure(log_format=kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL)
+    # kopf tells of every handled event; the transitions of runs are told by the operator itself.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    asyncio.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

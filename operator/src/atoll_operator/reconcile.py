@@ -1,0 +1,81 @@
+"""One look at one run: read what is, let `decide` say what follows, have it carried out, and again until nothing does.
+
+Level-triggered: a look needs no memory of earlier ones, so it may be broken off anywhere and made again.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from atoll_operator.carry_out import Carrier
+from atoll_operator.cluster import RUNS, Cluster
+from atoll_operator.decide import decide
+from atoll_operator.look import Look, Looker
+from atoll_operator.plan import Plan
+from atoll_operator.run_index import RunIndex
+from atoll_operator.work_queue import Key
+
+logger = logging.getLogger(__name__)
+
+# A plan that wants another at once is followed by it in the same look; more than this would be a fault of `decide`.
+MAX_ROUNDS = 12
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """Called with a key by one worker at a time per key. `wake` has other keys looked at, from any thread."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        looker: Looker,
+        carrier: Carrier,
+        index: RunIndex,
+        *,
+        wake: Callable[[Iterable[Key]], None],
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._cluster = cluster
+        self._looker = looker
+        self._carrier = carrier
+        self._index = index
+        self._wake = wake
+        self._clock = clock
+
+    def __call__(self, key: Key) -> float | None:
+        """Seconds until the run wants another look; None where only a change can matter."""
+        run = self._cluster.read(RUNS, *key)
+        if run is None or "deletionTimestamp" in run["metadata"]:
+            # What it owned goes by its owner references.
+            self._wake(self._index.forget(key))
+            return None
+        look = self._looker.look(run)
+        for _ in range(MAX_ROUNDS):
+            plan, freed = self._decide(look)
+            look = self._carrier.carry_out(look, plan)
+            self._wake(freed)
+            if not _wants_another(plan):
+                return _soonest(plan.requeue_after, look.pods_again_after)
+        logger.error("no rest after %d plans in one look", MAX_ROUNDS, extra={"run": "/".join(key)})
+        return 1.0
+
+    def _decide(self, look: Look) -> tuple[Plan, list[Key]]:
+        """The plan, and the runs that may have a slot that it leaves."""
+        # The place in the queue and the decision to start must not be torn apart by another worker's.
+        with self._index.deciding:
+            moment = self._clock()
+            plan = decide(look.view(self._index, now=moment), look.jobs, look.pods, moment)
+            return plan, self._index.settle(look.run, plan.status)
+
+
+def _wants_another(plan: Plan) -> bool:
+    if plan.delete_run:
+        return False
+    return bool(plan.create or plan.reserve) or plan.requeue_after == 0
+
+
+def _soonest(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -1,0 +1,171 @@
+"""All runs in a few words each, for the queue: who works, who waits, how long it takes.
+
+Fed by watch events and by every look at a run; filled once from a list before the first worker starts. It is a view
+of the API server's objects, never the only place of anything.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from atoll_contract.codec import DecodeError
+from atoll_contract.reasons import Reason
+from atoll_operator.decide_queue import QueueEntry, place
+from atoll_operator.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
+from atoll_operator.views import QueueView
+from atoll_operator.work_queue import Key
+
+# How many of those that wait are woken when a slot comes free; the others look again by themselves.
+WOKEN = 8
+_INCOMPLETE = frozenset({Reason.OBJECT_STORE_NOT_FOUND, Reason.PROFILE_NOT_FOUND})
+
+
+@dataclass(frozen=True)
+class _Entry:
+    uid: str
+    profile: str
+    model: str
+    created: datetime
+    steps: int
+    phase: Phase
+    # Whether the run holds one of its profile's slots.
+    active: bool
+    # Whether it waits for an object that does not exist; meanwhile it holds up nobody.
+    incomplete: bool
+    estimate: int | None
+    active_since: str | None
+    active_seconds: int
+
+    @property
+    def waits(self) -> bool:
+        resting = self.phase in TERMINAL or self.phase is Phase.SUSPENDED
+        return not (self.active or self.incomplete or resting)
+
+
+class RunIndex:
+    """Safe for several threads. Hold `deciding` from asking for a place until `settle` or the place is another's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._entries: dict[Key, _Entry] = {}
+
+    @property
+    def deciding(self) -> AbstractContextManager[Any]:
+        return self._lock
+
+    def observe(self, run: Mapping[str, Any]) -> None:
+        """A watch event or list entry. It may be older than what `settle` knows, so it never takes a slot away from
+        a run that still goes on."""
+        key, entry = _key(run), _entry(run)
+        with self._lock:
+            known = self._entries.get(key)
+            if known is not None and known.uid == entry.uid and known.active and entry.phase not in TERMINAL:
+                entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
+            self._entries[key] = entry
+
+    def forget(self, key: Key) -> list[Key]:
+        """The run is gone; returns those that may have its slot now."""
+        with self._lock:
+            gone = self._entries.pop(key, None)
+            return self._next(gone.profile) if gone is not None and gone.active else []
+
+    def settle(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
+        """What was decided for the run; returns those that may have its slot now, if it leaves one."""
+        key = _key(run)
+        with self._lock:
+            before = self._entries.get(key)
+            entry = _with_status(_entry(run), status)
+            self._entries[key] = entry
+            left = before is not None and before.active and not entry.active
+            return self._next(entry.profile) if left else []
+
+    def place(self, run: Mapping[str, Any], *, slots: int, now: datetime) -> QueueView:
+        """The run's place among the runs of its profile. Ask while holding `deciding`."""
+        key = _key(run)
+        with self._lock:
+            own = self._entries.setdefault(key, _entry(run))
+            mates = [
+                _queue_entry(mate, entry, now)
+                for mate, entry in self._entries.items()
+                if entry.profile == own.profile and (entry.active or entry.waits or mate == key)
+            ]
+            return place(*key, mates, slots=slots)
+
+    def estimate(self, run: Mapping[str, Any]) -> Estimate | None:
+        """How long the run may take: as long as the longest finished one of its model, by steps."""
+        own = _entry(run)
+        with self._lock:
+            finished = [
+                entry.active_seconds * own.steps / max(1, entry.steps)
+                for (namespace, _), entry in self._entries.items()
+                if (namespace, entry.model) == (_key(run)[0], own.model)
+                and entry.phase is Phase.SUCCEEDED
+                and entry.active_seconds
+            ]
+        return Estimate(round(max(finished)), "PreviousRun") if finished else None
+
+    def keys(self) -> list[Key]:
+        with self._lock:
+            return list(self._entries)
+
+    def phases(self) -> Counter[str]:
+        """How many runs are in each phase."""
+        with self._lock:
+            return Counter(str(entry.phase) for entry in self._entries.values())
+
+    def _next(self, profile: str) -> list[Key]:
+        waiting = [
+            (entry.created, key) for key, entry in self._entries.items() if entry.profile == profile and entry.waits
+        ]
+        return [key for _, key in sorted(waiting)[:WOKEN]]
+
+
+def _key(run: Mapping[str, Any]) -> Key:
+    return run["metadata"]["namespace"], run["metadata"]["name"]
+
+
+def _entry(run: Mapping[str, Any]) -> _Entry:
+    metadata, spec = run["metadata"], run["spec"]
+    try:
+        status = read_status(run.get("status")) or RunStatus()
+    except DecodeError:
+        # Somebody wrote the status by hand; the worker deals with it.
+        status = RunStatus()
+    entry = _Entry(
+        uid=metadata["uid"],
+        profile=spec["profileRef"]["name"],
+        model=spec["publish"]["model"],
+        created=parse_time(metadata["creationTimestamp"]),
+        steps=spec["training"].get("steps", 1),
+        phase=Phase.PENDING,
+        active=False,
+        incomplete=False,
+        estimate=None,
+        active_since=None,
+        active_seconds=0,
+    )
+    return _with_status(entry, status)
+
+
+def _with_status(entry: _Entry, status: RunStatus) -> _Entry:
+    return replace(
+        entry,
+        phase=status.phase,
+        active=status.active_since is not None and not status.is_terminal,
+        incomplete=status.reason in _INCOMPLETE,
+        estimate=status.estimate.seconds if status.estimate else None,
+        active_since=status.active_since,
+        active_seconds=status.active_seconds,
+    )
+
+
+def _queue_entry(key: Key, entry: _Entry, now: datetime) -> QueueEntry:
+    remaining = entry.estimate
+    if remaining is not None:
+        spent = entry.active_seconds + (seconds_between(entry.active_since, now) if entry.active_since else 0.0)
+        remaining = max(0, round(remaining - spent))
+    return QueueEntry(*key, created=entry.created, active=entry.active, remaining_seconds=remaining)

@@ -1,0 +1,150 @@
+"""The operator's parts, put together: what runs beside the watches of `main.py`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from prometheus_client import start_http_server
+
+from atoll_operator.carry_out import Carrier
+from atoll_operator.cluster import RUNS, Body, Cluster, connect
+from atoll_operator.config import Settings
+from atoll_operator.lease import Lease
+from atoll_operator.look import Looker
+from atoll_operator.metrics import Metrics
+from atoll_operator.pod_reader import PodReader
+from atoll_operator.reconcile import Reconciler, now
+from atoll_operator.run_index import RunIndex
+from atoll_operator.status import Phase
+from atoll_operator.surroundings import Surroundings
+from atoll_operator.work_queue import Key, WorkQueue
+from atoll_operator.worker import Workers, resync
+
+logger = logging.getLogger(__name__)
+
+# How long a look in progress may take to its end when the process is told to stop.
+STOP_SECONDS = 10.0
+
+
+class LeaseObject:
+    """The Lease in the cluster, as `lease.LeaseStore` wants it."""
+
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+
+    def read_lease(self) -> Body | None:
+        return self._cluster.read_lease(self._namespace, self._name)
+
+    def create_lease(self, spec: Body) -> Body:
+        metadata = {"name": self._name, "namespace": self._namespace}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        return self._cluster.write_lease(self._namespace, lease)
+
+    def replace_lease(self, lease: Body) -> Body:
+        return self._cluster.write_lease(self._namespace, lease)
+
+
+class Service:
+    """One operator. Make it inside the event loop; `run` ends only by cancellation or by a fault."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        timeout, observe = settings.request_timeout, self.metrics.observe_call
+        unfenced = connect(timeout_seconds=timeout, observe=observe)
+        lease_object = LeaseObject(unfenced, namespace=settings.own_namespace, name=settings.lease_name)
+        self._lease = Lease(lease_object, identity=settings.identity, timing=settings.lease, clock=time.monotonic)
+        self._cluster = connect(timeout_seconds=timeout, observe=observe, fence=self._lease.require)
+        self._index = RunIndex()
+        self._queue = WorkQueue(clock=self._loop.time)
+        self._leading, self._synced = asyncio.Event(), asyncio.Event()
+        self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
+        self._reconciler = self._build_reconciler()
+
+    def run_changed(self, kind: str | None, run: Mapping[str, Any]) -> None:
+        """A watch event of a TrainingRun; `kind` is None for what a first list brings."""
+        self.metrics.heard()
+        key = (run["metadata"]["namespace"], run["metadata"]["name"])
+        if kind == "DELETED":
+            self._add(self._index.forget(key))
+        else:
+            self._index.observe(run)
+        self._queue.add(key)
+
+    def job_changed(self, key: Key) -> None:
+        """A watch event of a Job that belongs to the run `key`."""
+        self.metrics.heard()
+        self._queue.add(key)
+
+    async def run(self) -> None:
+        """Leads or stands by, works, and re-syncs. Raises what one of its tasks raised."""
+        self._serve_metrics()
+        workers = Workers(
+            self._queue, self._reconciler, leading=self._leading, executor=self._executor, metrics=self.metrics
+        )
+        every = self._settings.resync
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                resync(self._queue, self._list_keys, every=every, synced=self._synced, metrics=self.metrics)
+            )
+            # The queue of a fresh process knows nobody's place before the first list.
+            await self._synced.wait()
+            tasks.create_task(self._lease.keep(self._lead))
+            for _ in range(self._settings.workers):
+                tasks.create_task(workers.work())
+
+    async def stop(self) -> None:
+        """Stops writing, lets looks in progress come to their end, gives the Lease up."""
+        self._lease.drop()
+        ending = self._loop.run_in_executor(None, partial(self._executor.shutdown, cancel_futures=True))
+        try:
+            await asyncio.wait_for(ending, STOP_SECONDS)
+        except TimeoutError:
+            logger.warning("a look at a run did not end within %.0f s", STOP_SECONDS)
+        await asyncio.to_thread(self._lease.release)
+
+    def _build_reconciler(self) -> Reconciler:
+        settings, cluster = self._settings, self._cluster
+        surroundings = Surroundings(cluster, own_namespace=settings.own_namespace)
+        looker = Looker(cluster, surroundings, PodReader(cluster, settings))
+        carrier = Carrier(cluster, surroundings, settings, metrics=self.metrics, clock=now)
+        return Reconciler(cluster, looker, carrier, self._index, wake=self._wake)
+
+    def _lead(self, leads: bool) -> None:
+        self.metrics.leader.set(leads)
+        if leads:
+            self._leading.set()
+        else:
+            self._leading.clear()
+
+    def _list_keys(self) -> list[Key]:
+        namespaces: Iterable[str | None] = self._settings.namespaces or (None,)
+        runs = [run for namespace in namespaces for run in self._cluster.list_all(RUNS, namespace)]
+        for run in runs:
+            self._index.observe(run)
+        listed = [(run["metadata"]["namespace"], run["metadata"]["name"]) for run in runs]
+        # A run whose deletion was missed is looked at as well, and then forgotten.
+        return list(dict.fromkeys([*listed, *self._index.keys()]))
+
+    def _wake(self, keys: Iterable[Key]) -> None:
+        self._loop.call_soon_threadsafe(self._add, list(keys))
+
+    def _add(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._queue.add(key)
+
+    def _serve_metrics(self) -> None:
+        for phase in Phase:
+            self.metrics.runs.labels(str(phase)).set_function(partial(self._count, phase))
+        if self._settings.metrics_port:
+            start_http_server(self._settings.metrics_port, registry=self.metrics.registry)
+
+    def _count(self, phase: Phase) -> float:
+        return float(self._index.phases()[str(phase)])
