@@ -1,6 +1,7 @@
 """etcd, kube-apiserver and kube-controller-manager on free loopback ports: a Kubernetes without nodes.
 
-No root is needed. `with ControlPlane() as plane:` gives `kubeconfig` (a cluster admin's), `server`, `token` and
+`cluster.node` puts the API server on a bridge's address instead and adds the node. No root is needed here.
+`with ControlPlane() as plane:` gives `kubeconfig` (a cluster admin's), `server`, `token` and
 `ca_file`; `python -m cluster.controlplane` keeps one up until Ctrl-C. Pods stay Pending for want of a node: a test
 plays the kubelet by patching their status.
 """
@@ -26,6 +27,7 @@ from cluster.binaries import ensure
 from cluster.processes import ProcessGroup, free_port
 from support.polling import wait_until
 
+LOOPBACK = "127.0.0.1"
 SERVICE_RANGE = "10.96.0.0/16"
 # What Jobs, owner references, namespaces, service accounts and quotas need. Controllers of nodes, volumes and
 # certificates would only load the machine where there is no node.
@@ -44,9 +46,13 @@ NODELESS_CONTROLLERS = (
 
 
 class ControlPlane:
-    """A control plane of its owner's; everything it starts ends with it."""
+    """A control plane of its owner's; everything it starts ends with it.
 
-    def __init__(self, *, controllers: Sequence[str] = NODELESS_CONTROLLERS) -> None:
+    `address` is what the API server listens on; pods reach it only where that is no loopback address.
+    """
+
+    def __init__(self, *, controllers: Sequence[str] = NODELESS_CONTROLLERS, address: str = LOOPBACK) -> None:
+        self._address = address
         self._controllers = controllers
         self._programs = {name: ensure(name) for name in ("etcd", "kube-apiserver", "kube-controller-manager")}
         self._group = ProcessGroup("controlplane")
@@ -59,7 +65,7 @@ class ControlPlane:
 
     @property
     def server(self) -> str:
-        return f"https://127.0.0.1:{self._api_port}"
+        return f"https://{self._address}:{self._api_port}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -145,8 +151,8 @@ class ControlPlane:
         key = self.folder / "service-account.key"
         flags = {
             "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
-            "bind-address": "127.0.0.1",
-            "advertise-address": "127.0.0.1",
+            "bind-address": self._address,
+            "advertise-address": self._address,
             "secure-port": self._api_port,
             "cert-dir": self.ca_file.parent,
             "token-auth-file": self.folder / "tokens.csv",
@@ -156,8 +162,10 @@ class ControlPlane:
             "service-account-key-file": key,
             "service-cluster-ip-range": SERVICE_RANGE,
             "allow-privileged": "true",
-            "endpoint-reconciler-type": "none",  # a loopback address is no valid Endpoints
+            "kubelet-preferred-address-types": "InternalIP",
         }
+        if self._address == LOOPBACK:
+            flags["endpoint-reconciler-type"] = "none"  # a loopback address is no valid Endpoints
         return _flags(flags)
 
     def _start_controllers(self) -> None:

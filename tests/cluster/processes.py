@@ -98,6 +98,10 @@ class ProcessGroup:
         if code is not None:
             raise ProcessError(f"{name} ended with exit code {code}; its log ends with:\n{self.log_tail(name)}")
 
+    def started(self, name: str) -> bool:
+        """Whether the child was started and not stopped since."""
+        return name in self._children
+
     def pid(self, name: str) -> int:
         return self._children[name].pid
 

@@ -1,0 +1,174 @@
+"""Plays the kubelet where there is no node: gives the pods of stages the ends that a test's script says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import kubernetes.client
+from kubernetes.client.exceptions import ApiException
+
+from atoll_contract import keys
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact, StageResult
+from atoll_contract.stage import Stage, StageInput
+
+SHA256 = "a" * 64
+RUN_UID_LABEL = "atoll.dev/run-uid"
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """How a stage's container ended."""
+
+    exit_code: int
+    message: str
+    reason: str = "Completed"
+
+
+# What becomes of a stage's pod; None leaves it running, and asks again.
+Script = Callable[[StageInput, str], StageEnd | None]
+
+
+def succeed(given: StageInput, pod_uid: str) -> StageEnd:
+    """The end of a stage that did its work: a result as the stage contract asks for."""
+    assert given.publish or given.stage is not Stage.PUBLISH
+    result = StageResult(
+        stage=given.stage,
+        attempt=given.attempt,
+        reason=Reason.COMPLETED,
+        message=f"{given.stage} done",
+        outputs=tuple(Artifact(name, key, SHA256, 100) for name, key in _outputs(given, pod_uid).items()),
+        summary=_summary(given),
+    )
+    return StageEnd(0, result.termination_message().decode())
+
+
+def fail(given: StageInput, reason: Reason, message: str, *, exit_code: int) -> StageEnd:
+    """The end of a stage that failed and said why."""
+    result = StageResult(given.stage, given.attempt, reason, message)
+    return StageEnd(exit_code, result.termination_message().decode(), reason="Error")
+
+
+def _outputs(given: StageInput, pod_uid: str) -> dict[str, str]:
+    own, namespace = given.prefix(pod_uid), given.run.namespace
+    if given.stage is Stage.CONVERT:
+        cache = keys.cached_dataset(namespace, SHA256)
+        return {"dataset": f"{cache}dataset.json", "labels": f"{cache}map.pbtxt"}
+    if given.stage is Stage.PUBLISH:
+        assert given.publish is not None
+        model, version = given.publish.model, given.publish.version
+        return {
+            "manifest": keys.manifest(namespace, model, version),
+            "bundle": keys.blob(SHA256),
+            "channel": keys.channel(namespace, model, given.publish.channel),
+        }
+    names = {
+        Stage.TRAIN: ("weights", "history"),
+        Stage.EXPORT: ("model", "labels", "metrics", "mapping", "golden", "report"),
+        Stage.COMPILE: ("compiled", "log"),
+    }
+    return {name: f"{own}{name}" for name in names[given.stage]}
+
+
+def _summary(given: StageInput) -> dict[str, Any]:
+    if given.stage is Stage.CONVERT:
+        return {"digest": SHA256, "pictures": 110, "train": 80, "validation": 30, "classes": [{"name": "RBC", "boxes": 7}]}
+    if given.stage is Stage.EXPORT:
+        int8 = {"ap50": 0.88, "ap": 0.6, "perClass": {"RBC": 0.8}}
+        return {"metrics": {"float": {"ap50": 0.9, "ap": 0.61}, "int8": int8}, "predictedMappedPercent": 97.6}
+    if given.stage is Stage.COMPILE:
+        return {"target": "edgetpu", "compiled": True, "mappedPercent": 98.0}
+    return {}
+
+
+@dataclass
+class Kubelet:
+    """Serves the stages' pods of one namespace from a thread of its own, while the `with` block lasts."""
+
+    api: kubernetes.client.ApiClient
+    namespace: str
+    scripts: Mapping[Stage, Script] = field(default_factory=dict)
+    interval_seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        self._core = kubernetes.client.CoreV1Api(self.api)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="kubelet")
+        self._running: set[str] = set()
+        # What went wrong in the thread; raised at the end of the block.
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _serve(self) -> None:
+        try:
+            while not self._stop.wait(self.interval_seconds):
+                for pod in self._pods():
+                    self._step(pod)
+        except Exception as error:
+            self._error = error
+
+    def _pods(self) -> list[dict[str, Any]]:
+        answer = self._core.list_namespaced_pod(
+            self.namespace, label_selector=RUN_UID_LABEL, _preload_content=False, _request_timeout=10
+        )
+        pods: list[dict[str, Any]] = json.loads(answer.data)["items"]
+        return pods
+
+    def _step(self, pod: dict[str, Any]) -> None:
+        metadata = pod["metadata"]
+        if pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata:
+            return
+        if metadata["uid"] not in self._running:
+            self._running.add(metadata["uid"])
+            self._patch(pod, "Running", {"running": {"startedAt": _now()}})
+        environment = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
+        given = StageInput.from_env({name: value.replace("$$", "$") for name, value in environment.items()})
+        end = self.scripts.get(given.stage, succeed)(given, metadata["uid"])
+        if end is not None:
+            ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
+            times = {"startedAt": _now(), "finishedAt": _now()}
+            self._patch(pod, "Failed" if end.exit_code else "Succeeded", {"terminated": ended | times})
+
+    def _patch(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
+        container = pod["spec"]["containers"][0]
+        status = {
+            "phase": phase,
+            "containerStatuses": [
+                {
+                    "name": container["name"],
+                    "image": container["image"],
+                    "imageID": "",
+                    "ready": phase == "Running",
+                    "restartCount": 0,
+                    "state": state,
+                }
+            ],
+        }
+        try:
+            self._core.patch_namespaced_pod_status(
+                pod["metadata"]["name"], self.namespace, {"status": status}, _request_timeout=10
+            )
+        except ApiException as error:
+            if error.status != 404:  # deleted meanwhile
+                raise
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

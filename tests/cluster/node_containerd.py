@@ -1,0 +1,105 @@
+"""containerd for the node: own root, state and socket, images imported from archives, emptied before it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from cluster.node_host import RUN_FOLDER, cni_plugins, node_folder, run
+from cluster.processes import ProcessGroup
+from support.polling import wait_until
+
+logger = logging.getLogger(__name__)
+
+SOCKET = RUN_FOLDER / "containerd.sock"
+STATE = RUN_FOLDER / "containerd"
+PAUSE_IMAGE = "localhost/atoll-test/pause:2"
+IMPORT_DEADLINE_SECONDS = 600
+STOP_DEADLINE_SECONDS = 60.0
+
+_CONFIG = """\
+version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  # Without CAP_SYS_RESOURCE no negative score can be set, and every sandbox would die of trying.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni_bin}"
+    conf_dir = "{cni_conf}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      # crun refuses the hybrid cgroup layout.
+      runtime_type = "io.containerd.runc.v2"
+"""
+
+
+class Containerd:
+    """One containerd of the owner's process group."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self._group = group
+
+    def start(self) -> None:
+        cni_conf = RUN_FOLDER / "cni"
+        cni_conf.mkdir(parents=True, exist_ok=True)
+        config = RUN_FOLDER / "containerd.toml"
+        text = _CONFIG.format(
+            root=node_folder() / "containerd",
+            state=STATE,
+            socket=SOCKET,
+            pause=PAUSE_IMAGE,
+            cni_bin=cni_plugins(),
+            cni_conf=cni_conf,
+        )
+        config.write_text(text, encoding="utf-8")
+        self._group.start("containerd", ["containerd", "--config", str(config)])
+        wait_until(self._ready, what="containerd", timeout_seconds=60)
+
+    def _ready(self) -> bool:
+        self._group.check("containerd")
+        return SOCKET.exists() and "Server:" in run(_ctr("version"), quiet=True)
+
+    def empty(self) -> None:
+        """Ends and removes every container, with the network namespaces that its sandboxes had."""
+        containers = run(_ctr("containers", "list", "-q")).split()
+        namespaces = {path for container in containers if (path := self._network_namespace(container))}
+        for task in run(_ctr("tasks", "list", "-q")).split():
+            run(_ctr("tasks", "kill", "-s", "SIGKILL", "--all", task), quiet=True)
+        deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+        while (tasks := run(_ctr("tasks", "list", "-q")).split()) and time.monotonic() < deadline:
+            for task in tasks:
+                run(_ctr("tasks", "delete", "--force", task), quiet=True)
+        for container in containers:
+            run(_ctr("containers", "delete", container), quiet=True)
+        for path in namespaces:
+            run(["umount", str(path)], quiet=True)
+            path.unlink(missing_ok=True)
+
+    def _network_namespace(self, container: str) -> Path | None:
+        document = json.loads(run(_ctr("containers", "info", container), quiet=True) or "{}")
+        spaces = document.get("Spec", {}).get("linux", {}).get("namespaces", [])
+        found = next((space.get("path", "") for space in spaces if space["type"] == "network"), "")
+        return Path(found) if "/netns/cni-" in found else None
+
+
+def import_archive(archive: Path) -> None:
+    """Imports a docker archive into the running node; the names in it are the images' names for the kubelet."""
+    run(_ctr("images", "import", str(archive)), timeout=IMPORT_DEADLINE_SECONDS)
+
+
+def images() -> set[str]:
+    """References of the images that the running node has."""
+    return set(run(_ctr("images", "list", "-q")).split())
+
+
+def _ctr(*arguments: str) -> list[str]:
+    return ["ctr", "--address", str(SOCKET), "--namespace", "k8s.io", *arguments]

@@ -1,0 +1,163 @@
+"""What the node changes on the machine: a network namespace with a bridge, and the programs it needs from Debian.
+
+Everything of the cluster runs inside the namespace, so the machine's own interfaces, routes and packet filter stay as
+they are. Only root can do this.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.binaries import cache_folder
+
+logger = logging.getLogger(__name__)
+
+NETNS = "atoll"
+NETNS_PATH = Path("/run/netns") / NETNS
+BRIDGE = "atoll0"
+BRIDGE_ADDRESS = "10.244.0.1"
+CGROUP = "atoll-test"
+POD_SUBNET = "10.244.0.0/24"
+# Sockets have short paths; what has to survive a run lies under the cache.
+RUN_FOLDER = Path("/run/atoll-test")
+CNI_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+CALL_DEADLINE_SECONDS = 120
+INSTALL_DEADLINE_SECONDS = 900
+
+# Program → Debian package.
+PROGRAMS: Mapping[str, str] = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
+    "socat": "socat",
+    "nsenter": "util-linux",
+}
+
+
+class HostError(RuntimeError):
+    """The machine cannot carry a node; the message says what is missing and how to get it."""
+
+
+def node_folder() -> Path:
+    """What is kept between runs: imported images, the base image, build layers."""
+    return cache_folder() / "node"
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError(
+            "a node needs root (network namespaces, mounts, cgroups): run it again as root, for example with sudo; "
+            "`make test` and `make demo` need no root"
+        )
+    if sys.platform != "linux":
+        raise HostError("a node needs Linux; use k3s, kind or a cluster you have")
+
+
+def run(command: Sequence[str], *, timeout: float = CALL_DEADLINE_SECONDS, quiet: bool = False) -> str:
+    """Standard output of a command that has to succeed. Raises HostError with its words otherwise."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except FileNotFoundError as error:
+        raise HostError(f"there is no {command[0]!r} on the PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{' '.join(command)} took longer than {timeout:g} s") from error
+    if done.returncode != 0 and not quiet:
+        raise HostError(f"{' '.join(command)} failed with exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
+    return done.stdout
+
+
+def inside(command: Sequence[str]) -> list[str]:
+    """The command as it runs in the node's network namespace.
+
+    Not by `ip netns exec`: that mounts a fresh /sys, in which the cgroup controllers are missing.
+    """
+    return ["nsenter", f"--net={NETNS_PATH}", "--", *command]
+
+
+def ensure_programs() -> None:
+    """Installs what is missing by apt-get, saying so first; nothing that is installed is ever removed for it."""
+    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    if cni_plugins() is None:
+        missing.append("containernetworking-plugins")
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise HostError(f"the node needs {', '.join(missing)} (Debian's names), and there is no apt-get: install them")
+    logger.info("installing with apt-get: %s", ", ".join(missing))
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    run([*environment, "apt-get", "update", "-qq"], timeout=INSTALL_DEADLINE_SECONDS)
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-remove", *missing]
+    run([*environment, *install], timeout=INSTALL_DEADLINE_SECONDS)
+
+
+def cni_plugins() -> Path | None:
+    return next((folder for folder in CNI_PLUGINS if (folder / "bridge").exists()), None)
+
+
+def create_network() -> None:
+    """The namespace with its bridge; one that a crash left behind is taken over."""
+    if not NETNS_PATH.exists():
+        run(["ip", "netns", "add", NETNS])
+    run(inside(["ip", "link", "set", "lo", "up"]))
+    if not (_links() & {BRIDGE}):
+        run(inside(["ip", "link", "add", BRIDGE, "type", "bridge"]))
+        run(inside(["ip", "address", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE]))
+    run(inside(["ip", "link", "set", BRIDGE, "up"]))
+    # Service addresses need some route to reach the packet filter that rewrites them; nothing leaves by it.
+    run(inside(["ip", "route", "replace", "default", "dev", BRIDGE]))
+    run(inside(["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
+    # Pods of one bridge talk to Services through the packet filter too. Absent where the kernel has it built otherwise.
+    run(inside(["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]), quiet=True)
+
+
+def remove_network() -> None:
+    if NETNS_PATH.exists():
+        run(["ip", "netns", "delete", NETNS])
+
+
+def _links() -> set[str]:
+    return {link["ifname"] for link in json.loads(run(inside(["ip", "-json", "link"])))}
+
+
+def unmount_below(*folders: Path) -> None:
+    """Unmounts what a killed kubelet or containerd left mounted on and below the folders, the innermost first."""
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+    for mount in sorted((path for path in mounts if f"{path}/".startswith(prefixes)), key=len, reverse=True):
+        run(["umount", "--lazy", mount], quiet=True)
+
+
+def create_cgroups() -> None:
+    """A tree of the node's own in every hierarchy, so that it never meets the pods of another kubelet."""
+    for top in _cgroup_tops():
+        top.mkdir(exist_ok=True)
+
+
+def remove_cgroups() -> None:
+    """Removes the tree; a group that still holds a process stays, and the kernel says so."""
+    for top in _cgroup_tops():
+        for folder, _, _ in os.walk(top, topdown=False):
+            try:
+                Path(folder).rmdir()
+            except OSError as error:
+                logger.warning("cgroup %s stays: %s", folder, error)
+
+
+def _cgroup_tops() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        return [root / CGROUP]
+    return [hierarchy / CGROUP for hierarchy in root.iterdir() if hierarchy.is_dir() and not hierarchy.is_symlink()]

@@ -1,0 +1,171 @@
+"""Scheduler, kubelet, kube-proxy and CoreDNS with the settings that a shared, unprivileged-looking machine needs."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from cluster.binaries import ensure
+from cluster.controlplane import ControlPlane
+from cluster.node_containerd import SOCKET
+from cluster.node_host import BRIDGE, BRIDGE_ADDRESS, CGROUP, POD_SUBNET, RUN_FOLDER, node_folder
+from cluster.processes import ProcessGroup
+from support.polling import wait_until
+
+PROGRAMS = ("kube-scheduler", "kubelet", "kube-proxy", "coredns")
+NODE_NAME = "atoll-node"
+CLUSTER_DOMAIN = "cluster.local"
+KUBELET_FOLDER = node_folder() / "kubelet"
+LOG_FOLDER = node_folder() / "logs"
+_HEALTH_PORT = 10248
+# A test machine's full disk is no reason to end its pods.
+_EVICTION_SIGNALS = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
+
+
+class NodeAgents:
+    """What makes a machine a node; belongs to the owner's process group."""
+
+    def __init__(self, group: ProcessGroup, plane: ControlPlane) -> None:
+        self._group = group
+        self._plane = plane
+        self._programs = {name: ensure(name) for name in PROGRAMS}
+
+    def start(self) -> None:
+        _write_cni(RUN_FOLDER / "cni" / "10-atoll.conflist")
+        self._start_scheduler()
+        self._start_dns()
+        self._start_kubelet()
+        self._start_proxy()
+        wait_until(self._node_ready, what=f"node {NODE_NAME} to be Ready", timeout_seconds=120)
+
+    def _start(self, name: str, flags: dict[str, object]) -> None:
+        arguments = [f"--{flag}={value}" for flag, value in flags.items()]
+        self._group.start(name, [str(self._programs[name]), *arguments])
+
+    def _start_scheduler(self) -> None:
+        self._start(
+            "kube-scheduler",
+            {"kubeconfig": self._plane.kubeconfig, "leader-elect": "false", "bind-address": "127.0.0.1"},
+        )
+
+    def _start_dns(self) -> None:
+        corefile = self._group.folder / "Corefile"
+        corefile.write_text(
+            f".:53 {{\n  bind {BRIDGE_ADDRESS}\n  errors\n  ready 127.0.0.1:8181\n"
+            f"  kubernetes {CLUSTER_DOMAIN} in-addr.arpa ip6.arpa {{\n"
+            f"    kubeconfig {self._plane.kubeconfig} atoll-test\n    pods insecure\n    ttl 5\n  }}\n}}\n",
+            encoding="utf-8",
+        )
+        self._group.start("coredns", [str(self._programs["coredns"]), "-conf", str(corefile)])
+        wait_until(lambda: self._answers("coredns", "http://127.0.0.1:8181/ready"), what="CoreDNS", timeout_seconds=60)
+
+    def _start_kubelet(self) -> None:
+        config = self._group.folder / "kubelet.json"
+        config.write_text(json.dumps(_kubelet_config()), encoding="utf-8")
+        for folder in (KUBELET_FOLDER, LOG_FOLDER):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._start(
+            "kubelet",
+            {
+                "config": config,
+                "kubeconfig": self._plane.kubeconfig,
+                "root-dir": KUBELET_FOLDER,
+                "cert-dir": self._group.folder / "kubelet-certificates",
+                "hostname-override": NODE_NAME,
+                "node-ip": BRIDGE_ADDRESS,
+                "v": 2,
+            },
+        )
+        wait_until(
+            lambda: self._answers("kubelet", f"http://127.0.0.1:{_HEALTH_PORT}/healthz"),
+            what="the kubelet",
+            timeout_seconds=60,
+        )
+
+    def _start_proxy(self) -> None:
+        self._start(
+            "kube-proxy",
+            {
+                "kubeconfig": self._plane.kubeconfig,
+                "hostname-override": NODE_NAME,
+                "proxy-mode": "iptables",
+                "cluster-cidr": POD_SUBNET,
+                # These limits are the machine's, not the namespace's.
+                "conntrack-max-per-core": 0,
+                "conntrack-tcp-timeout-established": "0s",
+                "conntrack-tcp-timeout-close-wait": "0s",
+            },
+        )
+
+    def _answers(self, name: str, url: str) -> bool:
+        self._group.check(name)
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _node_ready(self) -> bool:
+        for name in ("kube-scheduler", "kubelet", "kube-proxy"):
+            self._group.check(name)
+        status, body = self._plane.get(f"/api/v1/nodes/{NODE_NAME}")
+        conditions = json.loads(body).get("status", {}).get("conditions", []) if status == 200 else []
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def remove_log_links() -> None:
+    """Removes the kubelet's links to this node's logs from the one folder that cannot be configured."""
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(LOG_FOLDER):
+            link.unlink()
+
+
+def _write_cni(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    address = {
+        "type": "host-local",
+        "ranges": [[{"subnet": POD_SUBNET, "gateway": BRIDGE_ADDRESS}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(RUN_FOLDER / "cni-addresses"),
+    }
+    bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": True, "hairpinMode": True}
+    document = {
+        "cniVersion": "0.4.0",
+        "name": "atoll",
+        "plugins": [bridge | {"ipam": address}, {"type": "portmap", "capabilities": {"portMappings": True}}],
+    }
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def _kubelet_config() -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        # Loopback and the bridge of a namespace of its own: nobody else reaches it.
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "oomScoreAdj": 0,
+        "evictionHard": dict.fromkeys(
+            ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%"
+        ),
+        # Imported images come from no registry: what is collected is gone.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "clusterDNS": [BRIDGE_ADDRESS],
+        "clusterDomain": CLUSTER_DOMAIN,
+        "resolvConf": "",
+        "podLogsDir": str(LOG_FOLDER),
+        "volumePluginDir": str(KUBELET_FOLDER / "volume-plugins"),
+        "healthzPort": _HEALTH_PORT,
+        "maxPods": 60,
+        "registerNode": True,
+    }

@@ -1,0 +1,120 @@
+"""The operator as a process of its own, with the rights that the chart gives it and short intervals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import kubernetes.client
+import yaml
+
+from cluster.controlplane import ControlPlane
+from cluster.processes import ProcessGroup
+
+RULES = Path(__file__).parents[2] / "charts" / "atoll" / "files"
+ACCOUNT = "atoll-operator"
+# Seconds; the real ones are for clusters, where nobody waits for a test.
+SHORT_INTERVALS = {
+    "ATOLL_LEASE_DURATION_SECONDS": "3",
+    "ATOLL_LEASE_RENEW_DEADLINE_SECONDS": "2",
+    "ATOLL_LEASE_RETRY_SECONDS": "0.4",
+    "ATOLL_RESYNC_SECONDS": "20",
+    "ATOLL_PODS_AFTER_SECONDS": "0.3",
+    "ATOLL_PODS_STARTING_SECONDS": "0.5",
+    "ATOLL_PODS_RUNNING_SECONDS": "1",
+}
+
+
+class OperatorProcess:
+    """An operator that serves one namespace, and keeps its Lease and snapshots there too.
+
+    `kill` is a crash; `start` again is the next container of the same pod.
+    """
+
+    def __init__(
+        self, plane: ControlPlane, api: kubernetes.client.ApiClient, namespace: str, **settings: str
+    ) -> None:
+        self._group = ProcessGroup("operator")
+        self._namespace = namespace
+        self._kubeconfig = self._group.folder / "kubeconfig"
+        self._settings = settings
+        grant(api, namespace)
+        token = kubernetes.client.CoreV1Api(api).create_namespaced_service_account_token(
+            ACCOUNT, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
+        )
+        document = plane.kubeconfig_document(token.status.token)
+        self._kubeconfig.write_text(json.dumps(document), encoding="utf-8")
+
+    def start(self) -> None:
+        environment = {
+            "KUBECONFIG": str(self._kubeconfig),
+            "ATOLL_NAMESPACE": self._namespace,
+            "ATOLL_NAMESPACES": self._namespace,
+            "ATOLL_IDENTITY": "operator-0",
+            "ATOLL_LIVENESS": "",
+            "ATOLL_METRICS_PORT": "0",
+            **SHORT_INTERVALS,
+            **self._settings,
+        }
+        command = [sys.executable, "-P", "-m", "atoll_operator.main"]
+        self._group.start("operator", command, environment=environment)
+
+    def kill(self) -> None:
+        self._group.stop("operator", kill=True)
+
+    def stop(self) -> None:
+        """SIGTERM, as a rollout does."""
+        self._group.stop("operator")
+
+    def check(self) -> None:
+        self._group.check("operator")
+
+    def log(self) -> list[dict[str, Any]]:
+        """What all lives of this operator logged."""
+        lines = self._group.log_path("operator").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) if line.startswith("{") else {"message": line, "severity": "raw"} for line in lines]
+
+    def problems(self) -> list[str]:
+        """What was logged as an error, or not by the logger at all (a traceback of a crash)."""
+        return [str(entry["message"]) for entry in self.log() if entry["severity"] in ("error", "fatal", "raw")]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            print("".join(f"{line}\n" for line in self.log()[-60:]))
+        self._group.close()
+
+
+def grant(api: kubernetes.client.ApiClient, namespace: str) -> None:
+    """The operator's ServiceAccount in this namespace, with the chart's rights for serving this namespace alone."""
+    kubernetes.client.CoreV1Api(api).create_namespaced_service_account(
+        namespace, {"metadata": {"name": ACCOUNT}}, _request_timeout=10
+    )
+    rbac = kubernetes.client.RbacAuthorizationV1Api(api)
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
+    for name in ("run", "own"):
+        rbac.create_namespaced_role(namespace, _role(name, f"atoll-{name}"), _request_timeout=10)
+        binding = _binding("Role", f"atoll-{name}", f"atoll-{name}", subject)
+        rbac.create_namespaced_role_binding(namespace, binding, _request_timeout=10)
+    wide = f"atoll-{namespace}"
+    rbac.create_cluster_role(_role("cluster", wide), _request_timeout=10)
+    rbac.create_cluster_role_binding(_binding("ClusterRole", wide, wide, subject), _request_timeout=10)
+
+
+def _role(rules: str, name: str) -> dict[str, Any]:
+    text = (RULES / f"operator-{rules}-rules.yaml").read_text(encoding="utf-8")
+    return {"metadata": {"name": name}, "rules": yaml.safe_load(text)}
+
+
+def _binding(kind: str, role: str, name: str, subject: Mapping[str, str]) -> dict[str, Any]:
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}
+    return {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
