@@ -1,0 +1,149 @@
+"""Reads and checks manifest files: each document with its file and line."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atoll_operator.api.problems import Problem
+from atoll_operator.api.schema import check, is_atoll
+from atoll_operator.api.yaml import YamlDocument, YamlError, read_documents
+
+STANDARD_INPUT = Path("-")
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class LocatedProblem:
+    """A problem with its place. `object` is `Kind/name`, or empty where the file cannot be read at all."""
+
+    source: str
+    line: int
+    object: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        about = f"{self.object}: " if self.object else ""
+        return f"{self.source}:{self.line}: {about}{self.problem}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One document of a file.
+
+    `value` has its defaults if it is one of Atoll's; other objects (`is_atoll` false) are as they stand in the file,
+    unchecked. Of use only where there are no problems.
+    """
+
+    source: str
+    line: int
+    value: Mapping[str, Any]
+    is_atoll: bool
+    problems: tuple[LocatedProblem, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return str(self.value.get("kind") or "object")
+
+    @property
+    def name(self) -> str:
+        return str(self._metadata.get("name") or self._metadata.get("generateName") or "")
+
+    @property
+    def namespace(self) -> str | None:
+        namespace = self._metadata.get("namespace")
+        return str(namespace) if namespace else None
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind}/{self.name}" if self.name else self.kind
+
+    @property
+    def _metadata(self) -> Mapping[str, Any]:
+        metadata = self.value.get("metadata")
+        return metadata if isinstance(metadata, dict) else {}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All documents of some files, and `unreadable`: what keeps a whole file from being read."""
+
+    manifests: tuple[Manifest, ...]
+    unreadable: tuple[LocatedProblem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[LocatedProblem, ...]:
+        """Every problem, in the order of the files' lines."""
+        return self.unreadable + tuple(problem for manifest in self.manifests for problem in manifest.problems)
+
+
+def read_files(paths: Iterable[Path]) -> Reading:
+    """The manifests in `paths`, as kubectl takes them: of a folder every .yaml, .yml and .json file in it, and
+    standard input for `-`."""
+    manifests: list[Manifest] = []
+    unreadable: list[LocatedProblem] = []
+    for path in paths:
+        try:
+            for file in _files(path):
+                manifests += read_text(_content(file), source=str(file))
+        except YamlError as error:
+            unreadable.append(_file_problem(str(file), error.message, line=error.line))
+        except UnicodeDecodeError as error:
+            unreadable.append(_file_problem(str(file), f"not UTF-8 text (byte {error.start})"))
+        except OSError as error:
+            unreadable.append(_file_problem(str(path), f"cannot be read: {error.strerror}"))
+    return Reading(tuple(_without_repetition(manifests)), tuple(unreadable))
+
+
+def read_text(text: str, *, source: str) -> tuple[Manifest, ...]:
+    """The manifests in `text`; `source` names it in problems.
+
+    Raises:
+        YamlError: it is no YAML.
+    """
+    documents = read_documents(text)
+    if not documents:
+        raise YamlError("there is no object in it", line=1)
+    return tuple(_manifest(document, source) for document in documents)
+
+
+def _content(file: Path) -> str:
+    return sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    yield from sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+
+
+def _manifest(document: YamlDocument, source: str) -> Manifest:
+    value, line = document.value, document.line(())
+    if isinstance(value, dict) and value.get("apiVersion") and value.get("kind") and not is_atoll(value):
+        return Manifest(source, line, value, is_atoll=False)
+    checked = check(value)
+    found = Manifest(source, line, checked.value if isinstance(value, dict) else {}, is_atoll=True)
+    located = (
+        LocatedProblem(source, document.line(problem.path), found.title, problem) for problem in checked.problems
+    )
+    return replace(found, problems=tuple(sorted(located, key=lambda item: item.line)))
+
+
+def _without_repetition(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    """Objects that are there twice get a problem: which of them counts would depend on the order of the files."""
+    seen: dict[tuple[str, str, str | None], Manifest] = {}
+    for manifest in manifests:
+        identity = (manifest.kind, manifest.name, manifest.namespace)
+        first = seen.setdefault(identity, manifest)
+        if first is not manifest and manifest.is_atoll and manifest.name:
+            message = f"is in {first.source}:{first.line} already; give one of them another name"
+            again = LocatedProblem(manifest.source, manifest.line, manifest.title, Problem((), message))
+            yield replace(manifest, problems=(again, *manifest.problems))
+        else:
+            yield manifest
+
+
+def _file_problem(source: str, message: str, *, line: int = 1) -> LocatedProblem:
+    return LocatedProblem(source, line, "", Problem((), message))
