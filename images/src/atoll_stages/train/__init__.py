@@ -1,0 +1,1 @@
+"""train: the converted dataset becomes the best weights of a detector."""

@@ -1,0 +1,92 @@
+"""Checkpoints in the store, shared by the attempts of a run.
+
+A checkpoint is one object that holds every variable, so it is there whole or not at all. Its name carries the step.
+The best weights are an object of their own, written before the checkpoint that names them: a run that resumes from an
+older checkpoint comes to the same weights again and overwrites them with equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.store import Store
+from atoll_stages.train.history import Progression, Snapshot
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2
+_META = "__meta__"
+_CHECKPOINT = re.compile(r"step-(\d{8})\.npz")
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The folder `prefix` of a store. `fingerprint` says of what run and settings the checkpoints are; others are
+    passed over."""
+
+    store: Store
+    prefix: str
+    fingerprint: str
+
+    def key(self, step: int) -> str:
+        return f"{self.prefix}step-{step:08d}.npz"
+
+    def weights_key(self, step: int) -> str:
+        return f"{self.prefix}best-{step:08d}.weights.h5"
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, ascending."""
+        names = (info.key.removeprefix(self.prefix) for info in self.store.list(self.prefix))
+        return sorted(int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))
+
+    def save(self, variables: Sequence[tf.Variable], progression: Progression, *, work: Path) -> None:
+        """Write the state after `progression.step` steps, then remove the older ones but one."""
+        path = work / "checkpoint.npz"
+        arrays: dict[str, Any] = {f"v{i:05d}": v.numpy() for i, v in enumerate(variables)}
+        meta = to_json(Snapshot(self.fingerprint, progression))
+        arrays[_META] = np.frombuffer(meta, np.uint8)
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+        self.store.upload(self.key(progression.step), path)
+        path.unlink()
+        for step in self.steps()[:-KEPT]:
+            self.store.delete(self.key(step))
+
+    def restore(self, variables: Sequence[tf.Variable], *, work: Path) -> Progression | None:
+        """Set the variables from the newest whole checkpoint of this run; None where there is none."""
+        for step in reversed(self.steps()):
+            path = work / "restored.npz"
+            self.store.download(self.key(step), path)
+            progression = self._load(path, variables)
+            path.unlink()
+            if progression is not None:
+                return progression
+        return None
+
+    def _load(self, path: Path, variables: Sequence[tf.Variable]) -> Progression | None:
+        try:
+            with np.load(io.BytesIO(path.read_bytes())) as file:
+                snapshot = from_json(Snapshot, file[_META].tobytes())
+                arrays = [file[f"v{i:05d}"] for i in range(len(variables))]
+        except (OSError, ValueError, KeyError, DecodeError) as error:
+            logger.warning("a checkpoint cannot be read and is passed over: %s", error)
+            return None
+        fits = all(tuple(v.shape) == a.shape for v, a in zip(variables, arrays, strict=True))
+        if snapshot.fingerprint != self.fingerprint or not fits:
+            logger.warning("a checkpoint is of other settings and is passed over")
+            return None
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return snapshot.progression

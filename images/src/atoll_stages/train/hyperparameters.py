@@ -1,0 +1,142 @@
+"""The string settings of `training.hyperparameters`: the seed's names, and Atoll's finer ones.
+
+The seed's numbers that have a typed field (`train-steps`, `epochs`, `batch_size`, `batch-size`, `eval-frequency`) count
+only where that field stands at its default; "epochs" are training steps in every version of the seed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import TrainSpec
+
+logger = logging.getLogger(__name__)
+
+STEPS_NAMES = ("train-steps", "train_steps", "num_steps", "epochs")
+BATCH_SIZE_NAMES = ("batch_size", "batch-size")
+EVAL_NAMES = ("eval-frequency", "eval_frequency")
+# Names of the seed whose work another part of a run does; accepted, so that an old file can be handed over whole.
+ELSEWHERE = {
+    "percent-eval": "conversion.split",
+    "percent_eval": "conversion.split",
+    "dataset-path": "datasets",
+    "checkpoint": "training.initFrom",
+    "model": "model.architecture",
+    "name": "metadata.name",
+}
+MAX_STEPS = 10_000_000
+MAX_BATCH_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Settings without a typed field. Defaults suit a few hundred to some thousand pictures.
+
+    `small_side` × the input side is the picture size of the first `small_share` of the steps. `frozen_blocks` None:
+    the stem and three blocks where the start weights are pretrained, none from random weights.
+    """
+
+    weight_decay: float = 5e-4
+    ema_decay: float = 0.998
+    backbone_rate: float = 1.0
+    frozen_blocks: int | None = None
+    small_side: float = 0.7
+    small_share: float = 0.5
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    min_zoom: float = 0.6
+    max_zoom: float = 1.2
+
+
+@dataclass(frozen=True)
+class _Range:
+    field: str
+    low: float
+    high: float
+
+
+_NUMBERS = {
+    "weight-decay": _Range("weight_decay", 0.0, 0.1),
+    "ema-decay": _Range("ema_decay", 0.0, 0.99999),
+    "backbone-learning-rate-factor": _Range("backbone_rate", 0.0, 10.0),
+    "frozen-blocks": _Range("frozen_blocks", 0, 16),
+    "small-side": _Range("small_side", 0.3, 1.0),
+    "small-share": _Range("small_share", 0.0, 1.0),
+    "augment-min-zoom": _Range("min_zoom", 0.2, 1.0),
+    "augment-max-zoom": _Range("max_zoom", 1.0, 3.0),
+}
+_SWITCHES = {"augment-horizontal-flip": "horizontal_flip", "augment-vertical-flip": "vertical_flip"}
+_WHOLE = {"frozen_blocks"}
+
+
+def known_names() -> list[str]:
+    """Every name that is understood, sorted."""
+    return sorted({*STEPS_NAMES, *BATCH_SIZE_NAMES, *EVAL_NAMES, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
+
+
+def _number(name: str, text: str, allowed: _Range) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not allowed.low <= value <= allowed.high:
+        raise SpecError(
+            f'hyperparameters["{name}"] is {text[:40]!r}; it must be a number from {allowed.low} to {allowed.high}'
+        )
+    return value
+
+
+def _whole(name: str, text: str, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= maximum):
+        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be a whole number from 1 to {maximum}')
+    return int(text)
+
+
+def _switch(name: str, text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be "true" or "false"')
+    return text.lower() == "true"
+
+
+def read_tuning(values: Mapping[str, str]) -> Tuning:
+    """The settings without a typed field.
+
+    Raises:
+        SpecError: a name is unknown, or a value is out of its range.
+    """
+    changed: dict[str, float | bool] = {}
+    for name, text in values.items():
+        if name in _NUMBERS:
+            number = _number(name, text, _NUMBERS[name])
+            changed[_NUMBERS[name].field] = int(number) if _NUMBERS[name].field in _WHOLE else number
+        elif name in _SWITCHES:
+            changed[_SWITCHES[name]] = _switch(name, text)
+        elif name in ELSEWHERE:
+            logger.warning("hyperparameter %s is not used in training: see %s", name, ELSEWHERE[name])
+        elif name not in known_names():
+            raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
+    return replace(Tuning(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
+
+
+def with_seed_names(spec: TrainSpec) -> TrainSpec:
+    """`spec` with the numbers that its hyperparameters give by the seed's names, where no typed field does.
+
+    Raises:
+        SpecError: a value is no whole number in its range.
+    """
+    default = TrainSpec()
+    changed: dict[str, int] = {}
+    for field, names, maximum in (
+        ("steps", STEPS_NAMES, MAX_STEPS),
+        ("batch_size", BATCH_SIZE_NAMES, MAX_BATCH_SIZE),
+        ("eval_every_steps", EVAL_NAMES, MAX_STEPS),
+    ):
+        name = next((name for name in names if name in spec.hyperparameters), None)
+        if name is not None:
+            number = _whole(name, spec.hyperparameters[name], maximum)
+            if getattr(spec, field) == getattr(default, field):
+                changed[field] = number
+    return replace(spec, **changed)  # type: ignore[arg-type]  # as above

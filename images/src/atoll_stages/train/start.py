@@ -1,0 +1,150 @@
+"""Where training starts: ImageNet, a former release, a checkpoint of one's own, or random weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atoll_contract import keys
+from atoll_contract.codec import DecodeError, from_json
+from atoll_contract.errors import IntegrityError, ModelError, SpecError
+from atoll_contract.manifest import Manifest, Role
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import ENV_WEIGHTS_DIR, InitFrom, StartWeights
+from atoll_contract.store import ObjectNotFound, Store
+from atoll_stages.train.weights import About, assign, read_weights
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+# Of the last layers; a model with other classes starts them anew.
+CLASS_LAYERS = ("class_logits",)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training began with, in words for status and report, and whether the backbone had seen pictures before."""
+
+    words: str
+    pretrained: bool
+
+
+def imagenet_names(width: float) -> tuple[str, ...]:
+    """File names under which the weights of a width are known: Keras 3's own, and the one Keras downloads."""
+    text = "1.0" if width == 1.0 else str(width)
+    return (
+        f"mobilenet_v2_{text}_224_no_top.weights.h5",
+        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{text}_224_no_top.h5",
+    )
+
+
+def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """The ImageNet weights: a file of the folder in ATOLL_WEIGHTS_DIR, else one of the store.
+
+    Raises:
+        ModelError: WeightsNotFound, with what to do.
+    """
+    folder = environ.get(ENV_WEIGHTS_DIR)
+    for name in imagenet_names(width):
+        if folder and (Path(folder) / name).is_file():
+            return Path(folder) / name
+        if store.head(keys.weights(name)) is not None:
+            store.download(keys.weights(name), work / name)
+            return work / name
+    name = imagenet_names(width)[0]
+    raise ModelError(
+        Reason.WEIGHTS_NOT_FOUND,
+        f"there are no ImageNet weights for width {width}: neither {name} in {ENV_WEIGHTS_DIR} ({folder or 'not set'}) "
+        f"nor {keys.weights(name)} in {store.url}; put them there with `atoll push --weights {name}`, use a train "
+        f"image that holds them, or start from initFrom.type random",
+    )
+
+
+def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
+    """Copy the backbone's layers out of a keras.applications file; the number of layers that were set.
+
+    Raises:
+        IntegrityError: the file is not that of this width.
+    """
+    import keras
+
+    try:
+        source = keras.applications.MobileNetV2(
+            input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise IntegrityError(f"{path.name} holds no MobileNetV2 weights of width {width}: {error}") from None
+    layers = {layer.name: layer for layer in source.layers if layer.weights}
+    chosen = [layer for layer in model.layers if layer.name in layers]
+    for layer in chosen:
+        layer.set_weights(layers[layer.name].get_weights())
+    return len(chosen)
+
+
+def _weights_key(start: StartWeights, store: Store) -> tuple[str, str]:
+    """Key and sha256 of the weight file that a checkpoint or a release names."""
+    if not start.key or not start.sha256:
+        raise SpecError(f"initFrom.type {start.type} needs a key and a digest")
+    if start.type is InitFrom.CHECKPOINT:
+        return start.key, start.sha256
+    try:
+        manifest = from_json(Manifest, store.get(start.key))
+    except ObjectNotFound:
+        raise _not_found(start.key, store) from None
+    except DecodeError as error:
+        raise IntegrityError(f"{start.key} is no manifest: {error}") from None
+    file = manifest.file(Role.CHECKPOINT)
+    if file is None:
+        raise ModelError(
+            Reason.WEIGHTS_NOT_FOUND,
+            f"release {manifest.release} ({start.key}) holds no float weights (role {Role.CHECKPOINT}) to start from",
+        )
+    return file.key, file.sha256
+
+
+def _not_found(key: str, store: Store) -> ModelError:
+    return ModelError(Reason.WEIGHTS_NOT_FOUND, f"{store.url} has no object {key} to start from")
+
+
+def _load_file(model: keras.Model, path: Path, about: About) -> str:
+    """Take what fits; the layers of the classes only if the classes are the same, in the same order."""
+    values, former = read_weights(path)
+    if (former.architecture, former.width) != (about.architecture, about.width):
+        raise SpecError(
+            f"the start weights are of {former.architecture} width {former.width}, the run wants {about.architecture} "
+            f"width {about.width}; both must be the same"
+        )
+    if former.classes != about.classes:
+        values = {path: v for path, v in values.items() if not path.startswith(CLASS_LAYERS)}
+    missed = assign(model, values)
+    if former.classes == about.classes and not missed:
+        return "all layers"
+    return f"all layers but those of the classes ({len(missed)} arrays are new)"
+
+
+def load_start(model: keras.Model, start: StartWeights, *, about: About, store: Store, work: Path) -> Start:
+    """Set the model's first weights as the run asks. Random weights are those that the model has.
+
+    Raises:
+        ModelError: WeightsNotFound. IntegrityError: other bytes than the digest says, or of another kind.
+        SpecError: the weights are of another detector.
+    """
+    if start.type is InitFrom.RANDOM:
+        return Start("random weights", pretrained=False)
+    if start.type is InitFrom.IMAGENET:
+        path = find_imagenet(about.width, store=store, work=work)
+        count = load_imagenet(model, path, width=about.width)
+        return Start(f"ImageNet weights {path.name} ({count} layers)", pretrained=True)
+    key, sha256 = _weights_key(start, store)
+    path = work / "start.weights.h5"
+    try:
+        store.download(key, path, sha256=sha256)
+    except ObjectNotFound:
+        raise _not_found(key, store) from None
+    return Start(f"{start.type} {start.key}: {_load_file(model, path, about)}", pretrained=True)
