@@ -1,0 +1,118 @@
+"""Good archives of every kind come out whole, under numbers."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll_contract.archive import extract
+from atoll_contract.errors import DatasetError
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import DatasetLimits
+from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
+
+LIMITS = DatasetLimits()
+FILES = {"a/one.txt": b"1" * 3000, "a/b/two.bin": bytes(range(256)) * 5, "trois é.txt": b"", "a b,c'd.txt": b"x"}
+
+
+def read_all(source: Path, folder: Path) -> dict[str, bytes]:
+    with extract(source, folder, LIMITS) as members:
+        suffixes = {Path(name).suffix for name in FILES}
+        return {member.name: member.path.read_bytes() for member in members.with_suffix(*suffixes)}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".zip"])
+def test_every_kind_gives_back_its_files(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"data{suffix}"
+    source.write_bytes(packed(FILES, suffix))
+    assert read_all(source, tmp_path / "out") == FILES
+
+
+def test_a_plain_folder_is_indexed_where_it_lies(tmp_path: Path) -> None:
+    source = write_files(FILES, tmp_path / "data")
+    assert read_all(source, tmp_path / "out") == FILES
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.sqlite"]
+
+
+def test_files_lie_under_numbers_and_not_under_names(tmp_path: Path) -> None:
+    source = tmp_path / "data.tar"
+    source.write_bytes(packed(FILES, ".tar"))
+    extract(source, tmp_path / "out", LIMITS).close()
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
+    assert written == ["0000", "0000/0000001", "0000/0000002", "0000/0000003", "0000/0000004", "index.sqlite"]
+
+
+def test_names_are_found_whatever_their_case_and_unicode_form(tmp_path: Path) -> None:
+    source = tmp_path / "data.tar"
+    source.write_bytes(packed(FILES, ".tar"))
+    with extract(source, tmp_path / "out", LIMITS) as members:
+        member = members.get("TROIS e\u0301.txt")
+        assert member is not None
+        assert member.name == "trois é.txt"
+        assert [found.name for found in members.by_base("ONE.TXT")] == ["a/one.txt"]
+        assert members.get("nothing") is None
+
+
+def test_dots_and_folder_entries_are_passed_over(tmp_path: Path) -> None:
+    source = tmp_path / "data.tar"
+    folders = tar_member(b"./", kind=b"5") + tar_member(b"./a/", kind=b"5")
+    source.write_bytes(folders + tar_member(b"./a//x.txt", b"hello") + TAR_END)
+    assert read_all(source, tmp_path / "out") == {"a/x.txt": b"hello"}
+
+
+def test_gnu_and_pax_long_names(tmp_path: Path) -> None:
+    source, long_name = tmp_path / "data.tar", "d/" + "n" * 200 + ".txt"
+    gnu = tar_member(b"././@LongLink", long_name.encode() + b"\0", kind=b"L") + tar_member(b"cut", b"gnu")
+    pax = pax_member({"comment": b"x", "path": "é".encode() + b".txt"}) + tar_member(b"cut", b"pax")
+    source.write_bytes(gnu + pax_member({"comment": b"by git"}, kind=b"g") + pax + TAR_END)
+    assert read_all(source, tmp_path / "out") == {long_name: b"gnu", "é.txt": b"pax"}
+
+
+def test_backslashes_of_a_windows_zip_are_slashes(tmp_path: Path) -> None:
+    source = tmp_path / "data.zip"
+    data = zip_bytes({"a/one.txt": b"1"}).replace(b"a/one.txt", b"a\\one.txt")
+    # "Made by" is 0, MS-DOS, in the directory's entry.
+    at = data.index(b"PK\x01\x02") + 5
+    source.write_bytes(data[:at] + b"\0" + data[at + 1 :])
+    assert read_all(source, tmp_path / "out") == {"a/one.txt": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("data.tar", zip_bytes(FILES), "zip"),
+        ("data.zip", packed(FILES, ".tar"), "tar"),
+        ("data.tar", b"\xfd7zXZ\0" + bytes(600), "xz"),
+        ("data.7z", b"7z\xbc\xaf\x27\x1c" + bytes(600), "7z"),
+        ("data.tar", b"", "empty"),
+        ("data.tar", TAR_END, "holds no file"),
+        ("data.tar", b"hello, I am text" * 64, "no tar header"),
+        ("data.tar.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03nonsense", "damaged gzip"),
+    ],
+)
+def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    source = tmp_path / name
+    source.write_bytes(content)
+    with pytest.raises(DatasetError, match=words) as caught:
+        extract(source, tmp_path / "out", LIMITS)
+    assert caught.value.reason is Reason.DATASET_MALFORMED
+    assert caught.value.message.startswith(name)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@given(st.dictionaries(NAMES, st.binary(max_size=700), min_size=1, max_size=8))
+def test_any_names_stay_inside_or_are_refused(files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        fence = Path(name)
+        source = fence / "data.tar"
+        members = b"".join(tar_member(key.encode()[:100], data) for key, data in files.items())
+        source.write_bytes(members + TAR_END)
+        with contextlib.suppress(DatasetError), extract(source, fence / "in" / "out", LIMITS) as found:
+            assert len(found) <= len(files)
+        outside = [path for path in fence.rglob("*") if fence / "in" not in (path, *path.parents)]
+        assert outside == [source]
