@@ -69,6 +69,11 @@ def channel(namespace: str, model: str, name: str) -> str:
     return f"{model_prefix(namespace, model)}channels/{name}.json"
 
 
+def probe(namespace: str, model: str, token: str) -> str:
+    """A key that a test of the store's conditional put may use and removes."""
+    return f"{model_prefix(namespace, model)}probes/{token}"
+
+
 def device_report(namespace: str, model: str, device: str) -> str:
     return f"devices/{namespace}/{model}/{device}.json"
 

@@ -1,0 +1,261 @@
+"""A bucket as a store, through boto3: S3 itself and the servers that speak its language.
+
+Needed of the server: path-style SigV4, Get/Head/Put/Delete, multipart uploads, ListObjectsV2, ranges, ETags, user
+metadata. Every object carries its sha256 and the number of the write that made it as metadata: the first tells a
+flipped byte, the second whether a write whose answer was lost is there.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from atoll_contract.backoff import Backoff, Retryable
+from atoll_contract.durable import file_sha256
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.reasons import Reason
+from atoll_contract.s3client import Connection, connect
+from atoll_contract.s3download import Download
+from atoll_contract.s3errors import Attempted, translated
+from atoll_contract.s3upload import MULTIPART_BYTES, MultipartUpload, Source
+from atoll_contract.stage import AddressingStyle, StoreSpec
+from atoll_contract.store import (
+    SMALL_OBJECT,
+    ObjectInfo,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+    Transferred,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+SHA256 = "sha256"
+WRITE = "atoll-write"
+
+
+class S3Store:
+    """A bucket, or what of it lies below a prefix. Safe to use from several threads."""
+
+    def __init__(self, spec: StoreSpec, *, backoff: Backoff | None = None, part_bytes: int = MULTIPART_BYTES) -> None:
+        if not spec.bucket:
+            raise SpecError("a store of type s3 needs `bucket`")
+        self._spec = spec
+        self._bucket = spec.bucket
+        self._prefix = spec.prefix if not spec.prefix or spec.prefix.endswith("/") else f"{spec.prefix}/"
+        self._backoff = backoff or Backoff()
+        self._part_bytes = part_bytes
+        self._bucket_seen = False
+
+    @classmethod
+    def from_spec(cls, spec: StoreSpec) -> "S3Store":
+        """The bucket that `spec` names; nothing is asked of the server yet.
+
+        Raises:
+            SpecError: the spec names no bucket.
+        """
+        return cls(spec)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}"
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            found = self._call("read", key, lambda: self._head(key))
+        except ObjectNotFound:
+            self._require_bucket()
+            return None
+        return self._info(key, found)
+
+    def get(self, key: str, *, limit: int = SMALL_OBJECT) -> bytes:
+        def read() -> bytes:
+            answer = self.client.get_object(**self._at(key))
+            data = answer["Body"].read(limit + 1)
+            if len(data) > limit:
+                raise IntegrityError(f"{self.url}: {key} is larger than {limit} bytes, the most that is read at once")
+            self._require_digest(key, data, answer["Metadata"].get(SHA256))
+            return data
+
+        return self._call("read", key, read)
+
+    def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
+        condition: dict[str, Any] = {} if etag is None else {"IfNoneMatch": etag}
+
+        def read() -> tuple[bytes, str] | None:
+            from botocore.exceptions import ClientError
+
+            try:
+                answer = self.client.get_object(**self._at(key), **condition)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 304:
+                    return None
+                raise
+            data = answer["Body"].read()
+            self._require_digest(key, data, answer["Metadata"].get(SHA256))
+            return data, answer["ETag"]
+
+        return self._call("read", key, read)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+        digest = hashlib.sha256(data).hexdigest()
+        write = secrets.token_hex(16)
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
+
+        def once() -> ObjectInfo:
+            answer = self.client.put_object(
+                **self._at(key), Body=data, Metadata={SHA256: digest, WRITE: write}, **condition
+            )
+            return ObjectInfo(key, len(data), answer["ETag"], digest)
+
+        try:
+            return self._call("write", key, once)
+        except (PreconditionFailed, ObjectNotFound):
+            if not condition:
+                raise
+            # The condition may have failed on our own write, whose answer was lost.
+            written = self._own_write(key, write)
+            if written is None:
+                raise PreconditionFailed(
+                    f"{self.url}: the key is taken: {key}" if if_absent else f"{self.url}: {key} has changed"
+                ) from None
+            return written
+
+    def upload(self, key: str, path: Path, *, transferred: Transferred | None = None) -> ObjectInfo:
+        size = path.stat().st_size
+        if size < MULTIPART_BYTES and size <= self._part_bytes:
+            info = self.put(key, path.read_bytes())
+            if transferred is not None:
+                transferred(info.size)
+            return info
+        source = Source(path, size, file_sha256(path))
+        write = secrets.token_hex(16)
+        upload = MultipartUpload(
+            self.client,
+            self._at(key),
+            source,
+            call=lambda operation: self._call("write", key, operation),
+            metadata={SHA256: source.sha256, WRITE: write},
+            part_bytes=self._part_bytes,
+        )
+        etag = upload.run(transferred, written=lambda: self._own_write(key, write))
+        return ObjectInfo(key, size, etag, source.sha256)
+
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: str | None = None,
+        etag: str | None = None,
+        transferred: Transferred | None = None,
+    ) -> ObjectInfo:
+        download = Download(
+            self.client,
+            self._at(key),
+            call=lambda operation: self._call("read", key, operation),
+            name=f"{self.url}: {key}",
+        )
+        size, found, digest = download.to(path, sha256=sha256, etag=etag, transferred=transferred)
+        return ObjectInfo(key, size, found, digest)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        token: str | None = None
+        while True:
+            page = self._call("list", prefix, partial(self._page, prefix, token))
+            for item in page.get("Contents", ()):
+                yield ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"], item["ETag"])
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or token is None:
+                return
+
+    def delete(self, key: str) -> None:
+        try:
+            self._call("delete", key, lambda: self.client.delete_object(**self._at(key)))
+        except ObjectNotFound:
+            return
+
+    @property
+    def client(self) -> "S3Client":
+        """The boto3 client, for what the store's own methods do not cover; its errors are botocore's."""
+        return self._connection.client
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return connect(self._spec)
+
+    @cached_property
+    def _name(self) -> str:
+        return f"{self.url} at {self._spec.endpoint}" if self._spec.endpoint else self.url
+
+    def _at(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _call(self, action: str, key: str, operation: Callable[[], T]) -> T:
+        """The operation's answer, tried again as its errors ask, which leave here as the store's own."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        virtual = self._spec.addressing_style is AddressingStyle.VIRTUAL
+
+        def once() -> T:
+            try:
+                return operation()
+            except (BotoCoreError, ClientError) as error:
+                attempted = Attempted(action, key, self._name, virtual)
+                # Not `from error`: a traceback would print what botocore says, which nobody has redacted.
+                raise translated(error, attempted, self._connection.secrets()) from None
+
+        return self._backoff.call(once)
+
+    def _head(self, key: str) -> Any:
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.client.head_object(**self._at(key))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 403):
+                raise
+        # The answer to HEAD has no body and so no reason: ask in a way that is told why.
+        answer = self.client.get_object(**self._at(key))
+        answer["Body"].close()
+        return answer
+
+    def _page(self, prefix: str, token: str | None) -> Any:
+        more: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
+        return self.client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **more)
+
+    def _info(self, key: str, answer: Any) -> ObjectInfo:
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["Metadata"].get(SHA256))
+
+    def _own_write(self, key: str, write: str) -> ObjectInfo | None:
+        """The object at `key` if it is the one that this very write made."""
+        try:
+            found = self._call("read", key, lambda: self._head(key))
+        except ObjectNotFound:
+            return None
+        return self._info(key, found) if found["Metadata"].get(WRITE) == write else None
+
+    def _require_bucket(self) -> None:
+        """HEAD says 404 of a missing object and of a missing bucket alike."""
+        if self._bucket_seen:
+            return
+        try:
+            self._call("find the bucket", "", lambda: self.client.head_bucket(Bucket=self._bucket))
+        except ObjectNotFound:
+            text = f"{self._name}: there is no bucket {self._bucket!r}; create it, or check bucket and endpoint"
+            raise StoreError(Reason.BUCKET_NOT_FOUND, text) from None
+        except StoreError as error:
+            if error.reason is not Reason.STORAGE_FORBIDDEN:  # who may read an object need not see the bucket
+                raise
+        self._bucket_seen = True
+
+    def _require_digest(self, key: str, data: bytes, expected: str | None) -> None:
+        found = hashlib.sha256(data).hexdigest()
+        if expected is not None and found != expected:
+            text = f"{self._name}: {key} was written with sha256 {expected} and is read with {found}"
+            raise Retryable(StoreError(Reason.INTEGRITY_MISMATCH, text), tries=3)
