@@ -6,6 +6,10 @@ point 127, `TFLite_Detection_PostProcess`, outputs in the order boxes, class ids
 """
 
 import functools
+import hashlib
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,8 +34,24 @@ _OPTIONS = {
 
 
 @functools.cache
-def colour_detector(side: int = SIDE, *, fault: str = "") -> bytes:
-    """The model file for inputs of `side` × `side`. `fault`: `signature` keeps the converter's own output order."""
+def colour_detector(side: int = SIDE, *, signature: bool = False) -> bytes:
+    """The model file for inputs of `side` × `side`; with `signature` the outputs stay as the converter orders them.
+
+    Made by a process of its own, once for this text of this module: a test process stays free of TensorFlow, and so
+    does the edge image's own set of packages.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "atoll-test"
+    text = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    path = cache / f"edge-model-{text}-{side}-{int(signature)}.tflite"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, str(path), str(side), str(int(signature))]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return path.read_bytes()
+
+
+def convert(side: int, *, signature: bool) -> bytes:
+    """Make the model with TensorFlow."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +63,7 @@ def colour_detector(side: int = SIDE, *, fault: str = "") -> bytes:
         converter.allow_custom_ops = True
         converter.inference_input_type = tf.uint8
         raw: bytes = converter.convert()
-    return raw if fault == "signature" else _in_order(raw)
+    return raw if signature else _in_order(raw)
 
 
 def _module(tf: Any, side: int) -> Any:
@@ -59,7 +79,7 @@ def _module(tf: Any, side: int) -> Any:
     kernel[:, :, 1, :] = -1.0
     kernel[:, :, 2, 0] = kernel[:, :, 0, 1] = -1.0
     options = " ".join(f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in _OPTIONS.items())
-    traced: Any = tf.function
+    traced: Any = tf.function  # untyped, as all of TensorFlow
 
     @traced(experimental_implements=f'name: "TFLite_Detection_PostProcess" {options}')
     def post_process(boxes: Any, scores: Any, anchors: Any) -> Any:
@@ -105,11 +125,23 @@ def _in_order(raw: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def write_model(folder: Path, **options: Any) -> tuple[Path, Path]:
+def write_model(folder: Path, *, side: int = SIDE) -> tuple[Path, Path]:
     """The model and its label map as files."""
     from atoll_contract.labelmap import format_label_map
 
     model, labels = folder / "unoptimized.tflite", folder / "map.pbtxt"
-    model.write_bytes(colour_detector(**options))
+    model.write_bytes(colour_detector(side))
     labels.write_text(format_label_map(LABELS))
     return model, labels
+
+
+def main(path: str, side: str, signature: str) -> None:
+    """Write the model whole or not at all: two test processes may want it at once."""
+    target = Path(path)
+    partial = target.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(convert(int(side), signature=bool(int(signature))))
+    partial.replace(target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

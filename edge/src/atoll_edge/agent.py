@@ -33,12 +33,12 @@ ENTRY_SECONDS = 2.0
 
 
 class Agent:
-    """Everything that runs on the device. `make_manager` gets the keeper and the match monitor."""
+    """Everything that runs on the device. `make_manager` makes what decides on the model."""
 
     def __init__(
         self,
         config: EdgeConfig,
-        make_manager: Callable[[DetectorKeeper, MatchMonitor], ModelManager],
+        make_manager: Callable[[DetectorKeeper, MatchMonitor, Metrics], ModelManager],
         *,
         source: FrameSource | None = None,
         camera_settings: Mapping[str, Any] | None = None,
@@ -52,7 +52,7 @@ class Agent:
         self.tables = NetworkTables(f"atoll-{config.device_name}")
         self.match = MatchMonitor(self.tables)
         self.keeper = keeper or self._make_keeper()
-        self.manager = make_manager(self.keeper, self.match)
+        self.manager = make_manager(self.keeper, self.match, self.metrics)
         self.source = source or open_source(config.camera, now_us=now_us, settings=camera_settings)
         self.streams, self._stream_error = self._open_streams()
         self.pipeline = self._make_pipeline()

@@ -9,23 +9,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from atoll_contract.errors import AtollError
 from atoll_edge.agent import Agent, run_until
+from atoll_edge.cli_models import add_commands
 from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, WantedBackend, read_config, with_frc
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.pictures import SourceError
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
 from atoll_edge.models.bundle import BundleError, served_file
+from atoll_edge.models.device_store import StoreBusy
 from atoll_edge.models.manager import FixedModel, ModelManager
+from atoll_edge.models.store_manager import StoreManager
 from atoll_edge.robot.match import MatchMonitor
 from atoll_edge.system import is_32_bit
+from atoll_edge.web.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 CONFIG = Path("/etc/atoll-edge/config.yaml")
-
-
-class UsageError(ValueError):
-    """What was asked for cannot be done; the text says what to do instead."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         result: int = options.command(options)
-    except (ConfigError, FrcError, BundleError, SourceError, UsageError) as error:
+    except (ConfigError, FrcError, BundleError, SourceError, StoreBusy, AtollError) as error:
         print(f"atoll-edge: {error}", file=sys.stderr)
         return 2
     return result
@@ -47,7 +48,6 @@ def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(prog="atoll-edge", description=__doc__)
     commands = program.add_subparsers(required=True)
     run = commands.add_parser("run", help="detect, publish, serve; needs no store where a model is given")
-    run.add_argument("--config", type=Path, help=f"settings (default {CONFIG} where it exists)")
     run.add_argument("--model", type=Path, help="serve this .tflite file and nothing else")
     run.add_argument("--labels", type=Path, help="label map of the model (map.pbtxt)")
     run.add_argument("--video", help="a video file, a folder of pictures, a URL, or `synthetic`, instead of the camera")
@@ -56,13 +56,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", type=WantedBackend, choices=list(WantedBackend), help="what runs the model")
     run.add_argument("--http-port", type=int, help="port of the status page (default 5808)")
     run.set_defaults(command=run_command)
+    add_commands(commands, file_settings)
     return program
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C."""
     config, frc, warnings = configuration(options)
-    manager = model_manager(options)
+    manager = model_manager(options, config)
     settings = frc.cameras[0].settings if frc is not None and frc.cameras and not options.video else None
     agent = Agent(config, manager, camera_settings=settings, warnings=warnings)
     stop = threading.Event()
@@ -74,9 +75,11 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
-    """The settings from flags, file and frc.json, and what is worth a warning. A broken frc.json stops nothing."""
-    path = options.config or (CONFIG if CONFIG.is_file() else None)
-    config = read_config(path) if path is not None else EdgeConfig()
+    """The settings from flags, file and frc.json, and what is worth a warning.
+
+    A broken frc.json stops nothing; a broken config.yaml ends the program, so that nothing half-set runs.
+    """
+    config = file_settings(options)
     warnings: list[str] = []
     frc = None
     try:
@@ -90,7 +93,15 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
     return config, frc, tuple(warnings)
 
 
+def file_settings(options: argparse.Namespace) -> EdgeConfig:
+    """The settings of the file, with the folder that the flag names."""
+    path = options.config or (CONFIG if CONFIG.is_file() else None)
+    config = read_config(path) if path is not None else EdgeConfig()
+    return replace(config, state_dir=options.state_dir or config.state_dir)
+
+
 def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
+    """`config` with the flags of `run`."""
     camera: CameraConfig = config.camera
     if options.video:
         camera = replace(camera, path=options.video)
@@ -106,8 +117,11 @@ def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
     )
 
 
-def model_manager(options: argparse.Namespace) -> Callable[[DetectorKeeper, MatchMonitor], ModelManager]:
-    if options.model is None:
-        raise UsageError("name a model: --model x.tflite, or `model` in the settings")
-    model = served_file(options.model, options.labels)
-    return lambda keeper, _: FixedModel(model, keeper)
+def model_manager(
+    options: argparse.Namespace, config: EdgeConfig
+) -> Callable[[DetectorKeeper, MatchMonitor, Metrics], ModelManager]:
+    """One file where `--model` names it; else the device's store, with a bucket where the settings name one."""
+    if options.model is not None:
+        model = served_file(options.model, options.labels)
+        return lambda keeper, *_: FixedModel(model, keeper)
+    return lambda keeper, match, metrics: StoreManager(config, keeper, match, metrics)

@@ -78,7 +78,7 @@ def run(model: ServedModel, pictures: Path, options: argparse.Namespace) -> int:
         print(f"robot    NetworkTables server (NT4) on 127.0.0.1:{ports.tables}")
         client = RobotClient(ports.tables, CAMERA)
         cleanup.callback(client.close)
-        agent = Agent(demo_config(ports, pictures, options.min_score), lambda keeper, _: FixedModel(model, keeper))
+        agent = Agent(demo_config(ports, pictures, options.min_score), lambda keeper, *_: FixedModel(model, keeper))
         cleanup.callback(agent.stop)
         agent.start()
         count = sum(1 for _ in pictures.iterdir())

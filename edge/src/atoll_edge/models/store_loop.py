@@ -1,0 +1,158 @@
+"""The thread that talks to the store: looks for releases, reports the device. Nothing that serves waits for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from atoll_contract import keys
+from atoll_contract.codec import to_json
+from atoll_contract.errors import AtollError
+from atoll_contract.manifest import DeviceReport
+from atoll_contract.store import StoreError
+from atoll_edge.models import device_state
+from atoll_edge.models.fetch import Look, ReleaseFetcher
+from atoll_edge.models.refusal import FinalRefusal, Refusal
+from atoll_edge.models.schedule import Schedule
+from atoll_edge.models.state import ModelState
+
+logger = logging.getLogger(__name__)
+
+TURN_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class LoopStatus:
+    """What the last turns brought; `succeeded_at` by the monotonic clock."""
+
+    last_result: str | None = None
+    succeeded_at: float | None = None
+    desired_sequence: int | None = None
+    working: ModelState | None = None
+
+
+class StoreLoop:
+    """Runs from `start` to `stop`; `turn` is its one step, with the time passed in."""
+
+    def __init__(
+        self,
+        fetcher: ReleaseFetcher,
+        schedule: Schedule,
+        *,
+        report: Callable[[], DeviceReport],
+        report_seconds: float,
+        locked: Callable[[], bool] = lambda: False,
+        counted: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._fetcher = fetcher
+        self._schedule = schedule
+        self._report = report
+        self._report_schedule = Schedule(report_seconds)
+        self._reported: DeviceReport | None = None
+        self._locked = locked
+        self._counted = counted
+        self._etag: str | None = None
+        self._kept: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.status = LoopStatus()
+
+    @property
+    def store_url(self) -> str:
+        return self._fetcher.store.url
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            # A request that hangs ends by its own timeout, or with the process.
+            self._thread.join(timeout=0.5)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TURN_SECONDS):
+            self.turn(time.monotonic())
+
+    def turn(self, now: float) -> None:
+        """Look and report where it is time to."""
+        locked = self._locked()
+        if self._schedule.due(now, locked=locked):
+            self._look(now)
+        if not locked:
+            self._send_report(now)
+
+    def _look(self, now: float) -> None:
+        try:
+            found, self._etag, desired = self._fetcher.look(self._etag, self._working)
+        except Refusal as refusal:
+            self._refused(refusal)
+            self._schedule.failed(now)
+        except (AtollError, OSError) as error:
+            # The same channel is fetched again: what it points to was not taken yet.
+            self._etag = None
+            self._note(str(error), "failed")
+            self._schedule.failed(now)
+        else:
+            wanted = desired if desired is not None else self.status.desired_sequence
+            self.status = replace(
+                self.status, last_result=found, succeeded_at=now, desired_sequence=wanted, working=None
+            )
+            if found is not Look.UNCHANGED:
+                logger.info("store: %s", found)
+            self._counted(found)
+            self._schedule.succeeded(now)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what no release that is kept needs, when that has changed."""
+        kept = self._fetcher.device.read().kept
+        if kept == self._kept:
+            return
+        try:
+            self._fetcher.device.collect_garbage()
+            self._kept = kept
+        except OSError as error:
+            logger.warning("old releases cannot be removed: %s", error)
+
+    def _working(self, state: ModelState) -> None:
+        self.status = replace(self.status, working=state)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Keep the reason; a release that will never pass is not fetched again."""
+        self._etag = None
+        release = refusal.release if isinstance(refusal, FinalRefusal) else None
+        try:
+            self._fetcher.device.change(lambda state: device_state.refused(state, release, refusal.message))
+        except OSError as error:
+            logger.error("the refusal cannot be kept: %s", error)
+        self._note(refusal.message, "refused")
+
+    def _note(self, message: str, result: str) -> None:
+        logger.warning("store: %s", message)
+        self.status = replace(self.status, last_result=message, working=None)
+        self._counted(result)
+
+    def _send_report(self, now: float) -> None:
+        """The newest report only, at once where the state changed."""
+        report = self._report()
+        changed = self._reported is None or _essence(report) != _essence(self._reported)
+        backing_off = self._report_schedule.failures and now < self._report_schedule.next_at
+        if backing_off or not (changed or self._report_schedule.due(now, locked=False)):
+            return
+        key = keys.device_report(report.namespace, report.model, report.device)
+        try:
+            self._fetcher.store.put(key, to_json(report))
+        except StoreError as error:
+            logger.warning("the report was not taken: %s", error)
+            self._report_schedule.failed(now)
+        else:
+            self._reported = report
+            self._report_schedule.succeeded(now)
+
+
+def _essence(report: DeviceReport) -> tuple[object, ...]:
+    """What makes a report worth sending at once."""
+    return report.state, report.manifest_sha256, report.backend, report.error, report.desired_version

@@ -1,0 +1,160 @@
+"""The model manager of a device with a store on disk, and a bucket where one is configured."""
+
+import datetime
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import Counter
+
+from atoll_contract.manifest import DeviceReport
+from atoll_contract.store import open_store
+from atoll_edge.config import EdgeConfig, ModelConfig
+from atoll_edge.detector.keeper import Answer, DetectorKeeper
+from atoll_edge.measures import Rate, Samples
+from atoll_edge.models import device_state
+from atoll_edge.models.bundle import served_bundle, unpack
+from atoll_edge.models.device_store import DeviceStore
+from atoll_edge.models.fetch import ReleaseFetcher
+from atoll_edge.models.proof import Expectation
+from atoll_edge.models.schedule import Schedule
+from atoll_edge.models.served import ServedModel
+from atoll_edge.models.state import ModelState
+from atoll_edge.models.store_loop import StoreLoop
+from atoll_edge.models.supervisor import Supervisor
+from atoll_edge.robot.match import MatchMonitor
+from atoll_edge.system import agent_version
+from atoll_edge.web.metrics import Metrics
+from atoll_edge.web.status import ModelStatus, SyncStatus
+
+_WORKING = (ModelState.DOWNLOADING, ModelState.VERIFYING)
+
+
+class StoreManager:
+    """A Supervisor, and a StoreLoop where a bucket is configured."""
+
+    def __init__(self, config: EdgeConfig, keeper: DetectorKeeper, match: MatchMonitor, metrics: Metrics) -> None:
+        self._config = config
+        self._keeper = keeper
+        self._rate = Rate()
+        self._latency = Samples()
+        self._started = time.monotonic()
+        self.device = DeviceStore(Path(config.state_dir))
+        self.device.hold()
+        self.device.collect_garbage()
+        match_lock = config.model is None or config.model.match_lock
+        locked = (lambda: match.now().locked) if match_lock else (lambda: False)
+        factory = factory_model(config, self.device.temporary)
+        self.supervisor = Supervisor(
+            self.device, keeper, locked=locked, factory=factory, counted=functools.partial(_count, metrics.swaps)
+        )
+        self.loop = self._make_loop(config.model, locked, metrics) if config.model is not None else None
+
+    def _make_loop(self, model: ModelConfig, locked: Callable[[], bool], metrics: Metrics) -> StoreLoop:
+        keys = tuple(Path(path).read_bytes() for path in model.public_key_files)
+        expected = Expectation(model.namespace, model.name, model.verify, keys)
+        fetcher = ReleaseFetcher(open_store(model.store), self.device, expected, model.channel)
+        return StoreLoop(
+            fetcher,
+            Schedule(model.poll_seconds),
+            report=lambda: self.report(model),
+            report_seconds=model.report_seconds,
+            locked=locked,
+            counted=functools.partial(_count, metrics.sync),
+        )
+
+    def start(self) -> None:
+        self.supervisor.start()
+        if self.loop is not None:
+            self.loop.start()
+
+    def stop(self) -> None:
+        if self.loop is not None:
+            self.loop.stop()
+        self.supervisor.stop()
+        self.device.release_hold()
+
+    @property
+    def state(self) -> ModelState:
+        working = self.loop.status.working if self.loop is not None else None
+        if working is not None and self.supervisor.state is not ModelState.PROBATION:
+            return working
+        return self.supervisor.state
+
+    @property
+    def seconds_since_tick(self) -> float:
+        return self.supervisor.seconds_since_tick
+
+    @property
+    def actions(self) -> dict[str, Callable[[], str]]:
+        changes = {
+            "rollback": device_state.rolled_back,
+            "pin": device_state.pinned,
+            "unpin": device_state.unpinned,
+        }
+        return {name: functools.partial(self.supervisor.by_hand, change) for name, change in changes.items()}
+
+    def model_status(self) -> ModelStatus:
+        serving, known = self.supervisor.serving, self.supervisor.known
+        return ModelStatus(
+            state=self.state,
+            name=serving.name if serving else None,
+            digest=serving.digest if serving else None,
+            sequence=serving.sequence if serving else None,
+            desired_sequence=self.loop.status.desired_sequence if self.loop else None,
+            pinned=known.pinned is not None,
+            last_refusal=known.last_refusal,
+        )
+
+    def sync_status(self) -> SyncStatus:
+        if self.loop is None:
+            return SyncStatus(free_bytes=self.device.free_bytes())
+        status = self.loop.status
+        since = None if status.succeeded_at is None else round(time.monotonic() - status.succeeded_at, 1)
+        return SyncStatus(
+            store=self.loop.store_url,
+            last_result=status.last_result,
+            seconds_since_success=since,
+            free_bytes=self.device.free_bytes(),
+        )
+
+    def on_answer(self, answer: Answer) -> None:
+        self._rate.tick(time.monotonic())
+        self._latency.add(answer.seconds)
+        self.supervisor.on_answer(answer)
+
+    def report(self, model: ModelConfig) -> DeviceReport:
+        """What the bucket is told of this device."""
+        serving, health = self.supervisor.serving, self._keeper.health
+        released = serving is not None and serving.sequence > 0
+        lost = f"detector lost: {health.last_loss}" if health.last_loss else None
+        return DeviceReport(
+            namespace=model.namespace,
+            model=model.name,
+            device=self._config.device_name,
+            state=self.state,
+            reported_at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            channel=model.channel,
+            release=serving.name if serving is not None else None,
+            version=serving.sequence if serving is not None and released else None,
+            manifest_sha256=serving.digest if serving is not None and released else None,
+            desired_version=self.loop.status.desired_sequence if self.loop else None,
+            backend=health.backend,
+            fps=self._rate.value(time.monotonic()),
+            latency_millis=self._latency.quantiles().p50,
+            free_bytes=self.device.free_bytes(),
+            agent_version=agent_version(),
+            error=self.supervisor.known.last_refusal or lost,
+        )
+
+
+def _count(counter: Counter, result: str) -> None:
+    counter.labels(result).inc()
+
+
+def factory_model(config: EdgeConfig, folder: Path) -> ServedModel | None:
+    """The bundle of the image, unpacked where it can be read."""
+    if config.factory_bundle is None:
+        return None
+    return served_bundle("factory", unpack(Path(config.factory_bundle), folder / "factory"))
