@@ -4,6 +4,7 @@ Every document of the contract is a dataclass; this is the one place where it be
 """
 
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -90,8 +91,7 @@ def _decode_optional(expected: Any, data: Any, where: str) -> Any:
 
 def _decode_object(cls: type, data: Any, where: str) -> Any:
     _require(isinstance(data, dict), where, "an object", data)
-    hints = typing.get_type_hints(cls)
-    known = {camel(f.name): f for f in dataclasses.fields(cls)}
+    hints, known = _shape(cls)
     unknown = sorted(set(data) - set(known))
     if unknown:
         raise DecodeError(f"{where} has unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -102,6 +102,12 @@ def _decode_object(cls: type, data: Any, where: str) -> Any:
         elif _is_required(field):
             raise DecodeError(f"{where}.{key} is missing")
     return cls(**values)
+
+
+@functools.cache
+def _shape(cls: type) -> tuple[dict[str, Any], dict[str, "dataclasses.Field[Any]"]]:
+    """The types and the fields of a dataclass, worked out once: an operator reads thousands of statuses."""
+    return typing.get_type_hints(cls), {camel(f.name): f for f in dataclasses.fields(cls)}
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

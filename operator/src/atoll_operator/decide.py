@@ -21,8 +21,9 @@ from atoll_operator.decide_events import events
 from atoll_operator.decide_progress import at_rest
 from atoll_operator.decide_results import judge
 from atoll_operator.decide_retry import retried
-from atoll_operator.decide_stage import active_limit, advance, open_attempts
-from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, end, skip, unfinished
+from atoll_operator.decide_running import seen
+from atoll_operator.decide_stage import active_limit, advance, newest_attempt, open_attempts
+from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, end, fail, skip, unfinished
 from atoll_operator.decide_summaries import without_compile
 from atoll_operator.plan import JobToDelete, Plan, ReleaseReport
 from atoll_operator.status import (
@@ -45,13 +46,35 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     `jobs` are all Jobs that exist for the run; a Job that the engine could not create (admission) is given as a
     REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
     """
-    jobs, pods = tuple(jobs), tuple(pods)
+    found, pods = tuple(jobs), tuple(pods)
+    jobs = tuple(job for job in found if job.owner_uid == run.uid)
     status = retried(run, _opened(run, now))
     if status.is_terminal:
         return _after_end(run, status, jobs, now)
     status, report = _collect(run, status, jobs, pods, now)
-    step = _step(run, status, jobs, pods, now)
+    status = _noticed(status, jobs)
+    step = _conflict(run, status, found, now) or _step(run, status, jobs, pods, now)
     return _plan(run, replace(step, release_status=report or step.release_status), now)
+
+
+def _noticed(status: RunStatus, jobs: tuple[JobView, ...]) -> RunStatus:
+    """`status` with the Job of the open attempt in it, whatever comes next: a Job that a suspension is about to
+    delete must not look like one that was never created."""
+    stage = current_stage(status)
+    if stage is None:
+        return status
+    job = newest_attempt(stage, jobs)
+    return status.with_stage(seen(stage, job)) if job else status
+
+
+def _conflict(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+    """The end of a run whose next Job's name is taken by somebody else; that Job is left alone."""
+    stage = current_stage(status)
+    foreign = next((job for job in jobs if job.owner_uid != run.uid), None)
+    if stage is None or foreign is None or foreign.stage is not stage.name:
+        return None
+    text = f"Job {foreign.name} exists and belongs to another object; delete it, then retry the run"
+    return Step(fail(status, stage, reason=Reason.JOB_NAME_CONFLICT, message=text, now=now))
 
 
 def _opened(run: RunView, now: datetime) -> RunStatus:
@@ -95,8 +118,7 @@ def _success(
     pods: tuple[PodView, ...],
     now: datetime,
 ) -> tuple[RunStatus, ReleaseReport | None] | None:
-    own = [job for job in jobs if job.stage is stage.name and job.owner_uid == run.uid]
-    for job in open_attempts(stage, own):
+    for job in open_attempts(stage, jobs):
         if job.state is not JobState.SUCCEEDED:
             continue
         verdict = judge(run, job, pods)

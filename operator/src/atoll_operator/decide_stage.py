@@ -25,12 +25,7 @@ def advance(run: RunView, status: RunStatus, jobs: Iterable[JobView], pods: Iter
     stage = current_stage(status)
     assert stage is not None
     jobs, pods = tuple(jobs), tuple(pods)
-    own = [job for job in jobs if job.stage is stage.name]
-    foreign = next((job for job in own if job.owner_uid != run.uid), None)
-    if foreign is not None:
-        text = f"Job {foreign.name} exists and belongs to another object; delete it, then retry the run"
-        return Step(fail(status, stage, reason=Reason.JOB_NAME_CONFLICT, message=text, now=now))
-    job = max(open_attempts(stage, own), key=lambda item: item.attempt, default=None)
+    job = newest_attempt(stage, jobs)
     if job is None:
         return _without_job(run, status, stage, jobs, now)
     recorded = seen(stage, job)
@@ -44,11 +39,16 @@ def advance(run: RunView, status: RunStatus, jobs: Iterable[JobView], pods: Iter
     return Step(live, delete=deletions(unfinished(jobs, but=job)), requeue_after=step.requeue_after)
 
 
-def open_attempts(stage: StageStatus, own: Iterable[JobView]) -> list[JobView]:
-    """The Jobs of the attempt that is announced or under way (and of later ones, where a status write was lost);
-    attempts that are over do not count."""
+def open_attempts(stage: StageStatus, jobs: Iterable[JobView]) -> list[JobView]:
+    """The stage's Jobs of the attempt that is announced or under way (and of later ones, where a status write was
+    lost); attempts that are over do not count."""
     is_open = stage.phase is StagePhase.RUNNING or stage.job_ref is None
+    own = [job for job in jobs if job.stage is stage.name]
     return [job for job in own if job.attempt > stage.attempts or (is_open and job.attempt == stage.attempts)]
+
+
+def newest_attempt(stage: StageStatus, jobs: Iterable[JobView]) -> JobView | None:
+    return max(open_attempts(stage, jobs), key=lambda job: job.attempt, default=None)
 
 
 def _failure(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodView]) -> Verdict:

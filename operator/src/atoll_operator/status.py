@@ -4,6 +4,7 @@ Field names are the API's (camelCase by `codec`), decimals are strings, times RF
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -331,8 +332,13 @@ def _known(expected: Any, data: Any) -> Any:
         origin = get_origin(expected)
     if origin is tuple and isinstance(data, list):
         return [_known(get_args(expected)[0], item) for item in data]
-    if dataclasses.is_dataclass(expected) and isinstance(data, dict):
-        hints = typing.get_type_hints(expected)
-        names = {camel(item.name): item.name for item in dataclasses.fields(expected)}
-        return {key: _known(hints[names[key]], value) for key, value in data.items() if key in names}
+    if isinstance(expected, type) and dataclasses.is_dataclass(expected) and isinstance(data, dict):
+        types_by_key = _field_types(expected)
+        return {key: _known(types_by_key[key], value) for key, value in data.items() if key in types_by_key}
     return data
+
+
+@functools.cache
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {camel(item.name): hints[item.name] for item in dataclasses.fields(cls)}

@@ -1,0 +1,280 @@
+"""A small world for `decide`: one run, its Jobs, pods and ModelReleases, and an engine that carries plans out.
+
+Time stands still unless a test moves it. Nothing is mocked: the world does what an API server and a Job controller
+would do, in the order that `plan.py` promises.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from atoll_contract import keys
+from atoll_contract.codec import to_json
+from atoll_contract.reasons import Reason, exit_code
+from atoll_contract.result import Artifact, StageResult
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_operator.decide import decide
+from atoll_operator.plan import Plan, RunEvent, StageAttempt
+from atoll_operator.status import RunStatus, StagePhase, read_status, write_status
+from atoll_operator.views import (
+    CompileChoice,
+    JobState,
+    JobView,
+    PodPhase,
+    PodView,
+    ProfileView,
+    ReleaseView,
+    RunView,
+)
+
+START = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)
+UID = "7b1e0000-0000-4000-8000-000000000001"
+SHA = "a" * 64
+PROFILE = ProfileView("default", "atoll-profile-1", "sha256:" + SHA, has_compiler=True, cpus=dict.fromkeys(Stage, 2.0))
+
+
+def run_view(**changes: Any) -> RunView:
+    """A run that may start at once."""
+    base = RunView(
+        namespace="team",
+        name="note",
+        uid=UID,
+        generation=1,
+        created=START,
+        model="note",
+        channel="stable",
+        compile=(CompileChoice("edgetpu", CompilePolicy.BEST_EFFORT),),
+        job_ttl_seconds=86_400,
+        profile=PROFILE,
+    )
+    return replace(base, **changes)
+
+
+def job_name(stage: Stage, attempt: int) -> str:
+    return f"note-{stage}-{attempt}-0123abcd"
+
+
+def artifact(name: str, key: str) -> Artifact:
+    return Artifact(name, key, SHA, 10)
+
+
+def outputs_of(stage: Stage, *, version: int = 1) -> tuple[Artifact, ...]:
+    """What a stage of this name leaves, with the keys it may write."""
+    prefix = f"runs/team/{UID}/{stage}/a1-pod/"
+    if stage is Stage.CONVERT:
+        return (artifact("dataset", f"cache/team/datasets/{SHA}/dataset.json"),)
+    if stage is Stage.PUBLISH:
+        return (
+            artifact("manifest", keys.manifest("team", "note", version)),
+            artifact("bundle", f"{prefix}model.tar.gz"),
+        )
+    names = {Stage.TRAIN: "weights", Stage.EXPORT: "model", Stage.COMPILE: "compiled"}
+    return (artifact(names[stage], prefix + names[stage]),)
+
+
+SUMMARIES: dict[Stage, dict[str, Any]] = {
+    Stage.CONVERT: {"digest": SHA, "pictures": 110, "train": 80, "classes": [{"name": "RBC", "boxes": 7}]},
+    Stage.EXPORT: {"metrics": {"float": {"ap50": 0.9}, "int8": {"ap50": 0.88, "perClass": {"RBC": 0.8}}}},
+    Stage.COMPILE: {"compiled": True, "mappedPercent": 98.0},
+}
+
+
+def success(stage: Stage, attempt: int, *, version: int = 1, reason: Reason = Reason.COMPLETED) -> str:
+    """The termination message of a stage that succeeded."""
+    result = StageResult(
+        stage, attempt, reason, f"{stage} done", outputs_of(stage, version=version), SUMMARIES.get(stage, {})
+    )
+    return result.termination_message().decode()
+
+
+def failure(stage: Stage, attempt: int, reason: Reason, summary: dict[str, Any] | None = None) -> str:
+    return (
+        StageResult(stage, attempt, reason, f"{reason} happened", summary=summary or {}).termination_message().decode()
+    )
+
+
+@dataclass
+class World:
+    """One run and all that belongs to it; `tick` is one look of an engine."""
+
+    run: RunView = field(default_factory=run_view)
+    now: datetime = START
+    jobs: dict[str, JobView] = field(default_factory=dict)
+    pods: dict[str, PodView] = field(default_factory=dict)
+    # Every ModelRelease of the model: version → owner's UID, and which are published.
+    releases: dict[int, str] = field(default_factory=dict)
+    published: set[int] = field(default_factory=set)
+    status: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    created: Counter[str] = field(default_factory=Counter)
+    requests: dict[str, StageAttempt] = field(default_factory=dict)
+    events: list[RunEvent] = field(default_factory=list)
+    writes: int = 0
+    deleted_run: bool = False
+    plan: Plan | None = None
+
+    def view(self) -> RunView:
+        own = [version for version, owner in self.releases.items() if owner == self.run.uid]
+        release = None
+        if own:
+            release = ReleaseView(f"note-v{max(own)}", max(own), max(own) in self.published)
+        return replace(
+            self.run, status=read_status(self.status), release=release, highest_version=max(self.releases, default=0)
+        )
+
+    def decide(self) -> Plan:
+        self.plan = decide(self.view(), self.jobs.values(), self.pods.values(), self.now)
+        return self.plan
+
+    def look(self, *, lose_status: bool = False, crash_before: str = "") -> Plan:
+        """One decision, carried out. A status write that is lost seems to have worked; a crash stops the plan."""
+        plan = self.decide()
+        steps = ("release_status", "status", "reserve", "create", "delete", "events")
+        for step in steps:
+            if step == crash_before:
+                return plan
+            if step == "status" and lose_status:
+                continue
+            getattr(self, f"_carry_{step}")(plan)
+        self.deleted_run = self.deleted_run or plan.delete_run
+        return plan
+
+    def settle(self, limit: int = 30) -> Plan:
+        """Look until nothing changes any more at this moment."""
+        for _ in range(limit):
+            before = self.facts()
+            plan = self.look()
+            if self.facts() == before:
+                return plan
+        raise AssertionError(f"no rest after {limit} looks: {plan}")
+
+    def facts(self) -> tuple[Any, ...]:
+        return (
+            json.dumps(self.status, sort_keys=True),
+            tuple(self.jobs.items()),
+            dict(self.releases),
+            set(self.published),
+        )
+
+    def _carry_release_status(self, plan: Plan) -> None:
+        if plan.release_status:
+            self.published.add(int(plan.release_status.name.rsplit("-v", 1)[1]))
+
+    def _carry_status(self, plan: Plan) -> None:
+        written = json.loads(to_json(write_status(plan.status)))
+        if written != self.status:
+            self.writes += 1
+            self.status = written
+            self.history.append(written)
+
+    def _carry_reserve(self, plan: Plan) -> None:
+        if plan.reserve and plan.reserve.version not in self.releases:
+            self.releases[plan.reserve.version] = self.run.uid
+
+    def _carry_create(self, plan: Plan) -> None:
+        for request in plan.create:
+            name = job_name(request.stage, request.attempt)
+            if name in self.jobs:
+                continue
+            self.created[name] += 1
+            self.requests[name] = request
+            uid = f"{name}-{self.created[name]}"
+            self.jobs[name] = JobView(
+                name, uid, self.run.uid, request.stage, request.attempt, JobState.ACTIVE, self.now
+            )
+
+    def _carry_delete(self, plan: Plan) -> None:
+        for item in plan.delete:
+            self.remove_job(item.name)
+
+    def _carry_events(self, plan: Plan) -> None:
+        self.events += plan.events
+
+    # What the cluster and its users do.
+
+    def remove_job(self, name: str) -> None:
+        self.jobs.pop(name, None)
+        self.pods = {key: pod for key, pod in self.pods.items() if pod.job != name}
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def active_job(self) -> JobView | None:
+        return next((job for job in self.jobs.values() if not job.is_finished), None)
+
+    def pod_of(self, job: JobView, **changes: Any) -> PodView:
+        name = f"{job.name}-pod"
+        pod = self.pods.get(name) or PodView(name, name, job.name, PodPhase.PENDING, self.now)
+        self.pods[name] = replace(pod, **changes)
+        return self.pods[name]
+
+    def start(self) -> JobView:
+        job = self.active_job()
+        assert job is not None, self.status
+        self.pod_of(job, phase=PodPhase.RUNNING, started=self.now)
+        return job
+
+    def succeed(self, message: str | None = None, *, version: int | None = None) -> JobView:
+        """The active Job's pod ends with exit code 0 and its result."""
+        job = self.active_job()
+        assert job is not None, self.status
+        asked = self.requests[job.name].version or 1 if job.name in self.requests else 1
+        text = success(job.stage, job.attempt, version=version or asked) if message is None else message
+        self.pod_of(job, phase=PodPhase.SUCCEEDED, exit_code=0, terminated_reason="Completed", termination_message=text)
+        self.jobs[job.name] = replace(job, state=JobState.SUCCEEDED, finished=self.now)
+        return job
+
+    def break_down(self, reason: Reason, *, code: int | None = None, message: str | None = None, **pod: Any) -> JobView:
+        """The active Job's pod ends with a failure."""
+        job = self.active_job()
+        assert job is not None, self.status
+        text = failure(job.stage, job.attempt, reason) if message is None else message
+        known = int(exit_code(reason)) if code is None else code
+        ended = {
+            "phase": PodPhase.FAILED,
+            "exit_code": known,
+            "terminated_reason": "Error",
+            "termination_message": text,
+        }
+        self.pod_of(job, **(ended | pod))
+        self.jobs[job.name] = replace(
+            job, state=JobState.FAILED, finished=self.now, failure_reason="BackoffLimitExceeded"
+        )
+        return job
+
+    def finish(self) -> None:
+        """Every further stage succeeds at once."""
+        for _ in range(40):
+            self.settle()
+            if self.read().is_terminal:
+                return
+            if self.active_job() is not None:
+                self.succeed()
+            else:
+                self.pass_time(300)
+        raise AssertionError(self.status)
+
+    def read(self) -> RunStatus:
+        status = read_status(self.status)
+        assert status is not None
+        return status
+
+    def stage(self, stage: Stage) -> Any:
+        return self.read().stage(stage)
+
+    def to_stage(self, stage: Stage) -> None:
+        """Go on until the Job of `stage` is there."""
+        self.settle()
+        for _ in range(8):
+            job = self.active_job()
+            if job is not None and job.stage is stage:
+                return
+            self.succeed()
+            self.settle()
+        raise AssertionError(self.status)
+
+
+def succeeded_stages(status: dict[str, Any] | None) -> set[str]:
+    return {item["name"] for item in (status or {}).get("stages", []) if item["phase"] == StagePhase.SUCCEEDED}

@@ -1,0 +1,329 @@
+"""decide: the invariants of a run over generated histories.
+
+Each history is a random sequence of what a cluster, its users and the engine's own crashes may do to one run. 500
+histories by default; `ATOLL_HISTORIES=10000` runs the long form.
+"""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_operator.decide import decide
+from atoll_operator.decide_attempt import MAX_ATTEMPTS
+from atoll_operator.status import DONE, parse_time, write_status
+from atoll_operator.views import CompileChoice, PodPhase, QueueView
+from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
+
+HISTORIES = int(os.environ.get("ATOLL_HISTORIES", "500"))
+ORDER = [str(stage) for stage in Stage]
+TERMINAL = {"Succeeded", "Failed", "Cancelled"}
+# What a waiting run may be waiting for, by the reason that its root condition names.
+NAMED = {str(reason) for reason in Reason}
+
+
+class RunLife(RuleBasedStateMachine):
+    """One run in a world that does as it likes."""
+
+    @initialize(
+        backoff=st.integers(0, 3),
+        policy=st.sampled_from(list(CompilePolicy)),
+        compiler=st.booleans(),
+        deadline=st.sampled_from([None, 5000]),
+        others=st.integers(0, 3),
+    )
+    def begin(self, backoff: int, policy: CompilePolicy, compiler: bool, deadline: int | None, others: int) -> None:
+        run = run_view(
+            backoff_limit=backoff,
+            compile=(CompileChoice("edgetpu", policy),),
+            profile=replace(PROFILE, has_compiler=compiler),
+            active_deadline_seconds=deadline,
+            ttl_seconds=200_000,
+        )
+        self.world = World(run=run, releases=dict.fromkeys(range(1, others + 1), "another-run"))
+        self.recorded: set[str] = set()
+        self.known_jobs: set[str] = set()
+        self.ended: dict[str, Any] | None = None
+        self.retries = 0
+
+    # The engine, and how it breaks.
+
+    @rule()
+    def look(self) -> None:
+        self.world.look()
+
+    @rule(step=st.sampled_from(["release_status", "status", "reserve", "create", "delete", "events"]))
+    def look_and_crash(self, step: str) -> None:
+        self.world.look(crash_before=step)
+
+    @rule()
+    def look_with_a_stale_status(self) -> None:
+        """The engine acts on a status that is one write old, and its own write is refused (409)."""
+        current = self.world.status
+        if len(self.world.history) < 2 or self.ended is not None:
+            return
+        self.world.status = self.world.history[-2]
+        plan = self.world.decide()
+        self.world.status = current
+        assert len(plan.create) <= 1
+
+    # The stages.
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule()
+    def pod_starts(self) -> None:
+        self.world.start()
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule(adopted=st.booleans())
+    def stage_succeeds(self, adopted: bool) -> None:
+        job = self.world.active_job()
+        assert job is not None
+        version = self.world.requests[job.name].version or 1
+        reason = Reason.ADOPTED if adopted else Reason.COMPLETED
+        self.world.succeed(success(job.stage, job.attempt, version=version, reason=reason))
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule(reason=st.sampled_from([r for r in Reason if r not in (Reason.COMPLETED, Reason.ADOPTED, Reason.CACHE_HIT)]))
+    def stage_fails(self, reason: Reason) -> None:
+        self.world.break_down(reason)
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule(message=st.text(max_size=40), code=st.sampled_from([0, 1, 39, 50, 137, 255]))
+    def stage_babbles(self, message: str, code: int) -> None:
+        if code == 0:
+            self.world.succeed(message)
+        else:
+            self.world.break_down(Reason.INTERNAL_ERROR, code=code, message=message)
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule(step=st.integers(1, 9))
+    def version_is_taken(self, step: int) -> None:
+        job = self.world.active_job()
+        assert job is not None
+        if job.stage is not Stage.PUBLISH:
+            return
+        taken = max(self.world.releases, default=0)
+        summary = {"nextVersion": taken + step}
+        self.world.break_down(
+            Reason.VERSION_CONFLICT, message=failure(job.stage, job.attempt, Reason.VERSION_CONFLICT, summary)
+        )
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule(
+        trouble=st.sampled_from(
+            [
+                {"waiting_reason": "ImagePullBackOff", "waiting_message": "401"},
+                {"waiting_reason": "CreateContainerConfigError", "waiting_message": 'secret "s3" not found'},
+                {"unschedulable": "0/1 nodes: 1 Insufficient nvidia.com/gpu"},
+                {"warning": "FailedMount: timed out"},
+                {"phase": PodPhase.RUNNING, "node_lost": "node pi-3 is unreachable"},
+                {"phase": PodPhase.RUNNING, "waiting_reason": "", "waiting_message": "", "unschedulable": ""},
+            ]
+        )
+    )
+    def pod_has_trouble(self, trouble: dict[str, Any]) -> None:
+        job = self.world.active_job()
+        assert job is not None
+        self.world.pod_of(job, **trouble)
+
+    # The cluster and its users.
+
+    @precondition(lambda self: bool(self.world.jobs))
+    @rule(data=st.data())
+    def job_is_deleted(self, data: st.DataObject) -> None:
+        # A Job that is deleted before any status has named it cannot be told from one that was never created; it is
+        # made again under its name. The window is the moment between a creation and the look that follows at once.
+        known = [name for name in self.world.jobs if name in self.known_jobs]
+        if known:
+            self.world.remove_job(data.draw(st.sampled_from(known)))
+
+    @precondition(lambda self: bool(self.world.pods))
+    @rule()
+    def pods_are_deleted(self) -> None:
+        self.world.pods.clear()
+
+    @precondition(lambda self: self.world.active_job() is not None)
+    @rule()
+    def job_lingers_in_deletion(self) -> None:
+        job = self.world.active_job()
+        assert job is not None
+        if job.name in self.known_jobs:
+            self.world.jobs[job.name] = replace(job, deleting=True)
+
+    @rule(seconds=st.sampled_from([1, 10, 130, 400, 2000, 30_000, 90_000]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(suspend=st.booleans())
+    def user_suspends_or_resumes(self, suspend: bool) -> None:
+        self.world.run = replace(self.world.run, suspend=suspend, generation=self.world.run.generation + 1)
+
+    @precondition(lambda self: self.retries < 3)
+    @rule(stage=st.sampled_from(["", ":train", ":convert"]))
+    def user_retries(self, stage: str) -> None:
+        self.retries += 1
+        self.world.run = replace(self.world.run, retry=f"2027-01-09T20:00:0{self.retries}Z{stage}")
+        if self.ended is not None and self.ended["phase"] == "Failed":
+            self.ended = None
+            if stage:
+                self.recorded -= set(ORDER[ORDER.index(stage[1:]) :])
+
+    @rule(ahead=st.integers(0, 3), others=st.booleans())
+    def queue_moves(self, ahead: int, others: bool) -> None:
+        self.world.run = replace(self.world.run, queue=QueueView(ahead, None, others))
+
+    @rule(missing=st.booleans())
+    def store_comes_and_goes(self, missing: bool) -> None:
+        self.world.run = replace(self.world.run, missing="ObjectStore team/default" if missing else "")
+
+    @rule()
+    def somebody_else_publishes(self) -> None:
+        self.world.releases[max(self.world.releases, default=0) + 1] = "another-run"
+
+    @precondition(lambda self: self.retries == 3)
+    @rule()
+    def user_cancels(self) -> None:
+        self.world.run = replace(self.world.run, cancel=True)
+
+    # What must hold after each of these.
+
+    @invariant()
+    def no_job_twice(self) -> None:
+        twice = {name: count for name, count in self.world.created.items() if count > 1}
+        recreated = {name for name in twice if name in self.known_jobs}
+        assert not recreated
+        for item in self._stages():
+            if item.get("jobRef"):
+                self.known_jobs.add(item["jobRef"]["name"])
+
+    @invariant()
+    def one_unfinished_job_at_most(self) -> None:
+        assert sum(not job.is_finished for job in self.world.jobs.values()) <= 1
+
+    @invariant()
+    def no_stage_before_its_predecessors_success(self) -> None:
+        for name, request in self.world.requests.items():
+            if name in self.world.jobs and not self.world.jobs[name].is_finished:
+                before = ORDER[: ORDER.index(request.stage)]
+                done = {item["name"] for item in self._stages() if item["phase"] in set(DONE)}
+                assert set(before) <= done | self._undone_by_retry()
+
+    @invariant()
+    def recorded_success_is_never_lost(self) -> None:
+        now = succeeded_stages(self.world.status)
+        assert self.recorded - self._undone_by_retry() <= now
+        self.recorded = now | (self.recorded - self._undone_by_retry())
+
+    @invariant()
+    def terminal_is_absorbing(self) -> None:
+        phase = (self.world.status or {}).get("phase")
+        if self.ended is not None:
+            same = {key: self.world.status[key] for key in ("phase", "reason", "stages")} if self.world.status else {}
+            assert same == {key: self.ended[key] for key in ("phase", "reason", "stages")}
+        elif phase in TERMINAL and not self._retry_is_pending():
+            self.ended = self.world.status
+
+    @invariant()
+    def every_look_moves_on_waits_for_something_named_or_is_at_the_end(self) -> None:
+        plan = self.world.decide()
+        root = next(item for item in plan.status.conditions if item.type == "Succeeded")
+        if plan.status.is_terminal:
+            assert root.status in ("True", "False")
+            return
+        moves = plan.create or plan.delete or plan.reserve or plan.release_status
+        moves = moves or write_status(plan.status) != self.world.status
+        waits_for_user = plan.status.phase == "Suspended"
+        waits = plan.requeue_after is not None and root.reason in NAMED and bool(root.message)
+        assert moves or waits or waits_for_user, plan
+
+    @invariant()
+    def own_result_is_a_fixpoint(self) -> None:
+        plan = self.world.decide()
+        if plan.create or plan.delete or plan.reserve or plan.release_status:
+            return
+        again = decide(
+            replace(self.world.view(), status=plan.status),
+            self.world.jobs.values(),
+            self.world.pods.values(),
+            self.world.now,
+        )
+        assert again.status == plan.status
+        assert not again.create
+        assert not again.delete
+        assert not again.events
+
+    @invariant()
+    def own_version_only(self) -> None:
+        for version in self.world.published:
+            assert self.world.releases[version] == self.world.run.uid
+
+    @invariant()
+    def attempts_are_bounded(self) -> None:
+        assert all(item["attempts"] <= MAX_ATTEMPTS for item in self._stages())
+
+    def teardown(self) -> None:
+        """Left alone with stages that work, every run comes to an end."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.run = replace(world.run, suspend=False, queue=QueueView(), missing="")
+        for name, job in list(world.jobs.items()):
+            if job.deleting:
+                world.remove_job(name)
+        for _ in range(200):
+            plan = world.look()
+            if world.read().is_terminal:
+                return
+            job = world.active_job()
+            if job is not None and not plan.create:
+                world.succeed()
+            elif plan.requeue_after:
+                world.pass_time(plan.requeue_after + 1)
+        raise AssertionError(f"the run never ended: {world.status}")
+
+    def _stages(self) -> list[dict[str, Any]]:
+        return list((self.world.status or {}).get("stages", []))
+
+    def _retry_is_pending(self) -> bool:
+        status = self.world.status or {}
+        wanted = self.world.run.retry
+        return bool(status.get("phase") == "Failed" and wanted and wanted != status.get("lastHandledRetry"))
+
+    def _undone_by_retry(self) -> set[str]:
+        wanted = self.world.run.retry or ""
+        suffix = wanted.rsplit(":", 1)[-1]
+        return set(ORDER[ORDER.index(suffix) :]) if suffix in ORDER else set()
+
+
+RunLife.TestCase.settings = settings(
+    max_examples=HISTORIES,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize="ATOLL_HISTORIES" not in os.environ,
+    database=None,
+    # The long form reports the history as it was found: shrinking one takes longer than finding it.
+    phases=[Phase.generate] if "ATOLL_HISTORIES" in os.environ else list(Phase),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+TestRunLife = RunLife.TestCase
+
+
+def test_the_world_can_reach_every_end() -> None:
+    """The machine above would prove nothing if its world could not fail and succeed."""
+    good = World()
+    good.finish()
+    assert good.status is not None
+    assert good.status["phase"] == "Succeeded"
+    bad = World()
+    bad.settle()
+    bad.break_down(Reason.DATASET_UNSAFE)
+    bad.settle()
+    assert bad.status is not None
+    assert bad.status["phase"] == "Failed"
+    assert isinstance(parse_time(bad.status["completionTime"]).timestamp(), float)
