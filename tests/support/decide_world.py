@@ -114,15 +114,19 @@ class World:
     writes: int = 0
     deleted_run: bool = False
     plan: Plan | None = None
+    _cached: tuple[dict[str, Any] | None, RunStatus | None] | None = None
 
     def view(self) -> RunView:
         own = [version for version, owner in self.releases.items() if owner == self.run.uid]
         release = None
         if own:
             release = ReleaseView(f"note-v{max(own)}", max(own), max(own) in self.published)
-        return replace(
-            self.run, status=read_status(self.status), release=release, highest_version=max(self.releases, default=0)
-        )
+        return replace(self.run, status=self._parsed(), release=release, highest_version=max(self.releases, default=0))
+
+    def _parsed(self) -> RunStatus | None:
+        if self._cached is None or self._cached[0] is not self.status:
+            self._cached = (self.status, read_status(self.status))
+        return self._cached[1]
 
     def decide(self) -> Plan:
         self.plan = decide(self.view(), self.jobs.values(), self.pods.values(), self.now)

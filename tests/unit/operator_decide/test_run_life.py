@@ -282,7 +282,7 @@ def test_a_status_that_names_another_profile_stops_the_run() -> None:
     world = World()
     world.settle()
     assert world.status is not None
-    world.status["resolved"]["profile"] = "privileged"
+    world.status = {**world.status, "resolved": {**world.status["resolved"], "profile": "privileged"}}
     world.settle()
     assert world.read().reason is Reason.PROFILE_CHANGED
 
