@@ -18,9 +18,9 @@ from values import ImageReference, write_values
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "build" / "values-images.yaml"
 DEFAULT_BASE = "python:3.11-slim-bookworm"
-# The order is that of the build: the small ones first.
-IMAGES = ("operator", "convert", "compile", "train", "train-gpu", "edge")
-DEFAULT_IMAGES = ("operator", "convert", "compile", "train")
+IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
+# A compile image without the compiler would only promise what it cannot do.
+DEFAULT_IMAGES = ("operator", "convert", "train")
 AMD64_ONLY = frozenset({"compile", "train-gpu"})
 
 
@@ -29,7 +29,8 @@ def build(options: argparse.Namespace) -> None:
     lock = read_lock(ROOT / "images" / "external.lock")
     wanted = [lock.require(name) for name in options.external]
     references: dict[str, ImageReference] = {}
-    for image in options.image or DEFAULT_IMAGES:
+    extra = [image for image in dict.fromkeys(file.image for file in wanted) if image not in DEFAULT_IMAGES]
+    for image in options.image or (*DEFAULT_IMAGES, *extra):
         reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
         engine.build(
             dockerfile=ROOT / "images" / image.removesuffix("-gpu") / "Dockerfile",

@@ -1,0 +1,84 @@
+{{- define "atoll.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "atoll.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "atoll.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "atoll.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Labels of every object. Call with (dict "root" $ "component" "operator"). */ -}}
+{{- define "atoll.labels" -}}
+{{ include "atoll.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: atoll
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | quote }}
+{{- with .root.Values.global.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Selectors can never change, so they hold nothing that might. */ -}}
+{{- define "atoll.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "atoll.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "atoll.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "atoll.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Every image reference of the chart. Call with (dict "root" $ "image" .Values.image). */ -}}
+{{- define "atoll.image" -}}
+{{- $registry := default .image.registry .root.Values.global.imageRegistry -}}
+{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $name .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .root.Chart.AppVersion .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The stages' images as a TrainingProfile names them. */ -}}
+{{- define "atoll.stageImages" -}}
+{{- $root := . -}}
+{{- $images := dict -}}
+{{- range $stage, $image := .Values.images -}}
+{{- if $image -}}
+{{- $_ := set $images $stage (include "atoll.image" (dict "root" $root "image" $image)) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (hasKey $images "publish") -}}
+{{- $_ := set $images "publish" $images.convert -}}
+{{- end -}}
+{{- toYaml $images -}}
+{{- end -}}
+
+{{- define "atoll.storeName" -}}
+{{- printf "%s-store" (include "atoll.fullname" .) -}}
+{{- end -}}
+
+{{- define "atoll.storeSecretName" -}}
+{{- default (include "atoll.storeName" .) .Values.bundledStore.existingSecret -}}
+{{- end -}}
+
+{{- define "atoll.storeEndpoint" -}}
+{{- printf "http://%s.%s.svc:9000" (include "atoll.storeName" .) .Release.Namespace -}}
+{{- end -}}
+
+{{- define "atoll.dnsEgress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end -}}
