@@ -1,4 +1,4 @@
-"""What the quick start's Job does, against a real S3 server: bucket and file are there, whenever the server comes up."""
+"""What the quick start's Job does, against a real S3 server: bucket and file are there whenever that comes up."""
 
 from __future__ import annotations
 
