@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from atoll_contract.errors import SpecError
 
 # The seed's "epochs" are training steps, in every version of it.
-STEPS_NAMES = ("train-steps", "epochs")
+STEPS_NAMES = ("train-steps", "train_steps", "num_steps", "epochs")
 BATCH_SIZE_NAMES = ("batch_size", "batch-size")
-EVAL_NAMES = ("eval-frequency",)
+EVAL_NAMES = ("eval-frequency", "eval_frequency")
 
 MAX_STEPS = 10_000_000
 MAX_BATCH_SIZE = 1024

@@ -35,19 +35,23 @@ def broken_rules(value: Any, schema: Schema, *, old: Any = None, lenient: bool =
     """
     root = _Node(_visible(value), schema, (), old=_visible(old) if old is not None else None)
     for node in _nodes(root):
-        for rule in node.schema.get("x-kubernetes-validations", ()):
-            yield from _check(rule, node, lenient=lenient)
+        rules = node.schema.get("x-kubernetes-validations", ())
+        variables = _variables(node) if rules else {}
+        for rule in rules:
+            yield from _check(rule, node, variables, lenient=lenient)
 
 
-def _check(rule: Schema, node: _Node, *, lenient: bool) -> Iterator[Problem]:
+def _variables(node: _Node) -> dict[str, Any]:
+    values = {"self": node.value} if node.old is None else {"self": node.value, "oldSelf": node.old}
+    return {name: _to_cel(value, node.schema) for name, value in values.items()}
+
+
+def _check(rule: Schema, node: _Node, variables: Mapping[str, Any], *, lenient: bool) -> Iterator[Problem]:
     from celpy import CELEvalError
 
     expression = rule["rule"]
-    variables = {"self": _to_cel(node.value, node.schema)}
-    if _OLD_SELF.search(expression):
-        if node.old is None:
-            return
-        variables["oldSelf"] = _to_cel(node.old, node.schema)
+    if "oldSelf" not in variables and _OLD_SELF.search(expression):
+        return
     try:
         holds = bool(_program(expression).evaluate(variables))
     except CELEvalError as error:

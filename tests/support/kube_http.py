@@ -1,0 +1,62 @@
+"""Plain requests to an API server, where a test is about the very bytes that it is sent."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.controlplane import ControlPlane
+
+JSON = "application/json"
+YAML = "application/yaml"
+APPLY = "application/apply-patch+yaml"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+    @property
+    def message(self) -> str:
+        """What the server says of a refusal."""
+        return str(self.body.get("message", ""))
+
+
+class KubeHttp:
+    """An admin's requests to `plane`. Unknown fields are errors, as `kubectl` asks for."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._server = plane.server
+        self._token = plane.token
+        self._context = ssl.create_default_context(cafile=str(plane.ca_file))
+
+    def send(self, method: str, path: str, body: bytes, *, kind: str = JSON, dry_run: bool = False) -> Answer:
+        query = "fieldManager=test&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+        request = urllib.request.Request(f"{self._server}{path}?{query}", data=body, method=method)
+        request.add_header("Authorization", f"Bearer {self._token}")
+        request.add_header("Content-Type", kind)
+        try:
+            with urllib.request.urlopen(request, timeout=20, context=self._context) as answer:
+                return Answer(int(answer.status), json.loads(answer.read()))
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return Answer(refusal.code, json.loads(refusal.read()))
+
+    def send_json(self, method: str, path: str, document: Any, *, dry_run: bool = False) -> Answer:
+        return self.send(method, path, json.dumps(document).encode(), dry_run=dry_run)
+
+
+def collection(kind: str, namespace: str) -> str:
+    """Path of the objects of one of Atoll's kinds."""
+    group = "/apis/atoll.dev/v1alpha1"
+    plural = f"{kind.lower()}s"
+    return f"{group}/{plural}" if kind == "TrainingProfile" else f"{group}/namespaces/{namespace}/{plural}"
