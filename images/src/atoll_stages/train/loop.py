@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from atoll_stages.train.pictures import Batch, Pictures
 from atoll_stages.train.plan import Plan
 from atoll_stages.train.records import Example
 from atoll_stages.train.trainer import Trainer
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +86,8 @@ def prefetched(pictures: Pictures, steps: range) -> Iterator[Iterator[tuple[int,
         yield batches()
 
 
-def thinned(examples: Sequence[Example], most: int = MOST_MEASURED) -> list[Example]:
-    """At most `most` examples, evenly spread."""
+def thinned(examples: Sequence[Item], most: int = MOST_MEASURED) -> list[Item]:
+    """At most `most` of them, evenly spread."""
     chosen = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).round().astype(int))
     return [examples[i] for i in chosen]
 

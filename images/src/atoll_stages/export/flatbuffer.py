@@ -1,0 +1,152 @@
+"""Reading and mending a .tflite file in place.
+
+pycoral (`adapters/detect.get_objects`) reads a file's outputs by position: boxes, classes, scores, count if there is no
+signature, else by the signature's names in an order of its own. The converter permutes the outputs and writes
+signatures. Both are fixed inside the buffer, whose size does not change.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from atoll_contract.errors import ModelError
+from atoll_contract.reasons import Reason
+
+# Slot of `signature_defs` among the fields of the schema's table Model (version, operator_codes, subgraphs,
+# description, buffers, metadata_buffer, metadata, signature_defs); a vtable starts with two sizes.
+_SIGNATURE_SLOT = 4 + 2 * 7
+_UINT32 = struct.Struct("<I")
+_UINT16 = struct.Struct("<H")
+_INT32 = struct.Struct("<i")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What the mapping rules ask of a tensor."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the graph: its name in the schema (`CONV_2D`, or the custom code), version and tensors."""
+
+    name: str
+    version: int
+    custom: bool
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    options: Any = None
+
+
+def _schema() -> Any:
+    from tensorflow.lite.python import schema_py_generated
+
+    return schema_py_generated
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _model(data: bytes | bytearray) -> Any:
+    if len(data) < 8 or data[4:8] != b"TFL3":
+        raise ModelError(Reason.COMPILE_FAILED, f"{len(data)} bytes are no .tflite file (no TFL3 mark)")
+    return _schema().Model.GetRootAs(data, 0)
+
+
+def _tensors(model: Any, graph: Any) -> list[TensorInfo]:
+    types = _names(_schema().TensorType)
+    tensors = []
+    for i in range(graph.TensorsLength()):
+        tensor = graph.Tensors(i)
+        tensors.append(
+            TensorInfo(
+                name=tensor.Name().decode(),
+                type=types[tensor.Type()],
+                shape=tuple(int(tensor.Shape(k)) for k in range(tensor.ShapeLength())),
+                constant=model.Buffers(tensor.Buffer()).DataLength() > 0,
+            )
+        )
+    return tensors
+
+
+def _code(code: Any, names: dict[int, str]) -> tuple[str, bool]:
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    if names[number] == "CUSTOM":
+        return code.CustomCode().decode(), True
+    return names[number], False
+
+
+def operations(data: bytes) -> Iterator[Operation]:
+    """Every operation of the first graph, in its order.
+
+    Raises:
+        ModelError: CompileFailed, it is no .tflite file.
+    """
+    model = _model(data)
+    graph = model.Subgraphs(0)
+    tensors = _tensors(model, graph)
+    names = _names(_schema().BuiltinOperator)
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        name, custom = _code(code, names)
+        yield Operation(
+            name=name,
+            version=code.Version(),
+            custom=custom,
+            inputs=tuple(tensors[j] for k in range(operator.InputsLength()) if (j := operator.Inputs(k)) >= 0),
+            outputs=tuple(tensors[operator.Outputs(k)] for k in range(operator.OutputsLength())),
+        )
+
+
+def _custom_outputs(model: Any, name: str) -> list[int]:
+    graph = model.Subgraphs(0)
+    names = _names(_schema().BuiltinOperator)
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        if _code(model.OperatorCodes(operator.OpcodeIndex()), names) == (name, True):
+            return [int(operator.Outputs(k)) for k in range(operator.OutputsLength())]
+    raise ModelError(Reason.COMPILE_FAILED, f"the exported file holds no operation {name}")
+
+
+def fix_outputs(data: bytes, *, operation: str) -> bytes:
+    """The file with its outputs in the order of that operation's outputs, and without signatures.
+
+    Raises:
+        ModelError: CompileFailed, the operation is missing or the file's outputs are not its outputs.
+    """
+    buffer = bytearray(data)
+    model = _model(buffer)
+    wanted = _custom_outputs(model, operation)
+    graph = model.Subgraphs(0)
+    present = [int(graph.Outputs(k)) for k in range(graph.OutputsLength())]
+    if sorted(present) != sorted(wanted):
+        raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {operation} {wanted}")
+    table = graph._tab
+    start = table.Vector(table.Offset(_field_slot(graph, "Outputs")))
+    for k, index in enumerate(wanted):
+        _INT32.pack_into(buffer, start + 4 * k, index)
+    _drop_signatures(buffer)
+    return bytes(buffer)
+
+
+def _field_slot(graph: Any, field: str) -> int:
+    """The vtable slot of a field of SubGraph (tensors, inputs, outputs, operators, name)."""
+    del graph
+    return {"Tensors": 4, "Inputs": 6, "Outputs": 8, "Operators": 10}[field]
+
+
+def _drop_signatures(buffer: bytearray) -> None:
+    """Make the root table say that it has no field `signature_defs`."""
+    root = _UINT32.unpack_from(buffer, 0)[0]
+    vtable = root - _INT32.unpack_from(buffer, root)[0]
+    if _UINT16.unpack_from(buffer, vtable)[0] > _SIGNATURE_SLOT:
+        _UINT16.pack_into(buffer, vtable + _SIGNATURE_SLOT, 0)

@@ -1,0 +1,64 @@
+"""Golden pictures: what a device must see in them before it trusts a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atoll_contract.manifest import Detection
+from atoll_stages.train.detections import Detections
+
+COUNT = 3
+# Weak detections flicker between backends; only sure ones are expected.
+MIN_SCORE = 0.5
+MOST_BOXES = 8
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Golden:
+    """An entry of `golden.json`: a PNG in the input's own size, and what the int8 file finds in it."""
+
+    name: str
+    expected: tuple[Detection, ...]
+
+
+def expected(found: Detections) -> tuple[Detection, ...]:
+    """The sure detections, best first."""
+    order = [i for i in np.argsort(-found.scores, kind="stable") if found.scores[i] >= MIN_SCORE][:MOST_BOXES]
+    return tuple(
+        Detection(
+            class_id=int(found.classes[i]),
+            score=round(float(found.scores[i]), DIGITS),
+            box=tuple(round(float(v), DIGITS) for v in found.boxes[i]),
+        )
+        for i in order
+    )
+
+
+def _variety(found: Detections) -> tuple[int, float]:
+    """Pictures with many classes, surely seen, come first."""
+    sure = found.scores >= MIN_SCORE
+    best = float(found.scores.max()) if len(found) else 0.0
+    return len(set(found.classes[sure].tolist())), best
+
+
+def choose(detections: Sequence[Detections]) -> list[int]:
+    """The pictures to take: most classes first, then the surest; fewer where there are fewer."""
+    ranked = sorted(range(len(detections)), key=lambda i: (*(-v for v in _variety(detections[i])), i))
+    return ranked[:COUNT]
+
+
+def write_golden(folder: Path, pictures: Sequence[np.ndarray], detections: Sequence[Detections]) -> list[Golden]:
+    """Write `golden-0.png` and so on into `folder`; `pictures` are uint8 in the input's size."""
+    from PIL import Image
+
+    entries = []
+    for number, index in enumerate(choose(detections)):
+        name = f"golden-{number}.png"
+        Image.fromarray(pictures[index]).save(folder / name)
+        entries.append(Golden(name, expected(detections[index])))
+    return entries
