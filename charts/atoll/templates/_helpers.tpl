@@ -82,3 +82,18 @@ app.kubernetes.io/component: {{ .component }}
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 {{- end -}}
+
+{{- /*
+Annotations of an object whose kind this very chart installs. Helm looks every kind up before it creates anything, so at
+the first install, when the kind is not there yet, the object has to be a hook; it carries the marks by which the next
+upgrade takes it over as an ordinary object.
+*/ -}}
+{{- define "atoll.ownKind" -}}
+{{- if not (.Capabilities.APIVersions.Has "atoll.dev/v1alpha1/TrainingProfile") -}}
+annotations:
+  helm.sh/hook: post-install,post-upgrade
+  helm.sh/hook-delete-policy: before-hook-creation
+  meta.helm.sh/release-name: {{ .Release.Name }}
+  meta.helm.sh/release-namespace: {{ .Release.Namespace }}
+{{- end }}
+{{- end -}}

@@ -65,6 +65,8 @@ async def serve(settings: Settings) -> None:
             registry=build_registry(service),
             settings=build_settings(settings),
             standalone=True,
+            # kopf's own name for itself asks for the user's, which has none in a pod.
+            identity=settings.identity,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
             liveness_endpoint=settings.liveness or None,
@@ -90,6 +92,8 @@ def main() -> int:
     kopf.configure(log_format=kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL)
     # kopf tells of every handled event; the transitions of runs are told by the operator itself.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # One line for each probe of the kubelet.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0
 
