@@ -15,7 +15,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 def shown(text: str | bytes, limit: int = _SHOWN) -> str:
     """User text for a message: quoted, on one line, control characters and bad bytes escaped, cut to `limit`."""
     if isinstance(text, bytes):
-        text = text.decode("utf-8", "backslashreplace")
+        text = text.decode("utf-8", "surrogateescape")
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return '"' + "".join(_escaped(c) for c in cut) + '"'
 
@@ -25,6 +25,8 @@ def _escaped(character: str) -> str:
         return "\\" + character
     if character.isprintable():
         return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 

@@ -45,6 +45,8 @@ _DAMAGED = (
 )
 
 THUMB_SIDE = 16
+# Steps of brightness that compression alone may make between two equal areas.
+_NOISE = 3
 
 
 class Unreadable(ValueError):
@@ -113,7 +115,7 @@ def _opened(source: bytes) -> "Image.Image":
     try:
         return Image.open(io.BytesIO(source), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise Unreadable(f"no JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
+        raise Unreadable(f"no readable JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
     except _DAMAGED as error:
         raise Unreadable(_why(error)) from None
 
@@ -203,7 +205,7 @@ def _fingerprints(image: "Image.Image") -> tuple[int, bytes]:
     bits = 0
     for y in range(8):
         for x in range(8):
-            bits = bits << 1 | (rows[9 * y + x] < rows[9 * y + x + 1])
+            bits = bits << 1 | (rows[9 * y + x] + _NOISE < rows[9 * y + x + 1])
     return bits, grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX).tobytes()
 
 

@@ -87,7 +87,7 @@ def _short(text: str) -> int:
 def _shallow(value: Any, limit: int) -> None:
     """Refuses nesting beyond `limit`, one level at a time."""
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [item for node in level for item in _children(node) if isinstance(item, dict | list)]
         if not level:
             return

@@ -165,7 +165,9 @@ def _box(archive: Archive, titles: dict[Any, str], item: Any, place: int, *, fil
 
 
 def _label(titles: dict[Any, str], item: dict[str, Any]) -> str:
-    label = item.get("classTitle", titles.get(item.get("classId")))
+    label = item.get("classTitle")
+    if label is None and isinstance(item.get("classId"), int):
+        label = titles.get(item["classId"])
     if not isinstance(label, str):
         raise ValueFault("no classTitle, and its classId is not in meta.json")
     return label

@@ -32,12 +32,11 @@ def edges(item: dict[str, Any], *, pixels: int) -> Edges:
         ValueFault: the geometry's values are not what its type asks for.
     """
     geometry = item.get("geometryType") or _inferred(item)
+    if not isinstance(geometry, str) or geometry not in (_WITHOUT_AREA | _SHAPES.keys()):
+        raise UnknownGeometry(f"geometry {shown(str(geometry), 40)}")
     if geometry in _WITHOUT_AREA:
         raise NoArea(f"a {geometry} has no area")
-    shape = _SHAPES.get(geometry) if isinstance(geometry, str) else None
-    if shape is None:
-        raise UnknownGeometry(f"geometry {shown(str(geometry), 40)}")
-    return shape(item, pixels)
+    return _SHAPES[geometry](item, pixels)
 
 
 def _inferred(item: dict[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""The cache of converted datasets, and that equal input gives equal bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.codec import to_json
+from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.stage import Rename
+from support.archives import packed, supervisely
+from support.convert_stage import ConvertStage
+
+
+def test_two_conversions_give_the_same_bytes(tmp_path: Path) -> None:
+    data = packed({**supervisely(20, datasets=("ds0", "ds1"))}, ".tar")
+    first, second = (ConvertStage(tmp_path / name).put("x.tar", data) for name in ("a", "b"))
+    for stage in (first, second):
+        stage.root.mkdir(exist_ok=True)
+    one, other = first.run_process().dataset(), second.run().dataset()
+    assert one.digest == other.digest
+    assert [(s.name, s.sha256) for p in one.splits.values() for s in p.shards] == [
+        (s.name, s.sha256) for p in other.splits.values() for s in p.shards
+    ]
+
+
+def test_the_order_in_the_archive_does_not_matter_to_the_records(tmp_path: Path) -> None:
+    files = supervisely(20)
+    digests = []
+    for name, ordered in (("a", files), ("b", dict(reversed(files.items())))):
+        stage = ConvertStage(tmp_path / name)
+        stage.root.mkdir()
+        dataset = stage.put("x.tar", packed(ordered, ".tar")).run().dataset()
+        digests.append([s.sha256 for p in dataset.splits.values() for s in p.shards])
+    assert digests[0] == digests[1]
+
+
+def test_a_second_run_finds_the_first_ones_dataset(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(6), ".tar"))
+    first, second = stage.run(), stage.run()
+    assert (first.reason, second.reason) == (Reason.COMPLETED, Reason.CACHE_HIT)
+    assert second.code == ExitCode.OK
+    assert second.result.outputs == first.result.outputs
+    assert second.result.summary == first.result.summary
+
+
+@pytest.mark.parametrize("options", [{"ignore": ("x",)}, {"rename": (Rename("a", "b"),)}, {"max_invalid_percent": 2.0}])
+def test_other_options_are_another_dataset(stage: ConvertStage, options: dict[str, object]) -> None:
+    stage.put("x.tar", packed(supervisely(6), ".tar"))
+    first, second = stage.run(), stage.run(**options)
+    assert second.reason is Reason.COMPLETED
+    assert first.dataset().digest != second.dataset().digest
+
+
+def test_a_damaged_cache_is_written_anew(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(6), ".tar"))
+    first = stage.run()
+    shard = stage.store / first.dataset().splits["train"].shards[0].key
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    assert stage.run().reason is Reason.COMPLETED
+    assert shard.read_bytes() == whole
+
+
+def test_namespaces_do_not_share_their_caches(stage: ConvertStage) -> None:
+    ended = stage.put("x.tar", packed(supervisely(6), ".tar")).run()
+    assert ended.result.outputs[0].key.startswith("cache/team/datasets/")
+
+
+def test_dataset_json_is_its_own_artifact(stage: ConvertStage) -> None:
+    ended = stage.put("x.tar", packed(supervisely(6), ".tar")).run()
+    dataset = ended.dataset()
+    assert to_json(dataset) == (stage.store / ended.result.outputs[0].key).read_bytes()
+    assert ended.result.outputs[1].sha256 == dataset.label_map.sha256
+    assert len(ended.result.termination_message()) < 3072

@@ -1,0 +1,140 @@
+"""Whole conversions: several archives, class rules, duplicates."""
+
+import pytest
+
+from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.stage import DatasetSource, Rename
+from support.archives import annotation, coco, packed, picture, rectangle, supervisely, tfod_csv, voc, yolo
+from support.convert_stage import ConvertStage
+from support.records import examples
+
+BOTH = (".tar", ".tar.gz", ".zip")
+
+
+@pytest.mark.parametrize(
+    ("files", "suffix", "classes"),
+    [
+        (supervisely(10), ".tar", ["note"]),
+        (coco(10), ".zip", ["note"]),
+        (voc(10), ".tar.gz", ["note"]),
+        (yolo(10), ".zip", ["note", "robot"]),
+        (tfod_csv(6), ".zip", ["note, small"]),
+    ],
+    ids=["supervisely", "coco", "voc", "yolo", "tfod-csv"],
+)
+def test_every_format_becomes_records(
+    stage: ConvertStage, files: dict[str, bytes], suffix: str, classes: list[str]
+) -> None:
+    ended = stage.put(f"x{suffix}", packed(files, suffix)).run()
+    assert ended.code == ExitCode.OK
+    assert list(ended.dataset().class_names) == classes
+    records = examples(ended)
+    assert len(records) == ended.result.summary["pictures"] == (12 if suffix == ".zip" and len(classes[0]) > 5 else 10)
+    for record in records:
+        assert len(record["image/object/class/label"]) == 1
+        label = record["image/object/class/label"][0]
+        assert record["image/object/class/text"] == [classes[label - 1].encode()]
+
+
+def test_the_split_of_axons_zip_is_kept(stage: ConvertStage) -> None:
+    dataset = stage.put("x.zip", packed(tfod_csv(6), ".zip")).run().dataset()
+    assert dataset.split_by == "datasets"
+    assert dataset.splits["test"].pictures == 6
+
+
+def test_archives_are_merged_by_class_name(stage: ConvertStage) -> None:
+    stage.put("a.tar", packed(supervisely(6, labels=["note", "cube"]), ".tar"))
+    stage.put("b.zip", packed(coco(6, labels=["cone", "cube"], first=50), ".zip"))
+    ended = stage.run()
+    dataset = ended.dataset()
+    assert dataset.class_names == ("note", "cube", "cone")
+    assert {item.name: sum(item.boxes.values()) for item in dataset.classes} == {"note": 6, "cube": 9, "cone": 3}
+    assert [(source.format, source.pictures, source.boxes) for source in dataset.sources] == [
+        ("supervisely", 6, 12),
+        ("coco", 6, 6),
+    ]
+    ids = {record["image/source_id"][0] for record in examples(ended)}
+    assert b"b.zip: p0050.jpg" in ids
+    assert len(ids) == 12
+
+
+def test_problems_name_their_archive_where_there_are_several(stage: ConvertStage) -> None:
+    files = supervisely(6)
+    del files["game/ds0/img/frame_00003.jpg"]
+    stage.put("a.tar", packed(supervisely(6, first=500), ".tar")).put("b.tar", packed(files, ".tar"))
+    problem = stage.run().dataset().problems[0]
+    assert problem.file == "b.tar: game/ds0/ann/frame_00003.jpg.json"
+
+
+def test_a_prefix_means_every_archive_below_it(stage: ConvertStage) -> None:
+    for number in range(3):
+        stage.put(f"season/{number}.tar", packed(supervisely(4, first=100 * number), ".tar"))
+    stage.put("season/notes.txt", b"not an archive")
+    stage.sources[:] = [DatasetSource("datasets/team/season/")]
+    dataset = stage.run().dataset()
+    assert [source.key for source in dataset.sources] == [f"datasets/team/season/{number}.tar" for number in range(3)]
+
+
+@pytest.mark.parametrize("key", ["datasets/team/nothing.tar", "datasets/team/empty/"])
+def test_a_dataset_that_is_not_there(stage: ConvertStage, key: str) -> None:
+    stage.store.mkdir()
+    stage.sources.append(DatasetSource(key))
+    ended = stage.run()
+    assert (ended.code, ended.reason) == (ExitCode.DATASET_NOT_FOUND, Reason.DATASET_NOT_FOUND)
+    assert key in ended.message
+
+
+def test_a_pinned_prefix_is_a_wrong_setting(stage: ConvertStage) -> None:
+    stage.put("season/a.tar", packed(supervisely(4), ".tar"))
+    stage.sources[:] = [DatasetSource("datasets/team/season/", digest="sha256:" + "0" * 64)]
+    ended = stage.run()
+    assert (ended.code, ended.reason) == (ExitCode.INVALID_SPEC, Reason.INVALID_SPEC)
+
+
+def test_rename_ignore_and_order_of_classes(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(6, labels=["Note", "robot", "cube", "note "]), ".tar"))
+    ended = stage.run(
+        classes=("cube", "note"), rename=(Rename("Note", "note"), Rename("never", "x")), ignore=("robot", "nobody")
+    )
+    dataset = ended.dataset()
+    assert dataset.class_names == ("cube", "note")
+    assert {item.name: sum(item.boxes.values()) for item in dataset.classes} == {"cube": 6, "note": 12}
+    assert dataset.problem_counts == {"ClassIgnored": 6}
+    assert 'rename from "never" met no object' in dataset.warnings
+    assert 'ignore "nobody" met no object' in dataset.warnings
+
+
+def test_asked_class_without_boxes_keeps_its_place(stage: ConvertStage) -> None:
+    dataset = stage.put("x.tar", packed(supervisely(6), ".tar")).run(classes=("cube", "note")).dataset()
+    assert dataset.class_names == ("cube", "note")
+    assert 'class "cube" has no boxes; it stays in the label map' in dataset.warnings
+
+
+def test_geometry_without_area_is_counted_and_its_picture_kept(stage: ConvertStage) -> None:
+    files = supervisely(6)
+    line = {**rectangle("note", 1, 2, 3, 4), "geometryType": "line"}
+    files["game/ds0/ann/frame_00002.jpg.json"] = annotation([line, rectangle("note", 4, 5, 34, 40)])
+    dataset = stage.put("x.tar", packed(files, ".tar")).run().dataset()
+    assert dataset.problem_counts == {"GeometryWithoutArea": 1}
+    assert sum(part.boxes for part in dataset.splits.values()) == 6
+
+
+def test_exact_duplicates_are_dropped_within_a_dataset_and_reported_across(stage: ConvertStage) -> None:
+    files = supervisely(6, datasets=("ds0", "ds1"))
+    files["game/ds0/img/frame_00004.jpg"] = files["game/ds0/img/frame_00001.jpg"]
+    files["game/ds1/img/frame_01002.jpg"] = files["game/ds0/img/frame_00001.jpg"]
+    dataset = stage.put("x.tar", packed(files, ".tar")).run().dataset()
+    assert sum(part.pictures for part in dataset.splits.values()) == 11
+    assert [(p.file, p.action) for p in dataset.problems if p.kind == "Duplicate"] == [
+        ("game/ds0/img/frame_00004.jpg", "dropped"),
+        ("game/ds1/img/frame_01002.jpg", "kept"),
+    ]
+
+
+def test_near_duplicates_are_reported(stage: ConvertStage) -> None:
+    from support.archives import encoded
+
+    files = supervisely(6)
+    files["game/ds0/img/frame_00004.jpg"] = encoded(picture(1), "JPEG", quality=60)
+    dataset = stage.put("x.tar", packed(files, ".tar")).run().dataset()
+    assert [(p.kind, p.file) for p in dataset.problems] == [("NearDuplicate", "game/ds0/img/frame_00004.jpg")]

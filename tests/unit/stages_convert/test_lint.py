@@ -1,0 +1,50 @@
+"""`python -m atoll_stages.convert --lint`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from atoll_contract.reasons import ExitCode
+from support.archives import annotation, jpeg, packed, rectangle, supervisely
+
+
+def lint(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "atoll_stages.convert", *arguments], capture_output=True, timeout=50, check=False
+    )
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout.decode()
+
+
+def test_lint_says_what_a_run_would_say(tmp_path: Path) -> None:
+    files = supervisely(8, labels=["note", "cube"])
+    files["game/ds0/ann/frame_00003.jpg.json"] = annotation([rectangle("note", 10, 10, 10.5, 30)])
+    files["game/ds0/img/frame_00004.jpg"] = files["game/ds0/img/frame_00001.jpg"]
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed(files, ".tar"))
+    code, output = lint("--lint", str(path), "--json")
+    report = json.loads(output)
+    assert code == ExitCode.OK
+    assert report["ok"] is True
+    assert report["pictures"] == 7
+    assert report["exactDuplicates"] == 1
+    assert {item["name"]: (sum(item["boxes"].values()), item["tiny"]) for item in report["classes"]} == {
+        "note": (7, 1),
+        "cube": (6, 0),
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+    _, text = lint("--lint", str(path))
+    assert "7 pictures, 13 boxes, 2 classes" in text
+    assert "Duplicate: 1" in text
+
+
+def test_lint_of_a_bad_archive_ends_with_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed({"a.jpg": jpeg()}, ".tar"))
+    code, output = lint("--lint", str(path), "--json")
+    assert code == ExitCode.DATASET_MALFORMED
+    assert json.loads(output)["reason"] == "DatasetMalformed"
+    code, output = lint("--lint", str(tmp_path / "nothing"))
+    assert code == ExitCode.DATASET_NOT_FOUND
+    assert "DatasetNotFound" in output

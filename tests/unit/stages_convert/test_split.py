@@ -1,0 +1,170 @@
+"""The split: tags, dataset names or hash; seeded, grouped, near the wanted shares, and no part empty."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll_contract.archive import Member
+from atoll_contract.errors import DatasetError
+from atoll_contract.stage import Split, SplitBy
+from atoll_stages.convert.catalog import Catalog
+from atoll_stages.convert.example import Example
+from atoll_stages.convert.pictures import Picture
+from atoll_stages.convert.split import SplitOutcome, assign_parts, cluster_of
+from support.archives import annotation, jpeg, packed, rectangle, supervisely
+from support.convert_stage import ConvertStage
+
+NOTHING = Path("nothing")
+
+
+def dealt(
+    tmp_path: Path, names: list[str], split: Split, *, tags: dict[str, str] | None = None, dataset: str = "ds0"
+) -> tuple[dict[str, str], SplitOutcome]:
+    """The part of each picture, by name."""
+    with Catalog(tmp_path / hashlib.sha256(repr((names, split, tags)).encode()).hexdigest()) as catalog:
+        for number, name in enumerate(names, start=1):
+            member = Member(number, name, 1, NOTHING)
+            tag = (tags or {}).get(name)
+            catalog.add(0, Example(member, name, dataset, (), tags=(tag,) if tag else ()))
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            catalog.keep(number, Picture(b"x", 8, 8, (8, 8), 1, digest, digest, number, bytes(256), None), ())
+        outcome = assign_parts(catalog, split)
+        return {example.name: str(example.part) for example in catalog.ready()}, outcome
+
+
+def frames(count: int, video: str = "video") -> list[str]:
+    return [f"ds0/img/{video}_{number:05d}.jpg" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("a/frame_00000.png", "b/frame_00049.jpg", True),
+        ("frame_00049.png", "frame_00050.png", False),
+        ("one_7.png", "two_7.png", False),
+        ("note_12_jpg.rf.0123456789abcdef.jpg", "note_12_jpg.rf.fedcba9876543210.jpg", True),
+        ("IMG_20270109_1.jpg", "IMG_20270110_1.jpg", False),
+        ("plain.jpg", "plain.png", True),
+        ("x" + "9" * 300 + ".jpg", "x1.jpg", False),
+    ],
+)
+def test_what_belongs_together(one: str, other: str, together: bool) -> None:
+    assert (cluster_of(one) == cluster_of(other)) is together
+
+
+def test_shares_are_near_what_was_asked(tmp_path: Path) -> None:
+    names = [name for video in range(20) for name in frames(100, f"v{video}x")]
+    parts, outcome = dealt(tmp_path, names, Split(train=70, validation=20, test=10))
+    counts = Counter(parts.values())
+    assert outcome.by is SplitBy.HASH
+    assert abs(counts["validation"] / len(names) - 0.2) <= 0.03
+    assert abs(counts["test"] / len(names) - 0.1) <= 0.03
+
+
+def test_groups_are_never_torn_while_there_are_enough(tmp_path: Path) -> None:
+    names = [name for video in range(7) for name in frames(130, f"v{video}x")]
+    parts, _ = dealt(tmp_path, names, Split())
+    by_group: dict[str, set[str]] = {}
+    for name, part in parts.items():
+        by_group.setdefault(cluster_of(name), set()).add(part)
+    assert all(len(found) == 1 for found in by_group.values())
+
+
+def test_same_seed_same_split_and_another_seed_another(tmp_path: Path) -> None:
+    names = frames(2000)
+    first, _ = dealt(tmp_path / "a", names, Split(seed=1))
+    again, _ = dealt(tmp_path / "b", list(reversed(names)), Split(seed=1))
+    other, _ = dealt(tmp_path / "c", names, Split(seed=2))
+    assert first == again
+    assert first != other
+
+
+def test_growing_the_dataset_moves_few_pictures(tmp_path: Path) -> None:
+    names = [name for video in range(60) for name in frames(60, f"v{video}x")]
+    before, _ = dealt(tmp_path / "a", names[: len(names) * 9 // 10], Split())
+    after, _ = dealt(tmp_path / "b", names, Split())
+    moved = sum(after[name] != part for name, part in before.items())
+    assert moved <= 0.1 * len(before)
+
+
+@given(st.integers(2, 120), st.integers(1, 60), st.integers(0, 5))
+def test_train_and_validation_are_never_empty(count: int, share: int, seed: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        parts, _ = dealt(Path(name), frames(count), Split(train=100 - share, validation=share, seed=seed))
+    assert set(parts.values()) == {"train", "validation"}
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=3, max_size=40), st.integers(0, 3))
+def test_three_parts_are_never_empty(videos: list[str], seed: int) -> None:
+    import tempfile
+
+    names = [f"{video}_{number:04d}.jpg" for number, video in enumerate(videos)]
+    with tempfile.TemporaryDirectory() as name:
+        parts, _ = dealt(Path(name), names, Split(train=60, validation=20, test=20, seed=seed))
+    assert set(parts.values()) == {"train", "validation", "test"}
+
+
+def test_one_giant_group_stays_in_train(tmp_path: Path) -> None:
+    names = ["plain.jpg"] * 1 + [f"same{letter}.jpg" for letter in "abcd"] + [f"x_{n}.jpg" for n in range(40)]
+    parts, _ = dealt(tmp_path, names, Split())
+    assert {parts[f"x_{number}.jpg"] for number in range(40)} == {"train"}
+
+
+def test_tags_decide_before_dataset_names(tmp_path: Path) -> None:
+    names = frames(6)
+    tags = {name: ("Train", "val", "TEST")[number % 3] for number, name in enumerate(names)}
+    parts, outcome = dealt(tmp_path, names, Split(), tags=tags, dataset="train")
+    assert outcome.by is SplitBy.TAGS
+    assert Counter(parts.values()) == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_one_tag_is_no_split(tmp_path: Path) -> None:
+    _, outcome = dealt(tmp_path, frames(6), Split(), tags={frames(6)[0]: "train"})
+    assert outcome.by is SplitBy.HASH
+
+
+def test_untagged_pictures_go_to_train_and_are_counted(tmp_path: Path) -> None:
+    names = frames(6)
+    parts, outcome = dealt(tmp_path, names, Split(), tags={names[0]: "train", names[1]: "val"})
+    assert Counter(parts.values()) == {"train": 5, "validation": 1}
+    assert outcome.warnings == ("4 pictures say no part; they went to train",)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_train_and_test_without_validation_gives_up_a_part_of_train(stage: ConvertStage, seed: int) -> None:
+    files = supervisely(10, datasets=("train", "test"))
+    ended = stage.put("x.tar", packed(files, ".tar")).run(split=Split(seed=seed))
+    dataset = ended.dataset()
+    assert {part: item.pictures for part, item in dataset.splits.items()} == {"train": 8, "validation": 2, "test": 10}
+    assert dataset.split_by == "datasets"
+    assert any("no picture is meant for validation" in warning for warning in dataset.warnings)
+    assert dataset.evaluation_split == "test"
+
+
+def test_dataset_names_can_be_overruled(stage: ConvertStage) -> None:
+    files = supervisely(60, datasets=("train", "val"))
+    dataset = stage.put("x.tar", packed(files, ".tar")).run(split=Split(by=SplitBy.HASH)).dataset()
+    assert dataset.split_by == "hash"
+
+
+def test_exact_copies_stay_on_one_side(stage: ConvertStage) -> None:
+    """By hash, a picture that lies in two datasets goes where its first copy goes."""
+    files = supervisely(120)
+    for number in range(0, 120, 3):
+        files[f"game/ds1/img/copy{number}.jpg"] = jpeg(number)
+        files[f"game/ds1/ann/copy{number}.jpg.json"] = annotation([rectangle("note", 4, 5, 34, 40)])
+    ended = stage.put("x.tar", packed(files, ".tar")).run()
+    dataset = ended.dataset()
+    assert dataset.problem_counts["Duplicate"] == 40
+    assert "SplitLeakage" not in dataset.problem_counts
+
+
+def test_unknown_words_are_refused_where_dataset_names_were_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="split by datasets: no picture has one of train"):
+        dealt(tmp_path, frames(6), Split(by=SplitBy.DATASETS))

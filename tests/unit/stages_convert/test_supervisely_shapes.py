@@ -1,0 +1,119 @@
+"""The box around each Supervisely geometry."""
+
+import base64
+import io
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from atoll_stages.convert.readers.supervisely_shapes import NoArea, UnknownGeometry, edges
+from atoll_stages.convert.readers.values import ValueFault
+from support.archives import png_header
+
+PIXELS = 10_000
+
+
+def mask(*, mode: str = "1", size: tuple[int, int] = (8, 6)) -> bytes:
+    """A PNG whose pixels (2, 1) to (4, 3) are set."""
+    image = Image.new("RGBA" if mode == "RGBA" else "L", size, 0)
+    image.paste((255, 0, 0, 255) if mode == "RGBA" else 255, (2, 1, 5, 4))
+    buffer = io.BytesIO()
+    (image if mode == "RGBA" else image.convert(mode)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def bitmap(data: bytes, *, kind: str = "bitmap") -> dict[str, Any]:
+    return {"geometryType": kind, "bitmap": {"data": base64.b64encode(data).decode(), "origin": [100, 50]}}
+
+
+def points(kind: str, exterior: Any) -> dict[str, Any]:
+    return {"geometryType": kind, "points": {"exterior": exterior, "interior": []}}
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (points("rectangle", [[1, 2], [30, 40]]), (1, 2, 30, 40)),
+        (points("rectangle", [[30, 2], [1, 40]]), (1, 2, 30, 40)),
+        (points("polygon", [[5, 5], [9.5, 1], [2, 8]]), (2, 1, 9.5, 8)),
+        (
+            {"geometryType": "multipolygon", "parts": [{"exterior": [[1, 2], [3, 2], [3, 4]]}, {"exterior": [[9, 9]]}]},
+            (1, 2, 9, 9),
+        ),
+        ({"geometryType": "cuboid", "points": [[1, 2], [3, 2], [3, 4], [8, 7]], "faces": [[0, 1, 2, 3]]}, (1, 2, 8, 7)),
+        ({"points": {"exterior": [[1, 2], [3, 4]], "interior": []}}, (1, 2, 3, 4)),
+    ],
+)
+def test_box_around_points(item: dict[str, Any], expected: tuple[float, ...]) -> None:
+    assert edges(item, pixels=PIXELS) == expected
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
+@pytest.mark.parametrize("kind", ["bitmap", "alpha_mask"])
+def test_box_around_a_mask_is_origin_and_set_pixels(mode: str, kind: str) -> None:
+    assert edges(bitmap(zlib.compress(mask(mode=mode)), kind=kind), pixels=PIXELS) == (102, 51, 105, 54)
+
+
+def test_mask_that_was_not_deflated_again() -> None:
+    assert edges(bitmap(mask()), pixels=PIXELS) == (102, 51, 105, 54)
+
+
+@pytest.mark.parametrize("kind", ["line", "polyline", "point", "graph", "keypoints"])
+def test_geometry_without_area(kind: str) -> None:
+    with pytest.raises(NoArea, match=f"a {kind} has no area"):
+        edges(points(kind, [[1, 2]]), pixels=PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["pointcloud", "new_shape", ["x"]])
+def test_geometry_that_is_not_known(kind: Any) -> None:
+    with pytest.raises(UnknownGeometry):
+        edges({"geometryType": kind}, pixels=PIXELS)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        points("rectangle", [[1, 2]]),
+        points("rectangle", [[1, 2], [3]]),
+        points("rectangle", [[1, 2], [3, "4"]]),
+        points("rectangle", None),
+        points("polygon", [[1, 2], [3, 4]]),
+        {"geometryType": "multipolygon", "parts": []},
+        {"geometryType": "bitmap"},
+        {"geometryType": "bitmap", "bitmap": {"data": "!!!", "origin": [0, 0]}},
+        {"geometryType": "bitmap", "bitmap": {"data": "AAAA", "origin": [0]}},
+        bitmap(b"nonsense"),
+        bitmap(zlib.compress(mask(size=(8, 6)))[:20]),
+        bitmap(zlib.compress(bytes(10 * PIXELS))),
+        bitmap(png_header(5000, 5000)),
+        bitmap(zlib.compress(png_header(8, 6))),
+    ],
+)
+def test_shape_that_is_none(item: dict[str, Any]) -> None:
+    with pytest.raises(ValueFault):
+        edges(item, pixels=PIXELS)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"geometryType": st.sampled_from(["rectangle", "polygon", "bitmap", "multipolygon", "cuboid", "line", None])},
+        optional={"points": JSON, "bitmap": JSON, "parts": JSON},
+    )
+)
+def test_any_values_give_edges_or_a_named_fault(item: dict[str, Any]) -> None:
+    try:
+        found = edges(item, pixels=PIXELS)
+    except (NoArea, UnknownGeometry, ValueFault):
+        return
+    assert len(found) == 4
