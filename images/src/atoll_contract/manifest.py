@@ -82,6 +82,8 @@ class Manifest:
     edgetpu: EdgeTpu
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    # The channel that this version was published to; its pointer names the highest version with its name.
+    channel: str = "stable"
     schema_version: int = 1
 
     @property

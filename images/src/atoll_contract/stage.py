@@ -230,12 +230,14 @@ class CompileSpec:
 
 @dataclass(frozen=True)
 class PublishSpec:
-    """`version` is what the engine reserved; `signing_key_path` a PEM file of an Ed25519 private key."""
+    """`version` is what the engine reserved; `signing_key_path` a PEM file of an Ed25519 private key. With
+    `store_is_lock` no API server keeps version numbers apart, and the store's conditional put must hold."""
 
     model: str
     channel: str
     version: int
     signing_key_path: str | None = None
+    store_is_lock: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

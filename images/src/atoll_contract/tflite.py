@@ -1,0 +1,145 @@
+"""The little of a .tflite file that Atoll asks about: what goes in, and which operators are in it.
+
+A bounds-checked reader of the FlatBuffers encoding (flatbuffers.dev/internals) for a few tables of TensorFlow Lite's
+schema (tensorflow/compiler/mlir/lite/schema/schema.fbs): whatever the bytes, it answers or raises TfliteError. The
+numbers of fields below are those of the schema's tables, in its order.
+"""
+
+import struct
+from dataclasses import dataclass
+
+IDENTIFIER = b"TFL3"
+EDGETPU_OP = "edgetpu-custom-op"
+CUSTOM = 32
+
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS = 1, 2
+_CODE_OLD_BUILTIN, _CODE_CUSTOM_NAME, _CODE_BUILTIN = 0, 1, 3
+_GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OPERATORS = 0, 1, 3
+_TENSOR_SHAPE, _TENSOR_TYPE = 0, 1
+_OPERATOR_CODE = 0
+_TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
+
+
+class TfliteError(ValueError):
+    """The bytes are no TensorFlow Lite model."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """`shape` as batch, height, width, channels for a picture; `dtype` as numpy names it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Inputs of the main graph; of each operator in order its builtin code and, for custom ones, its name."""
+
+    inputs: tuple[Tensor, ...]
+    operators: tuple[tuple[int, str], ...]
+
+    @property
+    def custom_operators(self) -> tuple[str, ...]:
+        return tuple(name for code, name in self.operators if code == CUSTOM)
+
+    @property
+    def is_compiled_for_edgetpu(self) -> bool:
+        return EDGETPU_OP in self.custom_operators
+
+
+def read_model(data: bytes) -> Model:
+    """What the file says of itself.
+
+    Raises:
+        TfliteError: no model, cut short, or with references out of the file.
+    """
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise TfliteError(f"not a TensorFlow Lite model: no identifier {IDENTIFIER.decode()!r} at byte 4")
+    try:
+        model = _Table.root(data)
+        codes = [_operator_code(table) for table in model.tables(_MODEL_OPERATOR_CODES)]
+        graphs = model.tables(_MODEL_SUBGRAPHS)
+        if not graphs:
+            raise TfliteError("the model has no graph")
+        tensors = [_tensor(table) for table in graphs[0].tables(_GRAPH_TENSORS)]
+        inputs = tuple(tensors[index] for index in graphs[0].integers(_GRAPH_INPUTS))
+        operators = tuple(codes[table.unsigned(_OPERATOR_CODE)] for table in graphs[0].tables(_GRAPH_OPERATORS))
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise TfliteError(f"the model is damaged: {error}") from None
+    return Model(inputs, operators)
+
+
+def _operator_code(table: "_Table") -> tuple[int, str]:
+    # Files before schema version 3a have the code in the first field only, as one byte.
+    return max(table.byte(_CODE_OLD_BUILTIN), table.integer(_CODE_BUILTIN)), table.text(_CODE_CUSTOM_NAME)
+
+
+def _tensor(table: "_Table") -> Tensor:
+    return Tensor(table.integers(_TENSOR_SHAPE), _TYPES.get(table.byte(_TENSOR_TYPE), "other"))
+
+
+class _Table:
+    """One table. Offsets are unsigned and forward, that of the vtable is signed and backward."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+        self._vtable = position - self._read("<i", position)
+        if self._vtable < 0:
+            raise IndexError("a vtable lies before the file")
+        self._vtable_size = self._read("<H", self._vtable)
+
+    @classmethod
+    def root(cls, data: bytes) -> "_Table":
+        return cls(data, struct.unpack_from("<I", data, 0)[0])
+
+    def byte(self, field: int) -> int:
+        return self._scalar("<b", field)
+
+    def integer(self, field: int) -> int:
+        return self._scalar("<i", field)
+
+    def unsigned(self, field: int) -> int:
+        return self._scalar("<I", field)
+
+    def text(self, field: int) -> str:
+        start, length = self._vector(field, width=1)
+        return self._data[start : start + length].decode()
+
+    def integers(self, field: int) -> tuple[int, ...]:
+        start, length = self._vector(field, width=4)
+        return struct.unpack_from(f"<{length}i", self._data, start)
+
+    def tables(self, field: int) -> list["_Table"]:
+        start, length = self._vector(field, width=4)
+        places = (start + 4 * index for index in range(length))
+        return [_Table(self._data, place + self._read("<I", place)) for place in places]
+
+    def _scalar(self, kind: str, field: int) -> int:
+        position = self._field(field)
+        return self._read(kind, position) if position else 0
+
+    def _vector(self, field: int, *, width: int) -> tuple[int, int]:
+        """Where the elements begin and how many there are; nothing for a field that is not there."""
+        position = self._field(field)
+        if not position:
+            return 0, 0
+        start = position + self._read("<I", position)
+        length = self._read("<I", start)
+        if start + 4 + length * width > len(self._data):
+            raise IndexError(f"a vector of {length} elements at byte {start} leaves the file")
+        return start + 4, length
+
+    def _field(self, field: int) -> int:
+        entry = 4 + 2 * field
+        if entry + 2 > self._vtable_size:
+            return 0
+        offset = self._read("<H", self._vtable + entry)
+        return self._position + offset if offset else 0
+
+    def _read(self, kind: str, position: int) -> int:
+        if position < 0:
+            raise IndexError("an offset lies before the file")
+        value: int = struct.unpack_from(kind, self._data, position)[0]
+        return value

@@ -1,0 +1,1 @@
+"""publish: the files of a run become one immutable version that devices find."""

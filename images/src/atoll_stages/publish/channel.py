@@ -1,0 +1,99 @@
+"""The channel's pointer: moved last, and never back."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from atoll_contract import keys
+from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.manifest import Channel, Manifest, ManifestRef
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact
+from atoll_contract.store import ObjectNotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
+from atoll_stages.publish.versions import versions
+
+logger = logging.getLogger(__name__)
+
+# Every other publisher of the model can get in between once a round.
+ROUNDS = 200
+
+
+def advance(store: Store, published: Manifest, *, now: Callable[[], datetime]) -> Artifact:
+    """Rewrite the pointer until it names the highest version of its channel; the pointer as an artifact.
+
+    Raises:
+        StoreUnavailable: others kept rewriting it.
+    """
+    key = keys.channel(published.namespace, published.model, published.channel)
+    for _ in range(ROUNDS):
+        data, etag = _read(store, key)
+        named = _version(data)
+        best = _highest(store, published, above=named)
+        if best is None:
+            return Artifact("channel", key, hashlib.sha256(data).hexdigest(), len(data))
+        pointer = _pointer(published, best, now())
+        _write(store, key, to_json(pointer), etag)
+    raise StoreUnavailable(f"{store.url}: {key} was rewritten by others {ROUNDS} times while it was to be moved")
+
+
+def _read(store: Store, key: str) -> tuple[bytes, str | None]:
+    try:
+        found = store.get_if_changed(key, None)
+    except ObjectNotFound:
+        return b"", None
+    assert found is not None
+    return found
+
+
+def _version(data: bytes) -> int:
+    """The version that a pointer names; 0 where there is none or it is not readable."""
+    if not data:
+        return 0
+    try:
+        return from_json(Channel, data).version
+    except DecodeError as error:
+        logger.warning("the channel pointer is not readable and is written anew: %s", error)
+        return 0
+
+
+def _highest(store: Store, published: Manifest, *, above: int) -> tuple[int, ManifestRef] | None:
+    """The highest version of the channel above `above`. The pointer of a channel leads to its own versions only."""
+    for version in reversed(versions(store, published.namespace, published.model)):
+        if version <= above:
+            return None
+        key = keys.manifest(published.namespace, published.model, version)
+        try:
+            data = store.get(key)
+            channel = from_json(Manifest, data).channel
+        except (ObjectNotFound, DecodeError) as error:
+            logger.warning("%s is passed over: %s", key, error)
+            continue
+        if channel == published.channel:
+            return version, ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data))
+    return None
+
+
+def _pointer(published: Manifest, best: tuple[int, ManifestRef], now: datetime) -> Channel:
+    version, reference = best
+    return Channel(
+        namespace=published.namespace,
+        model=published.model,
+        channel=published.channel,
+        version=version,
+        sequence=version,
+        manifest=reference,
+        updated_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def _write(store: Store, key: str, data: bytes, etag: str | None) -> None:
+    """Replace exactly what was read; where that is another by now, the next round sees it."""
+    try:
+        store.put(key, data, if_absent=etag is None, if_match=etag)
+    except PreconditionFailed:
+        logger.info("%s was moved by another publisher", key)
+    except StoreError as error:
+        if error.reason is not Reason.STORE_UNSUITABLE:
+            raise
+        store.put(key, data)

@@ -1,0 +1,102 @@
+"""The files of a release: fetched from the earlier stages, checked, and bundled for today's robot code."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract.bundle import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, write_bundle
+from atoll_contract.durable import file_sha256
+from atoll_contract.errors import IntegrityError
+from atoll_contract.manifest import Role
+from atoll_contract.result import Artifact
+from atoll_contract.stage import Stage, StageInput
+from atoll_contract.tflite import Model, TfliteError, read_model
+from atoll_stages.context import StageContext
+
+_MEDIA_TYPES = {
+    ".tflite": "application/octet-stream",
+    ".pbtxt": "text/plain",
+    ".png": "image/png",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".gz": "application/gzip",
+    ".h5": "application/x-hdf5",
+}
+
+
+@dataclass(frozen=True)
+class ReleaseFile:
+    """A file on its way into a release; its name in the release is that of `path`."""
+
+    role: Role
+    path: Path
+    sha256: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def media_type(self) -> str:
+        return _MEDIA_TYPES.get(self.path.suffix, "application/octet-stream")
+
+
+def collect(context: StageContext) -> list[ReleaseFile]:
+    """Fetch what the release holds and make its bundle.
+
+    Raises:
+        SpecError: export left no model or no label map.
+        IntegrityError: a file's bytes are not those that its stage reported, or a model is none.
+    """
+    found = [_fetched(context, role, artifact, name) for role, artifact, name in _wanted(context.input)]
+    for file in found:
+        if file.role in (Role.MODEL_INT8, Role.MODEL_EDGETPU):
+            _require_model(file)
+    bundle = context.work / BUNDLE_NAME
+    bundled = (Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS)
+    write_bundle(bundle, {file.name: file.path for file in found if file.role in bundled})
+    return [*found, _described(Role.BUNDLE, bundle)]
+
+
+def optional_artifact(given: StageInput, stage: Stage, name: str) -> Artifact | None:
+    """The artifact `name` of an earlier stage, where that left one."""
+    return next((item for item in given.upstream.get(stage, ()) if item.name == name), None)
+
+
+def _wanted(given: StageInput) -> Iterator[tuple[Role, Artifact, str]]:
+    yield Role.MODEL_INT8, given.artifact(Stage.EXPORT, "model"), INT8_NAME
+    compiled = optional_artifact(given, Stage.COMPILE, "compiled")
+    if compiled is not None:
+        yield Role.MODEL_EDGETPU, compiled, EDGETPU_NAME
+    yield Role.LABELS, given.artifact(Stage.EXPORT, "labels"), LABELS_NAME
+    for artifact in given.upstream.get(Stage.EXPORT, ()):
+        if artifact.name.startswith("golden-"):
+            yield Role.GOLDEN, artifact, artifact.name
+    for role, stage, name, file in (
+        (Role.METRICS, Stage.EXPORT, "metrics", "metrics.json"),
+        (Role.REPORT, Stage.EXPORT, "report", "report.html"),
+        (Role.CHECKPOINT, Stage.TRAIN, "weights", "model.weights.h5"),
+    ):
+        found = optional_artifact(given, stage, name)
+        if found is not None:
+            yield role, found, file
+
+
+def _fetched(context: StageContext, role: Role, artifact: Artifact, name: str) -> ReleaseFile:
+    return _described(role, context.fetch(artifact, context.work / name))
+
+
+def _described(role: Role, path: Path) -> ReleaseFile:
+    return ReleaseFile(role, path, file_sha256(path), path.stat().st_size)
+
+
+def _require_model(file: ReleaseFile) -> Model:
+    try:
+        model = read_model(file.path.read_bytes())
+    except TfliteError as error:
+        raise IntegrityError(f"{file.name}: {error}") from None
+    if model.is_compiled_for_edgetpu is not (file.role is Role.MODEL_EDGETPU):
+        told = "holds" if model.is_compiled_for_edgetpu else "does not hold"
+        raise IntegrityError(f"{file.name} {told} compiled Edge TPU code, against what its stage reported")
+    return model

@@ -1,0 +1,72 @@
+"""The publish stage: blobs, envelope, manifest, channel pointer, in this order, each step safe to repeat."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from atoll_contract.errors import SpecError
+from atoll_contract.manifest import Role
+from atoll_contract.probe import require_conditional_put
+from atoll_contract.progress import Progress
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact
+from atoll_contract.stage import PublishSpec
+from atoll_stages.context import StageContext, StageOutcome
+from atoll_stages.publish.blobs import put_blobs
+from atoll_stages.publish.channel import advance
+from atoll_stages.publish.description import describe
+from atoll_stages.publish.files import collect
+from atoll_stages.publish.surplus import remove_surplus_checkpoints
+from atoll_stages.publish.versions import Claim, VersionTaken, claim
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> StageOutcome:
+    """Publish the run's model as the version that the engine reserved.
+
+    Where the version is taken the outcome is `VersionConflict` with `nextVersion` in its summary.
+    """
+    spec = context.input.publish
+    if spec is None:
+        raise SpecError("the stage's input has no section `publish`")
+    signing_key = _signing_key(spec)
+    if spec.store_is_lock:
+        require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
+    files = collect(context)
+    manifest = describe(context, spec, files, now=now())
+    context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
+    put_blobs(context.store, files, scratch=context.work)
+    context.report(Progress(80.0, f"claiming {manifest.release}"))
+    try:
+        claimed = claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
+    except VersionTaken as taken:
+        summary = {"release": manifest.release, "version": manifest.version, "nextVersion": taken.next_version}
+        return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
+    pointer = advance(context.store, claimed.manifest, now=now)
+    remove_surplus_checkpoints(context)
+    return _outcome(claimed, pointer)
+
+
+def _outcome(claimed: Claim, pointer: Artifact) -> StageOutcome:
+    manifest, reference = claimed.manifest, claimed.reference
+    bundle = manifest.file(Role.BUNDLE)
+    assert bundle is not None
+    outputs = (
+        Artifact("manifest", reference.key, reference.sha256, reference.size),
+        Artifact("bundle", bundle.key, bundle.sha256, bundle.size),
+        pointer,
+    )
+    summary = {"release": manifest.release, "version": manifest.version, "manifest": reference}
+    return StageOutcome(f"{manifest.release} is published to channel {manifest.channel}", outputs, summary)
+
+
+def _signing_key(spec: PublishSpec) -> bytes | None:
+    if spec.signing_key_path is None:
+        return None
+    try:
+        return Path(spec.signing_key_path).read_bytes()
+    except OSError as error:
+        raise SpecError(f"cannot read the signing key {spec.signing_key_path}: {error.strerror}") from None

@@ -1,0 +1,138 @@
+"""Claiming a version: at most one run ever stands behind a number, and what stands there never changes.
+
+The envelope of a signed manifest carries the manifest's bytes and is put first, under the same condition. So a run
+that was killed between the two finds what it signed and puts exactly that.
+"""
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+
+from atoll_contract import keys
+from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.errors import AtollError, IntegrityError
+from atoll_contract.manifest import Manifest, ManifestRef
+from atoll_contract.reasons import Reason
+from atoll_contract.signatures import payload_of, sign
+from atoll_contract.store import ObjectNotFound, PreconditionFailed, Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+_VERSIONED = re.compile(r"v([1-9]\d{0,8})/manifest(?:\.dsse)?\.json")
+
+
+class VersionTaken(AtollError):
+    """Another run stands behind this version; `next_version` is free."""
+
+    def __init__(self, message: str, next_version: int) -> None:
+        super().__init__(Reason.VERSION_CONFLICT, message)
+        self.next_version = next_version
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The manifest that stands behind a version now, and where."""
+
+    manifest: Manifest
+    reference: ManifestRef
+
+
+def claim(store: Store, wanted: Manifest, *, signing_key: bytes | None, store_is_lock: bool) -> Claim:
+    """Put the manifest of a version, or find that this run has put it before.
+
+    Raises:
+        VersionTaken: the version is another run's, or was published with other files.
+    """
+    writer = _Writer(store, store_is_lock=store_is_lock)
+    key = keys.manifest(wanted.namespace, wanted.model, wanted.version)
+    data = writer.existing(key)
+    if data is None:
+        data = _signed(writer, wanted, signing_key)
+        data = writer.put_or_existing(key, data)
+    manifest = _own(data, wanted)
+    if manifest is None:
+        raise _taken(store, wanted)
+    return Claim(manifest, ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data)))
+
+
+def versions(store: Store, namespace: str, model: str, *, complete: bool = True) -> list[int]:
+    """The versions of a model in the store, ascending; with `complete` only those whose manifest is there."""
+    prefix = keys.model_prefix(namespace, model)
+    found = set()
+    for info in store.list(prefix):
+        match = _VERSIONED.fullmatch(info.key, len(prefix))
+        if match and (not complete or info.key.endswith("/manifest.json")):
+            found.add(int(match[1]))
+    return sorted(found)
+
+
+def _signed(writer: "_Writer", wanted: Manifest, signing_key: bytes | None) -> bytes:
+    """The bytes of the manifest to put: those of the envelope at this version, where there is one."""
+    key = keys.signature(wanted.namespace, wanted.model, wanted.version)
+    data = to_json(wanted)
+    envelope = writer.existing(key)
+    if envelope is None and signing_key is not None:
+        envelope = writer.put_or_existing(key, sign(data, signing_key))
+    if envelope is None:
+        return data
+    try:
+        payload = payload_of(envelope)
+        if signing_key is not None and sign(payload, signing_key) != envelope:
+            raise IntegrityError("it was signed with another key", Reason.SIGNATURE_INVALID)
+    except IntegrityError as error:
+        logger.warning("%s is not this run's: %s", key, error)
+        raise _taken(writer.store, wanted) from None
+    if _own(payload, wanted) is None:
+        raise _taken(writer.store, wanted)
+    return payload
+
+
+def _own(data: bytes, wanted: Manifest) -> Manifest | None:
+    """The manifest `data` if it is of the same run, version and files as `wanted`; times may differ."""
+    try:
+        found = from_json(Manifest, data)
+    except DecodeError as error:
+        logger.warning("the manifest of %s is not readable: %s", wanted.release, error)
+        return None
+    return found if _identity(found) == _identity(wanted) else None
+
+
+def _identity(manifest: Manifest) -> tuple[object, ...]:
+    files = sorted((str(file.role), file.name, file.sha256) for file in manifest.files)
+    return manifest.run.uid, manifest.model, manifest.version, manifest.channel, files
+
+
+def _taken(store: Store, wanted: Manifest) -> VersionTaken:
+    known = versions(store, wanted.namespace, wanted.model, complete=False)
+    free = max([wanted.version, *known]) + 1
+    text = f"{store.url}: {wanted.release} was published by another run; the next free version is {free}"
+    return VersionTaken(text, free)
+
+
+class _Writer:
+    """Puts what nobody has put before."""
+
+    def __init__(self, store: Store, *, store_is_lock: bool) -> None:
+        self.store = store
+        self._store_is_lock = store_is_lock
+
+    def existing(self, key: str) -> bytes | None:
+        try:
+            return self.store.get(key)
+        except ObjectNotFound:
+            return None
+
+    def put_or_existing(self, key: str, data: bytes) -> bytes:
+        """Put `data` where nothing is; what is there afterwards."""
+        try:
+            self.store.put(key, data, if_absent=True)
+        except PreconditionFailed:
+            logger.info("%s is there already", key)
+        except StoreError as error:
+            if self._store_is_lock or error.reason is not Reason.STORE_UNSUITABLE:
+                raise
+            # The API server has given this version to this run alone; the store's condition was a second belt.
+            logger.warning("the store knows no conditional writes: %s", error)
+            self.store.put(key, data)
+        return self.store.get(key)

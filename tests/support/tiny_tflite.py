@@ -1,0 +1,72 @@
+"""The smallest .tflite files that say what a test needs said: inputs and operators, no weights."""
+
+from collections.abc import Sequence
+
+import flatbuffers
+
+CONV_2D = 3
+CUSTOM = 32
+UINT8 = 3
+
+
+def tiny_tflite(
+    operators: Sequence[int | str] = (CONV_2D, "TFLite_Detection_PostProcess"),
+    *,
+    shape: Sequence[int] = (1, 320, 320, 3),
+    dtype: int = UINT8,
+) -> bytes:
+    """A model with one input and the given operators: a builtin's code, or the name of a custom one."""
+    builder = flatbuffers.Builder(1024)
+    codes = builder_vector(builder, [_code(builder, operator) for operator in operators])
+    steps = builder_vector(builder, [_operator(builder, index) for index in range(len(operators))])
+    tensors = builder_vector(builder, [_tensor(builder, shape, dtype)])
+    inputs = _integers(builder, [0])
+    builder.StartObject(5)
+    builder.PrependUOffsetTRelativeSlot(0, tensors, 0)
+    builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
+    builder.PrependUOffsetTRelativeSlot(3, steps, 0)
+    graphs = builder_vector(builder, [builder.EndObject()])
+    builder.StartObject(8)
+    builder.PrependUint32Slot(0, 3, 0)
+    builder.PrependUOffsetTRelativeSlot(1, codes, 0)
+    builder.PrependUOffsetTRelativeSlot(2, graphs, 0)
+    builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def builder_vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def _integers(builder: flatbuffers.Builder, values: Sequence[int]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependInt32(value)
+    return int(builder.EndVector())
+
+
+def _code(builder: flatbuffers.Builder, operator: int | str) -> int:
+    name = builder.CreateString(operator) if isinstance(operator, str) else 0
+    number = CUSTOM if isinstance(operator, str) else operator
+    builder.StartObject(4)
+    builder.PrependInt8Slot(0, min(number, 127), 0)
+    builder.PrependUOffsetTRelativeSlot(1, name, 0)
+    builder.PrependInt32Slot(3, number, 0)
+    return int(builder.EndObject())
+
+
+def _operator(builder: flatbuffers.Builder, index: int) -> int:
+    builder.StartObject(9)
+    builder.PrependUint32Slot(0, index, 0)
+    return int(builder.EndObject())
+
+
+def _tensor(builder: flatbuffers.Builder, shape: Sequence[int], dtype: int) -> int:
+    sizes = _integers(builder, shape)
+    builder.StartObject(8)
+    builder.PrependUOffsetTRelativeSlot(0, sizes, 0)
+    builder.PrependInt8Slot(1, dtype, 0)
+    return int(builder.EndObject())

@@ -1,0 +1,260 @@
+"""One publication: what lies in the store afterwards, and what is refused."""
+
+import hashlib
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atoll_contract import keys
+from atoll_contract.codec import from_json
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.manifest import Channel, Manifest, Role
+from atoll_contract.reasons import Reason
+from atoll_contract.signatures import generate_key, sign, verify
+from atoll_contract.stage import StoreSpec
+from atoll_contract.store import PreconditionFailed, Store, StoreError, open_store
+from atoll_stages.publish.files import optional_artifact
+from support.interrupting_store import InterruptingStore
+from support.publishing import exported_run, publish_once, with_version
+from support.tiny_tflite import tiny_tflite
+
+
+@pytest.fixture
+def store(folder_spec: StoreSpec) -> Store:
+    return open_store(folder_spec)
+
+
+def manifest_of(store: Store, version: int = 1) -> Manifest:
+    return from_json(Manifest, store.get(keys.manifest("local", "note", version)))
+
+
+def pointer_of(store: Store, channel: str = "stable") -> Channel:
+    return from_json(Channel, store.get(keys.channel("local", "note", channel)))
+
+
+def bundle_members(store: Store, manifest: Manifest) -> dict[str, bytes]:
+    bundle = manifest.file(Role.BUNDLE)
+    assert bundle is not None
+    with tarfile.open(fileobj=io.BytesIO(store.get(bundle.key)), mode="r:gz") as archive:
+        members = {item.name: archive.extractfile(item) for item in archive.getmembers()}
+        return {name: stream.read() for name, stream in members.items() if stream is not None}
+
+
+def test_a_release_is_published_whole(store_spec: StoreSpec, tmp_path: Path) -> None:
+    store = open_store(store_spec)
+    given = exported_run(store, store_spec, provenance={"seed": "0"})
+    outcome = publish_once(given, store, tmp_path / "work")
+    assert outcome.reason is Reason.COMPLETED
+    manifest = manifest_of(store)
+    assert (manifest.release, manifest.sequence, manifest.run) == ("note-v1", 1, given.run)
+    assert (manifest.input.width, manifest.input.height, manifest.input.dtype) == (320, 320, "uint8")
+    assert (manifest.labels, manifest.thresholds) == (("note", "robot"), (0.42, 0.5))
+    assert manifest.metrics == {"float": {"ap50": 0.92, "ap": 0.61}, "int8": {"ap50": 0.9, "ap": 0.6}}
+    assert manifest.provenance == {"seed": "0"}
+    golden = manifest.file(Role.GOLDEN)
+    assert golden is not None
+    assert golden.expected is not None
+    assert golden.expected[0].box == (0.1, 0.2, 0.4, 0.5)
+    for file in manifest.files:
+        data = store.get(file.key)
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (file.sha256, file.size)
+        assert file.key == keys.blob(file.sha256)
+    pointer = pointer_of(store)
+    data = store.get(pointer.manifest.key)
+    assert (pointer.version, pointer.manifest.sha256) == (1, hashlib.sha256(data).hexdigest())
+    for output in outcome.outputs:
+        assert hashlib.sha256(store.get(output.key)).hexdigest() == output.sha256
+    assert {item.name for item in outcome.outputs} == {"manifest", "bundle", "channel"}
+
+
+def test_without_a_real_compile_nothing_is_called_compiled(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    publish_once(exported_run(store, folder_spec), store, tmp_path / "work")
+    manifest = manifest_of(store)
+    assert not manifest.edgetpu.compiled
+    assert manifest.edgetpu.predicted_mapped_percent == 98.5
+    assert manifest.edgetpu.mapped_percent is None
+    assert manifest.file(Role.MODEL_EDGETPU) is None
+    assert set(bundle_members(store, manifest)) == {"unoptimized.tflite", "map.pbtxt"}
+
+
+def test_a_compiled_model_is_in_manifest_and_bundle(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    publish_once(exported_run(store, folder_spec, compiled=True), store, tmp_path / "work")
+    manifest = manifest_of(store)
+    assert (manifest.edgetpu.compiled, manifest.edgetpu.min_runtime_version) == (True, 14)
+    assert (manifest.edgetpu.compiler_version, manifest.edgetpu.mapped_percent) == ("16.0.384591198", 97.6)
+    compiled = manifest.file(Role.MODEL_EDGETPU)
+    assert compiled is not None
+    assert bundle_members(store, manifest)["model.tflite"] == store.get(compiled.key)
+
+
+def test_a_file_that_only_claims_to_be_compiled_is_refused(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    given = exported_run(store, folder_spec, compiled=True)
+    artifact = optional_artifact(given, given.stage.COMPILE, "compiled")
+    assert artifact is not None
+    info = store.put(artifact.key, tiny_tflite())
+    false = replace(artifact, sha256=info.sha256 or "", size=info.size)
+    given = replace(given, upstream={**given.upstream, "compile": (false,)})
+    with pytest.raises(IntegrityError, match="does not hold compiled Edge TPU code"):
+        publish_once(given, store, tmp_path / "work")
+    assert list(store.list("models/")) == []
+
+
+def test_the_bundle_is_the_same_bytes_every_time(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    publish_once(given, store, tmp_path / "one")
+    publish_once(with_version(given, 2), store, tmp_path / "two")
+    assert manifest_of(store, 1).file(Role.BUNDLE) == manifest_of(store, 2).file(Role.BUNDLE)
+
+
+def test_publishing_again_changes_nothing(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    first = publish_once(given, store, tmp_path / "one")
+    before = {item.key: item.etag for item in store.list("")}
+    second = publish_once(given, store, tmp_path / "two")
+    assert first == second
+    assert {item.key: item.etag for item in store.list("")} == before
+
+
+def test_the_version_of_another_run_is_left_and_the_next_free_one_named(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    publish_once(exported_run(store, folder_spec, uid="first"), store, tmp_path / "one")
+    publish_once(exported_run(store, folder_spec, uid="later", version=7), store, tmp_path / "two")
+    before = store.get(keys.manifest("local", "note", 1))
+    outcome = publish_once(exported_run(store, folder_spec, uid="second"), store, tmp_path / "three")
+    assert outcome.reason is Reason.VERSION_CONFLICT
+    assert outcome.summary == {"release": "note-v1", "version": 1, "nextVersion": 8}
+    assert store.get(keys.manifest("local", "note", 1)) == before
+    assert pointer_of(store).version == 7
+
+
+def test_the_same_run_with_other_files_does_not_rewrite_its_version(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    given = exported_run(store, folder_spec)
+    publish_once(given, store, tmp_path / "one")
+    compiled = exported_run(store, folder_spec, compiled=True)
+    outcome = publish_once(compiled, store, tmp_path / "two")
+    assert (outcome.reason, outcome.summary["nextVersion"]) == (Reason.VERSION_CONFLICT, 2)
+
+
+def test_the_pointer_never_goes_back_and_each_channel_has_its_own(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    publish_once(exported_run(store, folder_spec, uid="five", version=5), store, tmp_path / "a")
+    publish_once(exported_run(store, folder_spec, uid="beta", version=6, channel="beta"), store, tmp_path / "b")
+    publish_once(exported_run(store, folder_spec, uid="three", version=3), store, tmp_path / "c")
+    assert (pointer_of(store).version, pointer_of(store, "beta").version) == (5, 6)
+    store.put(keys.channel("local", "note", "stable"), b"{ not json")
+    publish_once(exported_run(store, folder_spec, uid="four", version=4), store, tmp_path / "d")
+    assert pointer_of(store).version == 5
+
+
+def test_a_signed_manifest_has_its_envelope(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    key = generate_key()
+    (tmp_path / "key.pem").write_bytes(key.private_pem)
+    given = exported_run(store, folder_spec, signing_key_path=str(tmp_path / "key.pem"))
+    publish_once(given, store, tmp_path / "work")
+    envelope = store.get(keys.signature("local", "note", 1))
+    assert verify(envelope, store.get(keys.manifest("local", "note", 1)), [key.public_pem]) == key.key_id
+
+
+def test_an_envelope_of_a_foreign_key_or_run_is_not_taken_over(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    (tmp_path / "key.pem").write_bytes(generate_key().private_pem)
+    given = exported_run(store, folder_spec, signing_key_path=str(tmp_path / "key.pem"))
+    publish_once(with_version(given, 9), store, tmp_path / "pattern")
+    forged = store.get(keys.manifest("local", "note", 9)).replace(b'"version":9', b'"version":1')
+    store.put(keys.signature("local", "note", 1), sign(forged, generate_key().private_pem))
+    outcome = publish_once(given, store, tmp_path / "work")
+    assert (outcome.reason, outcome.summary["nextVersion"]) == (Reason.VERSION_CONFLICT, 10)
+    store.put(keys.signature("local", "note", 2), b"garbage")
+    assert publish_once(with_version(given, 2), store, tmp_path / "work2").reason is Reason.VERSION_CONFLICT
+
+
+def test_a_missing_or_wrong_key_ends_before_anything_is_written(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    given = exported_run(store, folder_spec, signing_key_path=str(tmp_path / "none.pem"))
+    with pytest.raises(SpecError, match=r"none\.pem"):
+        publish_once(given, store, tmp_path / "work")
+    (tmp_path / "none.pem").write_bytes(b"no key")
+    with pytest.raises(SpecError, match="atoll keygen"):
+        publish_once(given, store, tmp_path / "work")
+    assert list(store.list("models/")) == []
+
+
+def test_a_damaged_blob_is_written_anew(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    publish_once(given, store, tmp_path / "one")
+    model = manifest_of(store).files[0]
+    good = store.get(model.key)
+    store.put(model.key, b"x" * len(good))
+    publish_once(with_version(given, 2), store, tmp_path / "two")
+    assert store.get(model.key) == good
+
+
+def test_all_checkpoints_but_the_reported_one_go(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    publish_once(given, store, tmp_path / "work")
+    left = [item.key for item in store.list(keys.checkpoints_prefix(given.run))]
+    assert left == [given.upstream["train"][0].key]
+
+
+def test_a_store_that_does_not_keep_conditional_puts_is_refused_as_the_lock(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    class Careless(InterruptingStore):
+        def put(self, key: str, data: bytes, **_: object) -> object:  # type: ignore[override]
+            return super().put(key, data)
+
+    careless = Careless(store)
+    given = exported_run(store, folder_spec, store_is_lock=True)
+    with pytest.raises(StoreError, match="32 were told that they had") as caught:
+        publish_once(given, careless, tmp_path / "work")  # type: ignore[arg-type]
+    assert caught.value.reason is Reason.STORE_UNSUITABLE
+    assert list(store.list("models/")) == []
+    # On a cluster the API server is the lock, and such a store will do.
+    assert publish_once(exported_run(store, folder_spec), careless, tmp_path / "w2").reason is Reason.COMPLETED  # type: ignore[arg-type]
+
+
+def test_a_store_that_only_checks_before_it_writes_is_found_out(store: Store) -> None:
+    from atoll_contract.probe import require_conditional_put
+
+    class Racy(InterruptingStore):
+        def put(self, key: str, data: bytes, *, if_absent: bool = False, **_: object) -> object:  # type: ignore[override]
+            if if_absent and self.head(key) is not None:
+                raise PreconditionFailed("taken")
+            return super().put(key, data)
+
+    with pytest.raises(StoreError, match="were told that they had"):
+        require_conditional_put(Racy(store), namespace="local", model="note")  # type: ignore[arg-type]
+    assert list(store.list("models/")) == []
+
+
+def test_a_missing_artifact_is_named(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = replace(exported_run(store, folder_spec), upstream={})
+    with pytest.raises(SpecError, match="'model' of stage export"):
+        publish_once(given, store, tmp_path / "work")
+
+
+def test_documents_that_are_none_are_named(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    for name, data in (("golden", b'[{"name": 3}]'), ("metrics", b"{"), ("labels", b"item {")):
+        artifacts = []
+        for item in given.upstream["export"]:
+            if item.name == name:
+                info = store.put(item.key + ".bad", data)
+                item = replace(item, key=info.key, sha256=info.sha256 or "", size=info.size)
+            artifacts.append(item)
+        broken = replace(given, upstream={**given.upstream, "export": tuple(artifacts)})
+        with pytest.raises(IntegrityError):
+            publish_once(broken, store, tmp_path / name)
