@@ -79,9 +79,8 @@ def _module(tf: Any, side: int) -> Any:
     kernel[:, :, 1, :] = -1.0
     kernel[:, :, 2, 0] = kernel[:, :, 0, 1] = -1.0
     options = " ".join(f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in _OPTIONS.items())
-    traced: Any = tf.function  # untyped, as all of TensorFlow
 
-    @traced(experimental_implements=f'name: "TFLite_Detection_PostProcess" {options}')
+    @tf.function(experimental_implements=f'name: "TFLite_Detection_PostProcess" {options}')  # type: ignore[untyped-decorator]
     def post_process(boxes: Any, scores: Any, anchors: Any) -> Any:
         del boxes, scores, anchors
         shapes = ([1, MAX_DETECTIONS, 4], [1, MAX_DETECTIONS], [1, MAX_DETECTIONS], [1])
@@ -92,7 +91,7 @@ def _module(tf: Any, side: int) -> Any:
             super().__init__()
             self.kernel = tf.Variable(kernel * (4.0 / stride**2))
 
-        @traced(input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32)])
+        @tf.function(input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32)])  # type: ignore[untyped-decorator]
         def __call__(self, picture: Any) -> Any:
             logits = tf.nn.conv2d(picture, self.kernel, stride, "VALID")
             scores = tf.sigmoid(tf.reshape(logits, [1, CELLS * CELLS, len(LABELS)]) - 6.0)

@@ -1,0 +1,157 @@
+"""Every topic of the robot's tables reaches a real NT4 server with its type, value and time of capture."""
+
+import pytest
+
+from atoll_edge.robot.nt import NetworkTables, now_us
+from atoll_edge.robot.observation import Observation
+from atoll_edge.robot.structs import SCHEMA, detection_struct
+from atoll_edge.robot.topics import RobotTables, Serving, Sighting
+from support.edge_robot import Robot
+from support.polling import wait_until
+
+CARGO = Observation(0, "Power Cell", 0.75, 0.1, 0.2, 0.5, 0.6, yaw=-10.0, pitch=5.0, area=0.16)
+SERVING = Serving("cargo-v3", "ab" * 32, 3, "edgetpu", ("Power Cell", "Hatch"))
+TYPES = {
+    "/ML/detections": "string",
+    "/ML/nb_objects": "double",
+    "/ML/nb_boxes": "double",
+    "/ML/object_classes": "string[]",
+    "/ML/boxes_names": "string[]",
+    "/ML/boxes": "double[]",
+    "/ML/coral": "string",
+    "/ML/fps": "double",
+    "/ML/resolution": "string",
+    "/Atoll/front/detections": "struct:Detection[]",
+    "/Atoll/front/labels": "string[]",
+    "/Atoll/front/frameSeq": "int",
+    "/Atoll/front/heartbeat": "int",
+    "/Atoll/front/fps": "double",
+    "/Atoll/front/latencyMillis": "double",
+    "/Atoll/front/captureLatencyMillis": "double",
+    "/Atoll/front/backend": "string",
+    "/Atoll/front/modelDigest": "string",
+    "/Atoll/front/modelName": "string",
+    "/Atoll/front/modelSeq": "int",
+    "/Atoll/front/state": "string",
+}
+
+
+def sighting(*observations: Observation, frame: int = 7, captured_us: int | None = None) -> Sighting:
+    when = now_us() if captured_us is None else captured_us
+    return Sighting(frame, when, 640, 480, observations, capture_latency_millis=4.5, latency_millis=12.5)
+
+
+def publish_everything(edge: RobotTables, captured_us: int) -> None:
+    edge.resolution(640, 480)
+    edge.serving(SERVING)
+    edge.beat(29.5, "Active")
+    edge.publish(sighting(CARGO, captured_us=captured_us))
+
+
+def test_every_topic_has_its_type(robot: Robot, edge: RobotTables) -> None:
+    publish_everything(edge, now_us())
+    assert {topic: robot.type_of(topic) for topic in TYPES} == TYPES
+
+
+def test_values_arrive_as_they_were_given(robot: Robot, edge: RobotTables) -> None:
+    robot.watch(*TYPES)
+    publish_everything(edge, now_us())
+    expected = {
+        "/ML/nb_objects": 1.0,
+        "/ML/nb_boxes": 1.0,
+        "/ML/object_classes": ["Power Cell"],
+        "/ML/boxes_names": ["Power Cell"],
+        "/ML/coral": "Coral Edge TPU",
+        "/ML/fps": 29.5,
+        "/ML/resolution": "640, 480",
+        "/Atoll/front/labels": ["Power Cell", "Hatch"],
+        "/Atoll/front/frameSeq": 7,
+        "/Atoll/front/heartbeat": 1,
+        "/Atoll/front/fps": 29.5,
+        "/Atoll/front/latencyMillis": 12.5,
+        "/Atoll/front/captureLatencyMillis": 4.5,
+        "/Atoll/front/backend": "edgetpu",
+        "/Atoll/front/modelDigest": "ab" * 32,
+        "/Atoll/front/modelName": "cargo-v3",
+        "/Atoll/front/modelSeq": 3,
+        "/Atoll/front/state": "Active",
+    }
+    assert {topic: robot.sample(topic).value for topic in expected} == expected
+
+
+def test_structured_detections_hold_every_field(robot: Robot, edge: RobotTables) -> None:
+    samples = robot.struct_reader("/Atoll/front/detections", detection_struct())
+    edge.publish(sighting(CARGO))
+    [(_, [seen])] = samples(1)
+    read = {field.split()[1]: getattr(seen, field.split()[1]) for field in SCHEMA.split("; ")}
+    assert read == pytest.approx(
+        {
+            "class_id": 0,
+            "score": 0.75,
+            "xmin": 0.1,
+            "ymin": 0.2,
+            "xmax": 0.5,
+            "ymax": 0.6,
+            "yaw": -10.0,
+            "pitch": 5.0,
+            "area": 0.16,
+        }
+    )
+
+
+def test_the_struct_is_36_bytes_and_its_schema_is_published(robot: Robot, edge: RobotTables) -> None:
+    from wpiutil import wpistruct
+
+    edge.publish(sighting(CARGO))
+    robot.watch("/.schema/struct:Detection")
+    assert wpistruct.getSize(detection_struct()) == 36
+    assert bytes(robot.sample("/.schema/struct:Detection").value).decode() == SCHEMA
+
+
+def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTables, client: NetworkTables) -> None:
+    topics = ["/ML/detections", "/ML/boxes", "/ML/nb_objects", "/ML/object_classes", "/Atoll/front/frameSeq"]
+    robot.watch(*topics)
+    offset = wait_until(lambda: [client.instance.getServerTimeOffset()], what="the clocks' offset")[0] or 0
+    captured = now_us() - 40_000
+    edge.publish(sighting(CARGO, captured_us=captured))
+    # The offset is measured again and again; a millisecond is what may lie between two measurements here.
+    times = [robot.sample(topic).time_us for topic in topics]
+    assert times == pytest.approx([captured + offset] * len(topics), abs=1000)
+
+
+def test_equal_frames_all_arrive(robot: Robot, edge: RobotTables) -> None:
+    samples = robot.struct_reader("/Atoll/front/detections", detection_struct())
+    edge.publish(sighting(frame=0))
+    samples(1)
+    for frame in range(1, 20):
+        edge.publish(sighting(frame=frame))
+    assert [values for _, values in samples(20)] == [[]] * 20
+
+
+def test_an_empty_list_is_published_when_nothing_is_seen(robot: Robot, edge: RobotTables) -> None:
+    robot.watch("/ML/detections", "/ML/boxes", "/ML/nb_objects")
+    edge.publish(sighting(CARGO))
+    robot.sample("/ML/nb_objects", lambda value: value == 1.0)
+    edge.publish(sighting())
+    assert robot.sample("/ML/nb_objects", lambda value: value == 0.0).value == 0.0
+    assert robot.sample("/ML/detections", lambda value: value == "[]").value == "[]"
+    assert robot.sample("/ML/boxes", lambda value: value == []).value == []
+
+
+def test_the_robots_requests_are_read(robot: Robot, edge: RobotTables) -> None:
+    assert edge.requests().enabled
+    robot.tables.booleans("/Atoll/front/enabledRequest").set(False)
+    robot.tables.doubles("/Atoll/front/minScoreRequest").set(0.9)
+    robot.tables.doubles("/Atoll/front/fpsLimitRequest").set(5.0)
+    wait_until(lambda: edge.requests().fps_limit == 5.0, what="the robot's requests")
+    assert not edge.requests().enabled
+    assert edge.requests().min_score == 0.9
+
+
+def test_labels_outlive_the_client(robot: Robot, edge: RobotTables, client: NetworkTables) -> None:
+    robot.watch("/Atoll/front/labels")
+    edge.serving(SERVING)
+    robot.sample("/Atoll/front/labels")
+    client._stop()
+    wait_until(lambda: not robot.tables.peers, what="the client to be gone")
+    assert robot.sample("/Atoll/front/labels").value == ["Power Cell", "Hatch"]
