@@ -1,0 +1,82 @@
+"""The cluster, the images in it and a release of the chart, for all end-to-end tests of a session."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import node_images
+from cluster.node import down, read_keeper, up
+from support.node_cluster import NodeCluster
+from support.story import Story
+
+IMAGES = ("operator", "convert", "train")
+CHART = Path(__file__).parents[2] / "charts" / "atoll"
+
+
+@pytest.fixture(scope="session")
+def story() -> Story:
+    print()
+    return Story()
+
+
+@pytest.fixture(scope="session")
+def cluster(story: Story) -> Iterator[NodeCluster]:
+    """The one-node cluster; one that was up already, or is asked for by ATOLL_KEEP_CLUSTER, stays up."""
+    stays = read_keeper() is not None or bool(os.environ.get("ATOLL_KEEP_CLUSTER"))
+    running = NodeCluster(up())
+    story.tell("the cluster is up")
+    story.show(running.kubectl("get", "nodes", "-o", "wide"))
+    yield running
+    if not stays:
+        down()
+        story.tell("the cluster is gone")
+
+
+@pytest.fixture(scope="session")
+def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Helm values that name the images, which are built from the Dockerfiles and imported into the node."""
+    values = tmp_path_factory.mktemp("images") / "values-images.yaml"
+    references = node_images.build(IMAGES, values=values)
+    store = node_images.ensure_store()
+    story.tell(f"images built: {', '.join(references)}; the bundled store's from its Go module")
+    for reference in (*references.values(), store):
+        node_images.load(reference)
+    story.tell("images imported")
+    document = yaml.safe_load(values.read_text(encoding="utf-8"))
+    registry, _, rest = store.partition("/")
+    repository, _, tag = rest.partition(":")
+    document["bundledStore"] = {
+        "image": {"registry": registry, "repository": repository, "tag": tag},
+        # The node has no provisioner of volumes.
+        "persistence": {"enabled": False},
+    }
+    values.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return values
+
+
+@pytest.fixture
+def namespace(cluster: NodeCluster) -> Iterator[str]:
+    """A namespace that admits no pod but restricted ones."""
+    name = f"e2e-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, timeout=180)
+
+
+@pytest.fixture
+def installed(cluster: NodeCluster, namespace: str, image_values: Path, story: Story) -> Iterator[str]:
+    """The namespace with the chart's quick start in it, installed by Helm 4 as its README says."""
+    values = ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(image_values)]
+    wait = ["--wait", "--wait-for-jobs", "--timeout", "4m"]
+    story.tell(f"helm install atoll charts/atoll -n {namespace} -f values-quickstart.yaml -f values-images.yaml")
+    cluster.helm("install", "atoll", str(CHART), "-n", namespace, *values, *wait)
+    story.show(cluster.kubectl("get", "pods", "-n", namespace))
+    yield namespace
+    cluster.helm("uninstall", "atoll", "-n", namespace, "--ignore-not-found", "--wait")

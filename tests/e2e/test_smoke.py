@@ -1,0 +1,43 @@
+"""One small run, all the way: cluster, images, Helm, `kubectl apply`, real pods, the published bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.cluster_run import ClusterRun, check_release
+from support.node_cluster import NodeCluster
+from support.story import Story
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+RUN = {
+    "apiVersion": "atoll.dev/v1alpha1",
+    "kind": "TrainingRun",
+    "spec": {
+        "datasets": [{"key": "datasets/local/bccd-sample.tar"}],
+        "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
+        "training": {"initFrom": {"type": "random"}, "steps": 20, "batchSize": 4, "accelerator": "cpu"},
+        "publish": {"model": "smoke"},
+    },
+}
+
+
+def test_from_helm_install_to_a_bundle_that_detects(
+    cluster: NodeCluster, installed: str, story: Story, tmp_path: Path
+) -> None:
+    run = ClusterRun(cluster, installed, "smoke", story)
+    run.apply(RUN)
+    status = run.wait(seconds=900)
+    story.tell("kubectl get trun,mrel -o wide")
+    story.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", installed))
+    assert [stage["phase"] for stage in status["stages"]] == [
+        "Succeeded", "Succeeded", "Succeeded", "Skipped", "Succeeded",
+    ]  # fmt: skip
+    assert status["summary"]["release"] == "smoke-v1"
+    assert status["summary"]["tpu"] == "no compiler"
+    manifest = run.fetch_release(tmp_path)
+    names = check_release(manifest, tmp_path, labels=("RBC", "WBC", "Platelets"))
+    assert names == ["map.pbtxt", "unoptimized.tflite"]
+    story.tell(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")

@@ -1,0 +1,56 @@
+"""kubectl and Helm against the one-node cluster, from outside its network namespace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.binaries import ensure
+from cluster.node import Keeper
+from cluster.node_host import inside
+
+CALL_DEADLINE_SECONDS = 60.0
+
+
+class CommandError(AssertionError):
+    """A command of the story failed; the message has its output."""
+
+
+@dataclass(frozen=True)
+class NodeCluster:
+    """A running cluster. Commands run in its network namespace, with its admin's kubeconfig."""
+
+    keeper: Keeper
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = CALL_DEADLINE_SECONDS) -> str:
+        return self.call([str(ensure("kubectl")), *arguments], stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: str, program: str = "helm4", timeout: float = 300.0) -> str:
+        return self.call([str(ensure(program)), *arguments], timeout=timeout)
+
+    def get(self, kind: str, name: str, *, namespace: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        return document
+
+    def call(self, command: Sequence[str], *, stdin: str | None = None, timeout: float = CALL_DEADLINE_SECONDS) -> str:
+        """Standard output and error of a command that has to succeed."""
+        try:
+            done = subprocess.run(
+                inside(command),
+                input=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=timeout,
+                env=os.environ | {"KUBECONFIG": self.keeper.kubeconfig},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(f"{' '.join(command)} took longer than {timeout:g} s:\n{error.output}") from error
+        if done.returncode != 0:
+            raise CommandError(f"{' '.join(command)} failed with exit code {done.returncode}:\n{done.stdout}")
+        return done.stdout
