@@ -148,11 +148,17 @@ class NetworkTables:
         return self._read(handle.subscribe([]))
 
     def struct_array_queue(self, topic: str, kind: type) -> Callable[[], list[tuple[int, list[Any]]]]:
-        """Reads all samples since the last call, each with its time."""
-        handle = _method(self.instance, "get_struct_array_topic", "getStructArrayTopic")(topic, kind)
-        subscriber = handle.subscribe([], self._options(every=True))
+        """Reads all samples since the last call, each with its time.
+
+        Read as bytes: ntcore's own struct subscribers pass over empty arrays in their queue.
+        """
+        from wpiutil import wpistruct
+
+        handle = _method(self.instance, "get_raw_topic", "getRawTopic")(topic)
+        subscriber = handle.subscribe(f"struct:{kind.__name__}[]", b"", self._options(every=True))
         read = _method(subscriber, "read_queue", "readQueue")
-        return lambda: [(int(sample.time), sample.value) for sample in read()]
+        unpack = _method(wpistruct, "unpack_array", "unpackArray")
+        return lambda: [(int(item.time), unpack(kind, item.value) if item.value else []) for item in read()]
 
     def _options(self, *, every: bool) -> Any:
         options = self._ntcore.PubSubOptions()
