@@ -51,6 +51,8 @@ class Work:
     # What the release will say of its making: `datasetDigest`, `specDigest`, `seed`.
     provenance: Mapping[str, str] = field(default_factory=dict)
     places: Places = field(default_factory=Places)
+    # Whether no API server keeps version numbers apart, so that the store has to.
+    store_is_lock: bool = False
 
     @property
     def own_store(self) -> ObjectStoreSpec:
@@ -107,12 +109,13 @@ def _compile(work: Work) -> CompileSpec | None:
 
 def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
     key = work.own_store.signing_key
-    return publish_spec(
+    section = publish_spec(
         work.spec,
         version=attempt.version or 1,
         signing_key_path=work.places.signing(key) if key else None,
         provenance=work.provenance,
     )
+    return replace(section, store_is_lock=work.store_is_lock)
 
 
 def _located(places: Places, store: ObjectStoreSpec, *, for_publish: bool) -> StoreSpec:

@@ -7,6 +7,7 @@ from atoll_contract.errors import SpecError
 from atoll_contract.stage import (
     DEFAULT_TERMINATION_LOG,
     DEFAULT_WORK_DIR,
+    ENV_GRACE,
     ENV_INPUT,
     ENV_POD_UID,
     ENV_WORK_DIR,
@@ -103,6 +104,7 @@ def _environment(work: Work, attempt: StageAttempt) -> list[Manifest]:
         {"name": ENV_INPUT, "value": escaped(document)},
         {"name": ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": ENV_WORK_DIR, "value": DEFAULT_WORK_DIR},
+        {"name": ENV_GRACE, "value": str(GRACE_SECONDS)},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108  the pod's own emptyDir
     ]
     taken = {item["name"] for item in own}

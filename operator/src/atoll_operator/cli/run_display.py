@@ -1,0 +1,144 @@
+"""How a run shows on the screen: a live bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+import click
+
+from atoll_contract.progress import Progress
+from atoll_contract.stage import Stage
+from atoll_operator.decide_progress import duration
+from atoll_operator.plan import EventType, RunEvent
+from atoll_operator.status import RunStatus
+
+LINE_EVERY_SECONDS = 10.0
+# Told by the table at the end, or of interest on a cluster only.
+_QUIET = frozenset({"Admitted", "Completed", "Suspended", "ReleasePublished", "Retried", "Resumed"})
+
+
+class Display(Protocol):
+    """An audience of the engine that is also a context: its screen is tidy before and after."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def status(self, status: RunStatus) -> None: ...
+
+    def progress(self, stage: Stage, progress: Progress) -> None: ...
+
+    def event(self, event: RunEvent) -> None: ...
+
+
+class PlainDisplay:
+    """Lines on standard error, one every few seconds at most."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lines leave nothing to tidy."""
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def status(self, status: RunStatus) -> None:
+        """Events and progress say it all."""
+
+    def progress(self, stage: Stage, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last >= LINE_EVERY_SECONDS:
+            self._last = now
+            self.say(f"{stage}: {progress.percent:.0f}% {progress_words(progress)}".rstrip())
+
+    def event(self, event: RunEvent) -> None:
+        if event.reason not in _QUIET:
+            self.say(event_words(event))
+
+
+class LiveDisplay:
+    """One bar for the stage that runs, and a line above it for each that has ended."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Bars(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[words]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bars.add_task("", total=100, words="", visible=False)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def status(self, status: RunStatus) -> None:
+        if status.is_terminal:
+            self._bars.update(self._task, visible=False)
+
+    def progress(self, stage: Stage, progress: Progress) -> None:
+        words = progress_words(progress)
+        self._bars.update(self._task, description=str(stage), completed=progress.percent, words=words, visible=True)
+
+    def event(self, event: RunEvent) -> None:
+        if event.reason == "StageStarted":
+            stage = event.message.partition(":")[0]
+            self._bars.reset(self._task, description=stage, words="", visible=True)
+        elif event.reason not in _QUIET:
+            self.say(event_words(event))
+
+
+def live_display() -> LiveDisplay:
+    return LiveDisplay()
+
+
+def progress_words(progress: Progress) -> str:
+    """`step 450/1000, loss 0.61, AP50 0.71, about 3 min left`, as far as the stage says so."""
+    parts = []
+    if progress.step is not None:
+        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
+    if progress.pictures is not None:
+        parts.append(f"{progress.pictures} pictures")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.ap50 is not None:
+        parts.append(f"AP50 {progress.ap50:.3f}")
+    if progress.eta_seconds is not None:
+        parts.append(f"about {duration(progress.eta_seconds)} left")
+    if progress.message:
+        parts.insert(0, progress.message)
+    return ", ".join(parts)
+
+
+def event_words(event: RunEvent) -> str:
+    marks = {"StageSucceeded": "done", "StageSkipped": "skipped", "StageStarted": "started"}
+    mark = marks.get(event.reason, "warning" if event.type is EventType.WARNING else "")
+    return f"{mark}: {event.message}" if mark else event.message

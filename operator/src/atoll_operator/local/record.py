@@ -1,0 +1,130 @@
+"""The engine's state on disk: one JSON document a run, one a Job, each written whole or not at all."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.durable import written_whole
+from atoll_contract.errors import IntegrityError
+from atoll_operator.local.folders import RunFolder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A version that the run has taken."""
+
+    version: int
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What must survive the engine: who the run is, what it was started with, and its status."""
+
+    uid: str
+    created: str
+    # The run's object as it was started, with its defaults.
+    document: Mapping[str, Any]
+    # sha256 over everything that the result depends on; another one under the same name is another run.
+    identity: str
+    # The resolved profile, as the operator keeps it in a ControllerRevision.
+    profile: Mapping[str, Any]
+    status: Mapping[str, Any] = field(default_factory=dict)
+    releases: tuple[Reserved, ...] = ()
+    retry: str | None = None
+    schema_version: int = 1
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One Job. `pid` and `started` (the process's own start time) are written before its work begins."""
+
+    name: str
+    uid: str
+    stage: str
+    attempt: int
+    created: float
+    deadline_seconds: int
+    pid: int | None = None
+    started: str = ""
+    finished: float | None = None
+    # As a shell has it: 128 + the signal.
+    exit_code: int | None = None
+    timed_out: bool = False
+    schema_version: int = 1
+
+
+def read_record(folder: RunFolder) -> RunRecord | None:
+    """The run's state, or None where there is none.
+
+    Raises:
+        IntegrityError: the file is damaged.
+    """
+    return _read(RunRecord, folder.record)
+
+
+def write_record(folder: RunFolder, record: RunRecord) -> None:
+    _write(folder.record, record)
+
+
+def read_jobs(folder: RunFolder) -> list[JobRecord]:
+    """Every Job that exists."""
+    found = (_read(JobRecord, path) for path in sorted(folder.jobs.glob("*/job.json")))
+    return [record for record in found if record is not None]
+
+
+def write_job(folder: RunFolder, job: JobRecord) -> None:
+    job_folder(folder, job.name).mkdir(parents=True, exist_ok=True)
+    _write(job_folder(folder, job.name) / "job.json", job)
+
+
+def remove_job(folder: RunFolder, name: str) -> None:
+    """The Job is no more; its output stays for the reader."""
+    (job_folder(folder, name) / "job.json").unlink(missing_ok=True)
+    shutil.rmtree(job_folder(folder, name) / "work", ignore_errors=True)
+
+
+def job_folder(folder: RunFolder, name: str) -> Path:
+    return folder.jobs / name
+
+
+def set_aside(folder: RunFolder, record: RunRecord) -> None:
+    """Move the state of an earlier run of this name out of the way. Its releases and files in the store stay."""
+    history = folder.path.parent.parent / "history" / folder.namespace / f"{folder.name}-{record.uid[:8]}"
+    shutil.rmtree(history, ignore_errors=True)
+    history.mkdir(parents=True)
+    # The record goes last: until then the run is still there, and a second try does the same.
+    for item in sorted(folder.path.iterdir(), key=lambda path: path.name == folder.record.name):
+        if item.name not in ("lock", "engine.pid"):
+            item.replace(history / item.name)
+
+
+def with_release(record: RunRecord, release: Reserved) -> RunRecord:
+    others = tuple(item for item in record.releases if item.version != release.version)
+    return replace(record, releases=(*others, release))
+
+
+def _read(cls: type[T], path: Path) -> T | None:
+    try:
+        return from_json(cls, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        raise IntegrityError(f"{path} is damaged: {error}; remove {path.parent} to start over") from None
+
+
+def _write(path: Path, document: Any) -> None:
+    with written_whole(path) as stream:
+        stream.write(to_json(document))
+
+
+def plain(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy in plain JSON types."""
+    copied: dict[str, Any] = json.loads(to_json(document))
+    return copied
