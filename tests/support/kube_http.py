@@ -32,15 +32,18 @@ class Answer:
 
 
 class KubeHttp:
-    """An admin's requests to `plane`. Unknown fields are errors, as `kubectl` asks for."""
+    """An admin's requests to `plane`. Unless `strict` is false unknown fields are errors, as `kubectl` asks for."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._server = plane.server
         self._token = plane.token
         self._context = ssl.create_default_context(cafile=str(plane.ca_file))
 
-    def send(self, method: str, path: str, body: bytes, *, kind: str = JSON, dry_run: bool = False) -> Answer:
-        query = "fieldManager=test&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+    def send(
+        self, method: str, path: str, body: bytes, *, kind: str = JSON, dry_run: bool = False, strict: bool = True
+    ) -> Answer:
+        query = f"fieldManager=test&fieldValidation={'Strict' if strict else 'Ignore'}"
+        query += "&dryRun=All" if dry_run else ""
         request = urllib.request.Request(f"{self._server}{path}?{query}", data=body, method=method)
         request.add_header("Authorization", f"Bearer {self._token}")
         request.add_header("Content-Type", kind)
@@ -51,8 +54,8 @@ class KubeHttp:
             with refusal:
                 return Answer(refusal.code, json.loads(refusal.read()))
 
-    def send_json(self, method: str, path: str, document: Any, *, dry_run: bool = False) -> Answer:
-        return self.send(method, path, json.dumps(document).encode(), dry_run=dry_run)
+    def send_json(self, method: str, path: str, document: Any, *, dry_run: bool = False, strict: bool = True) -> Answer:
+        return self.send(method, path, json.dumps(document).encode(), dry_run=dry_run, strict=strict)
 
 
 def collection(kind: str, namespace: str) -> str:
