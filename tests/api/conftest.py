@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,21 @@ import pytest
 import yaml
 
 from cluster.controlplane import ControlPlane
+from cluster.kubelet import Kubelet
+from cluster.objects import Objects, profile_manifest, store_manifest
+from cluster.operator_process import OperatorProcess
 from support.polling import wait_until
 
-CRDS = Path(__file__).parents[2] / "crds"
+HERE = Path(__file__).parent
+CRDS = HERE.parents[1] / "crds"
+# The first test of the tier waits for the control plane as well, on a machine that may be busy.
+TEST_SECONDS = 240
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +61,40 @@ def crds(api: kubernetes.client.ApiClient) -> list[str]:
 
 @pytest.fixture
 def namespace(api: kubernetes.client.ApiClient) -> Iterator[str]:
-    """A fresh namespace; its deletion is begun and not waited for."""
+    """A fresh namespace."""
+    with _namespace(api) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def team(api: kubernetes.client.ApiClient, crds: list[str]) -> Iterator[Objects]:
+    """A namespace as an admin has prepared it: an ObjectStore, and a profile that bears the namespace's name."""
+    with _namespace(api) as name:
+        objects = Objects(api, name)
+        objects.create("objectstores", store_manifest())
+        objects.create_profile(profile_manifest(name))
+        yield objects
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane: ControlPlane, api: kubernetes.client.ApiClient, team: Objects) -> Iterator[OperatorProcess]:
+    """An operator that serves the team's namespace. In the end its log must hold no error."""
+    with OperatorProcess(control_plane, api, team.namespace) as process:
+        yield process
+        process.stop()
+        assert process.problems() == []
+
+
+@pytest.fixture(scope="module")
+def kubelet(team: Objects) -> Iterator[Kubelet]:
+    """Ends the pods of the team's stages, with success unless a test has put in a script."""
+    with Kubelet(team.api, team.namespace) as running:
+        yield running
+
+
+@contextmanager
+def _namespace(api: kubernetes.client.ApiClient) -> Iterator[str]:
+    """Its deletion is begun in the end and not waited for."""
     core = kubernetes.client.CoreV1Api(api)
     name = f"test-{secrets.token_hex(4)}"
     core.create_namespace({"metadata": {"name": name}}, _request_timeout=10)

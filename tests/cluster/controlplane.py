@@ -83,7 +83,7 @@ class ControlPlane:
         self._write_credentials()
         self._start_etcd()
         self.start_api_server()
-        self.kubeconfig.write_text(json.dumps(self._kubeconfig_document(), indent=1), encoding="utf-8")
+        self.kubeconfig.write_text(json.dumps(self.kubeconfig_document(self.token), indent=1), encoding="utf-8")
         self.kubeconfig.chmod(0o600)
         self._start_controllers()
         wait_until(self._default_account_exists, what="the first service account", timeout_seconds=60)
@@ -110,6 +110,22 @@ class ControlPlane:
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return refusal.code, refusal.read()
+
+    def kubeconfig_document(self, token: str) -> dict[str, Any]:
+        """A kubeconfig for whoever has this token."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "atoll-test",
+            "clusters": [
+                {
+                    "name": "atoll-test",
+                    "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
+                }
+            ],
+            "users": [{"name": "holder", "user": {"token": token}}],
+            "contexts": [{"name": "atoll-test", "context": {"cluster": "atoll-test", "user": "holder"}}],
+        }
 
     def __enter__(self) -> Self:
         try:
@@ -194,21 +210,6 @@ class ControlPlane:
     def _default_account_exists(self) -> bool:
         self._group.check("kube-controller-manager")
         return self.get("/api/v1/namespaces/default/serviceaccounts/default")[0] == 200
-
-    def _kubeconfig_document(self) -> dict[str, Any]:
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "atoll-test",
-            "clusters": [
-                {
-                    "name": "atoll-test",
-                    "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
-                }
-            ],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-            "contexts": [{"name": "atoll-test", "context": {"cluster": "atoll-test", "user": "admin"}}],
-        }
 
 
 def _flags(values: dict[str, object]) -> list[str]:

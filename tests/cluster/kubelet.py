@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -19,6 +20,7 @@ from atoll_contract.result import Artifact, StageResult
 from atoll_contract.stage import Stage, StageInput
 
 SHA256 = "a" * 64
+RUN_LABEL = "atoll.dev/run"
 RUN_UID_LABEL = "atoll.dev/run-uid"
 
 
@@ -49,10 +51,19 @@ def succeed(given: StageInput, pod_uid: str) -> StageEnd:
     return StageEnd(0, result.termination_message().decode())
 
 
-def fail(given: StageInput, reason: Reason, message: str, *, exit_code: int) -> StageEnd:
-    """The end of a stage that failed and said why."""
-    result = StageResult(given.stage, given.attempt, reason, message)
-    return StageEnd(exit_code, result.termination_message().decode(), reason="Error")
+def run_on(given: StageInput, pod_uid: str) -> StageEnd | None:
+    """A stage that goes on working."""
+    return None
+
+
+def failing(reason: Reason, message: str, *, exit_code: int, summary: Mapping[str, Any] | None = None) -> Script:
+    """A stage that fails each time and says why."""
+
+    def script(given: StageInput, pod_uid: str) -> StageEnd:
+        result = StageResult(given.stage, given.attempt, reason, message, summary=summary or {})
+        return StageEnd(exit_code, result.termination_message().decode(), reason="Error")
+
+    return script
 
 
 def _outputs(given: StageInput, pod_uid: str) -> dict[str, str]:
@@ -78,7 +89,13 @@ def _outputs(given: StageInput, pod_uid: str) -> dict[str, str]:
 
 def _summary(given: StageInput) -> dict[str, Any]:
     if given.stage is Stage.CONVERT:
-        return {"digest": SHA256, "pictures": 110, "train": 80, "validation": 30, "classes": [{"name": "RBC", "boxes": 7}]}
+        return {
+            "digest": SHA256,
+            "pictures": 110,
+            "train": 80,
+            "validation": 30,
+            "classes": [{"name": "RBC", "boxes": 7}],
+        }
     if given.stage is Stage.EXPORT:
         int8 = {"ap50": 0.88, "ap": 0.6, "perClass": {"RBC": 0.8}}
         return {"metrics": {"float": {"ap50": 0.9, "ap": 0.61}, "int8": int8}, "predictedMappedPercent": 97.6}
@@ -89,16 +106,22 @@ def _summary(given: StageInput) -> dict[str, Any]:
 
 @dataclass
 class Kubelet:
-    """Serves the stages' pods of one namespace from a thread of its own, while the `with` block lasts."""
+    """Serves the stages' pods of one namespace from a thread of its own, while the `with` block lasts.
+
+    `scripts` holds, by run's name and stage, what ends otherwise than in success; a test may change it at any time.
+    """
 
     api: kubernetes.client.ApiClient
     namespace: str
-    scripts: Mapping[Stage, Script] = field(default_factory=dict)
+    scripts: dict[tuple[str, Stage], Script] = field(default_factory=dict)
+    # By run's name: the waiting state of pods that do not start.
+    waiting: dict[str, dict[str, str]] = field(default_factory=dict)
     interval_seconds: float = 0.1
 
     def __post_init__(self) -> None:
         self._core = kubernetes.client.CoreV1Api(self.api)
         self._stop = threading.Event()
+        self._at_work = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="kubelet")
         self._running: set[str] = set()
         # What went wrong in the thread; raised at the end of the block.
@@ -116,12 +139,19 @@ class Kubelet:
         if self._error is not None and error is None:
             raise self._error
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is asked of the API server meanwhile."""
+        with self._at_work:
+            yield
+
     def _serve(self) -> None:
         try:
             while not self._stop.wait(self.interval_seconds):
-                for pod in self._pods():
-                    self._step(pod)
-        except Exception as error:
+                with self._at_work:
+                    for pod in self._pods():
+                        self._step(pod)
+        except Exception as error:  # noqa: BLE001  a thread's error is raised in the test's own
             self._error = error
 
     def _pods(self) -> list[dict[str, Any]]:
@@ -135,12 +165,16 @@ class Kubelet:
         metadata = pod["metadata"]
         if pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata:
             return
+        waiting = self.waiting.get(metadata["labels"][RUN_LABEL])
+        if waiting is not None:
+            self._patch(pod, "Pending", {"waiting": waiting})
+            return
         if metadata["uid"] not in self._running:
             self._running.add(metadata["uid"])
             self._patch(pod, "Running", {"running": {"startedAt": _now()}})
         environment = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
         given = StageInput.from_env({name: value.replace("$$", "$") for name, value in environment.items()})
-        end = self.scripts.get(given.stage, succeed)(given, metadata["uid"])
+        end = self.scripts.get((given.run.name, given.stage), succeed)(given, metadata["uid"])
         if end is not None:
             ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
             times = {"startedAt": _now(), "finishedAt": _now()}

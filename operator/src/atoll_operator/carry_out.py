@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Stage
 from atoll_operator.api.stage_input import spec_digest
 from atoll_operator.cluster import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, Body, Cluster
 from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Refused
@@ -48,7 +47,7 @@ class Carrier:
         if plan.pin_profile:
             self._pin_profile(look)
         if plan.release_status:
-            self._report_release(look, plan.release_status, plan.status)
+            self._report_release(look, plan.release_status)
         look = self._write_status(look, plan.status)
         if plan.reserve:
             look = self._reserve(look, plan.reserve)
@@ -68,10 +67,8 @@ class Carrier:
         except AlreadyExists:
             logger.debug("the profile's snapshot %s is there already", look.profile.snapshot.revision)
 
-    def _report_release(self, look: Look, report: ReleaseReport, status: RunStatus) -> None:
-        outputs = status.stage(Stage.PUBLISH).outputs
-        size = next((item.size for item in outputs if item.name == "manifest"), None)
-        body = {"status": published_status(report, size=size, now=self._clock())}
+    def _report_release(self, look: Look, report: ReleaseReport) -> None:
+        body = {"status": published_status(report, now=self._clock())}
         self._cluster.patch_status(RELEASES, look.key[0], report.name, body)
 
     def _write_status(self, look: Look, status: RunStatus) -> Look:

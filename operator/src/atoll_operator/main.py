@@ -7,6 +7,7 @@ annotation on anybody's object. Everything else is `service.py`.
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -19,9 +20,13 @@ from atoll_operator.service import Service
 logger = logging.getLogger(__name__)
 
 
-def build_registry(service: Service) -> kopf.OperatorRegistry:
-    """The watches of one operator."""
+def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
+    """The watches of one operator; `end_work` is awaited as soon as it is told to stop."""
     registry = kopf.OperatorRegistry()
+
+    @kopf.on.cleanup(registry=registry)  # type: ignore[untyped-decorator]
+    async def clean_up(**_: Any) -> None:
+        await end_work()
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
     def log_in(**arguments: Any) -> Any:
@@ -58,15 +63,18 @@ async def serve(settings: Settings) -> None:
     """Runs the operator until SIGTERM or SIGINT. Raises what a part of it raised."""
     service = Service(settings)
     stop = asyncio.Event()
-    # kopf ends, when it ends, every task that began after it; this one is none of its.
     working = asyncio.create_task(service.run())
+
+    async def end_work() -> None:
+        working.cancel()
+        await asyncio.wait([working])
+        await service.stop()
+
     watching = asyncio.create_task(
         kopf.operator(
-            registry=build_registry(service),
+            registry=build_registry(service, end_work),
             settings=build_settings(settings),
             standalone=True,
-            # kopf's own name for itself asks for the user's, which has none in a pod.
-            identity=settings.identity,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
             liveness_endpoint=settings.liveness or None,
@@ -75,9 +83,9 @@ async def serve(settings: Settings) -> None:
     )
     await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    working.cancel()
     ends = await asyncio.gather(watching, working, return_exceptions=True)
-    await service.stop()
+    # Once more, for a kopf that failed before it could clean up.
+    await end_work()
     for end in ends:
         if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
             raise end

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from atoll_contract.codec import to_dict
 from atoll_contract.reasons import Reason
 from atoll_operator.api import API_VERSION
 from atoll_operator.plan import ReleaseReport, Reservation
@@ -38,11 +39,8 @@ def release_manifest(run: Body, reservation: Reservation) -> dict[str, Any]:
     }
 
 
-def published_status(report: ReleaseReport, *, size: int | None, now: datetime) -> dict[str, Any]:
+def published_status(report: ReleaseReport, *, now: datetime) -> dict[str, Any]:
     """The status of a ModelRelease whose manifest lies in the store."""
-    manifest: dict[str, Any] = {"key": report.manifest.key, "sha256": report.manifest.sha256}
-    if size is not None:
-        manifest["size"] = size
     condition = {
         "type": "Published",
         "status": "True",
@@ -53,7 +51,7 @@ def published_status(report: ReleaseReport, *, size: int | None, now: datetime) 
     }
     return {
         "published": True,
-        "manifest": manifest,
+        "manifest": to_dict(report.manifest),
         "ap50": report.ap50,
         "tpu": report.tpu,
         "conditions": [condition],

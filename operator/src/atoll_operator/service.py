@@ -67,6 +67,7 @@ class Service:
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._reconciler = self._build_reconciler()
+        self._stopped = False
 
     def run_changed(self, kind: str | None, run: Mapping[str, Any]) -> None:
         """A watch event of a TrainingRun; `kind` is None for what a first list brings."""
@@ -101,7 +102,10 @@ class Service:
                 tasks.create_task(workers.work())
 
     async def stop(self) -> None:
-        """Stops writing, lets looks in progress come to their end, gives the Lease up."""
+        """Stops writing, lets looks in progress come to their end, gives the Lease up. A second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._lease.drop()
         ending = self._loop.run_in_executor(None, partial(self._executor.shutdown, cancel_futures=True))
         try:
