@@ -1,0 +1,64 @@
+"""A detector child whose backends follow a script, for what no test machine has: an Edge TPU, and one that fails.
+
+`EDGE_SCRIPT` names a JSON file `{"edgetpu": {...}, "cpu": {...}}` that is read anew with every step. A backend's entry
+may hold `missing` (no device), `abort_after` n answers (as libedgetpu does on a USB error), `hang_after` n, `nan`,
+`seconds` an answer takes. Run as a program it is the detector child itself.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from atoll_contract.manifest import Detection
+from atoll_edge.detector.backend import Backend, DeviceMissing
+from atoll_edge.detector.child import main
+from atoll_edge.detector.outputs import Reading
+
+COMMAND = (sys.executable, "-P", __file__)
+SEEN = Detection(0, 0.9, (0.1, 0.2, 0.3, 0.4))
+
+
+class ScriptedModel:
+    width = height = 64
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._answers = 0
+
+    def detect(self, picture: Any) -> Reading:
+        script = read_script(self._backend)
+        self._answers += 1
+        if self._answers > script.get("abort_after", 10**9):
+            os.kill(os.getpid(), signal.SIGABRT)
+        if self._answers > script.get("hang_after", 10**9):
+            time.sleep(3600)
+        time.sleep(script.get("seconds", 0.0))
+        return Reading((SEEN,), int(script.get("nan", 0)))
+
+
+class ScriptedLoader:
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+
+    def load(self, path: Path, *, threads: int) -> ScriptedModel:
+        if read_script(self._backend).get("missing"):
+            raise DeviceMissing("no Edge TPU answers (scripted)")
+        return ScriptedModel(self._backend)
+
+
+def loader() -> ScriptedLoader:
+    return ScriptedLoader(sys.argv[sys.argv.index("--backend") + 1])
+
+
+def read_script(backend: str) -> dict[str, Any]:
+    script: dict[str, dict[str, Any]] = json.loads(Path(os.environ["EDGE_SCRIPT"]).read_text())
+    return script.get(backend, {})
+
+
+if __name__ == "__main__":
+    sys.modules["edge_scripted"] = sys.modules["__main__"]
+    main(modules=dict.fromkeys(Backend, "edge_scripted"))

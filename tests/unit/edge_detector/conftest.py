@@ -1,0 +1,60 @@
+"""Scripts for the detector child, frames, and a model whose files are never read by scripted backends."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorClient
+from atoll_edge.detector.keeper import BackendChoice, DetectorKeeper
+from atoll_edge.frames.frame import Frame
+from atoll_edge.frames.synthetic import draw_scene
+from atoll_edge.models.served import ServedModel
+from support.edge_scripted import COMMAND
+
+Script = Callable[..., None]
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Sets what the backends do from now on: `script(edgetpu={...}, cpu={...})`."""
+    path = tmp_path / "script.json"
+    monkeypatch.setenv("EDGE_SCRIPT", str(path))
+
+    def write(**backends: dict[str, Any]) -> None:
+        path.write_text(json.dumps(backends))
+
+    write()
+    return write
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> ServedModel:
+    """A release with a model for each backend."""
+    return ServedModel("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
+
+
+@pytest.fixture
+def frame() -> Frame:
+    return Frame(draw_scene(320, 240, 1), 1, 0)
+
+
+@pytest.fixture
+def make_keeper(script: Script) -> Iterator[Callable[..., DetectorKeeper]]:
+    """Keepers with scripted children; `coral` is what the USB list says."""
+    made = []
+
+    def make(wanted: str = "auto", *, coral: Callable[[], bool] = lambda: True, **options: Any) -> DetectorKeeper:
+        def spawn(backend: Backend) -> DetectorClient:
+            return DetectorClient(backend, command=COMMAND)
+
+        keeper = DetectorKeeper(BackendChoice(wanted, coral), threads=1, spawn=spawn, **options)
+        made.append(keeper)
+        return keeper
+
+    yield make
+    for keeper in made:
+        keeper.close()

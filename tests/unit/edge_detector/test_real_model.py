@@ -1,0 +1,80 @@
+"""A real int8 file through the real child process."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorClient, DetectorLost
+from atoll_edge.detector.messages import Loaded, Refused
+from support.edge_model import colour_detector
+from support.edge_release import GOLDEN_BOXES, golden_picture
+from support.polling import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def load(client: DetectorClient, path: Path) -> Loaded | Refused:
+    client.begin_load(str(path), threads=1)
+    [ended] = wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=120)
+    return ended
+
+
+def test_the_child_finds_what_was_drawn(tmp_path: Path) -> None:
+    """The pixels go as BGR, and a red square must not come back as blue."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(colour_detector())
+    picture = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    client = DetectorClient(Backend.CPU)
+    try:
+        assert isinstance(load(client, path), Loaded)
+        answer = client.detect(picture, timeout_seconds=60)
+    finally:
+        client.close()
+    rows = sorted(answer.rows)
+    assert [int(row[0]) for row in rows] == [class_id for class_id, _ in GOLDEN_BOXES]
+    for row, (_, box) in zip(rows, GOLDEN_BOXES, strict=True):
+        assert row[2:6] == pytest.approx(box, abs=0.01)
+
+
+def test_the_converters_own_order_is_refused_as_pycoral_would_misread_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(colour_detector(signature=True))
+    client = DetectorClient(Backend.CPU)
+    try:
+        ended = load(client, path)
+    finally:
+        client.close()
+    assert isinstance(ended, Refused)
+    assert "[1, 25, 4]" in ended.error
+
+
+def test_a_second_model_takes_over_between_two_frames(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(colour_detector())
+    client = DetectorClient(Backend.CPU)
+    picture = np.zeros((48, 64, 3), np.uint8)
+    try:
+        first = load(client, tmp_path / "one")
+        second = client.begin_load(str(tmp_path / "two"), threads=1)
+        assert client.detect(picture, timeout_seconds=60).model in (first.id, second)
+        wait_until(lambda: client.detect(picture, timeout_seconds=60).model == second, what="the second model")
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"\0" * 5000])
+def test_a_file_that_is_no_model_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.tflite").write_bytes(content)
+    client = DetectorClient(Backend.CPU)
+    try:
+        ended = load(client, tmp_path / "broken.tflite")
+    except DetectorLost:
+        return  # the parser crashed: that is what the child is for
+    finally:
+        client.close()
+    assert isinstance(ended, Refused)
+    assert "broken.tflite" in ended.error
