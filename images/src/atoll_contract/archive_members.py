@@ -56,6 +56,7 @@ class Members:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._made = folder
         folder.mkdir(parents=True)
         self._database = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
         # The index is rebuilt from the archive after a crash: no journal, no fsync, one transaction.
@@ -78,9 +79,14 @@ class Members:
 
     def new_file(self, number: int) -> Path:
         """Where the bytes of member `number` go: under its number, whatever its name says."""
-        path = self.folder / f"{number // 1000:04d}" / f"{number:07d}"
-        path.parent.mkdir(exist_ok=True)
+        path = self._path(number)
+        if path.parent != self._made:
+            path.parent.mkdir(exist_ok=True)
+            self._made = path.parent
         return path
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number // 1000:04d}" / f"{number:07d}"
 
     def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
         """Enter a member before its bytes are written.
@@ -128,6 +134,5 @@ class Members:
         # `where` is one of the literals above; values are bound.
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
         return [
-            Member(number, name, size, Path(path) if path else self.new_file(number))
-            for number, name, size, path in rows
+            Member(number, name, size, Path(path) if path else self._path(number)) for number, name, size, path in rows
         ]

@@ -92,7 +92,7 @@ class TarStream:
         stored = self._number(block[148:156])
         blank = block[:148] + b" " * 8 + block[156:]
         # Some old tars summed signed bytes.
-        if stored not in (sum(blank), sum(b - 256 if b > 127 else b for b in blank)):
+        if stored != sum(blank) and stored != sum(blank) - 256 * sum(byte > 127 for byte in blank):
             raise self._malformed("no tar header (its checksum is wrong)")
         return block
 

@@ -22,6 +22,7 @@ class ClassNames:
         self._limit = spec.limits.classes
         self._order: dict[str, None] = {}
         self._met: set[str] = set()
+        self._finals: dict[str, str | None] = {}
         self.ignored: Counter[str] = Counter()
 
     def declare(self, names: Iterable[str]) -> None:
@@ -41,8 +42,15 @@ class ClassNames:
             self.ignored[name if len(self.ignored) < self._limit else "…"] += 1
         return final
 
-    def _final(self, name: str) -> str | None:
-        name = clean(name)
+    def _final(self, raw: str) -> str | None:
+        """The final name of `raw`, remembered: there are few names and many objects."""
+        if raw not in self._finals:
+            if len(self._finals) >= 10 * self._limit:
+                self._finals.clear()
+            self._finals[raw] = self._decide(clean(raw))
+        return self._finals[raw]
+
+    def _decide(self, name: str) -> str | None:
         final = self._rename.get(name, name)
         if len(self._met) < 10 * self._limit:
             self._met.add(name)

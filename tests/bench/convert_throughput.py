@@ -1,0 +1,120 @@
+"""Pictures a second through convert, against bare Pillow on the same pictures in the same run.
+
+    python tests/bench/convert_throughput.py [--pictures 400] [--side 640] [--rounds 3] [--json]
+
+Convert does all of it: unpack, read annotations, check, decode, re-encode, find duplicates, split, write records.
+Both Pillow rows are one thread doing nothing else: decoding alone, and decoding and encoding again.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from atoll_contract.archive_meter import size
+from atoll_contract.stage import ConvertSpec
+from atoll_stages.convert.conversion import Source, collected
+from atoll_stages.convert.findings import conclude
+from atoll_stages.convert.pictures import JPEG_QUALITY
+from atoll_stages.convert.shards import write_shards
+from support.archives import annotation, encoded, meta, packed, rectangle
+
+BOXES = 13
+
+
+def photograph(seed: int, side: int) -> bytes:
+    """A JPEG with the texture of a photograph: smooth shapes and fine noise."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((side, side * 3 // 4))
+    noise = random.normal(0, 6, (side * 3 // 4, side, 3))
+    return encoded(Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)), "JPEG", quality=85)
+
+
+def export(pictures: Sequence[bytes], side: int) -> bytes:
+    """The pictures as a Supervisely export."""
+    files = {"game/meta.json": meta("note")}
+    boxes = [rectangle("note", 10 + 9 * n, 10 + 7 * n, 60 + 9 * n, 50 + 7 * n) for n in range(BOXES)]
+    for number, data in enumerate(pictures):
+        files[f"game/ds0/img/frame_{number:06d}.jpg"] = data
+        files[f"game/ds0/ann/frame_{number:06d}.jpg.json"] = annotation(boxes, size=(side, side * 3 // 4))
+    return packed(files, ".tar")
+
+
+def decode(pictures: Sequence[bytes]) -> None:
+    for data in pictures:
+        with Image.open(io.BytesIO(data)) as image:
+            image.convert("RGB").load()
+
+
+def decode_and_encode(pictures: Sequence[bytes]) -> None:
+    for data in pictures:
+        with Image.open(io.BytesIO(data)) as image:
+            image.convert("RGB").save(io.BytesIO(), "JPEG", quality=JPEG_QUALITY)
+
+
+def convert(archive: Path) -> None:
+    """The whole conversion, its records written to disk."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        with collected([Source(archive.name, archive)], ConvertSpec(sources=()), work) as conversion:
+            findings = conclude(conversion)
+            for part in findings.census.parts:
+                list(write_shards(conversion.catalog, part, work, classes=findings.classes, sources=[archive.name]))
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(count: int, side: int, rounds: int) -> dict[str, float]:
+    """Pictures a second, the median of `rounds`; the contenders take turns, so that a busy machine slows all alike."""
+    pictures = [photograph(seed, side) for seed in range(count)]
+    with tempfile.TemporaryDirectory() as name:
+        archive = Path(name) / "bench.tar"
+        archive.write_bytes(export(pictures, side))
+        sys.stderr.write(f"{count} pictures of {side}×{side * 3 // 4}, {size(archive.stat().st_size)}\n")
+        contenders: dict[str, Callable[[], None]] = {
+            "Pillow: decode": lambda: decode(pictures),
+            "Pillow: decode and encode": lambda: decode_and_encode(pictures),
+            "convert, whole": lambda: convert(archive),
+        }
+        times: dict[str, list[float]] = {label: [] for label in contenders}
+        for _ in range(rounds):
+            for label, work in contenders.items():
+                times[label].append(seconds(work))
+    return {label: count / statistics.median(found) for label, found in times.items()}
+
+
+def table(rates: dict[str, float]) -> str:
+    """A Markdown table with the ratio to bare decoding."""
+    base = rates["Pillow: decode"]
+    lines = ["| | pictures/s | ratio to decoding |", "|---|---:|---:|"]
+    lines += [f"| {label} | {rate:,.0f} | {rate / base:.2f} |" for label, rate in rates.items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--side", type=int, default=640, help="long side in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rates = measure(options.pictures, options.side, options.rounds)
+    sys.stdout.write((json.dumps(rates) if options.json else table(rates)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
