@@ -59,5 +59,5 @@ class History:
     images_per_second: float
     seconds: float
     parameters: int
-    settings: Mapping[str, str | float | int | bool]
+    settings: Mapping[str, str]
     points: tuple[Point, ...]

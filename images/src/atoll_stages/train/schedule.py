@@ -9,6 +9,8 @@ WARMUP_SHARE = 0.06
 MOST_WARMUP_STEPS = 500
 LAST_SHARE = 0.02
 CELL = 32
+# Smaller pictures than this lose the small objects, and save little.
+LEAST_SIDE = 192
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Sizes:
 
     @property
     def first(self) -> int:
-        return max(CELL, round(self.side * self.small / CELL) * CELL) if self.small < 1.0 else self.side
+        wanted = round(self.side * self.small / CELL) * CELL
+        return self.side if self.small >= 1.0 else min(self.side, max(LEAST_SIDE, wanted))
 
     def at(self, step: int) -> int:
         """The side of a step's pictures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll_contract import keys
@@ -25,6 +25,7 @@ from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.pictures import Pictures, canvas_side
 from atoll_stages.train.plan import Plan, make_plan
 from atoll_stages.train.records import Example, Records
+from atoll_stages.train.settings import settings_in_words
 from atoll_stages.train.start import Start, load_start
 from atoll_stages.train.trainer import Trainer
 from atoll_stages.train.weights import About, values_of, write_weights
@@ -187,7 +188,7 @@ def _outcome(
         images_per_second=round(plan.batch * progression.step / max(progression.seconds, 1e-9), 2),
         seconds=round(progression.seconds, 1),
         parameters=trainer.model.count_params(),
-        settings=_settings(plan),
+        settings=settings_in_words(plan),
         points=progression.history,
     )
     path = context.work / HISTORY_NAME
@@ -217,34 +218,3 @@ def _accelerator_words(devices: Devices) -> str:
         return "CPU"
     precision = "bfloat16 and float32" if devices.mixed_precision else "float32"
     return f"{devices.replicas} GPU, {precision}"
-
-
-def _settings(plan: Plan) -> Mapping[str, str | float | int | bool]:
-    """Every number of the plan under one flat name each, for the report."""
-    trainer, augmentation = plan.trainer, plan.trainer.augmentation
-    return {
-        "architecture": str(trainer.architecture),
-        "width": trainer.width,
-        "steps": plan.steps,
-        "batch size": plan.batch,
-        "peak learning rate": plan.schedule.peak,
-        "warm-up steps": plan.schedule.warmup,
-        "weight decay": trainer.weight_decay,
-        "EMA decay": trainer.ema_decay,
-        "backbone learning rate factor": trainer.backbone_factor,
-        "frozen blocks": trainer.frozen_blocks,
-        "first picture side": plan.sizes.first,
-        "share of steps at the first side": plan.sizes.share,
-        "zoom": f"{augmentation.zoom[0]} to {augmentation.zoom[1]}",
-        "horizontal flip": augmentation.horizontal_flip,
-        "vertical flip": augmentation.vertical_flip,
-        "brightness": augmentation.brightness,
-        "contrast": f"{augmentation.contrast[0]} to {augmentation.contrast[1]}",
-        "saturation": f"{augmentation.saturation[0]} to {augmentation.saturation[1]}",
-        "hue": augmentation.hue,
-        "cut-out": augmentation.cutout,
-        "seed": trainer.seed,
-        "evaluate every": plan.eval_every,
-        "checkpoint every": plan.checkpoint_every,
-        "early stopping patience": "none" if plan.patience is None else plan.patience,
-    }

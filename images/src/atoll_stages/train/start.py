@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,15 @@ def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[st
     )
 
 
+def _is_fresh(layer: keras.layers.Layer) -> bool:
+    """A normalisation that has never seen a picture: its averages are exactly those it was made with."""
+    import keras
+
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return False
+    return not layer.moving_mean.numpy().any()
+
+
 def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
     """Copy the backbone's layers out of a keras.applications file; the number of layers that were set.
 
@@ -74,13 +84,20 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
     """
     import keras
 
+    refusal = f"{path.name} holds no MobileNetV2 weights of width {width}"
     try:
-        source = keras.applications.MobileNetV2(
-            input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
-        )
+        with warnings.catch_warnings():
+            # Keras warns of what it skips and goes on; whether something was skipped is checked below.
+            warnings.simplefilter("ignore")
+            source = keras.applications.MobileNetV2(
+                input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
+            )
     except (ValueError, OSError, KeyError) as error:
-        raise IntegrityError(f"{path.name} holds no MobileNetV2 weights of width {width}: {error}") from None
+        raise IntegrityError(f"{refusal}: {error}") from None
     layers = {layer.name: layer for layer in source.layers if layer.weights}
+    untouched = [name for name, layer in layers.items() if _is_fresh(layer)]
+    if untouched:
+        raise IntegrityError(f"{refusal}: {len(untouched)} layers are not in it, the first is {untouched[0]}")
     chosen = [layer for layer in model.layers if layer.name in layers]
     for layer in chosen:
         layer.set_weights(layers[layer.name].get_weights())

@@ -1,0 +1,62 @@
+"""The loss functions against values worked out by hand."""
+
+import numpy as np
+import tensorflow as tf
+
+from atoll_contract.stage import Architecture
+from atoll_stages.train.anchors import anchors_for, encode
+from atoll_stages.train.losses import detection_loss, focal, giou
+from atoll_stages.train.matching import match_adaptive
+
+
+def test_focal_without_focus_is_half_the_cross_entropy() -> None:
+    logits, targets = np.array([-2.0, 0.5, 3.0], np.float32), np.array([0.0, 1.0, 1.0], np.float32)
+    entropy = np.log1p(np.exp(logits)) - targets * logits
+    np.testing.assert_allclose(focal(logits, targets, alpha=0.5, gamma=0.0), entropy / 2, rtol=1e-5)
+
+
+def test_focal_makes_easy_anchors_cheap() -> None:
+    easy, hard = focal(np.float32([-6.0, 2.0]), np.float32([0.0, 0.0])).numpy()
+    assert easy < hard / 1e5
+
+
+def test_giou_of_known_boxes() -> None:
+    a = np.float32([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
+    b = np.float32([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 2, 1, 3]])
+    np.testing.assert_allclose(giou(a, b), [1.0, 0.5, -1 / 3], atol=1e-6)
+
+
+def test_right_outputs_cost_nearly_nothing_and_wrong_ones_more() -> None:
+    anchors = anchors_for(Architecture.FPNLITE_192)
+    boxes = np.float32([[[0.2, 0.2, 0.6, 0.6]]])
+    labels = np.int32([[1]])
+    matches = match_adaptive(
+        anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
+    )
+    positive = matches.positive.numpy()[0]
+    right = np.full((1, anchors.count, 2), -12.0, np.float32)
+    right[0, positive, 1] = 12.0
+    codes = encode(np.broadcast_to(boxes[0], (anchors.count, 4)), anchors.boxes)[None]
+
+    def loss(logits: np.ndarray) -> float:
+        losses = detection_loss(
+            logits=tf.constant(logits), codes=codes, anchors=anchors.boxes, matches=matches, boxes=boxes, labels=labels
+        )
+        return float(losses.total)
+
+    assert loss(right) < 1e-3
+    assert loss(-right) > 1.0
+
+
+def test_pictures_without_objects_give_a_finite_loss() -> None:
+    anchors = anchors_for(Architecture.FPNLITE_192)
+    boxes, labels = np.zeros((1, 1, 4), np.float32), np.int32([[-1]])
+    matches = match_adaptive(
+        anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
+    )
+    outputs = tf.zeros((1, anchors.count, 2)), tf.zeros((1, anchors.count, 4))
+    losses = detection_loss(
+        logits=outputs[0], codes=outputs[1], anchors=anchors.boxes, matches=matches, boxes=boxes, labels=labels
+    )
+    assert np.isfinite(losses.total)
+    assert losses.box == 0.0

@@ -1,0 +1,54 @@
+"""Training sees what evaluation and the edge see, within a stated tolerance."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from atoll_contract import preprocess
+from atoll_stages.train.augment import sample
+from atoll_stages.train.pictures import CANVAS_RATIO
+
+# Of 255: training resizes twice, first to its canvas.
+MEAN_TOLERANCE, WORST_TOLERANCE = 1.5, 24.0
+SIDE = 128
+
+
+def smooth_picture(size: tuple[int, int]) -> Image.Image:
+    """Noise at the scale of objects: single-pixel noise has no true value at another size."""
+    small = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (320, 240), (200, 300)])
+def test_the_whole_window_of_a_canvas_is_the_preprocessed_picture(size: tuple[int, int]) -> None:
+    picture = smooth_picture(size)
+    exact = preprocess.resize(picture, SIDE).astype(np.float32)
+    canvas = preprocess.resize(picture, int(SIDE * CANVAS_RATIO))
+    window = tf.constant([[0.0, 0.0, 1.0, 1.0]])
+    trained = sample(tf.constant(canvas[None]), window, tf.constant([[False, False]]), tf.constant(SIDE)).numpy()[0]
+    difference = np.abs(trained - exact)
+    assert difference.mean() <= MEAN_TOLERANCE
+    assert difference.max() <= WORST_TOLERANCE
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_every_mode_becomes_rgb_bytes(mode: str) -> None:
+    data = preprocess.resize(smooth_picture((40, 30)).convert(mode), 16)
+    assert data.shape == (16, 16, 3)
+    assert data.dtype == np.uint8
+
+
+def test_a_file_and_its_frame_agree() -> None:
+    picture = smooth_picture((64, 48))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    decoded = preprocess.decode(out.getvalue(), 32)
+    np.testing.assert_array_equal(decoded, preprocess.from_array(np.asarray(picture), 32))
+
+
+def test_a_broken_file_is_an_error() -> None:
+    with pytest.raises(OSError, match="cannot identify"):
+        preprocess.decode(b"no picture", 32)

@@ -1,0 +1,100 @@
+"""Schedules, hyperparameters and the plan made of them."""
+
+import itertools
+
+import pytest
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import Architecture, InitFrom, StartWeights, TrainSpec
+from atoll_stages.train.hyperparameters import known_names, read_tuning, with_seed_names
+from atoll_stages.train.plan import make_plan
+from atoll_stages.train.schedule import Schedule, Sizes
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_the_last_step() -> None:
+    schedule = Schedule(peak=0.1, steps=100)
+    rates = [schedule.rate(step) for step in range(100)]
+    top = rates.index(max(rates))
+    assert rates[top] == pytest.approx(0.1)
+    assert top in (schedule.warmup - 1, schedule.warmup)
+    assert all(a < b for a, b in itertools.pairwise(rates[: schedule.warmup]))
+    assert all(a > b for a, b in itertools.pairwise(rates[schedule.warmup :]))
+    assert 0.0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 200, 100_000])
+def test_the_rate_never_reaches_zero_within_the_steps_asked_for(steps: int) -> None:
+    assert Schedule(1.0, steps).rate(steps - 1) > 0.0
+
+
+def test_pictures_grow_once_and_small_inputs_do_not_shrink() -> None:
+    sizes = Sizes(320, 100, small=0.7, share=0.5)
+    assert [sizes.at(step) for step in (0, 49, 50, 99)] == [224, 224, 320, 320]
+    assert Sizes(192, 100, small=0.7, share=0.5).at(0) == 192
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"train-steps": "500"}, ("steps", 500)),
+        ({"epochs": "200"}, ("steps", 200)),
+        ({"train-steps": "500", "epochs": "200"}, ("steps", 500)),
+        ({"batch_size": "32"}, ("batch_size", 32)),
+        ({"batch-size": "8"}, ("batch_size", 8)),
+        ({"eval-frequency": "25"}, ("eval_every_steps", 25)),
+    ],
+)
+def test_the_seeds_names_are_understood(given: dict[str, str], expected: tuple[str, int]) -> None:
+    assert getattr(with_seed_names(TrainSpec(hyperparameters=given)), expected[0]) == expected[1]
+
+
+def test_a_typed_field_wins_over_its_name() -> None:
+    assert with_seed_names(TrainSpec(steps=7, hyperparameters={"epochs": "200"})).steps == 7
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1.5", "many", ""])
+def test_a_bad_number_is_named(value: str) -> None:
+    with pytest.raises(SpecError, match=r'hyperparameters\["epochs"\]'):
+        with_seed_names(TrainSpec(hyperparameters={"epochs": value}))
+
+
+def test_a_whole_hyperparameters_file_of_the_seed_is_accepted() -> None:
+    file = {"name": "x", "epochs": "200", "batch-size": "16", "eval-frequency": "25", "percent-eval": "30"}
+    file |= {"dataset-path": "/wpi-data/x.tar", "checkpoint": "default"}
+    plan = make_plan(TrainSpec(hyperparameters=file), classes=1, dataset_digest="d")
+    assert (plan.steps, plan.batch, plan.eval_every) == (200, 16, 25)
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(SpecError, match="lerning-rate.*weight-decay"):
+        read_tuning({"lerning-rate": "1"})
+    assert "augment-vertical-flip" in known_names()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("weight-decay", "9"), ("augment-vertical-flip", "perhaps"), ("ema-decay", "nan")]
+)
+def test_values_out_of_range_are_refused(name: str, value: str) -> None:
+    with pytest.raises(SpecError, match=name):
+        read_tuning({name: value})
+
+
+def test_random_weights_train_faster_and_freeze_nothing() -> None:
+    pretrained = make_plan(TrainSpec(), classes=2, dataset_digest="d")
+    random = make_plan(TrainSpec(init_from=StartWeights(InitFrom.RANDOM)), classes=2, dataset_digest="d")
+    assert random.schedule.peak > pretrained.schedule.peak
+    assert random.trainer.frozen_blocks == 0
+
+
+def test_ssd_keeps_its_one_picture_size() -> None:
+    plan = make_plan(TrainSpec(architecture=Architecture.SSD_300), classes=1, dataset_digest="d")
+    assert {plan.sizes.at(step) for step in range(plan.steps)} == {300}
+
+
+def test_other_settings_or_data_have_another_fingerprint() -> None:
+    plans = [
+        make_plan(TrainSpec(), classes=1, dataset_digest="d"),
+        make_plan(TrainSpec(seed=1), classes=1, dataset_digest="d"),
+        make_plan(TrainSpec(), classes=1, dataset_digest="e"),
+    ]
+    assert len({plan.fingerprint for plan in plans}) == 3

@@ -1,0 +1,218 @@
+"""Training as a whole, on a network small enough for a test: it learns, resumes bit for bit, saves and gives up."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import ModelError
+from atoll_contract.progress import Progress
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Architecture
+from atoll_stages.context import Interrupted
+from atoll_stages.train.checkpoints import CheckpointStore
+from atoll_stages.train.divergence import WINDOW, DivergenceWatch
+from atoll_stages.train.history import Point, Progression
+from atoll_stages.train.loop import TrainingLoop, thinned
+from atoll_stages.train.pictures import Pictures
+from atoll_stages.train.plan import Plan
+from atoll_stages.train.schedule import Schedule, Sizes
+from atoll_stages.train.trainer import Trainer, TrainerSettings
+from atoll_stages.train.weights import values_of
+from support.detection_data import CLASSES, pictures
+
+SIDE, STEPS = 64, 6
+SETTINGS = TrainerSettings(
+    architecture=Architecture.FPNLITE_192, width=0.35, classes=len(CLASSES), seed=3, side=SIDE, ema_decay=0.9
+)
+PLAN = Plan(
+    trainer=SETTINGS,
+    schedule=Schedule(1e-3, STEPS),
+    sizes=Sizes(SIDE, STEPS),
+    steps=STEPS,
+    batch=4,
+    eval_every=3,
+    checkpoint_every=2,
+    patience=None,
+    fingerprint="f",
+)
+
+
+@dataclass
+class MemoryKeeper:
+    """Keeps what the loop gives it, checkpoints in a real store."""
+
+    trainer: Trainer
+    checkpoints: CheckpointStore
+    work: Path
+    best: list[int] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+
+    def keep_best(self, step: int) -> None:
+        self.best.append(step)
+
+    def checkpoint(self, progression: Progression) -> None:
+        self.checkpoints.save(self.trainer.state(), progression, work=self.work)
+
+    def measured(self, point: Point) -> None:
+        self.points.append(point)
+
+
+@dataclass
+class Bench:
+    """One store, and as many trainings over it as a test wants."""
+
+    folder: Path
+    progress: list[Progress] = field(default_factory=list)
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(DirStore(self.folder / "store"), "c/", "f")
+
+    def train(self, plan: Plan = PLAN, *, check_stop: Callable[[], None] = lambda: None) -> tuple[Trainer, Progression]:
+        trainer = Trainer(plan.trainer)
+        trainer.average.reset()
+        progression = self.checkpoints.restore(trainer.state(), work=self.folder) or Progression()
+        images = Pictures(pictures(6), side=96, batch=plan.batch, seed=plan.trainer.seed)
+        loop = TrainingLoop(
+            plan=plan,
+            trainer=trainer,
+            pictures=images,
+            validation=pictures(2, first=100),
+            classes=CLASSES,
+            keeper=MemoryKeeper(trainer, self.checkpoints, self.folder),
+            report=self.progress.append,
+            check_stop=check_stop,
+        )
+        return trainer, loop.run(progression)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def state(trainer: Trainer) -> list[np.ndarray]:
+    return [v.numpy() for v in trainer.state()]
+
+
+def stopping_after(calls: int) -> Callable[[], None]:
+    left = iter(range(calls))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise Interrupted
+
+    return check
+
+
+def fresh(folder: Path) -> Bench:
+    folder.mkdir()
+    return Bench(folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("calls", [0, 2], ids=["after the first step", "between checkpoints"])
+def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(tmp_path: Path, calls: int) -> None:
+    whole, whole_end = fresh(tmp_path / "whole").train()
+    cut = fresh(tmp_path / "cut")
+    with pytest.raises(Interrupted):
+        cut.train(check_stop=stopping_after(calls))
+    assert cut.checkpoints.steps()[-1] == calls + 1
+    resumed, resumed_end = cut.train()
+    assert resumed_end.step == whole_end.step == STEPS
+    assert resumed_end.best == whole_end.best
+    for a, b in zip(state(whole), state(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.timeout(180)
+def test_the_loss_falls_and_the_curves_and_progress_say_so(bench: Bench) -> None:
+    plan = replace(
+        PLAN, steps=40, schedule=Schedule(3e-3, 40), sizes=Sizes(SIDE, 40), eval_every=40, checkpoint_every=40
+    )
+    _, end = bench.train(plan)
+    losses = [point.loss for point in end.history]
+    assert losses[-1] < 0.8 * losses[0]
+    assert end.history[-1].ap50 is not None
+    assert end.best is not None
+    last = bench.progress[-1]
+    assert (last.step, last.total_steps, last.percent, last.eta_seconds) == (40, 40, 100.0, 0.0)
+
+
+@pytest.mark.timeout(180)
+def test_without_a_better_ap50_training_ends_early(bench: Bench) -> None:
+    still = Schedule(1e-9, 30)
+    plan = replace(PLAN, steps=30, schedule=still, eval_every=1, checkpoint_every=30, patience=2)
+    _, end = bench.train(plan)
+    assert end.step < 30
+    assert end.stale == 2
+    assert bench.checkpoints.steps() == [end.step]
+
+
+@pytest.mark.timeout(180)
+def test_a_wild_learning_rate_ends_as_diverged(bench: Bench) -> None:
+    plan = replace(PLAN, steps=60, schedule=Schedule(1e6, 60), eval_every=60, checkpoint_every=60)
+    with pytest.raises(ModelError, match=r"lower learningRate \(1e\+06\)") as raised:
+        bench.train(plan)
+    assert raised.value.reason is Reason.TRAINING_DIVERGED
+
+
+def test_nan_is_named_with_its_step() -> None:
+    with pytest.raises(ModelError, match=r"the loss is nan at step 312; lower learningRate \(0\.8\)"):
+        DivergenceWatch(peak=0.8).see(float("nan"), step=312)
+
+
+def test_a_loss_that_only_shakes_is_no_divergence() -> None:
+    watch = DivergenceWatch(peak=0.1)
+    for step in range(10 * WINDOW):
+        watch.see(2.0 + (step % 3), step=step + 1)
+
+
+@pytest.fixture(scope="module")
+def trained_state() -> Iterator[Trainer]:
+    yield Trainer(SETTINGS)
+
+
+def test_checkpoints_of_other_settings_or_torn_ones_do_not_count(tmp_path: Path, trained_state: Trainer) -> None:
+    store, variables = DirStore(tmp_path / "store"), trained_state.state()
+    ours = CheckpointStore(store, "c/", "f")
+    ours.save(variables, Progression(step=2), work=tmp_path)
+    CheckpointStore(store, "c/", "other").save(variables, Progression(step=4), work=tmp_path)
+    store.put("c/step-00000009.npz", b"torn")
+    found = ours.restore(variables, work=tmp_path)
+    assert found is not None
+    assert found.step == 2
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path, trained_state: Trainer) -> None:
+    checkpoints = CheckpointStore(DirStore(tmp_path / "store"), "c/", "f")
+    for step in (1, 2, 3):
+        checkpoints.save(trained_state.state(), Progression(step=step), work=tmp_path)
+    assert checkpoints.steps() == [2, 3]
+
+
+def test_the_same_seed_gives_the_same_start(trained_state: Trainer) -> None:
+    again = values_of(Trainer(SETTINGS).model)
+    for name, value in values_of(trained_state.model).items():
+        np.testing.assert_array_equal(value, again[name])
+    other = values_of(Trainer(replace(SETTINGS, seed=4)).model)
+    assert not np.array_equal(other["Conv1/kernel"], again["Conv1/kernel"])
+
+
+def test_every_picture_comes_once_in_an_epoch_and_batches_depend_on_the_step_alone() -> None:
+    images = Pictures(pictures(6), side=32, batch=3, seed=1)
+    direct = Pictures(pictures(6), side=32, batch=3, seed=1, budget=0)
+    for step in (5, 0, 1):
+        for a, b in zip(vars(images.batch(step)).values(), vars(direct.batch(step)).values(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    epoch = np.concatenate([images.batch(step).canvases for step in (0, 1)])
+    assert len({picture.tobytes() for picture in epoch}) == 6
+
+
+def test_thinning_keeps_the_ends() -> None:
+    assert thinned(range(1000), 3) == [0, 500, 999]
+    assert thinned(range(2), 10) == [0, 1]

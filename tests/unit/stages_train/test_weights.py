@@ -1,0 +1,103 @@
+"""Weight files and where training starts."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from atoll_contract import keys
+from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import AtollError, IntegrityError, SpecError
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Architecture, InitFrom, StartWeights
+from atoll_stages.train.model import build
+from atoll_stages.train.start import find_imagenet, imagenet_names, load_start
+from atoll_stages.train.weights import About, read_weights, values_of, write_weights
+
+ABOUT = About(Architecture.FPNLITE_192, 0.35, ("a", "b"), step=12)
+
+
+def small_model(classes: int = 2) -> keras.Model:
+    return build(architecture=Architecture.FPNLITE_192, width=0.35, classes=classes, side=64)
+
+
+def stored(store: DirStore, folder: Path, model: keras.Model, about: About) -> StartWeights:
+    write_weights(folder / "own.h5", values_of(model), about)
+    info = store.upload("weights/own.h5", folder / "own.h5")
+    return StartWeights(InitFrom.CHECKPOINT, info.key, info.sha256)
+
+
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    values = {"b/kernel": np.ones((2, 3), np.float32), "a/bias": np.zeros(4, np.float32)}
+    write_weights(tmp_path / "1.h5", values, ABOUT)
+    write_weights(tmp_path / "2.h5", dict(reversed(values.items())), ABOUT)
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
+    read, about = read_weights(tmp_path / "1.h5")
+    assert about == ABOUT
+    assert {name: v.tolist() for name, v in read.items()} == {name: v.tolist() for name, v in values.items()}
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_bytes(b"nothing")
+    with pytest.raises(IntegrityError, match="x.h5 is no weight file"):
+        read_weights(tmp_path / "x.h5")
+
+
+def test_a_checkpoint_of_the_same_classes_sets_everything(tmp_path: Path) -> None:
+    store, source, model = DirStore(tmp_path / "store"), small_model(), small_model()
+    start = load_start(model, stored(store, tmp_path, source, ABOUT), about=ABOUT, store=store, work=tmp_path)
+    assert "all layers" in start.words
+    for name, value in values_of(source).items():
+        np.testing.assert_array_equal(values_of(model)[name], value)
+
+
+def test_other_classes_start_anew_and_the_rest_is_taken(tmp_path: Path) -> None:
+    store, source, model = DirStore(tmp_path / "store"), small_model(), small_model(classes=3)
+    before, wanted = values_of(model), About(ABOUT.architecture, ABOUT.width, ("x", "y", "z"))
+    start = load_start(model, stored(store, tmp_path, source, ABOUT), about=wanted, store=store, work=tmp_path)
+    assert "but those of the classes" in start.words
+    after = values_of(model)
+    np.testing.assert_array_equal(after["class_logits/kernel"], before["class_logits/kernel"])
+    np.testing.assert_array_equal(after["box_codes/kernel"], values_of(source)["box_codes/kernel"])
+
+
+def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
+    store = DirStore(tmp_path / "store")
+    start = stored(store, tmp_path, small_model(), ABOUT)
+    with pytest.raises(SpecError, match=r"width 0\.35, the run wants .* width 1\.0"):
+        load_start(
+            small_model(), start, about=About(ABOUT.architecture, 1.0, ABOUT.classes), store=store, work=tmp_path
+        )
+
+
+def test_other_bytes_than_the_digest_says_are_refused(tmp_path: Path) -> None:
+    store = DirStore(tmp_path / "store")
+    start = stored(store, tmp_path, small_model(), ABOUT)
+    forged = StartWeights(start.type, start.key, "0" * 64)
+    with pytest.raises(AtollError) as raised:
+        load_start(small_model(), forged, about=ABOUT, store=store, work=tmp_path)
+    assert raised.value.reason is Reason.INTEGRITY_MISMATCH
+
+
+def test_missing_imagenet_weights_end_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(AtollError, match=r"mobilenet_v2_0\.5_224_no_top.*atoll push --weights.*random") as raised:
+        find_imagenet(0.5, store=DirStore(tmp_path / "store"), work=tmp_path, environ={})
+    assert raised.value.reason is Reason.WEIGHTS_NOT_FOUND
+
+
+def test_a_missing_checkpoint_is_weights_not_found(tmp_path: Path) -> None:
+    start = StartWeights(InitFrom.CHECKPOINT, "weights/none.h5", "0" * 64)
+    with pytest.raises(AtollError, match=r"no object weights/none\.h5") as raised:
+        load_start(small_model(), start, about=ABOUT, store=DirStore(tmp_path / "store"), work=tmp_path)
+    assert raised.value.reason is Reason.WEIGHTS_NOT_FOUND
+
+
+def test_imagenet_weights_are_found_in_the_folder_then_in_the_store(tmp_path: Path) -> None:
+    store, folder, name = DirStore(tmp_path / "store"), tmp_path / "baked", imagenet_names(0.5)[0]
+    store.put(keys.weights(name), b"from the store")
+    assert find_imagenet(0.5, store=store, work=tmp_path, environ={}).read_bytes() == b"from the store"
+    folder.mkdir()
+    (folder / name).write_bytes(b"baked")
+    found = find_imagenet(0.5, store=store, work=tmp_path, environ={"ATOLL_WEIGHTS_DIR": str(folder)})
+    assert found == folder / name
