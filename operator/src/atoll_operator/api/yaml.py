@@ -144,9 +144,11 @@ def _pairs(node: pyyaml.Node) -> Iterator[tuple[pyyaml.Node, pyyaml.Node]]:
 
 
 def _scalar(node: pyyaml.ScalarNode) -> Scalar:
-    text: str = node.value
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _error(node, "an escape of half a character (a lone surrogate)")
+    try:
+        # JSON escapes characters beyond U+FFFF as two halves.
+        text: str = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _error(node, "an escape of half a character (a lone surrogate)") from None
     try:
         if node.tag == "":
             return plain(text)
@@ -185,4 +187,4 @@ def _marked(error: pyyaml.MarkedYAMLError) -> YamlError:
 
 def _unreadable(error: pyyaml.reader.ReaderError, text: str) -> YamlError:
     line = text.count("\n", 0, int(error.position)) + 1
-    return YamlError(f"the character U+{ord(str(error.character)[0]):04X} may not stand in YAML", line=line)
+    return YamlError(f"the character U+{int(error.character):04X} may not stand in YAML", line=line)

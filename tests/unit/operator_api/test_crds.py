@@ -1,0 +1,157 @@
+"""The CRDs themselves: documented, bounded, and of one mind with the contract."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+import pytest
+
+from atoll_contract.codec import camel
+from atoll_contract.stage import (
+    Accelerator,
+    AddressingStyle,
+    Architecture,
+    ChecksumMode,
+    CompilePolicy,
+    DatasetFormat,
+    DatasetLimits,
+    InitFrom,
+    SplitBy,
+)
+from atoll_operator.api import hyperparameters
+from atoll_operator.api.crds import definitions
+from atoll_stages.train.hyperparameters import BATCH_SIZE_NAMES, EVAL_NAMES, STEPS_NAMES, known_names
+
+Schema = Mapping[str, Any]
+
+# What both Go's RE2 and Python's re read alike.
+COMMON_SYNTAX = re.compile(r"[\^$()|?*+,\[\]{}A-Za-z0-9:!/@._=\-\\<>]*")
+
+
+def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from fields(child, f"{path}.{name}")
+    for keyword, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if keyword in schema:
+            yield from fields(schema[keyword], f"{path}{mark}")
+
+
+ALL = {path: schema for kind, item in definitions().items() for path, schema in fields(item.schema, kind)}
+SPEC = {path.removeprefix("TrainingRun.spec."): schema for path, schema in ALL.items() if "Run.spec." in path}
+
+
+def test_five_kinds() -> None:
+    short = {kind: definition.short_names for kind, definition in definitions().items()}
+    assert short == {
+        "TrainingRun": ("trun",),
+        "ObjectStore": ("ostore",),
+        "TrainingProfile": ("tprof",),
+        "ModelRelease": ("mrel",),
+        "EdgeDevice": ("edev",),
+    }
+    assert [kind for kind, definition in definitions().items() if not definition.namespaced] == ["TrainingProfile"]
+    assert all("atoll" in definition.categories for definition in definitions().values())
+
+
+def test_columns_of_a_run() -> None:
+    columns = definitions()["TrainingRun"].columns
+    assert [column["name"] for column in columns if not column.get("priority")] == [
+        "Phase",
+        "Progress",
+        "AP50",
+        "TPU",
+        "Release",
+        "Age",
+    ]
+    assert [column["name"] for column in columns if column.get("priority")] == ["Queue", "ETA", "Message"]
+
+
+def test_columns_show_fields_that_exist() -> None:
+    for kind, definition in definitions().items():
+        places = [column["jsonPath"] for column in definition.columns]
+        assert [
+            place for place in places if place != ".metadata.creationTimestamp" and f"{kind}{place}" not in ALL
+        ] == []
+
+
+def test_every_field_is_explained() -> None:
+    named = {path: schema for path, schema in ALL.items() if not path.endswith(("[]", "{}", ".metadata"))}
+    assert [path for path, schema in named.items() if not schema.get("description", "").strip()] == []
+
+
+def test_everything_is_bounded() -> None:
+    unbounded = []
+    for path, schema in ALL.items():
+        if path.count(".") == 1 and path.endswith((".apiVersion", ".kind")):
+            continue
+        by_type: dict[str, tuple[str, ...]] = {
+            "string": () if "enum" in schema or schema.get("format") == "date-time" else ("maxLength",),
+            "array": ("maxItems",),
+            "object": ("maxProperties",) if "additionalProperties" in schema else (),
+        }
+        needed = by_type.get(str(schema.get("type")), ())
+        if schema.get("x-kubernetes-int-or-string"):
+            needed = ("maxLength",)
+        if schema.get("type") == "integer" and ".spec" in path:
+            needed = ("minimum", "maximum")
+        unbounded += [f"{path} lacks {keyword}" for keyword in needed if keyword not in schema]
+    assert unbounded == []
+
+
+def test_lists_say_how_they_are_merged() -> None:
+    lists = {path: schema for path, schema in ALL.items() if schema.get("type") == "array"}
+    unsaid = [path for path, schema in lists.items() if "x-kubernetes-list-type" not in schema]
+    # Their order counts, so it is part of the run's identity.
+    assert unsaid == ["TrainingRun.spec.conversion.classes"]
+
+
+def test_patterns_mean_the_same_in_go_and_python() -> None:
+    patterns = {schema["pattern"] for schema in ALL.values() if "pattern" in schema}
+    assert [pattern for pattern in patterns if not COMMON_SYNTAX.fullmatch(pattern)] == []
+    # \d, \w and \b differ between the two beyond ASCII; \s is used in negation alone, \x and \\ are the same.
+    assert [pattern for pattern in patterns if re.search(r"\\[^sx]", pattern.replace("\\\\", ""))] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "members"),
+    [
+        ("datasets[].format", DatasetFormat),
+        ("conversion.split.by", SplitBy),
+        ("model.architecture", Architecture),
+        ("training.initFrom.type", InitFrom),
+        ("training.accelerator", Accelerator),
+        ("compile[].policy", CompilePolicy),
+    ],
+)
+def test_enums_are_the_contracts(field: str, members: type[StrEnum]) -> None:
+    assert SPEC[field]["enum"] == [str(member) for member in members]
+
+
+def test_enums_of_the_store_are_the_contracts() -> None:
+    assert ALL["ObjectStore.spec.addressingStyle"]["enum"] == [str(member) for member in AddressingStyle]
+    assert ALL["ObjectStore.spec.checksumMode"]["enum"] == [str(member) for member in ChecksumMode]
+
+
+def test_limits_are_the_contracts() -> None:
+    properties = ALL["TrainingProfile.spec.limits.dataset"]["properties"]
+    expected = {camel(item.name): item.default for item in dataclasses.fields(DatasetLimits)}
+    assert {name: schema["default"] for name, schema in properties.items()} == expected
+
+
+def test_hyperparameters_are_those_of_the_train_stage() -> None:
+    rules = [rule["rule"] for rule in SPEC["training.hyperparameters"]["x-kubernetes-validations"]]
+    names = [set(re.findall(r"'([a-z_-]+)'", rule)) for rule in rules]
+    numbers = {*STEPS_NAMES, *BATCH_SIZE_NAMES, *EVAL_NAMES}
+    assert names[0] == set(known_names())
+    assert names[1] == numbers
+    assert hyperparameters.STEPS_NAMES == STEPS_NAMES
+    assert hyperparameters.BATCH_SIZE_NAMES == BATCH_SIZE_NAMES
+    assert hyperparameters.EVAL_NAMES == EVAL_NAMES
+
+
+def test_hyperparameters_are_named_in_the_message() -> None:
+    message = SPEC["training.hyperparameters"]["x-kubernetes-validations"][0]["message"]
+    assert [name for name in known_names() if not re.search(rf"(^|[\s,]){name}([\s,;.]|$)", message)] == []

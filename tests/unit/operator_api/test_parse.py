@@ -1,0 +1,153 @@
+"""Typed specs from documents."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
+from atoll_operator.api import parse
+from atoll_operator.api.limits import violation
+from atoll_operator.api.schema import check
+from atoll_operator.api.types import CompileTarget, KeyRef, TrainingRunSpec
+from support.crd_cases.bounds import PROFILE_FULL, RUN_FULL, STORE_FULL
+from support.crd_cases.case import changed
+from support.crd_cases.profiles import PINNED, PROFILE
+from support.crd_cases.runs import DIGEST, RUN, run
+from support.crd_cases.stores import STORE, credentials
+
+
+def typed(document: Any) -> TrainingRunSpec:
+    checked = check(document)
+    assert checked.problems == ()
+    return parse.training_run(checked.value)
+
+
+def test_a_minimal_run() -> None:
+    spec = typed(RUN)
+    assert (spec.profile, spec.object_store, spec.store_names) == ("default", "default", ("default",))
+    assert (spec.architecture, spec.width) == (Architecture.FPNLITE_320, 1.0)
+    assert (spec.training.steps, spec.training.batch_size, spec.training.learning_rate) == (1000, 16, None)
+    assert spec.training.start.type is InitFrom.IMAGENET
+    assert spec.compile == (CompileTarget("edgetpu", CompilePolicy.BEST_EFFORT),)
+    assert (spec.model, spec.channel) == ("note", "stable")
+    assert (spec.run_policy.backoff_limit, spec.run_policy.active_deadline_seconds) == (2, None)
+
+
+def test_a_run_with_every_field() -> None:
+    spec = typed(RUN_FULL)
+    assert spec.store_names == ("default", "archive")
+    assert [dataset.object_store for dataset in spec.datasets] == [None, None, "archive"]
+    assert spec.datasets[0].sha256 is not None
+    assert not spec.datasets[0].sha256.startswith("sha256:")
+    assert spec.conversion.rename[0] == Rename("Coral", "coral")
+    assert spec.conversion.split == Split(by="hash", train=70, validation=15, test=15, seed=7)  # type: ignore[arg-type]
+    assert spec.conversion.max_invalid_percent == 2.5
+    assert (spec.training.start.type, spec.training.start.release) == (InitFrom.RELEASE, "reefscape-coral-v2")
+    assert (spec.training.learning_rate, spec.training.early_stopping_patience) == (0.02, 5)
+    assert (spec.quality.min_ap50, spec.quality.max_ap50_drop, spec.quality.min_mapped_percent) == (0.7, 0.05, 95.0)
+    assert spec.run_policy.ttl_seconds_after_finished == 2592000
+
+
+def test_a_run_from_a_checkpoint() -> None:
+    start = {"type": "checkpoint", "checkpoint": {"key": "w.h5", "digest": DIGEST}}
+    spec = typed(run(training={"initFrom": start}))
+    assert (spec.training.start.key, spec.training.start.sha256) == ("w.h5", DIGEST[7:])
+
+
+@pytest.mark.parametrize(
+    ("training", "steps", "batch_size", "eval_every"),
+    [
+        ({"hyperparameters": {"train-steps": "500", "batch-size": "8", "eval-frequency": "25"}}, 500, 8, 25),
+        ({"hyperparameters": {"epochs": "200", "batch_size": "32"}}, 200, 32, None),
+        ({"hyperparameters": {"epochs": "200", "train-steps": "500"}}, 500, 16, None),
+        (
+            {"steps": 7, "batchSize": 3, "evalEverySteps": 2, "hyperparameters": {"epochs": "9", "batch_size": "9"}},
+            7,
+            3,
+            2,
+        ),
+    ],
+)
+def test_the_seeds_names_count_where_no_field_does(
+    training: Any, steps: int, batch_size: int, eval_every: int | None
+) -> None:
+    spec = typed(run(training=training)).training
+    assert (spec.steps, spec.batch_size, spec.eval_every_steps) == (steps, batch_size, eval_every)
+    assert spec.hyperparameters == {}
+
+
+def test_other_hyperparameters_are_handed_through() -> None:
+    values = {"weight-decay": "1e-4", "epochs": "5", "name": "x"}
+    assert typed(run(training={"hyperparameters": values})).training.hyperparameters == {
+        "weight-decay": "1e-4",
+        "name": "x",
+    }
+
+
+def test_a_number_that_the_crd_cannot_bound() -> None:
+    with pytest.raises(SpecError, match=r'hyperparameters\["batch_size"\] is .5000.; .* from 1 to 1024'):
+        typed(run(training={"hyperparameters": {"batch_size": "5000"}}))
+
+
+def test_a_store() -> None:
+    store = parse.object_store(check(STORE_FULL).value)
+    assert (store.bucket, store.prefix, store.credentials_secret) == ("frc", "atoll/", "s3")
+    assert store.signing_key == KeyRef("k", "ed25519.pem")
+    assert store.ca_bundle == KeyRef("ca", "ca.crt")
+    assert (store.publish_credentials_secret, store.anonymous, store.workload_identity) == ("w", False, False)
+    assert store.directory is None
+
+
+def test_a_stores_other_credentials() -> None:
+    assert parse.object_store(check(credentials(anonymous=True)).value).anonymous
+    assert parse.object_store(check(credentials(workloadIdentity={})).value).workload_identity
+
+
+def test_a_folder_store() -> None:
+    document = changed(STORE, {"metadata": {"annotations": {"atoll.dev/directory": "./atoll-store"}}})
+    assert parse.object_store(check(document).value).directory == Path("atoll-store")
+
+
+def test_a_profile() -> None:
+    profile = parse.training_profile(check(PROFILE_FULL).value)
+    assert profile.images.of(Stage.EXPORT) == PINNED
+    assert profile.images.of(Stage.TRAIN, gpu=True) == PINNED
+    assert profile.resources[Stage.TRAIN].requests == {"cpu": "1"}
+    assert (profile.runtime_class, profile.priority_class, profile.scratch_size) == ("nvidia", "low", "1Gi")
+    assert (profile.env, profile.node_selector) == ({"A": "b"}, {"gpu": "yes"})
+    assert profile.limits.dataset.archive_bytes == 10
+
+
+def test_a_minimal_profile() -> None:
+    profile = parse.training_profile(check(PROFILE).value)
+    assert profile.images.of(Stage.COMPILE) is None
+    assert profile.images.of(Stage.TRAIN, gpu=True) is None
+    assert [profile.images.of(stage) for stage in (Stage.CONVERT, Stage.TRAIN, Stage.PUBLISH)] == [PINNED] * 3
+    assert profile.limits.dataset == DatasetLimits()
+    assert (profile.priority_class, profile.runtime_class, profile.max_concurrent_runs) == (None, None, 1)
+
+
+def test_quantities_as_numbers_become_text() -> None:
+    document = changed(PROFILE, {"spec": {"resources": {"train": {"limits": {"cpu": 2}}}}})
+    assert parse.training_profile(check(document).value).resources[Stage.TRAIN].limits == {"cpu": "2"}
+
+
+def test_limits_of_the_profile() -> None:
+    limits = {"limits": {"maxSteps": 100, "activeDeadlineSeconds": 60}}
+    profile = parse.training_profile(check(changed(PROFILE, {"spec": limits})).value)
+    fine = run(training={"steps": 100}, runPolicy={"activeDeadlineSeconds": 60})
+    assert violation(typed(fine), profile, profile_name="gpu") is None
+    more = violation(typed(run(training={"steps": 101})), profile, profile_name="gpu")
+    assert more is not None
+    assert more.startswith("101 training steps exceed the 100 of TrainingProfile gpu")
+    longer = violation(
+        typed(run(training={"steps": 1}, runPolicy={"activeDeadlineSeconds": 61})), profile, profile_name="gpu"
+    )
+    assert longer is not None
+    assert longer.startswith("a deadline of 61 s exceeds the 60 s of TrainingProfile gpu")
+
+
+def test_accelerators() -> None:
+    assert typed(run(training={"accelerator": "gpu", "gpus": 2})).training.accelerator is Accelerator.GPU
