@@ -57,4 +57,4 @@ def _kind_of_403(message: str) -> type[ClusterError]:
     """Quotas, namespaces that go away, admission webhooks and missing rights all answer 403; only words differ."""
     if "exceeded quota" in message or "being terminated" in message:
         return Unavailable
-    return Refused if "denied the request" in message or "violates" in message else Forbidden
+    return Refused if " denied " in message or "violates" in message else Forbidden

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -15,6 +15,8 @@ from atoll_operator.views import JobView, PodPhase, PodView
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 50
+# Much longer than the time between two readings of one Job.
+KEPT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class PodReader:
         self._settings = settings
         self._clock = clock
         self._memory: dict[str, _Memory] = {}
+        self._clean_at = 0.0
 
     def read(self, namespace: str, job: JobView, *, recorded: bool) -> Reading:
         """The Job with its pods. `recorded`: the Job's end stands in the run's status, so its pods matter no more."""
@@ -50,11 +53,6 @@ class PodReader:
         if job.is_finished:
             return Reading(job, self._read(namespace, job)[1])
         return self._read_unfinished(namespace, job)
-
-    def forget(self, jobs: Sequence[JobView]) -> None:
-        """The Jobs are gone, or their run is over."""
-        for job in jobs:
-            self._memory.pop(job.uid, None)
 
     def _read_unfinished(self, namespace: str, job: JobView) -> Reading:
         known, now = self._memory.get(job.uid), self._clock()
@@ -72,8 +70,18 @@ class PodReader:
         running = any(pod.phase is PodPhase.RUNNING for pod in pods)
         wait = self._settings.pods_running if running else self._settings.pods_starting
         reading = Reading(replace(job, create_error=error), pods, again_after=wait)
-        self._memory[job.uid] = _Memory(now, reading)
+        self._remember(job.uid, _Memory(now, reading))
         return reading
+
+    def _remember(self, uid: str, memory: _Memory) -> None:
+        self._memory[uid] = memory
+        if memory.read_at < self._clean_at:
+            return
+        # What nobody asks for any more belongs to runs that were deleted.
+        self._clean_at = memory.read_at + KEPT_SECONDS
+        for known, item in list(self._memory.items()):
+            if item.read_at + KEPT_SECONDS < memory.read_at:
+                self._memory.pop(known, None)
 
     def _read(self, namespace: str, job: JobView) -> tuple[str, tuple[PodView, ...]]:
         """Why the Job has no pod, and its pods."""

@@ -1,0 +1,33 @@
+"""Settings from the environment: defaults, and refusals that name the variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll_operator.config import ConfigError, Settings, from_environment
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert from_environment({}) == Settings()
+    assert from_environment({"ATOLL_WORKERS": "", "ATOLL_NAMESPACES": ""}) == Settings()
+
+
+def test_namespaces_are_a_list() -> None:
+    assert from_environment({"ATOLL_NAMESPACES": "team-190, team-254,"}).namespaces == ("team-190", "team-254")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ATOLL_WORKERS", "many", "ATOLL_WORKERS is 'many'; it must be a whole number"),
+        ("ATOLL_WORKERS", "0", "ATOLL_WORKERS is 0; the least is 1"),
+        ("ATOLL_RESYNC_SECONDS", "0", "ATOLL_RESYNC_SECONDS is 0; allowed are seconds above 0"),
+        ("ATOLL_RESYNC_SECONDS", "nan", "ATOLL_RESYNC_SECONDS is nan"),
+        ("ATOLL_RESYNC_SECONDS", "5min", "it must be a number of seconds"),
+        ("ATOLL_LEASE_DURATION_SECONDS", "5", "retry < renew deadline < duration"),
+        ("ATOLL_LOG_FORMAT", "xml", "allowed are json, text"),
+    ],
+)
+def test_a_value_without_meaning_is_refused_by_name(name: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_environment({name: value})

@@ -1,0 +1,158 @@
+"""Pods are read seldom, and never too seldom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from atoll_contract.stage import Stage
+from atoll_operator.cluster import EVENTS, NODES, PODS, Cluster, Resource
+from atoll_operator.cluster_errors import Forbidden
+from atoll_operator.config import Settings
+from atoll_operator.pod_reader import KEPT_SECONDS, PodReader, Reading
+from atoll_operator.views import JobState, JobView
+
+Body = dict[str, Any]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Objects:
+    """The pods, Events and nodes of a small cluster, and how often the pods were asked for."""
+
+    def __init__(self) -> None:
+        self.pods: list[Body] = []
+        self.events: list[Body] = []
+        self.node: Body | None = None
+        self.log = ""
+        self.reads = 0
+        self.may_read_events = True
+
+    def list_all(self, resource: Resource, namespace: str, *, labels: str = "", fields: str = "") -> list[Body]:
+        if resource is PODS:
+            self.reads += 1
+            return self.pods
+        assert resource is EVENTS
+        if not self.may_read_events:
+            raise Forbidden("get events", "forbidden", status=403)
+        return self.events
+
+    def read(self, resource: Resource, namespace: str | None, name: str) -> Body | None:
+        assert resource is NODES
+        return self.node
+
+    def read_log_tail(self, namespace: str, pod: str, *, lines: int) -> str:
+        return self.log
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reader(objects: Objects, clock: Clock) -> PodReader:
+    return PodReader(cast(Cluster, objects), Settings(), clock=clock)
+
+
+def job(*, age: float = 10, state: JobState = JobState.ACTIVE) -> JobView:
+    created = datetime.now(UTC) - timedelta(seconds=age)
+    return JobView("note-train-1-abc", "job-uid", "run-uid", Stage.TRAIN, 1, state, created)
+
+
+def pod(phase: str, **spec: Any) -> Body:
+    return {
+        "metadata": {"name": "note-train-1-abc-x", "uid": "pod-uid", "creationTimestamp": "2027-01-09T12:00:00Z"},
+        "spec": {"containers": [{"name": "stage"}], **spec},
+        "status": {"phase": phase},
+    }
+
+
+def read(reader: PodReader, view: JobView, *, recorded: bool = False) -> Reading:
+    return reader.read("team", view, recorded=recorded)
+
+
+def test_a_young_jobs_pods_are_not_read_yet(reader: PodReader, objects: Objects) -> None:
+    reading = read(reader, job(age=1))
+    assert objects.reads == 0
+    assert reading.again_after == pytest.approx(2, abs=0.5)
+
+
+def test_starting_pods_are_read_every_five_seconds(reader: PodReader, objects: Objects, clock: Clock) -> None:
+    objects.pods = [pod("Pending")]
+    for _ in range(10):
+        assert read(reader, job()).pods
+        clock.now += 1
+    assert objects.reads == 2
+
+
+def test_running_pods_are_read_every_thirty_seconds_with_their_log(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    objects.pods, objects.log = [pod("Running")], 'ATOLL_PROGRESS {"percent":40.0}\n'
+    for _ in range(60):
+        progress = read(reader, job()).pods[0].progress
+        assert progress is not None
+        clock.now += 1
+    assert objects.reads == 2
+
+
+def test_a_finished_jobs_pods_are_read_at_once_and_no_more_when_its_end_is_recorded(
+    reader: PodReader, objects: Objects
+) -> None:
+    objects.pods = [pod("Running")]
+    read(reader, job())
+    done = job(state=JobState.SUCCEEDED)
+    objects.pods = [pod("Succeeded")]
+    assert read(reader, done).pods[0].is_finished
+    assert read(reader, done, recorded=True) == Reading(done)
+    assert objects.reads == 2
+
+
+def test_jobs_that_nobody_asks_for_any_more_are_forgotten(reader: PodReader, objects: Objects, clock: Clock) -> None:
+    objects.pods = [pod("Pending")]
+    read(reader, job())
+    clock.now += 2 * KEPT_SECONDS
+    read(reader, replace(job(), uid="another"))
+    assert set(reader._memory) == {"another"}
+
+
+def test_a_job_without_pods_tells_what_its_controller_says(reader: PodReader, objects: Objects) -> None:
+    objects.events = [
+        {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota: gpu", "metadata": {}},
+        {"type": "Warning", "reason": "Other", "message": "x", "lastTimestamp": "2027-01-09T12:00:00Z", "metadata": {}},
+    ]
+    assert read(reader, job()).job.create_error == "FailedCreate: exceeded quota: gpu"
+
+
+def test_a_mount_that_fails_is_told(reader: PodReader, objects: Objects) -> None:
+    objects.pods = [pod("Pending", nodeName="pc")]
+    words = 'MountVolume.SetUp failed for volume "files-0": secret "s3" not found'
+    objects.events = [{"type": "Warning", "reason": "FailedMount", "message": words, "metadata": {}}]
+    assert read(reader, job()).pods[0].warning == f"FailedMount: {words}"
+
+
+def test_without_the_right_to_read_events_the_rest_is_read(reader: PodReader, objects: Objects) -> None:
+    objects.pods, objects.may_read_events = [pod("Pending", nodeName="pc")], False
+    assert read(reader, job()).pods[0].warning == ""
+
+
+def test_a_pod_that_stays_in_deletion_on_a_silent_node_is_lost(reader: PodReader, objects: Objects) -> None:
+    stuck = pod("Running", nodeName="pc")
+    stuck["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z"
+    silent = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting", "lastTransitionTime": "T"}
+    objects.pods, objects.node = [stuck], {"status": {"conditions": [silent]}}
+    assert read(reader, job()).pods[0].node_lost == "node pc: Kubelet stopped posting since T"
