@@ -134,7 +134,7 @@ def _skip_compile(run: RunView, status: RunStatus, stage: StageStatus, now: date
         return without_compile(run, skipped, Reason.COMPLETED)
     if CompilePolicy.REQUIRED in policies or run.profile is None or run.profile.has_compiler or stage.attempts > 0:
         return None
-    text = "the profile names no compile image, so the model is not compiled for the Edge TPU"
+    text = "no Edge TPU compiler is available (the profile names no compile image; locally: edgetpu_compiler)"
     skipped = skip(status, stage, reason=Reason.COMPILER_UNAVAILABLE, message=text, now=now)
     return without_compile(run, skipped, Reason.COMPILER_UNAVAILABLE)
 

@@ -5,7 +5,7 @@ its bounds and its keys allow.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,14 +154,23 @@ def forged_output(run: RunView, stage: Stage, outputs: Iterable[Artifact]) -> st
         allowed = f"at most {MAX_OUTPUTS}, each with its own name, are allowed"
         return f"the result of stage {stage} has {len(listed)} outputs; {allowed}"
     prefixes = _writable(run, stage)
+    handed_on = set(_recorded(run, stage))
     for item in listed:
         well_formed = _NAME.fullmatch(item.name) and _KEY.fullmatch(item.key) and _SHA256.fullmatch(item.sha256)
         if not well_formed or item.size < 0:
             return f"the result of stage {stage} has a malformed output {bounded(item.name, 64)!r}"
-        inside = any(item.key.startswith(prefix) for prefix in prefixes)
+        inside = any(item.key.startswith(prefix) for prefix in prefixes) or item in handed_on
         if not inside or ".." in item.key.split("/"):
             return f"the result of stage {stage} names {item.key!r}, which is not under {' or '.join(prefixes)}"
     return ""
+
+
+def _recorded(run: RunView, stage: Stage) -> Iterator[Artifact]:
+    """What earlier stages left: a stage may hand an artifact on as it is (export the label map)."""
+    for item in run.status.stages if run.status else ():
+        if item.name is stage:
+            return
+        yield from item.outputs
 
 
 def _writable(run: RunView, stage: Stage) -> tuple[str, ...]:

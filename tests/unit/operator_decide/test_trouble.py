@@ -397,6 +397,17 @@ def test_a_forged_key_is_an_integrity_failure(key: str) -> None:
     assert world.stage(Stage.TRAIN).outputs == ()
 
 
+def test_an_artifact_of_an_earlier_stage_may_be_handed_on() -> None:
+    world = World()
+    world.to_stage(Stage.EXPORT)
+    world.settle()
+    handed_on = outputs_of(Stage.CONVERT)
+    result = StageResult("export", 1, Reason.COMPLETED, "done", (*outputs_of(Stage.EXPORT), *handed_on))
+    world.succeed(result.termination_message().decode())
+    world.settle()
+    assert world.stage(Stage.EXPORT).phase is StagePhase.SUCCEEDED
+
+
 def test_another_namespaces_cache_is_refused() -> None:
     world = World()
     world.settle()

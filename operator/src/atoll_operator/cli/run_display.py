@@ -16,7 +16,9 @@ from atoll_operator.status import RunStatus
 
 LINE_EVERY_SECONDS = 10.0
 # Told by the table at the end, or of interest on a cluster only.
-_QUIET = frozenset({"Admitted", "Completed", "Suspended", "ReleasePublished", "Retried", "Resumed"})
+_QUIET = frozenset(
+    {"Admitted", "Completed", "Failed", "Cancelled", "Suspended", "ReleasePublished", "Retried", "Resumed"}
+)
 
 
 class Display(Protocol):
