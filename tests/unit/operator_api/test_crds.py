@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from atoll_contract.codec import camel
+from atoll_contract.manifest import DeviceReport
 from atoll_contract.stage import (
     Accelerator,
     AddressingStyle,
@@ -133,6 +134,13 @@ def test_enums_are_the_contracts(field: str, members: type[StrEnum]) -> None:
 def test_enums_of_the_store_are_the_contracts() -> None:
     assert ALL["ObjectStore.spec.addressingStyle"]["enum"] == [str(member) for member in AddressingStyle]
     assert ALL["ObjectStore.spec.checksumMode"]["enum"] == [str(member) for member in ChecksumMode]
+
+
+def test_a_devices_status_has_what_the_device_reports() -> None:
+    reported = {camel(item.name) for item in dataclasses.fields(DeviceReport)}
+    identity = {"schemaVersion", "namespace", "model", "device", "channel"}
+    mirrored = set(ALL["EdgeDevice.status"]["properties"]) - {"observedGeneration", "lastSeen", "conditions"}
+    assert mirrored == reported - identity
 
 
 def test_limits_are_the_contracts() -> None:

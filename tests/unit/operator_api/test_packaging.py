@@ -1,0 +1,22 @@
+"""A built package has the CRDs inside, and finds them there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_built_package_reads_its_own_crds(tmp_path: Path) -> None:
+    build = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=55)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from atoll_operator.api import crds\n"
+        "assert len(crds.definitions()) == 5\n"
+        "print(crds.folder())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.strip() == str(tmp_path / "atoll_operator" / "api" / "crds")
