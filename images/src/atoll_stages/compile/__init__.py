@@ -1,0 +1,1 @@
+"""compile: an int8 model for an accelerator, where a compiler for it is installed."""

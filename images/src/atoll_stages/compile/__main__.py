@@ -1,0 +1,8 @@
+"""`python -m atoll_stages.compile`: the stage, its input in the environment (docs/contract.md)."""
+
+from atoll_contract.stage import Stage
+from atoll_stages.compile.stage import compile_model
+from atoll_stages.runner import run_stage
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage(Stage.COMPILE, compile_model))

@@ -1,0 +1,180 @@
+"""The target `edgetpu`: Google's `edgetpu_compiler`, where its user has installed it (its licence forbids sharing it).
+
+The compiler's exit codes are not documented, a failure may leave a stub file, and a success may have mapped nothing:
+so a file counts as compiled only after `verified` has looked into it.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from atoll_contract.reasons import Reason
+from atoll_contract.tflite import TfliteError, read_model
+from atoll_stages.compile.process import Deadline, Finished, run
+from atoll_stages.compile.report import Report, parse
+from atoll_stages.compile.target import Compilation
+
+logger = logging.getLogger(__name__)
+
+ENV_COMPILER = "ATOLL_EDGETPU_COMPILER"
+PROGRAM = "edgetpu_compiler"
+# An internal error is gone on the next try at times, with an older runtime at others, or for a smaller part.
+PLAN: tuple[tuple[str, ...], ...] = ((), (), (), ("-m", "13"), ("-d", "-k", "10"))
+VERSION_SECONDS = 30.0
+# From this version on the compiler watches its own child and can be told how long.
+FIRST_WITH_TIMEOUT = 16
+TIMEOUT_RESERVE_SECONDS = 5
+# A compiled file holds the weights in another order and code for them; stubs of 1 KB have been seen.
+LEAST_SHARE_OF_INPUT = 0.5
+# Edge TPU runtime that a compiler's output needs (coral.ai, versions of the compiler and the runtime).
+_RUNTIMES = {"16": 14, "15": 13, "14": 13, "2": 13}
+
+
+@dataclass(frozen=True)
+class EdgeTpuTarget:
+    """`program` is the compiler's path; None: the one of the environment or on the PATH."""
+
+    program: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return "edgetpu"
+
+    def compile(self, model: Path, work: Path, deadline: Deadline) -> Compilation:
+        program = self.program or find_compiler()
+        if program is None:
+            text = (
+                f"no {PROGRAM} is installed here (PATH, {ENV_COMPILER}); build an image that has it, see images/compile"
+            )
+            return Compilation(Reason.COMPILER_UNAVAILABLE, text)
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            version = parse(_asked_for_version(program, work, deadline)).version
+        except OSError as error:
+            text = f"{program} cannot be run: {error.strerror}; it runs on Linux on x86-64 only"
+            return Compilation(Reason.COMPILER_UNAVAILABLE, text)
+        return _Compiler(program, version, model, work, deadline).run()
+
+
+def find_compiler() -> Path | None:
+    """The installed compiler, where there is one."""
+    named = os.environ.get(ENV_COMPILER)
+    if named:
+        return Path(named) if os.access(named, os.X_OK) else None
+    found = shutil.which(PROGRAM)
+    return Path(found) if found else None
+
+
+def verified(path: Path, *, model: Path) -> str | None:
+    """What speaks against `path` being the compiled `model`; None: it is."""
+    if not path.is_file():
+        return "the compiler left no file"
+    size, least = path.stat().st_size, int(model.stat().st_size * LEAST_SHARE_OF_INPUT)
+    if size < least:
+        return f"the compiler's file has {size} bytes, at least {least} are expected"
+    try:
+        compiled, given = read_model(path.read_bytes()), read_model(model.read_bytes())
+    except TfliteError as error:
+        return f"the compiler's file cannot be read: {error}"
+    if not compiled.is_compiled_for_edgetpu:
+        return "the compiler's file holds no code for the Edge TPU"
+    if compiled.inputs != given.inputs:
+        return f"the compiler's file takes {compiled.inputs}, the model takes {given.inputs}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    program: Path
+    version: str | None
+    model: Path
+    work: Path
+    deadline: Deadline
+
+    def run(self) -> Compilation:
+        """Try as `PLAN` says, until one is verified, the model is refused, or time is up."""
+        logs: list[str] = []
+        result = Compilation(Reason.COMPILE_FAILED, "not tried")
+        for number, options in enumerate(PLAN, start=1):
+            folder = self.work / f"try-{number}"
+            folder.mkdir()
+            finished = self._start(folder, options)
+            operations = _read(folder / f"{self.model.stem}_edgetpu.log")
+            logs.append(f"# try {number}: {' '.join([PROGRAM, *options])}\n{finished.output}\n{operations}")
+            report = parse(finished.output, operations)
+            result = self._judged(finished, report, folder, options)
+            result = replace(result, log="\n".join(logs), tries=number)
+            if result.compiled or self._is_final(finished, report):
+                return result
+            logger.warning("try %d of %d: %s", number, len(PLAN), result.message)
+        return result
+
+    def _start(self, folder: Path, options: Sequence[str]) -> Finished:
+        timeout: list[str] = []
+        if self.version and int(self.version.split(".")[0]) >= FIRST_WITH_TIMEOUT:
+            timeout = ["-t", str(max(int(self.deadline.left) - TIMEOUT_RESERVE_SECONDS, 1))]
+        command: list[str | Path] = [self.program, "-s", "-o", folder, *timeout, *options, self.model]
+        return run(command, output=folder / "output.txt", deadline=self.deadline)
+
+    def _judged(self, finished: Finished, report: Report, folder: Path, options: Sequence[str]) -> Compilation:
+        version = report.version or self.version
+        base = Compilation(Reason.COMPILE_FAILED, "", compiler_version=version, unmapped=report.unmapped)
+        problem = _problem(finished, report)
+        if problem is not None:
+            return replace(base, message=f"{PROGRAM} {version or ''}: {problem}")
+        base = replace(base, mapped=report.mapped, total=report.total)
+        if not report.mapped:
+            return replace(base, reason=Reason.OPS_NOT_MAPPED, message=_none_mapped(report))
+        path = folder / f"{self.model.stem}_edgetpu.tflite"
+        problem = verified(path, model=self.model)
+        if problem is not None:
+            return replace(base, message=problem)
+        text = f"{report.mapped} of {report.total} operations on the Edge TPU"
+        runtime = _runtime(version, options)
+        return replace(base, reason=Reason.COMPLETED, message=text, path=path, min_runtime_version=runtime)
+
+    def _is_final(self, finished: Finished, report: Report) -> bool:
+        """Whether no other try can help: the model is refused, or time is up."""
+        return report.refusal is not None or finished.returncode is None or report.timed_out or self.deadline.left <= 0
+
+
+def _problem(finished: Finished, report: Report) -> str | None:
+    if finished.returncode is None or report.timed_out:
+        return "it did not end in time; raise the profile's deadline or use a smaller model"
+    if report.refusal is not None:
+        return f"it refuses the model: {report.refusal}"
+    if report.internal_error:
+        return "internal compiler error"
+    if finished.returncode < 0:
+        return f"it was ended by signal {-finished.returncode}"
+    if finished.returncode != 0 or not report.succeeded:
+        return f"exit code {finished.returncode}, last line {_last(finished.output.splitlines())!r}"
+    return None
+
+
+def _none_mapped(report: Report) -> str:
+    told = f"; first: {report.unmapped[0]}" if report.unmapped else ""
+    return f"the compiler put 0 of {report.total} operations on the Edge TPU{told}"
+
+
+def _runtime(version: str | None, options: Sequence[str]) -> int | None:
+    if "-m" in options:
+        return int(options[list(options).index("-m") + 1])
+    return _RUNTIMES.get(version.split(".")[0]) if version else None
+
+
+def _asked_for_version(program: Path, work: Path, deadline: Deadline) -> str:
+    patience = Deadline.after(min(VERSION_SECONDS, deadline.left), deadline.stop)
+    return run([program, "--version"], output=work / "version.txt", deadline=patience).output
+
+
+def _last(lines: Iterable[str]) -> str:
+    told = [line.strip() for line in lines if line.strip()]
+    return told[-1][:200] if told else ""
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
