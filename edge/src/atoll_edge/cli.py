@@ -125,3 +125,7 @@ def model_manager(
         model = served_file(options.model, options.labels)
         return lambda keeper, *_: FixedModel(model, keeper)
     return lambda keeper, match, metrics: StoreManager(config, keeper, match, metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

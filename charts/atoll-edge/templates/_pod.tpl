@@ -1,0 +1,132 @@
+{{/* The pod of both modes. One agent, one store on disk, one camera: never two pods at once. */}}
+{{- define "atoll-edge.pod" -}}
+{{- $robot := eq .Values.mode "robot" -}}
+{{- $privileged := and $robot (eq .Values.usb.mode "privileged") -}}
+metadata:
+  labels: {{- include "atoll-edge.labels" . | nindent 4 }}
+  annotations:
+    checksum/config: {{ include "atoll-edge.config" . | sha256sum }}
+spec:
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- if $robot }}
+  # The field opens 1180-1190 and 5800-5810 only; NodePorts begin at 30000.
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  {{- end }}
+  terminationGracePeriodSeconds: 3
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- if $robot }}
+    # The host's folder and devices belong to root.
+    runAsUser: 0
+    {{- else }}
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    fsGroup: 65532
+    fsGroupChangePolicy: OnRootMismatch
+    {{- end }}
+    seccompProfile: { type: RuntimeDefault }
+  containers:
+    - name: edge
+      image: {{ include "atoll-edge.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args: [python, -m, atoll_edge.cli, run, --config, /etc/atoll-edge/config.yaml]
+      ports:
+        - { name: raw, containerPort: 1181 }
+        - { name: annotated, containerPort: 1182 }
+        - { name: http, containerPort: 5808 }
+      startupProbe:
+        httpGet: { path: /startupz, port: http }
+        periodSeconds: 2
+        failureThreshold: {{ div (int .Values.startupSeconds) 2 }}
+      livenessProbe:
+        httpGet: { path: /livez, port: http }
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 3
+      readinessProbe:
+        httpGet: { path: /readyz, port: http }
+        periodSeconds: 5
+        timeoutSeconds: 5
+      securityContext:
+        {{- if $privileged }}
+        privileged: true
+        {{- else }}
+        allowPrivilegeEscalation: false
+        capabilities: { drop: [ALL] }
+        {{- end }}
+        readOnlyRootFilesystem: true
+      {{- $resources := deepCopy .Values.resources }}
+      {{- if and $robot (eq .Values.usb.mode "device-plugin") }}
+      {{- $_ := set $resources "limits" (merge (dict .Values.usb.resourceName 1) ($resources.limits | default dict)) }}
+      {{- end }}
+      resources: {{- toYaml $resources | nindent 8 }}
+      volumeMounts:
+        - { name: config, mountPath: /etc/atoll-edge, readOnly: true }
+        - { name: state, mountPath: /var/lib/atoll-edge }
+        - { name: tmp, mountPath: /tmp }
+        {{- if .Values.store.secretName }}
+        - { name: credentials, mountPath: /run/atoll-edge/credentials, readOnly: true }
+        {{- end }}
+        {{- if .Values.store.caConfigMap }}
+        - { name: ca, mountPath: /run/atoll-edge/ca, readOnly: true }
+        {{- end }}
+        {{- if .Values.tokenSecretName }}
+        - { name: token, mountPath: /run/atoll-edge/token, readOnly: true }
+        {{- end }}
+        {{- if $robot }}
+        - { name: boot, mountPath: /boot/firmware, readOnly: true }
+        {{- range $index, $_ := .Values.cameraDevices }}
+        - { name: camera-{{ $index }}, mountPath: {{ . }} }
+        {{- end }}
+        {{- if $privileged }}
+        - { name: usb, mountPath: /dev/bus/usb }
+        {{- end }}
+        {{- else if .Values.picturesConfigMap }}
+        - { name: pictures, mountPath: /pictures, readOnly: true }
+        {{- end }}
+  volumes:
+    - { name: config, configMap: { name: {{ include "atoll-edge.fullname" . }} } }
+    {{- if $robot }}
+    - { name: state, hostPath: { path: {{ .Values.stateHostPath }}, type: DirectoryOrCreate } }
+    - { name: boot, hostPath: { path: {{ .Values.bootPath }} } }
+    {{- range $index, $path := .Values.cameraDevices }}
+    - { name: camera-{{ $index }}, hostPath: { path: {{ $path }}, type: CharDevice } }
+    {{- end }}
+    {{- if $privileged }}
+    - { name: usb, hostPath: { path: /dev/bus/usb } }
+    {{- end }}
+    {{- else }}
+    {{- if .Values.persistence.enabled }}
+    - { name: state, persistentVolumeClaim: { claimName: {{ include "atoll-edge.fullname" . }} } }
+    {{- else }}
+    - { name: state, emptyDir: {} }
+    {{- end }}
+    {{- if .Values.picturesConfigMap }}
+    - { name: pictures, configMap: { name: {{ .Values.picturesConfigMap }} } }
+    {{- end }}
+    {{- end }}
+    - { name: tmp, emptyDir: {} }
+    {{- if .Values.store.secretName }}
+    - { name: credentials, secret: { secretName: {{ .Values.store.secretName }} } }
+    {{- end }}
+    {{- if .Values.store.caConfigMap }}
+    - { name: ca, configMap: { name: {{ .Values.store.caConfigMap }} } }
+    {{- end }}
+    {{- if .Values.tokenSecretName }}
+    - { name: token, secret: { secretName: {{ .Values.tokenSecretName }} } }
+    {{- end }}
+{{- end -}}
