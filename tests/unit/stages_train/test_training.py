@@ -1,6 +1,6 @@
 """Training as a whole, on a network small enough for a test: it learns, resumes bit for bit, saves and gives up."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -173,8 +173,8 @@ def test_a_loss_that_only_shakes_is_no_divergence() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_state() -> Iterator[Trainer]:
-    yield Trainer(SETTINGS)
+def trained_state() -> Trainer:
+    return Trainer(SETTINGS)
 
 
 def test_checkpoints_of_other_settings_or_torn_ones_do_not_count(tmp_path: Path, trained_state: Trainer) -> None:

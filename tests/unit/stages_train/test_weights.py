@@ -40,7 +40,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"nothing")
-    with pytest.raises(IntegrityError, match="x.h5 is no weight file"):
+    with pytest.raises(IntegrityError, match=r"x\.h5 is no weight file"):
         read_weights(tmp_path / "x.h5")
 
 

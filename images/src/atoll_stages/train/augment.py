@@ -25,7 +25,7 @@ _RGB = ((1.0, 0.956, 0.621), (1.0, -0.272, -0.647), (1.0, -1.106, 1.703))
 class Augmentation:
     """Ranges to draw from; `zoom` is the side of the crop relative to the picture, below 1 enlarges."""
 
-    zoom: tuple[float, float] = (0.6, 1.2)
+    zoom: tuple[float, float] = (0.7, 1.2)
     stretch: float = 1.15
     horizontal_flip: bool = True
     vertical_flip: bool = False
@@ -33,7 +33,7 @@ class Augmentation:
     contrast: tuple[float, float] = (0.75, 1.3)
     saturation: tuple[float, float] = (0.7, 1.4)
     hue: float = 0.02
-    cutout: float = 0.25
+    cutout: float = 0.1
 
 
 def _draw(seed: tf.Tensor, stream: int, shape: list[int], low: float, high: float) -> tf.Tensor:

@@ -35,19 +35,19 @@ MAX_BATCH_SIZE = 1024
 class Tuning:
     """Settings without a typed field. Defaults suit a few hundred to some thousand pictures.
 
-    `small_side` × the input side is the picture size of the first `small_share` of the steps. `frozen_blocks` None:
-    the stem and three blocks where the start weights are pretrained, none from random weights.
+    `small_side` × the input side is the picture size of the first `small_share` of the steps. `frozen_blocks`
+    counts blocks of the backbone that keep their start weights; at equal time, training all of them is better.
     """
 
     weight_decay: float = 5e-4
     ema_decay: float = 0.998
     backbone_rate: float = 1.0
-    frozen_blocks: int | None = None
+    frozen_blocks: int = 0
     small_side: float = 0.7
-    small_share: float = 0.5
+    small_share: float = 0.6
     horizontal_flip: bool = True
     vertical_flip: bool = False
-    min_zoom: float = 0.6
+    min_zoom: float = 0.7
     max_zoom: float = 1.2
 
 

@@ -16,7 +16,6 @@ from atoll_stages.train.trainer import TrainerSettings
 # Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch.
 RATE_PRETRAINED, RATE_RANDOM = 1.5e-3, 3e-3
 RATE_BATCH = 8
-FROZEN_BLOCKS = 3
 EVALUATIONS = 6
 MIN_EVALUATION_STEPS = 25
 
@@ -52,12 +51,6 @@ def _augmentation(tuning: Tuning) -> Augmentation:
     )
 
 
-def _frozen(spec: TrainSpec, tuning: Tuning) -> int:
-    if tuning.frozen_blocks is not None:
-        return tuning.frozen_blocks
-    return 0 if spec.init_from.type is InitFrom.RANDOM else FROZEN_BLOCKS
-
-
 def make_plan(spec: TrainSpec, *, classes: int, dataset_digest: str) -> Plan:
     """Resolve the run's settings.
 
@@ -75,7 +68,7 @@ def make_plan(spec: TrainSpec, *, classes: int, dataset_digest: str) -> Plan:
         seed=spec.seed,
         weight_decay=tuning.weight_decay,
         backbone_factor=tuning.backbone_rate,
-        frozen_blocks=_frozen(spec, tuning),
+        frozen_blocks=tuning.frozen_blocks,
         ema_decay=tuning.ema_decay,
         augmentation=_augmentation(tuning),
     )

@@ -1,0 +1,136 @@
+"""The train stage on a store, by the contract's documents."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atoll_contract import keys
+from atoll_contract.codec import from_json
+from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import AtollError
+from atoll_contract.keys import RunRef
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact
+from atoll_contract.stage import (
+    Architecture,
+    InitFrom,
+    Stage,
+    StageInput,
+    StartWeights,
+    StoreSpec,
+    StoreType,
+    TrainSpec,
+)
+from atoll_stages.context import Interrupted, StageContext, StageOutcome
+from atoll_stages.train.history import History
+from atoll_stages.train.stage import train
+from atoll_stages.train.weights import read_weights
+from support.detection_data import CLASSES, store_dataset
+
+SPEC = TrainSpec(
+    architecture=Architecture.FPNLITE_192,
+    width=0.35,
+    init_from=StartWeights(InitFrom.RANDOM),
+    steps=4,
+    batch_size=2,
+    eval_every_steps=2,
+    checkpoint_every_steps=1,
+)
+
+
+def context(
+    folder: Path, spec: TrainSpec, *, uid: str = "u1", pod: str = "p1", train_pictures: int = 4
+) -> StageContext:
+    store = DirStore(folder / "store")
+    work = folder / f"work-{uid}-{pod}"
+    work.mkdir(parents=True)
+    dataset = store_dataset(store, work, train=train_pictures, validation=2)
+    given = StageInput(
+        stage=Stage.TRAIN,
+        attempt=1,
+        run=RunRef("local", "test", uid),
+        store=StoreSpec(StoreType.DIRECTORY, path=str(folder / "store")),
+        upstream={Stage.CONVERT: (dataset,)},
+        train=spec,
+    )
+    return StageContext(given, store, work, pod_uid=pod)
+
+
+def named(outcome: StageOutcome, name: str) -> Artifact:
+    return next(item for item in outcome.outputs if item.name == name)
+
+
+class StoppingContext(StageContext):
+    """Asked to end as soon as it reports a step."""
+
+    def report(self, now: object) -> None:
+        if getattr(now, "step", None):
+            self.stop.set()
+
+
+@pytest.mark.timeout(300)
+def test_an_interrupted_stage_ends_with_the_same_weights_as_an_undisturbed_one(tmp_path: Path) -> None:
+    whole = context(tmp_path, SPEC, uid="whole")
+    outcome = train(whole)
+    interrupted = context(tmp_path, SPEC, uid="cut")
+    with pytest.raises(Interrupted):
+        train(StoppingContext(interrupted.input, interrupted.store, interrupted.work))
+    assert any(
+        info.key.endswith(".npz") for info in interrupted.store.list(keys.checkpoints_prefix(interrupted.input.run))
+    )
+    resumed = train(context(tmp_path, SPEC, uid="cut", pod="p2"))
+    assert named(resumed, "weights").sha256 == named(outcome, "weights").sha256
+    assert resumed.summary["ap50"] == outcome.summary["ap50"]
+    _check_documents(whole, outcome)
+
+
+def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
+    weights = done.fetch(named(outcome, "weights"), done.work / "fetched.h5")
+    _, about = read_weights(weights)
+    assert (about.classes, about.step) == (CLASSES, outcome.summary["bestStep"])
+    history = from_json(History, done.store.get(named(outcome, "history").key))
+    assert history.step == SPEC.steps
+    assert [point.step for point in history.points if point.ap50 is not None] == [2, 4]
+    assert history.settings["seed"] == "0"
+    assert set(outcome.summary) == {
+        "step",
+        "bestStep",
+        "ap50",
+        "initFrom",
+        "imagesPerSecond",
+        "accelerator",
+        "trainSeconds",
+    }
+    json.dumps(dict(outcome.summary))
+    assert any("tfevents" in info.key for info in done.store.list(done.prefix))
+
+
+def failure(folder: Path, spec: TrainSpec, *, train_pictures: int = 4) -> AtollError:
+    with pytest.raises(AtollError) as raised:
+        train(context(folder, spec, train_pictures=train_pictures))
+    return raised.value
+
+
+def test_no_training_pictures_is_the_datas_fault(tmp_path: Path) -> None:
+    error = failure(tmp_path, SPEC, train_pictures=0)
+    assert error.reason is Reason.NO_USABLE_EXAMPLES
+    assert "train part" in error.message
+
+
+def test_missing_imagenet_weights_never_become_random_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATOLL_WEIGHTS_DIR", raising=False)
+    error = failure(tmp_path, replace(SPEC, init_from=StartWeights(InitFrom.IMAGENET)))
+    assert error.reason is Reason.WEIGHTS_NOT_FOUND
+
+
+def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
+    error = failure(tmp_path, replace(SPEC, accelerator="gpu"))  # type: ignore[arg-type]  # as JSON gives it
+    assert error.reason is Reason.INVALID_SPEC
+    assert "TensorFlow sees none" in error.message
+
+
+def test_an_unknown_hyperparameter_ends_the_stage_before_it_works(tmp_path: Path) -> None:
+    error = failure(tmp_path, replace(SPEC, hyperparameters={"learn": "1"}))
+    assert error.reason is Reason.INVALID_SPEC
