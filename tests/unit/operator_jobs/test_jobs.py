@@ -1,0 +1,255 @@
+"""The Job of each stage against golden files, and what must hold for every one of them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from atoll_contract.errors import SpecError
+from atoll_contract.keys import RunRef
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact
+from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
+from atoll_operator.api.parse import object_store, training_profile, training_run
+from atoll_operator.api.schema import check
+from atoll_operator.api.types import CompileTarget
+from atoll_operator.jobs import build_job, job_name
+from atoll_operator.jobs_input import Work, stage_input
+from atoll_operator.jobs_pod import escaped, unescaped
+from atoll_operator.plan import StageAttempt
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+RUN = RunRef("team-190", "reefscape-note", "7b1e0000-0000-4000-8000-000000000001")
+SHA = "a" * 64
+
+RUN_DOCUMENT = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: { name: reefscape-note, namespace: team-190 }
+spec:
+  datasets:
+    - key: datasets/team-190/reefscape.tar
+    - { key: older/, objectStoreRef: { name: archive } }
+  conversion: { rename: [{ from: "$(HOME) $$", to: note }] }
+  training: { initFrom: { type: random }, steps: 500 }
+  quality: { minAP50: "0.5", minMappedPercent: "95" }
+  publish: { model: reefscape-note }
+"""
+PROFILE_DOCUMENT = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingProfile
+metadata: { name: default }
+spec:
+  allowTags: true
+  images:
+    convert: r.example/convert:1
+    train: r.example/train:1
+    trainGPU: r.example/train-gpu:1
+    compile: r.example/compile:1
+    publish: r.example/convert:1
+  imagePullSecrets: [{ name: regcred }]
+  resources:
+    train: { requests: { cpu: "2", memory: 4Gi }, limits: { memory: 8Gi } }
+  scratch: { sizeLimit: 20Gi }
+  gpu: { resourceName: nvidia.com/gpu, runtimeClassName: nvidia }
+  priorityClassName: training
+  nodeSelector: { kubernetes.io/os: linux }
+  tolerations: [{ key: nvidia.com/gpu, operator: Exists, effect: NoSchedule }]
+  env: [{ name: HTTPS_PROXY, value: "http://proxy:3128" }, { name: ATOLL_STAGE_INPUT, value: "mine" }]
+  propagateLabels: [kueue.x-k8s.io/queue-name, team]
+"""
+STORES = """
+apiVersion: atoll.dev/v1alpha1
+kind: ObjectStore
+metadata: { name: default, namespace: team-190 }
+spec:
+  bucket: frc
+  prefix: atoll/
+  endpoint: https://minio.example:9000
+  credentials: { secretRef: { name: s3 } }
+  publishCredentialsRef: { name: s3-publish }
+  signingKeyRef: { name: signing, key: ed25519.pem }
+  caBundleRef: { name: ca, key: ca.crt }
+---
+apiVersion: atoll.dev/v1alpha1
+kind: ObjectStore
+metadata: { name: archive, namespace: team-190 }
+spec: { bucket: old, credentials: { anonymous: true } }
+"""
+
+
+def document(text: str) -> dict[str, Any]:
+    checked = check(yaml.safe_load(text))
+    return dict(checked.value)
+
+
+def work(**changes: Any) -> Work:
+    stores = [document(text) for text in STORES.split("---")]
+    base = Work(
+        run=RUN,
+        spec=training_run(document(RUN_DOCUMENT)),
+        profile=training_profile(document(PROFILE_DOCUMENT)),
+        stores={item["metadata"]["name"]: object_store(item) for item in stores},
+        labels={"kueue.x-k8s.io/queue-name": "gpu", "team": "190", "atoll.dev/run-uid": "forged", "other": "x"},
+        provenance={"specDigest": SHA, "seed": "0"},
+    )
+    return replace(base, **changes)
+
+
+def attempt(stage: Stage, **changes: Any) -> StageAttempt:
+    dataset = Artifact("dataset", f"cache/team-190/datasets/{SHA}/dataset.json", SHA, 4711)
+    upstream = {Stage.CONVERT: (dataset,)} if stage is not Stage.CONVERT else {}
+    base = StageAttempt(stage, 2, upstream, 45_000, "cpu", 3 if stage is Stage.PUBLISH else None)
+    return replace(base, **changes)
+
+
+CASES = {
+    **{str(stage): attempt(stage) for stage in Stage},
+    "train-gpu": attempt(Stage.TRAIN, accelerator="gpu"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_job_is_as_its_golden_file_has_it(case: str) -> None:
+    written = yaml.safe_dump(build_job(work(), CASES[case]), sort_keys=False, width=120)
+    path = GOLDEN / f"job-{case}.yaml"
+    if os.environ.get("ATOLL_GOLDEN") == "write":
+        path.write_text(written, encoding="utf-8")
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == yaml.safe_load(written), "see make golden"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_job_is_one_that_kubernetes_knows(case: str) -> None:
+    from kubernetes.client import V1Job
+
+    V1Job.model_validate(build_job(work(), CASES[case]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_pod_passes_pod_security_restricted(case: str) -> None:
+    pod = build_job(work(), CASES[case])["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= {
+        "emptyDir",
+        "secret",
+        "configMap",
+    }
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["readOnlyRootFilesystem"] is True
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_process_reads_the_input_that_was_meant(case: str) -> None:
+    container = build_job(work(), CASES[case])["spec"]["template"]["spec"]["containers"][0]
+    env = {item["name"]: item.get("value", "") for item in container["env"]}
+    environ = {ENV_INPUT: kubelet(env[ENV_INPUT])}
+    assert StageInput.from_env(environ) == stage_input(work(), CASES[case])
+    assert container["command"][-1] == f"atoll_stages.{CASES[case].stage}"
+
+
+def kubelet(value: str) -> str:
+    """An environment literal as the kubelet expands it (third_party/forked/golang/expansion)."""
+    return "".join(_expanded(value))
+
+
+def _expanded(value: str) -> Iterator[str]:
+    at = 0
+    while at < len(value):
+        pair = value[at : at + 2]
+        if pair == "$$":
+            yield "$"
+            at += 2
+        elif pair == "$(" and ")" in value[at:]:
+            yield "EXPANDED"
+            at = value.index(")", at) + 1
+        else:
+            yield value[at]
+            at += 1
+
+
+@pytest.mark.parametrize("text", ["$(HOME)", "$$(HOME)", "a$b", "$", "$$", "price: 5$ $(x", ""])
+def test_no_text_of_a_user_is_expanded(text: str) -> None:
+    assert kubelet(escaped(text)) == text
+    assert unescaped(escaped(text)) == text
+
+
+def test_secrets_are_files_and_only_where_they_are_needed() -> None:
+    train = str(build_job(work(), CASES["train"]))
+    publish = str(build_job(work(), CASES["publish"]))
+    assert "'secretName': 's3'" in train
+    assert "s3-publish" not in train
+    assert "signing" not in train
+    assert "'secretName': 's3-publish'" in publish
+    assert "'secretName': 'signing'" in publish
+    assert "secretKeyRef" not in train + publish
+
+
+def test_a_tenants_labels_never_replace_atolls_own() -> None:
+    job = build_job(work(), CASES["train"])
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
+    assert job["metadata"]["labels"]["atoll.dev/run-uid"] == RUN.uid
+    assert "other" not in job["metadata"]["labels"]
+    assert "kueue.x-k8s.io/queue-name" not in job["spec"]["template"]["metadata"]["labels"]
+    assert job["spec"]["template"]["metadata"]["labels"]["team"] == "190"
+
+
+def test_the_profiles_environment_cannot_replace_the_input() -> None:
+    container = build_job(work(), CASES["convert"])["spec"]["template"]["spec"]["containers"][0]
+    names = [item["name"] for item in container["env"]]
+    assert names.count(ENV_INPUT) == 1
+    assert "HTTPS_PROXY" in names
+
+
+def test_only_a_gpu_train_stage_asks_for_the_gpu() -> None:
+    gpu = build_job(work(), CASES["train-gpu"])["spec"]["template"]["spec"]
+    assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert gpu["runtimeClassName"] == "nvidia"
+    assert gpu["containers"][0]["image"] == "r.example/train-gpu:1"
+    cpu = build_job(work(), CASES["train"])["spec"]["template"]["spec"]
+    assert "nvidia.com/gpu" not in str(cpu["containers"][0]["resources"])
+    assert "runtimeClassName" not in cpu
+
+
+def test_the_compiler_is_pinned_to_amd64() -> None:
+    pod = build_job(work(), CASES["compile"])["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+
+
+def test_a_missing_image_is_a_sentence() -> None:
+    base = work()
+    bare = replace(base, profile=replace(base.profile, images=replace(base.profile.images, train_gpu=None)))
+    with pytest.raises(SpecError, match=r"no image spec\.images\.trainGPU") as caught:
+        build_job(bare, CASES["train-gpu"])
+    assert caught.value.reason is Reason.INVALID_SPEC
+
+
+def test_names_fit_into_a_label_and_differ_by_uid() -> None:
+    name = job_name("r" * 40, RUN.uid, Stage.CONVERT, 100)
+    assert len(name) <= 63
+    assert name != job_name("r" * 40, RUN.uid.replace("1", "2"), Stage.CONVERT, 100)
+
+
+def test_a_release_is_only_asked_of_the_store_alone_where_there_is_no_api_server() -> None:
+    on_cluster = stage_input(work(), CASES["publish"]).publish
+    embedded = stage_input(work(store_is_lock=True), CASES["publish"]).publish
+    assert on_cluster is not None
+    assert embedded is not None
+    assert (on_cluster.store_is_lock, embedded.store_is_lock) == (False, True)
+
+
+def test_compile_names_its_target_and_policy() -> None:
+    base = work()
+    spec = replace(base.spec, compile=(CompileTarget("edgetpu", CompilePolicy.REQUIRED),))
+    section = stage_input(replace(base, spec=spec), CASES["compile"]).compile
+    assert section is not None
+    assert (section.policy, section.min_mapped_percent) == (CompilePolicy.REQUIRED, 95.0)
