@@ -13,6 +13,7 @@ from cluster.controlplane import ControlPlane
 
 JSON = "application/json"
 YAML = "application/yaml"
+MERGE_PATCH = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
@@ -44,18 +45,25 @@ class KubeHttp:
     ) -> Answer:
         query = f"fieldManager=test&fieldValidation={'Strict' if strict else 'Ignore'}"
         query += "&dryRun=All" if dry_run else ""
-        request = urllib.request.Request(f"{self._server}{path}?{query}", data=body, method=method)
+        headers = {"Content-Type": kind}
+        return self._answer(urllib.request.Request(f"{self._server}{path}?{query}", body, headers, method=method))
+
+    def send_json(self, method: str, path: str, document: Any, *, dry_run: bool = False, strict: bool = True) -> Answer:
+        return self.send(method, path, json.dumps(document).encode(), dry_run=dry_run, strict=strict)
+
+    def table(self, path: str) -> Answer:
+        """The object or objects at `path` as the columns and rows that `kubectl get` prints."""
+        headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        return self._answer(urllib.request.Request(f"{self._server}{path}", headers=headers))
+
+    def _answer(self, request: urllib.request.Request) -> Answer:
         request.add_header("Authorization", f"Bearer {self._token}")
-        request.add_header("Content-Type", kind)
         try:
             with urllib.request.urlopen(request, timeout=20, context=self._context) as answer:
                 return Answer(int(answer.status), json.loads(answer.read()))
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return Answer(refusal.code, json.loads(refusal.read()))
-
-    def send_json(self, method: str, path: str, document: Any, *, dry_run: bool = False, strict: bool = True) -> Answer:
-        return self.send(method, path, json.dumps(document).encode(), dry_run=dry_run, strict=strict)
 
 
 def collection(kind: str, namespace: str) -> str:
