@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atoll_contract.codec import from_json
 from atoll_contract.manifest import Detection
+from atoll_edge.detector.outputs import Reading
 
 MIN_IOU = 0.5
 MAX_SCORE_DIFFERENCE = 0.15
@@ -57,18 +58,16 @@ def try_model(job: CanaryJob) -> None:
     random = np.random.default_rng(0)
     for _ in range(NOISE_PICTURES):
         noise = random.integers(0, 256, (model.height, model.width, 3), np.uint8)
-        _require_sane(model.detect(Image.fromarray(noise)), job.classes)
+        require_sane(model.detect(Image.fromarray(noise)), job.classes)
     for picture in job.golden:
         with Image.open(picture.path) as image:
             reading = model.detect(image.convert("RGB"))
-        _require_sane(reading, job.classes)
+        require_sane(reading, job.classes)
         _require_expected(reading.detections, picture)
 
 
-def _require_sane(reading: object, classes: int) -> None:
-    from atoll_edge.detector.outputs import Reading
-
-    assert isinstance(reading, Reading)
+def require_sane(reading: Reading, classes: int) -> None:
+    """Raises CanaryFailed where an answer is no number, of no class, or has no possible score."""
     if reading.non_finite:
         raise CanaryFailed(f"{reading.non_finite} detections hold NaN or infinity")
     for found in reading.detections:

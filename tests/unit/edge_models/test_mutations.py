@@ -1,0 +1,280 @@
+"""Two hundred bundles that something is wrong with: none is staged, the last good one stays, and the reason is told.
+
+The canary's process is real for what is wrong inside a model; mutations that digest or signature must catch run without
+it, and fail the test if they reach it.
+"""
+
+import functools
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from atoll_contract import keys
+from atoll_contract.codec import to_json
+from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import AtollError
+from atoll_contract.manifest import Detection, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.signatures import KeyPair, generate_key, sign
+from atoll_edge.detector.outputs import Reading
+from atoll_edge.models.canary import run_canary
+from atoll_edge.models.canary_child import CanaryFailed, CanaryJob, require_sane
+from atoll_edge.models.device_state import committed
+from atoll_edge.models.device_store import DeviceStore
+from atoll_edge.models.fetch import Look, ReleaseFetcher
+from support.edge_model import colour_detector
+from support.edge_release import MODEL, NAMESPACE, Published, point, publish
+
+pytestmark = pytest.mark.timeout(600)
+
+Sign = Callable[[bytes], bytes]
+# Seeds of the mutations at random places: 8 fixed cases and these make two hundred.
+SEEDS = range(64)
+
+
+@dataclass(frozen=True)
+class World:
+    """A device that serves version 5, and a bucket in which something happens to version 6."""
+
+    bucket: DirStore
+    device: DeviceStore
+    fetcher: ReleaseFetcher
+    sign: Sign
+    good: Published
+
+
+@pytest.fixture
+def world(bucket: DirStore, device: DeviceStore, fetcher: ReleaseFetcher, signed: Sign) -> World:
+    good = publish(bucket, 5, sign=signed)
+    untried = replace(fetcher, canary=lambda *_, **__: None)
+    assert untried.look(None, lambda _: None)[0] is Look.STAGED
+    device.change(lambda state: committed(state, model=f"{NAMESPACE}/{MODEL}", sequence=5))
+    return World(bucket, device, fetcher, signed, good)
+
+
+def refusal(world: World, *, tried: bool = False) -> AtollError:
+    """How the look at what is in the bucket now ends; afterwards version 5 is whole and still the one."""
+
+    def canary(job: CanaryJob, *, name: str) -> None:
+        assert tried, "the bytes of a model that should have been refused before reached the canary"
+        run_canary(job, name=name)
+
+    with pytest.raises(AtollError) as caught:
+        replace(world.fetcher, canary=canary).look(None, lambda _: None)
+    state = world.device.read()
+    assert (state.current, state.candidate) == (world.good.sha256, None)
+    world.device.check(world.good.sha256)
+    return caught.value
+
+
+def flipped(data: bytes, seed: int) -> bytes:
+    where = random.Random(seed).randrange(len(data) * 8)
+    changed = bytearray(data)
+    changed[where // 8] ^= 1 << where % 8
+    return bytes(changed)
+
+
+def cut(data: bytes, seed: int) -> bytes:
+    return data[: random.Random(seed).randrange(len(data))]
+
+
+@pytest.mark.parametrize("mutate", [flipped, cut])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_damaged_file_is_refused(world: World, seed: int, mutate: Callable[[bytes, int], bytes]) -> None:
+    """One bit, or the end, of one of the three files is not what the signed manifest says."""
+    release = publish(world.bucket, 6, sign=world.sign)
+    item = release.manifest.files[seed % 3]
+    world.bucket.put(item.key, mutate(world.bucket.get(item.key), seed))
+    if item.role is Role.MODEL_INT8:
+        assert "unoptimized.tflite" in refusal(world).message
+    elif world.device.has_blob(item.sha256):
+        # The same label map or picture as in version 5: the device has it, whole, and does not fetch it again.
+        assert world.fetcher.look(None, lambda _: None)[0] is Look.STAGED
+        world.device.check(release.sha256)
+    else:
+        refusal(world)
+
+
+@pytest.mark.parametrize("mutate", [flipped, cut])
+@pytest.mark.parametrize("seed", range(16))
+def test_a_damaged_manifest_is_refused(world: World, seed: int, mutate: Callable[[bytes, int], bytes]) -> None:
+    release = publish(world.bucket, 6, sign=world.sign)
+    world.bucket.put(keys.manifest(NAMESPACE, MODEL, 6), mutate(release.data, seed))
+    assert "sha256" in refusal(world).message
+
+
+@pytest.mark.parametrize("mutate", [flipped, cut])
+@pytest.mark.parametrize("seed", range(16))
+def test_a_damaged_envelope_is_refused(world: World, seed: int, mutate: Callable[[bytes, int], bytes]) -> None:
+    publish(world.bucket, 6, sign=world.sign)
+    where = keys.signature(NAMESPACE, MODEL, 6)
+    whole = world.bucket.get(where)
+    damaged = mutate(whole, seed)
+    world.bucket.put(where, damaged)
+    named = whole.index(b'"keyid":"')
+    if damaged[:named] + damaged[named + 26 :] == whole[:named] + whole[named + 26 :]:
+        return  # the key's id is a hint that no signature covers
+    assert "signature" in refusal(world).message
+
+
+def forged(_: World) -> Sign:
+    other: KeyPair = generate_key()
+    return lambda data: sign(data, other.private_pem)
+
+
+def unsigned(_: World) -> None:
+    return None
+
+
+def of_another_manifest(world: World) -> Sign:
+    return lambda _: world.sign(world.good.data)
+
+
+@pytest.mark.parametrize("signer", [forged, unsigned, of_another_manifest])
+def test_what_nobody_trusted_has_signed_is_refused(world: World, signer: Callable[[World], Sign | None]) -> None:
+    publish(world.bucket, 6, sign=signer(world))
+    assert "sign" in refusal(world).message
+
+
+def test_an_older_signed_release_is_refused(world: World) -> None:
+    """The pointer is written back to a release that was genuine once."""
+    publish(world.bucket, 3, sign=world.sign)
+    assert refusal(world).message == "refused: sequence 3 < 5"
+
+
+def test_an_older_release_under_a_newer_version_is_refused(world: World) -> None:
+    old = publish(world.bucket, 4, sign=world.sign)
+    world.bucket.put(keys.manifest(NAMESPACE, MODEL, 9), old.data)
+    world.bucket.put(keys.signature(NAMESPACE, MODEL, 9), world.sign(old.data))
+    point(world.bucket, old, version=9)
+    assert refusal(world).message == "refused: sequence 4 < 5"
+
+
+def test_a_second_manifest_of_the_same_sequence_is_refused(world: World) -> None:
+    publish(world.bucket, 5, sign=world.sign, model=colour_detector() + b"other")
+    assert "sequence 5 served already" in refusal(world).message
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: replace(m, labels=("red", "green")), "map.pbtxt names ['red', 'blue']"),
+        (lambda m: replace(m, labels=("red",)), "1 labels and 2 thresholds"),
+        (lambda m: replace(m, labels=(), thresholds=()), "0 labels"),
+        (lambda m: replace(m, model="other"), "this device runs local/colours"),
+        (lambda m: replace(m, namespace="theirs"), "this device runs local/colours"),
+        (lambda m: replace(m, input=ModelInput(320, 240)), "320×240"),
+        (lambda m: replace(m, input=ModelInput(64, 64, dtype="float32")), "float32"),
+        (lambda m: replace(m, input=ModelInput(1 << 20, 1 << 20)), "up to 1024"),
+        (lambda m: replace(m, files=m.files[1:]), "model-int8"),
+        (lambda m: replace(m, files=(m.files[0], m.files[2])), "labels"),
+        (lambda m: replace(m, files=(replace(m.files[0], size=1 << 40), *m.files[1:])), "out of range"),
+        (lambda m: replace(m, files=(replace(m.files[0], sha256="../../etc"), *m.files[1:])), "out of range"),
+    ],
+)
+def test_a_signed_manifest_that_does_not_fit_is_refused(
+    world: World, change: Callable[[Manifest], Manifest], reason: str
+) -> None:
+    publish(world.bucket, 6, sign=world.sign, alter=change)
+    assert reason in refusal(world).message
+
+
+def test_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
+    def compiled(manifest: Manifest) -> Manifest:
+        edgetpu = replace(manifest.files[0], role=Role.MODEL_EDGETPU, name="model.tflite")
+        return replace(
+            manifest,
+            files=(*manifest.files, edgetpu),
+            edgetpu=replace(manifest.edgetpu, compiled=True, min_runtime_version=15),
+        )
+
+    publish(world.bucket, 6, sign=world.sign, alter=compiled)
+    assert "requires Edge TPU runtime ≥ 15, this device has 14" in refusal(world).message
+
+
+def elsewhere(picture: ManifestFile) -> ManifestFile:
+    """A golden picture whose boxes are promised where nothing is."""
+    expected = tuple(replace(item, box=(0.7, 0.7, 0.9, 0.9)) for item in picture.expected or ())
+    return replace(picture, expected=expected)
+
+
+# Signed and whole, and yet no model to serve: the canary's own process finds out.
+INSIDE: dict[str, tuple[Callable[[], bytes], Callable[[Manifest], Manifest], str]] = {
+    "no model": (lambda: b"not a model at all", lambda m: m, "cannot load"),
+    "cut inside": (lambda: colour_detector()[:3000], lambda m: m, "self-test"),
+    "another input size": (lambda: colour_detector(96), lambda m: m, "takes 96 pixels, the manifest says 64"),
+    "outputs in another order": (lambda: colour_detector(signature=True), lambda m: m, "are not boxes"),
+    "other boxes than promised": (
+        colour_detector,
+        lambda m: replace(m, files=(*m.files[:2], elsewhere(m.files[2]))),
+        "was expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INSIDE)
+def test_the_canary_refuses_what_is_wrong_inside(world: World, case: str) -> None:
+    model, alter, reason = INSIDE[case]
+    publish(world.bucket, 6, sign=world.sign, model=model(), alter=alter)
+    assert reason in refusal(world, tried=True).message
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its self-test (SIGSEGV)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGBUS)", "crashed its self-test (SIGBUS)"),
+        ("import time; time.sleep(3600)", "hung in its self-test"),
+    ],
+)
+def test_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(world: World, program: str, reason: str) -> None:
+    """The parser's own crashes are not to be had at will: the child does what such a crash does."""
+    canary = functools.partial(run_canary, command=(sys.executable, "-c", program), timeout_seconds=2.0)
+    release = publish(world.bucket, 6, sign=world.sign)
+    with pytest.raises(AtollError, match="self-test") as caught:
+        replace(world.fetcher, canary=canary).look(None, lambda _: None)
+    assert reason in caught.value.message
+    assert world.device.read().current == world.good.sha256
+    assert getattr(caught.value, "release", None) == release.sha256
+
+
+def test_insane_answers_are_refused() -> None:
+    with pytest.raises(CanaryFailed, match="NaN"):
+        require_sane(Reading((), 1), 2)
+    with pytest.raises(CanaryFailed, match="class 2"):
+        require_sane(Reading((Detection(2, 0.5, (0, 0, 1, 1)),), 0), 2)
+    with pytest.raises(CanaryFailed, match="score"):
+        require_sane(Reading((Detection(0, 1.5, (0, 0, 1, 1)),), 0), 2)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schemaVersion":1', b"\xff\xfe"])
+def test_a_pointer_that_cannot_be_read_is_refused(world: World, data: bytes) -> None:
+    world.bucket.put(keys.channel(NAMESPACE, MODEL, "stable"), data)
+    assert "channel pointer" in refusal(world).message
+
+
+def test_a_missing_blob_keeps_the_old_model_and_the_release_can_still_come(world: World) -> None:
+    release = publish(world.bucket, 6, sign=world.sign)
+    item = release.manifest.files[0]
+    content = world.bucket.get(item.key)
+    world.bucket.delete(item.key)
+    refusal(world)
+    world.bucket.put(item.key, content)
+    untried = replace(world.fetcher, canary=lambda *_, **__: None)
+    assert untried.look(None, lambda _: None)[0] is Look.STAGED
+
+
+def test_the_good_release_passes_everything(world: World) -> None:
+    """What is refused above is refused for its fault alone."""
+    release = publish(world.bucket, 6, sign=world.sign)
+    assert world.fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    assert world.device.read().candidate == release.sha256
+    assert to_json(world.device.check(release.sha256)) == release.data
+
+
+def test_a_channel_that_is_gone_changes_nothing(world: World) -> None:
+    world.bucket.delete(keys.channel(NAMESPACE, MODEL, "stable"))
+    assert world.fetcher.look(None, lambda _: None)[0] is Look.NO_CHANNEL
+    assert world.device.read().current == world.good.sha256
