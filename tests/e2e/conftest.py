@@ -16,6 +16,13 @@ from support.node_cluster import NodeCluster
 from support.story import Story
 
 IMAGES = ("operator", "convert", "train")
+KINDS = (
+    "trainingruns.atoll.dev",
+    "objectstores.atoll.dev",
+    "trainingprofiles.atoll.dev",
+    "modelreleases.atoll.dev",
+    "edgedevices.atoll.dev",
+)
 CHART = Path(__file__).parents[2] / "charts" / "atoll"
 
 
@@ -71,7 +78,15 @@ def namespace(cluster: NodeCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def installed(cluster: NodeCluster, namespace: str, image_values: Path, story: Story) -> Iterator[str]:
+def kinds_gone(cluster: NodeCluster) -> None:
+    """Each story begins on a cluster that has never seen Atoll; the chart leaves its kinds behind."""
+    cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", timeout=180)
+
+
+@pytest.fixture
+def installed(
+    cluster: NodeCluster, kinds_gone: None, namespace: str, image_values: Path, story: Story
+) -> Iterator[str]:
     """The namespace with the chart's quick start in it, installed by Helm 4 as its README says."""
     values = ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(image_values)]
     wait = ["--wait", "--wait-for-jobs", "--timeout", "4m"]
