@@ -1,6 +1,7 @@
 """Runs that are ready to be published, and publishers as a child process runs them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,9 +34,10 @@ COMPILATION = {
 
 
 def exported_run(
-    store: Store, spec: StoreSpec, *, uid: str = "7b1e", compiled: bool = False, **publish: Any
+    store: Store, spec: StoreSpec, *, uid: str = "7b1e", compiled: bool = False, small: bool = False, **publish: Any
 ) -> StageInput:
-    """The input of a publish stage whose earlier stages' files lie in `store`; a model of its own for every run."""
+    """The input of a publish stage whose earlier stages' files lie in `store`; a model of its own for every run, and
+    with `small` no more than a release must have."""
     run = RunRef("local", "bccd", uid)
     files = {
         "model": ("unoptimized.tflite", tiny_tflite() + uid.encode()),
@@ -46,6 +48,8 @@ def exported_run(
         "golden-0.png": ("golden-0.png", b"\x89PNG not decoded here"),
         "report": ("report.html", b"<html></html>"),
     }
+    if small:
+        files = {name: files[name] for name in ("model", "labels")}
     upstream = {str(Stage.EXPORT): tuple(_put(store, run, Stage.EXPORT, name, *file) for name, file in files.items())}
     if compiled:
         model = tiny_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
@@ -53,12 +57,17 @@ def exported_run(
             _put(store, run, Stage.COMPILE, "compiled", "model.tflite", model),
             _put(store, run, Stage.COMPILE, "compilation", "compilation.json", json.dumps(COMPILATION).encode()),
         )
+    if small:
+        return StageInput(Stage.PUBLISH, 1, run, spec, upstream, publish=PublishSpec(**_settings(publish)))
     best = store.put(f"runs/local/{uid}/train/checkpoints/best-00000100.weights.h5", b"best " + uid.encode())
     for step in (100, 200):
         store.put(f"runs/local/{uid}/train/checkpoints/step-{step:08d}.npz", b"state")
     upstream[str(Stage.TRAIN)] = (Artifact("weights", best.key, best.sha256 or "", best.size),)
-    settings: dict[str, Any] = {"model": "note", "channel": "stable", "version": 1, **publish}
-    return StageInput(Stage.PUBLISH, 1, run, spec, upstream, publish=PublishSpec(**settings))
+    return StageInput(Stage.PUBLISH, 1, run, spec, upstream, publish=PublishSpec(**_settings(publish)))
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": "note", "channel": "stable", "version": 1, **given}
 
 
 def publish_once(given: StageInput, store: Store, work: Path) -> StageOutcome:

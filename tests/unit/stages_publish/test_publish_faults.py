@@ -190,9 +190,11 @@ class Poller:
 @pytest.mark.timeout(400)
 def test_of_many_processes_each_gets_a_version_and_the_channel_the_highest(store_spec: StoreSpec) -> None:
     store = open_store(store_spec)
-    runs = [exported_run(store, store_spec, uid=f"run-{number}") for number in range(PROCESSES)]
-    # Not `fork`: a client of boto3 does not survive it.
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool, Poller(store) as poller:
+    runs = [exported_run(store, store_spec, uid=f"run-{number}", small=True) for number in range(PROCESSES)]
+    # Not `fork`: a client of boto3 does not survive it. The fork server has imported, but not connected.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["boto3", "atoll_contract.s3store", "support.publishing"])
+    with context.Pool(PROCESSES) as pool, Poller(store) as poller:
         got = pool.map(publish_until_done, runs, chunksize=1)
     assert sorted(got) == list(range(1, PROCESSES + 1))
     for run, version in zip(runs, got, strict=True):

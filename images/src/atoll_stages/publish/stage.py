@@ -17,7 +17,7 @@ from atoll_stages.publish.channel import advance
 from atoll_stages.publish.description import describe
 from atoll_stages.publish.files import collect
 from atoll_stages.publish.surplus import remove_surplus_checkpoints
-from atoll_stages.publish.versions import Claim, VersionTaken, claim
+from atoll_stages.publish.versions import Claim, VersionTaken, claim, require_not_taken
 
 
 def _now() -> datetime:
@@ -35,19 +35,30 @@ def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> Sta
     signing_key = _signing_key(spec)
     if spec.store_is_lock:
         require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
+    try:
+        claimed = _published(context, spec, signing_key=signing_key, now=now)
+    except VersionTaken as taken:
+        summary = {
+            "release": f"{spec.model}-v{spec.version}",
+            "version": spec.version,
+            "nextVersion": taken.next_version,
+        }
+        return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
+    pointer = advance(context.store, claimed.manifest, now=now)
+    remove_surplus_checkpoints(context)
+    return _outcome(claimed, pointer)
+
+
+def _published(
+    context: StageContext, spec: PublishSpec, *, signing_key: bytes | None, now: Callable[[], datetime]
+) -> Claim:
+    require_not_taken(context.store, context.input.run, model=spec.model, version=spec.version)
     files = collect(context)
     manifest = describe(context, spec, files, now=now())
     context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
     put_blobs(context.store, files, scratch=context.work)
     context.report(Progress(80.0, f"claiming {manifest.release}"))
-    try:
-        claimed = claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
-    except VersionTaken as taken:
-        summary = {"release": manifest.release, "version": manifest.version, "nextVersion": taken.next_version}
-        return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
-    pointer = advance(context.store, claimed.manifest, now=now)
-    remove_surplus_checkpoints(context)
-    return _outcome(claimed, pointer)
+    return claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
 
 
 def _outcome(claimed: Claim, pointer: Artifact) -> StageOutcome:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from atoll_contract import keys
 from atoll_contract.codec import DecodeError, from_json, to_json
 from atoll_contract.errors import AtollError, IntegrityError
+from atoll_contract.keys import RunRef
 from atoll_contract.manifest import Manifest, ManifestRef
 from atoll_contract.reasons import Reason
 from atoll_contract.signatures import payload_of, sign
@@ -52,8 +53,22 @@ def claim(store: Store, wanted: Manifest, *, signing_key: bytes | None, store_is
         data = writer.put_or_existing(key, data)
     manifest = _own(data, wanted)
     if manifest is None:
-        raise _taken(store, wanted)
+        raise _taken(store, wanted.namespace, wanted.model, wanted.version)
     return Claim(manifest, ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data)))
+
+
+def require_not_taken(store: Store, run: RunRef, *, model: str, version: int) -> None:
+    """A look ahead that spares a publication which `claim` would refuse.
+
+    Raises:
+        VersionTaken: the version is another run's.
+    """
+    try:
+        found = from_json(Manifest, store.get(keys.manifest(run.namespace, model, version)))
+    except (ObjectNotFound, DecodeError):
+        return
+    if found.run.uid != run.uid:
+        raise _taken(store, run.namespace, model, version)
 
 
 def versions(store: Store, namespace: str, model: str, *, complete: bool = True) -> list[int]:
@@ -82,9 +97,9 @@ def _signed(writer: "_Writer", wanted: Manifest, signing_key: bytes | None) -> b
             raise IntegrityError("it was signed with another key", Reason.SIGNATURE_INVALID)
     except IntegrityError as error:
         logger.warning("%s is not this run's: %s", key, error)
-        raise _taken(writer.store, wanted) from None
+        raise _taken(writer.store, wanted.namespace, wanted.model, wanted.version) from None
     if _own(payload, wanted) is None:
-        raise _taken(writer.store, wanted)
+        raise _taken(writer.store, wanted.namespace, wanted.model, wanted.version)
     return payload
 
 
@@ -103,10 +118,9 @@ def _identity(manifest: Manifest) -> tuple[object, ...]:
     return manifest.run.uid, manifest.model, manifest.version, manifest.channel, files
 
 
-def _taken(store: Store, wanted: Manifest) -> VersionTaken:
-    known = versions(store, wanted.namespace, wanted.model, complete=False)
-    free = max([wanted.version, *known]) + 1
-    text = f"{store.url}: {wanted.release} was published by another run; the next free version is {free}"
+def _taken(store: Store, namespace: str, model: str, version: int) -> VersionTaken:
+    free = max([version, *versions(store, namespace, model, complete=False)]) + 1
+    text = f"{store.url}: {model}-v{version} was published by another run; the next free version is {free}"
     return VersionTaken(text, free)
 
 
