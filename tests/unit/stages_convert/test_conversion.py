@@ -1,10 +1,15 @@
 """Whole conversions: several archives, class rules, duplicates."""
 
+import errno
+import sqlite3
+from pathlib import Path
+
 import pytest
 
 from atoll_contract.reasons import ExitCode, Reason
 from atoll_contract.stage import DatasetSource, Rename
-from support.archives import annotation, coco, packed, picture, rectangle, supervisely, tfod_csv, voc, yolo
+from atoll_stages.convert.stage import full_disk_as_os_error
+from support.archives import annotation, coco, packed, picture, rectangle, supervisely, tfod_csv, voc, write_files, yolo
 from support.convert_stage import ConvertStage
 from support.records import examples
 
@@ -138,3 +143,22 @@ def test_near_duplicates_are_reported(stage: ConvertStage) -> None:
     files["game/ds0/img/frame_00004.jpg"] = encoded(picture(1), "JPEG", quality=60)
     dataset = stage.put("x.tar", packed(files, ".tar")).run().dataset()
     assert [(p.kind, p.file) for p in dataset.problems] == [("NearDuplicate", "game/ds0/img/frame_00004.jpg")]
+
+
+def test_a_prefix_without_archives_is_the_datasets_own_folder(stage: ConvertStage) -> None:
+    write_files(supervisely(6), stage.store / "datasets" / "team" / "loose")
+    stage.sources.append(DatasetSource("datasets/team/loose/"))
+    first, second = stage.run(), stage.run()
+    assert (first.reason, second.reason) == (Reason.COMPLETED, Reason.CACHE_HIT)
+    dataset = first.dataset()
+    assert [(source.key, source.pictures) for source in dataset.sources] == [("datasets/team/loose/", 6)]
+
+
+def test_a_full_disk_is_the_systems_own_error(tmp_path: Path) -> None:
+    """SQLite says it in its own words; the runner ends with `EphemeralStorageExceeded` on ENOSPC alone."""
+    database = sqlite3.connect(tmp_path / "small.sqlite")
+    database.executescript("PRAGMA max_page_count = 3; CREATE TABLE t (x)")
+    with pytest.raises(OSError, match="No space left") as caught, full_disk_as_os_error():
+        database.executemany("INSERT INTO t VALUES (?)", [("x" * 900,)] * 40)
+    assert caught.value.errno == errno.ENOSPC
+    database.close()

@@ -62,7 +62,7 @@ def test_D12_more_classes_than_allowed(stage: ConvertStage) -> None:
 def test_D14_one_picture(stage: ConvertStage) -> None:
     ended = stage.put("x.tar", packed(supervisely(1), ".tar")).run_process()
     assert (ended.code, ended.reason) == (ExitCode.NO_USABLE_EXAMPLES, Reason.NO_USABLE_EXAMPLES)
-    assert "train split is empty (1 usable pictures, split by hash 80/20/0)" in ended.message
+    assert "train split is empty (1 usable picture, split by hash 80/20/0)" in ended.message
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 29, 30, 51])
@@ -100,7 +100,7 @@ def test_D15_same_picture_in_train_and_validation(stage: ConvertStage) -> None:
     leak = next(p for p in dataset.problems if p.kind == "SplitLeakage")
     assert leak.file == "game/val/img/frame_01002.jpg"
     assert leak.detail == 'in validation, and as "game/train/img/frame_00001.jpg" in train'
-    assert any("stand in two parts of the split" in warning for warning in dataset.warnings)
+    assert any("1 picture in two parts of the split" in warning for warning in dataset.warnings)
 
 
 # D16: class names that want out.

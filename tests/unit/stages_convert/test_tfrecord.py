@@ -36,13 +36,15 @@ KEYS = {
     st.lists(st.floats(width=32, allow_nan=False), max_size=9),
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=9),
 )
-def test_features_read_back_by_tensorflow(texts: list[bytes], numbers: list[float], integers: list[int]) -> None:
+def test_features_read_back(texts: list[bytes], numbers: list[float], integers: list[int]) -> None:
     record = encode_example({"b": BytesList(*texts), "f": FloatList(numbers), "i": Int64List(integers)})
     assert decode(record) == {"b": texts, "f": numbers, "i": integers}
 
 
+@pytest.mark.timeout(180)
 def test_tensorflow_reads_the_shards_of_a_conversion(stage: ConvertStage) -> None:
     import tensorflow as tf
+    from tensorflow.core.example.example_pb2 import Example
 
     ended = stage.put("x.tar", packed(supervisely(6, labels=["a", "b c"]), ".tar")).run()
     dataset = ended.dataset()
@@ -50,7 +52,12 @@ def test_tensorflow_reads_the_shards_of_a_conversion(stage: ConvertStage) -> Non
         paths = [str(ended.store / shard.key) for shard in part.shards]
         records = [record.numpy() for record in tf.data.TFRecordDataset(paths)]
         assert len(records) == part.pictures
-        for features in map(decode, records):
+        for record in records:
+            features = decode(record)
+            theirs = Example.FromString(record).features.feature
+            assert {
+                key: list(getattr(value, value.WhichOneof("kind")).value) for key, value in theirs.items()
+            } == features
             assert set(features) == KEYS
             assert features["image/format"] == [b"jpeg"]
             picture = tf.io.decode_jpeg(features["image/encoded"][0])
@@ -70,6 +77,7 @@ def framed(*records: bytes) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.timeout(180)
 def test_tensorflow_reads_the_frames(tmp_path: Path) -> None:
     import tensorflow as tf
 

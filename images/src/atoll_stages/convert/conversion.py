@@ -24,6 +24,7 @@ from atoll_stages.convert.formats import reader_of
 from atoll_stages.convert.pictures import Picture, Unreadable, read_picture
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.tally import Tally
+from atoll_stages.convert.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Source:
     name: str
     path: Path
     format: DatasetFormat = DatasetFormat.AUTO
-    # Whether the file is ours and may go as soon as it is unpacked.
+    # Whether it is ours, and may go as soon as it is read.
     disposable: bool = False
 
 
@@ -83,7 +84,8 @@ def collected(
         drop_exact(catalog, conversion.problems)
         if catalog.count("ready") == 0:
             raise DatasetError(
-                Reason.NO_USABLE_EXAMPLES, f"no usable picture in {len(sources)} archives; {_what_was_met(conversion)}"
+                Reason.NO_USABLE_EXAMPLES,
+                f"no usable picture in {counted(len(sources), 'archive')}; {_what_was_met(conversion)}",
             )
         yield conversion
 
@@ -91,7 +93,8 @@ def collected(
 def _read_source(conversion: Conversion, number: int, source: Source, *, problems: Problems, folder: Path) -> None:
     limits = conversion.spec.limits
     with extract(source.path, folder, limits, name=source.name) as members:
-        if source.disposable:
+        # A folder is indexed where it lies; an archive is of no use once it is unpacked.
+        if source.disposable and source.path.is_file():
             source.path.unlink()
         archive = Archive(source.name, members, limits, problems)
         name, reader = reader_of(archive, source.format)
@@ -107,6 +110,8 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
         _report_unannotated(conversion.catalog, number, archive)
         _read_pictures(conversion, number, problems)
     shutil.rmtree(folder)
+    if source.disposable and source.path.is_dir():
+        shutil.rmtree(source.path)
 
 
 def _report_unannotated(catalog: Catalog, number: int, archive: Archive) -> None:

@@ -10,6 +10,7 @@ from atoll_stages.convert.conversion import Conversion
 from atoll_stages.convert.duplicates import NearCounts, report_leakage, report_near
 from atoll_stages.convert.problems import Kind
 from atoll_stages.convert.split import assign_parts
+from atoll_stages.convert.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,19 @@ def conclude(conversion: Conversion) -> Findings:
         total = sum(census.pictures.values())
         raise DatasetError(
             Reason.NO_USABLE_EXAMPLES,
-            f"no box is left of any class in {total} pictures ({_ignored(conversion)}); label objects, or look at "
-            "classes, rename and ignore",
+            f"no box is left of any class in {counted(total, 'picture')} ({_ignored(conversion)}); label objects, "
+            "or look at classes, rename and ignore",
         )
     leaked = report_leakage(catalog, problems)
     near = report_near(catalog, problems)
     warnings = [*outcome.warnings, *names.warnings(used), *class_warnings(census, classes)]
     if leaked:
-        warnings.append(f"{leaked} pictures stand in two parts of the split; figures on them are too good")
+        warnings.append(f"{counted(leaked, 'picture')} in two parts of the split; figures on them are too good")
     if near.across_split:
-        warnings.append(f"{near.across_split} pictures look like one in another part of the split")
+        warnings.append(f"{counted(near.across_split, 'picture')} looking like one in another part of the split")
     if sum(census.negatives.values()) == 0 and problems.counts[Kind.ANNOTATION_MISSING]:
         warnings.append(
-            f"{problems.counts[Kind.ANNOTATION_MISSING]} pictures without annotation were skipped; "
+            f"skipped {counted(problems.counts[Kind.ANNOTATION_MISSING], 'picture')} without annotation; "
             "an annotation without objects would make one a negative"
         )
     return Findings(classes, census, outcome.by, near, leaked, tuple(warnings))

@@ -20,6 +20,7 @@ from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_stages.convert.conversion import Conversion, Source, collected
 from atoll_stages.convert.findings import Findings, conclude
 from atoll_stages.convert.problems import Kind
+from atoll_stages.convert.wording import counted
 
 _SHOWN_PROBLEMS = 10
 
@@ -77,7 +78,9 @@ def _report(path: str, conversion: Conversion, findings: Findings) -> LintReport
         path=path,
         ok=True,
         reason=Reason.COMPLETED,
-        message=f"{pictures:,} pictures, {boxes:,} boxes, {len(findings.classes)} classes",
+        message=", ".join(
+            (counted(pictures, "picture"), counted(boxes, "box"), counted(len(findings.classes), "class"))
+        ),
         formats=tuple(str(form) for form in conversion.formats),
         pictures=pictures,
         negatives=sum(census.negatives.values()),

@@ -12,8 +12,9 @@ from atoll_contract.archive_names import shown
 from atoll_contract.codec import to_json
 from atoll_contract.errors import DatasetError, SpecError
 from atoll_contract.reasons import Reason
-from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetSource
+from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource
 from atoll_contract.store import ObjectInfo, ObjectNotFound, PreconditionFailed, Store, open_store
+from atoll_stages.convert.loose import fetch_files
 from atoll_stages.convert.pictures import JPEG_QUALITY, LONG_SIDE
 
 # Raise it whenever the same input gives other records; old cache entries are then left alone.
@@ -22,7 +23,10 @@ RECORDS_VERSION = 1
 
 @dataclass(frozen=True)
 class Found:
-    """One archive in a store. `sha256` (hex) is its pin, or what the store knows, or None before the download."""
+    """One archive in a store, or a prefix (its key ends in `/`) with loose files.
+
+    `sha256` (hex) is its pin, or what the store knows, or None before the download.
+    """
 
     key: str
     store: Store
@@ -64,15 +68,17 @@ def _expand(source: DatasetSource, store: Store) -> Iterator[Found]:
         return
     if source.digest is not None:
         raise SpecError(f"dataset {shown(source.key)}: a digest pins one archive, not all below a prefix")
-    empty = True
+    archives = files = 0
     for info in store.list(source.key):
+        files += 1
         if info.key.lower().endswith(ARCHIVE_SUFFIXES):
-            empty = False
+            archives += 1
             yield Found(info.key, store, source.format, info, info.sha256, pinned=False)
-    if empty:
-        raise ObjectNotFound(
-            f"there is no archive ({', '.join(ARCHIVE_SUFFIXES)}) below {shown(source.key)} in {store.url}"
-        )
+    if not files:
+        raise ObjectNotFound(f"there is nothing below {shown(source.key)} in {store.url}; put an archive there")
+    if not archives:
+        # No archive, but files: the prefix is the dataset's own folder.
+        yield Found(source.key, store, source.format, ObjectInfo(source.key, 0, ""), None, pinned=False)
 
 
 def _hex(digest: str | None) -> str | None:
@@ -81,15 +87,17 @@ def _hex(digest: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Fetched:
-    """An archive on this disk."""
+    """An archive, or a folder of loose files, on this disk."""
 
     found: Found
     path: Path
     sha256: str
 
 
-def fetch_sources(found: Sequence[Found], folder: Path, *, tick: Callable[[int], None]) -> list[Fetched]:
-    """Download every archive; a pinned digest is compared before anybody looks inside.
+def fetch_sources(
+    found: Sequence[Found], folder: Path, *, limits: DatasetLimits, tick: Callable[[int], None]
+) -> list[Fetched]:
+    """Download every source; a pinned digest is compared before anybody looks inside.
 
     Raises:
         IntegrityError: other bytes than pinned. DatasetError: DatasetChanged, another object since it was found.
@@ -99,20 +107,23 @@ def fetch_sources(found: Sequence[Found], folder: Path, *, tick: Callable[[int],
     for number, item in enumerate(found):
         path = folder / f"{number:04d}{_suffix(item.key)}"
         try:
-            info = item.store.download(
-                item.key,
-                path,
-                sha256=item.sha256 if item.pinned else None,
-                etag=item.info.etag,
-                transferred=tick,
-            )
+            if item.key.endswith("/"):
+                sha256 = fetch_files(item.store, item.key, path, limits=limits, tick=tick)
+            else:
+                sha256 = _fetch_archive(item, path, tick)
         except PreconditionFailed:
             raise DatasetError(
                 Reason.DATASET_CHANGED,
                 f"{item.key} in {item.store.url} was replaced while it was read; start the run again, or pin a digest",
             ) from None
-        fetched.append(Fetched(item, path, info.sha256 or _sha256(path)))
+        fetched.append(Fetched(item, path, sha256))
     return fetched
+
+
+def _fetch_archive(item: Found, path: Path, tick: Callable[[int], None]) -> str:
+    expected = item.sha256 if item.pinned else None
+    info = item.store.download(item.key, path, sha256=expected, etag=item.info.etag, transferred=tick)
+    return info.sha256 or _sha256(path)
 
 
 def _suffix(key: str) -> str:

@@ -17,6 +17,7 @@ from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.catalog import Catalog
 from atoll_stages.convert.dealing import deal
 from atoll_stages.convert.parts import TEST, TRAIN, VALIDATION, WORDS, part_of_word
+from atoll_stages.convert.wording import counted
 
 FRAMES_PER_GROUP = 50
 
@@ -123,7 +124,7 @@ def _by_words(catalog: Catalog, by: SplitBy, split: Split) -> list[str]:
     expression = "part_of_tags(tags)" if by is SplitBy.TAGS else "part_of_dataset(dataset)"
     catalog.database.execute(f"UPDATE example SET part = {expression}")  # noqa: S608
     changed = catalog.database.execute("UPDATE example SET part = ? WHERE part IS NULL AND status = 'ready'", (TRAIN,))
-    warnings = [f"{changed.rowcount} pictures say no part; they went to train"] if changed.rowcount else []
+    warnings = [f"{counted(changed.rowcount, 'picture')} without a part went to train"] if changed.rowcount else []
     if VALIDATION not in _parts(catalog, "part") and TRAIN in _parts(catalog, "part"):
         warnings.append(f"no picture is meant for validation by its {by}; a part of train was taken for it")
         warnings += deal(catalog, {VALIDATION: split.validation or 20}, of=TRAIN)
@@ -138,6 +139,6 @@ def _require_parts(catalog: Catalog, by: SplitBy, split: Split) -> None:
             total = sum(found.values())
             raise DatasetError(
                 Reason.NO_USABLE_EXAMPLES,
-                f"{part} split is empty ({total} usable pictures, split by {by} "
+                f"{part} split is empty ({counted(total, 'usable picture')}, split by {by} "
                 f"{split.train}/{split.validation}/{split.test}); add pictures",
             )

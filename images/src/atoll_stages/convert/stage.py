@@ -1,9 +1,13 @@
 """The convert stage: from `StageInput` to a dataset in the cache, `dataset.json` last."""
 
+import errno
 import hashlib
 import logging
+import os
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from atoll_contract import keys
@@ -20,6 +24,7 @@ from atoll_stages.convert.conversion import Conversion, Source, Tick, collected
 from atoll_stages.convert.findings import Findings, conclude
 from atoll_stages.convert.shards import WrittenFile, write_label_map, write_shards
 from atoll_stages.convert.sources import Fetched, dataset_digest, fetch_sources, find_sources
+from atoll_stages.convert.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +49,24 @@ def convert(context: StageContext) -> StageOutcome:
         digest = dataset_digest(known, [item.format for item in found], spec)
         if (outcome := _cached(context, digest)) is not None:
             return outcome
-    context.report(Progress(0, message=f"fetching {len(found)} archives"))
-    fetched = fetch_sources(found, context.work / "archives", tick=lambda _: context.check_stop())
+    context.report(Progress(0, message=f"fetching {counted(len(found), 'archive')}"))
+    fetched = fetch_sources(found, context.work / "archives", limits=spec.limits, tick=lambda _: context.check_stop())
     digest = dataset_digest([item.sha256 for item in fetched], [item.found.format for item in fetched], spec)
     if (outcome := _cached(context, digest)) is not None:
         return outcome
-    return _convert(context, spec, fetched, digest)
+    with full_disk_as_os_error():
+        return _convert(context, spec, fetched, digest)
+
+
+@contextmanager
+def full_disk_as_os_error() -> Iterator[None]:
+    """SQLite has an error of its own for a full disk; the runner knows the system's."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def _cached(context: StageContext, digest: str) -> StageOutcome | None:
@@ -111,7 +128,9 @@ def _write(
             shards=tuple(shards),
         )
         done = _READ_PERCENT + (100 - _READ_PERCENT) * (number + 1) / len(findings.census.parts)
-        context.report(Progress(done, message=f"wrote {part}", pictures=sum(p.pictures for p in splits.values())))
+        context.report(
+            Progress(round(done, 1), message=f"wrote {part}", pictures=sum(p.pictures for p in splits.values()))
+        )
     return Dataset(
         digest=digest,
         sources=tuple(_source_info(conversion, number, item) for number, item in enumerate(fetched)),
@@ -155,7 +174,15 @@ def _outcome(dataset: Dataset, artifact: Artifact, reason: Reason) -> StageOutco
     boxes = sum(part.boxes for part in dataset.splits.values())
     problems = sum(dataset.problem_counts.values())
     labels = dataset.label_map
-    message = f"{pictures:,} pictures, {boxes:,} boxes, {len(dataset.classes)} classes, {problems} problems"
+    message = ", ".join(
+        counted(count, noun)
+        for count, noun in (
+            (pictures, "picture"),
+            (boxes, "box"),
+            (len(dataset.classes), "class"),
+            (problems, "problem"),
+        )
+    )
     return StageOutcome(
         message=message + (" (converted before)" if reason is Reason.CACHE_HIT else ""),
         outputs=(artifact, Artifact("labels", labels.key, labels.sha256, labels.size)),
