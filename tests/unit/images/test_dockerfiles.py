@@ -20,7 +20,10 @@ class TestEveryDockerfile:
     def test_the_base_is_an_argument(self, path: Path) -> None:
         lines = instructions(path)
         assert lines[0].startswith("ARG BASE=")
-        assert all("${BASE}" in line for line in lines if line.startswith("FROM "))
+        stages = {"${BASE}"}
+        for words in (line.split() for line in lines if line.startswith("FROM ")):
+            assert words[1] in stages
+            stages |= set(words[3:])
 
     def test_the_user_is_a_number_and_not_root(self, path: Path) -> None:
         users = [line for line in instructions(path) if line.startswith("USER ")]
