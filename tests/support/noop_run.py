@@ -1,0 +1,111 @@
+"""Runs of the embedded engine on the stages of `noop_stages`, in this process or in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atoll_contract.stage import ENV_POD_UID, Stage
+from atoll_operator.cli.run_display import PlainDisplay
+from atoll_operator.local.launch import Outcome, Request, launch
+from atoll_operator.local.runfile import read_run_file
+from atoll_operator.status import Phase
+
+STAGES = Path(__file__).parent / "noop_stages"
+
+RUN = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: { name: noop }
+spec:
+  datasets: [{ key: datasets/local/pictures.tar }]
+  publish: { model: noop }
+"""
+
+
+def noop_command(stage: Stage, command: Sequence[str]) -> Sequence[str]:
+    """In place of the container's command."""
+    return [sys.executable, "-P", str(STAGES), str(stage)]
+
+
+@dataclass
+class Told(PlainDisplay):
+    """An audience that keeps what it hears."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@dataclass
+class NoopRun:
+    """One run file, one store and one plan for the stages, below `folder`."""
+
+    folder: Path
+    text: str = RUN
+
+    def __post_init__(self) -> None:
+        self.file = self.folder / "run.yaml"
+        self.store = self.folder / "store"
+        self.told = Told()
+        self.file.write_text(self.text)
+
+    def plan(self, **stages: dict[str, Any]) -> None:
+        (self.folder / "plan.json").write_text(json.dumps(stages))
+
+    def request(self, **changes: Any) -> Request:
+        return Request(read_run_file([self.file], store=self.store), self.store, **changes)
+
+    def launch(self, **changes: Any) -> Outcome:
+        """In this process; `NOOP_PLAN` must be set (a fixture does)."""
+        return launch(self.request(**changes), audience=self.told, told=self.told.say, command=noop_command)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """In a process of its own, which a test may kill."""
+        environ = {**os.environ, "NOOP_PLAN": str(self.folder), "PYTHONPATH": str(STAGES.parents[1])}
+        environ.pop(ENV_POD_UID, None)
+        command = [sys.executable, "-P", "-m", "support.noop_run", str(self.folder)]
+        return subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def calls(self) -> list[str]:
+        """The stages that were started, in order."""
+        path = self.folder / "calls"
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def manifests(self) -> list[str]:
+        return sorted(path.parent.name for path in self.store.glob("models/*/*/v*/manifest.json"))
+
+    def outputs(self, stage: str) -> dict[str, str]:
+        """Name → digest of what a stage left, by the engine's own record."""
+        record = json.loads((self.store / ".atoll/engine/local/noop/run.json").read_text())
+        found = next(item for item in record["status"]["stages"] if item["name"] == stage)
+        return {item["name"]: item["sha256"] for item in found.get("outputs", [])}
+
+    def processes(self) -> list[int]:
+        """Every living process that works for this run."""
+        mark = str(self.folder).encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                environ = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if state not in "ZX" and b"NOOP_PLAN=" + mark + b"\0" in environ + b"\0":
+                found.append(int(entry.name))
+        return found
+
+
+if __name__ == "__main__":
+    outcome = NoopRun(Path(sys.argv[1]), Path(sys.argv[1], "run.yaml").read_text()).launch()
+    raise SystemExit(0 if outcome.status.phase is Phase.SUCCEEDED else 1)

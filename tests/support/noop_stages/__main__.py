@@ -1,0 +1,109 @@
+"""`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
+
+`NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
+"fail": "StorageUnavailable", "times": 1}}`; every start is a line in `calls`.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from atoll_contract import keys
+from atoll_contract.codec import to_json
+from atoll_contract.errors import AtollError
+from atoll_contract.progress import Progress
+from atoll_contract.reasons import Reason
+from atoll_contract.result import Artifact
+from atoll_contract.stage import Stage
+from atoll_contract.store import ObjectNotFound, PreconditionFailed
+from atoll_stages.runner import Interrupted, StageContext, StageOutcome, run_stage
+
+NAMES = {
+    Stage.CONVERT: ("dataset", "labels"),
+    Stage.TRAIN: ("weights", "history"),
+    Stage.EXPORT: ("model", "labels", "report"),
+    Stage.COMPILE: ("compiled",),
+}
+SUMMARIES: dict[Stage, dict[str, Any]] = {
+    Stage.CONVERT: {"digest": "d" * 64, "pictures": 3, "classes": [{"name": "RBC", "boxes": 4}]},
+    Stage.EXPORT: {"metrics": {"float": {"ap50": 0.9, "ap": 0.5}, "int8": {"ap50": 0.88, "perClass": {"RBC": 0.88}}}},
+    Stage.COMPILE: {"compiled": True, "mappedPercent": 98.0},
+}
+
+
+def work(context: StageContext) -> StageOutcome:
+    """Whatever the plan says; the same bytes for the same run, however often it was interrupted."""
+    stage = context.input.stage
+    asked = _plan().get(str(stage), {})
+    number = _note(context)
+    if number <= asked.get("times", 0):
+        raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
+    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0))
+    if stage is Stage.PUBLISH:
+        return _publish(context)
+    outputs = tuple(_save(context, name) for name in NAMES[stage])
+    return StageOutcome(f"{stage} is done", outputs, SUMMARIES.get(stage, {}))
+
+
+def _steps(context: StageContext, steps: int, seconds: float) -> None:
+    """Like training: a checkpoint after every step, and none done twice."""
+    key = keys.checkpoints_prefix(context.input.run) + "step"
+    try:
+        step = int(context.store.get(key))
+    except ObjectNotFound:
+        step = 0
+    while step < steps:
+        if context.stop.wait(seconds):
+            raise Interrupted
+        step += 1
+        context.store.put(key, str(step).encode())
+        context.report(Progress(100 * step / steps, step=step, total_steps=steps, loss=1 / step))
+
+
+def _save(context: StageContext, name: str) -> Artifact:
+    path = context.work / name
+    path.write_bytes(hashlib.sha256(f"{context.input.stage} {name}".encode()).digest())
+    return context.save(name, path)
+
+
+def _publish(context: StageContext) -> StageOutcome:
+    spec = context.input.publish
+    assert spec is not None
+    bundle = _save(context, "bundle")
+    key = keys.manifest(context.input.run.namespace, spec.model, spec.version)
+    data = to_json({"run": context.input.run.uid, "version": spec.version})
+    try:
+        context.store.put(key, data, if_absent=True)
+    except PreconditionFailed:
+        if context.store.get(key) != data:
+            taken = {"nextVersion": spec.version + 1}
+            return StageOutcome("the version is taken", (), taken, Reason.VERSION_CONFLICT)
+    manifest = Artifact("manifest", key, hashlib.sha256(data).hexdigest(), len(data))
+    return StageOutcome(f"published {spec.model}-v{spec.version}", (manifest, bundle))
+
+
+def _plan() -> dict[str, Any]:
+    folder = os.environ.get("NOOP_PLAN")
+    path = Path(folder) / "plan.json" if folder else None
+    return dict(json.loads(path.read_text())) if path and path.is_file() else {}
+
+
+def _note(context: StageContext) -> int:
+    """Record this start; how many of this stage there have been."""
+    folder = os.environ.get("NOOP_PLAN")
+    if not folder:
+        return 1
+    line = f"{context.input.stage} {context.input.attempt} {os.getppid()} {time.time()}\n"
+    with (Path(folder) / "calls").open("a+") as calls:
+        calls.write(line)
+        calls.flush()
+        calls.seek(0)
+        return sum(1 for item in calls if item.split()[0] == context.input.stage)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage(Stage(sys.argv[1]), work))

@@ -1,0 +1,192 @@
+"""The `atoll` command line as a user calls it, in a process of its own where that matters."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from atoll_contract.codec import to_json
+from atoll_contract.keys import RunRef
+from atoll_contract.manifest import Channel, EdgeTpu, Manifest, ManifestRef, ModelInput
+from atoll_contract.reasons import Reason
+from atoll_contract.store import open_store
+from atoll_operator.api.stage_input import directory_store
+from atoll_operator.cli.endings import exit_status, reason_status
+from atoll_operator.cli.main import COMMANDS, cli, main
+from atoll_operator.status import Phase, RunStatus
+
+ROOT = Path(__file__).parents[3]
+
+RUN = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: { name: note }
+spec:
+  datasets: [{ key: datasets/local/pictures.tar }]
+  publish: { model: note }
+"""
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage: " in result.output
+
+
+def test_help_tells_the_exit_codes() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert "130 suspended by Ctrl-C" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nothing"], 2, "No such command"),
+        (["run"], 2, "Missing option"),
+        (["report", "none"], 20, "there is no run none"),
+        (["cancel", "none"], 20, "there is no run none"),
+        (["run", "-f", "missing.yaml"], 20, "missing.yaml"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_an_invalid_file_is_told_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN.replace("model: note", "model: Note"))
+    assert main(["run", "-f", str(path), "--store", str(tmp_path / "store")]) == 20
+    assert f"{path}:7" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_missing_data_set_ends_with_its_code_and_without_traceback(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "run", "-f", "run.yaml", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
+    document = json.loads(done.stdout)
+    assert done.returncode == 10
+    assert document["phase"] == "Failed"
+    assert document["reason"] == "DatasetNotFound"
+    assert "datasets/local/pictures.tar" in document["message"]
+    assert [item["name"] for item in document["stages"]] == ["convert", "train", "export", "compile", "publish"]
+    assert "Traceback" not in done.stderr
+
+
+def test_releases_shows_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store(directory_store(tmp_path))
+    run = RunRef("local", "note", "uid")
+    for version in (1, 2, 10):
+        manifest = Manifest(
+            namespace="local",
+            model="note",
+            version=version,
+            sequence=version,
+            created_at="2027-01-09T19:12:00Z",
+            run=run,
+            input=ModelInput(320, 320),
+            labels=("[note]",),
+            thresholds=(0.5,),
+            files=(),
+            edgetpu=EdgeTpu(compiled=False),
+            metrics={"int8": {"ap50": 0.876}},
+        )
+        store.put(f"models/local/note/v{version}/manifest.json", to_json(manifest))
+    pointer = Channel("local", "note", "stable", 10, 10, ManifestRef("k", "s", 1), "2027-01-09T19:12:01Z")
+    store.put("models/local/note/channels/stable.json", to_json(pointer))
+    assert main(["releases", "--store", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [item["version"] for item in listed] == [1, 2, 10]
+    assert listed[2]["channels"] == ["stable"]
+    assert main(["releases", "note", "--store", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "note-v10" in shown
+    assert "[note]" in shown
+    store.put("models/local/note/v11/manifest.json", b"{}")
+    assert main(["releases", "--store", str(tmp_path)]) == 50
+
+
+def test_keygen_writes_a_private_file_and_never_over_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "key.pem"
+    assert main(["keygen", str(path)]) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    private = path.read_text()
+    assert private not in capsys.readouterr().out
+    assert "PUBLIC KEY" in (tmp_path / "key.pem.pub").read_text()
+    assert main(["keygen", str(path)]) == 20
+    assert path.read_text() == private
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (RunStatus(phase=Phase.SUCCEEDED), 0),
+        (RunStatus(phase=Phase.CANCELLED, reason=Reason.CANCELLED), 3),
+        (RunStatus(phase=Phase.SUSPENDED), 130),
+        (RunStatus(phase=Phase.FAILED, reason=Reason.NO_USABLE_EXAMPLES), 15),
+        (RunStatus(phase=Phase.FAILED, reason=Reason.QUALITY_GATE_FAILED), 45),
+        (RunStatus(phase=Phase.FAILED, reason=Reason.DEADLINE_EXCEEDED), 1),
+    ],
+)
+def test_exit_codes_mean_something(status: RunStatus, code: int) -> None:
+    assert exit_status(status) == code
+
+
+def test_every_reason_has_an_exit_code() -> None:
+    assert all(0 <= reason_status(reason) < 128 for reason in Reason)
+
+
+def test_the_command_line_without_run_imports_where_windows_would() -> None:
+    """With the modules that plain Windows Python lacks blocked, every command but `run` must work."""
+    code = """
+import sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"):
+    sys.modules[name] = None
+from atoll_operator.cli.main import COMMANDS, cli
+import click
+context = click.Context(cli)
+for name in COMMANDS:
+    if name != "run":
+        assert cli.get_command(context, name) is not None, name
+assert cli.main(["releases", "--store", "nowhere"], standalone_mode=False) in (None, 0)
+print("fine")
+"""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50, check=False, env=environ
+    )
+    assert done.stdout.endswith("fine\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["kopf", "kubernetes", "tensorflow", "boto3", "numpy"])
+def test_help_loads_nothing_heavy(name: str) -> None:
+    imports = "import sys; from atoll_operator.cli.main import cli; cli.get_command(None, 'run')"
+    code = f"{imports}; print({name!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_page_lists_every_exit_code_of_the_contract() -> None:
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    for reason in Reason:
+        code = reason_status(reason)
+        if code >= 10 and reason not in (Reason.SUSPENDED,):
+            assert f"{code} {reason}" in page

@@ -1,0 +1,183 @@
+"""The embedded engine with real processes on stages without work."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.errors import SpecError
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Stage
+from atoll_operator.local.engine import Engine
+from atoll_operator.local.launch import Outcome, launch
+from atoll_operator.status import Phase, StagePhase
+from support.noop_run import RUN, NoopRun, noop_command
+from support.polling import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
+    """A run whose processes are all gone afterwards."""
+    monkeypatch.setenv("NOOP_PLAN", str(tmp_path))
+    run = NoopRun(tmp_path)
+    yield run
+    wait_until(lambda: not run.processes(), what="the end of every process of the run", timeout_seconds=60)
+
+
+def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], Outcome]]:
+    """A launch in a thread: the engine once it works, and the outcome once there is one."""
+    engines: list[Engine] = []
+    outcomes: list[Outcome] = []
+
+    def go() -> None:
+        outcomes.append(
+            launch(noop.request(), audience=noop.told, told=noop.told.say, started=engines.append, command=noop_command)
+        )
+
+    thread = threading.Thread(target=go)
+    thread.start()
+
+    def engine() -> Engine:
+        wait_until(lambda: engines, what="the engine", timeout_seconds=60)
+        return engines[0]
+
+    def outcome() -> Outcome:
+        thread.join(timeout=200)
+        return outcomes[0]
+
+    return engine, outcome
+
+
+def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun) -> None:
+    outcome = noop.launch()
+    assert outcome.status.phase is Phase.SUCCEEDED
+    assert noop.calls() == ["convert", "train", "export", "publish"]
+    assert noop.manifests() == ["v1"]
+    assert outcome.status.stage(Stage.COMPILE).reason is Reason.COMPILER_UNAVAILABLE
+    document = dict(outcome.document)
+    assert document["metrics"]["int8"]["perClass"] == {"RBC": 0.88}
+    assert Path(document["bundle"]).is_file()
+    assert Path(document["report"]).is_file()
+    written = json.loads((noop.store / "results/noop/result.json").read_text())
+    assert written == document
+
+    again = noop.launch()
+    assert again.recalled
+    assert noop.calls() == ["convert", "train", "export", "publish"]
+    assert again.document["release"] == "noop-v1"
+
+    noop.file.write_text(RUN.replace("name: noop }\nspec:", "name: noop }\nspec:\n  training: { steps: 7 }"))
+    with pytest.raises(SpecError, match="--rerun"):
+        noop.launch()
+
+    anew = noop.launch(rerun=True)
+    assert anew.status.phase is Phase.SUCCEEDED
+    assert noop.manifests() == ["v1", "v2"]
+
+
+def test_a_failure_that_may_pass_is_tried_again(noop: NoopRun) -> None:
+    noop.plan(convert={"fail": "InternalError", "times": 1})
+    outcome = noop.launch()
+    assert outcome.status.phase is Phase.SUCCEEDED
+    convert = outcome.status.stage(Stage.CONVERT)
+    assert (convert.attempts, convert.failures) == (2, 1)
+
+
+def test_a_failed_run_goes_on_when_it_is_started_again(noop: NoopRun) -> None:
+    noop.plan(train={"fail": "TrainingDiverged", "times": 1})
+    outcome = noop.launch()
+    assert outcome.status.phase is Phase.FAILED
+    assert outcome.status.reason is Reason.TRAINING_DIVERGED
+    assert noop.calls() == ["convert", "train"]
+    again = noop.launch()
+    assert again.status.phase is Phase.SUCCEEDED
+    assert noop.calls() == ["convert", "train", "train", "export", "publish"]
+    assert any("trying again" in line for line in noop.told.lines)
+
+
+def test_a_suspended_run_resumes_from_its_checkpoint(noop: NoopRun) -> None:
+    noop.plan(train={"steps": 1000, "seconds": 0.01})
+    engine, outcome = in_background(noop)
+    wait_until(lambda: any("train: attempt" in line for line in noop.told.lines), what="train", timeout_seconds=60)
+    step = next(iter((noop.store / "runs/local").glob("*/train/checkpoints/step")), None)
+    checkpoints = noop.store / "runs/local"
+    wait_until(lambda: list(checkpoints.glob("*/train/checkpoints/step")), what="a checkpoint", timeout_seconds=60)
+    engine().suspend()
+    suspended = outcome()
+    assert suspended.status.phase is Phase.SUSPENDED
+    assert not noop.processes()
+    step = next(iter(checkpoints.glob("*/train/checkpoints/step")))
+    assert 0 < int(step.read_text()) < 1000
+    step.write_text("999")
+    ended = noop.launch()
+    assert ended.status.phase is Phase.SUCCEEDED
+    train = ended.status.stage(Stage.TRAIN)
+    assert (train.attempts, train.failures) == (2, 0)
+
+
+def test_a_cancel_request_ends_the_run(noop: NoopRun) -> None:
+    noop.plan(train={"steps": 100000, "seconds": 0.01})
+    _, outcome = in_background(noop)
+    wait_until(lambda: "train" in noop.calls(), what="train", timeout_seconds=60)
+    (noop.store / ".atoll/engine/local/noop/cancel").touch()
+    ended = outcome()
+    assert ended.status.phase is Phase.CANCELLED
+    assert ended.status.stage(Stage.TRAIN).phase is StagePhase.FAILED
+    assert noop.launch().recalled
+
+
+def test_a_second_engine_is_kept_out(noop: NoopRun) -> None:
+    noop.plan(train={"steps": 100000, "seconds": 0.01})
+    engine, outcome = in_background(noop)
+    engine()
+    with pytest.raises(SpecError, match=r"at work in .* already \(process \d+\)"):
+        noop.launch()
+    engine().suspend()
+    assert outcome().status.phase is Phase.SUSPENDED
+
+
+def test_the_deadline_ends_a_stage(noop: NoopRun) -> None:
+    noop.file.write_text(RUN + "  runPolicy: { activeDeadlineSeconds: 60 }\n")
+    noop.plan(train={"steps": 100000, "seconds": 0.05})
+    request = noop.request()
+    policy = replace(request.file.spec.run_policy, active_deadline_seconds=1)
+    file = replace(request.file, spec=replace(request.file.spec, run_policy=policy))
+    outcome = launch(replace(request, file=file), audience=noop.told, told=noop.told.say, command=noop_command)
+    assert outcome.status.reason is Reason.DEADLINE_EXCEEDED
+    assert outcome.status.phase is Phase.FAILED
+
+
+def test_versions_that_the_store_has_are_left_alone(noop: NoopRun) -> None:
+    for version in (1, 7):
+        path = noop.store / f"models/local/noop/v{version}/manifest.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    outcome = noop.launch()
+    assert outcome.document["release"] == "noop-v8"
+    assert noop.manifests() == ["v1", "v7", "v8"]
+
+
+def test_a_version_that_is_taken_meanwhile_is_jumped_over(noop: NoopRun) -> None:
+    taken = noop.store / "models/local/noop/v1/manifest.json"
+
+    def take(engine: Engine) -> None:
+        """After the reservation, which reads the store, and before the publish stage."""
+        save = engine._save
+
+        def saving(record: object) -> None:
+            save(record)  # type: ignore[arg-type]
+            if engine.record.releases and not taken.exists():
+                taken.parent.mkdir(parents=True)
+                taken.write_text("{}")
+
+        engine._save = saving  # type: ignore[method-assign, assignment]
+
+    outcome = launch(noop.request(), audience=noop.told, told=noop.told.say, started=take, command=noop_command)
+    assert outcome.document["release"] == "noop-v2"
+    assert noop.manifests() == ["v1", "v2"]
+    assert taken.read_text() == "{}"

@@ -1,0 +1,142 @@
+"""The user's file and what is put into the store before a run."""
+
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.errors import AtollError, SpecError
+from atoll_contract.stage import CompilePolicy
+from atoll_contract.store import open_store
+from atoll_operator.api.stage_input import directory_store
+from atoll_operator.local.deposits import dataset_key, put_dataset, put_weights
+from atoll_operator.local.runfile import InvalidFile, RunFile, read_run_file
+
+RUN = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: { name: note }
+spec:
+  datasets: [{ key: datasets/local/pictures.tar }]
+  publish: { model: note }
+"""
+STORE = """
+---
+apiVersion: atoll.dev/v1alpha1
+kind: ObjectStore
+metadata: { name: default }
+spec: { bucket: frc, endpoint: "http://127.0.0.1:9000", credentials: { secretRef: { name: s3 } } }
+"""
+PROFILE = """
+---
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingProfile
+metadata: { name: default }
+spec:
+  images: { convert: "r.example/c@sha256:HEX", train: "r.example/c@sha256:HEX", publish: "r.example/c@sha256:HEX" }
+  limits: { maxSteps: 100 }
+""".replace("HEX", "0" * 64)
+
+
+def read(tmp_path: Path, text: str, **changes: int) -> RunFile:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return read_run_file([path], store=tmp_path / "store", seed=changes.get("seed"))
+
+
+def test_what_the_file_does_not_have_gets_a_local_default(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN)
+    assert (run.namespace, run.name) == ("local", "note")
+    assert run.own_store.directory == tmp_path / "store"
+    assert run.profile.limits.max_steps > 1000
+    assert run.spec.compile[0].policy is CompilePolicy.BEST_EFFORT
+
+
+def test_several_documents_are_understood(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN.replace("publish:", "training: { steps: 50 }\n  publish:") + STORE + PROFILE)
+    assert run.own_store.bucket == "frc"
+    assert run.own_store.directory is None
+    assert run.profile.limits.max_steps == 100
+
+
+def test_a_folder_may_stand_in_for_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    annotated = STORE.replace("{ name: default }", "{ name: default, annotations: { atoll.dev/directory: ./here } }")
+    assert read(tmp_path, RUN + annotated).own_store.directory == tmp_path / "here"
+
+
+def test_a_profiles_limit_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="1000 training steps exceed the 100"):
+        read(tmp_path, RUN + PROFILE)
+
+
+def test_a_seed_of_the_command_line_replaces_the_files(tmp_path: Path) -> None:
+    assert read(tmp_path, RUN, seed=7).spec.training.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RUN.replace("publish:", "publsh:"), "publish"),
+        (RUN + "---" + RUN.replace("name: note", "name: other"), "2 TrainingRuns"),
+        (STORE.lstrip("-\n"), "0 TrainingRuns"),
+        ("a: [", "run.yaml:1"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SpecError, match=r"(?s).*" + words):
+        read(tmp_path, text)
+
+
+def test_every_problem_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        read(tmp_path, RUN.replace("publish: { model: note }", "publish: { model: Note, chanel: x }"))
+    assert len(caught.value.lines) >= 2
+
+
+def test_data_goes_where_the_run_reads_it(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN)
+    store = open_store(directory_store(tmp_path / "store"))
+    archive = tmp_path / "pictures.tar"
+    archive.write_bytes(b"pictures")
+    told: list[str] = []
+    first = put_dataset(run, store, archive, told.append)
+    assert store.get("datasets/local/pictures.tar") == b"pictures"
+    assert put_dataset(run, store, archive, told.append) == first
+    assert len(told) == 1
+    archive.write_bytes(b"PICTURES")
+    put_dataset(run, store, archive, told.append)
+    assert store.get("datasets/local/pictures.tar") == b"PICTURES"
+
+
+def test_the_only_data_set_of_a_run_takes_any_file_name(tmp_path: Path) -> None:
+    assert dataset_key(read(tmp_path, RUN), Path("other.tar")) == "datasets/local/pictures.tar"
+
+
+def test_a_folder_of_archives_takes_what_lies_below_it(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN.replace("pictures.tar", ""))
+    assert dataset_key(run, Path("x.tar")) == "datasets/local/x.tar"
+
+
+def test_data_that_the_run_does_not_read_is_refused(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN.replace("[{ key", "[{ key: datasets/local/b.tar }, { key"))
+    with pytest.raises(SpecError, match=r"none of these is a file called x\.tar"):
+        dataset_key(run, Path("x.tar"))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN)
+    store = open_store(directory_store(tmp_path / "store"))
+    with pytest.raises(AtollError, match="does not exist"):
+        put_dataset(run, store, tmp_path / "none.tar", print)
+    with pytest.raises(AtollError, match="pack it"):
+        put_dataset(run, store, tmp_path, print)
+    with pytest.raises(AtollError, match="no file"):
+        put_weights(store, tmp_path / "none.h5", print)
+
+
+def test_weights_are_stored_by_name(tmp_path: Path) -> None:
+    store = open_store(directory_store(tmp_path / "store"))
+    weights = tmp_path / "start.weights.h5"
+    weights.write_bytes(b"w")
+    put_weights(store, weights, print)
+    assert store.get("weights/start.weights.h5") == b"w"
