@@ -34,6 +34,8 @@ class Places:
     credentials: Callable[[str], str | None] = lambda secret: f"{CREDENTIALS_ROOT}/{secret}"
     ca: Callable[[KeyRef], str | None] = lambda ref: f"{CA_ROOT}/{ref.name}/{ref.key}"
     signing: Callable[[KeyRef], str | None] = lambda ref: f"{SIGNING_ROOT}/{ref.key}"
+    # No API server keeps version numbers apart: the store's conditional put has to.
+    store_is_lock: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
         work.spec,
         version=attempt.version or 1,
         signing_key_path=work.places.signing(key) if key else None,
+        store_is_lock=work.places.store_is_lock,
         provenance=work.provenance,
     )
     return replace(section, store_is_lock=work.store_is_lock)

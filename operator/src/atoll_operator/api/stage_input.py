@@ -135,6 +135,7 @@ def publish_spec(
     *,
     version: int,
     signing_key_path: str | None = None,
+    store_is_lock: bool = False,
     provenance: Mapping[str, str] | None = None,
 ) -> PublishSpec:
     """What the publish stage does; `version` is the reserved one."""
@@ -143,6 +144,7 @@ def publish_spec(
         channel=run.channel,
         version=version,
         signing_key_path=signing_key_path,
+        store_is_lock=store_is_lock,
         provenance=provenance or {},
     )
 

@@ -30,7 +30,12 @@ from atoll_operator.views_spec import profile_view
 logger = logging.getLogger(__name__)
 
 # Secrets are the user's own environment here: S3 credentials come from boto3's chain, a CA from AWS_CA_BUNDLE.
-LOCAL_PLACES = Places(credentials=lambda _: None, ca=lambda _: None, signing=lambda ref: str(Path(ref.name) / ref.key))
+LOCAL_PLACES = Places(
+    credentials=lambda _: None,
+    ca=lambda _: None,
+    signing=lambda ref: str(Path(ref.name) / ref.key),
+    store_is_lock=True,
+)
 
 
 @dataclass(frozen=True)
