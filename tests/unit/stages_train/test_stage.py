@@ -14,6 +14,7 @@ from atoll_contract.keys import RunRef
 from atoll_contract.reasons import Reason
 from atoll_contract.result import Artifact
 from atoll_contract.stage import (
+    Accelerator,
     Architecture,
     InitFrom,
     Stage,
@@ -126,7 +127,7 @@ def test_missing_imagenet_weights_never_become_random_ones(tmp_path: Path, monke
 
 
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
-    error = failure(tmp_path, replace(SPEC, accelerator="gpu"))  # type: ignore[arg-type]  # as JSON gives it
+    error = failure(tmp_path, replace(SPEC, accelerator=Accelerator.GPU))
     assert error.reason is Reason.INVALID_SPEC
     assert "TensorFlow sees none" in error.message
 

@@ -131,7 +131,7 @@ def _classes(measurement: Measurement) -> str:
         for c in measurement.curves
     ]
     head = ("Class", "Objects", "AP50 int8", "AP50 float", "Threshold", "Precision there", "Recall there")
-    series = [Series(c.name, (0.0, *c.recall), (1.0, *c.precision)) for c in measurement.curves if c.recall]
+    series = [Series(c.name, (0.0, *c.recall), (c.precision[0], *c.precision)) for c in measurement.curves if c.recall]
     chart = line_chart(Axes("recall", "Precision over recall, IoU .5, int8", (0, 1), (0, 1)), series)
     small = figure(measurement.quantised.ap_small)
     words = (

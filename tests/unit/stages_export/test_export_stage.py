@@ -1,0 +1,136 @@
+"""The export stage on a store: its documents, the failing gate, and a report without any network."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.codec import to_json
+from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import AtollError
+from atoll_contract.keys import RunRef
+from atoll_contract.reasons import ExitCode, Reason, exit_code
+from atoll_contract.result import Artifact
+from atoll_contract.stage import (
+    Architecture,
+    ExportSpec,
+    InitFrom,
+    QualityGates,
+    Stage,
+    StageInput,
+    StartWeights,
+    StoreSpec,
+    StoreType,
+    TrainSpec,
+)
+from atoll_stages.context import StageContext
+from atoll_stages.export.stage import detections_kept, export
+from atoll_stages.train.history import Best, History, Point
+from atoll_stages.train.model import build
+from atoll_stages.train.weights import About, values_of, write_weights
+from support.detection_data import CLASSES, store_dataset
+
+pytestmark = pytest.mark.timeout(300)
+TRAIN = TrainSpec(Architecture.FPNLITE_192, 0.35, StartWeights(InitFrom.RANDOM), steps=10)
+NAME = "<b>run & co</b>"
+HISTORY = History(
+    start="random weights",
+    accelerator="CPU",
+    steps=10,
+    step=10,
+    best=Best(10, 0.5),
+    images_per_second=1.0,
+    seconds=10.0,
+    parameters=1000,
+    settings={"seed": "0"},
+    points=(Point(5, 2.0, 1.0, 0.5, 0.1), Point(10, 1.0, 0.5, 0.25, 0.05, 0.5, 0.3)),
+)
+
+
+def context(folder: Path, quality: QualityGates) -> StageContext:
+    store, work = DirStore(folder / "store"), folder / "work"
+    work.mkdir()
+    dataset = store_dataset(store, work, train=2, validation=3)
+    model = build(architecture=TRAIN.architecture, width=TRAIN.width, classes=len(CLASSES), side=192)
+    write_weights(work / "w.h5", values_of(model), About(TRAIN.architecture, TRAIN.width, CLASSES, step=10))
+    (work / "h.json").write_bytes(to_json(HISTORY))
+
+    def stored(name: str, path: Path) -> Artifact:
+        info = store.upload(f"runs/local/u/train/{path.name}", path)
+        return Artifact(name, info.key, info.sha256 or "", info.size)
+
+    given = StageInput(
+        stage=Stage.EXPORT,
+        attempt=1,
+        run=RunRef("local", NAME, "u"),
+        store=StoreSpec(StoreType.DIRECTORY, path=str(folder / "store")),
+        upstream={
+            Stage.CONVERT: (dataset,),
+            Stage.TRAIN: (stored("weights", work / "w.h5"), stored("history", work / "h.json")),
+        },
+        export=ExportSpec(TRAIN, quality),
+    )
+    return StageContext(given, store, work, pod_uid="p")
+
+
+class Page(HTMLParser):
+    """Every address and every tag of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+
+
+def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_path: Path) -> None:
+    done = context(tmp_path, QualityGates(min_ap50=0.99, min_mapped_percent=50.0))
+    outcome = export(done)
+    assert outcome.reason is Reason.QUALITY_GATE_FAILED
+    assert exit_code(outcome.reason) is ExitCode.QUALITY_GATE_FAILED == 45
+    assert "minAP50: measured" in outcome.message
+    assert "minMappedPercent" not in outcome.message
+    names = [item.name for item in outcome.outputs]
+    assert names[:4] == ["model", "labels", "metrics", "mapping"]
+    assert {"golden", "golden-0", "golden-1", "golden-2", "report"} <= set(names)
+    assert set(outcome.summary) == {"metrics", "predictedMappedPercent", "split"}
+    for item in outcome.outputs:
+        info = done.store.head(item.key)
+        assert info is not None
+        assert info.size == item.size
+    _check_page(next(done.store.get(item.key).decode() for item in outcome.outputs if item.name == "report"))
+
+
+def _check_page(text: str) -> None:
+    page = Page()
+    page.feed(text)
+    assert page.addresses
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    assert not page.tags & {"script", "link", "iframe", "object", "embed"}
+    assert not re.search(r"https?://|@import|url\(|//\w", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    assert "&lt;b&gt;run &amp; co&lt;/b&gt;" in text
+    for section in ("Quality gates", "Classes", "Pictures", "Training", "Edge TPU", "Dataset", "Settings"):
+        assert f"<h2>{section}</h2>" in text
+    assert {"svg", "img", "table"} <= page.tags
+
+
+def test_weights_of_another_detector_are_refused(tmp_path: Path) -> None:
+    given = context(tmp_path, QualityGates())
+    other = replace(TRAIN, architecture=Architecture.FPNLITE_320)
+    spec = replace(given.input, export=ExportSpec(other))
+    with pytest.raises(AtollError, match="the weights are of") as raised:
+        export(StageContext(spec, given.store, given.work))
+    assert raised.value.reason is Reason.INTEGRITY_MISMATCH
+
+
+@pytest.mark.parametrize(("objects", "kept"), [(0, 25), (5, 25), (30, 60), (400, 100)])
+def test_detections_kept_follow_the_busiest_picture(objects: int, kept: int) -> None:
+    from support.detection_data import picture
+
+    example = replace(picture(0), labels=[0] * objects)
+    assert detections_kept(ExportSpec(TRAIN), [example]) == kept

@@ -1,0 +1,157 @@
+"""A real conversion of an untrained detector: its tensors, operations, and how pycoral would read it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from atoll_contract import preprocess
+from atoll_contract.errors import ModelError
+from atoll_contract.preprocess import INPUT_SCALE, INPUT_ZERO_POINT
+from atoll_contract.stage import Architecture
+from atoll_stages.export.conversion import POSTPROCESS, Postprocess, check_input, convert, pinned
+from atoll_stages.export.flatbuffer import fix_outputs, operations
+from atoll_stages.export.float_model import detect_float
+from atoll_stages.export.interpreter import Exported
+from atoll_stages.export.mapping import predict
+from atoll_stages.train.anchors import anchors_for
+from atoll_stages.train.model import build
+from support.detection_data import CLASSES, pictures
+
+MOST = 12
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    raw: bytes
+    fixed: bytes
+    model: Any
+
+
+@pytest.fixture(scope="module", params=[Architecture.FPNLITE_192, Architecture.SSD_300])
+def architecture(request: pytest.FixtureRequest) -> Architecture:
+    return Architecture(request.param)
+
+
+@pytest.fixture(scope="module")
+def conversion(architecture: Architecture) -> Conversion:
+    side = architecture.side
+    model = build(architecture=architecture, width=0.35, classes=len(CLASSES), side=side)
+    calibration = [preprocess.decode(e.encoded, side) for e in pictures(3)]
+    raw = convert(
+        model,
+        anchors=anchors_for(architecture),
+        side=side,
+        # Untrained scores are all near the prior; from 0 on each of them is a detection.
+        post=Postprocess(max_detections=MOST, classes=len(CLASSES), score_threshold=0.0),
+        calibration=calibration,
+    )
+    return Conversion(raw, fix_outputs(raw, operation=POSTPROCESS), model)
+
+
+def get_objects(data: bytes, picture: np.ndarray) -> list[tuple[int, float, tuple[float, ...]]]:
+    """The reading of pycoral's `adapters.detect.get_objects`, on the reference interpreter.
+
+    Without a signature the outputs are taken by position: boxes, classes, scores, count; with one, by the names
+    `output_0` (count) to `output_3` (boxes).
+    """
+    interpreter = tf.lite.Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
+    interpreter.invoke()
+    signatures = interpreter._get_full_signature_list()
+    if signatures:
+        assert len(signatures) == 1
+        outputs = signatures[next(iter(signatures))]["outputs"]
+        count, scores, classes, boxes = (interpreter.get_tensor(outputs[f"output_{i}"])[0] for i in range(4))
+    else:
+        details = interpreter.get_output_details()
+        boxes, classes, scores, count = (interpreter.get_tensor(item["index"])[0] for item in details)
+    return [(int(classes[i]), float(scores[i]), tuple(float(v) for v in boxes[i])) for i in range(int(count))]
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated.*:UserWarning")
+def test_pycoral_reads_boxes_classes_scores_and_count(conversion: Conversion, architecture: Architecture) -> None:
+    picture = preprocess.decode(pictures(1)[0].encoded, architecture.side)
+    found = get_objects(conversion.fixed, picture)
+    assert 0 < len(found) <= MOST
+    for label, score, (ymin, xmin, ymax, xmax) in found:
+        assert label in range(len(CLASSES))
+        assert 0.0 <= score <= 1.0
+        assert ymin < ymax
+        assert xmin < xmax
+    ours = Exported(conversion.fixed).detect(picture)
+    np.testing.assert_allclose(sorted(ours.scores), sorted(score for _, score, _ in found))
+
+
+def test_the_fix_changes_no_size_and_is_stable(conversion: Conversion) -> None:
+    assert len(conversion.fixed) == len(conversion.raw)
+    assert fix_outputs(conversion.fixed, operation=POSTPROCESS) == conversion.fixed
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated.*:UserWarning")
+def test_there_are_no_signatures_left(conversion: Conversion) -> None:
+    assert tf.lite.Interpreter(model_content=conversion.raw).get_signature_list()
+    assert not tf.lite.Interpreter(model_content=conversion.fixed).get_signature_list()
+
+
+def test_the_input_takes_raw_bytes(conversion: Conversion) -> None:
+    details = Exported(conversion.fixed).input
+    check_input(details)
+    scale, zero_point = details["quantization"]
+    assert scale == pytest.approx(INPUT_SCALE)
+    assert zero_point == INPUT_ZERO_POINT
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dtype": np.int8, "quantization": (INPUT_SCALE, INPUT_ZERO_POINT)},
+        {"dtype": np.uint8, "quantization": (0.0062, 154)},
+    ],
+)
+def test_another_input_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="it must be uint8"):
+        check_input(wrong)
+
+
+def test_nothing_pads_resizes_are_old_and_nearly_all_maps(conversion: Conversion) -> None:
+    found = list(operations(conversion.fixed))
+    assert not [o for o in found if o.name == "PAD"]
+    assert all(o.version <= 2 for o in found if o.name == "RESIZE_NEAREST_NEIGHBOR")
+    assert [o.name for o in found if o.custom] == [POSTPROCESS]
+    report = predict(found, size=len(conversion.fixed))
+    assert report.refused == ()
+    assert report.percent > 90.0
+    assert {row.name for row in report.rows if row.status != "Mapped to Edge TPU"} <= {POSTPROCESS, "DEQUANTIZE"}
+
+
+def test_the_file_agrees_with_the_float_model(conversion: Conversion, architecture: Architecture) -> None:
+    images = [preprocess.decode(e.encoded, architecture.side) for e in pictures(2, first=50)]
+    exact = detect_float(conversion.model, architecture, images, most=MOST)
+    quantised = Exported(conversion.fixed).detect_all(images)
+    # Untrained: every anchor scores the prior of .01, give or take half a step of 1/256.
+    for found in quantised:
+        np.testing.assert_allclose(found.scores, 0.01, atol=1 / 128)
+    assert all(len(found) <= MOST for found in (*exact, *quantised))
+
+
+def test_calibration_pins_the_range_in_the_first_picture_only() -> None:
+    grey = np.full((4, 4, 3), 127, np.uint8)
+    first, second = (sample[0] for sample in pinned([grey, grey]))
+    assert (first.min(), first.max()) == (-1.0, 1.0)
+    assert second.max() - second.min() < 1e-6
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"x" * 64])
+def test_other_bytes_are_no_model(data: bytes) -> None:
+    with pytest.raises(ModelError, match=r"no \.tflite file"):
+        fix_outputs(data, operation=POSTPROCESS)
+
+
+def test_a_file_without_the_operation_is_refused(conversion: Conversion) -> None:
+    with pytest.raises(ModelError, match="holds no operation Missing"):
+        fix_outputs(conversion.raw, operation="Missing")

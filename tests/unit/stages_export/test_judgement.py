@@ -1,0 +1,147 @@
+"""Matching, curves, thresholds, gates, golden pictures and the choice of pictures, on hand-made detections."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atoll_contract.stage import QualityGates
+from atoll_stages.export.curves import DEFAULT_THRESHOLD, confusion, precision_recall
+from atoll_stages.export.gates import check_gates
+from atoll_stages.export.golden import choose, expected, write_golden
+from atoll_stages.export.mapping import MappingReport
+from atoll_stages.export.matching import NONE, overlaps, pair
+from atoll_stages.export.selection import select
+from atoll_stages.train.detections import Detections
+from atoll_stages.train.evaluate import Metrics, evaluate
+from atoll_stages.train.records import Example
+from support.detection_data import CLASSES, pictures
+
+EXAMPLES = pictures(4)
+
+
+def found(*rows: tuple[int, float, np.ndarray | list[float]]) -> Detections:
+    """Detections from (class, score, box)."""
+    return Detections(
+        np.array([box for _, _, box in rows], np.float32).reshape(-1, 4),
+        np.array([label for label, _, _ in rows], np.int32),
+        np.array([score for _, score, _ in rows], np.float32),
+    )
+
+
+def perfect(example: Example, *, score: float = 0.9) -> Detections:
+    return found(*((int(label), score, box) for label, box in zip(example.labels, example.boxes, strict=True)))
+
+
+ELSEWHERE = [0.0, 0.0, 0.01, 0.01]
+
+
+def test_perfect_detections_have_ap_one() -> None:
+    metrics = evaluate(examples=EXAMPLES, detections=[perfect(e) for e in EXAMPLES], classes=CLASSES, side=320)
+    assert metrics.ap50 == pytest.approx(1.0)
+    assert metrics.ap == pytest.approx(1.0)
+    assert metrics.per_class == {name: pytest.approx(1.0) for name in CLASSES}
+
+
+def test_no_detections_have_ap_zero_in_every_class_that_occurs() -> None:
+    metrics = evaluate(examples=EXAMPLES, detections=[found()] * 4, classes=(*CLASSES, "unused"), side=320)
+    assert metrics.ap50 == 0.0
+    assert metrics.per_class == dict.fromkeys(CLASSES, 0.0)
+
+
+def test_half_of_the_objects_found_is_half_the_ap() -> None:
+    detections = [perfect(e) if i < 2 else found() for i, e in enumerate(EXAMPLES)]
+    metrics = evaluate(examples=EXAMPLES, detections=detections, classes=CLASSES, side=320)
+    assert metrics.ap50 == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_label_answers_once_and_the_surer_detection_takes_it() -> None:
+    example = EXAMPLES[0]
+    twice = found((0, 0.4, example.boxes[0]), (0, 0.8, example.boxes[0]))
+    pairing = pair(twice, example, same_class=True)
+    assert pairing.partner.tolist() == [NONE, 0]
+    assert pairing.missed.tolist() == [1]
+
+
+def test_overlap_of_nothing() -> None:
+    assert overlaps(np.zeros((0, 4)), EXAMPLES[0].boxes).shape == (0, 2)
+
+
+def test_the_threshold_parts_right_from_wrong() -> None:
+    detections = [perfect(e, score=0.8) for e in EXAMPLES]
+    detections[0] = found(*((0, 0.8, EXAMPLES[0].boxes[0]), (1, 0.8, EXAMPLES[0].boxes[1]), (0, 0.3, ELSEWHERE)))
+    square, disc = precision_recall(EXAMPLES, detections, CLASSES)
+    assert 0.3 < square.threshold < 0.8
+    assert (square.best_precision, square.best_recall) == (1.0, 1.0)
+    assert square.precision[-1] == pytest.approx(4 / 5)
+    assert disc.objects == 4
+
+
+def test_a_class_never_seen_has_the_default_threshold() -> None:
+    curves = precision_recall(EXAMPLES, [found()] * 4, CLASSES)
+    assert {curve.threshold for curve in curves} == {DEFAULT_THRESHOLD}
+
+
+def test_confusion_counts_every_object_and_every_detection() -> None:
+    swapped = found((1, 0.9, EXAMPLES[0].boxes[0]), (0, 0.9, ELSEWHERE))
+    detections = [swapped, *(perfect(e) for e in EXAMPLES[1:])]
+    table = confusion(EXAMPLES, detections, thresholds=[0.5, 0.5])
+    assert table.tolist() == [[3, 1, 0], [0, 3, 1], [1, 0, 0]]
+
+
+MAPPING = MappingReport(True, 97, 100, 97.0, (), True, ())
+
+
+@pytest.mark.parametrize(
+    ("gates", "passed"),
+    [
+        (QualityGates(), []),
+        (QualityGates(min_ap50=0.8), [True]),
+        (QualityGates(min_ap50=0.81), [False]),
+        (QualityGates(max_ap50_drop=0.02), [True]),
+        (QualityGates(max_ap50_drop=0.019), [False]),
+        (QualityGates(min_mapped_percent=97.0), [True]),
+        (QualityGates(min_ap50=0.5, max_ap50_drop=0.5, min_mapped_percent=98.0), [True, True, False]),
+    ],
+)
+def test_gates(gates: QualityGates, passed: list[bool]) -> None:
+    exact, quantised = Metrics(0.82, 0.5, None), Metrics(0.80, 0.49, None)
+    assert [g.passed for g in check_gates(gates, exact=exact, quantised=quantised, mapping=MAPPING)] == passed
+
+
+def test_a_failed_gate_says_limit_and_measurement() -> None:
+    metrics = Metrics(0.412, 0.2, None)
+    (gate,) = check_gates(QualityGates(min_ap50=0.5), exact=metrics, quantised=metrics, mapping=MAPPING)
+    assert gate.words() == "minAP50: measured 0.412, must be at least 0.5"
+
+
+def test_golden_pictures_are_the_richest_and_only_sure_boxes_are_expected(tmp_path: Path) -> None:
+    detections = [
+        found((0, 0.6, ELSEWHERE)),
+        perfect(EXAMPLES[1]),
+        found(),
+        found((1, 0.95, ELSEWHERE), (0, 0.1, ELSEWHERE)),
+    ]
+    assert choose(detections) == [1, 3, 0]
+    assert [d.class_id for d in expected(detections[3])] == [1]
+    images = [np.asarray(Image.open(io.BytesIO(e.encoded))) for e in EXAMPLES]
+    entries = write_golden(tmp_path, images, detections)
+    assert [entry.name for entry in entries] == ["golden-0.png", "golden-1.png", "golden-2.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "golden-0.png")), images[1])
+
+
+def test_surest_mistakes_surprise_and_no_picture_is_shown_twice() -> None:
+    detections = [
+        perfect(EXAMPLES[0]),
+        found((0, 0.99, ELSEWHERE)),
+        found(),
+        perfect(replace(EXAMPLES[3], labels=EXAMPLES[3].labels[::-1]), score=0.7),
+    ]
+    selection = select(EXAMPLES, detections, thresholds=[0.5, 0.5], most=2)
+    assert [s.index for s in selection.surprising] == [1, 3]
+    assert [s.index for s in selection.worst] == [2]
+    assert [s.index for s in selection.best] == [0]
+    assert selection.worst[0].missed == (0, 1)
