@@ -12,6 +12,7 @@ from pathlib import Path
 from atoll_contract.errors import AtollError
 from atoll_edge.agent import Agent, run_until
 from atoll_edge.cli_models import add_commands
+from atoll_edge.cli_selftest import add_command as add_selftest
 from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, WantedBackend, read_config, with_frc
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.pictures import SourceError
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", type=WantedBackend, choices=list(WantedBackend), help="what runs the model")
     run.add_argument("--http-port", type=int, help="port of the status page (default 5808)")
     run.set_defaults(command=run_command)
+    add_selftest(commands, file_settings)
     add_commands(commands, file_settings)
     return program
 

@@ -95,6 +95,9 @@ class ReleaseFetcher:
         release = pointer.manifest.sha256
         manifest = prove_manifest(data, envelope, expected=expected, state=self.device.read(), sha256=release)
         self._fetch_files(manifest)
+        labels = manifest.file(Role.LABELS)
+        assert labels is not None  # proven with the manifest
+        require_labels(manifest, self.device.blob_path(labels.sha256))
         progress(ModelState.VERIFYING)
         try:
             self.canary(canary_job(manifest, self.device.blob_path), name=manifest.release)
@@ -130,6 +133,4 @@ class ReleaseFetcher:
         except IntegrityError as error:
             raise Refusal(error.reason, f"{item.name} of {manifest.release}: {error.message}") from None
         require_digest(item, path)
-        if item.role is Role.LABELS:
-            require_labels(manifest, path)
         self.device.add_blob(path, item.sha256)

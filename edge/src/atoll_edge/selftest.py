@@ -1,0 +1,176 @@
+"""`atoll-edge selftest`: what no test machine of the project has, tried on the device that it runs on.
+
+Each step says `passed`, `failed` or `skipped` with the reason, and its figures. Nothing is published, and no model
+changes; stop the agent first where the Coral is to be tried, as one process holds it.
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorClient, DetectorLost
+from atoll_edge.detector.messages import Refused
+from atoll_edge.detector.usb import coral_usb_ids
+from atoll_edge.frames.synthetic import draw_scene
+from atoll_edge.models.served import ServedModel
+from atoll_edge.system import agent_version, cores, is_32_bit
+from atoll_edge.web.metrics import soc_temperature
+
+INFERENCES = {Backend.CPU: 200, Backend.EDGETPU: 500}
+LOAD_SECONDS = 60.0
+SYNC_WRITES = 20
+MIN_FREE_BYTES = 256 * 2**20
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's outcome; `figures` are numbers and names for a bug report."""
+
+    name: str
+    outcome: Outcome
+    message: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All steps; `passed` where none failed."""
+
+    version: str
+    passed: bool
+    steps: tuple[Step, ...]
+
+
+def run_selftest(model: ServedModel | None, state_dir: Path, *, inferences: int | None = None) -> SelfTest:
+    """Every step in turn. Without `model` nothing is inferred."""
+    steps = [system_step(), packages_step(), disk_step(state_dir), usb_step(), cameras_step(Path("/dev"))]
+    steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in Backend]
+    return SelfTest(agent_version(), all(step.outcome is not Outcome.FAILED for step in steps), tuple(steps))
+
+
+def system_step() -> Step:
+    """64 bits, and facts of kernel, C library and pages."""
+    figures = {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "libc": " ".join(platform.libc_ver()),
+        "pageBytes": os.sysconf("SC_PAGE_SIZE"),
+        "cores": cores(),
+        "temperatureCelsius": soc_temperature(),
+    }
+    if is_32_bit():
+        return Step("system", Outcome.FAILED, "a 32-bit system has no packages for LiteRT and NetworkTables", figures)
+    return Step("system", Outcome.PASSED, figures=figures)
+
+
+def packages_step() -> Step:
+    """The native packages load."""
+    import importlib
+
+    versions = {}
+    for name in ("numpy", "PIL", "cv2", "ntcore", "cscore", "ai_edge_litert.interpreter"):
+        try:
+            versions[name] = str(getattr(importlib.import_module(name), "__version__", "loaded"))
+        except (ImportError, OSError) as error:
+            return Step("packages", Outcome.FAILED, f"{name} does not load: {error}", versions)
+    return Step("packages", Outcome.PASSED, figures=versions)
+
+
+def disk_step(state_dir: Path) -> Step:
+    """Room for models, and how long a synced write takes: slow cards delay a swap."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=state_dir) as file:
+            started = time.perf_counter()
+            for _ in range(SYNC_WRITES):
+                file.write(b"\0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+            millis = (time.perf_counter() - started) * 1000 / SYNC_WRITES
+        free = shutil.disk_usage(state_dir).free
+    except OSError as error:
+        return Step("disk", Outcome.FAILED, f"{state_dir} cannot be written: {error}")
+    figures = {"freeBytes": free, "syncedWriteMillis": round(millis, 2)}
+    if free < MIN_FREE_BYTES:
+        return Step(
+            "disk", Outcome.FAILED, f"{free // 2**20} MiB are free, {MIN_FREE_BYTES // 2**20} are needed", figures
+        )
+    return Step("disk", Outcome.PASSED, figures=figures)
+
+
+def usb_step() -> Step:
+    """A Coral, by its ids."""
+    ids = coral_usb_ids()
+    if not ids:
+        return Step("coral", Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
+    return Step("coral", Outcome.PASSED, figures={"usbIds": ids})
+
+
+def cameras_step(devices: Path) -> Step:
+    """Cameras that V4L lists."""
+    found = sorted(str(path) for path in devices.glob("v4l/by-path/*")) or sorted(
+        str(path) for path in devices.glob("video*")
+    )
+    if not found:
+        return Step("cameras", Outcome.SKIPPED, "no USB camera is plugged in")
+    return Step("cameras", Outcome.PASSED, figures={"paths": found})
+
+
+def backend_step(backend: Backend, model: ServedModel | None, inferences: int) -> Step:
+    """Load and run the model in a detector child, as in service."""
+    name = f"inference-{backend}"
+    path = model.path(backend) if model is not None else None
+    if path is None:
+        return Step(name, Outcome.SKIPPED, f"no model for {backend}: give one with --bundle")
+    if backend is Backend.EDGETPU and not coral_usb_ids():
+        return Step(name, Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
+    client = DetectorClient(backend)
+    try:
+        return _measure(name, client, path, inferences)
+    except DetectorLost as loss:
+        return Step(name, Outcome.FAILED, f"the detector was lost: {loss.reason}")
+    finally:
+        client.close()
+
+
+def _measure(name: str, client: DetectorClient, path: Path, inferences: int) -> Step:
+    started = time.perf_counter()
+    client.begin_load(str(path), threads=max(1, cores() - 1))
+    ended = client.finished_loads(LOAD_SECONDS)
+    load_seconds = time.perf_counter() - started
+    if not ended:
+        return Step(name, Outcome.FAILED, f"loading took longer than {LOAD_SECONDS:.0f} s")
+    loaded = ended[0]
+    if isinstance(loaded, Refused):
+        return Step(name, Outcome.FAILED, loaded.error)
+    times = sorted(_seconds_of_one(client, number) for number in range(inferences))
+    figures = {
+        "loadSeconds": round(load_seconds, 3),
+        "inferences": inferences,
+        "p50Millis": round(times[len(times) // 2] * 1000, 2),
+        "p95Millis": round(times[int(len(times) * 0.95)] * 1000, 2),
+        "inputPixels": loaded.width,
+        "temperatureCelsius": soc_temperature(),
+    }
+    return Step(name, Outcome.PASSED, figures=figures)
+
+
+def _seconds_of_one(client: DetectorClient, number: int) -> float:
+    picture = draw_scene(320, 240, number)
+    started = time.perf_counter()
+    client.detect(picture)
+    return time.perf_counter() - started
