@@ -9,7 +9,19 @@ import pytest
 from atoll_contract.reasons import ExitCode, Reason
 from atoll_contract.stage import DatasetSource, Rename
 from atoll_stages.convert.stage import full_disk_as_os_error
-from support.archives import annotation, coco, packed, picture, rectangle, supervisely, tfod_csv, voc, write_files, yolo
+from support.archives import (
+    annotation,
+    coco,
+    encoded,
+    packed,
+    picture,
+    rectangle,
+    supervisely,
+    tfod_csv,
+    voc,
+    write_files,
+    yolo,
+)
 from support.convert_stage import ConvertStage
 from support.records import examples
 
@@ -137,12 +149,19 @@ def test_exact_duplicates_are_dropped_within_a_dataset_and_reported_across(stage
 
 
 def test_near_duplicates_are_reported(stage: ConvertStage) -> None:
-    from support.archives import encoded
-
     files = supervisely(6)
-    files["game/ds0/img/frame_00004.jpg"] = encoded(picture(1), "JPEG", quality=60)
+    files["game/ds0/img/other.jpg"] = encoded(picture(1), "JPEG", quality=60)
+    files["game/ds0/ann/other.jpg.json"] = annotation([rectangle("note", 4, 5, 34, 40)])
     dataset = stage.put("x.tar", packed(files, ".tar")).run().dataset()
-    assert [(p.kind, p.file) for p in dataset.problems] == [("NearDuplicate", "game/ds0/img/frame_00004.jpg")]
+    assert [(p.kind, p.file) for p in dataset.problems] == [("NearDuplicate", "game/ds0/img/other.jpg")]
+    assert 'looks like "game/ds0/img/frame_00001.jpg"' in dataset.problems[0].detail
+
+
+def test_neighbouring_frames_that_look_alike_are_no_problem(stage: ConvertStage) -> None:
+    files = supervisely(120)
+    files["game/ds0/img/frame_00004.jpg"] = encoded(picture(1), "JPEG", quality=60)
+    kinds = stage.put("x.tar", packed(files, ".tar")).run().dataset().problems
+    assert not [problem for problem in kinds if problem.file.endswith("frame_00004.jpg")]
 
 
 def test_a_prefix_without_archives_is_the_datasets_own_folder(stage: ConvertStage) -> None:

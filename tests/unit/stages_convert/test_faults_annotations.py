@@ -121,7 +121,7 @@ def test_D9_nan_in_the_one_file_of_a_dataset(stage: ConvertStage) -> None:
     files = {**coco(), "_annotations.coco.json": b'{"images": NaN, "annotations": [], "categories": []}'}
     ended = stage.put("x.zip", packed(files, ".zip")).run_process()
     assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
-    assert ended.message == '"_annotations.coco.json" line 1 col 12: NaN is not a number'
+    assert ended.message == 'x.zip: "_annotations.coco.json" line 1 col 12: NaN is not a number'
 
 
 # D10: boxes that are none.

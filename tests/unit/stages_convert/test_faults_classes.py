@@ -122,7 +122,15 @@ def test_D16_hostile_class_names_are_data(stage: ConvertStage) -> None:
 def test_D16_endless_class_name(stage: ConvertStage) -> None:
     ended = stage.put("x.tar", packed(supervisely(4, labels=["x" * 10_240]), ".tar")).run()
     assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
+    assert ended.message.startswith('x.tar: class name "xxx')
     assert "of 10240 characters; allowed are 1 to 128" in ended.message
+
+
+def test_D16_class_name_of_blanks(stage: ConvertStage) -> None:
+    files = {**GOOD, "game/ds0/ann/frame_00003.jpg.json": annotation([rectangle("  ", 4, 5, 34, 40)])}
+    ended = stage.put("x.tar", packed(files, ".tar")).run()
+    assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
+    assert 'x.tar: "game/ds0/ann/frame_00003.jpg.json" object 0: class name ""' in ended.message
 
 
 # D18: XML that reads more than itself.

@@ -79,7 +79,8 @@ def collected(
         conversion = Conversion(spec, catalog, ClassNames(spec), Problems(), Tally(), [], tick)
         for number, source in enumerate(sources):
             problems = conversion.problems if len(sources) == 1 else conversion.problems.within(source.name)
-            _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
+            with _naming(source):
+                _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
         conversion.tally.require(conversion.problems, spec.max_invalid_percent)
         drop_exact(catalog, conversion.problems)
         if catalog.count("ready") == 0:
@@ -88,6 +89,17 @@ def collected(
                 f"no usable picture in {counted(len(sources), 'archive')}; {_what_was_met(conversion)}",
             )
         yield conversion
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Errors of the data say in which archive."""
+    try:
+        yield
+    except DatasetError as error:
+        if error.message.startswith(f"{source.name}: "):
+            raise
+        raise DatasetError(error.reason, f"{source.name}: {error.message}") from None
 
 
 def _read_source(conversion: Conversion, number: int, source: Source, *, problems: Problems, folder: Path) -> None:

@@ -58,40 +58,51 @@ class NearCounts:
 
 
 def report_near(catalog: Catalog, problems: Problems) -> NearCounts:
-    """Report pictures that look like an earlier one (exact copies left out)."""
+    """Count pictures that look like an earlier one (exact copies left out).
+
+    Neighbouring frames of one video do; they are listed as problems only where the split parts them.
+    """
     database = catalog.database
     database.execute("CREATE TABLE band (number INTEGER, bits INTEGER, id INTEGER)")
     database.execute("CREATE INDEX band_bits ON band (number, bits, id)")
     pairs = across = 0
     rows = catalog.pages(
-        "SELECT id, name, part, dhash, thumb, source_sha256 FROM example "
+        "SELECT id, name, part, cluster, dhash, thumb, source_sha256 FROM example "
         "WHERE status = 'ready' AND id > ? ORDER BY id LIMIT 256"
     )
-    for number, name, part, dhash, thumb, sha256 in rows:
+    for number, name, part, cluster, dhash, thumb, sha256 in rows:
         like = _like(catalog, dhash, thumb, sha256)
         for band in range(_BANDS):
             database.execute("INSERT INTO band VALUES (?, ?, ?)", (band, _bits(dhash, band), number))
         if like is None:
             continue
         pairs += 1
-        other, other_part = like
-        across += part != other_part
-        place = f" (in {part} and {other_part})" if part != other_part else ""
-        problems.add(Kind.NEAR_DUPLICATE, Action.KEPT, file=name, detail=f"looks like {shown(other)}{place}")
+        across += part != like.part
+        if part != like.part or cluster != like.cluster:
+            place = f" (in {part} and {like.part})" if part != like.part else ""
+            detail = f"looks like {shown(like.name)}{place}"
+            problems.add(Kind.NEAR_DUPLICATE, Action.KEPT, file=name, detail=detail)
     return NearCounts(pairs=pairs, across_split=across)
 
 
-def _like(catalog: Catalog, dhash: int, thumb: bytes, sha256: str) -> tuple[str, str] | None:
-    """Name and part of an earlier picture that looks the same."""
+@dataclass(frozen=True)
+class _Like:
+    name: str
+    part: str
+    cluster: str
+
+
+def _like(catalog: Catalog, dhash: int, thumb: bytes, sha256: str) -> _Like | None:
+    """An earlier picture that looks the same."""
     for band in range(_BANDS):
         candidates = catalog.database.execute(
-            "SELECT e.name, e.part, e.dhash, e.thumb FROM band JOIN example AS e ON e.id = band.id "
+            "SELECT e.name, e.part, e.cluster, e.dhash, e.thumb FROM band JOIN example AS e ON e.id = band.id "
             "WHERE band.number = ? AND band.bits = ? AND e.source_sha256 != ? ORDER BY band.id DESC LIMIT ?",
             (band, _bits(dhash, band), sha256, _CANDIDATES),
         )
-        for name, part, other_dhash, other_thumb in candidates:
+        for name, part, cluster, other_dhash, other_thumb in candidates:
             if _differing(dhash, other_dhash) <= MAX_BITS and _steps(thumb, other_thumb) <= MAX_STEPS:
-                return name, part
+                return _Like(name, part, cluster)
     return None
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from atoll_contract.archive_names import shown
+from atoll_contract.errors import DatasetError
 from atoll_stages.convert.boxes import fit, turned
 from atoll_stages.convert.catalog import ClassBox, Waiting
 from atoll_stages.convert.class_names import ClassNames
@@ -46,7 +48,11 @@ def fit_boxes(waiting: Waiting, frame: Frame, *, names: ClassNames, problems: Pr
     """The usable boxes of an example; everything else is counted."""
     usable = []
     for raw in waiting.boxes:
-        label = names.resolve(raw.label)
+        try:
+            label = names.resolve(raw.label)
+        except DatasetError as error:
+            place = f"{shown(waiting.annotation)} object {raw.number}"
+            raise DatasetError(error.reason, f"{place}: {error.message}") from None
         if label is None:
             problems.add(
                 Kind.CLASS_IGNORED, Action.DROPPED, file=waiting.annotation, number=raw.number, detail=raw.label
