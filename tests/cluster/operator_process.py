@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,18 +45,24 @@ class OperatorProcess:
         *,
         settings: Mapping[str, str] | None = None,
         prepare: bool = True,
+        server: str | None = None,
+        clusterwide: bool = False,
     ) -> None:
-        """`prepare=False`: another operator of this namespace has made the account and its rights already."""
+        """`prepare=False`: another operator of this namespace has made the account and its rights already. `server`
+        is where its calls go, if not to the API server itself. `clusterwide` gives it the rights for all
+        namespaces; that it serves them is one of its settings."""
         self._group = ProcessGroup("operator")
         self._namespace = namespace
         self._kubeconfig = self._group.folder / "kubeconfig"
         self._settings = settings or {}
         if prepare:
-            grant(api, namespace)
+            grant(api, namespace, clusterwide=clusterwide)
         token = kubernetes.client.CoreV1Api(api).create_namespaced_service_account_token(
             ACCOUNT, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
         )
         document = plane.kubeconfig_document(token.status.token)
+        if server is not None:
+            document["clusters"][0]["cluster"] = {"server": server}
         self._kubeconfig.write_text(json.dumps(document), encoding="utf-8")
 
     def start(self) -> None:
@@ -112,25 +118,26 @@ class OperatorProcess:
         self._group.close()
 
 
-def grant(api: kubernetes.client.ApiClient, namespace: str) -> None:
-    """The operator's ServiceAccount in this namespace, with the chart's rights for serving this namespace alone."""
+def grant(api: kubernetes.client.ApiClient, namespace: str, *, clusterwide: bool = False) -> None:
+    """The operator's ServiceAccount in this namespace, with the chart's rights for this namespace or for all."""
     kubernetes.client.CoreV1Api(api).create_namespaced_service_account(
         namespace, {"metadata": {"name": ACCOUNT}}, _request_timeout=10
     )
     rbac = kubernetes.client.RbacAuthorizationV1Api(api)
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
-    for name in ("run", "own"):
-        rbac.create_namespaced_role(namespace, _role(name, f"atoll-{name}"), _request_timeout=10)
-        binding = _binding("Role", f"atoll-{name}", f"atoll-{name}", subject)
+    for rules in ("own",) if clusterwide else ("own", "run"):
+        rbac.create_namespaced_role(namespace, _role([rules], f"atoll-{rules}"), _request_timeout=10)
+        binding = _binding("Role", f"atoll-{rules}", f"atoll-{rules}", subject)
         rbac.create_namespaced_role_binding(namespace, binding, _request_timeout=10)
     wide = f"atoll-{namespace}"
-    rbac.create_cluster_role(_role("cluster", wide), _request_timeout=10)
+    role = _role(["cluster", "watch", "run"] if clusterwide else ["cluster"], wide)
+    rbac.create_cluster_role(role, _request_timeout=10)
     rbac.create_cluster_role_binding(_binding("ClusterRole", wide, wide, subject), _request_timeout=10)
 
 
-def _role(rules: str, name: str) -> dict[str, Any]:
-    text = (RULES / f"operator-{rules}-rules.yaml").read_text(encoding="utf-8")
-    return {"metadata": {"name": name}, "rules": yaml.safe_load(text)}
+def _role(files: Sequence[str], name: str) -> dict[str, Any]:
+    texts = [(RULES / f"operator-{file}-rules.yaml").read_text(encoding="utf-8") for file in files]
+    return {"metadata": {"name": name}, "rules": [rule for text in texts for rule in yaml.safe_load(text)]}
 
 
 def _binding(kind: str, role: str, name: str, subject: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""What the operator shows of itself, and that it writes nothing where nothing changes; all namespaces at once."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+
+import kubernetes.client
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Stage
+from cluster.controlplane import ControlPlane
+from cluster.kubelet import Kubelet, failing
+from cluster.objects import Objects, run_manifest
+from cluster.operator_process import OperatorProcess
+from cluster.processes import free_port
+from support.polling import wait_until
+
+pytestmark = pytest.mark.api
+
+
+class Pages:
+    """The operator's HTTP pages."""
+
+    def __init__(self) -> None:
+        self.metrics_port, self.liveness_port = free_port(), free_port()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "ATOLL_NAMESPACES": "",
+            "ATOLL_METRICS_PORT": str(self.metrics_port),
+            "ATOLL_LIVENESS": f"http://127.0.0.1:{self.liveness_port}/healthz",
+            "ATOLL_RESYNC_SECONDS": "0.5",
+        }
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name with these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def is_alive(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.liveness_port}/healthz", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def pages() -> Pages:
+    return Pages()
+
+
+@pytest.fixture(scope="module")
+def wide_operator(
+    control_plane: ControlPlane, api: kubernetes.client.ApiClient, team: Objects, pages: Pages
+) -> Iterator[OperatorProcess]:
+    """An operator that serves all namespaces, with its pages."""
+    with OperatorProcess(control_plane, api, team.namespace, settings=pages.settings, clusterwide=True) as process:
+        wait_until(pages.is_alive, what="the liveness page", timeout_seconds=60)
+        yield process
+        process.stop()
+        assert process.problems() == []
+
+
+@pytest.mark.usefixtures("wide_operator")
+def test_a_run_at_rest_is_looked_at_and_not_written(team: Objects, kubelet: Kubelet, pages: Pages) -> None:
+    kubelet.scripts["resting", Stage.CONVERT] = failing(Reason.DATASET_MALFORMED, "no archive", exit_code=13)
+    team.create("trainingruns", run_manifest("resting", profileRef={"name": team.namespace}))
+    team.wait_for_phase("resting", "Failed")
+
+    def looks() -> float:
+        return pages.metric("atoll_reconciles_total", outcome="done")
+
+    def writes() -> float:
+        written = (pages.metric("atoll_api_requests_total", method=method) for method in ("POST", "PATCH", "DELETE"))
+        return sum(written)
+
+    seen = looks()
+    wait_until(lambda: looks() >= seen + 2, what="two looks after the end")
+    before, seen = writes(), looks()
+    wait_until(lambda: looks() >= seen + 3, what="three looks more")
+    assert writes() == before
+
+
+@pytest.mark.usefixtures("wide_operator")
+def test_metrics_tell_of_runs_and_stages(team: Objects, kubelet: Kubelet, pages: Pages) -> None:
+    kubelet.scripts["counted", Stage.CONVERT] = failing(Reason.DATASET_UNSAFE, "path leaves", exit_code=11)
+    team.create("trainingruns", run_manifest("counted", profileRef={"name": team.namespace}))
+    team.wait_for_phase("counted", "Failed")
+    ended = {"stage": "convert", "phase": "Failed", "reason": "DatasetUnsafe"}
+    wait_until(lambda: pages.metric("atoll_stages_ended_total", **ended) == 1, what="the stage's end to be counted")
+    assert pages.metric("atoll_runs", phase="Failed") >= 1
+    assert pages.metric("atoll_leader") == 1
+    assert pages.metric("atoll_seconds_since_event") < 60
+
+
+def test_without_named_namespaces_all_are_served(
+    team: Objects, wide_operator: OperatorProcess, api: kubernetes.client.ApiClient, namespace: str
+) -> None:
+    other = Objects(api, namespace)
+    other.create("trainingruns", run_manifest("elsewhere", profileRef={"name": team.namespace}))
+    # There is no ObjectStore here: being told so is being served.
+    wait_until(lambda: other.status("elsewhere").get("reason") == "ObjectStoreNotFound", what="to be served")
+    wide_operator.check()
