@@ -1,0 +1,129 @@
+"""`atoll run` with the real stages, killed again and again: the same release and the same weights as undisturbed.
+
+    python -P -m pytest -m e2e tests/e2e/test_local_kills.py -s
+
+By hand: it trains twice. `ATOLL_KILLS` is the number of kills, `ATOLL_KILL_SEED` chooses their moments.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.polling import wait_until
+
+KILLS = int(os.environ.get("ATOLL_KILLS", "10"))
+SEED = int(os.environ.get("ATOLL_KILL_SEED", "1"))
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "crds/samples/bccd-sample.tar"
+RUN = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: { name: bccd }
+spec:
+  datasets: [{ key: datasets/local/bccd-sample.tar }]
+  model: { architecture: ssd-mobilenet-v2-fpnlite-192, width: "0.35" }
+  training:
+    initFrom: { type: random }
+    steps: 40
+    batchSize: 8
+    checkpointEverySteps: 5
+    evalEverySteps: 20
+  publish: { model: bccd }
+"""
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]
+
+
+class LocalRun:
+    """`atoll run` in a folder of its own, as often as it takes."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        (folder / "run.yaml").write_text(RUN)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "run", "-f", "run.yaml"]
+        environ = {**os.environ, "ATOLL_TEST_MARK": str(self.folder)}
+        with (self.folder / "output").open("ab") as output:
+            return subprocess.Popen(
+                [*command, "--data", str(SAMPLE)], cwd=self.folder, env=environ, stdout=output, stderr=output
+            )
+
+    def finish(self) -> dict[str, Any]:
+        """To the end; what it published and the digests of weights and model."""
+        process = self.start()
+        assert process.wait(timeout=3000) == 0, (self.folder / "output").read_text()
+        store = self.folder / "atoll-store"
+        record = json.loads((store / ".atoll/engine/local/bccd/run.json").read_text())
+        status = record["status"]
+        outputs = {
+            stage["name"]: {out["name"]: out["sha256"] for out in stage.get("outputs", [])}
+            for stage in status["stages"]
+        }
+        return {
+            "release": status["release"]["name"],
+            "versions": sorted(path.name for path in (store / "models/local/bccd").glob("v*")),
+            "weights": outputs["train"]["weights"],
+            "dataset": outputs["convert"]["dataset"],
+            "model": outputs["export"]["model"],
+        }
+
+    def processes(self) -> list[int]:
+        """Every living process that this run started."""
+        mark = b"ATOLL_TEST_MARK=" + str(self.folder).encode() + b"\0"
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with suppress(OSError):
+                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                if state not in "ZX" and mark in (entry / "environ").read_bytes() + b"\0":
+                    found.append(int(entry.name))
+        return found
+
+
+def kill_at_a_random_moment(run: LocalRun, rng: random.Random, longest: float) -> str:
+    """Start the command; after a while kill the engine, or one process of its stage. Says what was killed."""
+    engine = run.start()
+    pause = rng.uniform(1.0, longest)
+    with suppress(subprocess.TimeoutExpired):
+        engine.wait(timeout=pause)
+        return "nothing: it had ended"
+    stages = [pid for pid in run.processes() if pid != engine.pid]
+    victim = engine.pid if not stages or rng.random() < 0.5 else rng.choice(stages)
+    with suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+    what = "the engine" if victim == engine.pid else "a stage's process"
+    if victim != engine.pid:
+        # The engine lives: let it see the end of its stage before it is killed too.
+        with suppress(subprocess.TimeoutExpired):
+            engine.wait(timeout=rng.uniform(1.0, 10.0))
+        engine.kill()
+    engine.wait(timeout=60)
+    return f"{what} after {pause:.1f} s"
+
+
+def test_kills_change_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    expected = LocalRun(tmp_path / "undisturbed").finish()
+    lasted = time.monotonic() - began
+    print(f"undisturbed: {lasted:.0f} s, {expected}")
+    disturbed = LocalRun(tmp_path / "disturbed")
+    rng = random.Random(SEED)
+    for number in range(1, KILLS + 1):
+        print(f"kill {number}: {kill_at_a_random_moment(disturbed, rng, lasted * 0.6)}", flush=True)
+    found = disturbed.finish()
+    print(f"disturbed: {found}")
+    assert found == expected
+    assert found["versions"] == ["v1"]
+    wait_until(lambda: not disturbed.processes(), what="the end of every process", timeout_seconds=60)
