@@ -44,7 +44,7 @@ def test_upsampling_repeats_pixels() -> None:
 
 
 def test_adamw_follows_its_formula() -> None:
-    start, gradient = np.float32([[1.0, -2.0]]), np.float32([[0.5, -0.25]])
+    start, gradient = np.array([[1.0, -2.0]], np.float32), np.array([[0.5, -0.25]], np.float32)
     variable = tf.Variable(start)
     optimizer = AdamW([variable], decay=0.1, factors=[0.5])
     optimizer.apply([tf.constant(gradient)], rate=tf.constant(0.01), step=tf.constant(0))

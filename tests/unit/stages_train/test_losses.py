@@ -16,20 +16,20 @@ def test_focal_without_focus_is_half_the_cross_entropy() -> None:
 
 
 def test_focal_makes_easy_anchors_cheap() -> None:
-    easy, hard = focal(np.float32([-6.0, 2.0]), np.float32([0.0, 0.0])).numpy()
+    easy, hard = focal(np.array([-6.0, 2.0], np.float32), np.array([0.0, 0.0], np.float32)).numpy()
     assert easy < hard / 1e5
 
 
 def test_giou_of_known_boxes() -> None:
-    a = np.float32([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
-    b = np.float32([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 2, 1, 3]])
+    a = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]], np.float32)
+    b = np.array([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 2, 1, 3]], np.float32)
     np.testing.assert_allclose(giou(a, b), [1.0, 0.5, -1 / 3], atol=1e-6)
 
 
 def test_right_outputs_cost_nearly_nothing_and_wrong_ones_more() -> None:
     anchors = anchors_for(Architecture.FPNLITE_192)
-    boxes = np.float32([[[0.2, 0.2, 0.6, 0.6]]])
-    labels = np.int32([[1]])
+    boxes = np.array([[[0.2, 0.2, 0.6, 0.6]]], np.float32)
+    labels = np.array([[1]], np.int32)
     matches = match_adaptive(
         anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
     )
@@ -50,7 +50,7 @@ def test_right_outputs_cost_nearly_nothing_and_wrong_ones_more() -> None:
 
 def test_pictures_without_objects_give_a_finite_loss() -> None:
     anchors = anchors_for(Architecture.FPNLITE_192)
-    boxes, labels = np.zeros((1, 1, 4), np.float32), np.int32([[-1]])
+    boxes, labels = np.zeros((1, 1, 4), np.float32), np.array([[-1]], np.int32)
     matches = match_adaptive(
         anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
     )
