@@ -1,4 +1,5 @@
 // Robot code in C++: reads Atoll's structured detections. Copy it into your robot project.
+// The namespace is not `atoll`, which is a function of the C library.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 #include <networktables/StructArrayTopic.h>
 #include <wpi/struct/Struct.h>
 
-namespace atoll {
+namespace atoll_edge {
 
 // One object. Coordinates are relative to the frame, 0 to 1 from the top left; yaw is positive to the right and pitch
 // positive upwards, in degrees from the centre.
@@ -24,25 +25,25 @@ struct Detection {
   float score, xmin, ymin, xmax, ymax, yaw, pitch, area;
 };
 
-}  // namespace atoll
+}  // namespace atoll_edge
 
 // The wire format of /Atoll/<camera>/detections: 36 bytes, little-endian.
 template <>
-struct wpi::Struct<atoll::Detection> {
+struct wpi::Struct<atoll_edge::Detection> {
   static constexpr std::string_view GetTypeName() { return "Detection"; }
   static constexpr size_t GetSize() { return 36; }
   static constexpr std::string_view GetSchema() {
     return "int32 class_id; float score; float xmin; float ymin; float xmax; float ymax; "
            "float yaw; float pitch; float area";
   }
-  static atoll::Detection Unpack(std::span<const uint8_t> data) {
+  static atoll_edge::Detection Unpack(std::span<const uint8_t> data) {
     return {wpi::UnpackStruct<int32_t, 0>(data), wpi::UnpackStruct<float, 4>(data),
             wpi::UnpackStruct<float, 8>(data),   wpi::UnpackStruct<float, 12>(data),
             wpi::UnpackStruct<float, 16>(data),  wpi::UnpackStruct<float, 20>(data),
             wpi::UnpackStruct<float, 24>(data),  wpi::UnpackStruct<float, 28>(data),
             wpi::UnpackStruct<float, 32>(data)};
   }
-  static void Pack(std::span<uint8_t> data, const atoll::Detection& value) {
+  static void Pack(std::span<uint8_t> data, const atoll_edge::Detection& value) {
     wpi::PackStruct<0>(data, value.class_id);
     wpi::PackStruct<4>(data, value.score);
     wpi::PackStruct<8>(data, value.xmin);
@@ -55,7 +56,7 @@ struct wpi::Struct<atoll::Detection> {
   }
 };
 
-namespace atoll {
+namespace atoll_edge {
 
 // What one Atoll camera sees. Call Update() once in each period of the robot.
 class Detections {
@@ -99,4 +100,4 @@ class Detections {
   int m_silentPeriods = kStalePeriods;
 };
 
-}  // namespace atoll
+}  // namespace atoll_edge

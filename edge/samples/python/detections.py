@@ -1,7 +1,7 @@
 """Robot code in Python (RobotPy): reads Atoll's detections.
 
-`Detections` reads the structured topic, which is the one to use; `axon_detections` reads `ML/detections` as robot code of
-2021 did. Copy what you need.
+`Detections` reads the structured topic, which is the one to use; `axon_detections` reads `ML/detections` as robot code
+of 2021 did. Copy what you need.
 """
 
 import dataclasses

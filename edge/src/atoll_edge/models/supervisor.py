@@ -76,7 +76,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Bring the cached model up, before anything else."""
-        self._boot()
+        self.boot()
         self.tick(time.monotonic())
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
@@ -99,7 +99,7 @@ class Supervisor:
                 # A full or worn card: what serves goes on serving.
                 logger.error("the state cannot be written: %s", error)
 
-    def _boot(self) -> None:
+    def boot(self) -> None:
         """Re-hash what shall serve; what is damaged gives way to the release before, or the factory's."""
         state = self._change_if_possible(device_state.at_boot)
         for release in (state.current, state.candidate, state.previous):

@@ -1,0 +1,313 @@
+"""The supervisor's steps with the time passed in, on a real store on disk and a detector that is told what to do."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_edge.config import Verify
+from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.keeper import Answer, Health
+from atoll_edge.models import device_state
+from atoll_edge.models.device_store import DeviceStore
+from atoll_edge.models.fetch import Look, ReleaseFetcher
+from atoll_edge.models.probation import FRAMES
+from atoll_edge.models.proof import Expectation
+from atoll_edge.models.served import ServedModel
+from atoll_edge.models.state import ModelState
+from atoll_edge.models.supervisor import RELOAD_SECONDS, Supervisor
+from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass
+class ToldKeeper:
+    """Serves at once what it is asked for, but for the releases in `refuses`."""
+
+    refuses: dict[str, str] = field(default_factory=dict)
+    active: ServedModel | None = None
+    asked: list[str] = field(default_factory=list)
+    health: Health = field(default_factory=Health)
+
+    def request(self, model: ServedModel) -> "Future[Backend]":
+        self.asked.append(model.name)
+        future: Future[Backend] = Future()
+        if model.name in self.refuses:
+            future.set_exception(ValueError(self.refuses[model.name]))
+        else:
+            self.active = model
+            future.set_result(Backend.CPU)
+        return future
+
+
+@dataclass
+class Bench:
+    """A device whose time is `now`."""
+
+    bucket: DirStore
+    device: DeviceStore
+    keeper: ToldKeeper
+    locked: bool = False
+    now: float = 100.0
+    factory: ServedModel | None = None
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """What a reboot leaves: the disk."""
+        self.keeper.active = None
+        self.supervisor = Supervisor(
+            self.device,
+            self.keeper,  # type: ignore[arg-type]
+            locked=lambda: self.locked,
+            factory=self.factory,
+        )
+        self.supervisor.boot()
+        self.tick()
+
+    def fetch(self, version: int) -> str:
+        """A proven release of this version is staged."""
+        published = publish(self.bucket, version)
+        expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+        fetcher = ReleaseFetcher(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
+        assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+        return published.sha256
+
+    def tick(self, seconds: float = 0.2) -> ModelState:
+        self.now += seconds
+        self.supervisor.tick(self.now)
+        return self.supervisor.state
+
+    def answer(self, count: int = 1, *, non_finite: int = 0, seconds: float = 0.01) -> None:
+        assert self.keeper.active is not None
+        for _ in range(count):
+            self.supervisor.on_answer(Answer(self.keeper.active, Backend.CPU, (), non_finite, seconds))
+
+    def serve(self, version: int) -> str:
+        """Fetch a version and let it pass its probation."""
+        release = self.fetch(version)
+        self.tick()
+        self.tick()
+        self.answer(FRAMES)
+        self.tick()
+        assert self.tick() is ModelState.ACTIVE
+        assert self.device.read().current == release
+        return release
+
+
+@pytest.fixture
+def bench(bucket: DirStore, device: DeviceStore) -> Bench:
+    return Bench(bucket, device, ToldKeeper())
+
+
+def test_without_a_model_it_says_so(bench: Bench) -> None:
+    assert bench.tick() is ModelState.NO_MODEL
+
+
+def test_a_release_serves_after_its_probation(bench: Bench) -> None:
+    bench.fetch(1)
+    assert bench.tick() is ModelState.PROBATION
+    bench.tick()
+    bench.answer(FRAMES - 1)
+    assert bench.tick() is ModelState.PROBATION
+    bench.answer()
+    bench.tick()
+    assert bench.tick() is ModelState.ACTIVE
+    assert bench.device.read().sequences == {f"{NAMESPACE}/{MODEL}": 1}
+
+
+def test_time_alone_ends_a_probation_where_there_is_no_camera(bench: Bench) -> None:
+    bench.fetch(1)
+    bench.tick()
+    bench.tick()
+    bench.tick(21.0)
+    assert bench.tick() is ModelState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (lambda b: setattr(b.keeper.health, "losses", 1), "the detector was lost"),
+        (lambda b: b.answer(non_finite=2), "2 detections with NaN"),
+        (lambda b: b.answer(seconds=1.5), "took 1.5 s for a frame"),
+    ],
+)
+def test_trouble_on_probation_brings_the_model_before_back(
+    bench: Bench, trouble: Callable[[Bench], None], reason: str
+) -> None:
+    first = bench.serve(1)
+    second = bench.fetch(2)
+    bench.tick()
+    bench.tick()
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v2"
+    trouble(bench)
+    bench.tick()
+    assert bench.tick() is ModelState.ROLLED_BACK
+    state = bench.device.read()
+    assert (state.current, state.candidate) == (first, None)
+    assert reason in state.bad[second]
+    assert reason in (state.last_refusal or "")
+    assert bench.keeper.active.name == "colours-v1"
+
+
+def test_a_model_that_the_detector_refuses_never_serves(bench: Bench) -> None:
+    first = bench.serve(1)
+    bench.keeper.refuses["colours-v2"] = "the Edge TPU cannot load it"
+    second = bench.fetch(2)
+    bench.tick()
+    bench.tick()
+    bench.tick()
+    assert bench.device.read().current == first
+    assert "cannot load it" in bench.device.read().bad[second]
+
+
+def test_a_rejected_release_is_not_fetched_again(bench: Bench) -> None:
+    bench.serve(1)
+    bench.keeper.refuses["colours-v2"] = "no"
+    bench.fetch(2)
+    bench.tick()
+    bench.tick()
+    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseFetcher(bench.bucket, bench.device, expected, CHANNEL)
+    assert fetcher.look(None, lambda _: None)[0] is Look.REFUSED_BEFORE
+
+
+def test_the_match_holds_a_new_model_back(bench: Bench) -> None:
+    bench.serve(1)
+    bench.locked = True
+    bench.fetch(2)
+    assert bench.tick() is ModelState.DEFERRED
+    assert bench.tick(600.0) is ModelState.DEFERRED
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v1"
+    bench.locked = False
+    bench.tick()
+    assert bench.tick() is ModelState.PROBATION
+
+
+def test_the_cached_model_serves_after_a_reboot_without_any_store(bench: Bench, tmp_path: Path) -> None:
+    bench.serve(1)
+    bench.bucket = DirStore(tmp_path / "gone")
+    bench.restart()
+    assert bench.tick() is ModelState.ACTIVE
+
+
+def test_a_candidate_that_took_the_device_down_twice_is_given_up(bench: Bench) -> None:
+    first = bench.serve(1)
+    second = bench.fetch(2)
+    for _ in range(2):
+        bench.tick()
+        assert bench.device.read().candidate == second
+        bench.restart()
+        bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.candidate) == (first, None)
+    assert "stopped 2 times" in state.bad[second]
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v1"
+
+
+def test_a_damaged_current_release_gives_way_to_the_one_before(bench: Bench) -> None:
+    first = bench.serve(1)
+    second = bench.serve(2)
+    blob = bench.device.blob_path(bench.device.manifest(second).files[0].sha256)
+    blob.chmod(0o644)
+    blob.write_bytes(b"worn")
+    bench.restart()
+    assert bench.device.read().current == first
+    assert "were damaged" in (bench.device.read().last_refusal or "")
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v1"
+
+
+def test_where_nothing_proven_is_left_the_factorys_model_serves(bench: Bench, tmp_path: Path) -> None:
+    release = bench.serve(1)
+    bench.device.blob_path(bench.device.manifest(release).files[0].sha256).unlink()
+    bench.factory = ServedModel("factory", "ff", 0, ("a",), (0.5,), tmp_path / "factory.tflite")
+    bench.restart()
+    assert bench.keeper.active is bench.factory
+
+
+def test_rollback_pins_the_release_before(bench: Bench) -> None:
+    first = bench.serve(1)
+    bench.serve(2)
+    assert "done" in bench.supervisor.by_hand(device_state.rolled_back)
+    bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.pinned) == (first, first)
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v1"
+    publish(bench.bucket, 3)
+    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseFetcher(bench.bucket, bench.device, expected, CHANNEL)
+    assert fetcher.look(None, lambda _: None)[0] is Look.PINNED
+
+
+def test_there_is_nothing_to_roll_back_to_at_first(bench: Bench) -> None:
+    bench.serve(1)
+    assert "no earlier release" in bench.supervisor.by_hand(device_state.rolled_back)
+
+
+def test_a_current_model_that_cannot_be_loaded_is_asked_for_again_later(bench: Bench) -> None:
+    bench.serve(1)
+    bench.keeper.refuses["colours-v1"] = "the device is busy"
+    bench.restart()
+    asked = len(bench.keeper.asked)
+    for _ in range(10):
+        bench.tick()
+    assert len(bench.keeper.asked) == asked
+    bench.keeper.refuses.clear()
+    bench.tick(RELOAD_SECONDS + 1)
+    bench.tick()
+    assert bench.tick() is ModelState.ACTIVE
+
+
+def test_garbage_is_what_no_kept_release_needs(bench: Bench) -> None:
+    releases = [bench.serve(version) for version in (1, 2, 3)]
+    bench.device.collect_garbage()
+    folders = {folder.name for folder in (bench.device.root / "releases").iterdir()}
+    assert folders == set(releases[1:])
+    for release in releases[1:]:
+        bench.device.check(release)
+    models = {bench.device.manifest(release).files[0].sha256 for release in releases[1:]}
+    others = {item.sha256 for item in bench.device.manifest(releases[1]).files[1:]}
+    assert {blob.name for blob in (bench.device.root / "blobs" / "sha256").iterdir()} == models | others
+
+
+def test_a_full_card_keeps_what_serves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.serve(1)
+    bench.fetch(2)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bench.device, "change", full)
+    with pytest.raises(OSError, match="No space left"):
+        bench.tick()
+    assert bench.keeper.active is not None
+    assert bench.keeper.active.name == "colours-v1"
+
+
+def test_a_read_only_card_still_boots_the_cached_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.serve(1)
+
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(bench.device, "change", read_only)
+    bench.restart()
+    assert bench.tick() is ModelState.ACTIVE
+
+
+def test_the_list_of_bad_releases_is_bounded() -> None:
+    state = device_state.DeviceState(current="c")
+    for number in range(100):
+        state = device_state.refused(state, f"r{number}", "no")
+    assert len(state.bad) == device_state.MAX_BAD
+    assert "r99" in state.bad
