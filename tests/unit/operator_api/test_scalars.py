@@ -4,10 +4,12 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll_operator.api.scalars import plain, tagged
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PLAIN = {
     "": None,
@@ -111,11 +113,13 @@ def test_tags_of_ones_own_leave_text() -> None:
     assert tagged("!rate", "5") == "5"
 
 
+@RELAXED
 @given(st.integers(min_value=-(2**63), max_value=2**64 - 1))
 def test_integers_survive(number: int) -> None:
     assert plain(str(number)) == number
 
 
+@RELAXED
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_json_numbers_survive(number: float) -> None:
     value = plain(json.dumps(number))
@@ -123,6 +127,7 @@ def test_json_numbers_survive(number: float) -> None:
     assert math.isclose(value, number, rel_tol=0, abs_tol=0)
 
 
+@RELAXED
 @given(st.text(alphabet="0123456789_+-.eExXoObBnNaAyYtTrR:", max_size=12))
 def test_every_word_has_a_meaning_that_json_can_say(text: str) -> None:
     try:

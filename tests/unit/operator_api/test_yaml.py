@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll_operator.api.yaml import MAX_CHARACTERS, YamlError, read_documents
@@ -63,7 +63,7 @@ def test_quotes_keep_text() -> None:
         ("a: 1\nb: \x01\n", 2, "U+0001"),
         ("%YAML 1.2\n---\na: 1\n", 1, "no % directives"),
         (f"{'[' * 3000}", 1, "nested deeper"),
-        (f"a: {'[' * 150}{']' * 150}\n", 1, "100 levels"),
+        (f"a: {'[' * 150}{']' * 150}\n", 1, "nested deeper"),
         ("a" * (MAX_CHARACTERS + 1), 1, "characters"),
     ],
 )
@@ -78,9 +78,12 @@ def test_errors_name_the_line(text: str, line: int, words: str) -> None:
 def test_a_few_lines_cannot_become_millions() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
-    with pytest.raises(YamlError, match="with aliases"):
+    with pytest.raises(YamlError, match="what aliases repeat"):
         read_documents(bomb)
 
+
+# How long a busy machine takes to think of an example says nothing about the reader.
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(alphabet=st.characters(codec="utf-8")),
@@ -89,11 +92,13 @@ JSON = st.recursive(
 )
 
 
+@RELAXED
 @given(st.dictionaries(st.text(alphabet="abc<~1", max_size=3), JSON, min_size=1, max_size=4))
 def test_json_is_yaml(value: dict[str, Any]) -> None:
     assert read(json.dumps(value)) == value
 
 
+@RELAXED
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

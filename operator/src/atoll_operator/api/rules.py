@@ -3,7 +3,7 @@
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,39 +27,47 @@ class _Node:
     old: Any = None
 
 
-def broken_rules(value: Any, schema: Schema, *, old: Any = None, lenient: bool = False) -> Iterator[Problem]:
+def broken_rules(value: Any, schema: Schema, *, old: Any = None, damaged: Iterable[Path] = ()) -> Iterator[Problem]:
     """The rules that `value` breaks; on an update `old` is the stored object.
 
-    A rule that cannot be evaluated counts as broken, as in the API server. With `lenient` it is passed over: the
-    object has other problems already, which are the cause.
+    A rule that cannot be evaluated counts as broken, as in the API server. Rules about anything that holds one of
+    the `damaged` places are passed over: the schema's problems come first, and their bounds keep rules cheap.
     """
+    skipped = {place[:length] for place in damaged for length in range(len(place) + 1)}
     root = _Node(_visible(value), schema, (), old=_visible(old) if old is not None else None)
     for node in _nodes(root):
-        rules = node.schema.get("x-kubernetes-validations", ())
-        variables = _variables(node) if rules else {}
+        rules = node.schema.get("x-kubernetes-validations", ()) if node.path not in skipped else ()
+        variables = _variables(node) if rules else ()
         for rule in rules:
-            yield from _check(rule, node, variables, lenient=lenient)
+            yield from _check(rule, node, variables)
 
 
-def _variables(node: _Node) -> dict[str, Any]:
+def _variables(node: _Node) -> tuple[tuple[str, str], ...]:
     values = {"self": node.value} if node.old is None else {"self": node.value, "oldSelf": node.old}
-    return {name: _to_cel(value, node.schema) for name, value in values.items()}
+    return tuple((name, json.dumps(_ordered(value, node.schema))) for name, value in values.items())
 
 
-def _check(rule: Schema, node: _Node, variables: Mapping[str, Any], *, lenient: bool) -> Iterator[Problem]:
-    from celpy import CELEvalError
-
+def _check(rule: Schema, node: _Node, variables: tuple[tuple[str, str], ...]) -> Iterator[Problem]:
     expression = rule["rule"]
-    if "oldSelf" not in variables and _OLD_SELF.search(expression):
+    if node.old is None and _OLD_SELF.search(expression):
         return
-    try:
-        holds = bool(_program(expression).evaluate(variables))
-    except CELEvalError as error:
-        if not lenient:
-            yield invalid(node.path, node.value, f"the rule ({expression}) cannot be evaluated: {error.args[0]}")
-        return
-    if not holds:
+    holds = _evaluate(expression, variables)
+    if isinstance(holds, str):
+        yield invalid(node.path, node.value, f"the rule ({expression}) cannot be evaluated: {holds}")
+    elif not holds:
         yield invalid(node.path, node.value, rule.get("message", f"failed rule: {expression}"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _evaluate(expression: str, variables: tuple[tuple[str, str], ...]) -> bool | str:
+    """Whether the rule holds for the variables (JSON texts), or why it cannot be told. Remembered, since objects of
+    one kind are much alike and cel-python takes milliseconds for each rule."""
+    from celpy import CELEvalError, json_to_cel
+
+    try:
+        return bool(_program(expression).evaluate({name: json_to_cel(json.loads(text)) for name, text in variables}))
+    except CELEvalError as error:
+        return str(error.args[0])
 
 
 def _nodes(node: _Node) -> Iterator[_Node]:
@@ -95,12 +103,6 @@ def _visible(value: Any) -> Any:
     if not isinstance(metadata, dict):
         return value
     return {**value, "metadata": {name: metadata[name] for name in _METADATA_FIELDS if name in metadata}}
-
-
-def _to_cel(value: Any, schema: Schema) -> Any:
-    from celpy import json_to_cel
-
-    return json_to_cel(_ordered(value, schema))
 
 
 def _ordered(value: Any, schema: Schema | None) -> Any:

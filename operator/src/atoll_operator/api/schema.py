@@ -37,11 +37,11 @@ def check(document: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) 
     if identity:
         return Checked(document, identity)
     definition = definitions()[document["kind"]]
-    problems = [*metadata_problems(document), *unknown_fields(document, definition.schema)]
+    unknown = tuple(unknown_fields(document, definition.schema))
     value = defaulted({name: item for name, item in document.items() if name != "status"}, definition.schema)
-    problems += _schema_problems(value, definition)
-    problems += broken_rules(value, definition.schema, old=old, lenient=bool(problems))
-    return Checked(value, tuple(problems))
+    basic = (*metadata_problems(document), *_schema_problems(value, definition))
+    broken = broken_rules(value, definition.schema, old=old, damaged=[problem.path for problem in basic])
+    return Checked(value, (*unknown, *basic, *broken))
 
 
 def _schema_problems(value: Mapping[str, Any], definition: Definition) -> Iterator[Problem]:

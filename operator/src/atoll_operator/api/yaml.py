@@ -74,6 +74,16 @@ class _Loader(pyyaml.BaseLoader):
         # The empty tag marks an unquoted scalar; PyYAML gives no other sign of it.
         return "" if kind is pyyaml.ScalarNode and implicit[0] else _STRING_TAG
 
+    def compose_node(self, parent: pyyaml.Node | None, index: Any) -> pyyaml.Node | None:
+        # Here, before there is a node: PyYAML takes its time with thousands of open brackets.
+        self._depth = getattr(self, "_depth", 0) + 1
+        if self._depth > MAX_DEPTH:
+            mark = self.get_mark()
+            raise pyyaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
     def scan_directive(self) -> Any:
         raise pyyaml.scanner.ScannerError(None, None, "kubectl reads no % directives; remove the line", self.get_mark())
 
@@ -99,7 +109,7 @@ class _Builder:
     def value(self, node: pyyaml.Node, path: Path) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise _error(node, f"more than {MAX_NODES} values (with aliases) or {MAX_DEPTH} levels")
+            raise _error(node, f"more than {MAX_NODES} values or {MAX_DEPTH} levels, with what aliases repeat")
         if isinstance(node, pyyaml.ScalarNode):
             return _scalar(node)
         if id(node) in self.open:
