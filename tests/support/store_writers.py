@@ -1,5 +1,8 @@
 """What competing writers do, as functions that a child process can import."""
 
+from pathlib import Path
+
+from atoll_contract.s3store import S3Store
 from atoll_contract.stage import StoreSpec
 from atoll_contract.store import PreconditionFailed, open_store
 
@@ -16,3 +19,8 @@ def increment(spec: StoreSpec, times: int, key: str = "counter") -> None:
                 break
             except PreconditionFailed:
                 continue
+
+
+def upload_file(spec: StoreSpec, key: str, path: str, part_bytes: int) -> None:
+    """Upload in parts of `part_bytes`."""
+    S3Store(spec, part_bytes=part_bytes).upload(key, Path(path))

@@ -75,14 +75,11 @@ class DirStore:
 
     def get(self, key: str, *, limit: int = SMALL_OBJECT) -> bytes:
         with self._open(key) as (stream, _):
-            data = stream.read(limit + 1)
-        if len(data) > limit:
-            raise IntegrityError(f"{self.url}: {key} is larger than {limit} bytes, which is the most read at once")
-        return data
+            return self._bounded(key, stream, limit)
 
     def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
         with self._open(key) as (stream, info):
-            return None if info.etag == etag else (stream.read(), info.etag)
+            return None if info.etag == etag else (self._bounded(key, stream, SMALL_OBJECT), info.etag)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
         path = self._path(key)
@@ -193,19 +190,22 @@ class DirStore:
     def _link(self, temporary: Path, path: Path) -> None:
         try:
             path.hardlink_to(temporary)
-        except FileExistsError:
-            taken = True
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno != errno.EEXIST and error.errno not in _NO_LINKS:
                 raise
             # A FAT card or a foreign mount: there the lock that the caller holds has to do alone.
-            taken = path.exists()
-            if not taken:
+            if not path.exists():
                 temporary.replace(path)
+                return
         else:
-            taken = False
-        if taken:
-            raise PreconditionFailed(f"{self.url}: the key is taken: {path.relative_to(self._root).as_posix()}")
+            return
+        raise PreconditionFailed(f"{self.url}: the key is taken: {path.relative_to(self._root).as_posix()}")
+
+    def _bounded(self, key: str, stream: BinaryIO, limit: int) -> bytes:
+        data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise IntegrityError(f"{self.url}: {key} is larger than {limit} bytes, the most that is read at once")
+        return data
 
     def _locked(self, key: str) -> AbstractContextManager[None]:
         """Exclude other writers of `key`, in this and other processes."""

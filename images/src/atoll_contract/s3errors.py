@@ -20,6 +20,9 @@ THROTTLED = frozenset(
         "BandwidthLimitExceeded",
     }
 )
+FORBIDDEN = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "AccountProblem"}
+)
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
@@ -126,7 +129,7 @@ def _of_answer(answer: _Answer, attempted: Attempted) -> Exception:
 def _of_status(answer: _Answer, text: str) -> Exception:
     if answer.code in THROTTLED or answer.status == 429:
         return Retryable(StoreUnavailable(text, Reason.STORAGE_THROTTLED))
-    if answer.status in (401, 403):
+    if answer.status in (401, 403) or answer.code in FORBIDDEN:
         return Retryable(StoreForbidden(f"{text}; {_forbidden_hint(answer.code)}"), tries=2)
     if answer.status == 501 or "checksum" in answer.message.lower() or "x-amz-sdk" in answer.message.lower():
         return StoreError(Reason.STORE_UNSUITABLE, f"{text}; the server does not know what was asked; {CHECKSUM_HINT}")

@@ -5,6 +5,7 @@ metadata. Every object carries its sha256 and the number of the write that made 
 flipped byte, the second whether a write whose answer was lost is there.
 """
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
@@ -54,11 +55,7 @@ class S3Store:
 
     @classmethod
     def from_spec(cls, spec: StoreSpec) -> "S3Store":
-        """The bucket that `spec` names; nothing is asked of the server yet.
-
-        Raises:
-            SpecError: the spec names no bucket.
-        """
+        """The bucket that `spec` names, not asked yet. Raises SpecError where it names none."""
         return cls(spec)
 
     @property
@@ -74,31 +71,20 @@ class S3Store:
         return self._info(key, found)
 
     def get(self, key: str, *, limit: int = SMALL_OBJECT) -> bytes:
-        def read() -> bytes:
-            answer = self.client.get_object(**self._at(key))
-            data = answer["Body"].read(limit + 1)
-            if len(data) > limit:
-                raise IntegrityError(f"{self.url}: {key} is larger than {limit} bytes, the most that is read at once")
-            self._require_digest(key, data, answer["Metadata"].get(SHA256))
-            return data
-
-        return self._call("read", key, read)
+        return self._call("read", key, lambda: self._read(key, limit))[0]
 
     def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
-        condition: dict[str, Any] = {} if etag is None else {"IfNoneMatch": etag}
+        condition = {} if etag is None else {"IfNoneMatch": etag}
 
         def read() -> tuple[bytes, str] | None:
             from botocore.exceptions import ClientError
 
             try:
-                answer = self.client.get_object(**self._at(key), **condition)
+                return self._read(key, SMALL_OBJECT, **condition)
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 304:
                     return None
                 raise
-            data = answer["Body"].read()
-            self._require_digest(key, data, answer["Metadata"].get(SHA256))
-            return data, answer["ETag"]
 
         return self._call("read", key, read)
 
@@ -108,9 +94,8 @@ class S3Store:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
 
         def once() -> ObjectInfo:
-            answer = self.client.put_object(
-                **self._at(key), Body=data, Metadata={SHA256: digest, WRITE: write}, **condition
-            )
+            metadata = {SHA256: digest, WRITE: write}
+            answer = self.client.put_object(**self._at(key), Body=data, Metadata=metadata, **condition)
             return ObjectInfo(key, len(data), answer["ETag"], digest)
 
         try:
@@ -175,10 +160,8 @@ class S3Store:
                 return
 
     def delete(self, key: str) -> None:
-        try:
+        with contextlib.suppress(ObjectNotFound):
             self._call("delete", key, lambda: self.client.delete_object(**self._at(key)))
-        except ObjectNotFound:
-            return
 
     @property
     def client(self) -> "S3Client":
@@ -225,6 +208,19 @@ class S3Store:
         answer["Body"].close()
         return answer
 
+    def _read(self, key: str, limit: int, **condition: Any) -> tuple[bytes, str]:
+        """One try to get the whole object and its ETag."""
+        answer = self.client.get_object(**self._at(key), **condition)
+        with contextlib.closing(answer["Body"]) as body:
+            data = body.read(limit + 1)
+        if len(data) > limit:
+            raise IntegrityError(f"{self.url}: {key} is larger than {limit} bytes, the most that is read at once")
+        found, expected = hashlib.sha256(data).hexdigest(), answer["Metadata"].get(SHA256)
+        if expected is not None and found != expected:
+            text = f"{self._name}: {key} was written with sha256 {expected} and is read with {found}"
+            raise Retryable(StoreError(Reason.INTEGRITY_MISMATCH, text), tries=3)
+        return data, answer["ETag"]
+
     def _page(self, prefix: str, token: str | None) -> Any:
         more: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
         return self.client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **more)
@@ -253,9 +249,3 @@ class S3Store:
             if error.reason is not Reason.STORAGE_FORBIDDEN:  # who may read an object need not see the bucket
                 raise
         self._bucket_seen = True
-
-    def _require_digest(self, key: str, data: bytes, expected: str | None) -> None:
-        found = hashlib.sha256(data).hexdigest()
-        if expected is not None and found != expected:
-            text = f"{self._name}: {key} was written with sha256 {expected} and is read with {found}"
-            raise Retryable(StoreError(Reason.INTEGRITY_MISMATCH, text), tries=3)
