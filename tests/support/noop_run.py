@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract.stage import ENV_POD_UID, Stage
+from atoll_operator.cli.endings import exit_status
+from atoll_operator.cli.run import Interruption
 from atoll_operator.cli.run_display import PlainDisplay
 from atoll_operator.local.launch import Outcome, Request, launch
 from atoll_operator.local.runfile import read_run_file
-from atoll_operator.status import Phase
 
 STAGES = Path(__file__).parent / "noop_stages"
 
@@ -106,6 +107,19 @@ class NoopRun:
         return found
 
 
+def main(folder: Path) -> int:
+    """`atoll run` as the command line has it, but for the stages' command."""
+    run = NoopRun(folder, (folder / "run.yaml").read_text())
+    display = PlainDisplay()
+    outcome = launch(
+        run.request(),
+        audience=display,
+        told=display.say,
+        started=Interruption(display).watch,
+        command=noop_command,
+    )
+    return exit_status(outcome.status)
+
+
 if __name__ == "__main__":
-    outcome = NoopRun(Path(sys.argv[1]), Path(sys.argv[1], "run.yaml").read_text()).launch()
-    raise SystemExit(0 if outcome.status.phase is Phase.SUCCEEDED else 1)
+    raise SystemExit(main(Path(sys.argv[1])))

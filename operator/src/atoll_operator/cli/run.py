@@ -85,14 +85,14 @@ def command(
 def _run(request: Request, *, as_json: bool) -> Outcome:
     display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else live_display()
     with display:
-        interruption = _Interruption(display)
+        interruption = Interruption(display)
         outcome = launch(request, audience=display, told=display.say, started=interruption.watch)
     if outcome.status.phase is Phase.SUSPENDED and not outcome.recalled:
         click.echo("suspended; the same command goes on from the last checkpoint", err=True)
     return outcome
 
 
-class _Interruption:
+class Interruption:
     """Ctrl-C (and SIGTERM): the first suspends the run, the second ends the stage at once."""
 
     def __init__(self, display: Display) -> None:
