@@ -36,8 +36,9 @@ class StageAttempt:
 class JobToDelete:
     """Delete with `uid` as a precondition; a Job that is gone is fine.
 
-    With foreground propagation: the Job stays, `deleting`, until its pods have ended, and the next attempt waits
-    for that, so that no two pods of a stage work at once.
+    While a Job is still there and `deleting`, no other attempt begins. Where its object goes before its pods do
+    (background propagation), the old pod may save its checkpoint beside the next attempt: attempts write under
+    prefixes of their own, and checkpoints are written whole.
     """
 
     name: str
