@@ -50,7 +50,7 @@ def build(options: argparse.Namespace) -> None:
 
 
 def _arguments(image: str, options: argparse.Namespace, wanted: list[ExternalFile]) -> dict[str, str]:
-    arguments = {"BASE": options.base, "VERSION": options.tag, "REVISION": _revision()}
+    arguments = {"BASE": options.base, "VERSION": options.tag, "REVISION": options.revision or _revision()}
     # The builder's own package index; these are arguments of the build stage and do not reach the image.
     arguments |= {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)}
     if image.startswith("train"):
@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("build", parents=[common])
     one.add_argument("--arch", help="amd64 or arm64; the engine's own otherwise")
     one.add_argument("--base", default=DEFAULT_BASE, help="any Debian image with Python 3.11 and venv")
+    one.add_argument("--revision", help="for the label; the checkout's commit otherwise")
     one.add_argument("--external", action="append", default=[], metavar="NAME", help="an entry of images/external.lock")
     one.add_argument("--build-flag", action="append", default=[], help="passed to the engine's build")
     one.add_argument("--values", type=Path, default=VALUES, help="where to write the Helm values")

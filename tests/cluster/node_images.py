@@ -63,6 +63,8 @@ def build(names: Sequence[str], *, values: Path | None = None) -> dict[str, str]
     command = [sys.executable, "-P", str(ROOT / "images" / "builder"), "build", "--engine", "buildah"]
     command += [f"--engine-flag={flag}" for flag in ENGINE_FLAGS]
     command += [f"--build-flag={flag}" for flag in BUILD_FLAGS]
+    # Without the commit in a label, the same sources are the same image, and need not be imported again.
+    command += ["--revision", "test"]
     command += ["--base", ensure_base(), "--tag", TAG, *(["--values", str(values)] if values else []), *names]
     log = node_folder() / "image-build.log"
     with log.open("w", encoding="utf-8") as output:
