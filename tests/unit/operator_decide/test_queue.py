@@ -1,0 +1,96 @@
+"""The queue of a profile, retries, and the words for durations."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll_contract.reasons import ExitCode, Reason
+from atoll_operator.decide_progress import duration
+from atoll_operator.decide_queue import QueueEntry, place
+from atoll_operator.retries import LONGEST_DELAY_SECONDS, delay_seconds, worth_another
+from support.decide_world import START
+
+
+def entry(name: str, minutes: int, *, active: bool = False, remaining: int | None = None) -> QueueEntry:
+    return QueueEntry("team", name, START + timedelta(minutes=minutes), active, remaining)
+
+
+def test_first_come_first_served() -> None:
+    runs = [entry("c", 2), entry("a", 0, active=True, remaining=1000), entry("b", 1, remaining=900)]
+    assert place("team", "a", runs, slots=1).ahead == 0
+    assert place("team", "b", runs, slots=1).ahead == 1
+    third = place("team", "c", runs, slots=1)
+    assert third.ahead == 2
+    assert third.eta_seconds == 2100
+    assert third.others_active
+
+
+def test_a_free_slot_goes_to_the_oldest_that_waits() -> None:
+    runs = [entry("a", 0), entry("b", 1), entry("c", 2)]
+    assert [place("team", name, runs, slots=2).ahead for name in "abc"] == [0, 0, 1]
+
+
+def test_a_run_that_was_let_in_keeps_its_slot() -> None:
+    runs = [entry("old", 0), entry("young", 5, active=True)]
+    assert place("team", "young", runs, slots=1).ahead == 0
+    assert place("team", "old", runs, slots=1).ahead == 1
+
+
+def test_an_unknown_rest_gives_no_estimate() -> None:
+    runs = [entry("a", 0, active=True), entry("b", 1)]
+    assert place("team", "b", runs, slots=1).eta_seconds is None
+
+
+@given(
+    created=st.lists(st.integers(0, 5), min_size=1, max_size=8),
+    active=st.lists(st.booleans(), min_size=8, max_size=8),
+    slots=st.integers(1, 4),
+)
+def test_never_more_than_the_slots_and_none_left_idle(created: list[int], active: list[bool], slots: int) -> None:
+    """Whoever looks when, together no more are let in than there are slots, and no slot stays empty."""
+    held = 0
+    runs = []
+    for number, (minute, wanted) in enumerate(zip(created, active, strict=False)):
+        holds = wanted and held < slots
+        held += holds
+        runs.append(entry(f"run-{number}", minute, active=holds))
+    waiting = [item for item in runs if not item.active]
+    let_in = [item for item in waiting if place("team", item.name, runs, slots=slots).ahead == 0]
+    assert held + len(let_in) <= slots
+    assert held + len(let_in) == min(slots, len(runs))
+    assert sorted(let_in, key=lambda item: item.order) == sorted(waiting, key=lambda item: item.order)[: len(let_in)]
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)])
+def test_the_pause_doubles_up_to_five_minutes(failures: int, seconds: int) -> None:
+    assert delay_seconds(failures) == seconds
+    assert seconds <= LONGEST_DELAY_SECONDS
+
+
+@pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.OK])
+def test_an_exit_code_alone_says_whether_to_try_again(code: ExitCode) -> None:
+    reason = Reason.__members__.get(code.name, Reason.INTERNAL_ERROR)
+    assert worth_another(reason, int(code)) is (30 <= code < 40)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "again"),
+    [
+        (Reason.EVICTED, None, True),
+        (Reason.RESULT_MISSING, 0, True),
+        (Reason.OUT_OF_MEMORY, 137, False),
+        (Reason.START_TIMEOUT, None, False),
+        (Reason.IMAGE_PULL_FAILED, None, False),
+        (Reason.INTERNAL_ERROR, 137, True),
+        (Reason.INTERNAL_ERROR, 1, True),
+    ],
+)
+def test_what_the_cluster_did_is_weighed_too(reason: Reason, code: int | None, again: bool) -> None:
+    assert worth_another(reason, code) is again
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (180, "3 min"), (7800, "2 h 10 min"), (89.6, "90 s")])
+def test_durations_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
