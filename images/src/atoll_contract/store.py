@@ -15,6 +15,7 @@ from atoll_contract.stage import StoreSpec, StoreType
 
 SMALL_OBJECT = 16 * 2**20
 
+# Is given the bytes of each step; a negative number where what was received is fetched anew.
 Transferred = Callable[[int], None]
 
 

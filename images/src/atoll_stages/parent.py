@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from atoll_contract.durable import written_whole
@@ -131,9 +132,11 @@ def _engine_fd(environ: Mapping[str, str]) -> int | None:
 def _log_chunks(given: StageInput | None, pod_uid: str) -> LogChunks | None:
     if given is None:
         return None
+    # Opened with the first chunk: only then does the parent hold more than the standard library.
+    opened = cache(open_store)
 
     def put(number: int, chunk: bytes) -> None:
         key = log_chunk(given.run, given.stage, attempt=given.attempt, pod_uid=pod_uid, number=number)
-        open_store(given.store).put(key, chunk)
+        opened(given.store).put(key, chunk)
 
     return LogChunks(put)

@@ -47,6 +47,7 @@ def require_sound(store: Store) -> None:
             assert from_json(Manifest, store.get(pointer.manifest.key)).version == pointer.version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_every_step_and_repeated_it_is_the_same_release(tmp_path: Path, moment: str) -> None:
     (tmp_path / "key.pem").write_bytes(KEY.private_pem)
@@ -108,6 +109,7 @@ class Turnstile:
             self._changed.notify_all()
 
 
+@pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(order=st.lists(st.integers(0, 2), max_size=150))
 def test_in_any_order_of_steps_each_run_gets_a_version_of_its_own(tmp_path: Path, order: list[int]) -> None:
@@ -187,6 +189,7 @@ class Poller:
         self.seen.append(pointer.version)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_of_many_processes_each_gets_a_version_and_the_channel_the_highest(store_spec: StoreSpec) -> None:
     store = open_store(store_spec)

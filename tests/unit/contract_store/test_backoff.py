@@ -1,0 +1,59 @@
+"""Pauses between tries."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll_contract.backoff import Backoff, Retryable
+from atoll_contract.store import StoreError, StoreUnavailable
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def failing(times: int, *, tries: int | None = None) -> tuple[Callable[[], str], list[int]]:
+    """An operation that fails so many times, and the list of its calls."""
+    calls: list[int] = []
+
+    def operation() -> str:
+        calls.append(len(calls))
+        if len(calls) <= times:
+            raise Retryable(StoreUnavailable("503"), tries=tries)
+        return "done"
+
+    return operation, calls
+
+
+@given(dice=st.floats(0, 1), tries=st.integers(1, 2000))
+def test_a_pause_grows_but_not_beyond_its_ceiling(dice: float, tries: int) -> None:
+    backoff = Backoff(dice=lambda: dice)
+    assert 0.25 <= backoff.delay(tries) <= 30
+    assert backoff.delay(tries) <= backoff.delay(tries + 1)
+
+
+@given(failures=st.integers(0, 100), dice=st.floats(0, 1), total=st.floats(0, 500))
+def test_the_time_in_all_is_bounded_whatever_fails(failures: int, dice: float, total: float) -> None:
+    clock = Clock()
+    backoff = Backoff(total=total, sleep=clock.sleep, clock=lambda: clock.now, dice=lambda: dice)
+    operation, calls = failing(failures)
+    try:
+        assert backoff.call(operation) == "done"
+    except StoreError as error:
+        assert len(calls) == 1 or f"({len(calls)} tries in" in error.message  # noqa: PT017 (both ends are right)
+        assert clock.now + backoff.delay(len(calls)) > total
+    assert clock.now <= total
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(1, 1), (2, 2), (3, 3)])
+def test_what_no_repetition_helps_is_tried_as_often_as_it_is_worth(allowed: int, expected: int) -> None:
+    operation, calls = failing(10, tries=allowed)
+    with pytest.raises(StoreUnavailable):
+        Backoff(sleep=lambda _: None).call(operation)
+    assert len(calls) == expected
