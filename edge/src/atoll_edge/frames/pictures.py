@@ -43,7 +43,7 @@ class PictureSource:
 
     @property
     def description(self) -> str:
-        return str(self._path)
+        return self._path.name
 
     @property
     def mode(self) -> tuple[int, int, int]:

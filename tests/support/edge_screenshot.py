@@ -1,0 +1,83 @@
+"""The status page as headless Chromium shows it: `python -m support.edge_screenshot BUNDLE PICTURES OUT.png`.
+
+Run from `tests/`. The agent is the demo's; the page is photographed once it shows a picture and a rate.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from atoll_edge.agent import Agent
+from atoll_edge.demo import Ports, demo_config, free_ports, picture_folder
+from atoll_edge.models.bundle import served_bundle, unpack
+from atoll_edge.models.manager import FixedModel
+from atoll_edge.robot.nt import NetworkTables
+from support.polling import wait_until
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+SIZE = (1000, 640)
+# How much of the page's own time passes before the photograph: two rounds of its refresh.
+PAGE_MILLIS = 2500
+
+
+def chromium() -> str | None:
+    """The browser's path, or None."""
+    return next((path for path in map(shutil.which, PROGRAMS) if path), None)
+
+
+def photograph(url: str, target: Path) -> None:
+    """Write a PNG of the page.
+
+    Raises:
+        RuntimeError: there is no Chromium, or it wrote nothing.
+    """
+    program = chromium()
+    if program is None:
+        raise RuntimeError("Chromium is missing: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as profile:
+        command = [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={profile}",
+            f"--window-size={SIZE[0]},{SIZE[1]}",
+            f"--virtual-time-budget={PAGE_MILLIS}",
+            f"--screenshot={target}",
+            url,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if not target.is_file():
+        raise RuntimeError(f"Chromium wrote no picture (exit status {done.returncode}): {done.stderr[-500:]}")
+
+
+def main(bundle: Path, pictures: Path, target: Path, min_score: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        model = served_bundle("bccd-v1", unpack(bundle, Path(folder) / "bundle"))
+        camera = picture_folder(pictures, Path(folder) / "pictures")
+        ports = Ports(*free_ports(4))
+        robot = NetworkTables("robot")
+        robot.start_server("127.0.0.1", ports.tables)
+        agent = Agent(demo_config(ports, camera, min_score), lambda keeper, *_: FixedModel(model, keeper))
+        agent.start()
+        try:
+            wait_until(lambda: agent.status.status().fps > 0 and agent.tables.peers, what="frames", timeout_seconds=120)
+            wait_until(lambda: agent.pipeline.shown and agent.pipeline.shown.observations, what="a detection")
+            photograph(f"http://127.0.0.1:{ports.http}/", target)
+        finally:
+            agent.stop()
+            robot.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--min-score", type=float, default=0.3)
+    given = parser.parse_args()
+    sys.exit(main(given.bundle, given.pictures, given.target, given.min_score))

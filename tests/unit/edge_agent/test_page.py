@@ -1,0 +1,36 @@
+"""The status page in a real browser. `docs/images/edge-page.png` is made by `support.edge_screenshot` too."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from support.edge_agent import RunningAgent
+from support.edge_release import publish
+from support.edge_robot import Robot
+from support.edge_screenshot import SIZE, chromium, photograph
+from support.polling import wait_until
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
+def test_the_page_shows_picture_state_and_figures(tmp_path: Path) -> None:
+    robot = Robot()
+    running = RunningAgent(tmp_path, robot.port)
+    try:
+        publish(running.bucket, 1)
+        running.wait_for("Active", 1)
+        wait_until(lambda: running.get("/readyz")[0] == 200, what="readiness", timeout_seconds=60)
+        photograph(f"http://127.0.0.1:{running.config.http.port}/", tmp_path / "page.png")
+    finally:
+        running.close()
+        robot.close()
+    page = cv2.imread(str(tmp_path / "page.png"))
+    assert page is not None
+    assert page.shape[:2] == (SIZE[1], SIZE[0])
+    # The green of `Active`, as page.html has it, and the red square of the drawn scene, as JPEG leaves it.
+    assert np.any(np.all(page == (0x37, 0x7F, 0x1A), axis=2))
+    blue, green, red = (page[:, :, channel].astype(int) for channel in range(3))
+    assert np.any((red > 200) & (green < 60) & (blue < 60))

@@ -1,0 +1,123 @@
+"""frc.json as WPILibPi writes it, config.yaml, and which of them wins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atoll_edge.cli import parser, with_flags
+from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, read_config, with_frc
+from atoll_edge.frc import FrcError, NtMode, parse_frc, read_frc
+
+WPILIBPI = {
+    "team": 190,
+    "ntmode": "client",
+    "cameras": [
+        {
+            "name": "front",
+            "path": "/dev/video0",
+            "pixel format": "mjpeg",
+            "width": 640,
+            "height": 480,
+            "fps": 30,
+            "brightness": 50,
+            "white balance": "auto",
+            "exposure": "hold",
+            "properties": [{"name": "sharpness", "value": 3}],
+            "stream": {"properties": [{"name": "compression", "value": 30}]},
+        },
+        {"name": "rear", "path": "/dev/video2"},
+    ],
+    "switched cameras": [{"name": "driver", "key": "/Vision/selected"}],
+}
+
+
+def test_every_field_is_read() -> None:
+    read = parse_frc(json.dumps(WPILIBPI), name="frc.json")
+    assert (read.team, read.nt_mode, read.switched) == (190, NtMode.CLIENT, ("driver",))
+    front, rear = read.cameras
+    assert (front.name, front.path, front.width, front.height, front.fps) == ("front", "/dev/video0", 640, 480, 30)
+    assert front.settings["pixel format"] == "mjpeg"
+    assert (rear.width, rear.fps) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"team": "190"}, "team must be a whole number"),
+        ({"ntmode": "both"}, "ntmode must be client or server"),
+        ({"cameras": {}}, "cameras must be a list"),
+        ({"cameras": [{"name": "front"}]}, r"cameras\[0\]: path is missing"),
+        ({"cameras": [{"name": "f", "path": "/dev/video0", "fps": 0}]}, "fps must be a whole number above 0"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, object], text: str) -> None:
+    with pytest.raises(FrcError, match=text):
+        parse_frc(json.dumps(WPILIBPI | change), name="frc.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_what_is_no_frc_json_is_refused(text: str) -> None:
+    with pytest.raises(FrcError, match=r"frc\.json"):
+        parse_frc(text, name="frc.json")
+
+
+def test_both_places_of_the_boot_partition_are_looked_at(tmp_path: Path) -> None:
+    old, new = tmp_path / "boot.json", tmp_path / "firmware.json"
+    assert read_frc((old, new)) is None
+    new.write_text(json.dumps(WPILIBPI))
+    found = read_frc((old, new))
+    assert found is not None
+    assert found.team == 190
+
+
+def test_settings_win_over_frc_json_and_flags_over_both() -> None:
+    frc = parse_frc(json.dumps(WPILIBPI | {"ntmode": "SERVER"}), name="frc.json")
+    config = with_frc(EdgeConfig(camera=CameraConfig(width=320)), frc)
+    assert (config.team, config.camera.path, config.camera.width, config.camera.height) == (
+        190,
+        "/dev/video0",
+        320,
+        480,
+    )
+    assert config.nt_mode is NtMode.SERVER
+    flags = parser().parse_args(["run", "--team", "254", "--video", "match.mp4", "--backend", "cpu"])
+    config = with_flags(config, flags)
+    assert (config.team, config.camera.path, config.detection.backend) == (254, "match.mp4", "cpu")
+
+
+def test_a_whole_config_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "team: 190\n"
+        "model:\n  namespace: team-190\n  name: note\n  verify: digest-only\n"
+        "  store: {type: s3, bucket: frc, endpoint: 'https://minio.example:9000'}\n"
+        "streams: {name: MLOut, annotatedPort: 1182}\n"
+    )
+    config = read_config(path)
+    assert config.model is not None
+    assert (config.model.name, config.model.store.bucket, config.streams.name) == ("note", "frc", "MLOut")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("teem: 190", "'teem'"),
+        ("team: many", "team must be an integer"),
+        ("model: {namespace: a}", "is missing"),
+        ("detection: {backend: gpu}", "one of auto, cpu, edgetpu"),
+        ("a: [", "config.yaml"),
+    ],
+)
+def test_a_wrong_config_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml") as caught:
+        read_config(path)
+    assert named in str(caught.value)
+
+
+def test_an_empty_config_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_config(path) == EdgeConfig()

@@ -1,0 +1,84 @@
+"""The Python sample reads both shapes from a real NT4 server."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_edge.robot.legacy import Compatibility
+from atoll_edge.robot.nt import NetworkTables, now_us
+from atoll_edge.robot.observation import Observation
+from atoll_edge.robot.topics import RobotTables, Serving, Sighting
+from support.edge_robot import Robot
+from support.polling import wait_until
+
+SAMPLE = Path(__file__).parents[3] / "edge" / "samples" / "python" / "detections.py"
+SEEN = Observation(1, "Hatch", 0.75, 0.1, 0.2, 0.5, 0.6, yaw=-10.0, pitch=5.0, area=0.16)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Any:
+    """The sample as a module; ntcore's struct decorator wants it loaded once."""
+    spec = importlib.util.spec_from_file_location("atoll_sample", SAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    server = Robot()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def edge(robot: Robot) -> Iterator[RobotTables]:
+    client = NetworkTables("edge")
+    robot.connect(client)
+    yield RobotTables(client, "front", compatibility=Compatibility.AXON)
+    client.close()
+
+
+def publish(edge: RobotTables, *seen: Observation) -> None:
+    edge.serving(Serving("m-v1", "aa", 1, "cpu", ("Cargo", "Hatch")))
+    edge.beat(30.0, "Active")
+    edge.publish(Sighting(1, now_us(), 640, 480, seen, 0.0, 0.0))
+
+
+def test_the_robot_sees_what_the_edge_published(sample: Any, robot: Robot, edge: RobotTables) -> None:
+    detections = sample.Detections("front", robot.tables.instance)
+    publish(edge, SEEN)
+
+    def best() -> Any:
+        detections.update()
+        return detections.best("Hatch")
+
+    found = wait_until(best, what="the detection")
+    assert (found.class_id, found.score, found.yaw) == (1, 0.75, -10.0)
+    assert detections.best("Cargo") is None
+
+
+def test_a_silent_device_shows_nothing(sample: Any, robot: Robot, edge: RobotTables) -> None:
+    detections = sample.Detections("front", robot.tables.instance)
+    assert detections.seen() == []
+    publish(edge, SEEN)
+    wait_until(lambda: (detections.update(), detections.seen())[1], what="the detection")
+    for _ in range(sample.Detections.STALE_PERIODS):
+        detections.update()
+    assert not detections.alive
+    assert detections.seen() == []
+
+
+def test_code_of_2021_reads_the_json(sample: Any, robot: Robot, edge: RobotTables) -> None:
+    publish(edge, SEEN)
+    [found] = wait_until(lambda: sample.axon_detections(robot.tables.instance), what="the detection")
+    assert found == {
+        "label": "Hatch",
+        "box": {"ymin": 96, "xmin": 64, "ymax": 288, "xmax": 320},
+        "confidence": 0.75,
+    }
