@@ -81,7 +81,7 @@ def test_other_bytes_than_the_digest_says_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_imagenet_weights_end_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(AtollError, match=r"mobilenet_v2_0\.5_224_no_top.*atoll push --weights.*random") as raised:
+    with pytest.raises(AtollError, match=r"mobilenet_v2_0\.5_224_no_top.*atoll run --weights.*random") as raised:
         find_imagenet(0.5, store=DirStore(tmp_path / "store"), work=tmp_path, environ={})
     assert raised.value.reason is Reason.WEIGHTS_NOT_FOUND
 

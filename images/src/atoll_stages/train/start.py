@@ -62,7 +62,7 @@ def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[st
     raise ModelError(
         Reason.WEIGHTS_NOT_FOUND,
         f"there are no ImageNet weights for width {width}: neither {name} in {ENV_WEIGHTS_DIR} ({folder or 'not set'}) "
-        f"nor {keys.weights(name)} in {store.url}; put them there with `atoll push --weights {name}`, use a train "
+        f"nor {keys.weights(name)} in {store.url}; put them there with `atoll run --weights {name}`, use a train "
         f"image that holds them, or start from initFrom.type random",
     )
 
