@@ -20,6 +20,7 @@ from atoll_operator.releases import published_status, release_manifest
 from atoll_operator.status import DONE, RunStatus, StagePhase, merge_patch, write_status
 from atoll_operator.surroundings import Profile, Stores, Surroundings
 from atoll_operator.views import JobState, JobView
+from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,14 @@ class Carrier:
         surroundings: Surroundings,
         settings: Settings,
         *,
+        cache: WatchCache,
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._surroundings = surroundings
         self._settings = settings
+        self._cache = cache
         self._metrics = metrics
         self._clock = clock
 
@@ -55,6 +58,7 @@ class Carrier:
             look = self._create(look, attempt)
         for job in plan.delete:
             self._cluster.delete(JOBS, look.key[0], job.name, uid=job.uid)
+            self._cache.forget_jobs(look.ref.uid)
         self._tell(look, plan)
         if plan.delete_run:
             self._cluster.delete(RUNS, *look.key, uid=look.ref.uid)
@@ -112,10 +116,13 @@ class Carrier:
             return replace(look, problem=error.message)
         extra = {"run": "/".join(look.key), "stage": str(attempt.stage), "attempt": attempt.attempt}
         try:
-            body: Body | None = self._cluster.create(JOBS, look.key[0], manifest)
+            created = self._cluster.create(JOBS, look.key[0], manifest)
+            self._cache.keep_job(look.ref.uid, created)
+            body: Body | None = created
             logger.info("created Job %s", manifest["metadata"]["name"], extra=extra)
         except AlreadyExists:
             # Made before a crash, or somebody else's; its owner tells.
+            self._cache.forget_jobs(look.ref.uid)
             body = self._cluster.read(JOBS, look.key[0], manifest["metadata"]["name"])
         except Refused as refusal:
             logger.warning("%s", refusal, extra=extra)

@@ -1,4 +1,4 @@
-"""The operator's settings, from the environment. `docs/operations.md` lists them for admins."""
+"""The operator's settings, from the environment. `docs/operator.md` lists them for admins."""
 
 import os
 import socket

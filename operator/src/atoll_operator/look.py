@@ -21,6 +21,7 @@ from atoll_operator.status import DONE, RunStatus, StagePhase, read_status
 from atoll_operator.surroundings import Profile, Stores, Surroundings, invalid, parse_run
 from atoll_operator.views import JobState, JobView, PodView, QueueView, RunView
 from atoll_operator.views_spec import RETRY_ANNOTATION, run_view
+from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,9 @@ class Look:
 class Looker:
     """Reads a Look. What a run that rests or works does not need is left unread."""
 
-    def __init__(self, cluster: Cluster, surroundings: Surroundings, pods: PodReader) -> None:
+    def __init__(self, cluster: Cluster, surroundings: Surroundings, pods: PodReader, cache: WatchCache) -> None:
         self._cluster = cluster
+        self._cache = cache
         self._surroundings = surroundings
         self._pods = pods
 
@@ -119,7 +121,11 @@ class Looker:
 
     def _readings(self, look: Look) -> Iterator[Reading]:
         namespace, uid = look.key[0], look.ref.uid
-        for body in self._cluster.list_all(JOBS, namespace, labels=f"{RUN_UID_LABEL}={uid}"):
+        bodies = self._cache.jobs(uid)
+        if bodies is None:
+            bodies = self._cluster.list_all(JOBS, namespace, labels=f"{RUN_UID_LABEL}={uid}")
+            self._cache.keep_jobs(uid, bodies)
+        for body in bodies:
             job = view_of_own_job(look.ref, body)
             if job is not None:
                 yield self._pods.read(namespace, job, recorded=_is_recorded(look.status, job))

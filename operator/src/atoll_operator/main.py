@@ -14,7 +14,7 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.jobs import RUN_LABEL, RUN_UID_LABEL
+from atoll_operator.jobs import RUN_UID_LABEL
 from atoll_operator.service import Service
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,9 @@ def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) ->
         service.run_changed(event["type"], event["object"])
 
     @kopf.on.event("batch", "v1", "jobs", registry=registry)  # type: ignore[untyped-decorator]
-    async def job_changed(namespace: str, labels: dict[str, str], **_: Any) -> None:
-        # The watch is limited to Jobs with the run's UID in a label; the run's name is a second one.
-        if RUN_LABEL in labels:
-            service.job_changed((namespace, labels[RUN_LABEL]))
+    async def job_changed(event: dict[str, Any], **_: Any) -> None:
+        # The watch is limited to Jobs with the run's UID in a label (see build_settings).
+        service.job_changed(event["type"], event["object"])
 
     return registry
 

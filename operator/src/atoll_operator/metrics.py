@@ -1,4 +1,4 @@
-"""The operator's Prometheus metrics. Names and meaning stand in docs/operations.md; no label is per run."""
+"""The operator's Prometheus metrics. Names and meaning stand in docs/operator.md; no label is per run."""
 
 import time
 from collections.abc import Callable

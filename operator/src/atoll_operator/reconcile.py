@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Cluster
+from atoll_operator.cluster_errors import ClusterError
 from atoll_operator.decide import decide
 from atoll_operator.look import Look, Looker
 from atoll_operator.plan import Plan
 from atoll_operator.run_index import RunIndex
+from atoll_operator.watch_cache import WatchCache
 from atoll_operator.work_queue import Key
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Reconciler:
         carrier: Carrier,
         index: RunIndex,
         *,
+        cache: WatchCache,
         wake: Callable[[Iterable[Key]], None],
         clock: Callable[[], datetime] = now,
     ) -> None:
@@ -42,20 +45,31 @@ class Reconciler:
         self._looker = looker
         self._carrier = carrier
         self._index = index
+        self._cache = cache
         self._wake = wake
         self._clock = clock
 
     def __call__(self, key: Key) -> float | None:
         """Seconds until the run wants another look; None where only a change can matter."""
-        run = self._cluster.read(RUNS, *key)
+        try:
+            return self._look(key)
+        except ClusterError:
+            # What is known may be what was wrong: the next look reads live.
+            self._cache.forget(key)
+            raise
+
+    def _look(self, key: Key) -> float | None:
+        run = self._cache.run(key) or self._cluster.read(RUNS, *key)
         if run is None or "deletionTimestamp" in run["metadata"]:
             # What it owned goes by its owner references.
+            self._cache.forget(key)
             self._wake(self._index.forget(key))
             return None
         look = self._looker.look(run)
         for _ in range(MAX_ROUNDS):
             plan, freed = self._decide(look)
             look = self._carrier.carry_out(look, plan)
+            self._cache.keep_run(look.run)
             self._wake(freed)
             if not _wants_another(plan):
                 return _soonest(plan.requeue_after, look.pods_again_after)

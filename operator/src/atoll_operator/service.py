@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 from prometheus_client import start_http_server
 
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Body, Cluster, connect
 from atoll_operator.config import Settings
+from atoll_operator.jobs import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.lease import Lease
 from atoll_operator.look import Looker
 from atoll_operator.metrics import Metrics
@@ -21,6 +21,7 @@ from atoll_operator.reconcile import Reconciler, now
 from atoll_operator.run_index import RunIndex
 from atoll_operator.status import Phase
 from atoll_operator.surroundings import Surroundings
+from atoll_operator.watch_cache import WatchCache
 from atoll_operator.work_queue import Key, WorkQueue
 from atoll_operator.worker import Workers, resync
 
@@ -63,26 +64,33 @@ class Service:
         self._lease = Lease(lease_object, identity=settings.identity, timing=settings.lease, clock=time.monotonic)
         self._cluster = connect(timeout_seconds=timeout, observe=observe, fence=self._lease.require)
         self._index = RunIndex()
+        self._cache = WatchCache()
         self._queue = WorkQueue(clock=self._loop.time)
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._reconciler = self._build_reconciler()
         self._stopped = False
 
-    def run_changed(self, kind: str | None, run: Mapping[str, Any]) -> None:
+    def run_changed(self, kind: str | None, run: Body) -> None:
         """A watch event of a TrainingRun; `kind` is None for what a first list brings."""
         self.metrics.heard()
         key = (run["metadata"]["namespace"], run["metadata"]["name"])
         if kind == "DELETED":
+            self._cache.delete(run)
             self._add(self._index.forget(key))
         else:
+            self._cache.keep_run(run)
             self._index.observe(run)
         self._queue.add(key)
 
-    def job_changed(self, key: Key) -> None:
-        """A watch event of a Job that belongs to the run `key`."""
+    def job_changed(self, kind: str | None, job: Body) -> None:
+        """A watch event of a Job with a run's labels."""
         self.metrics.heard()
-        self._queue.add(key)
+        labels = job["metadata"]["labels"]
+        self._cache.keep_job(labels[RUN_UID_LABEL], job, deleted=kind == "DELETED")
+        # Only a label tells whose it is; whether that is true is the look's to find out.
+        if RUN_LABEL in labels:
+            self._queue.add((job["metadata"]["namespace"], labels[RUN_LABEL]))
 
     async def run(self) -> None:
         """Leads or stands by, works, and re-syncs. Raises what one of its tasks raised."""
@@ -117,18 +125,21 @@ class Service:
     def _build_reconciler(self) -> Reconciler:
         settings, cluster = self._settings, self._cluster
         surroundings = Surroundings(cluster, own_namespace=settings.own_namespace)
-        looker = Looker(cluster, surroundings, PodReader(cluster, settings))
-        carrier = Carrier(cluster, surroundings, settings, metrics=self.metrics, clock=now)
-        return Reconciler(cluster, looker, carrier, self._index, wake=self._wake)
+        cache = self._cache
+        looker = Looker(cluster, surroundings, PodReader(cluster, settings), cache)
+        carrier = Carrier(cluster, surroundings, settings, cache=cache, metrics=self.metrics, clock=now)
+        return Reconciler(cluster, looker, carrier, self._index, cache=cache, wake=self._wake)
 
     def _lead(self, leads: bool) -> None:
         self.metrics.leader.set(leads)
+        self._cache.clear()
         if leads:
             self._leading.set()
         else:
             self._leading.clear()
 
     def _list_keys(self) -> list[Key]:
+        self._cache.clear()
         namespaces: Iterable[str | None] = self._settings.namespaces or (None,)
         runs = [run for namespace in namespaces for run in self._cluster.list_all(RUNS, namespace)]
         for run in runs:

@@ -1,0 +1,97 @@
+"""What the watches last told of the runs at work and their Jobs, so that a look needs few calls.
+
+It may be behind the API server, never ahead of it: a status patch names the version it was decided on, Jobs have
+names of their own, and whatever the server refuses is followed by a live read. A re-sync clears it, so an event that
+never came does no lasting harm. Safe for several threads.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from atoll_operator.status import TERMINAL
+from atoll_operator.work_queue import Key
+
+Body = dict[str, Any]
+
+
+class WatchCache:
+    """Runs by key, Jobs by the UID of their run. `None` means unknown: read it live, and tell with `keep_…`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[Key, Body] = {}
+        self._jobs: dict[str, dict[str, Body]] = {}
+        # UIDs of deleted runs: a look that was under way must not bring them back.
+        self._gone: set[str] = set()
+
+    def run(self, key: Key) -> Body | None:
+        with self._lock:
+            return self._runs.get(key)
+
+    def jobs(self, run_uid: str) -> list[Body] | None:
+        with self._lock:
+            known = self._jobs.get(run_uid)
+            return None if known is None else list(known.values())
+
+    def keep_run(self, run: Body) -> None:
+        """The run as just read, written or told. One that is over is not kept: it is hardly looked at again."""
+        key = (run["metadata"]["namespace"], run["metadata"]["name"])
+        with self._lock:
+            known = self._runs.get(key)
+            if run["metadata"]["uid"] in self._gone or (known is not None and _version(known) > _version(run)):
+                return
+            if known is not None and known["metadata"]["uid"] != run["metadata"]["uid"]:
+                self._jobs.pop(known["metadata"]["uid"], None)
+            if (run.get("status") or {}).get("phase") in TERMINAL:
+                self._runs.pop(key, None)
+                self._jobs.pop(run["metadata"]["uid"], None)
+            else:
+                self._runs[key] = run
+
+    def keep_jobs(self, run_uid: str, jobs: Iterable[Body]) -> None:
+        """All Jobs of the run, as just listed."""
+        with self._lock:
+            self._jobs[run_uid] = {job["metadata"]["name"]: job for job in jobs}
+
+    def keep_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> None:
+        """One Job of the run, as just created or told. Passed over where the others of its run are not known."""
+        name = job["metadata"]["name"]
+        with self._lock:
+            jobs = self._jobs.get(run_uid)
+            if jobs is None or (name in jobs and _version(jobs[name]) > _version(job)):
+                return
+            if deleted:
+                jobs.pop(name, None)
+            else:
+                jobs[name] = job
+
+    def forget(self, key: Key) -> None:
+        """The next look at the run reads it and its Jobs live."""
+        with self._lock:
+            run = self._runs.pop(key, None)
+            if run is not None:
+                self._jobs.pop(run["metadata"]["uid"], None)
+
+    def delete(self, run: Body) -> None:
+        """The run is gone."""
+        with self._lock:
+            self._gone.add(run["metadata"]["uid"])
+        self.forget((run["metadata"]["namespace"], run["metadata"]["name"]))
+        self.forget_jobs(run["metadata"]["uid"])
+
+    def forget_jobs(self, run_uid: str) -> None:
+        with self._lock:
+            self._jobs.pop(run_uid, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._runs.clear()
+            self._jobs.clear()
+            self._gone.clear()
+
+
+def _version(body: Body) -> int:
+    """Versions of one resource can be compared as numbers (Kubernetes ≥ 1.35 promises what etcd always did)."""
+    version = str(body["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
