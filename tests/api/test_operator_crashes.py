@@ -161,7 +161,7 @@ def test_an_api_server_that_was_away_finds_the_operator_at_work_again(
         control_plane.start_api_server()
     operator.check()
     del kubelet.scripts["patient", Stage.CONVERT]
-    assert team.wait_for_phase("patient", "Training", "Failed", timeout_seconds=120)["phase"] == "Training"
+    assert team.wait_for_phase("patient", "Training", "Failed")["phase"] == "Training"
 
 
 def test_an_operator_told_to_stop_gives_its_lease_up(team: Objects, operator: OperatorProcess) -> None:

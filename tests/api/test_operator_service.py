@@ -20,6 +20,8 @@ from support.polling import wait_until
 
 pytestmark = pytest.mark.api
 
+MAX_WRITES = 25
+
 
 class Pages:
     """The operator's HTTP pages."""
@@ -33,7 +35,7 @@ class Pages:
             "ATOLL_NAMESPACES": "",
             "ATOLL_METRICS_PORT": str(self.metrics_port),
             "ATOLL_LIVENESS": f"http://127.0.0.1:{self.liveness_port}/healthz",
-            "ATOLL_RESYNC_SECONDS": "0.5",
+            "ATOLL_RESYNC_SECONDS": "1",
         }
 
     def metric(self, name: str, **labels: str) -> float:
@@ -88,6 +90,24 @@ def test_a_run_at_rest_is_looked_at_and_not_written(team: Objects, kubelet: Kube
     before, seen = writes(), looks()
     wait_until(lambda: looks() >= seen + 3, what="three looks more")
     assert writes() == before
+
+
+@pytest.mark.usefixtures("wide_operator", "kubelet")
+def test_a_whole_run_costs_few_writes(team: Objects, pages: Pages) -> None:
+    def writes() -> float:
+        resources = ("trainingruns", "modelreleases", "jobs", "controllerrevisions")
+        methods = ("POST", "PUT", "PATCH", "DELETE")
+        return sum(
+            pages.metric("atoll_api_requests_total", method=method, resource=resource)
+            for method in methods
+            for resource in resources
+        )
+
+    before = writes()
+    team.create("trainingruns", run_manifest("whole", profileRef={"name": team.namespace}))
+    assert team.wait_for_phase("whole", "Succeeded", "Failed")["phase"] == "Succeeded"
+    # Events, the Lease and live progress are counted apart.
+    assert writes() - before <= MAX_WRITES
 
 
 @pytest.mark.usefixtures("wide_operator")

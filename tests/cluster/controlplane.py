@@ -138,7 +138,8 @@ class ControlPlane:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._group.close()
+        # An API server that is asked waits for its watches to end, a minute long; nothing here is kept anyway.
+        self._group.close(kill=True)
 
     def _write_credentials(self) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

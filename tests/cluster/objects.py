@@ -185,7 +185,7 @@ class Objects:
         found = self.get("trainingruns", run)
         return (found or {}).get("status") or {}
 
-    def wait_for_phase(self, run: str, *phases: str, timeout_seconds: float = 60) -> Body:
+    def wait_for_phase(self, run: str, *phases: str, timeout_seconds: float = 120) -> Body:
         """The run's status as soon as it has one of these phases."""
 
         def reached() -> Body | None:

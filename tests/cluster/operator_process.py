@@ -19,9 +19,9 @@ RULES = Path(__file__).parents[2] / "charts" / "atoll" / "files"
 ACCOUNT = "atoll-operator"
 # Seconds; the real ones are for clusters, where nobody waits for a test.
 SHORT_INTERVALS = {
-    "ATOLL_LEASE_DURATION_SECONDS": "3",
-    "ATOLL_LEASE_RENEW_DEADLINE_SECONDS": "2",
-    "ATOLL_LEASE_RETRY_SECONDS": "0.4",
+    "ATOLL_LEASE_DURATION_SECONDS": "10",
+    "ATOLL_LEASE_RENEW_DEADLINE_SECONDS": "7",
+    "ATOLL_LEASE_RETRY_SECONDS": "0.5",
     "ATOLL_RESYNC_SECONDS": "20",
     "ATOLL_PODS_AFTER_SECONDS": "0.3",
     "ATOLL_PODS_STARTING_SECONDS": "0.5",

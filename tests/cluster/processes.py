@@ -117,10 +117,10 @@ class ProcessGroup:
                 child.kill()
                 child.wait(STOP_GRACE_SECONDS)
 
-    def close(self) -> None:
+    def close(self, *, kill: bool = False) -> None:
         """Ends all children, the last started first, and removes the folder."""
         for name in reversed(list(self._children)):
-            self.stop(name)
+            self.stop(name, kill=kill)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log_path(self, name: str) -> Path:

@@ -1,0 +1,151 @@
+"""A proxy in front of the API server that sees every write and may have its sender killed around it.
+
+Plain HTTP on loopback; the client's own token goes through, watches stream. One thread for each connection.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+# Between two bytes of a watch; the server sends a bookmark about once a minute.
+READ_SECONDS = 120
+
+
+class Fate(Enum):
+    """What happens to a write."""
+
+    PASS = "pass"
+    # It never reaches the API server.
+    LOSE_REQUEST = "lose the request"
+    # The API server carries it out; nobody learns of it.
+    LOSE_ANSWER = "lose the answer"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request that changes something."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+class ApiProxy:
+    """`with ApiProxy(server, ca_file, judge):` serves on `url`. `judge` decides a write's fate; where that is a loss,
+    `on_loss` is called before the connection is closed (kill the sender there)."""
+
+    def __init__(
+        self, server: str, ca_file: str, *, judge: Callable[[Write], Fate], on_loss: Callable[[], None]
+    ) -> None:
+        self._target = urlsplit(server)
+        self._context = ssl.create_default_context(cafile=ca_file)
+        self.judge = judge
+        self.on_loss = on_loss
+        # Writes are judged and carried out one after the other, so that a loss has one cause.
+        self.one_write = threading.Lock()
+        self._http = _Server(self)
+        self._thread = threading.Thread(target=self._http.serve_forever, name="API proxy")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def connect(self) -> http.client.HTTPSConnection:
+        host, port = self._target.hostname or "", self._target.port
+        return http.client.HTTPSConnection(host, port, timeout=READ_SECONDS, context=self._context)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join(30)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, proxy: ApiProxy) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy = proxy
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request; the connection ends with it."""
+
+    server: _Server
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (OSError, http.client.HTTPException):  # either side went away in the middle
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        self._forward(self._body(), answer=True)
+
+    def do_POST(self) -> None:
+        proxy, body = self.server.proxy, self._body()
+        with proxy.one_write:
+            fate = proxy.judge(Write(self.command, self.path, body))
+            if fate is not Fate.LOSE_REQUEST:
+                self._forward(body, answer=fate is Fate.PASS)
+            if fate is not Fate.PASS:
+                proxy.on_loss()
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_PATCH(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
+    def log_message(self, *_: object) -> None:
+        """Requests are not printed."""
+
+    def _body(self) -> bytes:
+        self.close_connection = True
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _forward(self, body: bytes, *, answer: bool) -> None:
+        connection = self.server.proxy.connect()
+        try:
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            connection.request(self.command, self.path, body or None, headers)
+            with connection.getresponse() as response:
+                if answer:
+                    self._answer(response)
+                else:
+                    response.read()
+        finally:
+            connection.close()
+
+    def _answer(self, response: http.client.HTTPResponse) -> None:
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in _HOP:
+                self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while chunk := response.read1(65536):
+            self.wfile.write(chunk)
+            self.wfile.flush()
+
+
+# Of one connection only; the length is told by the connection's end.
+_HOP = frozenset({"connection", "transfer-encoding", "content-length", "host", "accept-encoding", "keep-alive"})
