@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from atoll_contract.codec import DecodeError
@@ -249,8 +248,3 @@ class LocalJobs:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, tz=UTC)
-
-
-def job_log(folder: RunFolder, name: str) -> Path:
-    """Where the output of a Job's process is written."""
-    return job_folder(folder, name) / "output.log"

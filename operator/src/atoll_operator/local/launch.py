@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from atoll_contract import keys
 from atoll_contract.codec import to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage
-from atoll_contract.store import Store, open_store
+from atoll_contract.manifest import ManifestRef
+from atoll_contract.stage import InitFrom, Stage
+from atoll_contract.store import ObjectNotFound, Store, open_store
 from atoll_operator.api.stage_input import spec_digest, store_spec
-from atoll_operator.jobs_input import Places, Work
+from atoll_operator.jobs_input import Places, Work, stage_input
 from atoll_operator.local.deposits import put_dataset, put_weights
 from atoll_operator.local.engine import Audience, Engine, Surroundings
 from atoll_operator.local.folders import RunFolder
@@ -24,6 +26,7 @@ from atoll_operator.local.jobs import LocalJobs, StageCommand, own_python
 from atoll_operator.local.outcome import fetch_files, result_document, write_result
 from atoll_operator.local.record import RunRecord, plain, read_record, set_aside, write_record
 from atoll_operator.local.runfile import RunFile
+from atoll_operator.plan import StageAttempt
 from atoll_operator.status import Phase, RunStatus, read_status, rfc3339
 from atoll_operator.views_spec import profile_view
 
@@ -79,13 +82,14 @@ def launch(
     file = request.file
     folder = RunFolder(request.store.resolve(), file.namespace, file.name)
     store = open_store(store_spec(file.own_store))
+    work = _work(file, folder, store)
     with folder.locked():
         digests = _deposit(request, store, told)
         record = _record(request, folder, digests, told)
         status = read_status(record.status)
         if status is not None and status.phase in (Phase.SUCCEEDED, Phase.CANCELLED):
             return _outcome(request, folder, status, store, {}, recalled=True)
-        engine = _engine(request, folder, record, store, audience=audience, command=command)
+        engine = _engine(work, folder, record, store, audience=audience, command=command)
         started(engine)
         ended = engine.run()
         return _outcome(request, folder, ended, store, engine.seconds())
@@ -150,8 +154,47 @@ def _identity(file: RunFile, digests: list[str]) -> str:
     return hashlib.sha256(to_json(document)).hexdigest()
 
 
+def _work(file: RunFile, folder: RunFolder, store: Store) -> Work:
+    """What the run's Jobs are made from. A run that no Job can be made for is refused here, before it begins."""
+    work = Work(
+        # The uid is the record's, which may not exist yet.
+        run=RunRef(folder.namespace, folder.name, ""),
+        spec=file.spec,
+        profile=file.profile,
+        stores=file.stores,
+        labels=file.document["metadata"].get("labels") or {},
+        start_release=start_release(file, store),
+        provenance={"specDigest": spec_digest(file.document), "seed": str(file.spec.training.seed)},
+        places=LOCAL_PLACES,
+        store_is_lock=True,
+    )
+    for stage in (Stage.CONVERT, Stage.TRAIN):
+        stage_input(work, StageAttempt(stage, 1, {}, active_deadline_seconds=1))
+    return work
+
+
+def start_release(file: RunFile, store: Store) -> ManifestRef | None:
+    """The manifest of the release that training starts from; None where it starts from something else.
+
+    Raises:
+        SpecError: there is no such release in the store.
+    """
+    name = file.spec.training.start.release
+    if file.spec.training.start.type is not InitFrom.RELEASE or name is None:
+        return None
+    model, _, version = name.rpartition("-v")
+    if not model or not version.isdecimal():
+        raise SpecError(f"spec.training.initFrom.releaseRef.name is {name!r}; a release is called <model>-v<N>")
+    key = keys.manifest(file.namespace, model, int(version))
+    try:
+        data = store.get(key)
+    except ObjectNotFound:
+        raise SpecError(f"there is no release {name} in {store.url} to start from; see atoll releases") from None
+    return ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data))
+
+
 def _engine(
-    request: Request,
+    work: Work,
     folder: RunFolder,
     record: RunRecord,
     store: Store,
@@ -159,23 +202,12 @@ def _engine(
     audience: Audience,
     command: StageCommand,
 ) -> Engine:
-    file = request.file
     digest = "sha256:" + hashlib.sha256(to_json(record.profile)).hexdigest()
-    view = profile_view(
-        file.spec.profile, file.profile, revision=f"local-{digest[7:17]}", digest=digest, gpu_offered=None
-    )
-    work = Work(
-        run=RunRef(file.namespace, file.name, record.uid),
-        spec=file.spec,
-        profile=file.profile,
-        stores=file.stores,
-        labels=file.document["metadata"].get("labels") or {},
-        provenance={"specDigest": spec_digest(file.document), "seed": str(file.spec.training.seed)},
-        places=LOCAL_PLACES,
-        store_is_lock=True,
-    )
+    name = work.spec.profile
+    view = profile_view(name, work.profile, revision=f"local-{digest[7:17]}", digest=digest, gpu_offered=None)
+    own = replace(work, run=replace(work.run, uid=record.uid))
     jobs = partial(_jobs, folder, record.uid, command)
-    return Engine(folder, record, Surroundings(work, view, store), audience=audience, jobs=jobs)
+    return Engine(folder, record, Surroundings(own, view, store), audience=audience, jobs=jobs)
 
 
 def _jobs(folder: RunFolder, uid: str, command: StageCommand, changed: Callable[[bool], None]) -> LocalJobs:

@@ -11,6 +11,7 @@ from atoll_contract.codec import DecodeError, from_json, to_json
 from atoll_contract.durable import written_whole
 from atoll_contract.errors import IntegrityError
 from atoll_operator.local.folders import RunFolder
+from atoll_operator.status import read_status
 
 T = TypeVar("T")
 
@@ -66,7 +67,13 @@ def read_record(folder: RunFolder) -> RunRecord | None:
     Raises:
         IntegrityError: the file is damaged.
     """
-    return _read(RunRecord, folder.record)
+    record = _read(RunRecord, folder.record)
+    if record is not None:
+        try:
+            read_status(record.status)
+        except DecodeError as error:
+            raise _damaged(folder.record, error) from None
+    return record
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
@@ -116,7 +123,11 @@ def _read(cls: type[T], path: Path) -> T | None:
     except FileNotFoundError:
         return None
     except DecodeError as error:
-        raise IntegrityError(f"{path} is damaged: {error}; remove {path.parent} to start over") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: DecodeError) -> IntegrityError:
+    return IntegrityError(f"{path} is damaged: {error}; remove {path.parent} to start over")
 
 
 def _write(path: Path, document: Any) -> None:

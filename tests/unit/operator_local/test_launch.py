@@ -1,0 +1,54 @@
+"""What is refused before a run begins, and a state that was damaged."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.errors import AtollError, IntegrityError, SpecError
+from atoll_contract.store import open_store
+from atoll_operator.api.stage_input import directory_store
+from atoll_operator.local.launch import start_release
+from support.noop_run import RUN, NoopRun
+
+FROM_RELEASE = RUN.replace("spec:", "spec:\n  training: { initFrom: { type: release, releaseRef: { name: base-v2 } } }")
+
+
+def test_a_release_to_start_from_is_found_in_the_store(tmp_path: Path) -> None:
+    run = NoopRun(tmp_path, FROM_RELEASE)
+    store = open_store(directory_store(run.store))
+    store.put("models/local/base/v2/manifest.json", b"{}")
+    found = start_release(run.request().file, store)
+    assert found is not None
+    assert (found.key, found.sha256) == ("models/local/base/v2/manifest.json", hashlib.sha256(b"{}").hexdigest())
+
+
+def test_a_missing_release_is_named_before_anything_is_done(tmp_path: Path) -> None:
+    run = NoopRun(tmp_path, FROM_RELEASE)
+    with pytest.raises(SpecError, match=r"no release base-v2 in .*store"):
+        run.launch()
+    assert not (run.store / ".atoll/engine").exists()
+
+
+def test_a_key_of_a_bucket_makes_no_sense_in_a_folder(tmp_path: Path) -> None:
+    run = NoopRun(tmp_path, RUN.replace("datasets/local/pictures.tar", "s3://frc/pictures.tar"))
+    with pytest.raises(SpecError, match=r"s3://frc/pictures\.tar"):
+        run.launch()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"uid": 7}', "null"])
+def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    run = NoopRun(tmp_path)
+    record = run.store / ".atoll/engine/local/noop/run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(damage)
+    with pytest.raises(AtollError, match=r"run\.json is damaged.*remove") as caught:
+        run.launch()
+    assert isinstance(caught.value, IntegrityError)
+
+
+def test_data_that_does_not_exist_leaves_no_run_behind(tmp_path: Path) -> None:
+    run = NoopRun(tmp_path)
+    with pytest.raises(AtollError, match="does not exist"):
+        run.launch(data=(tmp_path / "none.tar",))
+    assert not (run.store / ".atoll/engine/local/noop/run.json").exists()
