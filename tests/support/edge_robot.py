@@ -47,7 +47,7 @@ class Robot:
             self._subscribers[name] = topic.genericSubscribe("", options)
 
     def type_of(self, topic: str) -> str:
-        return wait_until(lambda: self._instance.getTopic(topic).getTypeString(), what=f"the topic {topic}")
+        return str(wait_until(lambda: self._instance.getTopic(topic).getTypeString(), what=f"the topic {topic}"))
 
     def sample(self, topic: str, wanted: Callable[[Any], bool] = lambda _: True) -> Sample:
         """The newest value of a watched topic once it is a wanted one."""

@@ -116,7 +116,7 @@ def test_the_edge_tpu_comes_back_by_a_probe(
 ) -> None:
     monkeypatch.setattr("atoll_edge.detector.losses.PROBE_SECONDS", 0.0)
     script(edgetpu={"missing": True})
-    allowed = []
+    allowed: list[bool] = []
     keeper = make_keeper(probe_allowed=lambda: bool(allowed))
     keeper.request(both)
     assert answer(keeper, frame).backend is Backend.CPU
@@ -128,11 +128,11 @@ def test_the_edge_tpu_comes_back_by_a_probe(
 
 def test_losses_that_are_a_minute_apart_do_not_add_up() -> None:
     losses = Losses(cpu_allowed=True)
-    for now in (0.0, 40.0, 80.0, 120.0):
+    given_up = []
+    for now in (0.0, 40.0, 80.0, 120.0, 130.0):
         losses.lost(Backend.EDGETPU, now)
-    assert not losses.fallen_back
-    losses.lost(Backend.EDGETPU, 130.0)
-    assert losses.fallen_back
+        given_up.append(losses.fallen_back)
+    assert given_up == [False, False, False, False, True]
     assert not losses.probe_due(130.0 + PROBE_SECONDS - 1)
     assert losses.probe_due(130.0 + PROBE_SECONDS)
     assert not losses.probe_due(130.0 + PROBE_SECONDS + 1)

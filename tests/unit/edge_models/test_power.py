@@ -52,7 +52,7 @@ class Saboteur:
         self._names: dict[int, str] = {}
 
     def install(self) -> None:
-        os.fsync = self._wrapped(os.fsync, self._synced)  # type: ignore[assignment]
+        os.fsync = self._wrapped(os.fsync, self._synced)
         os.replace = self._wrapped(os.replace, self._renamed)
         os.rename = self._wrapped(os.rename, self._renamed)
         os.unlink = self._wrapped(os.unlink, lambda *_, **__: None)

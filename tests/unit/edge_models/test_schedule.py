@@ -1,0 +1,104 @@
+"""When the store is asked, by a clock that the test owns; and a week without it."""
+
+from random import Random
+
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_contract.manifest import DeviceReport
+from atoll_contract.store import StoreUnavailable
+from atoll_edge.config import Verify
+from atoll_edge.models.device_store import DeviceStore
+from atoll_edge.models.fetch import Look, ReleaseFetcher
+from atoll_edge.models.proof import Expectation
+from atoll_edge.models.schedule import JITTER, MAX_BACKOFF_SECONDS, Schedule
+from atoll_edge.models.store_loop import StoreLoop
+from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
+
+WEEK = 7 * 24 * 3600
+
+
+def test_devices_do_not_ask_at_the_same_moment() -> None:
+    schedules = [Schedule(30.0, Random(seed)) for seed in range(500)]
+    for schedule in schedules:
+        schedule.succeeded(0.0)
+    times = sorted(schedule.next_at for schedule in schedules)
+    assert times[0] >= 30.0 * (1 - JITTER)
+    assert times[-1] <= 30.0 * (1 + JITTER)
+    assert times[-1] - times[0] > 10.0
+
+
+def test_failures_are_followed_by_longer_waits_up_to_the_cap() -> None:
+    schedule, now, waits = Schedule(30.0), 0.0, []
+    for _ in range(40):
+        schedule.failed(now)
+        waits.append(schedule.next_at - now)
+        now = schedule.next_at
+    assert waits[0] <= 30.0 * (1 + JITTER)
+    assert waits[3] > 150.0
+    assert max(waits) <= MAX_BACKOFF_SECONDS * (1 + JITTER)
+
+
+def test_the_match_holds_every_look_back() -> None:
+    schedule = Schedule(30.0)
+    assert not schedule.due(1000.0, locked=True)
+    assert schedule.due(1000.0, locked=False)
+
+
+class Unreachable(DirStore):
+    """A bucket whose network is gone until `back`; counts the requests."""
+
+    back = False
+    requests = 0
+
+    def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
+        self.requests += 1
+        if not self.back:
+            raise StoreUnavailable("no route to host")
+        return super().get_if_changed(key, etag)
+
+    def put(self, key: str, data: bytes, **options: object) -> object:  # type: ignore[override]
+        if not self.back:
+            raise StoreUnavailable("no route to host")
+        return super().put(key, data, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def loop(device: DeviceStore) -> tuple[StoreLoop, Unreachable]:
+    store = Unreachable(device.root.parent / "bucket")
+    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseFetcher(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
+    report = DeviceReport(NAMESPACE, MODEL, "pi", "Active", "1970-01-01T00:00:00Z", CHANNEL)
+    return StoreLoop(fetcher, Schedule(30.0), report=lambda: report, report_seconds=60.0), store
+
+
+def test_after_a_week_offline_the_newest_release_comes_and_none_between(
+    loop: tuple[StoreLoop, Unreachable], bucket: DirStore, device: DeviceStore
+) -> None:
+    turns, store = loop
+    for version in range(1, 8):
+        newest = publish(bucket, version)
+    step = 60.0
+    for number in range(int(WEEK / step)):
+        turns.turn(number * step)
+    # Backed off: a request in five minutes at most, and no report kept for each that was not sent.
+    assert store.requests <= WEEK / (MAX_BACKOFF_SECONDS * (1 - JITTER))
+    assert turns.status.last_result == "no route to host"
+    store.back = True
+    asked = store.requests
+    turns.turn(WEEK + MAX_BACKOFF_SECONDS * 2)
+    assert store.requests == asked + 1
+    assert device.read().candidate == newest.sha256
+    assert turns.status.last_result == Look.STAGED
+    assert len(list((device.root / "blobs" / "sha256").iterdir())) == len(newest.manifest.files)
+    assert bucket.head(f"devices/{NAMESPACE}/{MODEL}/pi.json") is not None
+
+
+def test_an_unchanged_channel_is_not_read_again(loop: tuple[StoreLoop, Unreachable], bucket: DirStore) -> None:
+    turns, store = loop
+    store.back = True
+    publish(bucket, 1)
+    turns.turn(0.0)
+    turns.turn(100.0)
+    assert turns.status.last_result == Look.UNCHANGED
+    assert turns.status.desired_sequence == 1
