@@ -80,7 +80,8 @@ class LocalRun:
             "release": status["release"]["name"],
             "versions": sorted(path.name for path in (store / "models/local/bccd").glob("v*")),
             "weights": outputs["train"]["weights"],
-            "dataset": outputs["convert"]["dataset"],
+            # Of its content; dataset.json itself also names the ETag that the archive has in this store.
+            "dataset": status["dataset"]["digest"],
             "model": outputs["export"]["model"],
         }
 
