@@ -24,6 +24,8 @@ SUITE = "bookworm"  # its Python is 3.11, the one that every lock is made for
 PACKAGES = "ca-certificates,python3,python3-venv"
 BASE_DEADLINE_SECONDS = 900
 BUILD_DEADLINE_SECONDS = 3600
+# The Helm values that name the images of the last build.
+VALUES = node_folder() / "values-images.yaml"
 ENGINE_FLAGS = (
     "--storage-driver=overlay",
     f"--root={cache_folder() / 'containers'}",
@@ -58,14 +60,14 @@ def ensure_pause_archive() -> Path:
     return archive
 
 
-def build(names: Sequence[str], *, values: Path | None = None) -> dict[str, str]:
+def build(names: Sequence[str]) -> dict[str, str]:
     """Builds the named images from the project's Dockerfiles, as `make images` does; name → image reference."""
     command = [sys.executable, "-P", str(ROOT / "images" / "builder"), "build", "--engine", "buildah"]
     command += [f"--engine-flag={flag}" for flag in ENGINE_FLAGS]
     command += [f"--build-flag={flag}" for flag in BUILD_FLAGS]
     # Without the commit in a label, the same sources are the same image, and need not be imported again.
     command += ["--revision", "test"]
-    command += ["--base", ensure_base(), "--tag", TAG, *(["--values", str(values)] if values else []), *names]
+    command += ["--base", ensure_base(), "--tag", TAG, "--values", str(VALUES), *names]
     log = node_folder() / "image-build.log"
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(

@@ -47,15 +47,19 @@ def cluster(story: Story) -> Iterator[NodeCluster]:
 
 @pytest.fixture(scope="session")
 def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Helm values that name the images, which are built from the Dockerfiles and imported into the node."""
+    """Helm values that name the images, which are built from the Dockerfiles and imported into the node.
+
+    With ATOLL_KEEP_IMAGES those of an earlier run are taken as they are.
+    """
     values = tmp_path_factory.mktemp("images") / "values-images.yaml"
-    references = node_images.build(IMAGES, values=values)
     store = node_images.ensure_store()
-    story.tell(f"images built: {', '.join(references)}; the bundled store's from its Go module")
-    for reference in (*references.values(), store):
-        node_images.load(reference)
-    story.tell("images imported")
-    document = yaml.safe_load(values.read_text(encoding="utf-8"))
+    if not os.environ.get("ATOLL_KEEP_IMAGES"):
+        references = node_images.build(IMAGES)
+        story.tell(f"images built: {', '.join(references)}; the bundled store's from its Go module")
+        for reference in (*references.values(), store):
+            node_images.load(reference)
+        story.tell("images imported")
+    document = yaml.safe_load(node_images.VALUES.read_text(encoding="utf-8"))
     registry, _, rest = store.partition("/")
     repository, _, tag = rest.partition(":")
     document["bundledStore"] = {
@@ -79,8 +83,10 @@ def namespace(cluster: NodeCluster) -> Iterator[str]:
 
 @pytest.fixture
 def kinds_gone(cluster: NodeCluster) -> None:
-    """Each story begins on a cluster that has never seen Atoll; the chart leaves its kinds behind."""
+    """Each story begins on a cluster that has never seen Atoll: the chart leaves its kinds behind, a failure more."""
     cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", timeout=180)
+    roles = "clusterroles,clusterrolebindings"
+    cluster.kubectl("delete", roles, "-l", "app.kubernetes.io/part-of=atoll", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -74,6 +74,8 @@ async def serve(settings: Settings) -> None:
             registry=build_registry(service, end_work),
             settings=build_settings(settings),
             standalone=True,
+            # kopf's own name for itself asks for the user's, and user 65532 of a pod has none.
+            identity=settings.identity,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
             liveness_endpoint=settings.liveness or None,
@@ -82,9 +84,10 @@ async def serve(settings: Settings) -> None:
     )
     await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    ends = await asyncio.gather(watching, working, return_exceptions=True)
+    await asyncio.wait([watching])
     # Once more, for a kopf that failed before it could clean up.
     await end_work()
+    ends = await asyncio.gather(watching, working, return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
             raise end
