@@ -17,7 +17,7 @@ from atoll_edge.robot.nt import NetworkTables
 from support.polling import wait_until
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = (1000, 640)
+SIZE = (860, 560)
 # How much of the page's own time passes before the photograph: two rounds of its refresh.
 PAGE_MILLIS = 2500
 

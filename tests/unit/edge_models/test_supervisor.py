@@ -132,7 +132,6 @@ def test_time_alone_ends_a_probation_where_there_is_no_camera(bench: Bench) -> N
 @pytest.mark.parametrize(
     ("trouble", "reason"),
     [
-        (lambda b: setattr(b.keeper.health, "losses", 1), "the detector was lost"),
         (lambda b: b.answer(non_finite=2), "2 detections with NaN"),
         (lambda b: b.answer(seconds=1.5), "took 1.5 s for a frame"),
     ],
@@ -154,6 +153,21 @@ def test_trouble_on_probation_brings_the_model_before_back(
     assert reason in state.bad[second]
     assert reason in (state.last_refusal or "")
     assert bench.keeper.active.name == "colours-v1"
+
+
+def test_a_lost_detector_is_no_proof_against_a_model_but_two_are(bench: Bench) -> None:
+    first = bench.serve(1)
+    second = bench.fetch(2)
+    for losses in (1, 2):
+        bench.tick()
+        assert bench.tick() is ModelState.PROBATION
+        assert bench.device.read().candidate == second
+        bench.keeper.health.losses = losses
+        bench.tick()
+    bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.candidate) == (first, None)
+    assert "the detector was lost" in state.bad[second]
 
 
 def test_a_model_that_the_detector_refuses_never_serves(bench: Bench) -> None:

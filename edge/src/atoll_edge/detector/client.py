@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DETECT_SECONDS = 2.0
-LOAD_SECONDS = {Backend.CPU: 15.0, Backend.EDGETPU: 30.0}
+# The first start after power-on reads everything from an SD card.
+LOAD_SECONDS = {Backend.CPU: 30.0, Backend.EDGETPU: 45.0}
 CHILD_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.detector.child")
 
 

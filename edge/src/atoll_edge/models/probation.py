@@ -12,6 +12,7 @@ MAX_SECONDS_PER_FRAME = 1.0
 class Outcome(StrEnum):
     RUNNING = "running"
     PASSED = "passed"
+    LOST = "the detector was lost while the model was on probation"
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Probation:
         Without a camera no frame comes; then the time alone decides, as the model did answer its warm-ups.
         """
         if losses > self.losses:
-            return "the detector was lost while the model was on probation"
+            return Outcome.LOST
         if self.non_finite:
             return f"the model answered {self.non_finite} detections with NaN or infinity"
         if self.slowest > MAX_SECONDS_PER_FRAME:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.keeper import Answer, DetectorKeeper
 from atoll_edge.models import device_state
 from atoll_edge.models.device_state import DeviceState, StateError
@@ -197,7 +198,7 @@ class Supervisor:
             return
         error = None if asked.future.cancelled() else asked.future.exception()
         if error is not None:
-            self._reject(asked, f"{asked.model.name} cannot serve: {error}")
+            self._reject(asked, f"{asked.model.name} cannot serve: {error}", again=isinstance(error, DetectorLost))
             return
         losses = self._keeper.health.losses
         if asked.probation is None:
@@ -206,7 +207,7 @@ class Supervisor:
         if outcome is Outcome.PASSED:
             self._commit(asked)
         elif outcome is not Outcome.RUNNING:
-            self._reject(asked, f"{asked.model.name} failed its probation: {outcome}")
+            self._reject(asked, f"{asked.model.name} failed its probation: {outcome}", again=outcome is Outcome.LOST)
 
     def _commit(self, asked: _Asked) -> None:
         manifest = self._store.manifest(asked.release)
@@ -217,8 +218,13 @@ class Supervisor:
         self._counted("committed")
         logger.info("%s serves from now on", asked.model.name)
 
-    def _reject(self, asked: _Asked, reason: str) -> None:
+    def _reject(self, asked: _Asked, reason: str, *, again: bool) -> None:
+        """Back to the model before. `again`: a device that glitched is no proof against the model; it gets its
+        second attempt, and none after that."""
         logger.error("%s", reason)
+        if again and self.known.attempts < device_state.MAX_ATTEMPTS:
+            self._asked = None
+            return
         self._change(lambda now: device_state.refused(now, asked.release, reason))
         self._asked = None
         self._rolled_back = True

@@ -1,0 +1,138 @@
+"""The edge against the bare interpreter on the same frames in one run, and what a robot feels of it.
+
+    python tests/bench/edge_latency.py --bundle model.tar.gz [--frames 300] [--memory-frames 10000] [--json]
+
+Rows: one frame by LiteRT alone (resize, invoke, read the outputs) and by the detector child, in turns; capture to
+published with a robot connected; the longest gap between two answers while another model takes over; resident memory of
+agent and child after the first 500 frames and at the end.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from atoll_edge.agent import Agent
+from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
+from atoll_edge.demo import free_ports
+from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorClient
+from atoll_edge.detector.litert import loader
+from atoll_edge.frames.synthetic import draw_scene
+from atoll_edge.models.bundle import served_bundle, unpack
+from atoll_edge.models.manager import FixedModel
+from atoll_edge.models.served import ServedModel
+from atoll_edge.robot.nt import NetworkTables
+from support.polling import wait_until
+
+SETTLED = 500
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--memory-frames", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        model = served_bundle("bench", unpack(options.bundle, Path(folder) / "bundle"))
+        figures = per_frame(model, options.frames) | in_service(model, options.memory_frames)
+    print(json.dumps(figures) if options.json else table(figures))
+
+
+def per_frame(model: ServedModel, frames: int) -> dict[str, float]:
+    """Median milliseconds of one frame, bare and through the child, measured alternately."""
+    assert model.cpu_path is not None
+    bare = loader().load(model.cpu_path, threads=1)
+    client = DetectorClient(Backend.CPU)
+    try:
+        client.begin_load(str(model.cpu_path), threads=1)
+        wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=60)
+        times: dict[str, list[float]] = {"bareMillis": [], "childMillis": []}
+        for number in range(frames):
+            picture = draw_scene(320, 240, number)
+            rgb = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
+            times["bareMillis"].append(millis(functools.partial(bare.detect, rgb)))
+            times["childMillis"].append(millis(functools.partial(client.detect, picture)))
+    finally:
+        client.close()
+    medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
+    return {**medians, "ratio": round(medians["childMillis"] / medians["bareMillis"], 3)}
+
+
+def millis(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def in_service(model: ServedModel, frames: int) -> dict[str, float]:
+    """The whole agent with a robot connected: latency, swap, memory."""
+    tables, raw, marked, http = free_ports(4)
+    robot = NetworkTables("robot")
+    robot.start_server("127.0.0.1", tables)
+    config = EdgeConfig(
+        device="bench",
+        nt_server=f"127.0.0.1:{tables}",
+        camera=CameraConfig(name="bench", path="synthetic", fps=30),
+        detection=DetectionConfig(backend=WantedBackend.CPU, threads=1),
+        streams=StreamConfig(raw_port=raw, annotated_port=marked),
+        http=HttpConfig(port=http),
+    )
+    agent = Agent(config, lambda keeper, *_: FixedModel(model, keeper))
+    agent.start()
+    try:
+        wait_until(lambda: agent.pipeline.answers > SETTLED, what="frames", timeout_seconds=600)
+        first = memory(agent)
+        latency = agent.pipeline.latency.quantiles()
+        gap = swap_gap(agent, model)
+        wait_until(lambda: agent.pipeline.answers >= frames, what="frames", timeout_seconds=3600, interval_seconds=1)
+        last = memory(agent)
+    finally:
+        agent.stop()
+        robot.close()
+    return {
+        "captureToPublishedP50Millis": latency.p50 or 0.0,
+        "captureToPublishedP95Millis": latency.p95 or 0.0,
+        "swapGapMillis": gap,
+        "memoryFrames": frames,
+        "residentMiBAtStart": first,
+        "residentMiBAtEnd": last,
+    }
+
+
+def swap_gap(agent: Agent, model: ServedModel) -> float:
+    """The longest time between two answers while a model is loaded beside the running one and takes over."""
+    agent.pipeline.longest_gap = 0.0
+    agent.keeper.request(model).result(timeout=60)
+    after = agent.pipeline.answers + 30
+    wait_until(lambda: agent.pipeline.answers > after, what="frames after the swap", timeout_seconds=60)
+    return round(agent.pipeline.longest_gap * 1000, 1)
+
+
+def memory(agent: Agent) -> float:
+    """Resident MiB of agent and detector child."""
+    total = 0
+    for process in ("self", str(agent.keeper.health.pid)):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return round(total / 1024, 1)
+
+
+def table(figures: dict[str, float]) -> str:
+    return "\n".join(["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures.items())])
+
+
+if __name__ == "__main__":
+    main()
