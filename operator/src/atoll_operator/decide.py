@@ -51,6 +51,9 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     status = retried(run, _opened(run, now))
     if status.is_terminal:
         return _after_end(run, status, jobs, now)
+    if run.status is not None and run.status.is_terminal:
+        # Reopened by a retry: the engine comes again with the profile as it is now, which is what may have been mended.
+        return _plan(run, Step(status, delete=deletions(unfinished(jobs)), requeue_after=0), now)
     status, report = _collect(run, status, jobs, pods, now)
     status = _noticed(status, jobs)
     step = _conflict(run, status, found, now) or _step(run, status, jobs, pods, now)

@@ -49,6 +49,7 @@ def _reopened(status: RunStatus, asked: Stage | None) -> RunStatus:
         active_seconds=0,
         active_since=None,
         usage=None,
+        resolved=None,
         stages=stages,
         release=_kept_version(status.release),
     )

@@ -187,6 +187,25 @@ def test_a_retry_goes_on_from_the_failed_stage_with_the_next_attempt() -> None:
     assert world.read().last_handled_retry == "2027-01-09T19:00:00Z"
 
 
+def test_a_retry_takes_the_profile_as_it_is_now() -> None:
+    world = World()
+    world.to_stage(Stage.TRAIN)
+    world.break_down(Reason.TRAINING_DIVERGED)
+    world.settle()
+    assert world.run.profile is not None
+    mended = replace(world.run.profile, digest="sha256:" + "c" * 64, revision="atoll-profile-2")
+    world.run = replace(world.run, profile=mended, retry="again")
+    plan = world.look()
+    assert plan.status.resolved is None
+    assert not plan.create
+    assert world.look().pin_profile
+    world.finish()
+    resolved = world.read().resolved
+    assert world.read().phase is Phase.SUCCEEDED
+    assert resolved is not None
+    assert resolved.profile_revision == "atoll-profile-2"
+
+
 def test_a_retry_may_name_an_earlier_stage() -> None:
     world = World()
     world.to_stage(Stage.EXPORT)

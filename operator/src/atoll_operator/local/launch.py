@@ -125,7 +125,8 @@ def _continued(file: RunFile, folder: RunFolder, known: RunRecord, told: Callabl
     status = read_status(known.status)
     if status is not None and status.phase is Phase.FAILED:
         told(f"run {folder.name} failed before ({status.reason}); trying again from the stage that failed")
-        known = replace(known, retry=rfc3339(datetime.now(UTC)) + f"-{uuid.uuid4().hex[:6]}")
+        retry = f"{rfc3339(datetime.now(UTC))}-{uuid.uuid4().hex[:6]}"
+        known = replace(known, retry=retry, profile=plain(file.profile_document))
     elif status is not None and not status.is_terminal:
         told(f"going on with run {folder.name}")
     # What may change on a run (suspend, cancel, policy) is taken from the file as it is now.
