@@ -1,7 +1,7 @@
 """Cut the demo's sample out of a Supervisely export: `python make_sample.py bccd-supervisely.tar OUT.tar`.
 
 The result is byte-for-byte the same for the same input and the same Pillow: no clock, no random choice, no owner names.
-Each picture is one 4:3 window of its source at three quarters of the size, laid where it shows the rarest classes whole.
+Each picture is one 4:3 window of its source at three quarters of the size, laid where it shows rare classes whole.
 Pictures of `train` come from the source's `train` only and those of `val` from its `val`, so that none leaks.
 """
 

@@ -19,11 +19,11 @@ INPUT_ZERO_POINT = 127
 def resize(image: "Image", side: int) -> "np.ndarray[Any, Any]":
     """A PIL picture as uint8 (side, side, 3). The aspect is not kept; boxes relative to the sides stay valid."""
     import numpy as np
-    from PIL import Image as pil
+    import PIL.Image
 
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if rgb.size != (side, side):
-        rgb = rgb.resize((side, side), pil.Resampling.BILINEAR)
+        rgb = rgb.resize((side, side), PIL.Image.Resampling.BILINEAR)
     return np.asarray(rgb, np.uint8)
 
 
@@ -33,14 +33,14 @@ def decode(encoded: bytes, side: int) -> "np.ndarray[Any, Any]":
     Raises:
         PIL.UnidentifiedImageError, OSError: the bytes are no whole picture.
     """
-    from PIL import Image as pil
+    import PIL.Image
 
-    with pil.open(io.BytesIO(encoded)) as image:
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
         return resize(image, side)
 
 
 def from_array(frame: "np.ndarray[Any, Any]", side: int) -> "np.ndarray[Any, Any]":
     """An RGB frame, uint8 (height, width, 3), as uint8 (side, side, 3). OpenCV's frames are BGR: turn them first."""
-    from PIL import Image as pil
+    import PIL.Image
 
-    return resize(pil.fromarray(frame), side)
+    return resize(PIL.Image.fromarray(frame), side)
