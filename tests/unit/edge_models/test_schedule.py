@@ -6,7 +6,7 @@ import pytest
 
 from atoll_contract.dirstore import DirStore
 from atoll_contract.manifest import DeviceReport
-from atoll_contract.store import StoreUnavailable
+from atoll_contract.store import ObjectInfo, StoreUnavailable
 from atoll_edge.config import Verify
 from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import Look, ReleaseFetcher
@@ -57,10 +57,10 @@ class Unreachable(DirStore):
             raise StoreUnavailable("no route to host")
         return super().get_if_changed(key, etag)
 
-    def put(self, key: str, data: bytes, **options: object) -> object:  # type: ignore[override]
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
         if not self.back:
             raise StoreUnavailable("no route to host")
-        return super().put(key, data, **options)  # type: ignore[arg-type]
+        return super().put(key, data, if_absent=if_absent, if_match=if_match)
 
 
 @pytest.fixture
