@@ -23,7 +23,7 @@ from support.polling import wait_until
 HERE = Path(__file__).parent
 CRDS = HERE.parents[1] / "crds"
 # The first test of the tier waits for the control plane as well, on a machine that may be busy.
-TEST_SECONDS = 240
+TEST_SECONDS = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ def policy(team: Objects) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("policy")
-def test_a_refused_job_ends_the_run_with_the_policys_words(team: Objects) -> None:
+def test_O14_a_refused_job_ends_the_run_with_the_policys_words(team: Objects) -> None:
     team.create("trainingruns", run_manifest("denied", profileRef={"name": team.namespace}))
     status = team.wait_for_phase("denied", "Failed", "Succeeded")
     assert status["reason"] == "InvalidSpec"

@@ -83,7 +83,7 @@ def hunted(
         yield process
 
 
-def test_the_end_is_the_same_wherever_the_operator_is_killed(
+def test_O1_the_end_is_the_same_wherever_the_operator_is_killed(
     team: Objects, hunted: OperatorProcess, executioner: Executioner
 ) -> None:
     start_run(team, "hunted")

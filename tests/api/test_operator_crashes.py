@@ -76,7 +76,7 @@ class JobWatcher:
             self._thread.join(30)
 
 
-def test_an_operator_killed_after_each_jobs_creation_creates_none_twice(
+def test_O3_an_operator_killed_after_each_jobs_creation_creates_none_twice(
     team: Objects, operator: OperatorProcess
 ) -> None:
     watcher = JobWatcher(team)
@@ -94,7 +94,7 @@ def test_an_operator_killed_after_each_jobs_creation_creates_none_twice(
     assert [release["metadata"]["name"] for release in team.list_all("modelreleases")] == ["hunted-v1"]
 
 
-def test_a_stage_that_ends_while_the_operator_is_dead_is_not_run_again(
+def test_O10_a_stage_that_ends_while_the_operator_is_dead_is_not_run_again(
     team: Objects, operator: OperatorProcess, kubelet: Kubelet
 ) -> None:
     kubelet.scripts["orphan", Stage.TRAIN] = run_on
@@ -110,7 +110,7 @@ def test_a_stage_that_ends_while_the_operator_is_dead_is_not_run_again(
     assert (train["phase"], train["attempts"]) == ("Succeeded", 1)
 
 
-def test_a_run_is_deleted_with_all_it_owns_while_the_operator_is_dead(
+def test_C4_a_run_is_deleted_with_all_it_owns_while_the_operator_is_dead(
     team: Objects, operator: OperatorProcess, kubelet: Kubelet
 ) -> None:
     kubelet.scripts["unguarded", Stage.CONVERT] = run_on
@@ -122,7 +122,7 @@ def test_a_run_is_deleted_with_all_it_owns_while_the_operator_is_dead(
     assert not [name for name in team.jobs() if name.startswith("unguarded-")]
 
 
-def test_a_second_operator_stands_by_and_takes_over_when_the_first_dies(
+def test_O4_O5_a_second_operator_stands_by_and_takes_over_when_the_first_dies(
     team: Objects, operator: OperatorProcess, kubelet: Kubelet, control_plane: ControlPlane
 ) -> None:
     second = OperatorProcess(
@@ -146,7 +146,7 @@ def test_a_second_operator_stands_by_and_takes_over_when_the_first_dies(
         assert second.problems() == []
 
 
-def test_an_api_server_that_was_away_finds_the_operator_at_work_again(
+def test_O6_an_api_server_that_was_away_finds_the_operator_at_work_again(
     team: Objects, operator: OperatorProcess, kubelet: Kubelet, control_plane: ControlPlane
 ) -> None:
     kubelet.scripts["patient", Stage.CONVERT] = run_on
@@ -164,7 +164,7 @@ def test_an_api_server_that_was_away_finds_the_operator_at_work_again(
     assert team.wait_for_phase("patient", "Training", "Failed")["phase"] == "Training"
 
 
-def test_an_operator_told_to_stop_gives_its_lease_up(team: Objects, operator: OperatorProcess) -> None:
+def test_O2_an_operator_told_to_stop_gives_its_lease_up(team: Objects, operator: OperatorProcess) -> None:
     wait_until(lambda: team.lease_holder() == "operator-0", what="the Lease")
     operator.stop()
     assert team.lease_holder() == ""

@@ -98,7 +98,7 @@ def test_the_profile_is_kept_as_it_was_at_the_start(team: Objects, kubelet: Kube
     assert images == {f"registry.invalid/atoll/stage@sha256:{'0' * 64}"}
 
 
-def test_a_status_that_names_another_profile_stops_the_run(team: Objects, kubelet: Kubelet) -> None:
+def test_C13_a_status_that_names_another_profile_stops_the_run(team: Objects, kubelet: Kubelet) -> None:
     kubelet.scripts["forged", Stage.CONVERT] = run_on
     start_run(team, "forged")
     team.create_profile(profile_manifest(f"{team.namespace}-evil", maxConcurrentRuns=9))
@@ -121,7 +121,7 @@ def test_a_broken_picture_archive_ends_the_run_with_the_stages_own_words(team: O
     assert list(jobs_of(team, "unsafe")) == [status["stages"][0]["jobRef"]["name"]]
 
 
-def test_a_store_that_is_away_for_a_moment_costs_another_attempt_only(team: Objects, kubelet: Kubelet) -> None:
+def test_S1_a_store_that_is_away_for_a_moment_costs_another_attempt_only(team: Objects, kubelet: Kubelet) -> None:
     def first_time(given: StageInput, pod_uid: str) -> StageEnd | None:
         away = failing(Reason.STORAGE_UNAVAILABLE, "503 SlowDown", exit_code=30)
         return away(given, pod_uid) if given.attempt == 1 else succeed(given, pod_uid)
@@ -132,7 +132,7 @@ def test_a_store_that_is_away_for_a_moment_costs_another_attempt_only(team: Obje
     assert (stage_of(status, Stage.TRAIN)["phase"], stage_of(status, Stage.TRAIN)["attempts"]) == ("Succeeded", 2)
 
 
-def test_the_pods_own_words_stand_in_the_status(team: Objects, kubelet: Kubelet) -> None:
+def test_P6_the_pods_own_words_stand_in_the_status(team: Objects, kubelet: Kubelet) -> None:
     kubelet.waiting["unpulled"] = {"reason": "ImagePullBackOff", "message": "no such host registry.invalid"}
     start_run(team, "unpulled")
 
@@ -147,7 +147,7 @@ def test_the_pods_own_words_stand_in_the_status(team: Objects, kubelet: Kubelet)
     team.wait_for_phase("unpulled", "Training")
 
 
-def test_suspension_deletes_the_job_and_costs_no_attempt(team: Objects, kubelet: Kubelet) -> None:
+def test_C3_suspension_deletes_the_job_and_costs_no_attempt(team: Objects, kubelet: Kubelet) -> None:
     kubelet.scripts["paused", Stage.TRAIN] = run_on
     start_run(team, "paused", runPolicy={"backoffLimit": 0})
     team.wait_for_phase("paused", "Training")
@@ -208,7 +208,7 @@ def test_a_job_of_somebody_else_with_the_name_is_left_alone(team: Objects) -> No
     assert team.jobs()[name]["metadata"]["uid"] == foreign["metadata"]["uid"]
 
 
-def test_runs_that_publish_one_model_side_by_side_take_a_version_each(team: Objects) -> None:
+def test_C11_runs_that_publish_one_model_side_by_side_take_a_version_each(team: Objects) -> None:
     names = [f"version-{number}" for number in range(3)]
     for name in names:
         start_run(team, name, publish={"model": "counted"})
@@ -231,7 +231,7 @@ def test_a_bucket_that_knows_higher_versions_is_followed(team: Objects, kubelet:
     assert status["summary"]["release"] == "rebuilt-v8"
 
 
-def test_one_slot_is_given_to_one_run_after_the_other(team: Objects, kubelet: Kubelet) -> None:
+def test_C9_one_slot_is_given_to_one_run_after_the_other(team: Objects, kubelet: Kubelet) -> None:
     profile = f"{team.namespace}-single"
     team.create_profile(profile_manifest(profile, maxConcurrentRuns=1))
     kubelet.scripts["first", Stage.TRAIN] = run_on
@@ -250,7 +250,7 @@ def test_one_slot_is_given_to_one_run_after_the_other(team: Objects, kubelet: Ku
     assert spans[0][1] <= spans[1][0] <= spans[1][1] <= spans[2][0]
 
 
-def test_deleting_a_run_leaves_its_releases_and_nothing_else(team: Objects, kubelet: Kubelet) -> None:
+def test_C4_deleting_a_run_leaves_its_releases_and_nothing_else(team: Objects, kubelet: Kubelet) -> None:
     kubelet.scripts["gone", Stage.TRAIN] = run_on
     start_run(team, "gone")
     team.wait_for_phase("gone", "Training")

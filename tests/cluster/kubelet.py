@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ class StageEnd:
     exit_code: int
     message: str
     reason: str = "Completed"
+    # Why the pod was disrupted (drain, preemption); its container may well have had another fate.
+    disruption: str = ""
 
 
 # What becomes of a stage's pod; None leaves it running, and asks again.
@@ -116,6 +118,8 @@ class Kubelet:
     scripts: dict[tuple[str, Stage], Script] = field(default_factory=dict)
     # By run's name: the waiting state of pods that do not start.
     waiting: dict[str, dict[str, str]] = field(default_factory=dict)
+    # By run's name: the scheduler's words on pods that find no node.
+    unscheduled: dict[str, str] = field(default_factory=dict)
     interval_seconds: float = 0.1
 
     def __post_init__(self) -> None:
@@ -165,7 +169,12 @@ class Kubelet:
         metadata = pod["metadata"]
         if pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata:
             return
-        waiting = self.waiting.get(metadata["labels"][RUN_LABEL])
+        run = metadata["labels"][RUN_LABEL]
+        if run in self.unscheduled:
+            words = _condition("PodScheduled", "False", reason="Unschedulable", message=self.unscheduled[run])
+            self._patch_status(pod, {"phase": "Pending", "conditions": [words]})
+            return
+        waiting = self.waiting.get(run)
         if waiting is not None:
             self._patch(pod, "Pending", {"waiting": waiting})
             return
@@ -178,12 +187,17 @@ class Kubelet:
         if end is not None:
             ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
             times = {"startedAt": _now(), "finishedAt": _now()}
-            self._patch(pod, "Failed" if end.exit_code else "Succeeded", {"terminated": ended | times})
+            phase = "Failed" if end.exit_code else "Succeeded"
+            disrupted = _condition("DisruptionTarget", "True", reason="Preempted", message=end.disruption)
+            self._patch(pod, phase, {"terminated": ended | times}, conditions=[disrupted] if end.disruption else [])
 
-    def _patch(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
+    def _patch(
+        self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, conditions: Sequence[dict[str, str]] = ()
+    ) -> None:
         container = pod["spec"]["containers"][0]
-        status = {
+        status: dict[str, Any] = {
             "phase": phase,
+            "conditions": list(conditions),
             "containerStatuses": [
                 {
                     "name": container["name"],
@@ -195,6 +209,9 @@ class Kubelet:
                 }
             ],
         }
+        self._patch_status(pod, status)
+
+    def _patch_status(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
         try:
             self._core.patch_namespaced_pod_status(
                 pod["metadata"]["name"], self.namespace, {"status": status}, _request_timeout=10
@@ -202,6 +219,10 @@ class Kubelet:
         except ApiException as error:
             if error.status != 404:  # deleted meanwhile
                 raise
+
+
+def _condition(kind: str, status: str, *, reason: str, message: str) -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": _now()}
 
 
 def _now() -> str:

@@ -82,12 +82,16 @@ class Objects:
             _content_type="application/merge-patch+json",
         )
 
-    def create_job(self, name: str) -> Body:
-        """A Job of somebody else."""
+    def create_job(self, name: str, *, owner: Body | None = None) -> Body:
+        """A Job that the operator did not make; `owner` is the run that owns it all the same."""
         container = {"name": "other", "image": "registry.invalid/other"}
         spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+        metadata: Body = {"name": name}
+        if owner is not None:
+            head = {key: owner[key] for key in ("apiVersion", "kind")}
+            metadata["ownerReferences"] = [head | {key: owner["metadata"][key] for key in ("name", "uid")}]
         answer = kubernetes.client.BatchV1Api(self.api).create_namespaced_job(
-            self.namespace, {"metadata": {"name": name}, "spec": spec}, _preload_content=False, _request_timeout=TIMEOUT
+            self.namespace, {"metadata": metadata, "spec": spec}, _preload_content=False, _request_timeout=TIMEOUT
         )
         created: Body = json.loads(answer.data)
         return created
