@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from atoll_edge.agent import Agent
 from atoll_edge.demo import Ports, demo_config, free_ports, picture_folder
 from atoll_edge.models.bundle import served_bundle, unpack
@@ -20,6 +22,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = (860, 560)
 # How much of the page's own time passes before the photograph: two rounds of its refresh.
 PAGE_MILLIS = 2500
+COLOURS = 128
 
 
 def chromium() -> str | None:
@@ -70,6 +73,9 @@ def main(bundle: Path, pictures: Path, target: Path, min_score: float) -> None:
         finally:
             agent.stop()
             robot.close()
+    with Image.open(target) as page:
+        # A photograph in a PNG is large; a repository keeps it for ever.
+        page.convert("RGB").quantize(COLOURS).save(target, optimize=True)
 
 
 if __name__ == "__main__":
