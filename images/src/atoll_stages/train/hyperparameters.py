@@ -36,7 +36,7 @@ class Tuning:
     """Settings without a typed field. Defaults suit a few hundred to some thousand pictures.
 
     `small_side` × the input side is the picture size of the first `small_share` of the steps. `frozen_blocks`
-    counts blocks of the backbone that keep their start weights; at equal time, training all of them is better.
+    counts blocks of the backbone that keep their start weights.
     """
 
     weight_decay: float = 5e-4
