@@ -10,7 +10,8 @@ from typing import Any
 
 from atoll_edge.agent_status import StatusMaker
 from atoll_edge.config import EdgeConfig
-from atoll_edge.detector.keeper import BackendChoice, DetectorKeeper
+from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.detector.usb import coral_present
 from atoll_edge.frames.choice import camera_name, open_source
 from atoll_edge.frames.frame import FrameSource

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll_edge.detector.keeper import Answer, DetectorKeeper
+from atoll_edge.detector.answer import Answer
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.frame import Frame, FrameSource
 from atoll_edge.frames.pictures import SourceError
 from atoll_edge.frames.slot import LatestFrame

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.choice import BackendChoice
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.keeper import BackendChoice, DetectorKeeper
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.frame import Frame
 from atoll_edge.frames.synthetic import draw_scene
 from atoll_edge.models.served import ServedModel

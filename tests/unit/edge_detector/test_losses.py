@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.backend import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.keeper import Answer, DetectorKeeper
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.detector.losses import PROBE_SECONDS, Losses
 from atoll_edge.frames.frame import Frame
 from atoll_edge.models.served import ServedModel

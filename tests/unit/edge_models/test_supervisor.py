@@ -9,8 +9,8 @@ import pytest
 
 from atoll_contract.dirstore import DirStore
 from atoll_edge.config import Verify
+from atoll_edge.detector.answer import Answer, Health
 from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.keeper import Answer, Health
 from atoll_edge.models import device_state
 from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import Look, ReleaseFetcher

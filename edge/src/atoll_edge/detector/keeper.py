@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from atoll_contract.manifest import Detection
+from atoll_edge.detector.answer import Answer, Health
 from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.choice import BackendChoice
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.losses import Losses
 from atoll_edge.detector.messages import Detected, Loaded, Refused
@@ -25,56 +27,11 @@ LOAD_POLL_SECONDS = 0.05
 REFUSED_PAUSE_SECONDS = 5.0
 
 
-class BackendChoice:
-    """What the configuration allows: `auto` prefers an Edge TPU that is there, and goes on without."""
-
-    def __init__(self, wanted: str, coral_present: Callable[[], bool]) -> None:
-        self._wanted = wanted
-        self._coral_present = coral_present
-
-    @property
-    def cpu_allowed(self) -> bool:
-        return self._wanted != Backend.EDGETPU
-
-    def choose(self, model: ServedModel, *, fallen_back: bool) -> Backend | None:
-        """The backend for `model`; None where there is none that could run it."""
-        edgetpu = self._wanted in ("auto", Backend.EDGETPU) and model.edgetpu_path is not None
-        forced = self._wanted == Backend.EDGETPU
-        if edgetpu and (forced or (not fallen_back and self._coral_present())):
-            return Backend.EDGETPU
-        if self.cpu_allowed and model.cpu_path is not None:
-            return Backend.CPU
-        return Backend.EDGETPU if edgetpu else None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the detector said of one frame, and the model that said it."""
-
-    model: ServedModel
-    backend: Backend
-    detections: tuple[Detection, ...]
-    non_finite: int
-    seconds: float
-
-
 @dataclass
 class _Pending:
     model: ServedModel
     future: "Future[Backend]"
     load_id: int = 0
-
-
-@dataclass
-class Health:
-    """Counters that other threads read."""
-
-    losses: int = 0
-    last_loss: str = ""
-    last_refusal: str = ""
-    backend: Backend | None = None
-    pid: int | None = None
-    reasons: dict[str, int] = field(default_factory=dict)
 
 
 class DetectorKeeper:

@@ -11,7 +11,8 @@ from prometheus_client import Counter
 from atoll_contract.manifest import DeviceReport
 from atoll_contract.store import open_store
 from atoll_edge.config import EdgeConfig, ModelConfig
-from atoll_edge.detector.keeper import Answer, DetectorKeeper
+from atoll_edge.detector.answer import Answer
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.measures import Rate, Samples
 from atoll_edge.models import device_state
 from atoll_edge.models.bundle import served_bundle, unpack

@@ -9,13 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
 
-from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.keeper import Answer, DetectorKeeper
+from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.models import device_state
+from atoll_edge.models.asked import Asked
 from atoll_edge.models.device_state import DeviceState, StateError
 from atoll_edge.models.device_store import DeviceStore, ReleaseDamaged
 from atoll_edge.models.probation import Outcome, Probation
@@ -27,17 +26,6 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.2
 # Before a model that serves by the state but cannot be loaded is asked for again.
 RELOAD_SECONDS = 10.0
-
-
-@dataclass
-class _Asked:
-    """A model that the detector was asked for; `trial` where it is the candidate."""
-
-    release: str
-    model: ServedModel
-    future: "Future[Backend]"
-    trial: bool
-    probation: Probation | None = None
 
 
 class Supervisor:
@@ -57,7 +45,7 @@ class Supervisor:
         self._locked = locked
         self._factory = factory
         self._counted = counted
-        self._asked: _Asked | None = None
+        self._asked: Asked | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._ticked_at = time.monotonic()
@@ -157,7 +145,7 @@ class Supervisor:
             return
         self._ask(wanted, self._store.served(wanted, manifest), trial=False)
 
-    def _check_refused(self, asked: _Asked, state: DeviceState, now: float) -> None:
+    def _check_refused(self, asked: Asked, state: DeviceState, now: float) -> None:
         """A model that served before and cannot be loaded now gives way to the one before it, or is asked again."""
         if not asked.future.done():
             return
@@ -187,9 +175,9 @@ class Supervisor:
         self._ask(release, self._store.served(release, manifest), trial=True)
 
     def _ask(self, release: str, model: ServedModel, *, trial: bool) -> None:
-        self._asked = _Asked(release, model, self._keeper.request(model), trial)
+        self._asked = Asked(release, model, self._keeper.request(model), trial)
 
-    def _watch(self, asked: _Asked, state: DeviceState, now: float) -> None:
+    def _watch(self, asked: Asked, state: DeviceState, now: float) -> None:
         """The candidate is loading or on probation."""
         if state.candidate != asked.release:
             self._asked = None  # somebody pinned or rolled back by hand
@@ -209,7 +197,7 @@ class Supervisor:
         elif outcome is not Outcome.RUNNING:
             self._reject(asked, f"{asked.model.name} failed its probation: {outcome}", again=outcome is Outcome.LOST)
 
-    def _commit(self, asked: _Asked) -> None:
+    def _commit(self, asked: Asked) -> None:
         manifest = self._store.manifest(asked.release)
         model = f"{manifest.namespace}/{manifest.model}"
         self._change(lambda now: device_state.committed(now, model=model, sequence=manifest.sequence))
@@ -218,7 +206,7 @@ class Supervisor:
         self._counted("committed")
         logger.info("%s serves from now on", asked.model.name)
 
-    def _reject(self, asked: _Asked, reason: str, *, again: bool) -> None:
+    def _reject(self, asked: Asked, reason: str, *, again: bool) -> None:
         """Back to the model before. `again`: a device that glitched is no proof against the model; it gets its
         second attempt, and none after that."""
         logger.error("%s", reason)

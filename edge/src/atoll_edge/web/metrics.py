@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from atoll_edge.detector.keeper import Answer
+from atoll_edge.detector.answer import Answer
 from atoll_edge.web.status import Status
 
 BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0)

@@ -1,0 +1,30 @@
+"""What comes out of the detector, and how it fares."""
+
+from dataclasses import dataclass, field
+
+from atoll_contract.manifest import Detection
+from atoll_edge.detector.backend import Backend
+from atoll_edge.models.served import ServedModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the detector said of one frame, and the model that said it."""
+
+    model: ServedModel
+    backend: Backend
+    detections: tuple[Detection, ...]
+    non_finite: int
+    seconds: float
+
+
+@dataclass
+class Health:
+    """Counters that other threads read."""
+
+    losses: int = 0
+    last_loss: str = ""
+    last_refusal: str = ""
+    backend: Backend | None = None
+    pid: int | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
