@@ -15,7 +15,7 @@ from atoll_contract.codec import to_json
 from atoll_contract.reasons import Reason, exit_code
 from atoll_contract.result import Artifact, StageResult
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide import decide
+from atoll_operator.decide.decision import decide
 from atoll_operator.plan import Plan, RunEvent, StageAttempt
 from atoll_operator.status import RunStatus, StagePhase, read_status, write_status
 from atoll_operator.views import (

@@ -11,8 +11,8 @@ from atoll_operator.cluster import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, Body
 from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Refused
 from atoll_operator.config import Settings
 from atoll_operator.events import event_manifest
-from atoll_operator.jobs import build_job, job_name
-from atoll_operator.jobs_input import Work
+from atoll_operator.jobs.inputs import Work
+from atoll_operator.jobs.manifest import build_job, job_name
 from atoll_operator.look import Look, view_of_own_job
 from atoll_operator.metrics import Metrics
 from atoll_operator.plan import Plan, ReleaseReport, Reservation, StageAttempt

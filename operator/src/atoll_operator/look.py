@@ -12,7 +12,7 @@ from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
 from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.cluster import JOBS, Body, Cluster
-from atoll_operator.jobs import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL, job_name
+from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL, job_name
 from atoll_operator.kube_views import job_view
 from atoll_operator.pod_reader import PodReader, Reading
 from atoll_operator.releases import highest_version, own_release

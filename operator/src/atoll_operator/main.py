@@ -14,7 +14,7 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.jobs import RUN_UID_LABEL
+from atoll_operator.jobs.manifest import RUN_UID_LABEL
 from atoll_operator.service import Service
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Cluster
 from atoll_operator.cluster_errors import ClusterError
-from atoll_operator.decide import decide
+from atoll_operator.decide.decision import decide
 from atoll_operator.look import Look, Looker
 from atoll_operator.plan import Plan
 from atoll_operator.run_index import RunIndex

@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Body, Cluster, connect
 from atoll_operator.config import Settings
-from atoll_operator.jobs import RUN_LABEL, RUN_UID_LABEL
+from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.lease import Lease
 from atoll_operator.look import Looker
 from atoll_operator.metrics import Metrics

@@ -125,7 +125,7 @@ class ProfileView:
 
 @dataclass(frozen=True)
 class QueueView:
-    """The run's place among the runs of its profile (see `decide_queue.place`). 0 ahead: it may start."""
+    """The run's place among the runs of its profile (see `decide.queue.place`). 0 ahead: it may start."""
 
     ahead: int = 0
     eta_seconds: int | None = None

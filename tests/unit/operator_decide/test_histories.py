@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide import decide
-from atoll_operator.decide_attempt import MAX_ATTEMPTS
+from atoll_operator.decide.decision import decide
 from atoll_operator.plan import Plan
+from atoll_operator.retries import MAX_ATTEMPTS
 from atoll_operator.status import DONE, parse_time, write_status
 from atoll_operator.views import CompileChoice, PodPhase, QueueView
 from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
@@ -239,8 +239,8 @@ class RunLife(RuleBasedStateMachine):
         if plan.status.is_terminal:
             assert root.status in ("True", "False")
             return
-        moves = plan.create or plan.delete or plan.reserve or plan.release_status
-        moves = moves or write_status(plan.status) != self.world.status
+        acts = bool(plan.create or plan.delete or plan.reserve or plan.release_status)
+        moves = acts or write_status(plan.status) != self.world.status
         waits_for_user = plan.status.phase == "Suspended"
         waits = plan.requeue_after is not None and root.reason in NAMED and bool(root.message)
         assert moves or waits or waits_for_user, plan
@@ -281,8 +281,7 @@ class RunLife(RuleBasedStateMachine):
             plan = world.look()
             if world.read().is_terminal:
                 return
-            job = world.active_job()
-            if job is not None and not plan.create:
+            if world.active_job() is not None and not plan.create:
                 world.succeed()
             elif plan.requeue_after:
                 world.pass_time(plan.requeue_after + 1)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.reasons import ExitCode, Reason
-from atoll_operator.decide_progress import duration
-from atoll_operator.decide_queue import QueueEntry, place
+from atoll_operator.decide.progress import duration
+from atoll_operator.decide.queue import QueueEntry, place
 from atoll_operator.retries import LONGEST_DELAY_SECONDS, delay_seconds, worth_another
 from support.decide_world import START
 

@@ -17,9 +17,9 @@ from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
 from atoll_operator.api.parse import object_store, training_profile, training_run
 from atoll_operator.api.schema import check
 from atoll_operator.api.types import CompileTarget
-from atoll_operator.jobs import build_job, job_name
-from atoll_operator.jobs_input import Work, stage_input
-from atoll_operator.jobs_pod import escaped, unescaped
+from atoll_operator.jobs.inputs import Work, stage_input
+from atoll_operator.jobs.manifest import build_job, job_name
+from atoll_operator.jobs.pod import escaped, unescaped
 from atoll_operator.plan import StageAttempt
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -10,7 +10,7 @@ import click
 
 from atoll_contract.progress import Progress
 from atoll_contract.stage import Stage
-from atoll_operator.decide_progress import duration
+from atoll_operator.decide.progress import duration
 from atoll_operator.plan import EventType, RunEvent
 from atoll_operator.status import RunStatus
 

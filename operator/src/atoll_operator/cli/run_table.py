@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atoll_operator.decide_progress import duration
+from atoll_operator.decide.progress import duration
 from atoll_operator.local.launch import Outcome
 from atoll_operator.status import Phase
 

@@ -13,9 +13,9 @@ from atoll_contract import keys
 from atoll_contract.progress import Progress
 from atoll_contract.stage import Stage
 from atoll_contract.store import Store
-from atoll_operator.decide import decide
-from atoll_operator.jobs import build_job
-from atoll_operator.jobs_input import Work
+from atoll_operator.decide.decision import decide
+from atoll_operator.jobs.inputs import Work
+from atoll_operator.jobs.manifest import build_job
 from atoll_operator.local.folders import RunFolder
 from atoll_operator.local.jobs import LocalJobs
 from atoll_operator.local.record import Reserved, RunRecord, with_release, write_record

@@ -16,7 +16,7 @@ from atoll_contract.progress import Progress, parse_line
 from atoll_contract.reasons import ExitCode, Reason, exit_code
 from atoll_contract.result import parse_result
 from atoll_contract.stage import ENV_GRACE, ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage
-from atoll_operator.jobs_pod import unescaped
+from atoll_operator.jobs.pod import unescaped
 from atoll_operator.local.folders import RunFolder
 from atoll_operator.local.process import StageProcess, end_process, kill_process, start_time
 from atoll_operator.local.record import JobRecord, job_folder, read_jobs, remove_job, write_job

@@ -18,7 +18,7 @@ from atoll_contract.manifest import ManifestRef
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.store import ObjectNotFound, Store, open_store
 from atoll_operator.api.stage_input import spec_digest, store_spec
-from atoll_operator.jobs_input import Places, Work, stage_input
+from atoll_operator.jobs.inputs import Places, Work, stage_input
 from atoll_operator.local.deposits import put_dataset, put_weights
 from atoll_operator.local.engine import Audience, Engine, Surroundings
 from atoll_operator.local.folders import RunFolder

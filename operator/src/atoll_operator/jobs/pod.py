@@ -14,7 +14,7 @@ from atoll_contract.stage import (
     Stage,
 )
 from atoll_operator.api.stage_input import credentials_secret_of
-from atoll_operator.jobs_input import CA_ROOT, CREDENTIALS_ROOT, SIGNING_ROOT, Work, stage_input, stores_of
+from atoll_operator.jobs.inputs import CA_ROOT, CREDENTIALS_ROOT, SIGNING_ROOT, Work, stage_input, stores_of
 from atoll_operator.plan import StageAttempt
 
 Manifest = dict[str, Any]
@@ -152,7 +152,7 @@ def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
 
 
 def _files(work: Work, stage: Stage) -> Mapping[str, Manifest]:
-    """The mounts that `jobs_input.Places` promises, by path: credentials, CA bundles, the signing key for publish."""
+    """The mounts that `jobs.inputs.Places` promises, by path: credentials, CA bundles, the signing key for publish."""
     files: dict[str, Manifest] = {}
     for store in stores_of(work, stage).values():
         secret = credentials_secret_of(store, for_publish=stage is Stage.PUBLISH)

@@ -7,10 +7,10 @@ from atoll_contract import keys
 from atoll_contract.errors import bounded
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide_results import Verdict
-from atoll_operator.decide_running import seen
-from atoll_operator.decide_step import Step, fail, skip, working
-from atoll_operator.decide_summaries import next_version, with_summary, without_compile
+from atoll_operator.decide.results import Verdict
+from atoll_operator.decide.running import seen
+from atoll_operator.decide.step import Step, fail, skip, working
+from atoll_operator.decide.summaries import next_version, with_summary, without_compile
 from atoll_operator.plan import ReleaseReport
 from atoll_operator.retries import MAX_ATTEMPTS, STORAGE, STORAGE_WINDOW_SECONDS, delay_seconds
 from atoll_operator.status import (

@@ -7,7 +7,7 @@ from atoll_contract.errors import bounded
 from atoll_contract.progress import Progress
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.decide_step import current_stage
+from atoll_operator.decide.step import current_stage
 from atoll_operator.status import ProgressStatus, RunStatus, StagePhase, rfc3339, seconds_between
 
 # Each write wakes every watcher: live progress is written at most this often.

@@ -25,7 +25,7 @@ SIGNING_ROOT = "/etc/atoll/signing"
 
 @dataclass(frozen=True)
 class Places:
-    """Where a stage finds the files of Secrets and ConfigMaps; the defaults are the mounts of `jobs_pod`.
+    """Where a stage finds the files of Secrets and ConfigMaps; the defaults are the mounts of `jobs.pod`.
 
     Each takes the reference of the API object and answers a path, or None where the process's own environment
     holds what is needed (the embedded engine leaves S3 credentials to boto3's chain).

@@ -14,17 +14,17 @@ from datetime import datetime, timedelta
 
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide_admission import accepted, held_back
-from atoll_operator.decide_attempt import record_success, unpublished
-from atoll_operator.decide_conditions import conditions
-from atoll_operator.decide_events import events
-from atoll_operator.decide_progress import at_rest
-from atoll_operator.decide_results import judge
-from atoll_operator.decide_retry import retried
-from atoll_operator.decide_running import seen
-from atoll_operator.decide_stage import active_limit, advance, newest_attempt, open_attempts
-from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, end, fail, skip, unfinished
-from atoll_operator.decide_summaries import without_compile
+from atoll_operator.decide.admission import accepted, held_back
+from atoll_operator.decide.attempt import record_success, unpublished
+from atoll_operator.decide.conditions import conditions
+from atoll_operator.decide.events import events
+from atoll_operator.decide.progress import at_rest
+from atoll_operator.decide.results import judge
+from atoll_operator.decide.retry import retried
+from atoll_operator.decide.running import seen
+from atoll_operator.decide.stage import active_limit, advance, newest_attempt, open_attempts
+from atoll_operator.decide.step import Step, active_seconds, current_stage, deletions, end, fail, skip, unfinished
+from atoll_operator.decide.summaries import without_compile
 from atoll_operator.plan import JobToDelete, Plan, ReleaseReport
 from atoll_operator.status import (
     CompileStatus,

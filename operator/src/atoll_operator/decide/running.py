@@ -6,8 +6,8 @@ from datetime import datetime
 
 from atoll_contract.progress import Progress
 from atoll_contract.reasons import Reason
-from atoll_operator.decide_results import MAX_DISRUPTIONS, Verdict
-from atoll_operator.decide_trouble import Trouble, find_trouble, newest
+from atoll_operator.decide.results import MAX_DISRUPTIONS, Verdict
+from atoll_operator.decide.trouble import Trouble, find_trouble, newest
 from atoll_operator.status import JobRef, StagePhase, StageStatus, rfc3339, seconds_between, short
 from atoll_operator.views import DEFAULT_PENDING_SECONDS, JobView, PodPhase, PodView, RunView
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.decide_attempt import close_attempt, unpublished
-from atoll_operator.decide_progress import with_progress
-from atoll_operator.decide_release import reservation, with_reserved_version
-from atoll_operator.decide_results import Verdict, judge
-from atoll_operator.decide_running import running, seen
-from atoll_operator.decide_step import Step, active_seconds, current_stage, deletions, fail, unfinished, working
+from atoll_operator.decide.attempt import close_attempt, unpublished
+from atoll_operator.decide.progress import with_progress
+from atoll_operator.decide.release import reservation, with_reserved_version
+from atoll_operator.decide.results import Verdict, judge
+from atoll_operator.decide.running import running, seen
+from atoll_operator.decide.step import Step, active_seconds, current_stage, deletions, fail, unfinished, working
 from atoll_operator.plan import StageAttempt
 from atoll_operator.retries import MAX_ATTEMPTS
 from atoll_operator.status import RunStatus, StagePhase, StageStatus, parse_time

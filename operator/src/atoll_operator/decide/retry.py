@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.decide_step import current_stage
+from atoll_operator.decide.step import current_stage
 from atoll_operator.status import Phase, ReleaseStatus, RunStatus, StagePhase, StageStatus
 from atoll_operator.views import RunView
 

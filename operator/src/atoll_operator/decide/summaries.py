@@ -12,7 +12,7 @@ from atoll_contract.errors import bounded
 from atoll_contract.manifest import ManifestRef
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide_results import Verdict
+from atoll_operator.decide.results import Verdict
 from atoll_operator.status import (
     ClassBoxes,
     ClassMetric,

@@ -6,9 +6,9 @@ from datetime import datetime
 from atoll_contract.errors import bounded
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Accelerator, CompilePolicy, Stage
-from atoll_operator.decide_progress import duration
-from atoll_operator.decide_stage import active_limit
-from atoll_operator.decide_step import (
+from atoll_operator.decide.progress import duration
+from atoll_operator.decide.stage import active_limit
+from atoll_operator.decide.step import (
     Step,
     active_seconds,
     current_stage,

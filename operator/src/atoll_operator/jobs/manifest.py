@@ -6,8 +6,8 @@ from typing import Any
 from atoll_contract import API_VERSION
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
-from atoll_operator.jobs_input import Work
-from atoll_operator.jobs_pod import pod_spec
+from atoll_operator.jobs.inputs import Work
+from atoll_operator.jobs.pod import pod_spec
 from atoll_operator.plan import StageAttempt
 
 RUN_LABEL = "atoll.dev/run"
