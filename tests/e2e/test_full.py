@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"
 SAMPLE = ROOT / "crds" / "samples" / "trainingrun-bccd.yaml"
-LABELS = ("RBC", "WBC", "Platelets")
+LABELS = ("Platelets", "RBC", "WBC")
 
 
 def sample() -> dict[str, Any]:

@@ -38,6 +38,6 @@ def test_from_helm_install_to_a_bundle_that_detects(
     assert status["summary"]["release"] == "smoke-v1"
     assert status["summary"]["tpu"] == "no compiler"
     manifest = run.fetch_release(tmp_path)
-    names = check_release(manifest, tmp_path, labels=("RBC", "WBC", "Platelets"))
+    names = check_release(manifest, tmp_path, labels=("Platelets", "RBC", "WBC"))
     assert names == ["map.pbtxt", "unoptimized.tflite"]
     story.tell(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")
