@@ -24,8 +24,6 @@ SUITE = "bookworm"  # its Python is 3.11, the one that every lock is made for
 PACKAGES = "ca-certificates,python3,python3-venv"
 BASE_DEADLINE_SECONDS = 900
 BUILD_DEADLINE_SECONDS = 3600
-# The Helm values that name the images of the last build.
-VALUES = node_folder() / "values-images.yaml"
 ENGINE_FLAGS = (
     "--storage-driver=overlay",
     f"--root={cache_folder() / 'containers'}",
@@ -67,7 +65,7 @@ def build(names: Sequence[str]) -> dict[str, str]:
     command += [f"--build-flag={flag}" for flag in BUILD_FLAGS]
     # Without the commit in a label, the same sources are the same image, and need not be imported again.
     command += ["--revision", "test"]
-    command += ["--base", ensure_base(), "--tag", TAG, "--values", str(VALUES), *names]
+    command += ["--base", ensure_base(), "--tag", TAG, "--values", str(node_folder() / "values.yaml"), *names]
     log = node_folder() / "image-build.log"
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(
@@ -79,7 +77,12 @@ def build(names: Sequence[str]) -> dict[str, str]:
     for line in text.splitlines():
         if " MB over the base" in line:
             logger.info("%s", line)
-    return {name: f"localhost/atoll/{name}:{TAG}" for name in names}
+    return {name: reference(name) for name in names}
+
+
+def reference(name: str) -> str:
+    """What an image built here is called."""
+    return f"localhost/atoll/{name}:{TAG}"
 
 
 def ensure_store() -> str:

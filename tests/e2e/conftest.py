@@ -51,24 +51,29 @@ def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.Te
 
     With ATOLL_KEEP_IMAGES those of an earlier run are taken as they are.
     """
-    values = tmp_path_factory.mktemp("images") / "values-images.yaml"
     store = node_images.ensure_store()
     if not os.environ.get("ATOLL_KEEP_IMAGES"):
-        references = node_images.build(IMAGES)
-        story.tell(f"images built: {', '.join(references)}; the bundled store's from its Go module")
-        for reference in (*references.values(), store):
+        node_images.build(IMAGES)
+        story.tell(f"images built: {', '.join(IMAGES)}; the bundled store's from its Go module")
+        for reference in (*map(node_images.reference, IMAGES), store):
             node_images.load(reference)
         story.tell("images imported")
-    document = yaml.safe_load(node_images.VALUES.read_text(encoding="utf-8"))
-    registry, _, rest = store.partition("/")
-    repository, _, tag = rest.partition(":")
-    document["bundledStore"] = {
-        "image": {"registry": registry, "repository": repository, "tag": tag},
+    document = {
+        "image": image(node_images.reference("operator")),
+        "images": {stage: image(node_images.reference(stage)) for stage in ("convert", "train")},
         # The node has no provisioner of volumes.
-        "persistence": {"enabled": False},
+        "bundledStore": {"image": image(store), "persistence": {"enabled": False}},
     }
-    values.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return values
+    path = tmp_path_factory.mktemp("images") / "values-images.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def image(reference: str) -> dict[str, str]:
+    """The chart's way to name an image."""
+    registry, _, rest = reference.partition("/")
+    repository, _, tag = rest.partition(":")
+    return {"registry": registry, "repository": repository, "tag": tag}
 
 
 @pytest.fixture
