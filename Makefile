@@ -49,8 +49,12 @@ check: setup ## Lint, format and types
 	@$(VENV)/bin/mypy $(SOURCES)
 
 .PHONY: test
-test: setup binaries ## Every test but the ones that need a node or measure
-	@$(RUN) -m pytest
+test: setup binaries ## Every test but those that take minutes, need a node or measure
+	@$(RUN) -m pytest -m "not slow and not bench and not e2e"
+
+.PHONY: test-slow
+test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory
+	@$(RUN) -m pytest -m "slow and not bench and not e2e" --timeout 1800
 
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
