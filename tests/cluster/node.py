@@ -51,6 +51,8 @@ BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", *node_kubelet.P
 KEEPER_FILE = RUN_FOLDER / "keeper.json"
 KEEPER_LOG = RUN_FOLDER / "keeper.log"
 START_DEADLINE_SECONDS = 300
+# The keeper outlives `up`; a handle that is dropped while its process runs is a warning of Python's.
+_children: list[subprocess.Popen[bytes]] = []
 STOP_DEADLINE_SECONDS = 180
 CHANGES = f"""\
 This starts a Kubernetes of its own. On this machine it makes, and `make cluster-down` removes again:
@@ -99,6 +101,8 @@ def up() -> Keeper:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
+
+    _children.append(child)
 
     def ready() -> Keeper | None:
         if child.poll() is not None:
