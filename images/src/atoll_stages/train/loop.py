@@ -118,6 +118,8 @@ class TrainingLoop:
         self._check_stop = check_stop
         self._clock = clock
         self._reported = -REPORT_SECONDS
+        # After the first step, which traces the graph and says nothing of the others' pace: its number and time.
+        self._pace_from: tuple[int, float] | None = None
         self._curve_every = max(1, plan.steps // CURVE_POINTS)
 
     def run(self, progression: Progression) -> Progression:
@@ -191,6 +193,7 @@ class TrainingLoop:
     def _tell(self, progression: Progression, *, loss: float) -> None:
         """One progress line every few seconds, and at the end."""
         now, step, total = self._clock(), progression.step, self._plan.steps
+        self._pace_from = self._pace_from or (step, now)
         if now - self._reported < REPORT_SECONDS and step != total:
             return
         self._reported = now
@@ -202,6 +205,11 @@ class TrainingLoop:
                 total_steps=total,
                 loss=round(loss, 4),
                 ap50=round(progression.best.ap50, 4) if progression.best else None,
-                eta_seconds=round(progression.seconds / step * (total - step), 1),
+                eta_seconds=self._seconds_left(step, now),
             )
         )
+
+    def _seconds_left(self, step: int, now: float) -> float | None:
+        begun, begun_at = self._pace_from or (step, now)
+        done = step - begun
+        return round((now - begun_at) / done * (self._plan.steps - step), 1) if done else None

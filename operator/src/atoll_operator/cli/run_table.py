@@ -29,9 +29,8 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def _why(document: Mapping[str, Any]) -> str:
-    return str(
-        document["message"] if document["phase"] == "Succeeded" else f"{document['reason']}: {document['message']}"
-    )
+    failed = document["phase"] == Phase.FAILED
+    return f"{document['reason']}: {document['message']}" if failed else str(document["message"])
 
 
 def _stages(document: Mapping[str, Any]) -> Table:

@@ -122,7 +122,7 @@ def _queued(run: RunView, status: RunStatus, jobs: tuple[JobView, ...]) -> Step 
 def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step:
     stage = current_stage(status)
     assert stage is not None
-    text = "suspended by spec.suspend; set it to false to go on"
+    text = "suspended; resumed, it goes on from its last checkpoint"
     if stage.phase is StagePhase.RUNNING:
         stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
     stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
