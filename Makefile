@@ -50,23 +50,24 @@ check: setup ## Lint, format and types
 
 .PHONY: test
 test: setup binaries ## Every test but those that take minutes, need a node or measure
-	@$(RUN) -m pytest -m "not slow and not bench and not e2e"
+	@$(RUN) -m pytest -m "not slow and not e2e"
 
 .PHONY: test-slow
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory
-	@$(RUN) -m pytest -m "slow and not bench and not e2e" --timeout 1800
+	@$(RUN) -m pytest -m "slow and not e2e" --timeout 1800
 
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
-	@$(RUN) -m pytest -m "not api and not slow and not bench and not e2e"
+	@$(RUN) -m pytest -m "not api and not slow and not e2e"
 
 .PHONY: binaries
 binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO and Helm for the tests, once
 	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager helm4
 
 .PHONY: bench
-bench: setup binaries ## The benchmarks, as ratios against a peer in the same run
-	@$(RUN) -m pytest -m bench -s --timeout 1800 tests/bench
+bench: setup ## The benchmarks, as ratios against a peer in the same run
+	@test -f $(DEMO)/model.tar.gz || $(MAKE) demo
+	@for bench in tests/bench/*.py; do echo "== $$bench"; PYTHONPATH=tests $(RUN) $$bench || exit 1; done
 
 .PHONY: images
 images: setup ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME …" IMAGES="NAME …" ENGINE=

@@ -40,7 +40,7 @@ SETTLED = 500
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, default=Path("build/demo/model.tar.gz"))
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--memory-frames", type=int, default=10_000)
     parser.add_argument("--json", action="store_true")
