@@ -1,5 +1,7 @@
 """Weight files and where training starts."""
 
+import hashlib
+import pickle
 from pathlib import Path
 
 import keras
@@ -42,6 +44,27 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"nothing")
     with pytest.raises(IntegrityError, match=r"x\.h5 is no weight file"):
         read_weights(tmp_path / "x.h5")
+
+
+def test_D20_a_pickle_as_start_weights_is_refused_unread(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    payload = pickle.dumps(_Payload(str(trace)))
+    store = DirStore(tmp_path / "store")
+    info = store.put("weights/own.h5", payload)
+    start = StartWeights(InitFrom.CHECKPOINT, info.key, hashlib.sha256(payload).hexdigest())
+    with pytest.raises(IntegrityError, match="is no weight file"):
+        load_start(small_model(), start, about=ABOUT, store=store, work=tmp_path)
+    assert not trace.exists()
+
+
+class _Payload:
+    """What a pickle runs when it is loaded: here it leaves a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self._path, "w")
 
 
 def test_a_checkpoint_of_the_same_classes_sets_everything(tmp_path: Path) -> None:
