@@ -45,7 +45,7 @@ def test_a_run_with_every_field() -> None:
     assert spec.conversion.split == Split(by="hash", train=70, validation=15, test=15, seed=7)  # type: ignore[arg-type]
     assert spec.conversion.max_invalid_percent == 2.5
     assert (spec.training.start.type, spec.training.start.release) == (InitFrom.RELEASE, "reefscape-coral-v2")
-    assert (spec.training.learning_rate, spec.training.early_stopping_patience) == (0.02, 5)
+    assert (spec.training.learning_rate, spec.training.early_stopping_patience) == (0.002, 5)
     assert (spec.quality.min_ap50, spec.quality.max_ap50_drop, spec.quality.min_mapped_percent) == (0.7, 0.05, 95.0)
     assert spec.run_policy.ttl_seconds_after_finished == 2592000
 

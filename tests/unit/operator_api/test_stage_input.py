@@ -74,7 +74,7 @@ def test_train() -> None:
         typed(RUN_FULL), store=S3, release=ManifestRef("models/m.json", "ab", 1), accelerator=Accelerator.CPU
     )
     assert (spec.init_from.type, spec.init_from.key, spec.init_from.sha256) == (InitFrom.RELEASE, "models/m.json", "ab")
-    assert (spec.steps, spec.batch_size, spec.width, spec.learning_rate) == (4000, 32, 1.0, 0.02)
+    assert (spec.steps, spec.batch_size, spec.width, spec.learning_rate) == (4000, 32, 1.0, 0.002)
     assert (spec.accelerator, spec.eval_every_steps, spec.early_stopping_patience) == (Accelerator.CPU, 200, 5)
 
 
