@@ -58,7 +58,7 @@ class Robot:
                 return None
             return Sample(value.value(), value.time())
 
-        return wait_until(probe, what=f"a value of {topic}", timeout_seconds=120, interval_seconds=0.01)
+        return wait_until(probe, what=f"a value of {topic}", timeout_seconds=60, interval_seconds=0.01)
 
     def struct_reader(self, topic: str, kind: type) -> Callable[[int], list[tuple[int, list[Any]]]]:
         """Subscribes now; the function waits for so many samples of the struct array, with their times, in order."""
@@ -70,7 +70,7 @@ class Robot:
                 found.extend(read())
                 return len(found) >= count
 
-            wait_until(probe, what=f"{count} samples of {topic}", timeout_seconds=120, interval_seconds=0.01)
+            wait_until(probe, what=f"{count} samples of {topic}", timeout_seconds=60, interval_seconds=0.01)
             return found
 
         return samples

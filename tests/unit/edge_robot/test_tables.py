@@ -155,3 +155,19 @@ def test_labels_outlive_the_client(robot: Robot, edge: RobotTables, client: Netw
     client._stop()
     wait_until(lambda: not robot.tables.peers, what="the client to be gone")
     assert robot.sample("/Atoll/front/labels").value == ["Power Cell", "Hatch"]
+
+
+def test_what_a_closed_instance_left_behind_does_not_touch_the_next_one() -> None:
+    """ntcore gives a destroyed instance's number to the next one: a handle collected late must not close anything."""
+    first = NetworkTables("first")
+    left = [first.integer_reader(f"/reader/{number}", 0) for number in range(4)]
+    left += [first.strings(f"/publisher/{number}").set for number in range(4)]
+    first.close()
+    second = NetworkTables("second")
+    published, read = second.integers("/value"), second.integer_reader("/value", 0)
+    left.clear()
+    try:
+        published.set(7)
+        assert read() == 7
+    finally:
+        second.close()

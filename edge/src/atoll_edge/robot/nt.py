@@ -68,7 +68,7 @@ class NetworkTables:
         self._identity = identity
         self.instance = ntcore.NetworkTableInstance.create()
         self._stop: Callable[[], None] = lambda: None
-        self._publishers: list[Any] = []
+        self._handles: list[Any] = []
 
     def start_client(self, server: Server) -> None:
         """Connect, and connect again for ever; returns at once."""
@@ -90,8 +90,13 @@ class NetworkTables:
         self._stop = _method(self.instance, "stop_server", "stopServer")
 
     def close(self) -> None:
+        """Disconnect and forget."""
+        # Publishers and subscribers before their instance: ntcore gives its number to the next one, and a handle that is
+        # collected later would close what has its own number there.
         self._stop()
-        self._publishers.clear()
+        for handle in self._handles:
+            handle.close()
+        self._handles.clear()
         self._ntcore.NetworkTableInstance.destroy(self.instance)
 
     @property
@@ -133,19 +138,19 @@ class NetworkTables:
 
     def integer_reader(self, topic: str, default: int) -> Callable[[], int]:
         handle = _method(self.instance, "get_integer_topic", "getIntegerTopic")(topic)
-        return self._read(handle.subscribe(default))
+        return self._reader(handle.subscribe(default))
 
     def double_reader(self, topic: str, default: float) -> Callable[[], float]:
         handle = _method(self.instance, "get_double_topic", "getDoubleTopic")(topic)
-        return self._read(handle.subscribe(default))
+        return self._reader(handle.subscribe(default))
 
     def boolean_reader(self, topic: str, default: bool) -> Callable[[], bool]:
         handle = _method(self.instance, "get_boolean_topic", "getBooleanTopic")(topic)
-        return self._read(handle.subscribe(default))
+        return self._reader(handle.subscribe(default))
 
     def string_array_reader(self, topic: str) -> Callable[[], list[str]]:
         handle = _method(self.instance, "get_string_array_topic", "getStringArrayTopic")(topic)
-        return self._read(handle.subscribe([]))
+        return self._reader(handle.subscribe([]))
 
     def struct_array_queue(self, topic: str, kind: type) -> Callable[[], list[tuple[int, list[Any]]]]:
         """Reads all samples since the last call, each with its time.
@@ -156,6 +161,7 @@ class NetworkTables:
 
         handle = _method(self.instance, "get_raw_topic", "getRawTopic")(topic)
         subscriber = handle.subscribe(f"struct:{kind.__name__}[]", b"", self._options(every=True))
+        self._handles.append(subscriber)
         read = _method(subscriber, "read_queue", "readQueue")
         unpack = _method(wpistruct, "unpack_array", "unpackArray")
         return lambda: [(int(item.time), unpack(kind, item.value) if item.value else []) for item in read()]
@@ -171,10 +177,10 @@ class NetworkTables:
 
     def _publish(self, topic: Any, options: Any = None) -> _Publisher[Any]:
         publisher = topic.publish(options if options is not None else self._options(every=False))
-        self._publishers.append(publisher)
+        self._handles.append(publisher)
         return _Publisher(publisher)
 
-    @staticmethod
-    def _read(subscriber: Any) -> Callable[[], Any]:
+    def _reader(self, subscriber: Any) -> Callable[[], Any]:
+        self._handles.append(subscriber)
         reader: Callable[[], Any] = subscriber.get
         return reader
