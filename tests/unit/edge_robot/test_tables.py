@@ -160,7 +160,7 @@ def test_labels_outlive_the_client(robot: Robot, edge: RobotTables, client: Netw
 def test_what_a_closed_instance_left_behind_does_not_touch_the_next_one() -> None:
     """ntcore gives a destroyed instance's number to the next one: a handle collected late must not close anything."""
     first = NetworkTables("first")
-    left = [first.integer_reader(f"/reader/{number}", 0) for number in range(4)]
+    left: list[object] = [first.integer_reader(f"/reader/{number}", 0) for number in range(4)]
     left += [first.strings(f"/publisher/{number}").set for number in range(4)]
     first.close()
     second = NetworkTables("second")

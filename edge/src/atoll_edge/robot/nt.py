@@ -91,8 +91,8 @@ class NetworkTables:
 
     def close(self) -> None:
         """Disconnect and forget."""
-        # Publishers and subscribers before their instance: ntcore gives its number to the next one, and a handle that is
-        # collected later would close what has its own number there.
+        # Publishers and subscribers before their instance: ntcore gives its number to the next one, and a handle that
+        # is collected later would close what has its own number there.
         self._stop()
         for handle in self._handles:
             handle.close()
