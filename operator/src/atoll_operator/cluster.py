@@ -8,17 +8,20 @@ an operator that lost its Lease stops at once. Safe for several threads.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import kubernetes.client
 import kubernetes.config
 import urllib3.exceptions
+import yaml
 
-from atoll_operator.cluster_errors import Unavailable, from_status
+from atoll_operator.cluster_errors import ClusterError, Unavailable, from_status
 
 Body = dict[str, Any]
 # Method, plural, HTTP status (0: no answer), seconds.
@@ -27,6 +30,8 @@ Observer = Callable[[str, str, int, float], None]
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 LIST_PAGE = 500
+# Where a pod finds the namespace of its service account.
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,18 @@ class Cluster:
         # 400 is the server's answer for a container that waits to start.
         return data.decode(errors="replace") if status == 200 else ""
 
+    def read_log(self, namespace: str, pod: str, *, since: str = "") -> str | None:
+        """The pod's log from the time `since` on, each line behind its RFC 3339 time; None while there is none."""
+        query = {"timestamps": "true"} | ({"sinceTime": since} if since else {})
+        status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
+        if status == 200:
+            return data.decode(errors="replace")
+        if status in (401, 403) or status >= 500:
+            call = _call_name("GET", PODS, namespace, pod, "log")
+            message = _object(data).get("message") or data[:200].decode(errors="replace")
+            raise from_status(call, status=status, reason="", message=str(message))
+        return None
+
     def read_lease(self, namespace: str, name: str) -> Body | None:
         return self._json("GET", LEASES, namespace, name)
 
@@ -206,6 +223,35 @@ def connect(**settings: Any) -> Cluster:
     # The work queue repeats; a second, hidden layer of repeats would only multiply the load of an outage.
     configuration.retries = False
     return Cluster(kubernetes.client.ApiClient(configuration), **settings)
+
+
+def connect_as_user(kubeconfig: str | None, context: str | None, **settings: Any) -> tuple[Cluster, str]:
+    """A Cluster with the user's kubeconfig (in a pod without one: its service account), and the namespace there.
+
+    Raises:
+        ClusterError: there is no usable configuration.
+    """
+    configuration = kubernetes.client.Configuration()
+    try:
+        namespace = _load_for_user(configuration, kubeconfig, context)
+    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as error:
+        where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise ClusterError(f"read the kubeconfig {where}", f"{error}; name another with --kubeconfig") from None
+    configuration.retries = False
+    return Cluster(kubernetes.client.ApiClient(configuration), **settings), namespace
+
+
+def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | None) -> str:
+    try:
+        contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)
+        kubernetes.config.load_kube_config(kubeconfig, context, client_configuration=configuration)
+    except kubernetes.config.ConfigException:
+        if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
+            raise
+        kubernetes.config.load_incluster_config(client_configuration=configuration)
+        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    chosen = next((item for item in contexts if item["name"] == context), active)
+    return str(chosen["context"].get("namespace") or "default")
 
 
 def _object(data: bytes) -> Body:

@@ -6,7 +6,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -16,8 +18,10 @@ from atoll_contract.manifest import Channel, EdgeTpu, Manifest, ManifestRef, Mod
 from atoll_contract.reasons import Reason
 from atoll_contract.store import open_store
 from atoll_operator.api.stage_input import directory_store
+from atoll_operator.cli.cluster_access import Where, local_folder
 from atoll_operator.cli.endings import exit_status, reason_status
 from atoll_operator.cli.main import COMMANDS, cli, main
+from atoll_operator.cli.wait import seconds_of
 from atoll_operator.status import Phase, RunStatus
 
 ROOT = Path(__file__).parents[3]
@@ -49,8 +53,12 @@ def test_help_tells_the_exit_codes() -> None:
     [
         (["nothing"], 2, "No such command"),
         (["run"], 2, "Missing option"),
-        (["report", "none"], 20, "there is no run none"),
-        (["cancel", "none"], 20, "there is no run none"),
+        (["report", "none", "--store", "."], 20, "there is no run none"),
+        (["cancel", "none", "--store", "."], 20, "there is no run none"),
+        (["cancel", "none", "--store", ".", "-n", "team"], 20, "give one of them"),
+        (["cancel", "none", "--kubeconfig", "missing"], 1, "missing"),
+        (["status", "--watch"], 2, "name it"),
+        (["wait", "none", "--timeout", "soon"], 2, "write 90s"),
         (["run", "-f", "missing.yaml"], 20, "missing.yaml"),
     ],
 )
@@ -190,3 +198,43 @@ def test_the_page_lists_every_exit_code_of_the_contract() -> None:
         code = reason_status(reason)
         if code >= 10 and reason not in (Reason.SUSPENDED,):
             assert f"{code} {reason}" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "folder", "expected"),
+    [
+        ({"store": Path("mine")}, "other", True, Path("mine")),
+        ({"where": Where(namespace="team")}, "other", True, None),
+        ({"where": Where(context="lab")}, "", True, None),
+        ({}, "other", True, Path("other")),
+        ({}, "", True, Path("atoll-store")),
+        ({}, "", False, None),
+    ],
+)
+def test_which_engine_is_meant(
+    arguments: dict[str, Any],
+    environment: str,
+    folder: bool,
+    expected: Path | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATOLL_STORE", environment)
+    if folder:
+        (tmp_path / "atoll-store").mkdir()
+    assert local_folder(arguments.get("store"), arguments.get("where", Where())) == expected
+
+
+def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATOLL_STORE", raising=False)
+    (tmp_path / "atoll-store").mkdir()
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kubectl-atoll"])
+    assert local_folder(None, Where()) is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    context = click.Context(click.Command("wait"))
+    assert seconds_of(context, click.Option(["--timeout"]), text) == seconds

@@ -5,12 +5,15 @@ from atoll_operator.status import Phase, RunStatus
 
 FAILED = 1
 CANCELLED = 3
+# As timeout(1) has it.
+TIMED_OUT = 124
 INTERRUPTED = 130
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed for a reason without a code of its own; 2 wrong usage; 3 the run was cancelled;
 10-19 the data; 20-29 settings, permissions or the machine; 30-39 trouble that may pass; 40-49 the model or its
-compilation; 50-59 integrity and publishing (docs/cli.md lists them); 130 suspended by Ctrl-C.
+compilation; 50-59 integrity and publishing (docs/cli.md lists them); 124 not
+ended in the time given; 130 suspended by Ctrl-C.
 """
 
 

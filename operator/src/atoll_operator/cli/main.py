@@ -13,7 +13,9 @@ import click
 
 from atoll_contract.errors import AtollError
 from atoll_contract.reasons import ExitCode
+from atoll_operator.cli.cluster_access import is_plugin
 from atoll_operator.cli.endings import EXIT_CODES, FAILED, INTERRUPTED
+from atoll_operator.cluster_errors import ClusterError
 
 # Command → module, which has the click command as `command`.
 COMMANDS = {
@@ -23,6 +25,12 @@ COMMANDS = {
     "releases": "releases",
     "cancel": "cancel",
     "keygen": "keygen",
+    "submit": "submit",
+    "status": "status",
+    "wait": "wait",
+    "suspend": "suspend",
+    "resume": "resume",
+    "retry": "retry",
 }
 
 
@@ -61,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except AtollError as error:
         return _complain(error.message, int(error.code))
+    except ClusterError as error:
+        return _complain(str(error), FAILED)
     except BrokenPipeError:
         # The reader (`| head`) has enough; the interpreter must not try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _name() -> str:
-    return "kubectl atoll" if "kubectl-atoll" in sys.argv[0] else "atoll"
+    return "kubectl atoll" if is_plugin() else "atoll"
 
 
 def _complain(message: str, code: int) -> int:

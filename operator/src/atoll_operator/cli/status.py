@@ -1,0 +1,110 @@
+"""`atoll status`: the runs of a namespace, or one with its stages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+
+from atoll_operator.cli.cluster_access import Access, Where, cluster_options
+from atoll_operator.cli.endings import exit_status
+from atoll_operator.cli.run_watch import Body, Watch, status_of
+
+
+@click.command(name="status", short_help="Show runs of the cluster, live with --watch.")
+@click.argument("name", required=False, metavar="[RUN]")
+@cluster_options
+@click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
+@click.option("--json", "as_json", is_flag=True, help="Print the objects as JSON.")
+@click.pass_context
+def command(context: click.Context, name: str | None, where: Where, watch: bool, as_json: bool) -> None:
+    """Show all TrainingRuns of a namespace, or the stages of one."""
+    if watch and (name is None or as_json):
+        raise click.UsageError("--watch follows one run on the screen; name it, and leave --json out")
+    access = where.connect()
+    if name is None:
+        _list(access, as_json=as_json)
+    elif watch:
+        context.exit(follow(access, name))
+    else:
+        _show(access.run(name), as_json=as_json)
+
+
+def follow(access: Access, name: str) -> int:
+    """Show the run's stages until it has ended; its exit code."""
+    run: Body = {}
+    with _screen() as show:
+        for run in Watch(access, name).looks():
+            show(run)
+    return exit_status(status_of(run))
+
+
+def _list(access: Access, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from atoll_operator.cli.cluster_table import runs_table
+    from atoll_operator.cluster import RUNS
+
+    found = access.cluster.list_all(RUNS, access.namespace)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif found:
+        Console(highlight=False).print(runs_table(found, now=datetime.now(UTC)))
+    else:
+        click.echo(f"no TrainingRuns in namespace {access.namespace}", err=True)
+
+
+def _show(run: Body, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from atoll_operator.cli.cluster_table import run_view
+
+    if as_json:
+        click.echo(json.dumps(run, indent=2, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(run_view(run), soft_wrap=False)
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[Body], None]]:
+    """A table that is drawn anew on a terminal; elsewhere a line for each change, and the table at the end."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from atoll_operator.cli.cluster_table import run_view
+
+    if sys.stdout.isatty():
+        with Live(console=Console(highlight=False), auto_refresh=False) as live:
+            yield lambda run: live.update(run_view(run), refresh=True)
+        return
+    lines = Lines()
+    try:
+        yield lines.show
+    finally:
+        lines.finish()
+
+
+class Lines:
+    """One line whenever what the run says of itself has changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._run: Body | None = None
+
+    def show(self, run: Body) -> None:
+        from atoll_operator.cli.cluster_table import phase_words
+
+        self._run = run
+        line = f"{run['metadata']['name']}: {phase_words(status_of(run))}"
+        if line != self._last:
+            click.echo(line, err=True)
+        self._last = line
+
+    def finish(self) -> None:
+        """The table of the run as it was last seen."""
+        if self._run is not None:
+            _show(self._run, as_json=False)
