@@ -85,6 +85,13 @@ def reference(name: str) -> str:
     return f"localhost/atoll/{name}:{TAG}"
 
 
+def helm_image(reference: str) -> dict[str, str]:
+    """The charts' way to name an image."""
+    registry, _, rest = reference.partition("/")
+    repository, _, tag = rest.partition(":")
+    return {"registry": registry, "repository": repository, "tag": tag}
+
+
 def ensure_store() -> str:
     """The image of the bundled S3 server (versitygw, built from its Go module), made once."""
     if not _buildah("images", "--quiet", "--filter", f"reference={STORE_IMAGE}").strip():

@@ -15,7 +15,7 @@ from cluster.node import down, read_keeper, up
 from support.node_cluster import NodeCluster
 from support.story import Story
 
-IMAGES = ("operator", "convert", "train")
+IMAGES = ("operator", "convert", "train", "edge")
 KINDS = (
     "trainingruns.atoll.dev",
     "objectstores.atoll.dev",
@@ -59,21 +59,14 @@ def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.Te
             node_images.load(reference)
         story.tell("images imported")
     document = {
-        "image": image(node_images.reference("operator")),
-        "images": {stage: image(node_images.reference(stage)) for stage in ("convert", "train")},
+        "image": node_images.helm_image(node_images.reference("operator")),
+        "images": {stage: node_images.helm_image(node_images.reference(stage)) for stage in ("convert", "train")},
         # The node has no provisioner of volumes.
-        "bundledStore": {"image": image(store), "persistence": {"enabled": False}},
+        "bundledStore": {"image": node_images.helm_image(store), "persistence": {"enabled": False}},
     }
     path = tmp_path_factory.mktemp("images") / "values-images.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
-
-
-def image(reference: str) -> dict[str, str]:
-    """The chart's way to name an image."""
-    registry, _, rest = reference.partition("/")
-    repository, _, tag = rest.partition(":")
-    return {"registry": registry, "repository": repository, "tag": tag}
 
 
 @pytest.fixture
