@@ -1,0 +1,56 @@
+"""Quantities as people write them in options: durations, sizes of files, sizes of pictures."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smh]))")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, from `90`, `90s`, `10m` or `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            seconds = float(text)
+        elif re.fullmatch(f"(?:{_DURATION.pattern})+", text):
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+        else:
+            self.fail(f"{text!r} is no duration; write 90s, 10m or 1h30m", param, ctx)
+        if seconds <= 0:
+            self.fail(f"{text!r}: a duration is more than 0", param, ctx)
+        return seconds
+
+
+class ByteSize(click.ParamType[int]):
+    """Bytes, from `500MB`, `2GB` or `2GiB`."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        found = _SIZE.fullmatch(text)
+        unit = next((unit for unit in _BYTES if found and unit.lower() == found.group(2).lower()), None)
+        if found is None or unit is None:
+            self.fail(f"{text!r} is no size; write 500MB, 2GB or 2GiB", param, ctx)
+        return round(float(found.group(1)) * _BYTES[unit])
+
+
+class PictureSize(click.ParamType[tuple[int, int]]):
+    """Width and height in pixels, from `640x480`."""
+
+    name = "pixels"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d{2,5})x(\d{2,5})", str(value))
+        if found is None:
+            self.fail(f"{str(value)!r} is no size of a picture; write 640x480", param, ctx)
+        return int(found.group(1)), int(found.group(2))

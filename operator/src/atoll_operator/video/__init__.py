@@ -1,0 +1,1 @@
+"""Videos: recording them (`atoll record`) and choosing the frames worth labelling (`atoll frames`)."""
