@@ -240,7 +240,8 @@ class DirStore:
 
 
 def _info(key: str, status: os.stat_result, sha256: str | None = None) -> ObjectInfo:
-    return ObjectInfo(key, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}", sha256)
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+    return ObjectInfo(key, status.st_size, etag, sha256, status.st_mtime)
 
 
 def _removed_if_empty(folder: Path) -> bool:

@@ -16,6 +16,11 @@ def datasets_prefix(namespace: str) -> str:
     return f"datasets/{namespace}/"
 
 
+def dataset(namespace: str, name: str) -> str:
+    """A labelled archive that `atoll push` stores, by file name."""
+    return f"{datasets_prefix(namespace)}{name}"
+
+
 def weights(name: str) -> str:
     """Start weights that `atoll push --weights` stores, by file name."""
     return f"weights/{name}"
@@ -44,8 +49,13 @@ def checkpoints_prefix(run: RunRef) -> str:
     return f"{stage_prefix(run, 'train')}checkpoints/"
 
 
+def logs_prefix(run: RunRef, stage: str) -> str:
+    """What the keys of a stage's logs begin with; `<attempt>-<pod UID>/<number>.log` follows."""
+    return f"{run_prefix(run)}logs/{stage}-a"
+
+
 def log_chunk(run: RunRef, stage: str, *, attempt: int, pod_uid: str, number: int) -> str:
-    return f"{run_prefix(run)}logs/{stage}-a{attempt}-{pod_uid}/{number:05d}.log"
+    return f"{logs_prefix(run, stage)}{attempt}-{pod_uid}/{number:05d}.log"
 
 
 def blob(sha256: str) -> str:
@@ -76,6 +86,11 @@ def probe(namespace: str, model: str, token: str) -> str:
 
 def device_report(namespace: str, model: str, device: str) -> str:
     return f"devices/{namespace}/{model}/{device}.json"
+
+
+def device_reports_prefix(namespace: str) -> str:
+    """Folder of all reports of the namespace's devices; below it `<model>/<device>.json`."""
+    return f"devices/{namespace}/"
 
 
 def harvest_prefix(namespace: str, device: str) -> str:

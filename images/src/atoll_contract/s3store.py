@@ -20,6 +20,7 @@ from atoll_contract.reasons import Reason
 from atoll_contract.s3client import Connection, connect
 from atoll_contract.s3download import Download
 from atoll_contract.s3errors import Attempted, translated
+from atoll_contract.s3resume import ResumableUpload
 from atoll_contract.s3upload import MULTIPART_BYTES, MultipartUpload, Source
 from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import (
@@ -111,7 +112,10 @@ class S3Store:
                 ) from None
             return written
 
-    def upload(self, key: str, path: Path, *, transferred: Transferred | None = None) -> ObjectInfo:
+    def upload(
+        self, key: str, path: Path, *, transferred: Transferred | None = None, memory: Path | None = None
+    ) -> ObjectInfo:
+        """As every store does. With `memory`, a file to note the upload in, one that broke off is gone on with."""
         size = path.stat().st_size
         if size < MULTIPART_BYTES and size <= self._part_bytes:
             info = self.put(key, path.read_bytes())
@@ -119,8 +123,10 @@ class S3Store:
                 transferred(info.size)
             return info
         source = Source(path, size, file_sha256(path))
-        write = secrets.token_hex(16)
-        upload = MultipartUpload(
+        # The number of a write that goes on in another process follows from what is written.
+        write = secrets.token_hex(16) if memory is None else source.sha256[:32]
+        kind = MultipartUpload if memory is None else partial(ResumableUpload, memory=memory)
+        upload = kind(
             self.client,
             self._at(key),
             source,
@@ -154,7 +160,8 @@ class S3Store:
         while True:
             page = self._call("list", prefix, partial(self._page, prefix, token))
             for item in page.get("Contents", ()):
-                yield ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"], item["ETag"])
+                key, modified = item["Key"].removeprefix(self._prefix), item["LastModified"].timestamp()
+                yield ObjectInfo(key, item["Size"], item["ETag"], modified_at=modified)
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated") or token is None:
                 return

@@ -5,7 +5,7 @@ store's prefix and made by `keys.py` alone.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -53,12 +53,15 @@ class StoreForbidden(StoreError):
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object's facts. `sha256` (hex) only where Atoll wrote it; `etag` identifies the bytes in this store."""
+    """An object's facts. `sha256` (hex) only where Atoll wrote it; `etag` identifies the bytes in this store.
+
+    `modified_at` (seconds since 1970, by the store's clock) is what `list` tells."""
 
     key: str
     size: int
     etag: str
     sha256: str | None = None
+    modified_at: float | None = field(default=None, compare=False)
 
 
 class Store(Protocol):

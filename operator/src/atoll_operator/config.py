@@ -50,7 +50,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         ConfigError: a value is no number, or out of its range.
     """
     default = Settings()
-    read = _Reader(environ)
+    read = Reader(environ)
     try:
         lease = LeaseTiming(
             duration=read.seconds("ATOLL_LEASE_DURATION_SECONDS", default.lease.duration),
@@ -78,7 +78,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
+    """Typed settings of an environment, each with its bounds; raises ConfigError."""
+
     environ: Mapping[str, str]
 
     def seconds(self, name: str, default: float) -> float:

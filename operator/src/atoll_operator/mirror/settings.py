@@ -1,0 +1,57 @@
+"""The mirror's settings, from the environment. `docs/operator.md` lists them for admins."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from atoll_operator.config import ConfigError, Reader
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Seconds unless said otherwise."""
+
+    namespace: str
+    # Name of the ObjectStore in that namespace.
+    store: str
+    interval: float = 30.0
+    # Without a new report for this long a device is offline; devices report every 60.
+    offline: float = 300.0
+    # How long the EdgeDevice of a removed report stays.
+    forget: float = 3600.0
+    request_timeout: float = 30.0
+    # Of the page with /healthz, /readyz and /metrics.
+    port: int = 8081
+    # Where the Secret with the bucket's keys is mounted; None: boto3's own chain.
+    credentials_dir: str | None = None
+    # Where the ConfigMap of the ObjectStore's `caBundleRef` is mounted.
+    ca_dir: str = "/etc/atoll/ca"
+    log_format: str = "json"
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in `environ`.
+
+    Raises:
+        ConfigError: one is missing, no number, or out of its range.
+    """
+    read = Reader(environ)
+    return Settings(
+        namespace=_required(environ, "ATOLL_MIRROR_NAMESPACE"),
+        store=_required(environ, "ATOLL_MIRROR_STORE"),
+        interval=read.seconds("ATOLL_MIRROR_INTERVAL_SECONDS", Settings.interval),
+        offline=read.seconds("ATOLL_MIRROR_OFFLINE_SECONDS", Settings.offline),
+        forget=read.seconds("ATOLL_MIRROR_FORGET_SECONDS", Settings.forget),
+        request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", Settings.request_timeout),
+        port=read.integer("ATOLL_MIRROR_PORT", Settings.port, least=0),
+        credentials_dir=environ.get("ATOLL_MIRROR_CREDENTIALS_DIR") or None,
+        ca_dir=environ.get("ATOLL_MIRROR_CA_DIR") or Settings.ca_dir,
+        log_format=read.choice("ATOLL_LOG_FORMAT", Settings.log_format, allowed=("json", "text")),
+    )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise ConfigError(f"{name} is not set")
+    return value

@@ -1,0 +1,154 @@
+"""Conditions of an EdgeDevice from what was seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+
+from atoll_contract.manifest import DeviceReport
+from atoll_contract.reasons import Reason
+from atoll_operator.api.crds import definitions
+from atoll_operator.mirror.judgement import Facts, device_spec, device_status, unknown_status
+from atoll_operator.mirror.report_check import rfc3339
+from atoll_operator.mirror.reports import Seen
+from support.device_reports import MODEL, REPORT, REPORTED
+
+NOW = "2027-01-09T19:14:00Z"
+FRESH: dict[str, Any] = {"metadata": {"name": "pi-front", "generation": 1}, "spec": {}}
+
+
+def status_of(
+    report: DeviceReport | None = REPORT,
+    *,
+    age: float = 10.0,
+    newest: int | None = None,
+    known: dict[str, Any] = FRESH,
+    at: float = REPORTED,
+) -> dict[str, Any]:
+    seen = Seen("pi-front", MODEL, "etag", at, report, None if report else "the report x cannot be read: no")
+    status = device_status(Facts(seen, age, newest, 300.0), known, now=NOW)
+    jsonschema.validate(status, definitions()["EdgeDevice"].schema["properties"]["status"])
+    return status
+
+
+def condition(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
+    (found,) = [item for item in status["conditions"] if item["type"] == kind]
+    return found["status"], found["reason"], found["message"]
+
+
+def test_a_status_says_what_the_device_says() -> None:
+    status = status_of()
+    assert {key: value for key, value in status.items() if key != "conditions"} == {
+        "observedGeneration": 1,
+        "state": "Active",
+        "reportedAt": "2027-01-09T19:13:10Z",
+        "lastSeen": "2027-01-09T19:13:10Z",
+        "release": "note-v3",
+        "version": 3,
+        "manifestSha256": "0123456789abcdef" * 4,
+        "desiredVersion": 3,
+        "backend": "edgetpu",
+        "fps": "29.7",
+        "latencyMillis": "18.2",
+        "freeBytes": 9_000_000_000,
+        "agentVersion": "0.1.0",
+    }
+    assert condition(status, "Ready") == ("True", "Detecting", "it runs note-v3 on edgetpu")
+    assert condition(status, "UpToDate")[:2] == ("True", "Current")
+
+
+@pytest.mark.parametrize(
+    ("changes", "newest", "verdict", "message"),
+    [
+        ({}, 4, ("False", "Behind"), "it runs v3; CHANNEL is at v4; the device is Active"),
+        ({"desired_version": 5}, 4, ("False", "Behind"), "it runs v3; CHANNEL is at v5; the device is Active"),
+        ({"error": "v4 is not signed"}, 4, ("False", "Refused"), "it runs v3; CHANNEL is at v4: v4 is not signed"),
+        (
+            {"version": None, "release": "factory", "desired_version": None},
+            1,
+            ("False", "Behind"),
+            "it runs factory; CHANNEL is at v1; the device is Active",
+        ),
+        ({"error": "a Coral was lost"}, 3, ("True", "Current"), "it runs v3, the newest of CHANNEL"),
+        ({"desired_version": None}, None, ("Unknown", "NothingPublished"), "no version of CHANNEL is known"),
+    ],
+)
+def test_a_desired_release_that_is_not_reached(
+    changes: dict[str, Any], newest: int | None, verdict: tuple[str, str], message: str
+) -> None:
+    found = condition(status_of(replace(REPORT, **changes), newest=newest), "UpToDate")
+    assert found == (*verdict, message.replace("CHANNEL", "channel stable of note"))
+
+
+def test_a_silent_device_is_offline_and_keeps_what_it_said() -> None:
+    status = status_of(age=301.0, newest=4)
+    assert condition(status, "Ready")[:2] == ("False", "Offline")
+    assert "2027-01-09T19:13:10Z" in condition(status, "Ready")[2]
+    assert condition(status, "UpToDate")[:2] == ("False", "Behind")
+    assert status["release"] == "note-v3"
+
+
+def test_time_alone_changes_no_status() -> None:
+    later = status_of(age=900.0, known=FRESH | {"status": status_of(age=301.0)})
+    assert later == status_of(age=301.0)
+
+
+def test_a_device_without_a_model() -> None:
+    report = replace(REPORT, state="NoModel", release=None, version=None, error="no space left")
+    assert condition(status_of(report), "Ready") == ("False", "NoModel", "it runs no model (NoModel): no space left")
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (REPORTED + 299, ""),
+        (REPORTED - 299, ""),
+        (REPORTED + 3700, "; its clock is more than 60 min behind"),
+        (REPORTED - 700, "; its clock is more than 10 min ahead"),
+    ],
+)
+def test_a_wrong_clock_is_said_and_does_no_harm(at: float, words: str) -> None:
+    status = status_of(at=at)
+    assert condition(status, "Ready") == ("True", "Detecting", f"it runs note-v3 on edgetpu{words}")
+    assert status["lastSeen"] == rfc3339(at)
+
+
+def test_garbage_is_a_condition_and_the_last_good_report_stays() -> None:
+    before = status_of()
+    status = status_of(None, known=FRESH | {"status": before}, at=REPORTED + 60)
+    assert condition(status, "Ready") == ("False", "ReportInvalid", "the report x cannot be read: no")
+    assert condition(status, "UpToDate")[:2] == ("Unknown", "ReportInvalid")
+    assert status["release"] == "note-v3"
+    assert status["lastSeen"] == "2027-01-09T19:14:10Z"
+
+
+def test_garbage_alone_makes_a_device_of_unknown_channel() -> None:
+    seen = Seen("pi-front", MODEL, "etag", REPORTED, problem="no")
+    spec = {"model": MODEL, "channel": "unknown"}
+    assert device_spec(seen, None) == spec
+    jsonschema.validate(spec, definitions()["EdgeDevice"].schema["properties"]["spec"])
+    assert device_spec(seen, {"model": "old", "channel": "beta"}) == {"model": "old", "channel": "beta"}
+
+
+def test_a_transition_has_its_time_and_what_stays_keeps_its_own() -> None:
+    first = status_of()
+    for item in first["conditions"]:
+        item["lastTransitionTime"] = "2027-01-01T00:00:00Z"
+    second = status_of(age=999.0, known=FRESH | {"status": first})
+    times = {item["type"]: item["lastTransitionTime"] for item in second["conditions"]}
+    assert times == {"Ready": NOW, "UpToDate": "2027-01-01T00:00:00Z"}
+
+
+def test_an_outage_leaves_all_unknown_but_what_was_said() -> None:
+    status = unknown_status(FRESH | {"status": status_of()}, Reason.STORAGE_UNAVAILABLE, "no answer", now=NOW)
+    assert condition(status, "Ready") == ("Unknown", "StorageUnavailable", "no answer")
+    assert condition(status, "UpToDate")[0] == "Unknown"
+    assert status["release"] == "note-v3"
+
+
+def test_a_long_problem_fits_into_a_condition() -> None:
+    report = replace(REPORT, release=None, error="x" * 1024)
+    assert len(condition(status_of(report, newest=9), "Ready")[2]) == 1024

@@ -1,0 +1,173 @@
+"""Reading the bucket: what is a report, what is read again, what is left alone; and how old a report is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_contract.store import StoreForbidden
+from atoll_operator.mirror import channels, reports
+from atoll_operator.mirror.channels import ChannelReader
+from atoll_operator.mirror.reports import MAX_REPORT_BYTES, ReportReader, Seen
+from atoll_operator.mirror.sightings import Sightings
+from support.device_reports import MODEL, NAMESPACE, REPORT, REPORTED, Clock, DeviceBucket
+
+
+class CountingStore(DirStore):
+    """A folder that remembers what was read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reads: list[str] = []
+
+    def get(self, key: str, *, limit: int = 2**24) -> bytes:
+        self.reads.append(key)
+        return super().get(key, limit=limit)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> DeviceBucket:
+    return DeviceBucket(tmp_path)
+
+
+def test_each_device_is_found_with_the_buckets_time(bucket: DeviceBucket) -> None:
+    bucket.report()
+    bucket.report(device="pi-rear", at=REPORTED + 5)
+    bucket.report(namespace="team-254", device="theirs")
+    found = ReportReader(bucket.store, NAMESPACE).read()
+    assert {seen.device: seen.modified_at for seen in found.by_device.values()} == {
+        "pi-front": REPORTED,
+        "pi-rear": REPORTED + 5,
+    }
+    assert found.by_device["pi-front"].report == REPORT
+    assert found.complete
+
+
+def test_an_empty_bucket_has_no_devices(bucket: DeviceBucket) -> None:
+    bucket.folder.mkdir(exist_ok=True)
+    assert ReportReader(bucket.store, NAMESPACE).read().by_device == {}
+
+
+def test_only_changed_reports_are_read_again(bucket: DeviceBucket) -> None:
+    first, second = bucket.report(), bucket.report(device="pi-rear")
+    store = CountingStore(bucket.folder)
+    reader = ReportReader(store, NAMESPACE)
+    reader.read()
+    assert sorted(store.reads) == sorted([first, second])
+    store.reads.clear()
+    bucket.report(device="pi-rear", state="RolledBack", at=REPORTED + 60)
+    found = reader.read()
+    assert store.reads == [second]
+    report = found.by_device["pi-rear"].report
+    assert report is not None
+    assert report.state == "RolledBack"
+
+
+def test_a_removed_report_is_gone(bucket: DeviceBucket) -> None:
+    key = bucket.report()
+    reader = ReportReader(bucket.store, NAMESPACE)
+    reader.read()
+    bucket.store.delete(key)
+    assert reader.read().by_device == {}
+
+
+def test_garbage_is_seen_as_a_problem_of_its_device(bucket: DeviceBucket) -> None:
+    bucket.report()
+    bucket.raw(f"devices/{NAMESPACE}/{MODEL}/broken.json", b"{")
+    bucket.raw(f"devices/{NAMESPACE}/{MODEL}/huge.json", b" " * (MAX_REPORT_BYTES + 1))
+    found = ReportReader(bucket.store, NAMESPACE).read().by_device
+    assert found["pi-front"].problem is None
+    assert f"devices/{NAMESPACE}/{MODEL}/broken.json" in str(found["broken"].problem)
+    assert str(MAX_REPORT_BYTES) in str(found["huge"].problem)
+
+
+@pytest.mark.parametrize(
+    "name", ["note/UPPER.json", "note/pi.txt", "note/deep/pi.json", "pi.json", f"{'m' * 41}/pi.json"]
+)
+def test_keys_that_name_no_device_are_left_alone(bucket: DeviceBucket, name: str) -> None:
+    key = bucket.raw(f"devices/{NAMESPACE}/{name}", b"{}")
+    found = ReportReader(bucket.store, NAMESPACE).read()
+    assert (found.by_device, found.ignored) == ({}, (key,))
+
+
+def test_the_newest_report_of_a_device_that_changed_its_model_counts(bucket: DeviceBucket) -> None:
+    bucket.report(model="apple", at=REPORTED + 10)
+    bucket.report(model="zebra", at=REPORTED)
+    assert ReportReader(bucket.store, NAMESPACE).read().by_device["pi-front"].model == "apple"
+
+
+def test_no_more_reports_are_read_than_the_bound(bucket: DeviceBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MAX_REPORTS", 2)
+    for number in range(3):
+        bucket.report(device=f"pi-{number}")
+    found = ReportReader(bucket.store, NAMESPACE).read()
+    assert sorted(found.by_device) == ["pi-0", "pi-1"]
+    assert not found.complete
+
+
+def test_a_channels_pointer_is_read_once_a_turn(bucket: DeviceBucket) -> None:
+    bucket.channel(4)
+    reader = ChannelReader(bucket.store)
+    reader.begin()
+    assert reader.newest(NAMESPACE, MODEL, "stable") == 4
+    bucket.channel(5)
+    assert reader.newest(NAMESPACE, MODEL, "stable") == 4
+    reader.begin()
+    assert reader.newest(NAMESPACE, MODEL, "stable") == 5
+    assert reader.newest(NAMESPACE, MODEL, "beta") is None
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"version":1}'])
+def test_a_damaged_pointer_is_none(bucket: DeviceBucket, data: bytes) -> None:
+    bucket.raw(f"models/{NAMESPACE}/{MODEL}/channels/stable.json", data)
+    reader = ChannelReader(bucket.store)
+    reader.begin()
+    assert reader.newest(NAMESPACE, MODEL, "stable") is None
+
+
+def test_a_pointer_that_may_not_be_read_is_none(bucket: DeviceBucket) -> None:
+    class Closed(DirStore):
+        def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
+            raise StoreForbidden("no")
+
+    reader = ChannelReader(Closed(bucket.folder))
+    reader.begin()
+    assert reader.newest(NAMESPACE, MODEL, "stable") is None
+
+
+def test_no_more_channels_are_asked_for_than_the_bound(bucket: DeviceBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "MAX_CHANNELS", 1)
+    bucket.channel(4)
+    reader = ChannelReader(bucket.store)
+    reader.begin()
+    assert reader.newest(NAMESPACE, MODEL, "first") is None
+    assert reader.newest(NAMESPACE, MODEL, "stable") is None
+
+
+def seen(etag: str, modified_at: float) -> Seen:
+    return Seen("pi", MODEL, etag, modified_at)
+
+
+def test_a_report_ages_by_the_mirrors_own_clock() -> None:
+    wall, clock = Clock(1000.0), Clock()
+    sightings = Sightings(wall=wall, clock=clock)
+    assert sightings.age(seen("a", 940.0)) == 60.0
+    clock.now, wall.now = 30.0, -5.0
+    assert sightings.age(seen("a", 940.0)) == 90.0
+    assert sightings.age(seen("b", 941.0)) == 0.0
+
+
+def test_a_bucket_whose_clock_is_ahead_keeps_no_device_alive() -> None:
+    clock = Clock()
+    sightings = Sightings(wall=Clock(1000.0), clock=clock)
+    assert sightings.age(seen("a", 99_000.0)) == 0.0
+    clock.now = 400.0
+    assert sightings.age(seen("a", 99_000.0)) == 400.0
+
+
+def test_a_bucket_whose_clock_is_behind_makes_no_reporting_device_old() -> None:
+    sightings = Sightings(wall=Clock(99_000.0), clock=Clock())
+    assert sightings.age(seen("a", 1000.0)) == 98_000.0
+    assert sightings.age(seen("b", 1060.0)) == 0.0
