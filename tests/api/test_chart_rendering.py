@@ -34,6 +34,11 @@ MATRIX = {
         "--set=metrics.dashboard.enabled=true,extraEnv.HTTPS_PROXY=http://proxy:3128,priorityClassName=high",
         "--set=tolerations[0].key=a,tolerations[0].operator=Exists,global.imagePullSecrets[0].name=pull",
     ),
+    "mirrors of devices": (
+        "--set=edgeDevices[0].namespace=NAMESPACE,edgeDevices[0].store=default,edgeDevices[0].secret=devices",
+        "--set=edgeDevices[0].caConfigMap=ca,mirror.extraEnv.HTTPS_PROXY=http://proxy:3128",
+        f"--set=edgeDevices[1].namespace=NAMESPACE,edgeDevices[1].store={'s' * 63}",
+    ),
 }
 # Prometheus' own kinds are rendered and not sent: the test server does not know them.
 FOREIGN = "monitoring.coreos.com/"
@@ -114,6 +119,11 @@ REFUSED = {
     "a quick start without a store": (("--set=quickstart.enabled=true",), "bundledStore.enabled"),
     "an unknown value": (("--set=replicas=2",), "replicas"),
     "no account at all": (("--set=serviceAccount.create=false",), "serviceAccount.name"),
+    "a mirror without a store": (("--set=edgeDevices[0].namespace=team",), "store"),
+    "two mirrors of one store": (
+        ("--set=edgeDevices[0].namespace=a,edgeDevices[0].store=s,edgeDevices[1].namespace=a,edgeDevices[1].store=s",),
+        "twice",
+    ),
 }
 
 
@@ -139,6 +149,27 @@ def test_own_environment_replaces_the_charts_instead_of_standing_beside_it() -> 
     entries = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     values = [entry["value"] for entry in entries if entry["name"] == "ATOLL_WORKERS"]
     assert values == ["9"]
+
+
+def test_a_mirror_lives_in_its_namespace_with_rights_there_alone() -> None:
+    flags = "edgeDevices[0].namespace=team,edgeDevices[0].store=default,edgeDevices[0].secret=devices"
+    before = {(item["kind"], item["metadata"]["name"]) for item in render("atoll")}
+    objects = render("atoll", f"--set={flags}")
+    added = [item for item in objects if (item["kind"], item["metadata"]["name"]) not in before]
+    kinds = ["Deployment", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount"]
+    assert sorted(item["kind"] for item in added) == kinds
+    assert {item["metadata"]["namespace"] for item in added} == {"team"}
+    (role,) = [item for item in added if item["kind"] == "Role"]
+    granted = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert granted == {
+        *(("edgedevices", verb) for verb in ("list", "create", "patch", "delete")),
+        ("edgedevices/status", "patch"),
+        ("objectstores", "get"),
+    }
+    assert [rule["resourceNames"] for rule in role["rules"] if rule["resources"] == ["objectstores"]] == [["default"]]
+    # The operator's own pod never has a namespace's credentials.
+    holders = [name for name, spec in pod_specs(objects) for volume in spec["volumes"] if "secret" in volume]
+    assert holders == ["Deployment/atoll-mirror-default"]
 
 
 def test_objects_of_the_charts_own_kinds_are_hooks_until_the_kinds_are_there() -> None:

@@ -77,6 +77,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- printf "http://%s.%s.svc:9000" (include "atoll.storeName" .) .Release.Namespace -}}
 {{- end -}}
 
+{{- /* Name of a mirror's objects; a long one is cut and told apart by its hash. Call with (dict "root" $ "store" .store). */ -}}
+{{- define "atoll.mirrorName" -}}
+{{- $name := printf "%s-mirror-%s" (include "atoll.fullname" .root) .store -}}
+{{- if gt (len $name) 63 -}}
+{{- printf "%s-%s" ($name | trunc 54 | trimSuffix "-") (sha256sum $name | trunc 8) -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "atoll.dnsEgress" -}}
 - ports:
     - {port: 53, protocol: UDP}
