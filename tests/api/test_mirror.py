@@ -1,0 +1,321 @@
+"""The mirror against a real API server, with the rights that the chart gives it: reports become EdgeDevices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import kubernetes.config
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from atoll_contract.dirstore import DirStore
+from atoll_contract.reasons import Reason
+from atoll_contract.store import ObjectInfo, StoreUnavailable
+from atoll_operator.cluster import Cluster
+from atoll_operator.mirror.bucket import Bucket
+from atoll_operator.mirror.objects import OWNER_LABEL, Devices
+from atoll_operator.mirror.settings import Settings
+from atoll_operator.mirror.turn import Clocks, Mirror, Outcome
+from cluster.controlplane import ControlPlane
+from cluster.objects import Objects, store_manifest
+from support.device_reports import MODEL, REPORT, REPORTED, Clock, DeviceBucket
+from support.helm import render
+from support.kube_http import KubeHttp, collection
+from support.polling import wait_until
+
+pytestmark = pytest.mark.api
+
+STORE = "default"
+GROUP, VERSION, PLURAL = "atoll.dev", "v1alpha1", "edgedevices"
+
+
+@dataclass
+class FailingStore(DirStore):
+    """A folder that may be down."""
+
+    root: Path
+    down: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.root)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        if self.down:
+            raise StoreUnavailable(f"{self.url} does not answer")
+        return super().list(prefix)
+
+
+@dataclass
+class World:
+    """A namespace, a mirror in it with the chart's account, its bucket and its clocks."""
+
+    api: kubernetes.client.ApiClient
+    plane: ControlPlane
+    namespace: str
+    bucket: DeviceBucket
+    wall: Clock
+    clock: Clock
+    store: FailingStore
+    client: kubernetes.client.ApiClient
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.namespace, STORE)
+
+    def mirror(self, devices: type[Devices] = Devices) -> Mirror:
+        """A fresh process, as after a restart."""
+        cluster = Cluster(self.client, timeout_seconds=10)
+        bucket = Bucket(cluster, self.settings, open_store=lambda _: self.store)
+        own = devices(cluster, namespace=self.namespace, owner=STORE)
+        return Mirror(own, bucket, self.settings, clocks=Clocks(self.wall, self.clock))
+
+    def report(self, *, at: float = REPORTED, **changes: Any) -> str:
+        return self.bucket.report(REPORT, at=at, namespace=self.namespace, **changes)
+
+    @property
+    def custom(self) -> Any:
+        return kubernetes.client.CustomObjectsApi(self.api)
+
+    def device(self, name: str = "pi-front") -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self.custom.get_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=10
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+        return found
+
+    def condition(self, kind: str, name: str = "pi-front") -> tuple[str, str]:
+        device = self.device(name)
+        assert device is not None
+        (found,) = [item for item in device["status"]["conditions"] if item["type"] == kind]
+        return found["status"], found["reason"]
+
+
+def account(world_api: kubernetes.client.ApiClient, plane: ControlPlane, namespace: str) -> str:
+    """Kubeconfig of the chart's account, with the Role that the chart binds it to."""
+    objects = render("atoll", f"--set=edgeDevices[0].namespace={namespace},edgeDevices[0].store={STORE}")
+    mine = [item for item in objects if item["metadata"].get("namespace") == namespace]
+    by_kind = {item["kind"]: item for item in mine}
+    core = kubernetes.client.CoreV1Api(world_api)
+    rbac = kubernetes.client.RbacAuthorizationV1Api(world_api)
+    name = by_kind["ServiceAccount"]["metadata"]["name"]
+    core.create_namespaced_service_account(namespace, by_kind["ServiceAccount"], _request_timeout=10)
+    rbac.create_namespaced_role(namespace, by_kind["Role"], _request_timeout=10)
+    rbac.create_namespaced_role_binding(namespace, by_kind["RoleBinding"], _request_timeout=10)
+    token = core.create_namespaced_service_account_token(
+        name, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
+    )
+    return json.dumps(plane.kubeconfig_document(token.status.token))
+
+
+@pytest.fixture
+def world(
+    control_plane: ControlPlane, api: kubernetes.client.ApiClient, crds: list[str], namespace: str, tmp_path: Path
+) -> Iterator[World]:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(account(api, control_plane, namespace), encoding="utf-8")
+    Objects(api, namespace).create("objectstores", store_manifest())
+    with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
+        client.configuration.retries = False
+        folder = tmp_path / "bucket"
+        folder.mkdir()
+        store = FailingStore(folder)
+        wall = Clock(REPORTED + 10)
+        yield World(api, control_plane, namespace, DeviceBucket(folder), wall, Clock(), store, client)
+
+
+def test_kubectl_shows_which_device_runs_what(world: World) -> None:
+    world.report()
+    assert world.mirror().turn() is Outcome.DONE
+    device = world.device()
+    assert device is not None
+    assert device["spec"] == {"model": MODEL, "channel": "stable"}
+    assert device["metadata"]["labels"][OWNER_LABEL] == STORE
+    answer = KubeHttp(world.plane).table(collection("EdgeDevice", world.namespace)).body
+    names = [column["name"] for column in answer["columnDefinitions"] if column["priority"] == 0]
+    shown = dict(zip(names, answer["rows"][0]["cells"], strict=False))
+    assert shown.pop("Seen")
+    assert shown == {
+        "Name": "pi-front",
+        "State": "Active",
+        "Release": "note-v3",
+        "Desired": 3,
+        "Backend": "edgetpu",
+        "FPS": "29.7",
+        "Latency ms": "18.2",
+    }
+
+
+def test_a_turn_without_news_writes_nothing(world: World) -> None:
+    world.report()
+    world.mirror().turn()
+    before = world.device()
+    world.wall.now += 60
+    world.clock.now += 60
+    assert world.mirror().turn() is Outcome.DONE
+    assert world.device() == before
+
+
+def test_news_change_spec_and_status_and_remove_what_is_no_longer_said(world: World) -> None:
+    world.report(error="v4 is not signed")
+    mirror = world.mirror()
+    mirror.turn()
+    world.report(channel="beta", backend="cpu", error=None, fps=None, at=REPORTED + 60)
+    mirror.turn()
+    device = world.device()
+    assert device is not None
+    assert device["spec"]["channel"] == "beta"
+    status = device["status"]
+    assert (status["backend"], "error" in status, "fps" in status) == ("cpu", False, False)
+    assert status["observedGeneration"] == device["metadata"]["generation"] == 2
+
+
+def test_a_published_version_that_is_not_reached_shows_although_the_device_is_off(world: World) -> None:
+    world.report()
+    mirror = world.mirror()
+    mirror.turn()
+    assert world.condition("UpToDate") == ("True", "Current")
+    pointer = world.bucket.folder / f"models/{world.namespace}"
+    world.bucket.channel(4)
+    (world.bucket.folder / "models/team-190").rename(pointer)
+    for path in pointer.rglob("stable.json"):
+        path.write_text(path.read_text().replace("team-190", world.namespace))
+    world.clock.now += 301
+    mirror.turn()
+    assert world.condition("UpToDate") == ("False", "Behind")
+    assert world.condition("Ready") == ("False", "Offline")
+
+
+def test_garbage_is_a_condition_and_other_devices_go_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.bucket.raw(f"devices/{world.namespace}/{MODEL}/pi-bad.json", b'{"fps": NaN, "\x00')
+    world.report()
+    assert world.mirror().turn() is Outcome.DONE
+    assert world.condition("Ready", "pi-bad") == ("False", "ReportInvalid")
+    assert world.condition("Ready") == ("True", "Detecting")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_wrong_clock_of_the_device_or_the_bucket_does_no_harm(world: World) -> None:
+    world.report(reported_at="2001-01-01T00:00:00Z", at=REPORTED + 86_400)
+    mirror = world.mirror()
+    mirror.turn()
+    assert world.condition("Ready") == ("True", "Detecting")
+    world.clock.now += 301
+    mirror.turn()
+    assert world.condition("Ready") == ("False", "Offline")
+
+
+def test_a_device_whose_report_is_gone_is_said_so_and_then_forgotten(world: World) -> None:
+    key = world.report()
+    mirror = world.mirror()
+    mirror.turn()
+    world.bucket.store.delete(key)
+    mirror.turn()
+    assert world.condition("Ready") == ("Unknown", "ReportRemoved")
+    world.clock.now += world.settings.forget
+    mirror.turn()
+    assert world.device() is None
+    world.report()
+    mirror.turn()
+    assert world.condition("Ready") == ("True", "Detecting")
+
+
+def test_what_others_made_is_left_alone(world: World) -> None:
+    manifest = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "EdgeDevice",
+        "metadata": {"name": "pi-front", "labels": {OWNER_LABEL: "another-store"}},
+        "spec": {"model": "mine", "channel": "mine"},
+    }
+    Objects(world.api, world.namespace).create(PLURAL, manifest)
+    before = world.device()
+    world.report()
+    world.report(device="pi-rear")
+    mirror = world.mirror()
+    for _ in range(2):
+        assert mirror.turn() is Outcome.DONE
+        world.clock.now += world.settings.forget
+    assert world.device() == before
+    assert world.device("pi-rear") is not None
+
+
+def test_a_status_decided_on_an_old_version_is_a_conflict_that_the_next_turn_heals(world: World) -> None:
+    class OvertakenDevices(Devices):
+        """Somebody writes each object right after the first list of them."""
+
+        overtaken = False
+
+        def own(self) -> dict[str, dict[str, Any]]:
+            listed = super().own()
+            if listed and not OvertakenDevices.overtaken:
+                OvertakenDevices.overtaken = True
+                body = {"metadata": {"annotations": {"written": "meanwhile"}}}
+                world.custom.patch_namespaced_custom_object(
+                    GROUP, VERSION, world.namespace, PLURAL, "pi-front", body, _request_timeout=10
+                )
+            return listed
+
+    world.report()
+    mirror = world.mirror(OvertakenDevices)
+    mirror.turn()
+    world.report(state="RolledBack", at=REPORTED + 60)
+    states = []
+    for _ in range(2):
+        assert mirror.turn() is Outcome.DONE
+        device = world.device()
+        assert device is not None
+        states.append(device["status"]["state"])
+    assert OvertakenDevices.overtaken
+    assert states == ["Active", "RolledBack"]
+
+
+def test_a_bucket_that_is_down_for_long_leaves_devices_unknown_until_it_is_back(world: World) -> None:
+    world.report()
+    mirror = world.mirror()
+    mirror.turn()
+    world.store.down.append("power cut")
+    assert mirror.turn() is Outcome.STORE
+    assert world.condition("Ready") == ("True", "Detecting")
+    world.clock.now += 301
+    assert mirror.turn() is Outcome.STORE
+    assert world.condition("Ready") == ("Unknown", Reason.STORAGE_UNAVAILABLE)
+    world.store.down.clear()
+    world.report(at=REPORTED + 400)
+    assert mirror.turn() is Outcome.DONE
+    assert world.condition("Ready") == ("True", "Detecting")
+
+
+def test_a_missing_object_store_and_missing_rights_are_said_and_healed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.report()
+    mirror = world.mirror()
+    world.custom.delete_namespaced_custom_object(
+        GROUP, VERSION, world.namespace, "objectstores", STORE, _request_timeout=10
+    )
+    assert mirror.turn() is Outcome.STORE
+    assert "there is no ObjectStore 'default'" in caplog.text
+    Objects(world.api, world.namespace).create("objectstores", store_manifest())
+    rbac = kubernetes.client.RbacAuthorizationV1Api(world.api)
+    (binding,) = rbac.list_namespaced_role_binding(world.namespace, _request_timeout=10).items
+    rbac.delete_namespaced_role_binding(binding.metadata.name, world.namespace, _request_timeout=10)
+    wait_for(mirror, Outcome.CLUSTER)
+    assert "forbidden" in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+    binding.metadata = kubernetes.client.V1ObjectMeta(name=binding.metadata.name)
+    rbac.create_namespaced_role_binding(world.namespace, binding, _request_timeout=10)
+    wait_for(mirror, Outcome.DONE)
+    assert world.condition("Ready") == ("True", "Detecting")
+
+
+def wait_for(mirror: Mirror, outcome: Outcome) -> None:
+    """Rights that changed are known to the API server's authorizer a moment later."""
+    wait_until(lambda: mirror.turn() is outcome, what=f"a turn that ends with {outcome}")
