@@ -125,9 +125,9 @@ class Cluster:
         # 400 is the server's answer for a container that waits to start.
         return data.decode(errors="replace") if status == 200 else ""
 
-    def read_log(self, namespace: str, pod: str, *, since: str = "") -> str | None:
-        """The pod's log from the time `since` on, each line behind its RFC 3339 time; None while there is none."""
-        query = {"timestamps": "true"} | ({"sinceTime": since} if since else {})
+    def read_log(self, namespace: str, pod: str, *, container: str, since: str = "") -> str | None:
+        """The log from the time `since` on, each line behind its RFC 3339 time; None while there is none."""
+        query = {"timestamps": "true", "container": container} | ({"sinceTime": since} if since else {})
         status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
         if status == 200:
             return data.decode(errors="replace")

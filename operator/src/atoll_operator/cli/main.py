@@ -32,6 +32,9 @@ COMMANDS = {
     "suspend": "suspend",
     "resume": "resume",
     "retry": "retry",
+    "logs": "logs",
+    "pull": "pull",
+    "push": "push",
 }
 
 

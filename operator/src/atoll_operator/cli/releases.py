@@ -17,7 +17,10 @@ from atoll_contract.codec import DecodeError, from_json
 from atoll_contract.errors import IntegrityError
 from atoll_contract.manifest import Channel, Manifest
 from atoll_contract.store import Store
-from atoll_operator.cli.local_store import opened_store, store_option
+from atoll_operator.cli.cluster_access import Where, either_options, local_folder
+from atoll_operator.cli.cluster_releases import print_cluster_releases
+from atoll_operator.cli.local_store import opened_store
+from atoll_operator.local.folders import DEFAULT_STORE
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
 
 _MANIFEST = re.compile(r"([a-z0-9-]+)/v[1-9][0-9]{0,8}/manifest\.json")
@@ -47,17 +50,23 @@ def releases(store: Store, namespace: str, model: str | None = None) -> list[Rel
     return [Release(item, _naming(channels, item)) for item in ordered]
 
 
-@click.command(name="releases", short_help="List the releases in a store.")
+@click.command(name="releases", short_help="List the releases of a cluster or in a store.")
 @click.argument("model", required=False)
-@store_option
-@click.option("-n", "--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Namespace in the store.")
+@either_options
 @click.option(
     "-f", "--filename", "paths", multiple=True, type=click.Path(path_type=Path), help="File with an ObjectStore."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(model: str | None, store: Path, namespace: str, paths: tuple[Path, ...], as_json: bool) -> None:
-    """List what is published, of one MODEL or of all, in the local store or in the ObjectStore of a file."""
-    found = releases(opened_store(store, paths), namespace, model)
+def command(model: str | None, store: Path | None, where: Where, paths: tuple[Path, ...], as_json: bool) -> None:
+    """List what is published, of one MODEL or of all: the cluster's ModelReleases, or what lies in a local store.
+
+    With -f it is what lies in the ObjectStore of that file, under namespace -n (default: local).
+    """
+    folder = (store or DEFAULT_STORE) if paths else local_folder(store, where)
+    if folder is None:
+        print_cluster_releases(where.connect(), model, as_json=as_json)
+        return
+    found = releases(opened_store(folder, paths), where.namespace or DEFAULT_NAMESPACE, model)
     if as_json:
         click.echo(json.dumps([_document(item) for item in found], indent=2, ensure_ascii=False))
     else:

@@ -1,0 +1,108 @@
+"""`atoll push`: labelled archives and start weights into the bucket, checked before and resumed after a break."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atoll_contract import keys
+from atoll_contract.durable import file_sha256
+from atoll_contract.errors import DatasetError, SpecError
+from atoll_contract.reasons import Reason
+from atoll_contract.s3store import S3Store
+from atoll_contract.store import Store
+from atoll_operator.cli.bucket import Transfer, bucket_of, endpoint_option, explained
+from atoll_operator.cli.cluster_access import Where, either_options, local_folder
+from atoll_operator.cli.local_store import opened_store
+from atoll_operator.local.runfile import DEFAULT_NAMESPACE
+
+CHECK_SECONDS = 3600
+_EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command(name="push", short_help="Check a labelled archive and put it into the bucket.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_EXISTING)
+@either_options
+@endpoint_option
+@click.option("--object-store", default="default", show_default=True, help="Name of the ObjectStore.")
+@click.option("--weights", is_flag=True, help="The files are start weights, not archives.")
+@click.option("--no-check", is_flag=True, help="Put archives without looking into them.")
+def command(
+    files: tuple[Path, ...],
+    store: Path | None,
+    where: Where,
+    endpoint: str | None,
+    object_store: str,
+    weights: bool,
+    no_check: bool,
+) -> None:
+    """Look into each archive as the convert stage will, then put it under datasets/<namespace>/<file name>.
+
+    Your own credentials are used. An upload that broke off goes on within a day when the command is given again.
+    """
+    if not weights and not no_check:
+        for file in files:
+            check(file)
+    folder = local_folder(store, where)
+    with explained(endpoint=endpoint):
+        if folder is not None:
+            target, namespace = opened_store(folder, ()), DEFAULT_NAMESPACE
+        else:
+            access = where.connect()
+            target, namespace = bucket_of(access, object_store, endpoint=endpoint, writing=True), access.namespace
+        for file in files:
+            key = keys.weights(file.name) if weights else keys.dataset(namespace, file.name)
+            put(target, key, file)
+
+
+def check(file: Path) -> None:
+    """Print what the archive holds.
+
+    Raises:
+        DatasetError: a run would refuse it.
+    """
+    command = [sys.executable, "-P", "-m", "atoll_stages.convert", "--lint", str(file), "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise SpecError(f"{file} could not be checked within {CHECK_SECONDS} s; --no-check leaves it out") from None
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        advice = "the check needs pip install 'atoll[stages]'; --no-check leaves it out"
+        raise SpecError(f"{file} could not be checked: {last}; {advice}") from None
+    if not report["ok"]:
+        raise DatasetError(Reason(report["reason"]), f"{file}: {report['message']}; nothing was put into the store")
+    click.echo(f"{file}: {report['message']} ({', '.join(report['formats'])})")
+    for warning in report["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def put(store: Store, key: str, file: Path) -> None:
+    """Upload the file with a bar, unless the store has these bytes there already."""
+    size = file.stat().st_size
+    there = store.head(key)
+    if there is not None and there.size == size and there.sha256 == file_sha256(file):
+        click.echo(f"{key} is there already")
+        return
+    if there is not None:
+        click.echo(f"{key} is there with other bytes and is replaced", err=True)
+    with Transfer(file.name, size) as transferred:
+        if isinstance(store, S3Store):
+            store.upload(key, file, transferred=transferred, memory=memory_of(store, key))
+        else:
+            store.upload(key, file, transferred=transferred)
+    click.echo(f"{key} is put into {store.url}")
+
+
+def memory_of(store: Store, key: str) -> Path:
+    """Where this user's machine notes the upload to that key."""
+    name = hashlib.sha256(f"{store.url}{key}".encode()).hexdigest()
+    return Path(click.get_app_dir("atoll")) / "uploads" / f"{name}.json"
