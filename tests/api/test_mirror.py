@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,8 @@ from atoll_operator.mirror.turn import Clocks, Mirror, Outcome
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from support.device_reports import MODEL, REPORT, REPORTED, Clock, DeviceBucket
-from support.helm import render
 from support.kube_http import KubeHttp, collection
+from support.mirror_account import mirror_kubeconfig
 from support.polling import wait_until
 
 pytestmark = pytest.mark.api
@@ -99,29 +98,12 @@ class World:
         return found["status"], found["reason"]
 
 
-def account(world_api: kubernetes.client.ApiClient, plane: ControlPlane, namespace: str) -> str:
-    """Kubeconfig of the chart's account, with the Role that the chart binds it to."""
-    objects = render("atoll", f"--set=edgeDevices[0].namespace={namespace},edgeDevices[0].store={STORE}")
-    mine = [item for item in objects if item["metadata"].get("namespace") == namespace]
-    by_kind = {item["kind"]: item for item in mine}
-    core = kubernetes.client.CoreV1Api(world_api)
-    rbac = kubernetes.client.RbacAuthorizationV1Api(world_api)
-    name = by_kind["ServiceAccount"]["metadata"]["name"]
-    core.create_namespaced_service_account(namespace, by_kind["ServiceAccount"], _request_timeout=10)
-    rbac.create_namespaced_role(namespace, by_kind["Role"], _request_timeout=10)
-    rbac.create_namespaced_role_binding(namespace, by_kind["RoleBinding"], _request_timeout=10)
-    token = core.create_namespaced_service_account_token(
-        name, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
-    )
-    return json.dumps(plane.kubeconfig_document(token.status.token))
-
-
 @pytest.fixture
 def world(
     control_plane: ControlPlane, api: kubernetes.client.ApiClient, crds: list[str], namespace: str, tmp_path: Path
 ) -> Iterator[World]:
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(account(api, control_plane, namespace), encoding="utf-8")
+    kubeconfig.write_text(mirror_kubeconfig(api, control_plane, namespace, store=STORE), encoding="utf-8")
     Objects(api, namespace).create("objectstores", store_manifest())
     with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
         client.configuration.retries = False
