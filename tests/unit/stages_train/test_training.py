@@ -12,6 +12,7 @@ from atoll_contract.errors import ModelError
 from atoll_contract.progress import Progress
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Architecture
+from atoll_contract.store import StoreForbidden
 from atoll_stages.context import Interrupted
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.divergence import WINDOW, DivergenceWatch
@@ -193,6 +194,25 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path, trained_state: Trainer
     for step in (1, 2, 3):
         checkpoints.save(trained_state.state(), Progression(step=step), work=tmp_path)
     assert checkpoints.steps() == [2, 3]
+
+
+class Locked(DirStore):
+    """A store under object lock."""
+
+    def delete(self, key: str) -> None:
+        raise StoreForbidden(f"cannot delete {key!r}: 403 AccessDenied")
+
+
+def test_S12_a_store_that_keeps_every_checkpoint_does_not_end_the_training(
+    tmp_path: Path, trained_state: Trainer
+) -> None:
+    checkpoints = CheckpointStore(Locked(tmp_path / "store"), "c/", "f")
+    for step in (1, 2, 3):
+        checkpoints.save(trained_state.state(), Progression(step=step), work=tmp_path)
+    assert checkpoints.steps() == [1, 2, 3]
+    found = checkpoints.restore(trained_state.state(), work=tmp_path)
+    assert found is not None
+    assert found.step == 3
 
 
 def test_the_same_seed_gives_the_same_start(trained_state: Trainer) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atoll_contract.codec import DecodeError, from_json, to_json
-from atoll_contract.store import Store
+from atoll_contract.store import Store, StoreForbidden
 from atoll_stages.train.history import Progression, Snapshot
 
 if TYPE_CHECKING:
@@ -61,8 +61,15 @@ class CheckpointStore:
             np.savez(file, **arrays)
         self.store.upload(self.key(progression.step), path)
         path.unlink()
-        for step in self.steps()[:-KEPT]:
-            self.store.delete(self.key(step))
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """A store that keeps everything (object lock) costs room, not the training."""
+        try:
+            for step in self.steps()[:-KEPT]:
+                self.store.delete(self.key(step))
+        except StoreForbidden as error:
+            logger.warning("older checkpoints stay behind: %s", error)
 
     def restore(self, variables: Sequence[tf.Variable], *, work: Path) -> Progression | None:
         """Set the variables from the newest whole checkpoint of this run; None where there is none."""
