@@ -7,18 +7,29 @@ from pathlib import Path
 
 from atoll_operator import config
 from atoll_operator.metrics import Metrics
+from atoll_operator.mirror import metrics as mirror_metrics
+from atoll_operator.mirror import settings as mirror_settings
+from atoll_operator.mirror.words import DeviceReason
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operator.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_stands_in_the_page() -> None:
-    read = set(re.findall(r'"(ATOLL_[A-Z_]+)"', Path(config.__file__).read_text(encoding="utf-8")))
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (config, mirror_settings)]
+    read = {name for source in sources for name in re.findall(r'"(ATOLL_[A-Z_]+)"', source)}
     told = set(re.findall(r"^\| `(ATOLL_[A-Z_]+)` \|", PAGE, re.MULTILINE))
     assert told == read
 
 
 def test_every_metric_stands_in_the_page() -> None:
-    families = Metrics().registry.collect()
+    families = [*Metrics().registry.collect(), *mirror_metrics.Metrics().registry.collect()]
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     told = set(re.findall(r"^\| `(atoll_[a-z_]+)` \|", PAGE, re.MULTILINE))
     assert told == there
+
+
+def test_every_reason_of_a_device_stands_in_the_page() -> None:
+    table = PAGE.split("| condition | reason |")[1].split("\n\n")[0]
+    assert {str(reason) for reason in DeviceReason} | {"StorageUnavailable"} == set(
+        re.findall(r"`([A-Z][A-Za-z]+)`", table)
+    ) - {"Ready", "UpToDate"}
