@@ -33,6 +33,8 @@ class StageEnd:
     reason: str = "Completed"
     # Why the pod was disrupted (drain, preemption); its container may well have had another fate.
     disruption: str = ""
+    # What the kubelet says of the pod as a whole when it evicts it.
+    eviction: str = ""
 
 
 # What becomes of a stage's pod; None leaves it running, and asks again.
@@ -188,14 +190,24 @@ class Kubelet:
             ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
             times = {"startedAt": _now(), "finishedAt": _now()}
             phase = "Failed" if end.exit_code else "Succeeded"
-            disrupted = _condition("DisruptionTarget", "True", reason="Preempted", message=end.disruption)
-            self._patch(pod, phase, {"terminated": ended | times}, conditions=[disrupted] if end.disruption else [])
+            why = "TerminationByKubelet" if end.eviction else "Preempted"
+            disrupted = _condition("DisruptionTarget", "True", reason=why, message=end.disruption)
+            conditions = [disrupted] if end.disruption else []
+            words = {"reason": "Evicted", "message": end.eviction} if end.eviction else {}
+            self._patch(pod, phase, {"terminated": ended | times}, conditions=conditions, words=words)
 
     def _patch(
-        self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, conditions: Sequence[dict[str, str]] = ()
+        self,
+        pod: dict[str, Any],
+        phase: str,
+        state: dict[str, Any],
+        *,
+        conditions: Sequence[dict[str, str]] = (),
+        words: Mapping[str, str] | None = None,
     ) -> None:
         container = pod["spec"]["containers"][0]
         status: dict[str, Any] = {
+            **(words or {}),
             "phase": phase,
             "conditions": list(conditions),
             "containerStatuses": [

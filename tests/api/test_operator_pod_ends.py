@@ -1,0 +1,84 @@
+"""Ends of pods under the real operator, by the words that a kubelet or a stage leaves; ids as in docs/faults.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Stage, StageInput
+from cluster.kubelet import Kubelet, StageEnd, failing, succeed
+from cluster.objects import Objects, run_manifest
+
+pytestmark = [pytest.mark.api, pytest.mark.usefixtures("operator", "kubelet")]
+
+PRESSURE = "The node was low on resource: memory."
+FULL = 'Usage of EmptyDir volume "work" exceeds the limit "20Gi".'
+
+
+def end_of(team: Objects, name: str, **spec: Any) -> dict[str, Any]:
+    """The status of a new run once it is over."""
+    manifest = run_manifest(name, profileRef={"name": team.namespace}, publish={"model": name}, **spec)
+    team.create("trainingruns", manifest)
+    return team.wait_for_phase(name, "Succeeded", "Failed")
+
+
+def stage_of(status: dict[str, Any], name: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = next(stage for stage in status["stages"] if stage["name"] == name)
+    return found
+
+
+def test_P3_a_pod_evicted_for_its_nodes_sake_is_replaced_and_costs_no_attempt(team: Objects, kubelet: Kubelet) -> None:
+    pods: list[str] = []
+
+    def evict_the_first(given: StageInput, pod_uid: str) -> StageEnd | None:
+        pods.append(pod_uid)
+        if pod_uid == pods[0]:
+            return StageEnd(137, "", reason="Error", disruption=PRESSURE, eviction=PRESSURE)
+        return succeed(given, pod_uid)
+
+    kubelet.scripts["pressed", Stage.CONVERT] = evict_the_first
+    status = end_of(team, "pressed")
+    assert status["phase"] == "Succeeded"
+    assert stage_of(status, Stage.CONVERT)["attempts"] == 1
+    assert len(set(pods)) == 2
+
+
+def test_P3_a_pod_evicted_for_its_own_disk_ends_the_run(team: Objects, kubelet: Kubelet) -> None:
+    kubelet.scripts["bulky", Stage.CONVERT] = lambda given, pod_uid: StageEnd(137, "", reason="Error", eviction=FULL)
+    status = end_of(team, "bulky")
+    assert (status["reason"], stage_of(status, Stage.CONVERT)["attempts"]) == ("EphemeralStorageExceeded", 1)
+    assert FULL in status["message"]
+    assert "scratch.sizeLimit" in status["message"]
+
+
+def test_P9_a_full_disk_is_not_tried_again(team: Objects, kubelet: Kubelet) -> None:
+    full = failing(Reason.EPHEMERAL_STORAGE_EXCEEDED, "no space is left in the scratch folder", exit_code=25)
+    kubelet.scripts["stuffed", Stage.CONVERT] = full
+    status = end_of(team, "stuffed")
+    assert (status["reason"], stage_of(status, Stage.CONVERT)["attempts"]) == ("EphemeralStorageExceeded", 1)
+    assert "no space is left" in status["message"]
+
+
+def test_P13_a_training_that_diverges_ends_the_run_and_publishes_nothing(team: Objects, kubelet: Kubelet) -> None:
+    words = "the loss is nan at step 312; lower learningRate (0.8)"
+    kubelet.scripts["wild", Stage.TRAIN] = failing(Reason.TRAINING_DIVERGED, words, exit_code=40)
+    status = end_of(team, "wild")
+    assert (status["reason"], status["message"]) == ("TrainingDiverged", words)
+    assert stage_of(status, Stage.TRAIN)["attempts"] == 1
+    assert not [item for item in team.list_all("modelreleases") if item["spec"]["model"] == "wild"]
+
+
+@pytest.mark.parametrize(("policy", "phase"), [("BestEffort", "Succeeded"), ("Required", "Failed")])
+def test_P14_a_model_that_the_compiler_hardly_maps_is_weighed_by_the_policy(
+    team: Objects, kubelet: Kubelet, policy: str, phase: str
+) -> None:
+    name = f"unmapped-{policy.lower()}"
+    words = "71/112 operations on the Edge TPU (63 %), required 95 %; first unmapped: EXP"
+    kubelet.scripts[name, Stage.COMPILE] = failing(Reason.OPS_NOT_MAPPED, words, exit_code=43)
+    status = end_of(team, name, compile=[{"target": "edgetpu", "policy": policy}])
+    compile_stage = stage_of(status, Stage.COMPILE)
+    assert (status["phase"], compile_stage["reason"]) == (phase, "OpsNotMapped")
+    assert words in compile_stage["message"]
+    assert not status["compile"][0]["compiled"]
