@@ -1,10 +1,12 @@
 """The `atoll` command line as a user calls it, in a process of its own where that matters."""
 
+import hashlib
 import json
 import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from click.testing import CliRunner
 
 from atoll_contract.codec import to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import Channel, EdgeTpu, Manifest, ManifestRef, ModelInput
+from atoll_contract.manifest import Channel, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
 from atoll_contract.reasons import Reason
-from atoll_contract.store import open_store
+from atoll_contract.signatures import generate_key, sign
+from atoll_contract.store import Store, open_store
 from atoll_operator.api.stage_input import directory_store
 from atoll_operator.cli.cluster_access import Where, local_folder
 from atoll_operator.cli.endings import exit_status, reason_status
@@ -124,6 +127,8 @@ def test_releases_shows_what_is_published(tmp_path: Path, capsys: pytest.Capture
     listed = json.loads(capsys.readouterr().out)
     assert [item["version"] for item in listed] == [1, 2, 10]
     assert listed[2]["channels"] == ["stable"]
+    assert main(["releases", "--store", str(tmp_path), "-n", "team", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
     assert main(["releases", "note", "--store", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "note-v10" in shown
@@ -238,3 +243,59 @@ def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, mo
 def test_durations(text: str, seconds: float) -> None:
     context = click.Context(click.Command("wait"))
     assert seconds_of(context, click.Option(["--timeout"]), text) == seconds
+
+
+def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.weights.h5"
+    file.write_bytes(b"weights")
+    folder = tmp_path / "store"
+    store = open_store(directory_store(folder))
+    assert main(["push", str(file), "--weights", "--store", str(folder)]) == 0
+    assert store.get("weights/own.weights.h5") == b"weights"
+    manifest, key = pulled(store), "models/local/note/v3/manifest.json"
+    store.put(key, to_json(manifest))
+    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "got")]) == 0
+    assert (tmp_path / "got" / "model.tar.gz").read_bytes() == b"bundle"
+    assert main(["pull", "note-v4", "--store", str(folder)]) == 20
+    store.put(key, to_json(replace(manifest, files=(replace(manifest.files[0], sha256="0" * 64),))))
+    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "other")]) == 50
+    capsys.readouterr()
+    store.put(key, to_json(replace(manifest, files=(replace(manifest.files[0], name="../../escaped"),))))
+    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "deep" / "er")]) == 50
+    assert "no plain name" in capsys.readouterr().err
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_pull_takes_only_what_the_given_key_signed(tmp_path: Path) -> None:
+    store = open_store(directory_store(tmp_path / "store"))
+    data = to_json(pulled(store))
+    store.put("models/local/note/v3/manifest.json", data)
+    mine, other = generate_key(), generate_key()
+    (tmp_path / "mine.pub").write_bytes(mine.public_pem)
+    pull = ["pull", "note-v3", "--store", str(tmp_path / "store"), "-o", str(tmp_path / "got")]
+    signed = [*pull, "--public-key", str(tmp_path / "mine.pub")]
+    assert main(signed) == 20
+    store.put("models/local/note/v3/manifest.dsse.json", sign(data, other.private_pem))
+    assert main(signed) == 51
+    assert not (tmp_path / "got").exists()
+    store.put("models/local/note/v3/manifest.dsse.json", sign(data, mine.private_pem))
+    assert main(signed) == 0
+
+
+def pulled(store: Store) -> Manifest:
+    """The manifest of note-v3, whose bundle is put into the store."""
+    blob = store.put(f"blobs/sha256/{'b' * 64}", b"bundle")
+    digest = hashlib.sha256(b"bundle").hexdigest()
+    return Manifest(
+        namespace="local",
+        model="note",
+        version=3,
+        sequence=3,
+        created_at="2027-01-09T19:12:00Z",
+        run=RunRef("local", "note", "uid"),
+        input=ModelInput(320, 320),
+        labels=("note",),
+        thresholds=(0.5,),
+        files=(ManifestFile(Role.BUNDLE, "model.tar.gz", blob.key, digest, blob.size),),
+        edgetpu=EdgeTpu(compiled=False),
+    )

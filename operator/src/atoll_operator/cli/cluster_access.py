@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,16 +110,18 @@ def either_options(function: F) -> Any:
     return store(cluster_options(function))
 
 
-def local_folder(store: Path | None, where: Where) -> Path | None:
+def local_folder(store: Path | None, where: Where, *, by_namespace: bool = False) -> Path | None:
     """The folder of the local engine where that is meant, None for the cluster.
 
     What is said on the command line decides; then the variable ATOLL_STORE; then, but for `kubectl atoll`, a folder
-    `atoll-store` in the current directory; else it is the cluster.
+    `atoll-store` in the current directory; else it is the cluster. `by_namespace`: beside --store the command takes
+    -n as a namespace within that store.
 
     Raises:
         SpecError: both are named.
     """
-    if store is not None and where.is_asked:
+    other = replace(where, namespace=None) if by_namespace else where
+    if store is not None and other.is_asked:
         raise SpecError("--store names the local engine, -n, --context and --kubeconfig a cluster; give one of them")
     if store is not None or where.is_asked:
         return store

@@ -67,11 +67,11 @@ def command(
     named = _RELEASE.fullmatch(release)
     if named is None:
         raise SpecError(f"{release!r} is no release; write <model>-v<number>, as note-v3 (see atoll releases)")
-    folder = local_folder(store, where)
+    folder = local_folder(store, where, by_namespace=True)
     model, version = named.group(1), int(named.group(3))
     with explained(endpoint=endpoint):
         if folder is not None:
-            origin = Origin(opened_store(folder, ()), DEFAULT_NAMESPACE, model, version)
+            origin = Origin(opened_store(folder, ()), where.namespace or DEFAULT_NAMESPACE, model, version)
         else:
             origin = _on_cluster(release, where, endpoint)
         manifest = _manifest(origin, [path.read_bytes() for path in public_keys])

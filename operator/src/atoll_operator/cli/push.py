@@ -49,10 +49,10 @@ def command(
     if not weights and not no_check:
         for file in files:
             check(file)
-    folder = local_folder(store, where)
+    folder = local_folder(store, where, by_namespace=True)
     with explained(endpoint=endpoint):
         if folder is not None:
-            target, namespace = opened_store(folder, ()), DEFAULT_NAMESPACE
+            target, namespace = opened_store(folder, ()), where.namespace or DEFAULT_NAMESPACE
         else:
             access = where.connect()
             target, namespace = bucket_of(access, object_store, endpoint=endpoint, writing=True), access.namespace

@@ -62,7 +62,7 @@ def command(model: str | None, store: Path | None, where: Where, paths: tuple[Pa
 
     With -f it is what lies in the ObjectStore of that file, under namespace -n (default: local).
     """
-    folder = (store or DEFAULT_STORE) if paths else local_folder(store, where)
+    folder = (store or DEFAULT_STORE) if paths else local_folder(store, where, by_namespace=True)
     if folder is None:
         print_cluster_releases(where.connect(), model, as_json=as_json)
         return

@@ -1,0 +1,166 @@
+"""When a watch of a run ends, and what it lives through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from atoll_contract.errors import SpecError
+from atoll_operator.cli.cluster_access import Access, Where
+from atoll_operator.cli.cluster_table import run_view, runs_table
+from atoll_operator.cli.run_watch import TimeIsUp, Watch, is_settled
+from atoll_operator.cluster_errors import Unavailable
+from atoll_operator.status import parse_time
+from support.scripted_api import ScriptedApi
+
+PATH = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns/note"
+NOW = parse_time("2027-01-09T20:00:00Z")
+
+
+def run(phase: str, *, uid: str = "u", retry: str | None = None, **status: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": "note", "uid": uid, "creationTimestamp": "2027-01-09T19:00:00Z"}
+    if retry is not None:
+        metadata["annotations"] = {"atoll.dev/retry": retry}
+    return {"metadata": metadata, "spec": {}, "status": {"phase": phase, **status}}
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def api() -> Iterator[ScriptedApi]:
+    with ScriptedApi() as server:
+        yield server
+
+
+@pytest.fixture
+def access(api: ScriptedApi, tmp_path: Path) -> Access:
+    return Where(kubeconfig=str(api.write_kubeconfig(tmp_path / "config"))).connect()
+
+
+def play(api: ScriptedApi, *answers: tuple[int, Any]) -> None:
+    left = list(answers)
+    api.answers[PATH] = lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def watch(access: Access, clock: Clock) -> Watch:
+    return Watch(access, "note", clock=lambda: clock.now, sleep=clock.sleep)
+
+
+def test_the_namespace_is_that_of_the_context(access: Access) -> None:
+    assert access.namespace == "team"
+
+
+def test_an_api_server_that_restarts_ends_no_watch(api: ScriptedApi, access: Access) -> None:
+    play(api, (200, run("Training")), (503, {"message": "starting"}), (200, run("Succeeded")))
+    assert [look["status"]["phase"] for look in watch(access, Clock()).looks()] == ["Training", "Succeeded"]
+
+
+def test_one_that_stays_away_does(api: ScriptedApi, access: Access) -> None:
+    clock = Clock()
+    play(api, (200, run("Training")), (503, {"message": "gone"}))
+    with pytest.raises(Unavailable, match="gone"):
+        list(watch(access, clock).looks())
+    assert 180 <= clock.now <= 190
+
+
+def test_a_deleted_run_ends_the_watch(api: ScriptedApi, access: Access) -> None:
+    play(api, (200, run("Training")), (404, {"message": "no"}))
+    with pytest.raises(SpecError, match="there is no TrainingRun note"):
+        list(watch(access, Clock()).looks())
+
+
+def test_another_run_of_the_name_is_not_taken_for_it(api: ScriptedApi, access: Access) -> None:
+    play(api, (200, run("Training")), (200, run("Succeeded", uid="other")))
+    with pytest.raises(SpecError, match="another made under its name"):
+        list(watch(access, Clock()).looks())
+
+
+def test_time_runs_out(api: ScriptedApi, access: Access) -> None:
+    clock = Clock()
+    play(api, (200, run("Training")))
+    with pytest.raises(TimeIsUp):
+        list(watch(access, clock).looks(timeout=60))
+    assert clock.now == 60
+
+
+@pytest.mark.parametrize(
+    ("body", "settled"),
+    [
+        (run("Training"), False),
+        ({"metadata": {"name": "note"}, "spec": {}}, False),
+        (run("Succeeded", retry="late"), True),
+        (run("Cancelled", retry="late"), True),
+        (run("Failed"), True),
+        (run("Failed", retry="1"), False),
+        (run("Failed", retry="1", lastHandledRetry="1"), True),
+        (run("Failed", retry="2", lastHandledRetry="1"), False),
+    ],
+)
+def test_when_a_run_has_ended_for_good(body: dict[str, Any], settled: bool) -> None:
+    assert is_settled(body) is settled
+
+
+def shown(item: Any) -> str:
+    console = Console(width=140, color_system=None)
+    with console.capture() as capture:
+        console.print(item)
+    return capture.get()
+
+
+def test_a_live_run_is_shown_with_what_its_stage_does() -> None:
+    stages = [
+        {
+            "name": "convert",
+            "phase": "Succeeded",
+            "attempts": 1,
+            "message": "110 pictures [note]",
+            "startTime": "2027-01-09T19:58:00Z",
+            "completionTime": "2027-01-09T19:58:40Z",
+        },
+        {"name": "train", "phase": "Running", "attempts": 2, "startTime": "2027-01-09T19:59:00Z"},
+    ]
+    progress = {
+        "percent": 45,
+        "display": "45%",
+        "stage": "train",
+        "step": 450,
+        "totalSteps": 1000,
+        "loss": "0.61",
+        "etaSeconds": 600,
+    }
+    text = shown(run_view(run("Training", stages=stages, progress=progress, message="training"), now=NOW))
+    assert "step 450/1000, loss 0.61, about 10 min left" in text
+    assert "110 pictures [note]" in text
+    assert "40 s" in text
+    assert "60 s" in text
+    assert "note: Training 45%: training" in text
+
+
+def test_a_queued_run_tells_its_place() -> None:
+    text = shown(run_view(run("Queued", queue={"ahead": 2, "etaSeconds": 2100}), now=NOW))
+    assert "queue: 2 ahead, about 35 min" in text
+
+
+def test_the_list_has_the_columns_of_kubectl() -> None:
+    bodies = [run("Succeeded", summary={"ap50": "0.88", "tpu": "98%", "release": "note-v3"})]
+    header, row = shown(runs_table(bodies, now=NOW)).splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    assert row.split() == ["note", "Succeeded", "0.88", "98%", "note-v3", "60", "min"]
+
+
+def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:
+    with pytest.raises(SpecError, match="the status of run note cannot be read"):
+        is_settled(run("Enchanted"))
