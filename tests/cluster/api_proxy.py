@@ -6,6 +6,7 @@ Plain HTTP on loopback; the client's own token goes through, watches stream. One
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 import threading
 from collections.abc import Callable
@@ -28,6 +29,10 @@ class Fate(Enum):
     LOSE_REQUEST = "lose the request"
     # The API server carries it out; nobody learns of it.
     LOSE_ANSWER = "lose the answer"
+    # It never reaches the API server; the proxy answers in its place.
+    BUSY = "429 TooManyRequests"
+    BROKEN = "500 InternalError"
+    CONFLICT = "409 Conflict"
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,24 @@ class _Handler(BaseHTTPRequestHandler):
         proxy, body = self.server.proxy, self._body()
         with proxy.one_write:
             fate = proxy.judge(Write(self.command, self.path, body))
+            if fate in _REFUSALS:
+                self._refuse(fate)
+                return
             if fate is not Fate.LOSE_REQUEST:
                 self._forward(body, answer=fate is Fate.PASS)
             if fate is not Fate.PASS:
                 proxy.on_loss()
+
+    def _refuse(self, fate: Fate) -> None:
+        code, reason = fate.value.split()
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": int(code), "reason": reason}
+        details = {"retryAfterSeconds": 1} if fate is Fate.BUSY else {}
+        body = json.dumps(status | {"message": f"injected: {reason}", "details": details}).encode()
+        self.send_response(int(code))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_PUT(self) -> None:
         self.do_POST()
@@ -147,5 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
 
 
+_REFUSALS = frozenset({Fate.BUSY, Fate.BROKEN, Fate.CONFLICT})
 # Of one connection only; the length is told by the connection's end.
 _HOP = frozenset({"connection", "transfer-encoding", "content-length", "host", "accept-encoding", "keep-alive"})
