@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -123,6 +124,8 @@ def _decode_scalar(expected: Any, data: Any, where: str) -> Any:
         return expected(data)
     if expected is float:
         _require(isinstance(data, int | float) and not isinstance(data, bool), where, "a number", data)
+        # Python's JSON reads any number of digits, and 1e999 as infinity.
+        _require(abs(data) <= sys.float_info.max, where, "a finite number", data)
         return float(data)
     if expected is int:
         _require(isinstance(data, int) and not isinstance(data, bool), where, "an integer", data)

@@ -74,3 +74,9 @@ def test_every_document_survives_the_round_trip(document: Outer) -> None:
 def test_a_wrong_document_is_refused_with_place_and_allowed_values(text: str, words: str) -> None:
     with pytest.raises(DecodeError, match=words):
         from_json(Outer, text)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400])
+def test_a_number_beyond_all_floats_is_refused(number: str) -> None:
+    with pytest.raises(DecodeError, match=r"share must be a finite number, not"):
+        from_json(Inner, f'{{"size": 1, "share": {number}}}')
