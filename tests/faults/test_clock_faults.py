@@ -2,6 +2,7 @@
 
 import datetime
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ def test_P11_a_wrong_clock_is_said_and_not_taken_for_wrong_keys(
     signing: Any = importlib.import_module("botocore.auth")
     right = signing.get_current_datetime
     monkeypatch.setattr(signing, "get_current_datetime", lambda *args, **options: right(*args, **options) + skew)
-    for operation in (lambda: store.put("a", b"x"), lambda: store.upload("a", tmp_path / "file")):
+    operations: tuple[Callable[[], object], ...] = (
+        lambda: store.put("a", b"x"),
+        lambda: store.upload("a", tmp_path / "file"),
+    )
+    for operation in operations:
         with pytest.raises(StoreForbidden, match="the clock of this machine is wrong") as caught:
             operation()
         assert caught.value.reason is Reason.STORAGE_FORBIDDEN
