@@ -20,6 +20,7 @@ from atoll_operator.cluster_errors import ClusterError
 # Command → module, which has the click command as `command`.
 COMMANDS = {
     "record": "record",
+    "frames": "frames",
     "run": "run",
     "validate": "validate",
     "report": "report",

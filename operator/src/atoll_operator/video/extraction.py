@@ -1,0 +1,107 @@
+"""Taking the frames worth labelling out of videos, and accounting for every other one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atoll_operator.video.choice import Chooser, Fate, Thresholds, Verdict
+from atoll_operator.video.films import Film
+from atoll_operator.video.measure import Measured, measured
+from atoll_operator.video.samples import Reader
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where pictures go: below `pictures`, in a folder for each video unless `flat`."""
+
+    pictures: Path
+    flat: bool = False
+
+    def place(self, film: Film, number: int) -> Path:
+        """The file of a frame."""
+        folder = self.pictures if self.flat else self.pictures / film.name
+        return folder / film.frame_name(number)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: its figures, the verdict, and its file where it was kept."""
+
+    film: Film
+    sample: Measured
+    verdict: Verdict
+    file: str = ""
+
+
+@dataclass
+class Account:
+    """What became of the frames of one video. A sample more blurred than `blur_limit` was dropped."""
+
+    film: Film
+    decoded: int
+    problem: str
+    blur_limit: float
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def passed_over(self) -> int:
+        """The frames between the samples."""
+        return self.decoded - len(self.rows)
+
+    def count(self, fate: Fate) -> int:
+        """How many samples met `fate`."""
+        return sum(row.verdict.fate is fate for row in self.rows)
+
+
+def extract(films: Sequence[Film], layout: Layout, *, rate: float, thresholds: Thresholds) -> list[Account]:
+    """Write the frames worth labelling of `films`, `rate` samples a second, and account for the rest.
+
+    Each video is read twice, as what is blurred shows only beside the others. A video that cannot be read, or not to
+    its end, is no failure: its account has the problem.
+
+    Raises:
+        OSError: a picture cannot be written.
+    """
+    readers = [Reader(film.path, rate) for film in films]
+    videos = [[measured(sample) for sample in reader] for reader in readers]
+    chooser = Chooser(thresholds, videos)
+    accounts = []
+    for film, reader, video in zip(films, readers, videos, strict=True):
+        account = Account(film, reader.decoded, reader.problem, chooser.blur_limit(video))
+        for sample in video:
+            path = layout.place(film, sample.number)
+            verdict = chooser.judge(path.name, sample, blur_limit=account.blur_limit)
+            file = path.relative_to(layout.pictures.parent).as_posix() if verdict.fate is Fate.KEPT else ""
+            account.rows.append(Row(film, sample, verdict, file))
+        _write(account, layout, rate)
+        accounts.append(account)
+    return accounts
+
+
+def _write(account: Account, layout: Layout, rate: float) -> None:
+    kept = {row.sample.number for row in account.rows if row.file}
+    for sample in Reader(account.film.path, rate):
+        if not kept:
+            return
+        if sample.number in kept:
+            kept.remove(sample.number)
+            _save(sample.frame, layout.place(account.film, sample.number))
+
+
+def _save(frame: VideoFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    from PIL import Image
+
+    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    if frame.rotation:
+        # A telephone films lying down and notes how it was held; what is shown upright must be labelled upright.
+        picture = picture.rotate(frame.rotation, expand=True)
+    picture.save(path, "JPEG", quality=QUALITY, subsampling=0)
