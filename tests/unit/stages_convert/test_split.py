@@ -48,6 +48,7 @@ def frames(count: int, video: str = "video") -> list[str]:
         ("frame_00049.png", "frame_00050.png", False),
         ("one_7.png", "two_7.png", False),
         ("note_12_jpg.rf.0123456789abcdef.jpg", "note_12_jpg.rf.fedcba9876543210.jpg", True),
+        ("0a1b2c3d-match_000001.jpg", "d4c3b2a1-match_000002.jpg", True),
         ("IMG_20270109_1.jpg", "IMG_20270110_1.jpg", False),
         ("plain.jpg", "plain.png", True),
         ("x" + "9" * 300 + ".jpg", "x1.jpg", False),

@@ -24,6 +24,8 @@ FRAMES_PER_GROUP = 50
 _FRAME = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 # Roboflow writes `note_12_jpg.rf.<hash>.jpg`, one hash for each augmented copy of note_12.jpg.
 _ROBOFLOW = re.compile(r"_(?:jpg|jpeg|png|webp)\.rf\.[0-9a-fA-F]+$")
+# Label Studio puts eight digits of its own before the name of each picture that is uploaded.
+_LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def assign_parts(catalog: Catalog, split: Split) -> SplitOutcome:
 
 def cluster_of(name: str) -> str:
     """The group of a picture by its file name: stem, and frame number ÷ 50."""
-    stem = _ROBOFLOW.sub("", PurePosixPath(name).stem)
+    stem = _LABEL_STUDIO.sub("", _ROBOFLOW.sub("", PurePosixPath(name).stem))
     found = _FRAME.match(stem)
     if found is None:
         return stem
