@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from cluster.node_host import BRIDGE_ADDRESS, inside
 from support.node_cluster import NodeCluster
 
 ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "atoll-edge"
+CHARTS = ROOT / "charts"
 SAMPLE = ROOT / "crds" / "samples" / "bccd-sample.tar"
 PICTURES = 6
 RELEASE = "edge"
+MIRROR = "app.kubernetes.io/component=mirror"
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class EdgePod:
         self._make_pictures(folder)
         values = folder / "values-edge.yaml"
         values.write_text(yaml.safe_dump(self._values(image)), encoding="utf-8")
-        self.cluster.helm("install", RELEASE, str(CHART), "-n", self.namespace, "-f", str(values))
+        self.cluster.helm("install", RELEASE, str(CHARTS / "atoll-edge"), "-n", self.namespace, "-f", str(values))
         try:
             yield
         finally:
@@ -57,6 +60,31 @@ class EdgePod:
         assert done.returncode == 0, f"the robot saw nothing in {seconds:g} s\n{self.account()}"
         shown: dict[str, Any] = json.loads(done.stdout)
         return shown
+
+    def start_mirror(self) -> None:
+        """Upgrades the release `atoll` by a mirror of this namespace, with the bundled store's own key pair."""
+        entry = {
+            "namespace": self.namespace,
+            "store": "default",
+            "secret": self._store()["credentials"]["secretRef"]["name"],
+        }
+        values = ["--set-json", f"edgeDevices={json.dumps([entry])}", "--set", "mirror.intervalSeconds=5"]
+        self.cluster.helm("upgrade", "atoll", str(CHARTS / "atoll"), "-n", self.namespace, "--reuse-values", *values)
+
+    def mirrored(self, *, seconds: float) -> dict[str, Any]:
+        """The device's EdgeDevice once it says Active. Fails with the mirror's own words."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            items = json.loads(self.cluster.kubectl("get", "edev", "-n", self.namespace, "-o", "json"))["items"]
+            for item in items:
+                if item.get("status", {}).get("state") == "Active":
+                    found: dict[str, Any] = item
+                    return found
+            time.sleep(POLL_SECONDS)
+        words = self.cluster.kubectl("logs", "-l", MIRROR, "--tail=60", "-n", self.namespace)
+        raise AssertionError(
+            f"no EdgeDevice is Active after {seconds:g} s; there are {items}\n{words}\n{self.account()}"
+        )
 
     def account(self) -> str:
         """What somebody would look at who wonders why the robot sees nothing."""
@@ -75,8 +103,12 @@ class EdgePod:
         files = [f"--from-file={path}" for path in sorted(folder.glob("*.jpg"))]
         self.cluster.kubectl("create", "configmap", "pictures", "-n", self.namespace, *files)
 
+    def _store(self) -> dict[str, Any]:
+        spec: dict[str, Any] = self.cluster.get("objectstore", "default", namespace=self.namespace)["spec"]
+        return spec
+
     def _values(self, image: dict[str, str]) -> dict[str, Any]:
-        store = self.cluster.get("objectstore", "default", namespace=self.namespace)["spec"]
+        store = self._store()
         return {
             "mode": "lab",
             "image": image,
