@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import signal
 import sys
@@ -110,3 +111,5 @@ class Interruption:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, handle)
+            # Python drops its handlers before it ends: one more Ctrl-C then would turn the exit code into a signal's.
+            atexit.register(signal.signal, number, signal.SIG_IGN)
