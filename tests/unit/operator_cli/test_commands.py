@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -24,7 +23,7 @@ from atoll_operator.api.stage_input import directory_store
 from atoll_operator.cli.cluster_access import Where, local_folder
 from atoll_operator.cli.endings import exit_status, reason_status
 from atoll_operator.cli.main import COMMANDS, cli, main
-from atoll_operator.cli.wait import seconds_of
+from atoll_operator.cli.quantities import Duration
 from atoll_operator.status import Phase, RunStatus
 
 ROOT = Path(__file__).parents[3]
@@ -241,8 +240,7 @@ def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, mo
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400)])
 def test_durations(text: str, seconds: float) -> None:
-    context = click.Context(click.Command("wait"))
-    assert seconds_of(context, click.Option(["--timeout"]), text) == seconds
+    assert Duration().convert(text, None, None) == seconds
 
 
 def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def check(file: Path) -> None:
         report: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        advice = "the check needs pip install 'atoll[stages]'; --no-check leaves it out"
+        advice = "the check needs pip install '.[stages]' in a checkout of Atoll; --no-check leaves it out"
         raise SpecError(f"{file} could not be checked: {last}; {advice}") from None
     if not report["ok"]:
         raise DatasetError(Reason(report["reason"]), f"{file}: {report['message']}; nothing was put into the store")

@@ -4,7 +4,7 @@ from types import ModuleType
 
 from atoll_contract.errors import SpecError
 
-INSTALL = "pip install 'atoll[operator,video]'"
+INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
 
 
 def load_av() -> ModuleType:
