@@ -14,6 +14,7 @@ import click
 from atoll_contract.errors import SpecError
 from atoll_operator.cli.endings import exit_status
 from atoll_operator.cli.local_store import store_option
+from atoll_operator.cli.manifest_files import files_option
 from atoll_operator.cli.run_display import Display, PlainDisplay, live_display
 from atoll_operator.cli.run_table import print_outcome
 from atoll_operator.local.engine import Engine
@@ -25,16 +26,7 @@ _EXISTING = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(name="run", short_help="Run a TrainingRun on this machine, without a cluster.")
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    help='File or folder with one TrainingRun and what it names; "-" reads standard input. May be given several times.',
-)
+@files_option("one TrainingRun and what it names")
 @click.option("--data", multiple=True, type=_EXISTING, metavar="ARCHIVE", help="Put this archive into the store first.")
 @click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
 @store_option

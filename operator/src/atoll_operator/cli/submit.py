@@ -11,6 +11,7 @@ from atoll_contract.reasons import ExitCode
 from atoll_operator.api.manifests import Manifest, read_files
 from atoll_operator.api.stage_input import spec_digest
 from atoll_operator.cli.cluster_access import Access, Where, cluster_options
+from atoll_operator.cli.manifest_files import files_option
 from atoll_operator.cluster_errors import AlreadyExists
 
 # Before the run that names them.
@@ -18,16 +19,7 @@ _ORDER = ("TrainingProfile", "ObjectStore", "TrainingRun")
 
 
 @click.command(name="submit", short_help="Check a file and start its TrainingRun on the cluster.")
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    help='File or folder with manifests; "-" reads standard input. May be given several times.',
-)
+@files_option("manifests")
 @cluster_options
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
 @click.pass_context

@@ -10,6 +10,7 @@ import click
 
 from atoll_contract.reasons import ExitCode
 from atoll_operator.api.manifests import LocatedProblem, Manifest, Reading, read_files
+from atoll_operator.cli.manifest_files import files_option
 
 
 def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
@@ -23,16 +24,7 @@ def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
 
 
 @click.command(name="validate", short_help="Check manifests offline, as the API server would.")
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    help='File or folder with manifests; "-" reads standard input. May be given several times.',
-)
+@files_option("manifests")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def command(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
