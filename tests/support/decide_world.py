@@ -17,7 +17,8 @@ from atoll_contract.result import Artifact, StageResult
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.decide.decision import decide
 from atoll_operator.plan import Plan, RunEvent, StageAttempt
-from atoll_operator.status import RunStatus, StagePhase, read_status, write_status
+from atoll_operator.status import RunStatus, StagePhase
+from atoll_operator.status_document import read_status, write_status
 from atoll_operator.views import (
     CompileChoice,
     JobState,

@@ -17,7 +17,8 @@ from atoll_operator.look import Look, view_of_own_job
 from atoll_operator.metrics import Metrics
 from atoll_operator.plan import Plan, ReleaseReport, Reservation, StageAttempt
 from atoll_operator.releases import published_status, release_manifest
-from atoll_operator.status import DONE, RunStatus, StagePhase, merge_patch, write_status
+from atoll_operator.status import DONE, RunStatus, StagePhase
+from atoll_operator.status_document import merge_patch, write_status
 from atoll_operator.surroundings import Profile, Stores, Surroundings
 from atoll_operator.views import JobState, JobView
 from atoll_operator.watch_cache import WatchCache

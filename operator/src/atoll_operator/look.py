@@ -17,7 +17,8 @@ from atoll_operator.kube_views import job_view
 from atoll_operator.pod_reader import PodReader, Reading
 from atoll_operator.releases import highest_version, own_release
 from atoll_operator.run_index import RunIndex
-from atoll_operator.status import DONE, RunStatus, StagePhase, read_status
+from atoll_operator.status import DONE, RunStatus, StagePhase
+from atoll_operator.status_document import read_status
 from atoll_operator.surroundings import Profile, Stores, Surroundings, invalid, parse_run
 from atoll_operator.views import JobState, JobView, PodView, QueueView, RunView
 from atoll_operator.views_spec import RETRY_ANNOTATION, run_view

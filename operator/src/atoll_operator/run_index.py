@@ -15,7 +15,8 @@ from typing import Any
 from atoll_contract.codec import DecodeError
 from atoll_contract.reasons import Reason
 from atoll_operator.decide.queue import QueueEntry, place
-from atoll_operator.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
+from atoll_operator.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, seconds_between
+from atoll_operator.status_document import read_status
 from atoll_operator.views import QueueView
 from atoll_operator.work_queue import Key
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from atoll_contract.stage import QualityGates, Stage
 from atoll_operator.api.types import TrainingProfileSpec, TrainingRunSpec
-from atoll_operator.status import parse_time, read_status
+from atoll_operator.status import parse_time
+from atoll_operator.status_document import read_status
 from atoll_operator.views import CompileChoice, ProfileView, RunView
 
 RETRY_ANNOTATION = "atoll.dev/retry"

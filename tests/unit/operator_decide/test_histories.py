@@ -18,7 +18,8 @@ from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.decide.decision import decide
 from atoll_operator.plan import Plan
 from atoll_operator.retries import MAX_ATTEMPTS
-from atoll_operator.status import DONE, parse_time, write_status
+from atoll_operator.status import DONE, parse_time
+from atoll_operator.status_document import write_status
 from atoll_operator.views import CompileChoice, PodPhase, QueueView
 from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
 

@@ -9,7 +9,8 @@ import pytest
 
 from atoll_contract.reasons import Reason
 from atoll_operator.run_index import WOKEN, RunIndex
-from atoll_operator.status import Estimate, Phase, RunStatus, write_status
+from atoll_operator.status import Estimate, Phase, RunStatus
+from atoll_operator.status_document import write_status
 from atoll_operator.views import QueueView
 
 NOW = datetime(2027, 1, 9, 12, 0, tzinfo=UTC)

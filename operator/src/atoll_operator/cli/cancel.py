@@ -9,7 +9,7 @@ from atoll_operator.cli.cluster_access import Where, either_options, local_folde
 from atoll_operator.cli.local_store import named_run
 from atoll_operator.cli.running import require_running
 from atoll_operator.local.record import read_record
-from atoll_operator.status import read_status
+from atoll_operator.status_document import read_status
 
 
 @click.command(name="cancel", short_help="End a run for good.")

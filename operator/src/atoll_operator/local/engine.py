@@ -20,7 +20,8 @@ from atoll_operator.local.folders import RunFolder
 from atoll_operator.local.jobs import LocalJobs
 from atoll_operator.local.record import Reserved, RunRecord, with_release, write_record
 from atoll_operator.plan import Plan, ReleaseReport, Reservation, RunEvent, StageAttempt
-from atoll_operator.status import Phase, RunStatus, write_status
+from atoll_operator.status import Phase, RunStatus
+from atoll_operator.status_document import write_status
 from atoll_operator.views import ProfileView, ReleaseView, RunView
 from atoll_operator.views_spec import run_view
 

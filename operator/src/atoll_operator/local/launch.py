@@ -27,7 +27,8 @@ from atoll_operator.local.outcome import fetch_files, result_document, write_res
 from atoll_operator.local.record import RunRecord, plain, read_record, set_aside, write_record
 from atoll_operator.local.runfile import RunFile
 from atoll_operator.plan import StageAttempt
-from atoll_operator.status import Phase, RunStatus, read_status, rfc3339
+from atoll_operator.status import Phase, RunStatus, rfc3339
+from atoll_operator.status_document import read_status
 from atoll_operator.views_spec import profile_view
 
 logger = logging.getLogger(__name__)

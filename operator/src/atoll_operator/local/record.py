@@ -11,7 +11,7 @@ from atoll_contract.codec import DecodeError, from_json, to_json
 from atoll_contract.durable import written_whole
 from atoll_contract.errors import IntegrityError
 from atoll_operator.local.folders import RunFolder
-from atoll_operator.status import read_status
+from atoll_operator.status_document import read_status
 
 T = TypeVar("T")
 
