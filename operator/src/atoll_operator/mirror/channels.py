@@ -46,7 +46,7 @@ class ChannelReader:
         except (ObjectNotFound, StoreForbidden):
             # A mirror whose credentials read reports alone goes by what devices know.
             self._known.pop(asked, None)
-        except (DecodeError, OverflowError, IntegrityError) as error:
+        except (DecodeError, IntegrityError) as error:
             logger.warning("the pointer %s cannot be read: %s", key, error)
             self._known.pop(asked, None)
 

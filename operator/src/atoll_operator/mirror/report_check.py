@@ -33,7 +33,7 @@ def read_report(data: bytes, key: str) -> DeviceReport:
     """
     try:
         report = from_json(DeviceReport, data)
-    except (DecodeError, OverflowError) as error:
+    except DecodeError as error:
         raise InvalidReport(str(error)) from None
     if report.schema_version != 1:
         raise InvalidReport(f"schemaVersion is {report.schema_version}; this mirror knows 1")
