@@ -13,9 +13,12 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, from `90`, `90s`, `10m` or `1h30m`."""
+    """Seconds, from `90`, `90s`, `10m` or `1h30m`; 0 only where `allow_zero` says so."""
 
     name = "duration"
+
+    def __init__(self, *, allow_zero: bool = False) -> None:
+        self._allow_zero = allow_zero
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value)
@@ -25,7 +28,7 @@ class Duration(click.ParamType[float]):
             seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
         else:
             self.fail(f"{text!r} is no duration; write 90s, 10m or 1h30m", param, ctx)
-        if seconds <= 0:
+        if seconds == 0 and not self._allow_zero:
             self.fail(f"{text!r}: a duration is more than 0", param, ctx)
         return seconds
 

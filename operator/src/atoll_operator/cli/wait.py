@@ -14,7 +14,9 @@ from atoll_operator.status import Phase, RunStatus
 @click.command(name="wait", short_help="Wait until a run has ended; the exit code tells how.")
 @click.argument("name", metavar="RUN")
 @cluster_options
-@click.option("--timeout", type=Duration(), metavar="TIME", help="Give up after 90s, 15m, 1h30m, …; exit code 124.")
+@click.option(
+    "--timeout", type=Duration(allow_zero=True), metavar="TIME", help="Give up after 90s, 15m, 1h30m, …; exit code 124."
+)
 @click.pass_context
 def command(context: click.Context, name: str, where: Where, timeout: float | None) -> None:
     """Wait until a run succeeded, failed or was cancelled.
