@@ -14,12 +14,11 @@ from atoll_operator.cli.archived_log import print_archived
 from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained
 from atoll_operator.cli.cluster_access import Access, Where, cluster_options
 from atoll_operator.cli.pod_log import PodLogs
-from atoll_operator.cli.run_watch import is_settled, status_of
+from atoll_operator.cli.run_watch import PATIENCE_SECONDS, is_settled, status_of
 from atoll_operator.cluster_errors import Unavailable
 from atoll_operator.status import RunStatus, StagePhase
 
 INTERVAL_SECONDS = 1.0
-PATIENCE_SECONDS = 180.0
 
 
 @click.command(name="logs", short_help="Print what a stage wrote; -f follows the run.")

@@ -16,6 +16,7 @@ from atoll_operator.status import (
     StageStatus,
     rfc3339,
     seconds_between,
+    short,
 )
 from atoll_operator.views import JobView
 
@@ -61,30 +62,25 @@ def end(status: RunStatus, phase: Phase, *, reason: Reason, message: str, now: d
 
 def fail(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
     """`status` of a run that ends in Failed because `stage` does."""
-    failed = replace(
-        stage,
-        phase=StagePhase.FAILED,
-        reason=reason,
-        message=bounded(message, 400),
-        completion_time=rfc3339(now),
-        next_retry_time=None,
-        pending_since=None,
-    )
+    failed = _closed(stage, StagePhase.FAILED, reason=reason, message=message, now=now)
     return end(status.with_stage(failed), Phase.FAILED, reason=reason, message=message, now=now)
 
 
 def skip(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
     """`status` after a stage that is left out."""
-    skipped = replace(
+    return status.with_stage(_closed(stage, StagePhase.SKIPPED, reason=reason, message=message, now=now))
+
+
+def _closed(stage: StageStatus, phase: StagePhase, *, reason: Reason, message: str, now: datetime) -> StageStatus:
+    return replace(
         stage,
-        phase=StagePhase.SKIPPED,
+        phase=phase,
         reason=reason,
-        message=bounded(message, 400),
+        message=short(message),
         completion_time=rfc3339(now),
         next_retry_time=None,
         pending_since=None,
     )
-    return status.with_stage(skipped)
 
 
 def start_clock(status: RunStatus, now: datetime) -> RunStatus:
