@@ -15,9 +15,11 @@ from typing import Any
 from atoll_contract.errors import ModelError
 from atoll_contract.reasons import Reason
 
-# Slot of `signature_defs` among the fields of the schema's table Model (version, operator_codes, subgraphs,
-# description, buffers, metadata_buffer, metadata, signature_defs); a vtable starts with two sizes.
+# Places of two fields in the vtables of the schema's tables, which start with two sizes: `signature_defs` is the eighth
+# of Model (version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata, signature_defs),
+# `outputs` the third of SubGraph (tensors, inputs, outputs).
 _SIGNATURE_SLOT = 4 + 2 * 7
+_OUTPUTS_SLOT = 4 + 2 * 2
 _UINT32 = struct.Struct("<I")
 _UINT16 = struct.Struct("<H")
 _INT32 = struct.Struct("<i")
@@ -131,17 +133,11 @@ def fix_outputs(data: bytes, *, operation: str) -> bytes:
     if sorted(present) != sorted(wanted):
         raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {operation} {wanted}")
     table = graph._tab
-    start = table.Vector(table.Offset(_field_slot(graph, "Outputs")))
+    start = table.Vector(table.Offset(_OUTPUTS_SLOT))
     for k, index in enumerate(wanted):
         _INT32.pack_into(buffer, start + 4 * k, index)
     _drop_signatures(buffer)
     return bytes(buffer)
-
-
-def _field_slot(graph: Any, field: str) -> int:
-    """The vtable slot of a field of SubGraph (tensors, inputs, outputs, operators, name)."""
-    del graph
-    return {"Tensors": 4, "Inputs": 6, "Outputs": 8, "Operators": 10}[field]
 
 
 def _drop_signatures(buffer: bytearray) -> None:
