@@ -2,7 +2,6 @@
 
 import csv
 import json
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from atoll_contract.reasons import ExitCode
 from atoll_operator.cli.main import main
 from atoll_stages.convert.split import cluster_of
-from support.videos import Picture, write_video
+from support.videos import Picture, turn, write_video
 
 RATE = 10
 SIZE = (480, 640)
@@ -227,7 +226,7 @@ def test_a_damaged_video_is_read_around_the_damage(tmp_path: Path, capsys: pytes
 
 def test_what_was_filmed_upright_is_upright(tmp_path: Path) -> None:
     path = write_video(tmp_path / "phone.mp4", [scene(8)] * 5, rate=RATE)
-    _turn(path)
+    turn(path, height=SIZE[0])
     out = tmp_path / "out"
     assert main(["frames", str(path), "-o", str(out)]) == 0
     with Image.open(out / "images/phone/phone_000000.jpg") as picture:
@@ -278,13 +277,3 @@ def test_a_mistake_ends_in_a_sentence(
             (films / name).write_text(text)
     assert main(["frames", str(films), "-o", str(tmp_path / "out")]) == code
     assert sentence in capsys.readouterr().err
-
-
-def _turn(path: Path) -> None:
-    """Write into the track's header that the film is shown turned a quarter to the right, as telephones do."""
-    data = bytearray(path.read_bytes())
-    # ISO/IEC 14496-12, 8.3.2: 40 bytes after the type of a `tkhd` box of version 0 comes the matrix a b u c d v x y w.
-    at = data.index(b"tkhd") + 4 + 40
-    one, height = 1 << 16, SIZE[0] << 16
-    struct.pack_into(">9i", data, at, 0, one, 0, -one, 0, 0, height, 0, 1 << 30)
-    path.write_bytes(bytes(data))

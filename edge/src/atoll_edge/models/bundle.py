@@ -50,15 +50,25 @@ def unpack(archive: Path, folder: Path) -> Bundle:
     except AtollError as error:
         raise BundleError(f"{archive.name} cannot be unpacked: {error.message}") from None
     shutil.rmtree(folder / "members")
+    return _bundle_of(found, archive.name)
+
+
+def bundle_in(folder: Path) -> Bundle:
+    """The files of a bundle that lie in `folder`.
+
+    Raises:
+        BundleError: there is no model or no label map.
+    """
+    names = (CPU_NAME, EDGETPU_NAME, LABELS_NAME)
+    return _bundle_of({name: folder / name for name in names if (folder / name).is_file()}, str(folder))
+
+
+def _bundle_of(found: dict[str, Path], where: str) -> Bundle:
+    """A `model.tflite` that was never compiled runs on the CPU, whatever its name says."""
     if LABELS_NAME not in found or not {CPU_NAME, EDGETPU_NAME} & set(found):
         raise BundleError(
-            f"{archive.name} lacks a model or its labels: it must hold {LABELS_NAME} and {CPU_NAME} or {EDGETPU_NAME}"
+            f"{where} lacks a model or its labels: it must hold {LABELS_NAME} and {CPU_NAME} or {EDGETPU_NAME}"
         )
-    return _sorted_bundle(found)
-
-
-def _sorted_bundle(found: dict[str, Path]) -> Bundle:
-    """A `model.tflite` that was never compiled runs on the CPU, whatever its name says."""
     cpu, edgetpu = found.get(CPU_NAME), found.get(EDGETPU_NAME)
     if edgetpu is not None and not is_compiled(edgetpu):
         cpu, edgetpu = cpu or edgetpu, None

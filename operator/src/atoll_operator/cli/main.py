@@ -21,6 +21,7 @@ from atoll_operator.cluster_errors import ClusterError
 COMMANDS = {
     "record": "record",
     "frames": "frames",
+    "test-video": "video_trial",
     "run": "run",
     "validate": "validate",
     "report": "report",

@@ -1,0 +1,128 @@
+"""A published release and its files, wherever it lies: in a local store or in the bucket of a cluster; all checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract import keys
+from atoll_contract.codec import DecodeError, from_json
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.manifest import Manifest, ManifestFile, Role
+from atoll_contract.signatures import verify
+from atoll_contract.store import ObjectNotFound, Store
+from atoll_operator.cli.bucket import bucket_of, fetched
+from atoll_operator.cli.cluster_access import Where, local_folder
+from atoll_operator.cli.local_store import opened_store
+from atoll_operator.local.runfile import DEFAULT_NAMESPACE
+
+MANIFEST_NAME = "manifest.json"
+_RELEASE = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a release lies. `sha256` is that of its manifest, where a ModelRelease tells it."""
+
+    store: Store
+    namespace: str
+    model: str
+    version: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishedRelease:
+    """A release's manifest, and the bytes of it that were checked."""
+
+    origin: Origin
+    manifest: Manifest
+    data: bytes
+
+    def fetch(self, files: Iterable[ManifestFile], folder: Path) -> Iterator[Path]:
+        """The files one after the other, put into `folder` under their names after their sha256 was checked.
+
+        Raises:
+            IntegrityError: bytes or a name are not what they should be.
+            StoreError: the store does not answer, or does not allow it.
+        """
+        for file in files:
+            path = folder / _plain_name(file)
+            yield fetched(self.origin.store, file.key, path, sha256=file.sha256, size=file.size)
+
+    def fetch_model(self, folder: Path) -> Path:
+        """`folder`, with the int8 model, the label map and the manifest. Raises as `fetch` does."""
+        wanted = [file for file in self.manifest.files if file.role in (Role.MODEL_INT8, Role.LABELS)]
+        for _ in self.fetch(wanted, folder):
+            pass
+        (folder / MANIFEST_NAME).write_bytes(self.data)
+        return folder
+
+
+def is_release_name(text: str) -> bool:
+    """Whether `text` is written as the name of a release: `note-v3`."""
+    return _RELEASE.fullmatch(text) is not None
+
+
+def published(
+    release: str, store: Path | None, where: Where, *, endpoint: str | None = None, public_keys: Sequence[bytes] = ()
+) -> PublishedRelease:
+    """The release `<model>-v<number>` of the local store or the cluster that is meant (see `local_folder`).
+
+    Raises:
+        SpecError: there is no such release, or it is not published or not signed.
+        IntegrityError: its manifest is not the one that the ModelRelease names, or not signed by one of the keys.
+        StoreError, ClusterError: the world does not answer, or does not allow it.
+    """
+    named = _RELEASE.fullmatch(release)
+    if named is None:
+        raise SpecError(f"{release!r} is no release; write <model>-v<number>, as note-v3 (see atoll releases)")
+    folder = local_folder(store, where, by_namespace=True)
+    if folder is not None:
+        namespace = where.namespace or DEFAULT_NAMESPACE
+        origin = Origin(opened_store(folder, ()), namespace, named.group(1), int(named.group(3)))
+    else:
+        origin = _on_cluster(release, where, endpoint)
+    return _read(origin, public_keys)
+
+
+def _on_cluster(release: str, where: Where, endpoint: str | None) -> Origin:
+    from atoll_operator.cluster import RELEASES
+
+    access = where.connect()
+    found = access.cluster.read(RELEASES, access.namespace, release)
+    if found is None:
+        raise SpecError(f"there is no ModelRelease {release} in namespace {access.namespace} (see atoll releases)")
+    spec, status = found["spec"], found.get("status") or {}
+    if not status.get("published"):
+        raise SpecError(f"{release} is reserved by run {spec['runRef']['name']} and not published")
+    store = bucket_of(access, spec["objectStoreRef"]["name"], endpoint=endpoint)
+    return Origin(store, access.namespace, spec["model"], spec["version"], status["manifest"]["sha256"])
+
+
+def _read(origin: Origin, public_keys: Sequence[bytes]) -> PublishedRelease:
+    key = keys.manifest(origin.namespace, origin.model, origin.version)
+    try:
+        data = origin.store.get(key)
+        if public_keys:
+            envelope = origin.store.get(keys.signature(origin.namespace, origin.model, origin.version))
+            verify(envelope, data, public_keys)
+    except ObjectNotFound as error:
+        raise SpecError(f"{error.message}: the release is not there, or not signed") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if origin.sha256 is not None and digest != origin.sha256.removeprefix("sha256:"):
+        raise IntegrityError(f"{origin.store.url}: {key} has sha256 {digest}, its ModelRelease says {origin.sha256}")
+    try:
+        return PublishedRelease(origin, from_json(Manifest, data), data)
+    except DecodeError as error:
+        raise IntegrityError(f"{origin.store.url}: {key}: {error}") from None
+
+
+def _plain_name(file: ManifestFile) -> str:
+    """Whoever can write the bucket chose the name; it must not choose a place."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", file.name):
+        raise IntegrityError(f"the manifest names a file {file.name!r}, which is no plain name")
+    return file.name

@@ -1,0 +1,52 @@
+"""An int8 file of a real architecture with random weights, made once with TensorFlow: for speed, not for answers."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CLASSES = ("note", "robot")
+KEPT = 25
+
+
+def detector_file(architecture: str = "ssd-mobilenet-v2-fpnlite-320", width: float = 1.0) -> Path:
+    """The exported file, as the export stage makes it; kept between runs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "atoll-test"
+    text = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    path = cache / f"detector-{text}-{architecture}-{width:g}.tflite"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, __file__, str(path), architecture, str(width)], check=True, timeout=1200)
+    return path
+
+
+def make(architecture: str, width: float) -> bytes:
+    import keras
+    import numpy as np
+
+    from atoll_contract.stage import Architecture
+    from atoll_stages.export.conversion import POSTPROCESS, Postprocess, convert
+    from atoll_stages.export.flatbuffer import fix_outputs
+    from atoll_stages.train.anchors import anchors_for
+    from atoll_stages.train.model import build
+
+    keras.utils.set_random_seed(0)
+    kind = Architecture(architecture)
+    model = build(architecture=kind, width=width, classes=len(CLASSES), side=kind.side)
+    pictures = np.random.default_rng(0).integers(0, 255, (4, kind.side, kind.side, 3), np.uint8)
+    post = Postprocess(max_detections=KEPT, classes=len(CLASSES))
+    raw = convert(model, anchors=anchors_for(kind), side=kind.side, post=post, calibration=list(pictures))
+    return fix_outputs(raw, operation=POSTPROCESS)
+
+
+def main(path: str, architecture: str, width: str) -> None:
+    """Write the model whole or not at all: two processes may want it at once."""
+    target = Path(path)
+    partial = target.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(make(architecture, float(width)))
+    partial.replace(target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
