@@ -17,7 +17,8 @@ def detector_file(architecture: str = "ssd-mobilenet-v2-fpnlite-320", width: flo
     path = cache / f"detector-{text}-{architecture}-{width:g}.tflite"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, __file__, str(path), architecture, str(width)], check=True, timeout=1200)
+        command = [sys.executable, __file__, str(path), architecture, str(width)]
+        subprocess.run(command, check=True, capture_output=True, timeout=1200)
     return path
 
 

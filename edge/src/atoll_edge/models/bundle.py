@@ -1,23 +1,16 @@
 """Model bundles: `model.tar.gz` as the robot scripts of 2021 take it, an older tarball, or a bare .tflite file."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_contract.archive import extract
+from atoll_contract.bundle import EDGETPU_NAME, INT8_NAME, LABELS_NAME, unpack_bundle
 from atoll_contract.durable import file_sha256
 from atoll_contract.errors import AtollError
 from atoll_contract.labelmap import LabelMapError, parse_label_map
-from atoll_contract.stage import DatasetLimits
 from atoll_edge.models.served import DEFAULT_THRESHOLD, ServedModel
 
-CPU_NAME = "unoptimized.tflite"
-EDGETPU_NAME = "model.tflite"
-LABELS_NAME = "map.pbtxt"
 # The custom operator of a compiled model: it stands as a name in the file.
 COMPILED_MARK = b"edgetpu-custom-op"
-
-LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_bytes=256 * 2**20, members=64)
 
 
 class BundleError(ValueError):
@@ -39,17 +32,10 @@ def unpack(archive: Path, folder: Path) -> Bundle:
     Raises:
         BundleError: not an archive, unsafe, too large, or without a model or label map.
     """
-    folder.mkdir(parents=True)
-    found: dict[str, Path] = {}
     try:
-        with extract(archive, folder / "members", LIMITS) as members:
-            for name in (CPU_NAME, EDGETPU_NAME, LABELS_NAME):
-                held = members.by_base(name)
-                if held:
-                    found[name] = Path(shutil.copyfile(held[0].path, folder / name))
+        found = unpack_bundle(archive, folder)
     except AtollError as error:
         raise BundleError(f"{archive.name} cannot be unpacked: {error.message}") from None
-    shutil.rmtree(folder / "members")
     return _bundle_of(found, archive.name)
 
 
@@ -59,17 +45,17 @@ def bundle_in(folder: Path) -> Bundle:
     Raises:
         BundleError: there is no model or no label map.
     """
-    names = (CPU_NAME, EDGETPU_NAME, LABELS_NAME)
+    names = (INT8_NAME, EDGETPU_NAME, LABELS_NAME)
     return _bundle_of({name: folder / name for name in names if (folder / name).is_file()}, str(folder))
 
 
 def _bundle_of(found: dict[str, Path], where: str) -> Bundle:
     """A `model.tflite` that was never compiled runs on the CPU, whatever its name says."""
-    if LABELS_NAME not in found or not {CPU_NAME, EDGETPU_NAME} & set(found):
+    if LABELS_NAME not in found or not {INT8_NAME, EDGETPU_NAME} & set(found):
         raise BundleError(
-            f"{where} lacks a model or its labels: it must hold {LABELS_NAME} and {CPU_NAME} or {EDGETPU_NAME}"
+            f"{where} lacks a model or its labels: it must hold {LABELS_NAME} and {INT8_NAME} or {EDGETPU_NAME}"
         )
-    cpu, edgetpu = found.get(CPU_NAME), found.get(EDGETPU_NAME)
+    cpu, edgetpu = found.get(INT8_NAME), found.get(EDGETPU_NAME)
     if edgetpu is not None and not is_compiled(edgetpu):
         cpu, edgetpu = cpu or edgetpu, None
     return Bundle(cpu, edgetpu, read_labels(found[LABELS_NAME]))

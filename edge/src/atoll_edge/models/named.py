@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from atoll_contract.bundle import BUNDLE_NAME
+from atoll_contract.bundle import BUNDLE_NAME, LABELS_NAME
 from atoll_contract.codec import DecodeError, from_json
 from atoll_contract.manifest import Manifest, Role
-from atoll_edge.models.bundle import LABELS_NAME, BundleError, bundle_in, served_bundle, served_file, unpack
+from atoll_edge.models.bundle import BundleError, bundle_in, served_bundle, served_file, unpack
 from atoll_edge.models.served import ServedModel
 
 MANIFEST_NAME = "manifest.json"

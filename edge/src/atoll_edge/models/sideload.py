@@ -10,12 +10,13 @@ import tempfile
 from pathlib import Path
 
 from atoll_contract import keys
+from atoll_contract.bundle import EDGETPU_NAME, INT8_NAME, LABELS_NAME
 from atoll_contract.codec import to_json
 from atoll_contract.durable import file_sha256
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_edge.models.bundle import CPU_NAME, EDGETPU_NAME, LABELS_NAME, Bundle, BundleError, unpack
+from atoll_edge.models.bundle import Bundle, BundleError, unpack
 from atoll_edge.models.canary import canary_job, run_canary
 from atoll_edge.models.device_state import staged
 from atoll_edge.models.device_store import DeviceStore
@@ -38,7 +39,9 @@ def import_bundle(archive: Path, device: DeviceStore) -> tuple[str, str]:
     with device.fetching(), tempfile.TemporaryDirectory(dir=device.temporary) as folder:
         bundle = unpack(archive, Path(folder) / "bundle")
         if bundle.cpu_path is None:
-            raise BundleError(f"{archive.name} lacks {CPU_NAME}: without it the model cannot be tried before it serves")
+            raise BundleError(
+                f"{archive.name} lacks {INT8_NAME}: without it the model cannot be tried before it serves"
+            )
         labels = Path(folder) / LABELS_NAME
         labels.write_text(format_label_map(bundle.labels), "utf-8")
         files = _take(bundle, labels, device)
@@ -54,7 +57,7 @@ def import_bundle(archive: Path, device: DeviceStore) -> tuple[str, str]:
 def _take(bundle: Bundle, labels: Path, device: DeviceStore) -> tuple[ManifestFile, ...]:
     """Copy the files among the blobs."""
     assert bundle.cpu_path is not None
-    held = [(Role.MODEL_INT8, CPU_NAME, bundle.cpu_path), (Role.LABELS, LABELS_NAME, labels)]
+    held = [(Role.MODEL_INT8, INT8_NAME, bundle.cpu_path), (Role.LABELS, LABELS_NAME, labels)]
     if bundle.edgetpu_path is not None:
         held.append((Role.MODEL_EDGETPU, EDGETPU_NAME, bundle.edgetpu_path))
     files = []

@@ -73,7 +73,7 @@ class DoubtfulMoments:
         """Up to `most`, in the order of the videos' time: the most doubtful first, then others far enough from them."""
         ranked = sorted(self._kept.values(), key=lambda item: (item.distance, item.video, item.frame))
         length = max((item.seconds for item in ranked), default=0.0)
-        gap = max(APART, length / (2 * most))
+        gap = max(APART, length / most)
         taken: list[Doubt] = []
         while len(taken) < min(most, len(ranked)) and gap > APART / 8:
             for item in ranked:

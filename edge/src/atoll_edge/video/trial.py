@@ -63,7 +63,8 @@ class Trial:
         with Mp4(target, width=width, height=height, rate=film.rate) as video:
 
             def write(look: Look) -> Look:
-                video.add(annotated(look.frame.picture, look.seen, self.model.name), look.frame.seconds)
+                footer = f"{self.model.name}  frame {look.frame.number}"
+                video.add(annotated(look.frame.picture, look.seen, footer), look.frame.seconds)
                 return look
 
             looks = in_order(self._look, _led_by(first, frames), workers=self._pool.workers)

@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, written without TensorFlow.
+"""TFRecord files of `tf.train.Example`, written and read without TensorFlow.
 
 The format is documented in `tensorflow/core/lib/io/record_writer.h` (frame: length, masked CRC-32C of the
 length, data, masked CRC-32C of the data; little endian) and `tensorflow/core/example/{example,feature}.proto`.
@@ -6,7 +6,7 @@ length, data, masked CRC-32C of the data; little endian) and `tensorflow/core/ex
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from atoll_contract.errors import DatasetError
 from atoll_contract.reasons import Reason
@@ -16,6 +16,10 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 # The wire type of length-delimited fields in the protocol buffer encoding.
 _BYTES = 2
+# Wire types of one double and one float; the fields of a `tf.train.Feature`; how far an integer of 64 bits is shifted.
+_FIXED_SIZES = {1: 8, 5: 4}
+_BYTES_LIST, _FLOAT_LIST = 1, 2
+_MAX_SHIFT = 63
 _MAX_RECORD = 2**30
 
 
@@ -25,6 +29,87 @@ def encode_example(features: Mapping[str, "BytesList | FloatList | Int64List"]) 
         _field(1, _field(1, key.encode()) + _field(2, features[key].encode())) for key in sorted(features)
     )
     return _field(1, entries)
+
+
+def decode_example(data: bytes) -> dict[str, list[Any]]:
+    """The features of a serialised `tf.train.Example`: bytes, floats or integers by key.
+
+    Raises:
+        ValueError: the bytes are no example.
+    """
+    features: dict[str, list[Any]] = {}
+    for outer in _values(memoryview(data), 1):
+        for entry in _values(outer, 1):
+            key = b"".join(_values(entry, 1)).decode()
+            features[key] = [value for feature in _values(entry, 2) for value in _feature(feature)]
+    return features
+
+
+def _feature(data: memoryview) -> list[Any]:
+    """The values of a `tf.train.Feature`, whichever of its three lists it holds."""
+    found: list[Any] = []
+    for kind, _, values in _fields(data):
+        for number, wire, value in _fields(values):
+            if number != 1:
+                continue
+            if kind == _BYTES_LIST:
+                found.append(bytes(value))
+            elif kind == _FLOAT_LIST:
+                found += struct.unpack(f"<{len(value) // 4}f", value)
+            else:
+                found += _integers(value) if wire == _BYTES else [_signed(value)]
+    return found
+
+
+def _values(data: memoryview, wanted: int) -> Iterator[memoryview]:
+    return (value for number, _, value in _fields(data) if number == wanted)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
+    """Number, wire type and value of each field of a message: bytes, or an integer of wire type 0."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = _read_varint(data, at)
+            yield tag >> 3, wire, value
+            continue
+        if wire == _BYTES:
+            size, at = _read_varint(data, at)
+        elif wire in _FIXED_SIZES:
+            size = _FIXED_SIZES[wire]
+        else:
+            raise ValueError(f"wire type {wire} at byte {at}")
+        if at + size > len(data):
+            raise ValueError(f"a field ends {at + size - len(data)} bytes past the end")
+        yield tag >> 3, wire, data[at : at + size]
+        at += size
+
+
+def _integers(data: memoryview) -> list[int]:
+    found, at = [], 0
+    while at < len(data):
+        value, at = _read_varint(data, at)
+        found.append(_signed(value))
+    return found
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > _MAX_SHIFT:
+            raise ValueError(f"an integer is cut off at byte {at}")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
 
 
 class BytesList:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atoll_contract.errors import IntegrityError
+from atoll_stages.convert.tfrecord import decode_example
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,35 +67,28 @@ def scan(path: Path, *, shard: int) -> Iterator[Location]:
             file.seek(offset)
 
 
-def _floats(features: Any, axis: str) -> np.ndarray:
-    return np.array(features[f"image/object/bbox/{axis}"].float_list.value, np.float32)
-
-
 def parse(data: bytes) -> Example:
     """An example with the keys of the TF object detection API; class labels there count from 1.
 
     Raises:
         IntegrityError: the record is no tf.train.Example or lacks a key.
     """
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
     try:
-        features = tf.train.Example.FromString(data).features.feature
-    except DecodeError as error:
+        features = decode_example(data)
+    except (ValueError, TypeError, struct.error) as error:
         raise IntegrityError(f"a record of {len(data)} bytes is no tf.train.Example: {error}") from None
-    boxes = np.stack([_floats(features, axis) for axis in ("ymin", "xmin", "ymax", "xmax")], axis=-1)
-    labels = np.array(features["image/object/class/label"].int64_list.value, np.int32) - 1
-    encoded = features["image/encoded"].bytes_list.value
-    name = features["image/filename"].bytes_list.value
-    if not encoded or not name or len(labels) != len(boxes):
-        raise IntegrityError("a record lacks image/encoded or image/filename, or has boxes without labels")
+    edges = [features.get(f"image/object/bbox/{axis}", []) for axis in ("ymin", "xmin", "ymax", "xmax")]
+    labels = np.array(features.get("image/object/class/label", []), np.int32) - 1
+    encoded, name = features.get("image/encoded"), features.get("image/filename")
+    width, height = features.get("image/width"), features.get("image/height")
+    if not (encoded and name and width and height) or any(len(edge) != len(labels) for edge in edges):
+        raise IntegrityError("a record lacks the picture, its name or its size, or has boxes without labels")
     return Example(
         name=name[0].decode(errors="replace"),
         encoded=encoded[0],
-        width=features["image/width"].int64_list.value[0],
-        height=features["image/height"].int64_list.value[0],
-        boxes=boxes.reshape(-1, 4),
+        width=width[0],
+        height=height[0],
+        boxes=np.array(edges, np.float32).T.reshape(-1, 4),
         labels=labels,
     )
 

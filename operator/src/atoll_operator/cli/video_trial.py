@@ -116,6 +116,7 @@ def _print(document: dict[str, Any], output: Path) -> None:
 
 def _table(video: dict[str, Any]) -> Any:
     """Detections per second: a row for each interval, a column for each class that occurs."""
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
@@ -129,8 +130,7 @@ def _table(video: dict[str, Any]) -> Any:
     for start, rates in _rates(video, labels, interval):
         table.add_row(_clock(start), *(f"{rate:.1f}" for rate in rates))
     table.add_row("all", *(f"{video['perClass'][label]['perSecond'] or 0:.1f}" for label in labels))
-    table.caption = f"detections per second, in intervals of {interval} s"
-    return table
+    return Group(f"detections per second, in intervals of {interval} s", table)
 
 
 def _rates(video: dict[str, Any], labels: Sequence[str], interval: int) -> list[tuple[int, list[float]]]:
