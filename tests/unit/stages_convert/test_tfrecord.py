@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.errors import DatasetError
-from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, read_records, write_records
+from atoll_stages.convert.tfrecord import (
+    BytesList,
+    FloatList,
+    Int64List,
+    decode_example,
+    encode_example,
+    read_records,
+    write_records,
+)
 from support.archives import packed, supervisely
 from support.convert_stage import ConvertStage
 from support.records import decode
@@ -39,6 +47,32 @@ KEYS = {
 def test_features_read_back(texts: list[bytes], numbers: list[float], integers: list[int]) -> None:
     record = encode_example({"b": BytesList(*texts), "f": FloatList(numbers), "i": Int64List(integers)})
     assert decode(record) == {"b": texts, "f": numbers, "i": integers}
+    assert decode_example(record) == {"b": texts, "f": numbers, "i": integers}
+
+
+@given(st.data())
+def test_a_damaged_record_is_an_error_or_another_record(data: st.DataObject) -> None:
+    whole = encode_example({"b": BytesList(b"picture"), "f": FloatList([0.5, 1.0]), "i": Int64List([3, -1, 70_000])})
+    damaged = bytearray(whole)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged[place] ^= data.draw(st.integers(1, 255))
+    try:
+        features = decode_example(bytes(damaged[: data.draw(st.integers(0, len(whole)))]))
+    except ValueError:
+        return
+    assert all(len(values) <= len(whole) for values in features.values())
+
+
+def test_lists_that_are_not_packed_are_read() -> None:
+    """Old writers put each number into a field of its own."""
+    entry = b"\x0a\x01f" + _message(2, _message(2, b"\x0d\x00\x00\x00\x3f" * 2))
+    other = b"\x0a\x01i" + _message(2, _message(3, b"\x08\x03\x08\x04"))
+    record = _message(1, _message(1, entry) + _message(1, other))
+    assert decode_example(record) == decode(record) == {"f": [0.5, 0.5], "i": [3, 4]}
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 @pytest.mark.timeout(180)

@@ -17,7 +17,8 @@ _CRC = struct.Struct("<I")
 # The wire type of length-delimited fields in the protocol buffer encoding.
 _BYTES = 2
 # Wire types of one double and one float; the fields of a `tf.train.Feature`; how far an integer of 64 bits is shifted.
-_FIXED_SIZES = {1: 8, 5: 4}
+_DOUBLE, _FLOAT = 1, 5
+_FIXED_SIZES = {_DOUBLE: 8, _FLOAT: 4}
 _BYTES_LIST, _FLOAT_LIST = 1, 2
 _MAX_SHIFT = 63
 _MAX_RECORD = 2**30
@@ -49,24 +50,52 @@ def _feature(data: memoryview) -> list[Any]:
     """The values of a `tf.train.Feature`, whichever of its three lists it holds."""
     found: list[Any] = []
     for kind, _, values in _fields(data):
-        for number, wire, value in _fields(values):
-            if number != 1:
-                continue
-            if kind == _BYTES_LIST:
-                found.append(bytes(value))
-            elif kind == _FLOAT_LIST:
-                found += struct.unpack(f"<{len(value) // 4}f", value)
-            else:
-                found += _integers(value) if wire == _BYTES else [_signed(value)]
+        if kind == _BYTES_LIST:
+            found += [bytes(value) for value in _values(values, 1)]
+        elif kind == _FLOAT_LIST:
+            found += _floats(values)
+        else:
+            found += _integers(values)
+    return found
+
+
+def _floats(data: memoryview) -> list[float]:
+    """Packed or one by one: a parser has to take both."""
+    found: list[float] = []
+    for _, wire, value in _fields(data):
+        if wire == 0 or len(value) % _FIXED_SIZES[_FLOAT]:
+            raise ValueError(f"a list of floats holds a value of wire type {wire}")
+        found += struct.unpack(f"<{len(value) // _FIXED_SIZES[_FLOAT]}f", value)
+    return found
+
+
+def _integers(data: memoryview) -> list[int]:
+    """Packed or one by one."""
+    found: list[int] = []
+    for _, wire, value in _fields(data):
+        if wire == 0:
+            found.append(_signed(value))
+            continue
+        at = 0
+        while at < len(value):
+            integer, at = _read_varint(value, at)
+            found.append(_signed(integer))
     return found
 
 
 def _values(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    return (value for number, _, value in _fields(data) if number == wanted)
+    """The fields of one number, which must be messages or bytes."""
+    for number, wire, value in _fields(data):
+        if number == wanted:
+            if wire != _BYTES:
+                raise ValueError(f"field {number} has wire type {wire}")
+            yield value
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
+def _fields(data: Any) -> Iterator[tuple[int, int, Any]]:
     """Number, wire type and value of each field of a message: bytes, or an integer of wire type 0."""
+    if not isinstance(data, memoryview):
+        raise ValueError("an integer stands where a message should")
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
@@ -85,14 +114,6 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
             raise ValueError(f"a field ends {at + size - len(data)} bytes past the end")
         yield tag >> 3, wire, data[at : at + size]
         at += size
-
-
-def _integers(data: memoryview) -> list[int]:
-    found, at = [], 0
-    while at < len(data):
-        value, at = _read_varint(data, at)
-        found.append(_signed(value))
-    return found
 
 
 def _signed(value: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -19,12 +20,7 @@ class Exported:
     """A .tflite detector. `threads` None: as many as the machine has."""
 
     def __init__(self, data: bytes, *, threads: int | None = None) -> None:
-        import tensorflow as tf
-
-        with warnings.catch_warnings():
-            # Its removal in some later TensorFlow; the version is pinned below that.
-            warnings.simplefilter("ignore")
-            self._interpreter = tf.lite.Interpreter(model_content=data, num_threads=threads)
+        self._interpreter = _interpreter(data, threads)
         self._interpreter.allocate_tensors()
         self.input: dict[str, Any] = self._interpreter.get_input_details()[0]
         self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
@@ -48,3 +44,20 @@ class Exported:
 
     def detect_all(self, pictures: Iterable[np.ndarray]) -> list[Detections]:
         return [self.detect(picture) for picture in pictures]
+
+
+def _interpreter(data: bytes, threads: int | None) -> Any:
+    """TensorFlow's where it is loaded already, as in the export stage; else LiteRT, which is the same code."""
+    if sys.modules.get("tensorflow") is None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            pass
+        else:
+            return Interpreter(model_content=data, num_threads=threads)
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        # Its removal in some later TensorFlow; the version is pinned below that.
+        warnings.simplefilter("ignore")
+        return tf.lite.Interpreter(model_content=data, num_threads=threads)

@@ -12,19 +12,20 @@ DIGITS = 4
 MOST_CLASSES = 40
 
 
-def _figures(metrics: Metrics) -> dict[str, Any]:
-    figures: dict[str, Any] = {"ap50": round(metrics.ap50, DIGITS), "ap": round(metrics.ap, DIGITS)}
+def figures(metrics: Metrics) -> dict[str, Any]:
+    """The figures of one model in the form that all documents have."""
+    found: dict[str, Any] = {"ap50": round(metrics.ap50, DIGITS), "ap": round(metrics.ap, DIGITS)}
     if metrics.ap_small is not None:
-        figures["apSmall"] = round(metrics.ap_small, DIGITS)
-    figures["perClass"] = {name: round(value, DIGITS) for name, value in metrics.per_class.items()}
-    return figures
+        found["apSmall"] = round(metrics.ap_small, DIGITS)
+    found["perClass"] = {name: round(value, DIGITS) for name, value in metrics.per_class.items()}
+    return found
 
 
 def metrics_document(measurement: Measurement) -> dict[str, Any]:
     """`metrics.json`. `recall` is that of each class at its threshold."""
     return {
         "split": measurement.split,
-        "metrics": {"float": _figures(measurement.exact), "int8": _figures(measurement.quantised)},
+        "metrics": {"float": figures(measurement.exact), "int8": figures(measurement.quantised)},
         "thresholds": measurement.thresholds,
         "recall": {curve.name: round(curve.best_recall, DIGITS) for curve in measurement.curves},
     }
@@ -32,7 +33,7 @@ def metrics_document(measurement: Measurement) -> dict[str, Any]:
 
 def outcome_summary(measurement: Measurement, mapping: MappingReport) -> dict[str, Any]:
     """The stage's summary: short enough for the termination message."""
-    exact, quantised = _figures(measurement.exact), _figures(measurement.quantised)
+    exact, quantised = figures(measurement.exact), figures(measurement.quantised)
     per_class = dict(list(quantised["perClass"].items())[:MOST_CLASSES])
     return {
         "metrics": {

@@ -75,7 +75,7 @@ def parse(data: bytes) -> Example:
     """
     try:
         features = decode_example(data)
-    except (ValueError, TypeError, struct.error) as error:
+    except ValueError as error:
         raise IntegrityError(f"a record of {len(data)} bytes is no tf.train.Example: {error}") from None
     edges = [features.get(f"image/object/bbox/{axis}", []) for axis in ("ymin", "xmin", "ymax", "xmax")]
     labels = np.array(features.get("image/object/class/label", []), np.int32) - 1

@@ -22,6 +22,7 @@ COMMANDS = {
     "record": "record",
     "frames": "frames",
     "test-video": "video_trial",
+    "compare": "compare",
     "run": "run",
     "validate": "validate",
     "report": "report",

@@ -1,0 +1,171 @@
+"""Two models whose answers are known, on pictures whose labels are known: figures, differences and what is left out."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_contract.codec import to_json
+from atoll_contract.comparison import ComparisonJob, Contender, PictureSource
+from atoll_contract.errors import DatasetError, SpecError
+from atoll_contract.labelmap import format_label_map
+from atoll_contract.reasons import Reason
+from atoll_stages.compare.__main__ import run
+from support.coloured import Square, coloured_archive, squares, write_archive
+from support.convert_stage import ConvertStage
+from support.edge_model import LABELS, colour_detector
+
+pytestmark = pytest.mark.timeout(300)
+
+SWAPPED = (LABELS[1], LABELS[0])
+Compared = Callable[..., dict[str, Any]]
+
+
+def model(folder: Path, labels: tuple[str, ...] = LABELS) -> str:
+    """The colour detector, whose classes are called as `labels` says."""
+    folder.mkdir()
+    (folder / "unoptimized.tflite").write_bytes(colour_detector())
+    (folder / "map.pbtxt").write_text(format_label_map(labels))
+    return str(folder)
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Compared:
+    """Compares two models by their labels, on an archive of pictures."""
+
+    def compare(
+        old: tuple[str, ...],
+        new: tuple[str, ...] = LABELS,
+        *,
+        pictures: list[list[Square]] | None = None,
+        trained: tuple[str, ...] | None = None,
+    ) -> dict[str, Any]:
+        archive = write_archive(tmp_path / "a.tar", {"train": pictures or squares(0, 6)})
+        job = ComparisonJob(
+            Contender("old", model(tmp_path / "m-old", old), trained),
+            Contender("new", model(tmp_path / "m-new", new), ()),
+            (PictureSource("the archive", archive=str(archive)),),
+            str(tmp_path / "page.html"),
+        )
+        (tmp_path / "work").mkdir()
+        return run(job, tmp_path / "work")
+
+    return compare
+
+
+def test_the_better_model_has_the_better_figures(compared: Compared) -> None:
+    [found] = compared(SWAPPED)["sets"]
+    assert (found["pictures"], found["boxes"], found["leftOut"]) == (6, 12, 0)
+    assert found["old"]["ap50"] == 0.0
+    assert found["new"]["ap50"] == pytest.approx(1.0)
+    assert found["difference"]["ap50"] == pytest.approx(1.0)
+    assert found["difference"]["perClass"] == pytest.approx({"red": 1.0, "blue": 1.0})
+    assert (found["picturesBetter"], found["picturesWorse"]) == (6, 0)
+
+
+def test_a_model_that_learnt_another_class_is_set_against_it_by_name(compared: Compared) -> None:
+    [found] = compared(("red", "robot"))["sets"]
+    assert found["old"]["unknownClasses"] == ["blue"]
+    assert found["old"]["perClass"] == pytest.approx({"red": 1.0, "blue": 0.0})
+    assert found["old"]["ap50"] == pytest.approx(0.5)
+    assert found["new"]["unknownClasses"] == []
+
+
+def test_equal_models_differ_in_nothing(compared: Compared) -> None:
+    [found] = compared(LABELS)["sets"]
+    assert found["difference"] == {"ap50": 0.0, "ap": 0.0, "perClass": {"red": 0.0, "blue": 0.0}}
+    assert (found["picturesBetter"], found["picturesWorse"]) == (0, 0)
+
+
+def test_the_page_shows_both_models_on_the_pictures_where_they_differ(compared: Compared, tmp_path: Path) -> None:
+    compared(SWAPPED, trained=())
+    page = (tmp_path / "page.html").read_text()
+    assert "old against new" in page
+    assert page.count("data:image/jpeg;base64,") == 12
+    assert "+1.000" in page
+    assert "is not known" not in page
+    assert "://" not in page
+
+
+def test_what_a_model_was_trained_on_is_said_where_it_is_not_known(compared: Compared) -> None:
+    assert compared(SWAPPED)["notes"] == [
+        "What old was trained on is not known; if it was these pictures, its figures are too good."
+    ]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> dict[str, tuple[str, ...]]:
+    """Records of a conversion: pictures 0–3 to train, 4–5 to validate, 6–8 to test."""
+    root = tmp_path / "stage"
+    parts = {"train": squares(0, 4), "val": squares(4, 2), "test": squares(6, 3)}
+    ended = ConvertStage(root).put("a.tar", coloured_archive(parts)).run()
+    dataset = ended.dataset()
+    found = {
+        name: tuple(str(ended.store / shard.key) for shard in part.shards) for name, part in dataset.splits.items()
+    }
+    return {**found, "labels": (str(ended.store / dataset.label_map.key),)}
+
+
+def job_on(shards: dict[str, tuple[str, ...]], part: str, tmp_path: Path, *, trained: tuple[str, ...]) -> ComparisonJob:
+    source = PictureSource(part, shards=shards[part], labels=shards["labels"][0])
+    old = Contender("old", model(tmp_path / "m-old"), ())
+    new = Contender("new", model(tmp_path / "m-new"), trained)
+    return ComparisonJob(old, new, (source,), str(tmp_path / "page.html"))
+
+
+def test_pictures_of_a_training_part_are_left_out(shards: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    """The new model was trained on an archive that shares two pictures with the old one's test part."""
+    root = tmp_path / "later"
+    parts = {"train": [*squares(7, 2), *squares(20, 3)], "val": squares(30, 1)}
+    ended = ConvertStage(root).put("b.tar", coloured_archive(parts)).run()
+    trained = tuple(str(ended.store / shard.key) for shard in ended.dataset().splits["train"].shards)
+    (tmp_path / "work").mkdir()
+    [found] = run(job_on(shards, "test", tmp_path, trained=trained), tmp_path / "work")["sets"]
+    assert (found["pictures"], found["leftOut"]) == (1, 2)
+    assert found["new"]["ap50"] == pytest.approx(1.0)
+
+
+def test_nothing_is_said_where_a_model_has_seen_every_picture(
+    shards: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "work").mkdir()
+    with pytest.raises(DatasetError, match="all 3 pictures were in the training part") as raised:
+        run(job_on(shards, "test", tmp_path, trained=shards["test"]), tmp_path / "work")
+    assert raised.value.reason is Reason.NO_USABLE_EXAMPLES
+
+
+def test_it_works_without_tensorflow(shards: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    """A laptop that only looks has LiteRT; TensorFlow is hundreds of megabytes."""
+    job = tmp_path / "job.json"
+    job.write_bytes(to_json(job_on(shards, "test", tmp_path, trained=())))
+    code = (
+        "import runpy, sys; sys.modules['tensorflow'] = None; "
+        f"sys.argv = ['compare', {str(job)!r}]; runpy.run_module('atoll_stages.compare', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sets"][0]["new"]["ap50"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "holds no model"),
+        ({"unoptimized.tflite": b"nothing", "map.pbtxt": b'item { id: 1 name: "a" }'}, "cannot be run"),
+        ({"unoptimized.tflite": b"nothing", "map.pbtxt": b"item {"}, "map.pbtxt"),
+        ({"model.tar.gz": b"nothing"}, "model.tar.gz"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_a_sentence(tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    contender = Contender("old", str(folder), ())
+    job = ComparisonJob(contender, contender, (), str(tmp_path / "page.html"))
+    with pytest.raises((SpecError, DatasetError), match=sentence):
+        run(job, tmp_path / "work")
