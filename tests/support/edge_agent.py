@@ -10,7 +10,7 @@ from typing import Any
 from atoll_contract.dirstore import DirStore
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_edge.agent import Agent
-from atoll_edge.config import CameraConfig, EdgeConfig, HttpConfig, ModelConfig, StreamConfig, Verify
+from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, HttpConfig, ModelConfig, StreamConfig, Verify
 from atoll_edge.demo import free_ports
 from atoll_edge.models.store_manager import StoreManager
 from support.edge_release import MODEL, NAMESPACE
@@ -28,6 +28,7 @@ class RunningAgent:
     verify: Verify = Verify.DIGEST_ONLY
     keeper: Any = None
     token_file: str | None = None
+    harvest: HarvestConfig | None = None
 
     def __post_init__(self) -> None:
         raw, annotated, http = free_ports(3)
@@ -40,6 +41,7 @@ class RunningAgent:
             streams=StreamConfig(raw_port=raw, annotated_port=annotated),
             http=HttpConfig(port=http, token_file=self.token_file),
             model=ModelConfig(NAMESPACE, MODEL, store, verify=self.verify, poll_seconds=0.5, report_seconds=1.0),
+            harvest=self.harvest or HarvestConfig(),
         )
         self.agent = Agent(self.config, functools.partial(StoreManager, self.config), keeper=self.keeper)
         self.agent.start()

@@ -10,12 +10,14 @@ from typing import Any
 
 from atoll_edge.agent_status import StatusMaker
 from atoll_edge.config import EdgeConfig
+from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.choice import BackendChoice
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.detector.usb import coral_present
 from atoll_edge.frames.choice import camera_name, open_source
-from atoll_edge.frames.frame import FrameSource
+from atoll_edge.frames.frame import Frame, FrameSource
 from atoll_edge.frc import NtMode
+from atoll_edge.harvest.harvester import make_harvester
 from atoll_edge.models.manager import ModelManager
 from atoll_edge.pipeline import Pipeline, PipelineSettings, Streams
 from atoll_edge.robot.match import MatchMonitor
@@ -54,6 +56,7 @@ class Agent:
         self.match = MatchMonitor(self.tables)
         self.keeper = keeper or self._make_keeper()
         self.manager = make_manager(self.keeper, self.match, self.metrics)
+        self.harvester = make_harvester(config, self.match.now)
         self.source = source or open_source(config.camera, now_us=now_us, settings=camera_settings)
         self.streams, self._stream_error = self._open_streams()
         self.pipeline = self._make_pipeline()
@@ -83,13 +86,17 @@ class Agent:
             state=lambda: self.manager.state,
         )
 
-    def _answered(self, answer: Any) -> None:
+    def _answered(self, frame: Frame, answer: Answer) -> None:
         self.metrics.observe(answer)
         self.manager.on_answer(answer)
+        if self.harvester is not None:
+            self.harvester.see(frame, answer)
 
     def start(self) -> None:
         """Start everything; returns at once. The manager comes first: a cached model loads while the rest starts."""
         self.manager.start()
+        if self.harvester is not None:
+            self.harvester.start()
         self.pipeline.start()
         self.server.start()
         self._start_tables()
@@ -99,6 +106,8 @@ class Agent:
         self._closing.set()
         self.manager.stop()
         self.pipeline.stop()
+        if self.harvester is not None:
+            self.harvester.stop()
         self.server.close()
         self.tables.close()
 

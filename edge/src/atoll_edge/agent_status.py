@@ -51,6 +51,7 @@ class StatusMaker:
             ),
             match=MatchStatus(match.enabled, match.fms_attached, match.locked),
             sync=agent.manager.sync_status(),
+            harvest=agent.harvester.status() if agent.harvester is not None else None,
             seconds_since_answer=_since(pipeline.answer_at, now),
             warnings=self._warnings,
         )

@@ -10,6 +10,9 @@ from atoll_contract.stage import StoreSpec
 from atoll_edge.frc import FrcConfig, NtMode
 from atoll_edge.robot.legacy import Compatibility
 
+# Faster than this no camera shows anything new.
+MIN_HARVEST_SECONDS = 0.1
+
 
 class ConfigError(ValueError):
     """A setting cannot be used; the text names file and field."""
@@ -90,6 +93,19 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class HarvestConfig:
+    """Keeping frames that the model is unsure of; needs `model`, whose bucket they go to. `min_doubt` is in boxes (see
+    `harvest.doubt`). `while_enabled` also looks while the robot is enabled without a field: at practice."""
+
+    enabled: bool = False
+    interval_seconds: float = 10.0
+    min_doubt: float = 0.5
+    max_bytes: int = 200 * 2**20
+    min_free_bytes: int = 512 * 2**20
+    while_enabled: bool = False
+
+
+@dataclass(frozen=True)
 class EdgeConfig:
     """The whole configuration of one device with one camera."""
 
@@ -107,6 +123,7 @@ class EdgeConfig:
     streams: StreamConfig = StreamConfig()
     http: HttpConfig = HttpConfig()
     model: ModelConfig | None = None
+    harvest: HarvestConfig = HarvestConfig()
 
     @property
     def device_name(self) -> str:
@@ -117,15 +134,30 @@ def read_config(path: Path) -> EdgeConfig:
     """The configuration in a YAML file.
 
     Raises:
-        ConfigError: unreadable, an unknown field or a wrong type.
+        ConfigError: unreadable, an unknown field, a wrong type, or settings that do not go together.
     """
     import yaml
 
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
-        return from_dict(EdgeConfig, {} if document is None else document)
+        config = from_dict(EdgeConfig, {} if document is None else document)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, DecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    problem = _harvest_problem(config)
+    if problem:
+        raise ConfigError(f"{path}: {problem}")
+    return config
+
+
+def _harvest_problem(config: EdgeConfig) -> str | None:
+    harvest = config.harvest
+    if harvest.enabled and config.model is None:
+        return "harvest.enabled needs model: the frames go to its store"
+    if harvest.interval_seconds < MIN_HARVEST_SECONDS:
+        return f"harvest.intervalSeconds is {harvest.interval_seconds:g}; it must be at least {MIN_HARVEST_SECONDS:g}"
+    if min(harvest.max_bytes, harvest.min_free_bytes, harvest.min_doubt) < 0:
+        return "harvest.maxBytes, minFreeBytes and minDoubt must not be negative"
+    return None
 
 
 def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:

@@ -93,5 +93,21 @@ def device_reports_prefix(namespace: str) -> str:
     return f"devices/{namespace}/"
 
 
+def harvests_prefix(namespace: str) -> str:
+    """Folder of what the namespace's devices saw and were unsure of; below it `<device>/<sha256>.{jpg,json}`."""
+    return f"harvest/{namespace}/"
+
+
 def harvest_prefix(namespace: str, device: str) -> str:
-    return f"harvest/{namespace}/{device}/"
+    """The one folder that a device may fill with pictures."""
+    return f"{harvests_prefix(namespace)}{device}/"
+
+
+def harvested_picture(namespace: str, device: str, sha256: str) -> str:
+    """A picture by the digest of its bytes: putting it again changes nothing."""
+    return f"{harvest_prefix(namespace, device)}{sha256}.jpg"
+
+
+def harvested_note(namespace: str, device: str, sha256: str) -> str:
+    """The note of a picture; it is written after it, so that who reads a note finds its picture."""
+    return f"{harvest_prefix(namespace, device)}{sha256}.json"

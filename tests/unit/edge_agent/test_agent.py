@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.codec import from_json
+from atoll_contract.harvest import HarvestNote
 from atoll_contract.manifest import DeviceReport
+from atoll_edge.config import HarvestConfig
 from atoll_edge.models.device_store import StoreBusy
 from atoll_edge.robot.structs import detection_struct
 from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
@@ -117,6 +119,7 @@ def test_page_probes_metrics_picture_and_streams(tmp_path: Path, robot: Robot) -
         metrics = running.get("/metrics")[1].decode()
         assert 'atoll_edge_backend_info{backend="cpu"} 1.0' in metrics
         assert "atoll_edge_inference_seconds_count" in metrics
+        assert "harvest" not in json.loads(running.get("/status")[1])
         assert running.get("/nothing")[0] == 404
         assert running.post("/actions/pin", None)[0] == 403
         assert running.post("/actions/pin", "wrong")[0] == 403
@@ -195,3 +198,37 @@ def test_the_match_lock_is_the_fields_control_word(tmp_path: Path, robot: Robot)
         running.wait_for("Active", 1)
     finally:
         running.close()
+
+
+def test_doubtful_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Path, robot: Robot) -> None:
+    # The colour detector is never unsure: everything counts.
+    wanted = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_bytes=0)
+    field = robot.tables.integers("/FMSInfo/FMSControlData")
+    field.set(1 << 4)
+    running = RunningAgent(tmp_path, robot.port, harvest=wanted)
+
+    def notes() -> list[str]:
+        listed = running.bucket.list(f"harvest/{NAMESPACE}/{DEVICE}/")
+        return [info.key for info in listed if info.key.endswith(".json")]
+
+    try:
+        wait_until(lambda: running.agent.match.now().locked, what="the match")
+        field.set(0)
+        publish(running.bucket, 1)
+        running.wait_for("Active", 1)
+        wait_until(lambda: len(notes()) >= 2, what="two frames in the bucket", timeout_seconds=60)
+        field.set(1 << 4)
+        wait_until(lambda: running.agent.match.now().locked, what="the match")
+        status = json.loads(running.get("/status")[1])["harvest"]
+        metrics = running.get("/metrics")[1].decode()
+    finally:
+        running.close()
+    found = notes()[0]
+    note = from_json(HarvestNote, running.bucket.get(found))
+    assert (note.camera, note.release, note.labels) == ("front", f"{MODEL}-v1", ("red", "blue"))
+    assert note.detections
+    assert running.bucket.head(found.replace(".json", ".jpg")) is not None
+    assert status["kept"] >= 2
+    assert status["uploaded"] >= 1
+    assert status["paused"] is True
+    assert f"atoll_edge_harvest_kept {status['kept']:.1f}" in metrics

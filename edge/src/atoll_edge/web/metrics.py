@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from atoll_edge.detector.answer import Answer
-from atoll_edge.web.status import Status
+from atoll_edge.web.status import HarvestStatus, Status
 
 BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0)
 
@@ -37,6 +37,12 @@ class Metrics:
             "sync_age_seconds": "Seconds since the store last answered",
             "longest_gap_seconds": "Longest time between two answers",
             "soc_temperature_celsius": "Temperature of the processor",
+            "harvest_waiting": "Doubtful frames on the card",
+            "harvest_waiting_bytes": "Bytes of the doubtful frames on the card",
+            "harvest_kept": "Doubtful frames kept since the start",
+            "harvest_uploaded": "Doubtful frames uploaded since the start",
+            "harvest_evicted": "Doubtful frames dropped for newer ones or for room",
+            "harvest_failed": "Doubtful frames that could not be kept",
         }
         self._gauges = {name: Gauge(f"{prefix}_{name}", text, registry=self.registry) for name, text in names.items()}
 
@@ -60,6 +66,7 @@ class Metrics:
             "sync_age_seconds": status.sync.seconds_since_success,
             "longest_gap_seconds": status.longest_gap_millis / 1000,
             "soc_temperature_celsius": soc_temperature(),
+            **_harvest(status.harvest),
         }
         for name, value in values.items():
             self._gauges[name].set(float("nan") if value is None else float(value))
@@ -79,6 +86,11 @@ def soc_temperature() -> float | None:
             return int(file.read()) / 1000
     except (OSError, ValueError):
         return None
+
+
+def _harvest(status: HarvestStatus | None) -> dict[str, float | None]:
+    names = ("waiting", "waiting_bytes", "kept", "uploaded", "evicted", "failed")
+    return {f"harvest_{name}": getattr(status, name, None) for name in names}
 
 
 def _seconds(millis: float | None) -> float | None:

@@ -70,6 +70,21 @@ class SyncStatus:
 
 
 @dataclass(frozen=True)
+class HarvestStatus:
+    """Doubtful frames: on the card now (`waiting`), and since the agent started kept, uploaded, dropped for newer ones
+    or for room (`evicted`), and lost (`failed`). `paused`: the match, or the robot is enabled."""
+
+    waiting: int
+    waiting_bytes: int
+    kept: int
+    uploaded: int
+    evicted: int
+    failed: int
+    paused: bool
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """One moment of the device. Holds no secret."""
 
@@ -85,6 +100,8 @@ class Status:
     streams: StreamStatus
     match: MatchStatus
     sync: SyncStatus = field(default_factory=SyncStatus)
+    # None: switched off.
+    harvest: HarvestStatus | None = None
     seconds_since_answer: float | None = None
     warnings: tuple[str, ...] = ()
     schema_version: int = 1

@@ -89,6 +89,26 @@ class Transfer:
         self._bars.stop()
 
 
+class Steps:
+    """As `Transfer`, for many small things that are counted; without a total where that is not known."""
+
+    def __init__(self, name: str, total: int | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bars.add_task(name, total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        self._bars.start()
+        return lambda: self._bars.advance(self._task)
+
+    def __exit__(self, *details: object) -> None:
+        self._bars.stop()
+
+
 def fetched(store: Store, key: str, path: Path, *, sha256: str, size: int) -> Path:
     """`path`, with the object's bytes after they were checked."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ COMMANDS = {
     "logs": "logs",
     "pull": "pull",
     "push": "push",
+    "harvest": "harvest",
 }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+import time
 
 import click
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smh]))")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -31,6 +33,23 @@ class Duration(click.ParamType[float]):
         if seconds == 0 and not self._allow_zero:
             self.fail(f"{text!r}: a duration is more than 0", param, ctx)
         return seconds
+
+
+class Moment(click.ParamType[float]):
+    """Seconds since 1970, from a duration before now (`7d`, `12h`) or a date (`2027-01-31`, midnight here)."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        if re.fullmatch(f"(?:{_DURATION.pattern})+", text):
+            return time.time() - Duration().convert(text, param, ctx)
+        try:
+            return datetime.datetime.strptime(text, "%Y-%m-%d").astimezone().timestamp()
+        except ValueError:
+            self.fail(f"{text!r} is no time; write 7d, 12h or 2027-01-31", param, ctx)
 
 
 class ByteSize(click.ParamType[int]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from atoll_contract.likeness import CELLS
 from atoll_operator.video.blur import BLUR_WIDTH, blur
-from atoll_operator.video.likeness import CELLS
 from atoll_operator.video.samples import Sample
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""From the frames that devices were unsure of to a batch for labelling."""

@@ -1,0 +1,136 @@
+"""What lies in the bucket below `harvest/`: the notes, read as strangers' data."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from atoll_contract import keys
+from atoll_contract.codec import DecodeError, from_json
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.harvest import MAX_NOTE_BYTES, HarvestNote
+from atoll_contract.manifest import Detection
+from atoll_contract.store import ObjectInfo, ObjectNotFound, Store
+
+# The newest that one call looks at: a season's worth, and a bound.
+MOST_FRAMES = 20_000
+_NAMES_TOLD = 10
+_NOTE = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)/([0-9a-f]{64})\.json")
+_SESSION = re.compile(r"[a-z]{1,16}")
+MOST_NUMBER = 10**9
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame in the bucket: the device by its key, the note that was read, and when it came by the store's clock."""
+
+    device: str
+    note: HarvestNote
+    uploaded_at: float
+
+    @property
+    def picture_key(self) -> str:
+        return keys.harvested_picture(self.note.namespace, self.device, self.note.sha256)
+
+    @property
+    def note_key(self) -> str:
+        return keys.harvested_note(self.note.namespace, self.device, self.note.sha256)
+
+
+@dataclass
+class Collection:
+    """The frames that were asked for, and how many others there are: `older` than asked, of `others` (devices and
+    models), with an `unreadable` note."""
+
+    frames: list[Frame] = field(default_factory=list)
+    older: int = 0
+    others: int = 0
+    unreadable: int = 0
+
+    @property
+    def found(self) -> int:
+        return len(self.frames) + self.older + self.others + self.unreadable
+
+
+def collect(
+    store: Store,
+    namespace: str,
+    name: str | None,
+    *,
+    since: float | None,
+    read: Callable[[], None] = lambda: None,
+) -> Collection:
+    """The frames of the namespace, or those of the device or else of the model `name`; `since` in seconds since 1970.
+    `read` is called for each note that was read.
+
+    Raises:
+        SpecError: there is no such device or model. StoreError: the store does not answer.
+    """
+    listed = _listed(store, namespace)
+    devices = {device for device, _ in listed}
+    chosen = Collection()
+    models: set[str] = set()
+    for device, info in listed:
+        if name in devices and device != name:
+            chosen.others += 1
+        elif since is not None and (info.modified_at or 0.0) < since:
+            chosen.older += 1
+        else:
+            note = _note(store, namespace, device, info.key)
+            read()
+            models |= {note.model} if note is not None else set()
+            _sort(chosen, device, note, info, name if name not in devices else None)
+    if name is not None and name not in devices and name not in models and not chosen.older:
+        raise SpecError(f"there is no frame of a device or model {name} in {store.url}; {_known(devices, models)}")
+    return chosen
+
+
+def _sort(chosen: Collection, device: str, note: HarvestNote | None, info: ObjectInfo, model: str | None) -> None:
+    if note is None:
+        chosen.unreadable += 1
+    elif model is not None and note.model != model:
+        chosen.others += 1
+    else:
+        chosen.frames.append(Frame(device, note, info.modified_at or 0.0))
+
+
+def _listed(store: Store, namespace: str) -> list[tuple[str, ObjectInfo]]:
+    """Device and object of the newest notes."""
+    prefix = keys.harvests_prefix(namespace)
+    notes = (
+        (found.group(1), info)
+        for info in store.list(prefix)
+        if (found := _NOTE.fullmatch(info.key.removeprefix(prefix))) is not None
+    )
+    return heapq.nlargest(MOST_FRAMES, notes, key=lambda item: (item[1].modified_at or 0.0, item[1].key))
+
+
+def _note(store: Store, namespace: str, device: str, key: str) -> HarvestNote | None:
+    """The note at `key`; None where it is not one of this device about this picture."""
+    try:
+        note = from_json(HarvestNote, store.get(key, limit=MAX_NOTE_BYTES))
+    except (DecodeError, UnicodeDecodeError, IntegrityError, ObjectNotFound):
+        return None
+    own = (note.namespace, note.device, keys.harvested_note(namespace, device, note.sha256))
+    if own != (namespace, device, key):
+        return None
+    sound = _SESSION.fullmatch(note.session) and 0 < note.number <= MOST_NUMBER and math.isfinite(note.doubt)
+    return note if sound and _sound_boxes(note) else None
+
+
+def _sound_boxes(note: HarvestNote) -> bool:
+    def sound(item: Detection) -> bool:
+        return 0 <= item.class_id < len(note.labels) and len(item.box) == 4
+
+    return len(note.thresholds) == len(note.labels) and all(sound(item) for item in note.detections)
+
+
+def _known(devices: set[str], models: set[str]) -> str:
+    def told(names: Sequence[str]) -> str:
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        return f"{', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
+
+    return f"devices there: {told(sorted(devices))}; models: {told(sorted(models))}"
