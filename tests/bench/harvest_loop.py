@@ -173,7 +173,8 @@ def harvested(settings: Settings, other: Sequence[Labelled]) -> list[Labelled]:
 def small(picture: bytes) -> np.ndarray[Any, Any]:
     """The picture as 64 × 48 pixels BGR."""
     decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.resize(decoded, (64, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+    shrunk: np.ndarray[Any, Any] = cv2.resize(decoded, (64, 48), interpolation=cv2.INTER_AREA)
+    return shrunk.astype(np.float32)
 
 
 def run_edge(settings: Settings, other: Sequence[Labelled]) -> None:
@@ -196,7 +197,7 @@ def run_edge(settings: Settings, other: Sequence[Labelled]) -> None:
             "store": {"type": "directory", "path": str(settings.store)},
             "verify": "digest-only",
         },
-        "harvest": {"enabled": True, "intervalSeconds": PICTURES_PER_INTERVAL / FPS, "minFreeBytes": 0},
+        "harvest": {"enabled": True, "intervalSeconds": PICTURES_PER_INTERVAL / FPS, "minFreeMebibytes": 0},
     }
     file = settings.folder / "edge.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")

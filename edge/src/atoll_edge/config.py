@@ -100,8 +100,8 @@ class HarvestConfig:
     enabled: bool = False
     interval_seconds: float = 10.0
     min_doubt: float = 0.5
-    max_bytes: int = 200 * 2**20
-    min_free_bytes: int = 512 * 2**20
+    max_mebibytes: int = 200
+    min_free_mebibytes: int = 512
     while_enabled: bool = False
 
 
@@ -155,8 +155,8 @@ def _harvest_problem(config: EdgeConfig) -> str | None:
         return "harvest.enabled needs model: the frames go to its store"
     if harvest.interval_seconds < MIN_HARVEST_SECONDS:
         return f"harvest.intervalSeconds is {harvest.interval_seconds:g}; it must be at least {MIN_HARVEST_SECONDS:g}"
-    if min(harvest.max_bytes, harvest.min_free_bytes, harvest.min_doubt) < 0:
-        return "harvest.maxBytes, minFreeBytes and minDoubt must not be negative"
+    if min(harvest.max_mebibytes, harvest.min_free_mebibytes, harvest.min_doubt) < 0:
+        return "harvest.maxMebibytes, minFreeMebibytes and minDoubt must not be negative"
     return None
 
 

@@ -202,7 +202,7 @@ def test_the_match_lock_is_the_fields_control_word(tmp_path: Path, robot: Robot)
 
 def test_doubtful_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Path, robot: Robot) -> None:
     # The colour detector is never unsure: everything counts.
-    wanted = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_bytes=0)
+    wanted = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_mebibytes=0)
     field = robot.tables.integers("/FMSInfo/FMSControlData")
     field.set(1 << 4)
     running = RunningAgent(tmp_path, robot.port, harvest=wanted)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atoll_edge.config import Verify, read_config
+from atoll_edge.config import HarvestConfig, Verify, read_config
 from support.helm import HelmRefused, pod_specs, render
 
 pytestmark = pytest.mark.api
@@ -35,6 +35,19 @@ def test_the_agent_reads_the_settings_that_the_chart_writes(tmp_path: Path, mode
     assert config.model.store.credentials_dir == "/run/atoll-edge/credentials"
     assert data["key-0.pem"].strip() == KEY
     assert (config.device is None) == (mode == "robot")
+
+
+def test_harvesting_is_off_and_the_agent_reads_its_settings(tmp_path: Path) -> None:
+    def harvest(*more: str) -> HarvestConfig:
+        data = one(render("atoll-edge", *BUCKET, *more), "ConfigMap")["data"]
+        (tmp_path / "config.yaml").write_text(data["config.yaml"])
+        return read_config(tmp_path / "config.yaml").harvest
+
+    assert harvest() == HarvestConfig()
+    wanted = harvest("--set=config.harvest.enabled=true,config.harvest.maxMebibytes=100,config.harvest.minDoubt=1.5")
+    assert wanted == HarvestConfig(enabled=True, max_mebibytes=100, min_doubt=1.5)
+    with pytest.raises(HelmRefused, match="model"):
+        render("atoll-edge", "--set=config.harvest.enabled=true")
 
 
 def test_lab_fits_pod_security_restricted() -> None:
@@ -92,6 +105,7 @@ def test_the_probes_are_the_agents(path: str) -> None:
         "mode=pit",
         "usb.mode=always",
         "config.teem=190",
+        "config.harvest.enable=true",
         "model.name=note",
         "model.verify=never",
         "store.endpoint=minio:9000",

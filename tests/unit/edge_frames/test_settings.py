@@ -107,6 +107,9 @@ def test_a_whole_config_is_read(tmp_path: Path) -> None:
         ("model: {namespace: a}", "is missing"),
         ("detection: {backend: gpu}", "one of auto, cpu, edgetpu"),
         ("a: [", "config.yaml"),
+        ("harvest: {enabled: true}", "needs model"),
+        ("harvest: {intervalSeconds: 0}", "at least 0.1"),
+        ("harvest: {maxMebibytes: -1}", "must not be negative"),
     ],
 )
 def test_a_wrong_config_is_named(tmp_path: Path, text: str, named: str) -> None:

@@ -67,8 +67,8 @@ class Bench:
         self.bucket = Bucket(self.folder / "bucket")
         self.shelf = Shelf(
             self.folder / "harvest",
-            max_bytes=self.wanted.max_bytes,
-            min_free_bytes=self.wanted.min_free_bytes,
+            max_bytes=self.wanted.max_mebibytes * 2**20,
+            min_free_bytes=self.wanted.min_free_mebibytes * 2**20,
             free=lambda _: self.free,
         )
         self.harvester = Harvester(

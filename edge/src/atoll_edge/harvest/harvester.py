@@ -60,7 +60,9 @@ class Harvester:
             min_doubt=wanted.min_doubt, every_seconds=wanted.interval_seconds, now=time.monotonic()
         )
         self._shelf = shelf or Shelf(
-            Path(config.state_dir) / "harvest", max_bytes=wanted.max_bytes, min_free_bytes=wanted.min_free_bytes
+            Path(config.state_dir) / "harvest",
+            max_bytes=wanted.max_mebibytes * 2**20,
+            min_free_bytes=wanted.min_free_mebibytes * 2**20,
         )
         destination = Destination(patient_store(model.store), model.namespace, self._device)
         self._uploads = Uploads(self._shelf, destination, allowed=lambda: not match().locked)
