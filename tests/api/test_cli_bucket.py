@@ -21,6 +21,7 @@ from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd, succeed
 from cluster.objects import Objects, run_manifest, store_manifest
 from support.archives import jpeg
+from support.harvested import put as put_frame
 from support.minio import MinioServer
 from support.s3 import bucket_spec
 
@@ -134,6 +135,18 @@ def _release(run: RunRef, model: str, file: ManifestFile) -> bytes:
             edgetpu=EdgeTpu(compiled=False),
         )
     )
+
+
+def test_harvest_fetches_what_devices_uploaded(
+    atoll: Atoll, bucket: S3Store, team: Objects, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(1, 4):
+        put_frame(bucket, number, namespace=team.namespace)
+    where = ("--object-store", STORE, "-o", str(tmp_path / "batch"))
+    assert atoll("harvest", "pi-front", *where, "--since", "1d", "--limit", "2", "--delete") == 0
+    assert "1 beyond the limit + 2 kept" in capsys.readouterr().out
+    assert len(list((tmp_path / "batch").glob("harvest-*/pi-front/img/*.jpg"))) == 2
+    assert len(list(bucket.list(keys.harvests_prefix(team.namespace)))) == 2
 
 
 def test_pull_fetches_the_bundle_that_the_release_names(

@@ -81,6 +81,11 @@ class NoopRun:
         path = self.folder / "calls"
         return [line.split()[0] for line in path.read_text().splitlines()] if path.is_file() else []
 
+    def given(self, stage: str) -> dict[str, Any]:
+        """The input of the stage's newest start."""
+        document: dict[str, Any] = json.loads((self.folder / f"{stage}.json").read_text())
+        return document
+
     def manifests(self) -> list[str]:
         return sorted(path.parent.name for path in self.store.glob("models/*/*/v*/manifest.json"))
 

@@ -1,7 +1,7 @@
 """`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
 
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
-"fail": "StorageUnavailable", "times": 1}}`; every start is a line in `calls`.
+"fail": "StorageUnavailable", "times": 1}}`; every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
 import hashlib
@@ -97,6 +97,7 @@ def _note(context: StageContext) -> int:
     folder = os.environ.get("NOOP_PLAN")
     if not folder:
         return 1
+    (Path(folder) / f"{context.input.stage}.json").write_bytes(to_json(context.input))
     line = f"{context.input.stage} {context.input.attempt} {os.getppid()} {time.time()}\n"
     with (Path(folder) / "calls").open("a+") as calls:
         calls.write(line)

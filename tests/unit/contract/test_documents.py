@@ -10,6 +10,7 @@ import pytest
 from atoll_contract import keys
 from atoll_contract.codec import from_json, to_json
 from atoll_contract.errors import SpecError
+from atoll_contract.harvest import HarvestNote
 from atoll_contract.manifest import Channel, DeviceReport, Manifest, Role
 from atoll_contract.progress import Progress, emit, last_progress
 from atoll_contract.reasons import ExitCode, Reason, exit_code, is_transient
@@ -38,6 +39,7 @@ def example(mark: str) -> str:
         (Manifest, '"files"'),
         (Channel, '"updatedAt"'),
         (DeviceReport, '"reportedAt"'),
+        (HarvestNote, '"takenAt"'),
     ],
 )
 def test_the_pages_examples_are_what_the_code_reads(cls: type[object], mark: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.durable import file_sha256
 from atoll_contract.errors import SpecError
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage
@@ -78,6 +79,23 @@ def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun)
     anew = noop.launch(rerun=True)
     assert anew.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1", "v2"]
+
+
+def test_a_second_run_takes_old_and_new_pictures_and_starts_from_the_release(noop: NoopRun) -> None:
+    assert noop.launch().document["release"] == "noop-v1"
+    start = "training: { initFrom: { type: release, releaseRef: { name: noop-v1 } } }"
+    old, new = "datasets/local/pictures.tar", "datasets/local/harvest-20270109.tar"
+    second = RUN.replace("name: noop }\nspec:", f"name: second }}\nspec:\n  {start}")
+    noop.file.write_text(second.replace(f"[{{ key: {old} }}]", f"[{{ key: {old} }}, {{ key: {new} }}]"))
+    outcome = noop.launch()
+    assert outcome.document["release"] == "noop-v2"
+    assert [source["key"] for source in noop.given("convert")["convert"]["sources"]] == [old, new]
+    manifest = noop.store / "models/local/noop/v1/manifest.json"
+    assert noop.given("train")["train"]["initFrom"] == {
+        "type": "release",
+        "key": "models/local/noop/v1/manifest.json",
+        "sha256": file_sha256(manifest),
+    }
 
 
 def test_a_failure_that_may_pass_is_tried_again(noop: NoopRun) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from atoll_contract import keys
+from atoll_contract.codec import to_json
 from atoll_contract.dirstore import DirStore
 from atoll_contract.errors import AtollError, IntegrityError, SpecError
+from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Architecture, InitFrom, StartWeights
 from atoll_stages.train.model import build
@@ -73,6 +75,53 @@ def test_a_checkpoint_of_the_same_classes_sets_everything(tmp_path: Path) -> Non
     assert "all layers" in start.words
     for name, value in values_of(source).items():
         np.testing.assert_array_equal(values_of(model)[name], value)
+
+
+def released(store: DirStore, folder: Path, model: keras.Model, *, role: Role = Role.CHECKPOINT) -> StartWeights:
+    """A release whose float weights are the model's."""
+    write_weights(folder / "release.h5", values_of(model), ABOUT)
+    info = store.upload(keys.blob("a" * 64), folder / "release.h5")
+    manifest = Manifest(
+        namespace="local",
+        model="note",
+        version=1,
+        sequence=1,
+        created_at="2027-01-09T19:12:00Z",
+        run=keys.RunRef("local", "note", "7b1e"),
+        input=ModelInput(192, 192),
+        labels=ABOUT.classes,
+        thresholds=(0.5, 0.5),
+        files=(ManifestFile(role, "model.weights.h5", info.key, info.sha256 or "", info.size),),
+        edgetpu=EdgeTpu(compiled=False),
+    )
+    put = store.put(keys.manifest("local", "note", 1), to_json(manifest))
+    return StartWeights(InitFrom.RELEASE, put.key, put.sha256)
+
+
+def test_a_release_sets_everything_a_run_of_the_same_classes_needs(tmp_path: Path) -> None:
+    store, source, model = DirStore(tmp_path / "store"), small_model(), small_model()
+    start = load_start(model, released(store, tmp_path, source), about=ABOUT, store=store, work=tmp_path)
+    assert start.words == "release models/local/note/v1/manifest.json: all layers"
+    for name, value in values_of(source).items():
+        np.testing.assert_array_equal(values_of(model)[name], value)
+
+
+def test_a_release_without_float_weights_is_weights_not_found(tmp_path: Path) -> None:
+    store = DirStore(tmp_path / "store")
+    start = released(store, tmp_path, small_model(), role=Role.REPORT)
+    with pytest.raises(AtollError, match=r"note-v1 .* holds no float weights") as raised:
+        load_start(small_model(), start, about=ABOUT, store=store, work=tmp_path)
+    assert raised.value.reason is Reason.WEIGHTS_NOT_FOUND
+
+
+def test_another_manifest_than_the_run_was_given_is_refused(tmp_path: Path) -> None:
+    """Whoever can write the bucket must not choose what a run starts from."""
+    store = DirStore(tmp_path / "store")
+    start = released(store, tmp_path, small_model())
+    assert start.key is not None
+    store.put(start.key, store.get(start.key).replace(b"note", b"evil"))
+    with pytest.raises(IntegrityError, match="the release says"):
+        load_start(small_model(), start, about=ABOUT, store=store, work=tmp_path)
 
 
 def test_other_classes_start_anew_and_the_rest_is_taken(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import warnings
@@ -105,15 +106,24 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
 
 
 def _weights_key(start: StartWeights, store: Store) -> tuple[str, str]:
-    """Key and sha256 of the weight file that a checkpoint or a release names."""
+    """Key and sha256 of the weight file that a checkpoint or a release names.
+
+    Raises:
+        ModelError: WeightsNotFound. IntegrityError: the release's manifest is another than the run was given.
+    """
     if not start.key or not start.sha256:
         raise SpecError(f"initFrom.type {start.type} needs a key and a digest")
     if start.type is InitFrom.CHECKPOINT:
         return start.key, start.sha256
     try:
-        manifest = from_json(Manifest, store.get(start.key))
+        data = store.get(start.key)
     except ObjectNotFound:
         raise _not_found(start.key, store) from None
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != start.sha256:
+        raise IntegrityError(f"{store.url}: {start.key} has sha256 {digest}, the release says {start.sha256}")
+    try:
+        manifest = from_json(Manifest, data)
     except DecodeError as error:
         raise IntegrityError(f"{start.key} is no manifest: {error}") from None
     file = manifest.file(Role.CHECKPOINT)
