@@ -36,6 +36,17 @@ def photograph(url: str, target: Path) -> None:
     Raises:
         RuntimeError: there is no Chromium, or it wrote nothing.
     """
+    done = _browse(url, f"--screenshot={target}")
+    if not target.is_file():
+        raise RuntimeError(f"Chromium wrote no picture (exit status {done.returncode}): {done.stderr[-500:]}")
+
+
+def text_of(url: str) -> str:
+    """The page as HTML, after its scripts ran."""
+    return _browse(url, "--dump-dom").stdout
+
+
+def _browse(url: str, what: str) -> "subprocess.CompletedProcess[str]":
     program = chromium()
     if program is None:
         raise RuntimeError("Chromium is missing: apt-get install chromium")
@@ -49,12 +60,10 @@ def photograph(url: str, target: Path) -> None:
             f"--user-data-dir={profile}",
             f"--window-size={SIZE[0]},{SIZE[1]}",
             f"--virtual-time-budget={PAGE_MILLIS}",
-            f"--screenshot={target}",
+            what,
             url,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if not target.is_file():
-        raise RuntimeError(f"Chromium wrote no picture (exit status {done.returncode}): {done.stderr[-500:]}")
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def main(bundle: Path, pictures: Path, target: Path, min_score: float) -> None:

@@ -1,15 +1,17 @@
 """The status page in a real browser. `docs/images/edge-page.png` is made by `support.edge_screenshot` too."""
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from atoll_edge.config import HarvestConfig
 from support.edge_agent import RunningAgent
 from support.edge_release import publish
 from support.edge_robot import Robot
-from support.edge_screenshot import SIZE, chromium, photograph
+from support.edge_screenshot import SIZE, chromium, photograph, text_of
 from support.polling import wait_until
 
 
@@ -18,16 +20,21 @@ from support.polling import wait_until
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
 def test_the_page_shows_picture_state_and_figures(tmp_path: Path) -> None:
     robot = Robot()
-    running = RunningAgent(tmp_path, robot.port)
+    harvest = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_mebibytes=0)
+    running = RunningAgent(tmp_path, robot.port, harvest=harvest)
     try:
         publish(running.bucket, 1)
         running.wait_for("Active", 1)
         wait_until(lambda: running.get("/readyz")[0] == 200, what="readiness", timeout_seconds=60)
-        photograph(f"http://127.0.0.1:{running.config.http.port}/", tmp_path / "page.png")
+        wait_until(lambda: list(running.bucket.list("harvest/")), what="a harvested frame", timeout_seconds=60)
+        url = f"http://127.0.0.1:{running.config.http.port}/"
+        photograph(url, tmp_path / "page.png")
+        text = text_of(url)
     finally:
         running.close()
         robot.close()
     page = cv2.imread(str(tmp_path / "page.png"))
+    assert re.search(r"Harvest</dt><dd>\d+ kept, \d+ uploaded, \d+ on the card \(\d+\.\d MiB\)</dd>", text)
     assert page is not None
     assert page.shape[:2] == (SIZE[1], SIZE[0])
     # The green of `Active`, as page.html has it, and the red square of the drawn scene, as JPEG leaves it.
