@@ -37,8 +37,8 @@ SAMPLE = Path(__file__).parents[2] / "crds/samples/bccd-sample.tar"
 MODEL = "first"
 ARMS = ("again", "random", "harvested")
 DEVICE = "bench"
-FPS = 5
-# A choice of one in so many pictures; what is left comes again in the next pass.
+# Slower than uploads go. Of so many pictures one is kept; the others come again in the next pass.
+FPS = 2
 PICTURES_PER_INTERVAL = 3
 PASSES = 2
 TRAIN = "train"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # A robot that stands in the pit all night shows one picture: it is kept once.
-REMEMBERED = 64
+REMEMBERED = 256
 # The share of the picture that must differ; what `atoll frames` asks for.
 MIN_CHANGE = 0.01
 
