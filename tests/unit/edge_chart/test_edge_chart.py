@@ -44,8 +44,8 @@ def test_harvesting_is_off_and_the_agent_reads_its_settings(tmp_path: Path) -> N
         return read_config(tmp_path / "config.yaml").harvest
 
     assert harvest() == HarvestConfig()
-    wanted = harvest("--set=config.harvest.enabled=true,config.harvest.maxMebibytes=100,config.harvest.minDoubt=1.5")
-    assert wanted == HarvestConfig(enabled=True, max_mebibytes=100, min_doubt=1.5)
+    wanted = harvest("--set=config.harvest.enabled=true,config.harvest.maxMebibytes=100,config.harvest.minDoubt=2")
+    assert wanted == HarvestConfig(enabled=True, max_mebibytes=100, min_doubt=2)
     with pytest.raises(HelmRefused, match="model"):
         render("atoll-edge", "--set=config.harvest.enabled=true")
 
