@@ -83,12 +83,15 @@ class Agent:
             settings=PipelineSettings(view, detection.min_score),
             now_us=now_us,
             on_answer=self._answered,
+            on_frame=self._answered_frame,
             state=lambda: self.manager.state,
         )
 
-    def _answered(self, frame: Frame, answer: Answer) -> None:
+    def _answered(self, answer: Any) -> None:
         self.metrics.observe(answer)
         self.manager.on_answer(answer)
+
+    def _answered_frame(self, frame: Frame, answer: Answer) -> None:
         if self.harvester is not None:
             self.harvester.see(frame, answer)
 

@@ -69,7 +69,8 @@ class Pipeline:
         streams: Streams,
         settings: PipelineSettings,
         now_us: Callable[[], int],
-        on_answer: Callable[[Frame, Answer], None] = lambda *_: None,
+        on_answer: Callable[[Answer], None] = lambda _: None,
+        on_frame: Callable[[Frame, Answer], None] = lambda *_: None,
         state: Callable[[], str] = lambda: "Active",
     ) -> None:
         self._source = source
@@ -79,6 +80,7 @@ class Pipeline:
         self._settings = settings
         self._now_us = now_us
         self._on_answer = on_answer
+        self._on_frame = on_frame
         self._state = state
         self._slot = LatestFrame()
         self._stopping = threading.Event()
@@ -175,7 +177,8 @@ class Pipeline:
             self._tables.serving(self._serving(answer))
             self._tables.publish(sighting)
             self._mark_published()
-        self._count(frame, answer)
+        self._count(answer, self._now_us() - frame.captured_us)
+        self._on_frame(frame, answer)
         self._show(frame, seen, f"{answer.model.name} {answer.backend} {answer.seconds * 1000:.0f} ms")
 
     def _observe(self, answer: Answer) -> tuple[Observation, ...]:
@@ -188,16 +191,16 @@ class Pipeline:
         model = answer.model
         return Serving(model.name, model.digest, model.sequence, answer.backend, model.labels)
 
-    def _count(self, frame: Frame, answer: Answer) -> None:
+    def _count(self, answer: Answer, latency_us: int) -> None:
         now = time.monotonic()
         if self.answer_at:
             self.longest_gap = max(self.longest_gap, now - self.answer_at)
         self.answers += 1
         self.answer_at = now
         self.rate.tick(now)
-        self.latency.add((self._now_us() - frame.captured_us) / 1e6)
+        self.latency.add(latency_us / 1e6)
         self.inference.add(answer.seconds)
-        self._on_answer(frame, answer)
+        self._on_answer(answer)
 
     def _show(self, frame: Frame, seen: tuple[Observation, ...], footer: str) -> None:
         self.shown = Shown(frame, seen, footer)
