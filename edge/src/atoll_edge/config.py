@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from atoll_contract.codec import DecodeError, from_dict
+from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
 from atoll_edge.frc import FrcConfig, NtMode
 from atoll_edge.robot.legacy import Compatibility
@@ -153,6 +154,8 @@ def _harvest_problem(config: EdgeConfig) -> str | None:
     harvest = config.harvest
     if harvest.enabled and config.model is None:
         return "harvest.enabled needs model: the frames go to its store"
+    if harvest.enabled and DEVICE.fullmatch(config.device_name) is None:
+        return f"device is {config.device_name[:80]!r}; to harvest, it must be letters, digits and . _ - alone"
     if harvest.interval_seconds < MIN_HARVEST_SECONDS:
         return f"harvest.intervalSeconds is {harvest.interval_seconds:g}; it must be at least {MIN_HARVEST_SECONDS:g}"
     if min(harvest.max_mebibytes, harvest.min_free_mebibytes, harvest.min_doubt) < 0:

@@ -1,5 +1,6 @@
 """A frame that a device was unsure of: what its note in the bucket tells, beside the picture itself."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +9,9 @@ from atoll_contract.manifest import Detection
 # Notes are read from whoever holds a device's keys.
 MAX_NOTE_BYTES = 64 * 2**10
 MAX_PICTURE_BYTES = 8 * 2**20
+
+# Devices whose frames can be harvested: the name becomes that of a folder and of files.
+DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,251}")
 
 
 class Cause(StrEnum):

@@ -108,6 +108,10 @@ def test_a_whole_config_is_read(tmp_path: Path) -> None:
         ("detection: {backend: gpu}", "one of auto, cpu, edgetpu"),
         ("a: [", "config.yaml"),
         ("harvest: {enabled: true}", "needs model"),
+        (
+            "{device: a/b, harvest: {enabled: true}, model: {namespace: a, name: b, store: {type: directory}}}",
+            "device is 'a/b'",
+        ),
         ("harvest: {intervalSeconds: 0}", "at least 0.1"),
         ("harvest: {maxMebibytes: -1}", "must not be negative"),
     ],

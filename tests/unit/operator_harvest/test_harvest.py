@@ -235,6 +235,16 @@ def test_what_is_no_jpeg_of_a_camera_is_counted_and_passed_over(
     assert (document["kept"], document["damaged"]) == (1, 1)
 
 
+@pytest.mark.parametrize("device", ["pi front", "-o", ".hidden", "pi\n"])
+def test_a_device_that_makes_no_folder_is_counted_and_passed_over(
+    bucket: DirStore, harvest: Harvest, device: str
+) -> None:
+    put(bucket, 1, device=device)
+    put(bucket, 2, device="Pi_2.left")
+    document = harvest()
+    assert (document["devices"], document["unreadable"]) == ({"Pi_2.left": 1}, 1)
+
+
 def test_hostile_names_stay_within_the_batch(tmp_path: Path, bucket: DirStore, harvest: Harvest) -> None:
     labels = ("../../etc", "<b>\n</b>")
     put(

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from atoll_contract import keys
 from atoll_contract.codec import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.harvest import MAX_NOTE_BYTES, HarvestNote
+from atoll_contract.harvest import DEVICE, MAX_NOTE_BYTES, HarvestNote
 from atoll_contract.manifest import Detection
 from atoll_contract.store import ObjectInfo, ObjectNotFound, Store
 
 # The newest that one call looks at: a season's worth, and a bound.
 MOST_FRAMES = 20_000
 _NAMES_TOLD = 10
-_NOTE = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)/([0-9a-f]{64})\.json")
+_NOTE = re.compile(r"([^/]+)/[0-9a-f]{64}\.json")
 _SESSION = re.compile(r"[a-z]{1,16}")
 MOST_NUMBER = 10**9
 
@@ -43,7 +43,7 @@ class Frame:
 @dataclass
 class Collection:
     """The frames that were asked for, and how many others there are: `older` than asked, of `others` (devices and
-    models), with an `unreadable` note."""
+    models), with an `unreadable` note. Only the newest MOST_FRAMES are looked at."""
 
     frames: list[Frame] = field(default_factory=list)
     older: int = 0
@@ -110,6 +110,8 @@ def _listed(store: Store, namespace: str) -> list[tuple[str, ObjectInfo]]:
 
 def _note(store: Store, namespace: str, device: str, key: str) -> HarvestNote | None:
     """The note at `key`; None where it is not one of this device about this picture."""
+    if DEVICE.fullmatch(device) is None:
+        return None
     try:
         note = from_json(HarvestNote, store.get(key, limit=MAX_NOTE_BYTES))
     except (DecodeError, UnicodeDecodeError, IntegrityError, ObjectNotFound):
