@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args, get_origin
 
-from atoll_contract.codec import camel, from_dict, to_dict, to_json
+from atoll_contract.codec import DecodeError, camel, from_dict, to_dict, to_json
 from atoll_contract.errors import bounded
 from atoll_operator.status import RunStatus
 
@@ -25,15 +25,18 @@ def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
     """
     if not data or "phase" not in data:
         return None
-    return from_dict(RunStatus, _known(RunStatus, dict(data)))
+    try:
+        return from_dict(RunStatus, dict(data))
+    except DecodeError:
+        return from_dict(RunStatus, _known(RunStatus, dict(data)))
 
 
 def write_status(status: RunStatus) -> dict[str, Any]:
     """`status` as the API's JSON, at most `MAX_STATUS_BYTES`: per-class figures and then class counts give way."""
     for shorter in _shrinking(status):
-        if len(to_json(shorter)) <= MAX_STATUS_BYTES:
+        written: dict[str, Any] = to_dict(shorter)
+        if len(to_json(written)) <= MAX_STATUS_BYTES:
             break
-    written: dict[str, Any] = to_dict(shorter)
     return written
 
 
