@@ -5,23 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import kubernetes.client
 import kubernetes.config
 import pytest
-import yaml
 
 from cluster.controlplane import ControlPlane
+from cluster.crds import install
 from cluster.kubelet import Kubelet
 from cluster.objects import Objects, profile_manifest, store_manifest
 from cluster.operator_process import OperatorProcess
-from support.polling import wait_until
 
 HERE = Path(__file__).parent
-CRDS = HERE.parents[1] / "crds"
 # The first test of the tier waits for the control plane as well, on a machine that may be busy.
 TEST_SECONDS = 400
 
@@ -48,15 +44,7 @@ def api(control_plane: ControlPlane) -> Iterator[kubernetes.client.ApiClient]:
 @pytest.fixture(scope="session")
 def crds(api: kubernetes.client.ApiClient) -> list[str]:
     """Names of Atoll's CRDs, all of them established on the control plane."""
-    extensions = kubernetes.client.ApiextensionsV1Api(api)
-    names = []
-    for path in sorted(CRDS.glob("*.yaml")):
-        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-        extensions.create_custom_resource_definition(manifest, _request_timeout=10)
-        names.append(manifest["metadata"]["name"])
-    for name in names:
-        wait_until(partial(_established, extensions, name), what=f"{name} to be established")
-    return names
+    return install(api)
 
 
 @pytest.fixture
@@ -100,9 +88,3 @@ def _namespace(api: kubernetes.client.ApiClient) -> Iterator[str]:
     core.create_namespace({"metadata": {"name": name}}, _request_timeout=10)
     yield name
     core.delete_namespace(name, _request_timeout=10)
-
-
-def _established(extensions: Any, name: str) -> bool:
-    crd = extensions.read_custom_resource_definition(name, _request_timeout=10)
-    conditions = crd.status.conditions or [] if crd.status else []
-    return any(condition.type == "Established" and condition.status == "True" for condition in conditions)

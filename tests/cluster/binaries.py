@@ -54,6 +54,9 @@ PROGRAMS: dict[str, Program] = {
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+        Program(
+            "training-operator", "training-operator", "github.com/kubeflow/training-operator/cmd/training-operator.v1"
+        ),
     )
 }
 # Every tier but the node's needs no more than these.

@@ -15,7 +15,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,12 +48,23 @@ NODELESS_CONTROLLERS = (
 class ControlPlane:
     """A control plane of its owner's; everything it starts ends with it.
 
-    `address` is what the API server listens on; pods reach it only where that is no loopback address.
+    `address` is what the API server listens on; pods reach it only where that is no loopback address. `admins` have
+    all rights and a kubeconfig each (`kubeconfig_of`), so that `audit_policy` can tell their calls apart; what it
+    lets through stands in `audit_log`.
     """
 
-    def __init__(self, *, controllers: Sequence[str] = NODELESS_CONTROLLERS, address: str = LOOPBACK) -> None:
+    def __init__(
+        self,
+        *,
+        controllers: Sequence[str] = NODELESS_CONTROLLERS,
+        address: str = LOOPBACK,
+        admins: Sequence[str] = (),
+        audit_policy: Mapping[str, Any] | None = None,
+    ) -> None:
         self._address = address
         self._controllers = controllers
+        self._admins = {name: secrets.token_hex(16) for name in admins}
+        self._audit_policy = audit_policy
         self._programs = {name: ensure(name) for name in ("etcd", "kube-apiserver", "kube-controller-manager")}
         self._group = ProcessGroup("controlplane")
         self._etcd_port, self._api_port = free_port(), free_port()
@@ -76,6 +87,16 @@ class ControlPlane:
         """The API server's self-signed certificate, which is its own authority."""
         return self.folder / "certificates" / "apiserver.crt"
 
+    @property
+    def audit_log(self) -> Path:
+        return self.folder / "audit.log"
+
+    def kubeconfig_of(self, admin: str) -> Path:
+        path = self.folder / f"kubeconfig-{admin}"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(self.kubeconfig_document(self._admins[admin])), encoding="utf-8")
+        return path
+
     def log_tail(self, name: str) -> str:
         return self._group.log_tail(name)
 
@@ -97,8 +118,9 @@ class ControlPlane:
         """Takes the API server down as an outage does; what it stored stays in etcd."""
         self._group.stop("kube-apiserver", kill=True)
 
-    def api_server_pid(self) -> int:
-        return self._group.pid("kube-apiserver")
+    def pid(self, name: str) -> int:
+        """The process of one of its programs."""
+        return self._group.pid(name)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of an admin's GET, without any client library."""
@@ -149,7 +171,9 @@ class ControlPlane:
         (self.folder / "service-account.key").write_bytes(private)
         tokens = self.folder / "tokens.csv"
         tokens.touch(mode=0o600)
-        tokens.write_text(f'{self.token},admin,admin,"system:masters"\n', encoding="utf-8")
+        holders = {"admin": self.token, **self._admins}
+        lines = [f'{token},{name},{name},"system:masters"\n' for name, token in holders.items()]
+        tokens.write_text("".join(lines), encoding="utf-8")
 
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
@@ -183,6 +207,10 @@ class ControlPlane:
         }
         if self._address == LOOPBACK:
             flags["endpoint-reconciler-type"] = "none"  # a loopback address is no valid Endpoints
+        if self._audit_policy is not None:
+            policy = self.folder / "audit-policy.json"
+            policy.write_text(json.dumps(self._audit_policy), encoding="utf-8")
+            flags |= {"audit-policy-file": policy, "audit-log-path": self.audit_log, "audit-log-maxsize": 10_000}
         return _flags(flags)
 
     def _start_controllers(self) -> None:

@@ -82,6 +82,10 @@ class OperatorProcess:
         command = [sys.executable, "-P", "-m", "atoll_operator.main"]
         self._group.start("operator", command, environment=environment)
 
+    @property
+    def pid(self) -> int:
+        return self._group.pid("operator")
+
     def kill(self) -> None:
         self._group.stop("operator", kill=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ Observer = Callable[[str, str, int, float], None]
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
-LIST_PAGE = 500
+LIST_PAGE = 100
 # Where a pod finds the namespace of its service account.
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -85,16 +85,21 @@ class Cluster:
     def list_all(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Body]:
-        """All objects of the namespace (or of all namespaces) that both selectors let through, page by page."""
-        found: list[Body] = []
+        """All objects of the namespace (or of all namespaces) that both selectors let through."""
+        return list(self.list_each(resource, namespace, labels=labels, fields=fields))
+
+    def list_each(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> Iterator[Body]:
+        """As `list_all`, but no more than one page is in memory."""
         selectors = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
         query = {key: value for key, value in selectors.items() if value}
         while True:
             page = self._json("GET", resource, namespace, None, query=query) or {}
-            found += page.get("items", [])
+            yield from page.get("items", [])
             token = page.get("metadata", {}).get("continue")
             if not token:
-                return found
+                return
             query = query | {"continue": token}
 
     def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -126,10 +126,18 @@ class Looker:
         if bodies is None:
             bodies = self._cluster.list_all(JOBS, namespace, labels=f"{RUN_UID_LABEL}={uid}")
             self._cache.keep_jobs(uid, bodies)
-        for body in bodies:
-            job = view_of_own_job(look.ref, body)
-            if job is not None:
-                yield self._pods.read(namespace, job, recorded=_is_recorded(look.status, job))
+        for job in own_jobs(look.run, bodies):
+            yield self._pods.read(namespace, job, recorded=_is_recorded(look.status, job))
+
+
+def own_jobs(run: Body, bodies: Iterable[Body]) -> Iterator[JobView]:
+    """The views of those Jobs whose names are the run's."""
+    metadata = run["metadata"]
+    ref = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+    for body in bodies:
+        job = view_of_own_job(ref, body)
+        if job is not None:
+            yield job
 
 
 def view_of_own_job(run: RunRef, body: Body, *, stage: Stage | None = None, attempt: int = 0) -> JobView | None:

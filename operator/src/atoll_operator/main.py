@@ -19,6 +19,10 @@ from atoll_operator.service import Service
 
 logger = logging.getLogger(__name__)
 
+LIST_PIECE = 100
+# How long kopf keeps an object's last event and the task that waits for the next.
+IDLE_SECONDS = 0.5
+
 
 def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
     """The watches of one operator; `end_work` is awaited as soon as it is told to stop."""
@@ -45,12 +49,29 @@ def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) ->
     return registry
 
 
+class NoEssence(kopf.DiffBaseStorage):  # type: ignore[misc]
+    """Takes no copies of objects: kopf makes two of each event, to find changes for handlers that this has none of."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is written on anybody's object."""
+
+
 def build_settings(settings: Settings) -> kopf.OperatorSettings:
     """kopf's own settings."""
     own = kopf.OperatorSettings()
     own.watching.label_selectors["batch", "v1", "jobs"] = RUN_UID_LABEL
     own.networking.request_timeout = settings.request_timeout
     own.networking.connect_timeout = 10
+    # Objects that were there before are read in pieces, and an event is not kept for long: both fill the memory.
+    own.watching.chunk_size = LIST_PIECE
+    own.queueing.idle_timeout = IDLE_SECONDS
+    own.persistence.diffbase_storage = NoEssence()
     # The operator writes its Events itself.
     own.posting.enabled = False
     # With named namespaces the account may list neither namespaces nor CRDs.

@@ -1,6 +1,7 @@
 """Reads the pods of a run's Jobs, as seldom as it can: pods are not watched, as a cluster may have very many."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,12 @@ from atoll_operator.views import JobView, PodPhase, PodView
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 50
+# Of all runs together: where very many wait for their pods at once, reading each of them every few seconds would be
+# most of what the API server does. A look at Events counts as several, as it has no index of them.
+READINGS_PER_SECOND = 20.0
+EVENTS_COUNT = 5.0
+# When a Job is asked for again whose turn was not now.
+BUSY_SECONDS = 10.0
 # Much longer than the time between two readings of one Job.
 KEPT_SECONDS = 600.0
 
@@ -34,6 +41,32 @@ class _Memory:
     reading: Reading
 
 
+class Allowance:
+    """Readings so many a second, saved up for a second at most. `clock` is monotonic; safe for several threads."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._per_second = self._left = per_second
+        self._clock = clock
+        self._at = clock()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether one more may be made now; it then counts."""
+        with self._lock:
+            now = self._clock()
+            self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+    def charge(self, cost: float) -> None:
+        """Counts what was not asked for beforehand; later ones wait for it."""
+        with self._lock:
+            self._left -= cost
+
+
 class PodReader:
     """Remembers the last reading of each unfinished Job. `clock` is monotonic; safe for several workers, as no two
     have the same run."""
@@ -42,6 +75,7 @@ class PodReader:
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._allowance = Allowance(READINGS_PER_SECOND, clock)
         self._memory: dict[str, _Memory] = {}
         self._clean_at = 0.0
 
@@ -60,12 +94,10 @@ class PodReader:
             age = (datetime.now(UTC) - job.created).total_seconds()
             if 0 <= age < self._settings.pods_after:
                 return Reading(job, again_after=self._settings.pods_after - age)
-        else:
-            rest = known.read_at + (known.reading.again_after or 0) - now
-            if rest > 0:
-                # The Job itself is newer than the one remembered, its trouble is not.
-                current = replace(job, create_error=known.reading.job.create_error)
-                return replace(known.reading, job=current, again_after=rest)
+        elif (rest := known.read_at + (known.reading.again_after or 0) - now) > 0:
+            return _as_known(known.reading, job, again_after=rest)
+        if not self._allowance.take():
+            return _as_known(known.reading if known else Reading(job), job, again_after=BUSY_SECONDS)
         error, pods = self._read(namespace, job)
         running = any(pod.phase is PodPhase.RUNNING for pod in pods)
         wait = self._settings.pods_running if running else self._settings.pods_starting
@@ -104,6 +136,7 @@ class PodReader:
         return PodDetails()
 
     def _warning(self, namespace: str, uid: str, *, reason: str = "") -> str:
+        self._allowance.charge(EVENTS_COUNT)
         try:
             events = self._cluster.list_all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
         except Forbidden:
@@ -111,3 +144,8 @@ class PodReader:
             logger.warning("may not read Events in %s", namespace)
             return ""
         return newest_warning(events, reason=reason)
+
+
+def _as_known(known: Reading, job: JobView, *, again_after: float) -> Reading:
+    """The Job itself is newer than the one remembered, its trouble is not."""
+    return replace(known, job=replace(job, create_error=known.job.create_error), again_after=again_after)

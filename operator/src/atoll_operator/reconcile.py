@@ -4,27 +4,40 @@ Level-triggered: a look needs no memory of earlier ones, so it may be broken off
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Cluster
 from atoll_operator.cluster_errors import ClusterError
 from atoll_operator.decide.decision import decide
-from atoll_operator.look import Look, Looker
+from atoll_operator.look import Look, Looker, own_jobs
 from atoll_operator.plan import Plan
 from atoll_operator.run_index import RunIndex
+from atoll_operator.views import JobView
 from atoll_operator.watch_cache import WatchCache
 from atoll_operator.work_queue import Key
 
 logger = logging.getLogger(__name__)
 
-# A plan that wants another at once is followed by it in the same look; more than this would be a fault of `decide`.
-MAX_ROUNDS = 12
+# A plan that wants another at once, or wrote the status, is followed by another in the same look; more than this would
+# be a fault of `decide`.
+MAX_ROUNDS = 20
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What a run was like when nothing more followed from it, and until when that holds (None: for good)."""
+
+    version: tuple[str, int]
+    jobs: frozenset[JobView]
+    until: float | None
 
 
 class Reconciler:
@@ -40,6 +53,7 @@ class Reconciler:
         cache: WatchCache,
         wake: Callable[[Iterable[Key]], None],
         clock: Callable[[], datetime] = now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._looker = looker
@@ -48,6 +62,8 @@ class Reconciler:
         self._cache = cache
         self._wake = wake
         self._clock = clock
+        self._monotonic = monotonic
+        self._rests: dict[Key, _Rest] = {}
 
     def __call__(self, key: Key) -> float | None:
         """Seconds until the run wants another look; None where only a change can matter."""
@@ -59,6 +75,10 @@ class Reconciler:
             raise
 
     def _look(self, key: Key) -> float | None:
+        rest = self._rests.pop(key, None)
+        if rest is not None and self._holds(key, rest):
+            self._rests[key] = rest
+            return None if rest.until is None else rest.until - self._monotonic()
         run = self._cache.run(key) or self._cluster.read(RUNS, *key)
         if run is None or "deletionTimestamp" in run["metadata"]:
             # What it owned goes by its owner references.
@@ -67,14 +87,36 @@ class Reconciler:
             return None
         look = self._looker.look(run)
         for _ in range(MAX_ROUNDS):
+            before = look.run
             plan, freed = self._decide(look)
             look = self._carrier.carry_out(look, plan)
             self._cache.keep_run(look.run)
             self._wake(freed)
-            if not _wants_another(plan):
-                return _soonest(plan.requeue_after, look.pods_again_after)
+            if look.run is before and not _wants_another(plan):
+                wait = _soonest(plan.requeue_after, look.pods_again_after)
+                self._remember(key, look, plan, wait)
+                return wait
         logger.error("no rest after %d plans in one look", MAX_ROUNDS, extra={"run": "/".join(key)})
         return 1.0
+
+    def _holds(self, key: Key, rest: _Rest) -> bool:
+        """Whether nothing has changed since: most events tell of the operator's own writes, or of a Job's counters."""
+        if self._cache.version(key) != rest.version or (rest.until is not None and self._monotonic() >= rest.until):
+            return False
+        run = self._cache.run(key)
+        if run is None:
+            return True
+        jobs = self._cache.jobs(rest.version[0])
+        return jobs is not None and frozenset(own_jobs(run, jobs)) == rest.jobs
+
+    def _remember(self, key: Key, look: Look, plan: Plan, wait: float | None) -> None:
+        """A run that waits for others, or whose Jobs are still to end after it, is looked at each time."""
+        version, status = self._cache.version(key), plan.status
+        ended = status.is_terminal and all(job.is_finished or job.deleting for job in look.jobs)
+        if version is None or plan.delete_run or not (status.active_since or ended):
+            return
+        jobs = frozenset(replace(job, create_error="") for job in look.jobs)
+        self._rests[key] = _Rest(version, jobs, None if wait is None else self._monotonic() + wait)
 
     def _decide(self, look: Look) -> tuple[Plan, list[Key]]:
         """The plan, and the runs that may have a slot that it leaves."""

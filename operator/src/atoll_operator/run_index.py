@@ -4,13 +4,14 @@ Fed by watch events and by every look at a run; filled once from a list before t
 of the API server's objects, never the only place of anything.
 """
 
+import heapq
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from atoll_contract.codec import DecodeError
 from atoll_contract.reasons import Reason
@@ -19,6 +20,8 @@ from atoll_operator.status import TERMINAL, Estimate, Phase, RunStatus, parse_ti
 from atoll_operator.status_document import read_status
 from atoll_operator.views import QueueView
 from atoll_operator.work_queue import Key
+
+G = TypeVar("G", bound=Hashable)
 
 # How many of those that wait are woken when a slot comes free; the others look again by themselves.
 WOKEN = 8
@@ -53,6 +56,9 @@ class RunIndex:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._entries: dict[Key, _Entry] = {}
+        # By profile: the runs that hold a slot or wait for one. By model: those that tell how long a run may take.
+        self._contenders: dict[str, dict[Key, _Entry]] = {}
+        self._finished: dict[tuple[str, str], dict[Key, _Entry]] = {}
 
     @property
     def deciding(self) -> AbstractContextManager[Any]:
@@ -66,12 +72,12 @@ class RunIndex:
             known = self._entries.get(key)
             if known is not None and known.uid == entry.uid and known.active and entry.phase not in TERMINAL:
                 entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
-            self._entries[key] = entry
+            self._put(key, entry)
 
     def forget(self, key: Key) -> list[Key]:
         """The run is gone; returns those that may have its slot now."""
         with self._lock:
-            gone = self._entries.pop(key, None)
+            gone = self._remove(key)
             return self._next(gone.profile) if gone is not None and gone.active else []
 
     def settle(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
@@ -79,8 +85,8 @@ class RunIndex:
         key = _key(run)
         with self._lock:
             before = self._entries.get(key)
-            entry = _with_status(_entry(run), status)
-            self._entries[key] = entry
+            entry = _with_status(_head(run), status)
+            self._put(key, entry)
             left = before is not None and before.active and not entry.active
             return self._next(entry.profile) if left else []
 
@@ -88,24 +94,25 @@ class RunIndex:
         """The run's place among the runs of its profile. Ask while holding `deciding`."""
         key = _key(run)
         with self._lock:
-            own = self._entries.setdefault(key, _entry(run))
-            mates = [
-                _queue_entry(mate, entry, now)
-                for mate, entry in self._entries.items()
-                if entry.profile == own.profile and (entry.active or entry.waits or mate == key)
-            ]
+            own = self._entries.get(key)
+            if own is None:
+                own = _entry(run)
+                self._put(key, own)
+            contenders = self._contenders.get(own.profile, {})
+            if own.active or len(contenders) - (key in contenders) < slots:
+                # There is room, whatever the order; with very many runs it is the order that costs.
+                others = (entry.active for mate, entry in contenders.items() if mate != key)
+                return QueueView(others_active=any(others))
+            mates = [_queue_entry(mate, entry, now) for mate, entry in (contenders | {key: own}).items()]
             return place(*key, mates, slots=slots)
 
     def estimate(self, run: Mapping[str, Any]) -> Estimate | None:
         """How long the run may take: as long as the longest finished one of its model, by steps."""
-        own = _entry(run)
+        own = _head(run)
         with self._lock:
             finished = [
                 entry.active_seconds * own.steps / max(1, entry.steps)
-                for (namespace, _), entry in self._entries.items()
-                if (namespace, entry.model) == (_key(run)[0], own.model)
-                and entry.phase is Phase.SUCCEEDED
-                and entry.active_seconds
+                for entry in self._finished.get((_key(run)[0], own.model), {}).values()
             ]
         return Estimate(round(max(finished)), "PreviousRun") if finished else None
 
@@ -118,11 +125,31 @@ class RunIndex:
         with self._lock:
             return Counter(str(entry.phase) for entry in self._entries.values())
 
+    def _put(self, key: Key, entry: _Entry) -> None:
+        self._remove(key)
+        self._entries[key] = entry
+        if entry.active or entry.waits:
+            self._contenders.setdefault(entry.profile, {})[key] = entry
+        if entry.phase is Phase.SUCCEEDED and entry.active_seconds:
+            self._finished.setdefault((key[0], entry.model), {})[key] = entry
+
+    def _remove(self, key: Key) -> _Entry | None:
+        gone = self._entries.pop(key, None)
+        if gone is not None:
+            _drop(self._contenders, gone.profile, key)
+            _drop(self._finished, (key[0], gone.model), key)
+        return gone
+
     def _next(self, profile: str) -> list[Key]:
-        waiting = [
-            (entry.created, key) for key, entry in self._entries.items() if entry.profile == profile and entry.waits
-        ]
-        return [key for _, key in sorted(waiting)[:WOKEN]]
+        waiting = [(entry.created, key) for key, entry in self._contenders.get(profile, {}).items() if entry.waits]
+        return [key for _, key in heapq.nsmallest(WOKEN, waiting)]
+
+
+def _drop(groups: dict[G, dict[Key, _Entry]], group: G, key: Key) -> None:
+    members = groups.get(group, {})
+    members.pop(key, None)
+    if not members:
+        groups.pop(group, None)
 
 
 def _key(run: Mapping[str, Any]) -> Key:
@@ -130,13 +157,18 @@ def _key(run: Mapping[str, Any]) -> Key:
 
 
 def _entry(run: Mapping[str, Any]) -> _Entry:
-    metadata, spec = run["metadata"], run["spec"]
     try:
         status = read_status(run.get("status")) or RunStatus()
     except DecodeError:
         # Somebody wrote the status by hand; the worker deals with it.
         status = RunStatus()
-    entry = _Entry(
+    return _with_status(_head(run), status)
+
+
+def _head(run: Mapping[str, Any]) -> _Entry:
+    """The run without its status."""
+    metadata, spec = run["metadata"], run["spec"]
+    return _Entry(
         uid=metadata["uid"],
         profile=spec["profileRef"]["name"],
         model=spec["publish"]["model"],
@@ -149,7 +181,6 @@ def _entry(run: Mapping[str, Any]) -> _Entry:
         active_since=None,
         active_seconds=0,
     )
-    return _with_status(entry, status)
 
 
 def _with_status(entry: _Entry, status: RunStatus) -> _Entry:

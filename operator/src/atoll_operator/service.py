@@ -141,10 +141,11 @@ class Service:
     def _list_keys(self) -> list[Key]:
         self._cache.clear()
         namespaces: Iterable[str | None] = self._settings.namespaces or (None,)
-        runs = [run for namespace in namespaces for run in self._cluster.list_all(RUNS, namespace)]
-        for run in runs:
-            self._index.observe(run)
-        listed = [(run["metadata"]["namespace"], run["metadata"]["name"]) for run in runs]
+        listed = []
+        for namespace in namespaces:
+            for run in self._cluster.list_each(RUNS, namespace):
+                self._index.observe(run)
+                listed.append((run["metadata"]["namespace"], run["metadata"]["name"]))
         # A run whose deletion was missed is looked at as well, and then forgotten.
         return list(dict.fromkeys([*listed, *self._index.keys()]))
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from atoll_operator.kube_views import bare_job
 from atoll_operator.status import TERMINAL
 from atoll_operator.work_queue import Key
 
@@ -22,12 +23,20 @@ class WatchCache:
         self._lock = threading.Lock()
         self._runs: dict[Key, Body] = {}
         self._jobs: dict[str, dict[str, Body]] = {}
-        # UIDs of deleted runs: a look that was under way must not bring them back.
+        # UID and version of the runs that are over, and UIDs of deleted ones: neither an event that comes late nor a
+        # look that was under way must bring them back.
+        self._over: dict[Key, tuple[str, int]] = {}
         self._gone: set[str] = set()
 
     def run(self, key: Key) -> Body | None:
         with self._lock:
             return self._runs.get(key)
+
+    def version(self, key: Key) -> tuple[str, int] | None:
+        """UID and version of the run as last told, over or not."""
+        with self._lock:
+            run = self._runs.get(key)
+            return self._over.get(key) if run is None else (run["metadata"]["uid"], _version(run))
 
     def jobs(self, run_uid: str) -> list[Body] | None:
         with self._lock:
@@ -38,21 +47,24 @@ class WatchCache:
         """The run as just read, written or told. One that is over is not kept: it is hardly looked at again."""
         key = (run["metadata"]["namespace"], run["metadata"]["name"])
         with self._lock:
-            known = self._runs.get(key)
-            if run["metadata"]["uid"] in self._gone or (known is not None and _version(known) > _version(run)):
+            known, uid = self._runs.get(key), run["metadata"]["uid"]
+            newest = self._over.get(key, ("", 0))[1] if known is None else _version(known)
+            if uid in self._gone or newest > _version(run):
                 return
-            if known is not None and known["metadata"]["uid"] != run["metadata"]["uid"]:
+            if known is not None and known["metadata"]["uid"] != uid:
                 self._jobs.pop(known["metadata"]["uid"], None)
             if (run.get("status") or {}).get("phase") in TERMINAL:
                 self._runs.pop(key, None)
-                self._jobs.pop(run["metadata"]["uid"], None)
+                self._jobs.pop(uid, None)
+                self._over[key] = (uid, _version(run))
             else:
-                self._runs[key] = run
+                self._runs[key] = _bare_run(run)
+                self._over.pop(key, None)
 
     def keep_jobs(self, run_uid: str, jobs: Iterable[Body]) -> None:
         """All Jobs of the run, as just listed."""
         with self._lock:
-            self._jobs[run_uid] = {job["metadata"]["name"]: job for job in jobs}
+            self._jobs[run_uid] = {job["metadata"]["name"]: bare_job(job) for job in jobs}
 
     def keep_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> None:
         """One Job of the run, as just created or told. Passed over where the others of its run are not known."""
@@ -64,11 +76,12 @@ class WatchCache:
             if deleted:
                 jobs.pop(name, None)
             else:
-                jobs[name] = job
+                jobs[name] = bare_job(job)
 
     def forget(self, key: Key) -> None:
         """The next look at the run reads it and its Jobs live."""
         with self._lock:
+            self._over.pop(key, None)
             run = self._runs.pop(key, None)
             if run is not None:
                 self._jobs.pop(run["metadata"]["uid"], None)
@@ -88,7 +101,13 @@ class WatchCache:
         with self._lock:
             self._runs.clear()
             self._jobs.clear()
+            self._over.clear()
             self._gone.clear()
+
+
+def _bare_run(run: Body) -> Body:
+    """The run without the API server's notes on who wrote what, which are longer than the run."""
+    return run | {"metadata": {key: value for key, value in run["metadata"].items() if key != "managedFields"}}
 
 
 def _version(body: Body) -> int:

@@ -12,7 +12,7 @@ from atoll_contract.stage import Stage
 from atoll_operator.cluster import EVENTS, NODES, PODS, Cluster, Resource
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
-from atoll_operator.pod_reader import KEPT_SECONDS, PodReader, Reading
+from atoll_operator.pod_reader import BUSY_SECONDS, KEPT_SECONDS, READINGS_PER_SECOND, PodReader, Reading
 from atoll_operator.views import JobState, JobView
 
 Body = dict[str, Any]
@@ -156,3 +156,28 @@ def test_a_pod_that_stays_in_deletion_on_a_silent_node_is_lost(reader: PodReader
     silent = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting", "lastTransitionTime": "T"}
     objects.pods, objects.node = [stuck], {"status": {"conditions": [silent]}}
     assert read(reader, job()).pods[0].node_lost == "node pc: Kubelet stopped posting since T"
+
+
+def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Objects, clock: Clock) -> None:
+    objects.pods = [pod("Pending")]
+    many = [replace(job(), name=f"job-{number}", uid=f"uid-{number}") for number in range(1000)]
+    waits = [read(reader, view).again_after for view in many]
+    assert objects.reads == READINGS_PER_SECOND
+    assert waits[-1] == BUSY_SECONDS
+    clock.now += 1
+    assert all(read(reader, view).again_after for view in many)
+    assert objects.reads == 2 * READINGS_PER_SECOND
+
+
+def test_a_look_at_events_counts_as_several_readings(reader: PodReader, objects: Objects) -> None:
+    # Without pods the Events of each Job are asked for.
+    for number in range(1000):
+        read(reader, replace(job(), uid=f"uid-{number}"))
+    assert objects.reads < READINGS_PER_SECOND / 4
+
+
+def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:
+    objects.pods = [pod("Succeeded")]
+    for number in range(100):
+        assert read(reader, replace(job(state=JobState.SUCCEEDED), uid=f"uid-{number}")).pods
+    assert objects.reads == 100

@@ -93,6 +93,13 @@ def test_a_run_without_its_store_holds_up_nobody(index: RunIndex) -> None:
     assert index.place(late, slots=1, now=NOW).ahead == 0
 
 
+def test_a_run_whose_store_has_come_does_not_pass_by_the_one_at_work(index: RunIndex) -> None:
+    index.settle(run("first"), WORKING)
+    late = run("late", RunStatus(reason=Reason.OBJECT_STORE_NOT_FOUND), minute=2)
+    index.observe(late)
+    assert index.place(late, slots=1, now=NOW) == QueueView(1, None, True)
+
+
 def test_profiles_have_slots_of_their_own(index: RunIndex) -> None:
     index.settle(run("first"), WORKING)
     other = run("other", minute=1, profile="cpu")

@@ -1,0 +1,91 @@
+"""What the operator costs a control plane: many TrainingRuns at once, beside bare chains of Jobs and Kubeflow's TFJobs.
+
+    python tests/bench/control_plane.py [--runs 1000] [--only bare,atoll,fifty,kubeflow] [--deadline 600] [--json]
+
+One real etcd, kube-apiserver, kube-controller-manager and kube-scheduler serve all sides, one after the other. The
+pods are KWOK's: each is done a second after it starts, and a stage's pod then leaves the result that the stage
+contract asks for. A side is done when all of its chains are. Programs that are missing are built first (Go; 15 min).
+"""
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import kubernetes.config
+
+from cluster.audit import AuditLog, policy
+from cluster.controlplane import ControlPlane
+from cluster.crds import install
+from cluster.kwok import KWOK, SCHEDULER, Kwok
+from cluster.training_operator import TRAINING_OPERATOR
+from support.load_account import Account, measure, table
+from support.load_bounds import judge
+from support.load_sides import CHAINS, Atoll, BareChains, Kubeflow, Side
+from support.story import Story
+
+SIDES = ("bare", "atoll", "fifty", "kubeflow")
+IN_FLIGHT = 50
+
+
+def build(name: str, stack: ExitStack, plane: ControlPlane, api: kubernetes.client.ApiClient, runs: int) -> Side:
+    """The side, at work until the stack ends."""
+    if name == "bare":
+        return stack.enter_context(BareChains(plane, api, "bare"))
+    if name == "kubeflow":
+        return stack.enter_context(Kubeflow(plane, api, "tfjobs"))
+    if name == "fifty":
+        return stack.enter_context(Atoll(plane, api, "fifty", slots=IN_FLIGHT, title=f"Atoll, {IN_FLIGHT} in flight"))
+    return stack.enter_context(Atoll(plane, api, "atoll", slots=runs))
+
+
+def run(names: list[str], runs: int, deadline: float, story: Story) -> dict[str, Account]:
+    """The account of each side."""
+    accounts = {}
+    with ExitStack() as stack:
+        plane = stack.enter_context(
+            ControlPlane(
+                admins=(KWOK, SCHEDULER, CHAINS, TRAINING_OPERATOR), audit_policy=policy((CHAINS, TRAINING_OPERATOR))
+            )
+        )
+        api = stack.enter_context(kubernetes.config.new_client_from_config(str(plane.kubeconfig)))
+        install(api)
+        kwok = stack.enter_context(Kwok(plane, api))
+        log = AuditLog(plane.audit_log)
+        story.tell("the control plane and KWOK run")
+        for name in names:
+            number = max(IN_FLIGHT, runs // 5) if name == "fifty" else runs
+            with ExitStack() as own:
+                side = build(name, own, plane, api, number)
+                accounts[name] = measure(plane, side, log, runs=number, deadline_seconds=deadline, tell=story.tell)
+            kwok.check()
+            story.tell(f"{accounts[name].title}: done in {accounts[name].seconds:.1f} s")
+    return accounts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=1000, help="chains of each side (default 1000)")
+    parser.add_argument("--only", default=",".join(SIDES), help=f"some of {','.join(SIDES)}")
+    parser.add_argument("--deadline", type=float, default=600, help="seconds for each side (default 600)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    names = options.only.split(",")
+    if not set(names) <= set(SIDES):
+        parser.error(f"--only {options.only}: allowed are {','.join(SIDES)}")
+    accounts = run(names, options.runs, options.deadline, Story())
+    if options.json:
+        print(json.dumps({name: asdict(account) for name, account in accounts.items()}))
+    else:
+        print(table(list(accounts.values())))
+    verdicts = judge(accounts)
+    print("\n".join(str(verdict) for verdict in verdicts), file=sys.stderr)
+    return 1 if any(verdict.must and not verdict.met for verdict in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What one side of the control plane's benchmark cost, measured, and the table of all sides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.audit import AuditLog
+from cluster.controlplane import ControlPlane
+from cluster.usage import cpu_seconds, mebibytes, peak_mebibytes
+from support.load_sides import Side
+from support.percentiles import percentile
+from support.stage_gaps import Gaps, gaps
+
+POLL_SECONDS = 1.0
+TELL_SECONDS = 10.0
+# Written for people and for other replicas; counted apart.
+APART = frozenset({"events", "leases"})
+
+
+@dataclass(frozen=True)
+class Account:
+    """Seconds, mebibytes, and writes to the API server for one run (of `runs`)."""
+
+    title: str
+    runs: int
+    stages: int
+    seconds: float
+    peak: float
+    rest: float
+    cpu: float
+    server_cpu: float
+    writes: float
+    writes_apart: float
+    gaps: Gaps
+
+    @property
+    def stages_per_second(self) -> float:
+        return self.runs * self.stages / self.seconds
+
+
+def measure(
+    plane: ControlPlane, side: Side, log: AuditLog, *, runs: int, deadline_seconds: float, tell: Callable[[str], None]
+) -> Account:
+    """Has the side run so many chains, and says what it cost. Raises TimeoutError at the deadline."""
+    log.skip()
+    before, server_before = cpu_seconds(side.pid), cpu_seconds(plane.pid("kube-apiserver"))
+    begin = time.monotonic()
+    side.submit_all([f"load-{number:04d}" for number in range(runs)])
+    tell(f"{side.title}: {runs} submitted in {time.monotonic() - begin:.1f} s")
+    _wait(side, runs, begin, deadline_seconds=deadline_seconds, tell=tell)
+    seconds = time.monotonic() - begin
+    cpu, server_cpu = cpu_seconds(side.pid) - before, cpu_seconds(plane.pid("kube-apiserver")) - server_before
+    problems = side.problems()
+    assert not problems, f"{side.title}: {problems[:20]}"
+    writes = list(log.new())
+    own = [write for write in writes if write.user == side.user]
+    apart = sum(1 for write in own if write.resource in APART)
+    return Account(
+        title=side.title,
+        runs=runs,
+        stages=side.stages,
+        seconds=seconds,
+        peak=peak_mebibytes(side.pid),
+        rest=mebibytes(side.pid),
+        cpu=cpu,
+        server_cpu=server_cpu,
+        writes=(len(own) - apart) / runs,
+        writes_apart=apart / runs,
+        gaps=gaps(writes, namespace=side.namespace),
+    )
+
+
+def _wait(side: Side, runs: int, begin: float, *, deadline_seconds: float, tell: Callable[[str], None]) -> None:
+    told = begin
+    while (states := side.states())[side.done[2]] < runs:
+        side.check()
+        now = time.monotonic()
+        words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        if now - begin > deadline_seconds:
+            raise TimeoutError(f"{side.title}: not done after {deadline_seconds:g} s: {words}")
+        if now - told >= TELL_SECONDS:
+            told = now
+            tell(f"{side.title}: {now - begin:.0f} s: {words}")
+        time.sleep(POLL_SECONDS)
+
+
+def table(accounts: Sequence[Account]) -> str:
+    """The sides as columns of a Markdown table."""
+    rows: list[tuple[str, Callable[[Account], str]]] = [
+        ("chains × pods one after the other", lambda side: f"{side.runs} × {side.stages}"),
+        ("wall time, s", lambda side: f"{side.seconds:.0f}"),
+        ("stages/s", lambda side: f"{side.stages_per_second:.1f}"),
+        ("memory: peak / at the end, MiB", lambda side: f"{side.peak:.0f} / {side.rest:.0f}"),
+        ("CPU, s", lambda side: f"{side.cpu:.1f}"),
+        ("CPU of the API server meanwhile, s", lambda side: f"{side.server_cpu:.0f}"),
+        ("writes per chain", lambda side: f"{side.writes:.1f}"),
+        ("Events and Lease, per chain", lambda side: f"{side.writes_apart:.1f}"),
+        ("Job complete → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_job)),
+        ("pod ended → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_pod)),
+    ]
+    lines = ["| | " + " | ".join(side.title for side in accounts) + " |", "|---" * (len(accounts) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(show(side) for side in accounts) + " |" for name, show in rows]
+    return "\n".join(lines)
+
+
+def _two(values: Sequence[float]) -> str:
+    middle, high = percentile(values, 0.5), percentile(values, 0.99)
+    return "none" if middle is None or high is None else f"{middle:.2f} / {high:.2f}"
