@@ -78,8 +78,10 @@ class Service:
         if kind == "DELETED":
             self._cache.delete(run)
             self._add(self._index.forget(key))
+        elif not self._cache.keep_run(run):
+            # What the operator wrote itself, or older.
+            return
         else:
-            self._cache.keep_run(run)
             self._index.observe(run)
         self._queue.add(key)
 
@@ -87,9 +89,9 @@ class Service:
         """A watch event of a Job with a run's labels."""
         self.metrics.heard()
         labels = job["metadata"]["labels"]
-        self._cache.keep_job(labels[RUN_UID_LABEL], job, deleted=kind == "DELETED")
+        news = self._cache.keep_job(labels[RUN_UID_LABEL], job, deleted=kind == "DELETED")
         # Only a label tells whose it is; whether that is true is the look's to find out.
-        if RUN_LABEL in labels:
+        if news and RUN_LABEL in labels:
             self._queue.add((job["metadata"]["namespace"], labels[RUN_LABEL]))
 
     async def run(self) -> None:

@@ -43,14 +43,15 @@ class WatchCache:
             known = self._jobs.get(run_uid)
             return None if known is None else list(known.values())
 
-    def keep_run(self, run: Body) -> None:
-        """The run as just read, written or told. One that is over is not kept: it is hardly looked at again."""
+    def keep_run(self, run: Body) -> bool:
+        """The run as just read, written or told; whether this version is new. One that is over is not kept: it is
+        hardly looked at again."""
         key = (run["metadata"]["namespace"], run["metadata"]["name"])
         with self._lock:
             known, uid = self._runs.get(key), run["metadata"]["uid"]
             newest = self._over.get(key, ("", 0))[1] if known is None else _version(known)
-            if uid in self._gone or newest > _version(run):
-                return
+            if uid in self._gone or 0 < newest >= _version(run):
+                return False
             if known is not None and known["metadata"]["uid"] != uid:
                 self._jobs.pop(known["metadata"]["uid"], None)
             if (run.get("status") or {}).get("phase") in TERMINAL:
@@ -60,23 +61,29 @@ class WatchCache:
             else:
                 self._runs[key] = _bare_run(run)
                 self._over.pop(key, None)
+            return True
 
     def keep_jobs(self, run_uid: str, jobs: Iterable[Body]) -> None:
         """All Jobs of the run, as just listed."""
         with self._lock:
             self._jobs[run_uid] = {job["metadata"]["name"]: bare_job(job) for job in jobs}
 
-    def keep_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> None:
-        """One Job of the run, as just created or told. Passed over where the others of its run are not known."""
-        name = job["metadata"]["name"]
+    def keep_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> bool:
+        """One Job of the run, as just created or told; whether a look at the run may find something new in it.
+        Passed over where the others of its run are not known."""
+        name, bare = job["metadata"]["name"], bare_job(job)
         with self._lock:
             jobs = self._jobs.get(run_uid)
-            if jobs is None or (name in jobs and _version(jobs[name]) > _version(job)):
-                return
+            if jobs is None:
+                return True
+            known = jobs.get(name)
+            if known is not None and _version(known) > _version(job):
+                return False
             if deleted:
-                jobs.pop(name, None)
-            else:
-                jobs[name] = bare_job(job)
+                return jobs.pop(name, None) is not None
+            jobs[name] = bare
+            # Most events of a Job tell of its counters.
+            return known is None or _without_version(known) != _without_version(bare)
 
     def forget(self, key: Key) -> None:
         """The next look at the run reads it and its Jobs live."""
@@ -108,6 +115,11 @@ class WatchCache:
 def _bare_run(run: Body) -> Body:
     """The run without the API server's notes on who wrote what, which are longer than the run."""
     return run | {"metadata": {key: value for key, value in run["metadata"].items() if key != "managedFields"}}
+
+
+def _without_version(job: Body) -> Body:
+    metadata = {key: value for key, value in job["metadata"].items() if key != "resourceVersion"}
+    return job | {"metadata": metadata}
 
 
 def _version(body: Body) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +54,8 @@ class WorkQueue:
         self._added_meanwhile: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
-        self._changed = asyncio.Event()
+        # Who waits in `get`: one is woken for a key, not all of them.
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         """Keys that wait, those for a later time included."""
@@ -68,18 +70,34 @@ class WorkQueue:
         waiting[key] = due
         if waiting is self._due:
             heapq.heappush(self._heap, (due, next(self._order), key))
-            self._changed.set()
+            if self._heap[0][0] == due:
+                self._wake()
 
     async def get(self) -> Key:
         """The next key that is due; the caller owes `done` or `failed` for it."""
         while True:
             key = self.get_due()
             if key is not None:
+                # Somebody has to see to the keys after this one, at once or at their time.
+                self._wake()
                 return key
-            self._changed.clear()
-            # A time-out only means that the next key may be due now.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._seconds_to_next())
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                # A time-out only means that the next key may be due now.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(waiter, self._seconds_to_next())
+            finally:
+                with contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        """Has one of those that wait look at the queue anew."""
+        while self._heap and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     def get_due(self) -> Key | None:
         """As `get`, but None where no key is due at this moment."""
