@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from atoll_contract import keys
 from atoll_contract.codec import from_json, to_json
@@ -21,9 +24,13 @@ from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd, succeed
 from cluster.objects import Objects, run_manifest, store_manifest
 from support.archives import jpeg
+from support.coloured import coloured_png, squares, write_archive
+from support.edge_model import LABELS, SIDE, colour_detector
+from support.edge_release import release_files
 from support.harvested import put as put_frame
 from support.minio import MinioServer
 from support.s3 import bucket_spec
+from support.videos import write_video
 
 pytestmark = [pytest.mark.api, pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -101,7 +108,10 @@ def published(team: Objects, kubelet: Kubelet, bucket: S3Store) -> str:
     def _manifest(given: StageInput) -> bytes:
         blob = bucket.put(keys.blob("b" * 64), BUNDLE)
         file = ManifestFile(Role.BUNDLE, "model.tar.gz", blob.key, blob.sha256 or "", blob.size)
-        return _release(given.run, given.publish.model if given.publish else "", file)
+        model = release_files(colour_detector())
+        for item, content in model.items():
+            bucket.put(item.key, content)
+        return _release(given.run, given.publish.model if given.publish else "", (file, *model))
 
     kubelet.scripts["cli-bucket", Stage.EXPORT] = export
     kubelet.scripts["cli-bucket", Stage.PUBLISH] = publish
@@ -119,7 +129,7 @@ def _ended(given: StageInput, outputs: tuple[Artifact, ...], made: StageResult) 
     return StageEnd(0, result.termination_message().decode())
 
 
-def _release(run: RunRef, model: str, file: ManifestFile) -> bytes:
+def _release(run: RunRef, model: str, files: tuple[ManifestFile, ...]) -> bytes:
     return to_json(
         Manifest(
             namespace=run.namespace,
@@ -128,10 +138,10 @@ def _release(run: RunRef, model: str, file: ManifestFile) -> bytes:
             sequence=1,
             created_at="2027-01-09T19:12:00Z",
             run=run,
-            input=ModelInput(320, 320),
-            labels=("note",),
-            thresholds=(0.5,),
-            files=(file,),
+            input=ModelInput(SIDE, SIDE),
+            labels=LABELS,
+            thresholds=(0.5, 0.5),
+            files=files,
             edgetpu=EdgeTpu(compiled=False),
         )
     )
@@ -161,10 +171,27 @@ def test_pull_fetches_the_bundle_that_the_release_names(
     # Whoever can write the bucket cannot change what the cluster's ModelRelease has pinned.
     key = keys.manifest(team.namespace, published, 1)
     before = bucket.get(key)
-    bucket.put(key, before.replace(b"note", b"nose"))
+    bucket.put(key, before.replace(b'"red"', b'"rod"'))
     assert atoll("pull", f"{published}-v1") == 50
     bucket.put(key, before)
     assert atoll("pull", f"{published}-v1", "-o", "other") == 0
+
+
+def test_a_release_of_the_cluster_is_tried_on_a_video_and_compared(
+    atoll: Atoll, published: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = np.asarray(Image.open(io.BytesIO(coloured_png(squares(0, 1)[0]))))
+    film = write_video(tmp_path / "film.mp4", [picture] * 5)
+    assert atoll("test-video", f"{published}-v1", str(film), "-o", "tried", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["model"]["name"] == f"{published}-v1"
+    assert {name: found["frames"] for name, found in summary["videos"][0]["perClass"].items()} == {"red": 5, "blue": 5}
+    assert atoll("compare", f"{published}-v1", f"{published}-v1") == 20
+    assert "does not name its dataset" in capsys.readouterr().err
+    archive = write_archive(tmp_path / "own.tar", {"any": squares(0, 3)})
+    assert atoll("compare", f"{published}-v1", f"{published}-v1", "--data", str(archive), "--json") == 0
+    [found] = json.loads(capsys.readouterr().out)["sets"]
+    assert (found["old"]["ap50"], found["new"]["ap50"]) == (1.0, 1.0)
 
 
 def test_the_report_of_a_run_is_fetched(

@@ -15,7 +15,7 @@ from atoll_stages.export.selection import Shown
 # Below this the difference is called none: it is less than what another seed changes.
 SLIGHT = 0.005
 _PAIRS = """
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(480px, 1fr)); gap: 12px; }
+.pairs { display: grid; margin-top: 8px; grid-template-columns: repeat(auto-fill, minmax(480px, 1fr)); gap: 12px; }
 .pairs figure { padding: 0; overflow: hidden; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair img { display: block; width: 100%; }

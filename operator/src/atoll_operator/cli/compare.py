@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import webbrowser
 from pathlib import Path
@@ -46,7 +45,7 @@ _ARCHIVE = click.Path(path_type=Path, exists=True)
     help="The page with figures and pictures; compare-<old>-<new>.html by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")
-@click.option("--open/--no-open", "show", default=False, help="Open the page in a browser.")
+@click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
 def command(
     old: str,
     new: str,
@@ -76,7 +75,7 @@ def command(
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print(document, page)
-    if show and sys.stdout.isatty():
+    if show:
         webbrowser.open(page.resolve().as_uri())
 
 

@@ -55,6 +55,8 @@ class PublishedRelease:
 
     def fetch_model(self, folder: Path) -> Path:
         """`folder`, with the int8 model, the label map and the manifest. Raises as `fetch` does."""
+        if self.manifest.file(Role.MODEL_INT8) is None:
+            raise IntegrityError(f"the manifest of {self.manifest.release} names no int8 model")
         wanted = [file for file in self.manifest.files if file.role in (Role.MODEL_INT8, Role.LABELS)]
         for _ in self.fetch(wanted, folder):
             pass

@@ -52,9 +52,12 @@ class ReleasePictures:
         shards = self._part(part)
         return PictureSource(f"evaluation pictures of {names} ({part})", shards=shards, labels=str(labels))
 
-    def training(self) -> tuple[str, ...]:
-        """The shards that the model was trained on. Raises as `evaluation` does."""
-        return self._part("train")
+    def training(self) -> tuple[str, ...] | None:
+        """The shards that the model was trained on; None where the store does not have them, or never did."""
+        try:
+            return self._part("train")
+        except SpecError:
+            return None
 
     @cached_property
     def _dataset(self) -> Dataset:
