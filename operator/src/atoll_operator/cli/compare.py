@@ -99,8 +99,8 @@ def _job(
     sources = [PictureSource(path.name, archive=str(path.resolve())) for path in archives]
     if not sources:
         sources = _evaluation(pictures)
-    # Where both were trained on the one dataset whose evaluation part they are compared on, none of it was seen.
-    alike = not archives and None not in pictures and len(sources) == 1
+    # No part of a dataset is in another: where there is only one dataset, its training part need not be fetched.
+    alike = not archives and len(sources) == 1
     contenders = []
     for number, (name, release, known) in enumerate(zip(names, releases, pictures, strict=True)):
         path = release.fetch_model(folder / f"model-{number}") if release else Path(name).resolve()
