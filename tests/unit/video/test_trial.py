@@ -214,6 +214,14 @@ def test_a_bare_file_without_labels_says_how_to_name_them(
     assert "name its label map with --labels" in capsys.readouterr().err
 
 
+def test_a_label_map_of_another_model_is_noticed(
+    tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model.parent / "map.pbtxt").write_text(format_label_map(("red",)))
+    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) == 0
+    assert "10 detections of classes that the label map does not name" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_model_ends_in_a_sentence(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

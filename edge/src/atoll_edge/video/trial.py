@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from atoll_edge.detector.pool import DetectorPool
-from atoll_edge.models.served import ServedModel
+from atoll_edge.models.served import DEFAULT_THRESHOLD, ServedModel
 from atoll_edge.robot.observation import FieldOfView, Observation, observe
 from atoll_edge.video.annotate import annotated
 from atoll_edge.video.doubt import REACH, nearest_to
@@ -27,11 +27,15 @@ WAITING = 4
 
 @dataclass(frozen=True)
 class Look:
-    """What the model said of one frame: what counts as seen, and the detection whose score is nearest its threshold."""
+    """What the model said of one frame: what counts as seen, and the detection whose score is nearest its threshold.
+
+    `unnamed` counts sure detections of classes that the label map does not name: it is that of another model.
+    """
 
     frame: FilmFrame
     seen: tuple[Observation, ...]
     nearest: Observation | None
+    unnamed: int
 
 
 class Trial:
@@ -76,7 +80,8 @@ class Trial:
         found = self._pool.detect(frame.picture).detections
         candidates = observe(found, labels=model.labels, thresholds=floor, view=FieldOfView())
         seen = tuple(item for item in candidates if item.score >= model.thresholds[item.class_id])
-        return Look(frame, seen, nearest_to(model.thresholds, candidates))
+        unnamed = sum(item.class_id >= len(model.labels) and item.score >= DEFAULT_THRESHOLD for item in found)
+        return Look(frame, seen, nearest_to(model.thresholds, candidates), unnamed)
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:

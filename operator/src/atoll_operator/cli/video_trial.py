@@ -103,6 +103,9 @@ def _print(document: dict[str, Any], output: Path) -> None:
             size = f"{video['width']}x{video['height']}"
             click.echo(f"{output / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
             console.print(_table(video))
+        if video["unnamedDetections"]:
+            told = _count(video["unnamedDetections"], "detection")
+            click.echo(f"{told} of classes that the label map does not name: is it that of this model?", err=True)
         if video["problem"]:
             read = "as a whole" if video["frames"] else "at all"
             click.echo(f"{video['file']} could not be read {read}: {video['problem']}", err=True)
