@@ -1,6 +1,7 @@
 """Two models whose answers are known, on pictures whose labels are known: figures, differences and what is left out."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,16 @@ def test_a_model_that_learnt_another_class_is_set_against_it_by_name(compared: C
     assert found["old"]["perClass"] == pytest.approx({"red": 1.0, "blue": 0.0})
     assert found["old"]["ap50"] == pytest.approx(0.5)
     assert found["new"]["unknownClasses"] == []
+
+
+def test_the_contract_page_shows_the_documents_fields(compared: Compared) -> None:
+    page = (Path(__file__).parents[3] / "docs/contract.md").read_text(encoding="utf-8")
+    block = re.findall(r"```json\n(.*?)```", page.split("## 7. ")[1], re.DOTALL)[0]
+    shown, document = json.loads(block.split("\n\n")[0]), compared(SWAPPED)
+    assert set(shown) == set(document)
+    assert set(shown["sets"][0]) == set(document["sets"][0])
+    for name in ("old", "new", "difference"):
+        assert set(shown["sets"][0][name]) == set(document["sets"][0][name]) - {"apSmall"}
 
 
 def test_equal_models_differ_in_nothing(compared: Compared) -> None:

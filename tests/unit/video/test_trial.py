@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -275,6 +276,17 @@ def test_the_printed_table_has_rates_for_each_class(
     assert ["all", "6.7", "3.3"] in lines
     assert main(command) == ExitCode.INVALID_SPEC
     assert "the folder is not empty" in capsys.readouterr().err
+
+
+def test_the_contract_page_shows_the_summarys_fields(tmp_path: Path, film: Path, model: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/contract.md").read_text(encoding="utf-8")
+    block = re.findall(r"```json\n(.*?)```", page.split("## 7. ")[1], re.DOTALL)[0]
+    shown = json.loads(block.split("\n\n")[1])
+    summary = tried(model, film, tmp_path / "out")
+    assert set(shown) == set(summary)
+    assert set(shown["speed"]) == set(summary["speed"])
+    for name in ("videos", "leastCertain"):
+        assert set(shown[name][0]) == set(summary[name][0])
 
 
 def test_ctrl_c_leaves_no_half_video(tmp_path: Path, model: Path) -> None:
