@@ -28,14 +28,14 @@ class Bucket(DirStore):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.gone = False
+        self.gone: Exception | None = None
         self.lost_answers = 0
         self.puts = 0
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
         self.puts += 1
-        if self.gone:
-            raise StoreUnavailable("no route to host")
+        if self.gone is not None:
+            raise self.gone
         info = super().put(key, data, if_absent=if_absent, if_match=if_match)
         if self.lost_answers:
             self.lost_answers -= 1
@@ -166,13 +166,15 @@ def test_practice_counts_where_that_is_asked_for_and_a_match_never(tmp_path: Pat
     assert bench.shelf.frames == 1
 
 
-def test_a_store_that_is_away_is_asked_again_ever_more_seldom(bench: Bench) -> None:
-    bench.bucket.gone = True
+@pytest.mark.parametrize("trouble", [StoreUnavailable("no route to host"), OSError(5, "Input/output error")])
+def test_a_store_that_is_away_is_asked_again_ever_more_seldom(bench: Bench, trouble: Exception) -> None:
+    bench.bucket.gone = trouble
     bench.interval()
     bench.upload(turns=3600, seconds=1.0)
     assert 10 < bench.bucket.puts < 40
     assert bench.shelf.frames == 1
-    bench.bucket.gone = False
+    assert str(trouble) in str(bench.uploads.last_error)
+    bench.bucket.gone = None
     bench.upload(turns=1, seconds=1000.0)
     assert (bench.shelf.frames, len(bench.bucket.names())) == (0, 2)
 

@@ -55,9 +55,9 @@ class Uploads:
             return
         try:
             self._put(item.sha256, *read)
-        except AtollError as error:
+        except (AtollError, OSError) as error:
             logger.warning("a harvested frame was not taken: %s", error)
-            self.last_error = error.message
+            self.last_error = str(error)
             self._schedule.failed(now)
             return
         self._shelf.remove(item)
