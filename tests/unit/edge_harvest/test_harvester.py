@@ -203,6 +203,13 @@ def test_a_full_card_loses_frames_and_nothing_else(bench: Bench) -> None:
     assert bench.shelf.frames == 1
 
 
+def test_a_card_that_others_fill_gets_its_room_back_without_a_new_frame(bench: Bench) -> None:
+    bench.interval()
+    bench.free = 0
+    bench.harvester.keep(bench.now)
+    assert (bench.shelf.frames, bench.shelf.evicted) == (0, 1)
+
+
 def test_a_read_only_card_is_said_and_stops_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(*_: object) -> None:
         raise OSError(30, "Read-only file system")

@@ -95,14 +95,15 @@ class Harvester:
         self._selection.offer(Candidate(frame, answer, thresholds, doubt, cells, self._clock()))
 
     def keep(self, now: float) -> None:
-        """One turn of the card's thread: put the most doubtful frame of the interval on the shelf."""
+        """One turn of the card's thread: put the most doubtful frame of the interval on the shelf, and leave the rest
+        of the device its room."""
         if not self._allowed():
-            return
-        candidate = self._selection.take(now)
-        if candidate is None:
             return
         try:
             self._shelf.give_back()
+            candidate = self._selection.take(now)
+            if candidate is None:
+                return
             picture = _jpeg(candidate.frame)
             self._shelf.add(picture, to_json(self._note(candidate, picture)))
         except OSError as error:
