@@ -24,8 +24,9 @@ from atoll_edge.robot.match import MatchMonitor
 from atoll_edge.robot.nt import NetworkTables, Server, now_us
 from atoll_edge.robot.observation import FieldOfView
 from atoll_edge.robot.topics import RobotTables
+from atoll_edge.steady import SteadyThread
 from atoll_edge.system import cores
-from atoll_edge.video.publisher import CameraEntry, mode_text, stream_urls
+from atoll_edge.video.publisher import CameraEntry, mode_text
 from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
 from atoll_edge.web.metrics import Metrics
 from atoll_edge.web.server import Site, StatusServer
@@ -33,6 +34,9 @@ from atoll_edge.web.server import Site, StatusServer
 logger = logging.getLogger(__name__)
 
 ENTRY_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+# A slow card may hold the supervisor up for a while; longer than this it is no card that is slow.
+DEAD_SECONDS = 30.0
 
 
 class Agent:
@@ -62,6 +66,15 @@ class Agent:
         self.pipeline = self._make_pipeline()
         self.status = StatusMaker(self, stream_error=self._stream_error, warnings=warnings)
         self.server = StatusServer(self._site(), config.http.port)
+        mode = mode_text(*self.source.mode)
+        self._camera_entries = [
+            CameraEntry(self.tables, stream.name, source=f"cv:{stream.name}", port=stream.port, mode=mode)
+            for stream in (self.streams.raw, self.streams.marked)
+            if stream is not None
+        ]
+        self._entries = SteadyThread(
+            "camera entries", self._publish_entries, self._closing, every_seconds=ENTRY_SECONDS
+        )
 
     def _make_keeper(self) -> DetectorKeeper:
         detection = self.config.detection
@@ -103,7 +116,8 @@ class Agent:
         self.pipeline.start()
         self.server.start()
         self._start_tables()
-        threading.Thread(target=self._publish_entries, name="camera entries", daemon=True).start()
+        self._publish_entries()
+        self._entries.start()
 
     def stop(self) -> None:
         self._closing.set()
@@ -142,20 +156,11 @@ class Agent:
         return Streams(*opened), "; ".join(errors) or None
 
     def _publish_entries(self) -> None:
-        """Tell dashboards where the streams are, and whether the camera is there."""
-        width, height, fps = self.source.mode
-        mode = mode_text(width, height, fps)
+        """Tell dashboards where the streams are, and whether the camera is there; addresses come late, and change."""
         hosts = stream_hosts(self.config)
-        entries = [
-            CameraEntry(self.tables, item.name, source=f"cv:{item.name}", urls=stream_urls(hosts, item.port), mode=mode)
-            for item in (self.streams.raw, self.streams.marked)
-            if item is not None
-        ]
-        while True:
-            for entry in entries:
-                entry.connected(self.source.connected)
-            if self._closing.wait(ENTRY_SECONDS):
-                return
+        for entry in self._camera_entries:
+            entry.at(hosts)
+            entry.connected(self.source.connected)
 
     def _site(self) -> Site:
         token = self.config.http.token_file
@@ -185,12 +190,19 @@ def stream_hosts(config: EdgeConfig) -> list[str]:
     return hosts
 
 
-def run_until(agent: Agent, stop: threading.Event) -> None:
-    """Run `agent` until `stop` is set."""
+def run_until(agent: Agent, stop: threading.Event) -> bool:
+    """Run `agent` until `stop` is set; False where it ended because it no longer lived, and has to be started anew."""
     agent.start()
-    started = time.monotonic()
+    started = lived = time.monotonic()
     try:
-        stop.wait()
+        while not stop.wait(LOOK_SECONDS):
+            verdict = agent.status.live()
+            if verdict.ok:
+                lived = time.monotonic()
+            elif time.monotonic() - lived > DEAD_SECONDS:
+                logger.error("ending, to be started anew: %s", verdict.reason)
+                return False
+        return True
     finally:
         logger.info("stopping after %.0f s", time.monotonic() - started)
         agent.stop()

@@ -31,7 +31,7 @@ CONFIG = Path("/etc/atoll-edge/config.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point; the exit status is 0, or 2 where the input cannot be used."""
+    """The entry point; the exit status is 0, 2 where the input cannot be used, or 1 where it failed."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if is_32_bit():
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result: int = options.command(options)
     except (ConfigError, FrcError, BundleError, SourceError, StoreBusy, AtollError) as error:
         print(f"atoll-edge: {error}", file=sys.stderr)
+        return 2
+    except PermissionError as error:
+        print(f"atoll-edge: {error}; run it with sudo, or name another --state-dir", file=sys.stderr)
         return 2
     return result
 
@@ -72,8 +75,7 @@ def run_command(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     print(f"status page: http://localhost:{agent.server.port}/", flush=True)
-    run_until(agent, stop)
-    return 0
+    return 0 if run_until(agent, stop) else 1
 
 
 def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:

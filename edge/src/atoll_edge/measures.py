@@ -60,3 +60,30 @@ class Rate:
         if len(times) < 2:
             return 0.0
         return round((len(times) - 1) / (times[-1] - times[0]), 2) if times[-1] > times[0] else 0.0
+
+
+# A longer pause between two frames is a camera that is gone, not one that is slow.
+SLOWEST_PACE_SECONDS = 1.0
+
+
+class Pace:
+    """How long it takes from one answer to the next where all is well: by the camera, the detector, or as asked."""
+
+    def __init__(self) -> None:
+        self._frame_at: float | None = None
+        self._frame_seconds = 0.0
+        self._answer_seconds = 0.0
+
+    def frame(self, now: float) -> None:
+        """A frame came."""
+        if self._frame_at is not None:
+            self._frame_seconds = now - self._frame_at
+        self._frame_at = now
+
+    def answer(self, seconds: float) -> None:
+        """An answer took so long."""
+        self._answer_seconds = seconds
+
+    def seconds(self, fps_limit: float) -> float:
+        asked = 1.0 / fps_limit if fps_limit > 0 else 0.0
+        return max(asked, min(max(self._frame_seconds, self._answer_seconds), SLOWEST_PACE_SECONDS))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.frame import Frame, FrameSource
-from atoll_edge.frames.pictures import SourceError
 from atoll_edge.frames.slot import LatestFrame
-from atoll_edge.measures import Rate, Samples
+from atoll_edge.measures import Pace, Rate, Samples
 from atoll_edge.robot.observation import FieldOfView, Observation, observe
 from atoll_edge.robot.topics import Requests, RobotTables, Serving, Sighting
+from atoll_edge.steady import SteadyThread
 from atoll_edge.video.annotate import annotated
 from atoll_edge.video.stream import MjpegStream
 
@@ -87,7 +87,14 @@ class Pipeline:
         self._publishing = threading.Lock()
         self._published_at = 0.0
         self._requests = Requests(enabled=True, min_score=0.0, fps_limit=0.0)
-        self._threads: list[threading.Thread] = []
+        self._threads = [
+            SteadyThread("capture", self._capture, self._stopping),
+            SteadyThread("detect", self._detect, self._stopping),
+            SteadyThread("beat", self._beat, self._stopping, every_seconds=BEAT_SECONDS),
+        ]
+        self._size: tuple[int, int] | None = None
+        self._taken_at = 0.0
+        self._pace = Pace()
         self.rate = Rate()
         self.latency = Samples()
         self.inference = Samples()
@@ -104,57 +111,48 @@ class Pipeline:
 
     @property
     def alive(self) -> bool:
-        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+        return all(thread.healthy for thread in self._threads)
 
     def start(self) -> None:
         width, height, _ = self._source.mode
         self._tables.resolution(width, height)
-        for work in (self._capture, self._detect, self._beat):
-            thread = threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True)
+        for thread in self._threads:
             thread.start()
-            self._threads.append(thread)
 
     def stop(self) -> None:
         self._stopping.set()
         for thread in self._threads:
-            thread.join(timeout=2.0)
+            thread.join(2.0)
         self._keeper.close()
         self._streams.close()
         self._source.close()
 
     def _capture(self) -> None:
-        size: tuple[int, int] | None = None
-        while not self._stopping.is_set():
-            try:
-                frame = self._source.grab(GRAB_SECONDS)
-            except SourceError as error:
-                logger.error("the camera stopped: %s", error)
-                return
-            if frame is None:
-                continue
-            self.frames += 1
-            self.frame_at = time.monotonic()
-            if (frame.width, frame.height) != size:
-                size = (frame.width, frame.height)
-                with self._publishing:
-                    self._tables.resolution(*size)
-            self._slot.put(frame)
-            if self._streams.raw is not None and self._streams.raw.due:
-                self._streams.raw.put(frame.picture)
+        frame = self._source.grab(GRAB_SECONDS)
+        if frame is None:
+            return
+        self.frames += 1
+        self.frame_at = time.monotonic()
+        self._pace.frame(self.frame_at)
+        if (frame.width, frame.height) != self._size:
+            self._size = (frame.width, frame.height)
+            with self._publishing:
+                self._tables.resolution(*self._size)
+        self._slot.put(frame)
+        if self._streams.raw is not None and self._streams.raw.due:
+            self._streams.raw.put(frame.picture)
 
     def _detect(self) -> None:
-        taken_at = 0.0
-        while not self._stopping.is_set():
-            frame = self._slot.take(GRAB_SECONDS / 10)
-            now = time.monotonic()
-            limit = self._requests.fps_limit
-            if frame is not None and (not self._requests.enabled or (limit > 0 and now - taken_at < 0.95 / limit)):
-                frame = None
-            if frame is not None:
-                taken_at = now
-            answer = self._keeper.step(frame)
-            if frame is not None:
-                self._tell(frame, answer, now)
+        frame = self._slot.take(GRAB_SECONDS / 10)
+        now = time.monotonic()
+        limit = self._requests.fps_limit
+        if frame is not None and (not self._requests.enabled or (limit > 0 and now - self._taken_at < 0.95 / limit)):
+            frame = None
+        if frame is not None:
+            self._taken_at = now
+        answer = self._keeper.step(frame)
+        if frame is not None:
+            self._tell(frame, answer, now)
 
     def _tell(self, frame: Frame, answer: Answer | None, taken_at: float) -> None:
         if answer is None:
@@ -200,6 +198,7 @@ class Pipeline:
         self.rate.tick(now)
         self.latency.add(latency_us / 1e6)
         self.inference.add(answer.seconds)
+        self._pace.answer(answer.seconds)
         self._on_answer(answer)
 
     def _show(self, frame: Frame, seen: tuple[Observation, ...], footer: str) -> None:
@@ -208,12 +207,12 @@ class Pipeline:
             self._streams.marked.put(annotated(frame.picture, seen, footer))
 
     def _beat(self) -> None:
-        while not self._stopping.wait(BEAT_SECONDS):
-            with self._publishing:
-                self._tables.beat(self.rate.value(time.monotonic()), self._state())
-                self._requests = self._tables.requests()
-                if time.monotonic() - self._published_at > MAX_WAIT_SECONDS:
-                    self._publish_nothing()
+        with self._publishing:
+            self._tables.beat(self.rate.value(time.monotonic()), self._state())
+            self._requests = self._tables.requests()
+            patience = MAX_WAIT_SECONDS + self._pace.seconds(self._requests.fps_limit)
+            if time.monotonic() - self._published_at > patience:
+                self._publish_nothing()
 
     def _publish_nothing(self) -> None:
         width, height, _ = self._source.mode

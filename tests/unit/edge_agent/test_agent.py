@@ -44,11 +44,9 @@ def test_a_release_reaches_the_robot_and_the_next_one_takes_over(tmp_path: Path,
         [stream, *_] = robot.sample("/CameraPublisher/Axon/streams").value
         assert stream.startswith("mjpg:http://pi-front.local:")
         wait_until(lambda: any(values for _, values in samples(1)), what="a detection at the robot", timeout_seconds=60)
-        restarts = running.agent.keeper.health.pid
         publish(running.bucket, 2)
         running.wait_for("Active", 2)
         assert robot.sample("/Atoll/front/modelSeq", lambda value: value == 2)
-        assert running.agent.keeper.health.pid == restarts
         assert running.agent.keeper.health.losses == 0
     finally:
         running.close()

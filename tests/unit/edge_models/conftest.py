@@ -39,5 +39,5 @@ def signed(key: KeyPair) -> Callable[[bytes], bytes]:
 
 @pytest.fixture
 def fetcher(bucket: DirStore, device: DeviceStore, key: KeyPair) -> ReleaseFetcher:
-    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, (key.public_pem,))
+    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
     return ReleaseFetcher(bucket, device, expected, CHANNEL)

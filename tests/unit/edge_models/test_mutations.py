@@ -49,7 +49,7 @@ def world(bucket: DirStore, device: DeviceStore, fetcher: ReleaseFetcher, signed
     good = publish(bucket, 5, sign=signed)
     untried = replace(fetcher, canary=lambda *_, **__: None)
     assert untried.look(None, lambda _: None)[0] is Look.STAGED
-    device.change(lambda state: committed(state, model=f"{NAMESPACE}/{MODEL}", sequence=5))
+    device.change(lambda state: committed(state, good.sha256, model=f"{NAMESPACE}/{MODEL}", sequence=5))
     return World(bucket, device, fetcher, signed, good)
 
 

@@ -38,7 +38,7 @@ def update(device: DeviceStore, bucket: DirStore) -> None:
     assert release is not None
     device.check(release)
     device.change(device_state.activating)
-    device.change(lambda state: device_state.committed(state, model=MODEL_KEY, sequence=2))
+    device.change(lambda state: device_state.committed(state, release, model=MODEL_KEY, sequence=2))
     device.collect_garbage()
 
 
@@ -144,7 +144,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
     releases: list[Published] = [publish(bucket, 1)]
     expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
     ReleaseFetcher(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).look(None, lambda _: None)
-    device.change(lambda state: device_state.committed(state, model=MODEL_KEY, sequence=1))
+    device.change(lambda state: device_state.committed(state, releases[0].sha256, model=MODEL_KEY, sequence=1))
     releases.append(publish(bucket, 2))
     return folder / "device", folder / "bucket", {release.sha256: number for number, release in enumerate(releases, 1)}
 

@@ -16,9 +16,10 @@ from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import Look, ReleaseFetcher
 from atoll_edge.models.probation import FRAMES
 from atoll_edge.models.proof import Expectation
+from atoll_edge.models.reloads import RELOAD_SECONDS
 from atoll_edge.models.served import ServedModel
 from atoll_edge.models.state import ModelState
-from atoll_edge.models.supervisor import RELOAD_SECONDS, Supervisor
+from atoll_edge.models.supervisor import Supervisor
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
 pytestmark = pytest.mark.timeout(300)

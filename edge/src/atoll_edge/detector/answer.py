@@ -24,7 +24,17 @@ class Health:
 
     losses: int = 0
     last_loss: str = ""
+    # By the monotonic clock.
+    last_loss_at: float | None = None
     last_refusal: str = ""
     backend: Backend | None = None
+    # The CPU runs the model because the Edge TPU was lost too often, or does not answer.
+    fallen_back: bool = False
     pid: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+
+    def lost(self, reason: str, now: float) -> None:
+        """Count a lost child."""
+        self.losses += 1
+        self.last_loss, self.last_loss_at = reason, now
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1

@@ -17,6 +17,11 @@ class BackendChoice:
     def cpu_allowed(self) -> bool:
         return self._wanted != Backend.EDGETPU
 
+    @property
+    def worth_a_probe(self) -> bool:
+        """Whether an Edge TPU is listed that may be used; one that was plugged in late is one too."""
+        return self._wanted == "auto" and self._coral_present()
+
     def choose(self, model: ServedModel, *, fallen_back: bool) -> Backend | None:
         """The backend for `model`; None where there is none that could run it."""
         edgetpu = self._wanted in ("auto", Backend.EDGETPU) and model.edgetpu_path is not None

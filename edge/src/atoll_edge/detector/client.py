@@ -57,6 +57,10 @@ class DetectorClient:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def begin_load(self, path: str, *, threads: int) -> int:
         """Ask the child to load a model; `finished_loads` tells how it went. Returns the id of the load."""
         self._next_id += 1

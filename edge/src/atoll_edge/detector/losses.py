@@ -16,13 +16,10 @@ class Losses:
     def __init__(self, *, cpu_allowed: bool) -> None:
         self._cpu_allowed = cpu_allowed
         self._times: deque[float] = deque()
-        self._next_probe: float | None = None
+        self._next_probe = 0.0
         self.total = 0
-
-    @property
-    def fallen_back(self) -> bool:
-        """Whether the Edge TPU was given up for now."""
-        return self._next_probe is not None
+        # Whether the Edge TPU was given up for now.
+        self.fallen_back = False
 
     def lost(self, backend: Backend, now: float) -> None:
         self.total += 1
@@ -33,19 +30,20 @@ class Losses:
 
     def give_up(self, now: float) -> None:
         """Use the CPU from now on, and probe for the Edge TPU later."""
+        self.fallen_back = True
         self._next_probe = now + PROBE_SECONDS
         self._times.clear()
 
     def probe_due(self, now: float) -> bool:
         """Whether to try the Edge TPU again; says yes once per interval."""
-        if self._next_probe is None or now < self._next_probe:
+        if now < self._next_probe:
             return False
         self._next_probe = now + PROBE_SECONDS
         return True
 
     def recovered(self) -> None:
         """The Edge TPU answers again."""
-        self._next_probe = None
+        self.fallen_back = False
 
     def pause(self, now: float) -> float:
         """Seconds to wait before the next start: none for the first losses, more for a crash loop."""

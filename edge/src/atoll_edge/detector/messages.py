@@ -1,11 +1,13 @@
-"""What the agent and the detector child say to each other: JSON documents over a socket, pixels in shared memory.
+"""What the agent and the detector child say to each other over a socket; pixels lie in shared memory.
 
 The agent asks `Load` and `Detect`; the child answers each with the same `id`. Pixels lie in a memory map that both
-hold, as RGB rows without padding.
+hold, as RGB rows without padding. What goes back and forth with each frame is packed, the rest is JSON.
 """
 
 import json
-from dataclasses import asdict, dataclass
+import struct
+from array import array
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -59,15 +61,40 @@ class Detected:
 
 
 Message = Load | Detect | Loaded | Refused | Detected
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Load, Detect, Loaded, Refused, Detected)}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Load, Loaded, Refused)}
+
+# First a byte that says which it is; JSON begins with `[`.
+_DETECT, _DETECTED = b"?", b"!"
+_REQUEST = struct.Struct("=cqii")
+_ANSWER = struct.Struct("=cqqid")
+ROW = 6
 
 
 def send(connection: "Connection[Any, Any]", message: Message) -> None:
-    connection.send_bytes(json.dumps([type(message).__name__, asdict(message)]).encode())
+    connection.send_bytes(_packed(message))
 
 
 def receive(connection: "Connection[Any, Any]") -> Message:
     """The next message. Raises EOFError where the other side is gone."""
-    kind, fields = json.loads(connection.recv_bytes())
+    data = connection.recv_bytes()
+    tag = data[:1]
+    if tag == _DETECT:
+        _, number, width, height = _REQUEST.unpack(data)
+        return Detect(number, width, height)
+    if tag == _DETECTED:
+        _, number, model, non_finite, seconds = _ANSWER.unpack_from(data)
+        flat = array("d", data[_ANSWER.size :]).tolist()
+        rows = [flat[start : start + ROW] for start in range(0, len(flat), ROW)]
+        return Detected(number, model, rows, non_finite, seconds)
+    kind, fields = json.loads(data)
     message: Message = _KINDS[kind](**fields)
     return message
+
+
+def _packed(message: Message) -> bytes:
+    if isinstance(message, Detect):
+        return _REQUEST.pack(_DETECT, message.id, message.width, message.height)
+    if isinstance(message, Detected):
+        head = _ANSWER.pack(_DETECTED, message.id, message.model, message.non_finite, message.seconds)
+        return head + array("d", [value for row in message.rows for value in row]).tobytes()
+    return json.dumps([type(message).__name__, vars(message)]).encode()

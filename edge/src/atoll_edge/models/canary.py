@@ -45,6 +45,10 @@ def run_canary(
         raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} hung in its self-test ({timeout_seconds:g} s)") from None
     if child.returncode != 0:
         raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} crashed its self-test ({describe_exit(child.returncode)})")
-    error = json.loads(child.stdout)["error"]
+    try:
+        # A native library may have printed something before.
+        error = json.loads(child.stdout.splitlines()[-1])["error"]
+    except (ValueError, LookupError):
+        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} made its self-test answer nonsense") from None
     if error is not None:
         raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} failed its self-test: {error}")

@@ -48,8 +48,15 @@ def activating(state: DeviceState) -> DeviceState:
     return replace(state, attempts=state.attempts + 1)
 
 
-def committed(state: DeviceState, *, model: str, sequence: int) -> DeviceState:
-    """The candidate passed its probation."""
+def untried(state: DeviceState, release: str) -> DeviceState:
+    """The candidate's last activation told nothing about it."""
+    return replace(state, attempts=max(0, state.attempts - 1)) if state.candidate == release else state
+
+
+def committed(state: DeviceState, release: str, *, model: str, sequence: int) -> DeviceState:
+    """The candidate `release` passed its probation; nothing where somebody pinned or rolled back meanwhile."""
+    if state.candidate != release:
+        return state
     highest = max(sequence, state.sequences.get(model, 0))
     return replace(
         state,
@@ -77,6 +84,13 @@ def refused(state: DeviceState, release: str | None, reason: str) -> DeviceState
         bad=bad,
         last_refusal=reason,
     )
+
+
+def given_up(state: DeviceState, release: str, reason: str) -> DeviceState:
+    """The release that serves cannot be loaded any more: the one before serves, and the channel is still followed."""
+    if state.current != release or state.previous is None:
+        return replace(state, last_refusal=reason)
+    return refused(replace(state, current=state.previous, previous=None), release, reason)
 
 
 def mended(state: DeviceState) -> DeviceState:

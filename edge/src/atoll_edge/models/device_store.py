@@ -9,12 +9,13 @@ A release's blobs are durable before its manifest, and that before `state.json` 
 for as long as it runs (k3s and systemd share the folder); `state.lock` is held for one change.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
@@ -46,6 +47,8 @@ class DeviceStore:
         self.root = root
         self.temporary = root / "tmp"
         self._lock: IO[bytes] | None = None
+        # What `read` made of an unreadable state, until a change has written one.
+        self._recovered: DeviceState | None = None
 
     def hold(self) -> None:
         """Be the one agent of this folder, until `release_hold` or the end of the process, and clear `tmp/`.
@@ -53,8 +56,14 @@ class DeviceStore:
         Raises:
             StoreBusy: another agent is.
         """
-        self._make()
-        lock = (self.root / "agent.lock").open("ab")
+        path = self.root / "agent.lock"
+        try:
+            self._make()
+            lock: IO[bytes] = path.open("ab")
+        except OSError:
+            # A card that became read-only: what is on it is served.
+            lock = path.open("rb")
+        self._own(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -66,7 +75,8 @@ class DeviceStore:
             ) from None
         self._lock = lock
         shutil.rmtree(self.temporary, ignore_errors=True)
-        self.temporary.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            self._make()
 
     def release_hold(self) -> None:
         if self._lock is not None:
@@ -74,14 +84,31 @@ class DeviceStore:
             self._lock = None
 
     def read(self) -> DeviceState:
-        """The state; an unreadable one counts as empty, and is said."""
+        """The state; where it cannot be read, what the releases on the disk allow to know of it."""
+        path = self.root / "state.json"
         try:
-            return from_json(DeviceState, (self.root / "state.json").read_bytes())
+            return from_json(DeviceState, path.read_bytes())
         except FileNotFoundError:
             return DeviceState()
-        except (DecodeError, UnicodeDecodeError) as error:
-            logger.error("%s cannot be read, starting without a model: %s", self.root / "state.json", error)
+        except (OSError, DecodeError, UnicodeDecodeError) as error:
+            if self._recovered is None:
+                logger.error("%s cannot be read, going on with the newest release on disk: %s", path, error)
+                self._recovered = self._newest()
+            return self._recovered
+
+    def _newest(self) -> DeviceState:
+        """All releases on disk are proven: the whole one with the highest sequence serves."""
+        found: list[tuple[int, str, str]] = []
+        folder = self.root / "releases"
+        for release in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(ReleaseDamaged):
+                manifest = self.check(release.name)
+                found.append((manifest.sequence, release.name, f"{manifest.namespace}/{manifest.model}"))
+        if not found:
             return DeviceState()
+        highest = {model: sequence for sequence, _, model in sorted(found)}
+        text = "the device's state could not be read; the newest release on its disk serves"
+        return DeviceState(current=max(found)[1], sequences=highest, last_refusal=text)
 
     def change(self, change: Callable[[DeviceState], DeviceState]) -> DeviceState:
         """Replace the state by `change(state)`, durably.
@@ -90,12 +117,16 @@ class DeviceStore:
             OSError: the disk is full or read-only; the state is as it was.
         """
         self._make()
+        path = self.root / "state.json"
         with file_lock(self.root / "state.lock"):
+            self._own(self.root / "state.lock")
             before = self.read()
             after = change(before)
-            if after != before:
-                with written_whole(self.root / "state.json") as stream:
+            if after != before or self._recovered is not None:
+                with written_whole(path) as stream:
                     stream.write(to_json(after))
+                self._own(path)
+                self._recovered = None
             return after
 
     def has_blob(self, sha256: str) -> bool:
@@ -110,6 +141,7 @@ class DeviceStore:
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
         path.chmod(0o444)
+        self._own(path)
         path.replace(self.blob_path(sha256))
         sync_folder(self.blob_path(sha256).parent)
 
@@ -119,6 +151,8 @@ class DeviceStore:
         folder.mkdir(parents=True, exist_ok=True)
         with written_whole(folder / "manifest.json") as stream:
             stream.write(manifest)
+        for made in (folder, folder / "manifest.json"):
+            self._own(made)
         sync_folder(folder.parent)
 
     def manifest(self, release: str) -> Manifest:
@@ -176,12 +210,12 @@ class DeviceStore:
     def fetching(self) -> AbstractContextManager[None]:
         """Held while blobs of a release that no state names yet are brought in: they are no garbage."""
         self._make()
-        return file_lock(self.root / "blobs.lock")
+        return self._blobs_lock()
 
     def collect_garbage(self) -> None:
         """Remove releases that the state does not keep, and blobs that no kept release needs."""
         self._make()
-        with file_lock(self.root / "blobs.lock"):
+        with self._blobs_lock():
             self._collect()
 
     def _collect(self) -> None:
@@ -202,9 +236,28 @@ class DeviceStore:
     def _release(self, release: str) -> Path:
         return self.root / "releases" / release
 
+    @contextlib.contextmanager
+    def _blobs_lock(self) -> Iterator[None]:
+        path = self.root / "blobs.lock"
+        with file_lock(path):
+            self._own(path)
+            yield
+
     def _make(self) -> None:
-        for folder in (self.root / "blobs" / "sha256", self.root / "releases", self.temporary):
-            folder.mkdir(parents=True, exist_ok=True)
+        blobs = self.root / "blobs"
+        for folder in (blobs, blobs / "sha256", self.root / "releases", self.temporary):
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._own(folder)
+
+    def _own(self, path: Path) -> None:
+        """What root writes (`sudo atoll-edge import`, the pod) belongs to the folder's owner, the agent of systemd."""
+        if os.geteuid() != 0:
+            return
+        owner, found = self.root.stat(), path.stat()
+        if (owner.st_uid, owner.st_gid) != (found.st_uid, found.st_gid):
+            with contextlib.suppress(OSError):
+                os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def needed_files(manifest: Manifest) -> tuple[ManifestFile, ...]:

@@ -5,7 +5,7 @@ A manifest never expires: a device without a clock of its own must be able to ch
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the device takes: one model of one namespace, signed as `verify` says by one of `public_keys` (PEM)."""
+    """What the device takes: one model of one namespace, signed as `verify` says by one of `public_keys` (PEM),
+    which are read anew for each proof."""
 
     namespace: str
     model: str
     verify: Verify
-    public_keys: Sequence[bytes] = ()
+    public_keys: Callable[[], Sequence[bytes]] = tuple
 
     @property
     def key(self) -> str:
@@ -55,7 +56,7 @@ def prove_manifest(
             f"the manifest has sha256 {found[:16]}…, the channel says {sha256[:16]}…",
         )
     if expected.verify is Verify.REQUIRED:
-        _require_signature(data, envelope, expected.public_keys)
+        _require_signature(data, envelope, expected.public_keys())
     try:
         manifest = from_json(Manifest, data)
     except DecodeError as error:

@@ -16,6 +16,7 @@ from atoll_edge.models.fetch import Look, ReleaseFetcher
 from atoll_edge.models.refusal import FinalRefusal, Refusal
 from atoll_edge.models.schedule import Schedule
 from atoll_edge.models.state import ModelState
+from atoll_edge.steady import SteadyThread
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class StoreLoop:
         self._etag: str | None = None
         self._kept: set[str] = set()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = SteadyThread("store", self._turn, self._stopping, every_seconds=TURN_SECONDS)
         self.status = LoopStatus()
 
     @property
@@ -63,18 +64,15 @@ class StoreLoop:
         return self._fetcher.store.url
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._thread is not None:
-            # A request that hangs ends by its own timeout, or with the process.
-            self._thread.join(timeout=0.5)
+        # A request that hangs ends by its own timeout, or with the process.
+        self._thread.join(0.5)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(TURN_SECONDS):
-            self.turn(time.monotonic())
+    def _turn(self) -> None:
+        self.turn(time.monotonic())
 
     def turn(self, now: float) -> None:
         """Look and report where it is time to."""
@@ -85,16 +83,16 @@ class StoreLoop:
             self._send_report(now)
 
     def _look(self, now: float) -> None:
+        # Until it ended well it failed, also by what nobody foresaw: the store is not asked again at once.
+        self._schedule.failed(now)
         try:
             found, self._etag, desired = self._fetcher.look(self._etag, self._working)
         except Refusal as refusal:
             self._refused(refusal)
-            self._schedule.failed(now)
         except (AtollError, OSError) as error:
             # The same channel is fetched again: what it points to was not taken yet.
             self._etag = None
             self._note(str(error), "failed")
-            self._schedule.failed(now)
         else:
             wanted = desired if desired is not None else self.status.desired_sequence
             self.status = replace(
@@ -143,11 +141,11 @@ class StoreLoop:
         if backing_off or not (changed or self._report_schedule.due(now, locked=False)):
             return
         key = keys.device_report(report.namespace, report.model, report.device)
+        self._report_schedule.failed(now)
         try:
             self._fetcher.store.put(key, to_json(report))
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             logger.warning("the report was not taken: %s", error)
-            self._report_schedule.failed(now)
         else:
             self._reported = report
             self._report_schedule.succeeded(now)

@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +10,18 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from atoll_contract.manifest import DeviceReport
+from atoll_contract.reasons import Reason
 from atoll_contract.store import open_store
 from atoll_edge.config import EdgeConfig, ModelConfig
-from atoll_edge.detector.answer import Answer
+from atoll_edge.detector.answer import Answer, Health
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.measures import Rate, Samples
 from atoll_edge.models import device_state
-from atoll_edge.models.bundle import served_bundle, unpack
+from atoll_edge.models.bundle import BundleError, served_bundle, unpack
 from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import ReleaseFetcher
 from atoll_edge.models.proof import Expectation
+from atoll_edge.models.refusal import Refusal
 from atoll_edge.models.schedule import Schedule
 from atoll_edge.models.served import ServedModel
 from atoll_edge.models.state import ModelState
@@ -29,7 +32,10 @@ from atoll_edge.system import agent_version
 from atoll_edge.web.metrics import Metrics
 from atoll_edge.web.status import ModelStatus, SyncStatus
 
-_WORKING = (ModelState.DOWNLOADING, ModelState.VERIFYING)
+logger = logging.getLogger(__name__)
+
+# A lost detector is news for so long; later only the count of losses tells of it.
+LOSS_NEWS_SECONDS = 600.0
 
 
 class StoreManager:
@@ -43,7 +49,10 @@ class StoreManager:
         self._started = time.monotonic()
         self.device = DeviceStore(Path(config.state_dir))
         self.device.hold()
-        self.device.collect_garbage()
+        try:
+            self.device.collect_garbage()
+        except OSError as error:
+            logger.warning("old releases cannot be removed: %s", error)
         match_lock = config.model is None or config.model.match_lock
         locked = (lambda: match.now().locked) if match_lock else (lambda: False)
         factory = factory_model(config, self.device.temporary)
@@ -53,9 +62,9 @@ class StoreManager:
         self.loop = self._make_loop(config.model, locked, metrics) if config.model is not None else None
 
     def _make_loop(self, model: ModelConfig, locked: Callable[[], bool], metrics: Metrics) -> StoreLoop:
-        keys = tuple(Path(path).read_bytes() for path in model.public_key_files)
-        expected = Expectation(model.namespace, model.name, model.verify, keys)
-        fetcher = ReleaseFetcher(open_store(model.store), self.device, expected, model.channel)
+        store = open_store(model.store)
+        expected = Expectation(model.namespace, model.name, model.verify, functools.partial(public_keys, model))
+        fetcher = ReleaseFetcher(store, self.device, expected, model.channel)
         return StoreLoop(
             fetcher,
             Schedule(model.poll_seconds),
@@ -129,7 +138,7 @@ class StoreManager:
         """What the bucket is told of this device."""
         serving, health = self.supervisor.serving, self._keeper.health
         released = serving is not None and serving.sequence > 0
-        lost = f"detector lost: {health.last_loss}" if health.last_loss else None
+        lost = detector_trouble(health, time.monotonic())
         return DeviceReport(
             namespace=model.namespace,
             model=model.name,
@@ -150,12 +159,40 @@ class StoreManager:
         )
 
 
+def detector_trouble(health: Health, now: float) -> str | None:
+    """What a person should know of the detector: that it runs on the CPU for want of its Edge TPU, or was just lost."""
+    if health.fallen_back:
+        return f"on the CPU: the Edge TPU does not answer ({health.last_loss or health.last_refusal or 'not found'})"
+    if health.last_loss_at is not None and now - health.last_loss_at < LOSS_NEWS_SECONDS:
+        return f"detector lost: {health.last_loss}"
+    return None
+
+
 def _count(counter: Counter, result: str) -> None:
     counter.labels(result).inc()
+
+
+def public_keys(model: ModelConfig) -> tuple[bytes, ...]:
+    """The PEM files of the settings, read when they are needed: without them nothing new is taken, and what is on the
+    card serves.
+
+    Raises:
+        Refusal: one cannot be read.
+    """
+    try:
+        return tuple(Path(path).read_bytes() for path in model.public_key_files)
+    except OSError as error:
+        raise Refusal(
+            Reason.SIGNATURE_INVALID, f"a public key of model.publicKeyFiles cannot be read: {error}"
+        ) from None
 
 
 def factory_model(config: EdgeConfig, folder: Path) -> ServedModel | None:
     """The bundle of the image, unpacked where it can be read."""
     if config.factory_bundle is None:
         return None
-    return served_bundle("factory", unpack(Path(config.factory_bundle), folder / "factory"))
+    try:
+        return served_bundle("factory", unpack(Path(config.factory_bundle), folder / "factory"))
+    except (BundleError, OSError) as error:
+        logger.error("the factory's model cannot be used: %s", error)
+        return None

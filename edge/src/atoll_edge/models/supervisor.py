@@ -18,14 +18,14 @@ from atoll_edge.models.asked import Asked
 from atoll_edge.models.device_state import DeviceState, StateError
 from atoll_edge.models.device_store import DeviceStore, ReleaseDamaged
 from atoll_edge.models.probation import Outcome, Probation
+from atoll_edge.models.reloads import RELOAD_SECONDS, Reloads, is_missing
 from atoll_edge.models.served import ServedModel
 from atoll_edge.models.state import ModelState
+from atoll_edge.steady import SteadyThread
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-# Before a model that serves by the state but cannot be loaded is asked for again.
-RELOAD_SECONDS = 10.0
 
 
 class Supervisor:
@@ -47,10 +47,11 @@ class Supervisor:
         self._counted = counted
         self._asked: Asked | None = None
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = SteadyThread("supervisor", self._turn, self._stopping, every_seconds=TICK_SECONDS)
         self._ticked_at = time.monotonic()
         self._rolled_back = False
-        self._failed_at: float | None = None
+        self._reloads = Reloads()
+        self._not_before = 0.0
         self.known = DeviceState()
         self.state = ModelState.NO_MODEL
 
@@ -66,27 +67,24 @@ class Supervisor:
     def start(self) -> None:
         """Bring the cached model up, before anything else."""
         self.boot()
-        self.tick(time.monotonic())
-        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._turn()
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
+        self._thread.join(2.0)
 
     def on_answer(self, answer: Answer) -> None:
         asked = self._asked
         if asked is not None and asked.probation is not None and answer.model.digest == asked.release:
             asked.probation.answered(non_finite=answer.non_finite, seconds=answer.seconds)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
-            try:
-                self.tick(time.monotonic())
-            except OSError as error:
-                # A full or worn card: what serves goes on serving.
-                logger.error("the state cannot be written: %s", error)
+    def _turn(self) -> None:
+        try:
+            self.tick(time.monotonic())
+        except OSError as error:
+            # A full or worn card: what serves goes on serving.
+            logger.error("the state cannot be written: %s", error)
 
     def boot(self) -> None:
         """Re-hash what shall serve; what is damaged gives way to the release before, or the factory's."""
@@ -116,17 +114,17 @@ class Supervisor:
         asked = self._asked
         if asked is not None and asked.trial:
             self._watch(asked, state, now)
-        elif state.candidate is not None and self._ready_for_trial(state):
+        elif state.candidate is not None and self._ready_for_trial(state, now):
             self._try(state.candidate)
         else:
             self._serve_current(state, now)
         self._settle_state(state)
 
-    def _ready_for_trial(self, state: DeviceState) -> bool:
+    def _ready_for_trial(self, state: DeviceState, now: float) -> bool:
         """Wait for the match to end, and for the model before to be up, so that there is one to go back to."""
-        if self._locked():
+        if self._locked() or now < self._not_before:
             return False
-        return state.current is None or self._keeper.active is not None or self._failed_at is not None
+        return state.current is None or self._keeper.active is not None or self._reloads.failing
 
     def _serve_current(self, state: DeviceState, now: float) -> None:
         wanted = state.current
@@ -146,22 +144,24 @@ class Supervisor:
         self._ask(wanted, self._store.served(wanted, manifest), trial=False)
 
     def _check_refused(self, asked: Asked, state: DeviceState, now: float) -> None:
-        """A model that served before and cannot be loaded now gives way to the one before it, or is asked again."""
+        """A model that served before and cannot be loaded now is asked for again; it gives way to the one before it
+        only where the model itself is refused, or kills every detector that loads it."""
         if not asked.future.done():
             return
         error = None if asked.future.cancelled() else asked.future.exception()
         if error is None:
-            self._failed_at = None
-        elif self._keeper.active is None and state.previous is not None:
-            reason = f"{asked.model.name} cannot be loaded: {error}"
-            logger.error("%s", reason)
-            self._change(lambda now: device_state.refused(device_state.rolled_back(now), asked.release, reason))
-            self._asked = None
-        elif self._failed_at is None:
+            self._reloads.ended_well()
+            return
+        if self._reloads.failed(error, now):
             logger.error("%s cannot be loaded: %s", asked.model.name, error)
-            self._failed_at = now
-        elif now - self._failed_at > RELOAD_SECONDS:
-            self._failed_at, self._asked = None, None
+        if self._keeper.active is None and state.previous is not None and self._reloads.blames_the_model(error):
+            reason = f"{asked.model.name} cannot be loaded: {error}"
+            self._change(lambda now: device_state.given_up(now, asked.release, reason))
+            self._reloads.ended_well()
+            self._asked = None
+            self._rolled_back = True
+        elif self._reloads.due(error, now):
+            self._asked = None
 
     def _try(self, release: str) -> None:
         try:
@@ -185,6 +185,9 @@ class Supervisor:
         if not asked.future.done():
             return
         error = None if asked.future.cancelled() else asked.future.exception()
+        if error is not None and is_missing(error):
+            self._postpone(asked, error, now)
+            return
         if error is not None:
             self._reject(asked, f"{asked.model.name} cannot serve: {error}", again=isinstance(error, DetectorLost))
             return
@@ -200,11 +203,19 @@ class Supervisor:
     def _commit(self, asked: Asked) -> None:
         manifest = self._store.manifest(asked.release)
         model = f"{manifest.namespace}/{manifest.model}"
-        self._change(lambda now: device_state.committed(now, model=model, sequence=manifest.sequence))
+        release = asked.release
+        self._change(lambda now: device_state.committed(now, release, model=model, sequence=manifest.sequence))
         asked.trial = False
         self._rolled_back = False
         self._counted("committed")
         logger.info("%s serves from now on", asked.model.name)
+
+    def _postpone(self, asked: Asked, error: BaseException, now: float) -> None:
+        """It is the device that does not answer: nothing was learnt of the model, and it keeps its attempts."""
+        logger.error("%s cannot be tried: %s", asked.model.name, error)
+        self._change(lambda now: device_state.untried(now, asked.release))
+        self._asked = None
+        self._not_before = now + RELOAD_SECONDS
 
     def _reject(self, asked: Asked, reason: str, *, again: bool) -> None:
         """Back to the model before. `again`: a device that glitched is no proof against the model; it gets its

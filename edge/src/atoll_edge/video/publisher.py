@@ -6,14 +6,22 @@ from atoll_edge.robot.nt import NetworkTables
 class CameraEntry:
     """One stream's entry, with the types that cscore's own CameraServer publishes."""
 
-    def __init__(self, tables: NetworkTables, name: str, *, source: str, urls: list[str], mode: str) -> None:
+    def __init__(self, tables: NetworkTables, name: str, *, source: str, port: int, mode: str) -> None:
         table = f"/CameraPublisher/{name}"
+        self._port = port
+        self._hosts: list[str] = []
+        self._streams = tables.string_arrays(f"{table}/streams")
         self._connected = tables.booleans(f"{table}/connected")
         tables.strings(f"{table}/source").set(source)
         tables.strings(f"{table}/description").set(name)
-        tables.string_arrays(f"{table}/streams").set([f"mjpg:{url}" for url in urls])
         tables.strings(f"{table}/mode").set(mode)
         tables.string_arrays(f"{table}/modes").set([mode])
+
+    def at(self, hosts: list[str]) -> None:
+        """Names and addresses under which the stream's port is reached."""
+        if hosts != self._hosts:
+            self._hosts = hosts
+            self._streams.set([f"mjpg:{url}" for url in stream_urls(hosts, self._port)])
 
     def connected(self, value: bool) -> None:
         self._connected.set(value)

@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from socketserver import TCPServer
 
 from atoll_contract.codec import to_json
+from atoll_edge.steady import SteadyThread
 from atoll_edge.web.health import Verdict
 from atoll_edge.web.status import Status
 
@@ -18,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # A reader that stalls does not hold a thread for ever.
 REQUEST_SECONDS = 10
+# How often a port that was taken is tried again.
+BIND_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,57 @@ class Site:
     token_file: Path | None = None
 
 
-class StatusServer:
-    """Serves a Site from `start` to `close`; port 0 takes a free one.
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # How soon it notices that it shall end.
+    timeout = 0.2
 
-    Raises:
-        OSError: the port is taken.
-    """
+    def server_bind(self) -> None:
+        """Without the base class's question for this machine's full name: on a field no DNS answers it, for minutes."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", self.server_address[1]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (the base class's)
+        """A reader who went away is no news, a fault of ours is."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            logger.error("http: the answer to %s failed: %r", client_address, error)
+
+
+class StatusServer:
+    """Serves a Site from `start` to `close`; port 0 takes a free one. While the port is taken it is tried again and
+    again: the robot's detections do not wait for a page."""
 
     def __init__(self, site: Site, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"site": site})
-        self._server = ThreadingHTTPServer(("", port), handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
+        self._handler = type("Handler", (_Handler,), {"site": site})
+        self.port = port
+        self._closing = threading.Event()
+        self._thread = SteadyThread("http", self._serve, self._closing)
+        self._server = self._bound()
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing.set()
+        self._thread.join(1.0)
+        if self._server is not None:
+            self._server.server_close()
+
+    def _bound(self) -> _Server | None:
+        try:
+            server = _Server(("", self.port), self._handler)
+        except OSError as error:
+            logger.error("no status page on port %d, which is tried again: %s", self.port, error)
+            return None
+        self.port = server.server_port
+        return server
+
+    def _serve(self) -> None:
+        if self._server is not None:
+            self._server.handle_request()
+        elif not self._closing.wait(BIND_SECONDS):
+            self._server = self._bound()
 
 
 class _Handler(BaseHTTPRequestHandler):
