@@ -2,9 +2,10 @@
 
     python tests/bench/edge_latency.py --bundle model.tar.gz [--frames 300] [--memory-frames 10000] [--json]
 
-Rows: one frame by LiteRT alone (resize, invoke, read the outputs) and by the detector child, in turns; capture to
-published with a robot connected; the longest gap between two answers while another model takes over; resident memory of
-agent and child after the first 500 frames and at the end.
+Rows: one frame of a camera by LiteRT alone (colour order, resize, invoke, read the outputs) and by the detector child,
+in turns, back to back and at a camera's 30 frames/s, and the processor's time for each of them, which other programs do
+not lengthen; capture to published with a robot connected; the longest gap between two answers while another model takes
+over; resident memory of agent, detector and spare after the first 500 frames and at the end.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
+import cv2
+from numpy import uint8
+from numpy.typing import NDArray
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,12 +31,15 @@ from atoll_edge.demo import free_ports
 from atoll_edge.detector.backend import Backend
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.litert import loader
+from atoll_edge.frames.pacer import Pacer
 from atoll_edge.frames.synthetic import draw_scene
 from atoll_edge.models.bundle import served_bundle, unpack
 from atoll_edge.models.manager import FixedModel
 from atoll_edge.models.served import ServedModel
 from atoll_edge.robot.nt import NetworkTables
 from support.polling import wait_until
+
+Picture = NDArray[uint8]
 
 SETTLED = 500
 
@@ -56,19 +62,56 @@ def per_frame(model: ServedModel, frames: int) -> dict[str, float]:
     assert model.cpu_path is not None
     bare = loader().load(model.cpu_path, threads=1)
     client = DetectorClient(Backend.CPU)
+    found: dict[str, float] = {}
     try:
         client.begin_load(str(model.cpu_path), threads=1)
         wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=60)
-        times: dict[str, list[float]] = {"bareMillis": [], "childMillis": []}
-        for number in range(frames):
-            picture = draw_scene(320, 240, number)
-            rgb = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
-            times["bareMillis"].append(millis(functools.partial(bare.detect, rgb)))
-            times["childMillis"].append(millis(functools.partial(client.detect, picture)))
+        for name, fps in (("backToBack", 100_000.0), ("at30Fps", 30.0)):
+            found |= in_turns(name, Pacer(fps), lambda picture: bare.detect(as_image(picture)), client.detect, frames)
+        found |= processor(lambda picture: bare.detect(as_image(picture)), client, frames)
     finally:
         client.close()
-    medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
-    return {**medians, "ratio": round(medians["childMillis"] / medians["bareMillis"], 3)}
+    return found
+
+
+def in_turns(
+    name: str, pacer: Pacer, bare: Callable[[Picture], object], child: Callable[[Picture], object], frames: int
+) -> dict[str, float]:
+    """Median milliseconds of both, and their ratio; each frame goes to one after the other, at the pacer's ticks."""
+    times: dict[str, list[float]] = {"BareMillis": [], "ChildMillis": []}
+    for number in range(frames):
+        picture = draw_scene(320, 240, number)
+        for row, work in (("BareMillis", bare), ("ChildMillis", child)):
+            pacer.wait(1.0)
+            times[row].append(millis(functools.partial(work, picture)))
+    medians = {name + row: round(statistics.median(values), 3) for row, values in times.items()}
+    return {**medians, f"{name}Ratio": round(medians[f"{name}ChildMillis"] / medians[f"{name}BareMillis"], 3)}
+
+
+def processor(bare: Callable[[Picture], object], client: DetectorClient, frames: int) -> dict[str, float]:
+    """Milliseconds of the processor for a frame, of this process and of the child, and their ratio."""
+    pictures = [draw_scene(320, 240, number) for number in range(frames)]
+    started = time.process_time()
+    for picture in pictures:
+        bare(picture)
+    alone = (time.process_time() - started) * 1000 / frames
+    started, before = time.process_time(), on_processor(client.pid)
+    for picture in pictures:
+        client.detect(picture)
+    both = (time.process_time() - started + on_processor(client.pid) - before) * 1000 / frames
+    figures = {"processorBareMillis": alone, "processorChildMillis": both, "processorRatio": both / alone}
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def on_processor(pid: int) -> float:
+    """Seconds that all threads of a process ran."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A camera's frame as the resize takes it."""
+    return Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def millis(work: Callable[[], object]) -> float:
@@ -122,9 +165,10 @@ def swap_gap(agent: Agent, model: ServedModel) -> float:
 
 
 def memory(agent: Agent) -> float:
-    """Resident MiB of agent and detector child."""
+    """Resident MiB of agent, detector and spare detector."""
     total = 0
-    for process in ("self", str(agent.keeper.health.pid)):
+    pids = [str(pid) for pid in (agent.keeper.health.pid, agent.keeper.spare_pid) if pid is not None]
+    for process in ("self", *pids):
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
     return round(total / 1024, 1)

@@ -2,7 +2,7 @@
 
 `EDGE_SCRIPT` names a JSON file `{"edgetpu": {...}, "cpu": {...}}` that is read anew with every step. A backend's entry
 may hold `missing` (no device), `abort_after` n answers (as libedgetpu does on a USB error), `hang_after` n, `nan`,
-`seconds` an answer takes. Run as a program it is the detector child itself.
+`seconds` an answer takes, `load_seconds` a load. Run as a program it is the detector child itself.
 """
 
 import json
@@ -45,7 +45,9 @@ class ScriptedLoader:
         self._backend = backend
 
     def load(self, path: Path, *, threads: int) -> ScriptedModel:
-        if read_script(self._backend).get("missing"):
+        script = read_script(self._backend)
+        time.sleep(script.get("load_seconds", 0.0))
+        if script.get("missing"):
             raise DeviceMissing("no Edge TPU answers (scripted)")
         return ScriptedModel(self._backend)
 

@@ -63,7 +63,7 @@ class DetectorChild:
         while True:
             try:
                 # A message wakes this at once; what a load brings is looked for.
-                if self._connection.poll(LOADING_SECONDS if self._loads else None):
+                if not self._loads or self._connection.poll(LOADING_SECONDS):
                     self._handle(receive(self._connection))
                 self._take_over()
             except (EOFError, BrokenPipeError, ConnectionResetError):

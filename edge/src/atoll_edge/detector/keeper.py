@@ -64,6 +64,15 @@ class DetectorKeeper:
         """The model that answers, or did before its detector was lost."""
         return self._active
 
+    @property
+    def answering(self) -> bool:
+        """Whether a child has a model loaded now."""
+        return self._client is not None
+
+    @property
+    def spare_pid(self) -> int | None:
+        return self._children.spare_pid
+
     def request(self, model: ServedModel) -> "Future[Backend]":
         """Serve `model` as soon as it is loaded; the one before answers until then.
 
