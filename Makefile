@@ -11,6 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 SOURCES := operator/src images/src images/builder edge/src tests
 STAMP := $(VENV)/.set-up
 DEMO := build/demo
+EDGE := build/edge
 IMAGE_FLAGS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: help
@@ -51,6 +52,11 @@ check: setup ## Lint, format and types
 .PHONY: test
 test: setup binaries ## Every test but those that take minutes, need a node or measure
 	@$(RUN) -m pytest -m "not slow and not e2e"
+
+.PHONY: test-edge-lock
+test-edge-lock: setup ## The edge's tests on an installation by install.sh: the edge image's own packages (numpy<2)
+	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)
+	@$(EDGE)/root/opt/atoll-edge/bin/python -P -m pytest -m "not api and not e2e" tests/unit/edge_*
 
 .PHONY: test-slow
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory

@@ -5,11 +5,14 @@
 #   sudo sh install.sh --wheels FOLDER     without a network: wheels made by `pip download` on another machine
 #   sudo sh install.sh --coral FOLDER      with the Coral: libedgetpu1-std*.deb, tflite_runtime*.whl, pycoral*.whl
 #   sudo sh install.sh --use k3s|systemd   switches between the two on an installed Pi; nothing else is changed
+#   sh install.sh --root FOLDER            into a system that is mounted there and has this machine's processor: files only
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 target=/opt/atoll-edge
+state=/var/lib/atoll-edge
+root=
 wheels=
 coral=
 use=
@@ -21,6 +24,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --wheels) wheels=${2:?--wheels needs a folder}; shift 2 ;;
     --coral) coral=${2:?--coral needs a folder}; shift 2 ;;
+    --root) mkdir -p "${2:?--root needs a folder}"; root=$(cd "$2" && pwd); shift 2 ;;
     --use) use=${2:?--use needs k3s or systemd}; shift 2 ;;
     *) fail "unknown option $1" ;;
   esac
@@ -57,54 +61,70 @@ switch_to() {
   case $1 in
     systemd)
       ! command -v k3s >/dev/null || select_nodes '"off"'
+      # The pod was root.
+      chown -R atoll-edge: "$state"
       systemctl enable --now atoll-edge ;;
     k3s)
       systemctl disable --now atoll-edge
+      # Without the capability to pass over permissions, which the pod may lack, root reads and writes what is its own.
+      chown -R root: "$state"
       select_nodes null ;;
     *) fail "--use needs k3s or systemd, not $1" ;;
   esac
   say "now under $1; both use the models in /var/lib/atoll-edge, and never at once"
 }
 
-[ "$(id -u)" = 0 ] || fail "run it with sudo"
 require_64_bit
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "run it with sudo"
 if [ -n "$use" ]; then
   switch_to "$use"
   exit 0
 fi
 
 python=$(find_python)
-say "installing to $target with $python"
-id atoll-edge >/dev/null 2>&1 || useradd --system --home-dir /var/lib/atoll-edge --shell /usr/sbin/nologin atoll-edge
-getent group plugdev >/dev/null || groupadd --system plugdev
+say "installing to $root$target with $python"
+if [ -z "$root" ]; then
+  id atoll-edge >/dev/null 2>&1 || useradd --system --home-dir "$state" --shell /usr/sbin/nologin atoll-edge
+  getent group plugdev >/dev/null || groupadd --system plugdev
+fi
+mkdir -p "$root/opt" "$root/etc/atoll-edge" "$root/etc/systemd/system" "$root/usr/local/bin"
 
-# Built beside what runs now, and put in its place at the end: a cut in between leaves the old one.
-new=$target.new
-rm -rf "$new"
-"$python" -m venv "$new"
+# Built beside what runs now, and put in its place by one rename at the end: a power cut leaves the old one or the new.
+new=a
+[ "$(readlink "$root$target" || true)" != atoll-edge.a ] || new=b
+slot=$root$target.$new
+rm -rf "$slot"
+"$python" -m venv "$slot" || fail "Python's venv module is missing: apt-get install python3-venv"
 set -- --require-hashes --only-binary=:all: --requirement "$source/images/edge/requirements.txt"
 [ -z "$wheels" ] || set -- --no-index --find-links "$wheels" "$@"
-"$new/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+"$slot/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 if [ -n "$coral" ]; then
-  dpkg -i "$coral"/libedgetpu1-std*.deb
-  "$new/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$coral"/tflite_runtime*.whl "$coral"/pycoral*.whl
+  [ -z "$root" ] || fail "--coral installs a Debian package, which --root does not; run it on the Pi"
+  dpkg -i "$coral"/libedgetpu1-std*.deb || fail "libedgetpu wants libusb: apt-get install libusb-1.0-0, then again"
+  "$slot/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$coral"/tflite_runtime*.whl "$coral"/pycoral*.whl
 fi
-packages=$("$new/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+packages=$("$slot/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp -r "$source/images/src/atoll_contract" "$source/edge/src/atoll_edge" "$packages/"
-cat > "$new/bin/atoll-edge" <<LAUNCHER
+"$slot/bin/python" -P -c 'import ai_edge_litert.interpreter, cscore, cv2, ntcore, atoll_edge.agent' \
+  || fail "a package does not load here; on a lean system it is a library: apt-get install libatomic1 libusb-1.0-0"
+cat > "$slot/bin/atoll-edge" <<LAUNCHER
 #!/bin/sh
 exec $target/bin/python -P -m atoll_edge.cli "\$@"
 LAUNCHER
-chmod 755 "$new/bin/atoll-edge"
-"$new/bin/python" -m compileall -q "$packages/atoll_contract" "$packages/atoll_edge"
-rm -rf "$target.old"
-[ ! -d "$target" ] || mv "$target" "$target.old"
-mv "$new" "$target"
-rm -rf "$target.old"
-ln -sf "$target/bin/atoll-edge" /usr/local/bin/atoll-edge
+chmod 755 "$slot/bin/atoll-edge"
+"$slot/bin/python" -m compileall -q "$packages/atoll_contract" "$packages/atoll_edge"
+rm -f "$root$target.next"
+# An installation of before has a folder where the link shall be.
+[ -L "$root$target" ] || [ ! -d "$root$target" ] || mv "$root$target" "$root$target.old"
+ln -s "atoll-edge.$new" "$root$target.next"
+sync
+mv -T "$root$target.next" "$root$target"
+for other in a b old; do
+  [ "$other" = "$new" ] || rm -rf "$root$target.$other"
+done
+ln -sf "$target/bin/atoll-edge" "$root/usr/local/bin/atoll-edge"
 
-mkdir -p /etc/atoll-edge
-[ -f /etc/atoll-edge/config.yaml ] || cat > /etc/atoll-edge/config.yaml <<'SETTINGS'
+[ -f "$root/etc/atoll-edge/config.yaml" ] || cat > "$root/etc/atoll-edge/config.yaml" <<'SETTINGS'
 # See docs/edge.md. Team and camera come from frc.json where it is there.
 # team: 190
 # model:
@@ -113,7 +133,11 @@ mkdir -p /etc/atoll-edge
 #   publicKeyFiles: [/etc/atoll-edge/key.pem]
 #   store: {type: s3, bucket: frc, endpoint: "https://minio.example:9000", credentialsDir: /etc/atoll-edge/credentials}
 SETTINGS
-cp "$here/atoll-edge.service" /etc/systemd/system/atoll-edge.service
+cp "$here/atoll-edge.service" "$root/etc/systemd/system/atoll-edge.service"
+if [ -n "$root" ]; then
+  say "installed; on the Pi: useradd --system atoll-edge, then systemctl enable --now atoll-edge"
+  exit 0
+fi
 systemctl daemon-reload
 systemctl enable atoll-edge
 systemctl restart atoll-edge

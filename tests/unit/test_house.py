@@ -24,7 +24,7 @@ ALLOWED = {
     "atoll_operator": {"atoll_operator", "atoll_contract"},
 }
 PURE = {"decide", "jobs", "plan", "retries", "status", "views"}
-LOCKS = sorted([*ROOT.glob("images/*/requirements*.txt"), ROOT / "tests/requirements.txt"])
+LOCKS = sorted([*ROOT.glob("images/*/requirements*.txt"), *ROOT.glob("tests/requirements*.txt")])
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -20,9 +20,12 @@ class EdgeTpuLoader:
         try:
             interpreter = make_interpreter(os.fspath(path))
         except (ValueError, OSError) as error:
-            # load_delegate says nothing more than ValueError('') where no device answers.
-            found = len(list_edge_tpus())
-            raise DeviceMissing(f"no Edge TPU answers ({found} listed): {error or 'load_delegate failed'}") from None
+            # The same ValueError for a device that does not answer, often without a word, and for a file that is no
+            # model; the first names the delegate where it names anything.
+            text, found = str(error).strip(), len(list_edge_tpus())
+            if found and text and "delegate" not in text.lower():
+                raise LoadError(f"the Edge TPU cannot load {path.name}: {text}") from None
+            raise DeviceMissing(f"no Edge TPU answers ({found} listed): {text or 'load_delegate failed'}") from None
         try:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:

@@ -1,0 +1,137 @@
+"""install.sh: what it refuses, the switch between systemd and k3s, and the unit that it installs.
+
+The installation itself is what `make test-edge-lock` runs the edge's tests on. Here programs that would change this
+machine are recorded instead of run.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parents[3] / "edge" / "systemd"
+INSTALL = SYSTEMD / "install.sh"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder that is first on the PATH; what lies there writes its arguments to `calls`."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("systemctl", "chown"):
+        program(folder, name, f'echo "{name} $*" >> {tmp_path}/calls')
+    program(folder, "id", "echo 0")
+    return folder
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+
+def install(programs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    command = ["sh", str(INSTALL), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def calls(programs: Path) -> list[str]:
+    path = programs.parent / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("options", [(), ("--use", "systemd"), ("--root", "somewhere")])
+def test_a_32_bit_system_is_refused_by_name(programs: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Also under a 64-bit kernel, which the 32-bit Raspberry Pi OS has on a Pi 4."""
+    program(programs, "getconf", "echo 32")
+    program(programs, "uname", "echo aarch64")
+    done = install(programs, *(str(tmp_path / item) if item == "somewhere" else item for item in options))
+    assert done.returncode == 1
+    assert "this is a 32-bit system (aarch64)" in done.stderr
+    assert "64-bit Raspberry Pi OS" in done.stderr
+    assert calls(programs) == []
+
+
+def test_without_root_it_says_sudo(programs: Path) -> None:
+    program(programs, "id", "echo 1000")
+    done = install(programs)
+    assert (done.returncode, done.stderr) == (1, "atoll-edge: run it with sudo\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--use", "docker"), "--use needs k3s or systemd, not docker"),
+        (("--fast",), "unknown option --fast"),
+        (("--use",), "--use needs k3s or systemd"),
+    ],
+)
+def test_a_wrong_option_is_named(programs: Path, options: tuple[str, ...], text: str) -> None:
+    done = install(programs, *options)
+    assert done.returncode != 0
+    assert text in done.stderr
+
+
+def test_without_python_3_11_it_says_what_to_install(programs: Path) -> None:
+    for name in ("python3.11", "python3"):
+        program(programs, name, "exit 1")
+    done = install(programs)
+    assert done.returncode == 1
+    assert "Python 3.11 is missing: apt-get install" in done.stderr
+
+
+def changes(programs: Path) -> list[str]:
+    """The calls but for the look at what is there."""
+    return [line for line in calls(programs) if " patch " in line or line.startswith(("systemctl", "chown"))]
+
+
+K3S = """
+echo "k3s $*" >> {calls}
+case "$*" in *"get daemonset"*) printf 'atoll-edge edge\\n' ;; esac
+"""
+
+
+def test_one_command_switches_to_k3s_and_back(programs: Path) -> None:
+    """The unit is off before the pod may start, the pod is gone before the unit starts: one of them holds the store."""
+    program(programs, "k3s", K3S.format(calls=programs.parent / "calls"))
+    assert install(programs, "--use", "k3s").returncode == 0
+    patch = "k3s kubectl --namespace atoll-edge patch daemonset edge --type merge --patch"
+    selector = '{"spec":{"template":{"spec":{"nodeSelector":{"atoll.dev/edge":VALUE}}}}}'
+    found = changes(programs)
+    assert found == [
+        "systemctl disable --now atoll-edge",
+        "chown -R root: /var/lib/atoll-edge",
+        f"{patch} {selector.replace('VALUE', 'null')}",
+    ]
+    (programs.parent / "calls").unlink()
+    done = install(programs, "--use", "systemd")
+    assert "now under systemd" in done.stdout
+    found = changes(programs)
+    assert found == [
+        patch + " " + selector.replace("VALUE", '"off"'),
+        "chown -R atoll-edge: /var/lib/atoll-edge",
+        "systemctl enable --now atoll-edge",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="NOT RUN: systemd-analyze is not installed here")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """With a program in the place of the agent's: systemd looks whether there is one."""
+    text = (SYSTEMD / "atoll-edge.service").read_text()
+    assert "ExecStart=/opt/atoll-edge/bin/atoll-edge run\n" in text
+    unit = tmp_path / "atoll-edge.service"
+    unit.write_text(text.replace("/opt/atoll-edge/bin/atoll-edge", "/bin/true").replace("User=atoll-edge", "User=root"))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_waits_for_no_network_and_is_always_started_again() -> None:
+    lines = (SYSTEMD / "atoll-edge.service").read_text().splitlines()
+    settings = [line for line in lines if not line.startswith("#")]
+    assert not [line for line in settings if "network" in line]
+    assert {"Restart=always", "StartLimitIntervalSec=0", "StateDirectory=atoll-edge"} <= set(settings)
