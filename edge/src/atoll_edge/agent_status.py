@@ -39,7 +39,7 @@ class StatusMaker:
             version=agent_version(),
             camera=self._camera(now),
             model=agent.manager.model_status(),
-            detector=self._detector(),
+            detector=self._detector(now),
             fps=pipeline.rate.value(now),
             latency_millis=pipeline.latency.quantiles(),
             longest_gap_millis=round(pipeline.longest_gap * 1000, 1),
@@ -53,6 +53,7 @@ class StatusMaker:
             sync=agent.manager.sync_status(),
             harvest=agent.harvester.status() if agent.harvester is not None else None,
             seconds_since_answer=_since(pipeline.answer_at, now),
+            actions=tuple(agent.manager.actions) if agent.config.http.token_file else (),
             warnings=self._warnings,
         )
 
@@ -66,13 +67,15 @@ class StatusMaker:
             seconds_since_frame=_since(pipeline.frame_at, now),
         )
 
-    def _detector(self) -> DetectorStatus:
+    def _detector(self, now: float) -> DetectorStatus:
         known = self._agent.keeper.health
         return DetectorStatus(
             backend=known.backend,
             losses=known.losses,
             last_loss=known.last_loss or None,
             inference_millis=self._agent.pipeline.inference.quantiles(),
+            seconds_since_loss=None if known.last_loss_at is None else _since(known.last_loss_at, now),
+            fallen_back=known.fallen_back,
         )
 
     def live(self) -> Verdict:

@@ -13,7 +13,15 @@ from atoll_contract.errors import AtollError
 from atoll_edge.agent import Agent, run_until
 from atoll_edge.cli_models import add_commands
 from atoll_edge.cli_selftest import add_command as add_selftest
-from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, WantedBackend, read_config, with_frc
+from atoll_edge.config import (
+    CameraConfig,
+    ConfigError,
+    EdgeConfig,
+    WantedBackend,
+    frc_camera,
+    read_config,
+    with_frc,
+)
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.frames.pictures import SourceError
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
@@ -69,7 +77,9 @@ def run_command(options: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C."""
     config, frc, warnings = configuration(options)
     manager = model_manager(options, config)
-    settings = frc.cameras[0].settings if frc is not None and frc.cameras and not options.video else None
+    entry = frc_camera(config, frc) if frc is not None else None
+    # They are of that camera, and of no other that the settings or a flag name.
+    settings = entry.settings if entry is not None and entry.path == config.camera.path else None
     agent = Agent(config, manager, camera_settings=settings, warnings=warnings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,10 +101,28 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
     except FrcError as error:
         warnings.append(str(error))
         logger.error("%s", error)
-    config = with_flags(with_frc(config, frc), options)
+    config = with_frc(with_flags(config, options), frc)
+    warnings += unserved(config, frc)
     if config.team is None and config.nt_server is None:
         warnings.append("no team number: set `team` in the settings, or in frc.json; NetworkTables is not connected")
     return config, frc, tuple(warnings)
+
+
+def unserved(config: EdgeConfig, frc: FrcConfig | None) -> list[str]:
+    """What frc.json has and one agent does not serve."""
+    if frc is None:
+        return []
+    entry = frc_camera(config, frc)
+    others = [camera.name for camera in frc.cameras if camera is not entry]
+    told = []
+    if entry is not None and others:
+        told.append(
+            f"frc.json has {len(frc.cameras)} cameras; this agent runs {entry.name} (choose by camera.name), and not "
+            + ", ".join(others)
+        )
+    if frc.switched:
+        told.append(f"switched cameras of frc.json are not served: {', '.join(frc.switched)}")
+    return told
 
 
 def file_settings(options: argparse.Namespace) -> EdgeConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 from atoll_contract.codec import DecodeError, from_dict
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
-from atoll_edge.frc import FrcConfig, NtMode
+from atoll_edge.frc import CameraEntry, FrcConfig, NtMode
 from atoll_edge.robot.legacy import Compatibility
 
 # Faster than this no camera shows anything new.
@@ -112,7 +112,8 @@ class EdgeConfig:
 
     device: str | None = None
     team: int | None = None
-    nt_mode: NtMode = NtMode.CLIENT
+    # None: as frc.json says, else a client.
+    nt_mode: NtMode | None = None
     # `host` or `host:port` instead of the team's addresses.
     nt_server: str | None = None
     nt_port: int = 5810
@@ -164,19 +165,23 @@ def _harvest_problem(config: EdgeConfig) -> str | None:
 
 
 def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:
-    """`config` with what it leaves open filled from frc.json: team, mode, and the first camera."""
+    """`config` with what it leaves open filled from frc.json: team, mode, and the camera of that name, or the first."""
     if frc is None:
         return config
+    entry = frc_camera(config, frc)
     camera = config.camera
-    if frc.cameras:
-        first = frc.cameras[0]
+    if entry is not None:
         camera = replace(
             camera,
-            name=camera.name or first.name,
-            path=camera.path or first.path,
-            width=camera.width or first.width,
-            height=camera.height or first.height,
-            fps=camera.fps or first.fps,
+            name=camera.name or entry.name,
+            path=camera.path or entry.path,
+            width=camera.width or entry.width,
+            height=camera.height or entry.height,
+            fps=camera.fps or entry.fps,
         )
-    mode = frc.nt_mode if config.nt_mode is NtMode.CLIENT else config.nt_mode
-    return replace(config, team=config.team or frc.team, nt_mode=mode, camera=camera)
+    return replace(config, team=config.team or frc.team, nt_mode=config.nt_mode or frc.nt_mode, camera=camera)
+
+
+def frc_camera(config: EdgeConfig, frc: FrcConfig) -> CameraEntry | None:
+    """The entry of frc.json that `config` means: the one of its camera's name, else the first."""
+    return next((entry for entry in frc.cameras if config.camera.name in (None, entry.name)), None)

@@ -48,11 +48,15 @@ def read_frc(paths: tuple[Path, ...] = PATHS) -> FrcConfig | None:
     """The first of `paths` that exists; None where there is none.
 
     Raises:
-        FrcError: it is not JSON or a field has the wrong type.
+        FrcError: it cannot be read, is not JSON, or a field has the wrong type.
     """
     for path in paths:
         if path.is_file():
-            return parse_frc(path.read_text("utf-8", errors="replace"), name=str(path))
+            try:
+                text = path.read_text("utf-8", errors="replace")
+            except OSError as error:
+                raise FrcError(f"{path} cannot be read: {error}") from None
+            return parse_frc(text, name=str(path))
     return None
 
 

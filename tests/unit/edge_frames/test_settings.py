@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_edge.cli import parser, with_flags
+from atoll_edge.cli import parser, unserved, with_flags
 from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, read_config, with_frc
 from atoll_edge.frc import FrcError, NtMode, parse_frc, read_frc
 
@@ -82,8 +82,40 @@ def test_settings_win_over_frc_json_and_flags_over_both() -> None:
     )
     assert config.nt_mode is NtMode.SERVER
     flags = parser().parse_args(["run", "--team", "254", "--video", "match.mp4", "--backend", "cpu"])
-    config = with_flags(config, flags)
+    config = with_frc(with_flags(EdgeConfig(), flags), frc)
     assert (config.team, config.camera.path, config.detection.backend) == (254, "match.mp4", "cpu")
+    assert config.camera.name == "front"
+    assert with_frc(EdgeConfig(nt_mode=NtMode.CLIENT), frc).nt_mode is NtMode.CLIENT
+
+
+def test_a_second_camera_is_chosen_by_its_name() -> None:
+    frc = parse_frc(json.dumps(WPILIBPI), name="frc.json")
+    config = with_frc(EdgeConfig(camera=CameraConfig(name="rear")), frc)
+    assert (config.camera.name, config.camera.path) == ("rear", "/dev/video2")
+    unknown = with_frc(EdgeConfig(camera=CameraConfig(name="left")), frc)
+    assert (unknown.camera.name, unknown.camera.path) == ("left", None)
+
+
+def test_what_one_agent_does_not_serve_is_said() -> None:
+    frc = parse_frc(json.dumps(WPILIBPI), name="frc.json")
+    many, switched = unserved(with_frc(EdgeConfig(), frc), frc)
+    assert "has 2 cameras; this agent runs front" in many
+    assert many.endswith("and not rear")
+    assert "driver" in switched
+    assert unserved(EdgeConfig(), None) == []
+
+
+def test_a_boot_partition_that_cannot_be_read_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "frc.json"
+    path.write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", unreadable)
+        with pytest.raises(FrcError, match="cannot be read"):
+            read_frc((path,))
+
+
+def unreadable(*_: object, **__: object) -> str:
+    raise PermissionError(13, "Permission denied")
 
 
 def test_a_whole_config_is_read(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class CameraSource:
             self.camera = cscore.HttpCamera(name, path)
         else:
             self.camera = cscore.UsbCamera(name, path)
-        wanted = {"pixel format": "mjpeg", "width": size[0], "height": size[1], "fps": fps, **settings}
+        wanted = {"pixel format": "mjpeg", **settings, "width": size[0], "height": size[1], "fps": fps}
         self.camera.setConfigJson(json.dumps(wanted))
         self.camera.setConnectionStrategy(cscore.VideoSource.ConnectionStrategy.kConnectionKeepOpen)
         self._sink = cscore.CvSink(f"{name} frames")

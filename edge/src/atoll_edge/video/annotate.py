@@ -38,6 +38,8 @@ def _write(picture: "NDArray[uint8]", text: str, at: tuple[int, int], *, scale: 
     import cv2
 
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    # A label at the right edge moves in, so that all of it is read.
+    at = (max(0, min(at[0], picture.shape[1] - width)), at[1])
     paper = ((at[0], at[1] - height - below), (at[0] + width, at[1] + below))
     cv2.rectangle(picture, *paper, PAPER, cv2.FILLED)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, TEXT, 1, cv2.LINE_AA)

@@ -20,10 +20,14 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class DetectorStatus:
+    """`fallen_back`: on the CPU because the Edge TPU was lost too often, or does not answer."""
+
     backend: str | None
     losses: int
     last_loss: str | None
     inference_millis: Quantiles
+    seconds_since_loss: float | None = None
+    fallen_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,5 +107,7 @@ class Status:
     # None: switched off.
     harvest: HarvestStatus | None = None
     seconds_since_answer: float | None = None
+    # The page's buttons; none without a token file.
+    actions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     schema_version: int = 1
