@@ -29,6 +29,7 @@ class RunningAgent:
     keeper: Any = None
     token_file: str | None = None
     harvest: HarvestConfig | None = None
+    key_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         raw, annotated, http = free_ports(3)
@@ -40,7 +41,15 @@ class RunningAgent:
             camera=CameraConfig(name="front", path="synthetic", fps=20),
             streams=StreamConfig(raw_port=raw, annotated_port=annotated),
             http=HttpConfig(port=http, token_file=self.token_file),
-            model=ModelConfig(NAMESPACE, MODEL, store, verify=self.verify, poll_seconds=0.5, report_seconds=1.0),
+            model=ModelConfig(
+                NAMESPACE,
+                MODEL,
+                store,
+                verify=self.verify,
+                public_key_files=self.key_files,
+                poll_seconds=0.5,
+                report_seconds=1.0,
+            ),
             harvest=self.harvest or HarvestConfig(),
         )
         self.agent = Agent(self.config, functools.partial(StoreManager, self.config), keeper=self.keeper)

@@ -5,7 +5,9 @@ it, and fail the test if they reach it.
 """
 
 import functools
+import math
 import random
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from atoll_edge.models.canary_child import CanaryFailed, CanaryJob, require_sane
 from atoll_edge.models.device_state import committed
 from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import Look, ReleaseFetcher
-from support.edge_model import colour_detector
+from support.edge_model import CELLS, colour_detector
 from support.edge_release import MODEL, NAMESPACE, Published, point, publish
 
 pytestmark = pytest.mark.timeout(600)
@@ -208,12 +210,22 @@ def elsewhere(picture: ManifestFile) -> ManifestFile:
     return replace(picture, expected=expected)
 
 
+def with_anchors(value: float) -> bytes:
+    """The detector with all anchors of this value: every box that it answers holds it."""
+    model, wanted = colour_detector(), struct.pack("<4f", 0.5 / CELLS, 0.5 / CELLS, 1 / CELLS, 1 / CELLS)
+    where = model.index(wanted)
+    anchors = struct.pack("<f", value) * (4 * CELLS * CELLS)
+    return model[:where] + anchors + model[where + len(anchors) :]
+
+
 # Signed and whole, and yet no model to serve: the canary's own process finds out.
 INSIDE: dict[str, tuple[Callable[[], bytes], Callable[[Manifest], Manifest], str]] = {
     "no model": (lambda: b"not a model at all", lambda m: m, "cannot load"),
     "cut inside": (lambda: colour_detector()[:3000], lambda m: m, "self-test"),
     "another input size": (lambda: colour_detector(96), lambda m: m, "takes 96 pixels, the manifest says 64"),
     "outputs in another order": (lambda: colour_detector(signature=True), lambda m: m, "are not boxes"),
+    "boxes that are not numbers": (lambda: with_anchors(math.nan), lambda m: m, "NaN or infinity"),
+    "boxes without end": (lambda: with_anchors(math.inf), lambda m: m, "NaN or infinity"),
     "other boxes than promised": (
         colour_detector,
         lambda m: replace(m, files=(*m.files[:2], elsewhere(m.files[2]))),

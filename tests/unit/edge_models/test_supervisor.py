@@ -11,6 +11,8 @@ from atoll_contract.dirstore import DirStore
 from atoll_edge.config import Verify
 from atoll_edge.detector.answer import Answer, Health
 from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.client import DetectorLost
+from atoll_edge.detector.pending import ModelRefused
 from atoll_edge.models import device_state
 from atoll_edge.models.device_store import DeviceStore
 from atoll_edge.models.fetch import Look, ReleaseFetcher
@@ -27,9 +29,9 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass
 class ToldKeeper:
-    """Serves at once what it is asked for, but for the releases in `refuses`."""
+    """Serves at once what it is asked for, but for the releases in `refuses`: by a word, or an error of its own."""
 
-    refuses: dict[str, str] = field(default_factory=dict)
+    refuses: dict[str, str | Exception] = field(default_factory=dict)
     active: ServedModel | None = None
     asked: list[str] = field(default_factory=list)
     health: Health = field(default_factory=Health)
@@ -38,7 +40,8 @@ class ToldKeeper:
         self.asked.append(model.name)
         future: Future[Backend] = Future()
         if model.name in self.refuses:
-            future.set_exception(ValueError(self.refuses[model.name]))
+            refusal = self.refuses[model.name]
+            future.set_exception(refusal if isinstance(refusal, Exception) else ValueError(refusal))
         else:
             self.active = model
             future.set_result(Backend.CPU)
@@ -281,6 +284,63 @@ def test_a_current_model_that_cannot_be_loaded_is_asked_for_again_later(bench: B
     bench.tick(RELOAD_SECONDS + 1)
     bench.tick()
     assert bench.tick() is ModelState.ACTIVE
+
+
+def test_a_detector_that_died_while_it_loaded_is_no_proof_against_what_served(bench: Bench) -> None:
+    """A brown-out at power-on: the release is asked for again, and neither given up nor its device pinned."""
+    bench.serve(1)
+    second = bench.serve(2)
+    bench.keeper.refuses["colours-v2"] = DetectorLost("the process ended (SIGABRT)")
+    bench.restart()
+    for _ in range(4):
+        bench.tick()
+    bench.keeper.refuses.clear()
+    for _ in range(8):
+        bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.pinned, dict(state.bad)) == (second, None, {})
+    assert bench.tick() is ModelState.ACTIVE
+
+
+def test_a_release_that_kills_every_detector_gives_way_without_a_pin(bench: Bench) -> None:
+    first = bench.serve(1)
+    second = bench.serve(2)
+    bench.keeper.refuses["colours-v2"] = DetectorLost("the process ended (SIGSEGV)")
+    bench.restart()
+    for _ in range(60):
+        bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.previous, state.pinned) == (first, None, None)
+    assert "SIGSEGV" in state.bad[second]
+    assert bench.tick() is ModelState.ROLLED_BACK
+    assert bench.fetch(3)
+
+
+def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Bench) -> None:
+    """The Edge TPU alone is allowed, and not plugged in: neither what serves nor what is new loses its place."""
+    bench.serve(1)
+    second = bench.serve(2)
+    missing = ModelRefused("no Edge TPU answers (0 listed)", missing=True)
+    bench.keeper.refuses.update({"colours-v1": missing, "colours-v2": missing, "colours-v3": missing})
+    bench.restart()
+    third = bench.fetch(3)
+    for _ in range(200):
+        bench.tick()
+    state = bench.device.read()
+    assert (state.current, state.candidate, dict(state.bad)) == (second, third, {})
+    assert state.attempts == 0
+    bench.keeper.refuses.clear()
+    bench.tick(RELOAD_SECONDS + 1)
+    bench.tick()
+    assert bench.tick() is ModelState.PROBATION
+
+
+def test_a_pin_that_comes_between_look_and_commit_wins(bench: Bench) -> None:
+    first = bench.serve(1)
+    second = bench.fetch(2)
+    state = bench.device.change(device_state.pinned)
+    assert device_state.committed(state, second, model="local/colours", sequence=2) == state
+    assert state.current == first
 
 
 def test_garbage_is_what_no_kept_release_needs(bench: Bench) -> None:

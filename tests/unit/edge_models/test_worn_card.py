@@ -1,0 +1,124 @@
+"""A card that wears out, fills up or becomes read-only, and files that root wrote: the agent serves what it has."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_edge.cli import main
+from atoll_edge.models import device_state
+from atoll_edge.models.device_store import DeviceStore
+from atoll_edge.models.fetch import Look, ReleaseFetcher
+from support.edge_release import MODEL, NAMESPACE, publish
+
+AGENT = 4711
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: needs root")
+
+
+def serve(device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, version: int, sign: object) -> str:
+    release = publish(bucket, version, sign=sign).sha256  # type: ignore[arg-type]
+    assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    model = f"{NAMESPACE}/{MODEL}"
+    device.change(lambda state: device_state.committed(state, release, model=model, sequence=version))
+    return release
+
+
+@pytest.fixture
+def releases(
+    device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, signed: object, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """A device that serves version 2, after version 1."""
+    monkeypatch.setattr("atoll_edge.models.fetch.run_canary", lambda *_, **__: None)
+    untried = ReleaseFetcher(bucket, device, fetcher.expected, fetcher.channel, canary=lambda *_, **__: None)
+    return [serve(device, bucket, untried, version, signed) for version in (1, 2)]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"current": 7}', b'{"ofALaterAgent": 1}'])
+def test_an_unreadable_state_is_made_anew_from_the_newest_release_on_disk(
+    device: DeviceStore, releases: list[str], content: bytes
+) -> None:
+    """Without it garbage collection would remove every model that the device has."""
+    (device.root / "state.json").write_bytes(content)
+    again = DeviceStore(device.root)
+    again.collect_garbage()
+    state = again.change(device_state.at_boot)
+    assert state.current == releases[1]
+    assert state.sequences == {f"{NAMESPACE}/{MODEL}": 2}
+    assert "could not be read" in (state.last_refusal or "")
+    again.check(releases[1])
+    assert DeviceStore(device.root).read() == state
+
+
+def test_of_damaged_releases_none_is_taken(device: DeviceStore, releases: list[str]) -> None:
+    blob = device.blob_path(device.manifest(releases[1]).files[0].sha256)
+    blob.chmod(0o644)
+    blob.write_bytes(b"worn")
+    (device.root / "state.json").write_bytes(b"worn too")
+    assert DeviceStore(device.root).read().current == releases[0]
+
+
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77
+shift
+exec "$@"
+"""
+BOOT = """
+import sys
+from pathlib import Path
+from atoll_edge.config import EdgeConfig
+from atoll_edge.detector.answer import Health
+from atoll_edge.models.store_manager import StoreManager
+from atoll_edge.robot.match import Match
+from atoll_edge.web.metrics import Metrics
+
+class Keeper:
+    active, health, asked = None, Health(), []
+    def request(self, model):
+        from concurrent.futures import Future
+        self.active = model
+        done = Future(); done.set_result("cpu")
+        return done
+
+class NoMatch:
+    def now(self):
+        return Match(False, False)
+
+keeper = Keeper()
+manager = StoreManager(EdgeConfig(state_dir=sys.argv[1]), keeper, NoMatch(), Metrics())
+manager.start()
+print(keeper.active.digest)
+manager.stop()
+"""
+
+
+@ROOT_ONLY
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="NOT RUN: unshare is not installed here")
+def test_E6_a_card_that_became_read_only_serves_its_model(device: DeviceStore, releases: list[str]) -> None:
+    """Really read-only, in a mount namespace of its own."""
+    device.release_hold()
+    boot = [sys.executable, "-P", "-c", BOOT, str(device.root)]
+    command = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(device.root), *boot]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode == 77:
+        pytest.skip(f"NOT RUN: nothing can be mounted here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [releases[1]]
+
+
+@ROOT_ONLY
+def test_what_root_changes_belongs_to_the_agents_user(device: DeviceStore, releases: list[str]) -> None:
+    """`sudo atoll-edge pin` and the pod are root, the unit's agent is not: it could not write its own state again."""
+    device.release_hold()
+    for path in [device.root, *device.root.rglob("*")]:
+        os.chown(path, AGENT, AGENT)
+    for command in ("pin", "unpin", "rollback"):
+        assert main([command, "--state-dir", str(device.root)]) == 0
+    again = DeviceStore(device.root)
+    again.hold()
+    again.add_release("ab" * 32, b"{}")
+    again.release_hold()
+    foreign = [path for path in device.root.rglob("*") if path.stat().st_uid != AGENT]
+    assert foreign == []
