@@ -39,9 +39,9 @@ demo: setup ## Train a detector on the sample pictures, on this machine, without
 	@echo "Next: open $(DEMO)/report.html, then 'make edge-demo'. For your own pictures see README.md."
 
 .PHONY: edge-demo
-edge-demo: setup ## Run the demo's model as the Pi would: NetworkTables, MJPEG, status page
+edge-demo: setup ## Run the demo's model as the Pi would: NetworkTables, MJPEG, status page; KEEP=1 goes on until Ctrl-C
 	@test -f $(DEMO)/model.tar.gz || $(MAKE) demo
-	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz
+	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz $(if $(KEEP),--keep)
 
 .PHONY: check
 check: setup ## Lint, format and types
@@ -56,7 +56,7 @@ test: setup binaries ## Every test but those that take minutes, need a node or m
 .PHONY: test-edge-lock
 test-edge-lock: setup ## The edge's tests on an installation by install.sh: the edge image's own packages (numpy<2)
 	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)
-	@$(EDGE)/root/opt/atoll-edge/bin/python -P -m pytest -m "not api and not e2e" tests/unit/edge_*
+	@$(EDGE)/root/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e" tests/unit/edge_*
 
 .PHONY: test-slow
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory

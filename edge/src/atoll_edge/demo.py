@@ -1,7 +1,7 @@
 """`python -m atoll_edge.demo`: a bundle runs as on the Pi, and a robot's client prints what it is told.
 
 The sample's pictures stand for the camera, a real NT4 server for the roboRIO. Every port is a free one. Ends with 1 if
-no detection reached the client.
+no detection reached the client, or nobody could look at the annotated stream.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ from atoll_edge.models.served import ServedModel
 from atoll_edge.robot.nt import NetworkTables
 
 CAMERA = "demo"
-FIRST_DETECTION_SECONDS = 60.0
+STREAM_SECONDS = 20.0
+BLOCK = 1024
+MAX_JPEG = 4 * 2**20
+JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 MAX_PICTURES = 200
 
 
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="score from which a detection is published")
     parser.add_argument("--frames", type=int, default=5, help="how many frames with detections are printed")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to wait for detections")
     parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C, to look at streams and page")
     return parser
 
@@ -83,27 +88,53 @@ def run(model: ServedModel, pictures: Path, options: argparse.Namespace) -> int:
         agent.start()
         count = sum(1 for _ in pictures.iterdir())
         print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
-        print(f"         annotated http://localhost:{ports.annotated}/?action=stream  raw :{ports.raw}")
+        print(f"         annotated {stream_url(ports.annotated)}")
+        print(f"         raw       {stream_url(ports.raw)}")
         print(f"         page      http://localhost:{ports.http}/", flush=True)
-        told = print_detections(client, options.frames)
+        told = print_detections(client, options.frames, options.seconds)
         if told == 0:
-            print(f"client   no detection within {FIRST_DETECTION_SECONDS:.0f} s", file=sys.stderr)
+            print(f"client   no detection within {options.seconds:g} s", file=sys.stderr)
             print(f"         the edge says: {agent.manager.model_status()}", file=sys.stderr)
             return 1
+        picture = first_picture(ports.annotated)
+        if picture is None:
+            print("viewer   the annotated stream gives no picture", file=sys.stderr)
+            return 1
+        print(f"viewer   the annotated stream gives pictures: the first is a JPEG of {len(picture) / 1000:.1f} kB")
         status = agent.status.status()
         print(
             f"edge     {status.fps:.0f} frames/s on {status.detector.backend}, inference "
             f"{status.detector.inference_millis.p50} ms, capture to published {status.latency_millis.p50} ms (medians)"
         )
         if options.keep:
-            print("Ctrl-C ends it", flush=True)
+            print("Open the page or a stream in a browser; Ctrl-C ends it", flush=True)
             wait_for_interrupt()
+        else:
+            print("To look at page and streams in a browser: make edge-demo KEEP=1")
     return 0
 
 
-def print_detections(client: RobotClient, frames: int) -> int:
+def stream_url(port: int) -> str:
+    return f"http://localhost:{port}/?action=stream"
+
+
+def first_picture(port: int) -> bytes | None:
+    """The first picture of the MJPEG stream on a port; None where none comes."""
+    url = f"http://localhost:{port}/?action=stream"
+    data = b""
+    try:
+        with urllib.request.urlopen(url, timeout=STREAM_SECONDS) as stream:
+            while JPEG_END not in data and len(data) < MAX_JPEG and (block := stream.read(BLOCK)):
+                data += block
+    except OSError:
+        return None
+    start, end = data.find(JPEG_START), data.find(JPEG_END)
+    return None if start < 0 or end < start else data[start : end + len(JPEG_END)]
+
+
+def print_detections(client: RobotClient, frames: int, seconds: float) -> int:
     """Print frames with detections as the client gets them; how many there were."""
-    deadline = time.monotonic() + FIRST_DETECTION_SECONDS
+    deadline = time.monotonic() + seconds
     told = 0
     while told < frames and time.monotonic() < deadline:
         seen = client.next_with_detections(0.5)

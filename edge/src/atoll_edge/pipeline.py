@@ -176,8 +176,8 @@ class Pipeline:
             self._tables.publish(sighting)
             self._mark_published()
         self._count(answer, self._now_us() - frame.captured_us)
-        self._on_frame(frame, answer)
         self._show(frame, seen, f"{answer.model.name} {answer.backend} {answer.seconds * 1000:.0f} ms")
+        self._on_frame(frame, answer)
 
     def _observe(self, answer: Answer) -> tuple[Observation, ...]:
         floor = self._requests.min_score or self._settings.min_score

@@ -1,12 +1,14 @@
 """A detector that dies, hangs or loses its device; scripted backends in real processes."""
 
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
 
 from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.choice import BackendChoice
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.detector.losses import PROBE_SECONDS, Losses
@@ -125,6 +127,59 @@ def test_the_edge_tpu_comes_back_by_a_probe(
     assert answer(keeper, frame).backend is Backend.CPU  # the robot is enabled: nothing is tried
     allowed.append(True)
     assert answer(keeper, frame, lambda found: found.backend is Backend.EDGETPU)
+
+
+def test_a_coral_that_is_listed_late_is_moved_to(
+    make_keeper: Make, script: Script, both: ServedModel, frame: Frame
+) -> None:
+    """At power-on the agent may be faster than the USB bus, and would stay on the CPU for the whole match."""
+    listed: list[bool] = []
+    keeper = make_keeper(coral=lambda: bool(listed))
+    keeper.request(both)
+    assert answer(keeper, frame).backend is Backend.CPU
+    assert not keeper.health.fallen_back
+    listed.append(True)
+    keeper._losses._next_probe = 0.0  # as after half a minute
+    assert answer(keeper, frame, lambda found: found.backend is Backend.EDGETPU)
+
+
+def test_without_a_listed_coral_no_child_is_started_to_look_for_it(
+    make_keeper: Make, script: Script, both: ServedModel, frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll_edge.detector.losses.PROBE_SECONDS", 0.0)
+    keeper = make_keeper(coral=lambda: False)
+    keeper.request(both)
+    for _ in range(5):
+        answer(keeper, frame)
+    assert keeper._probe is None
+
+
+def test_a_spare_takes_the_place_of_what_died(
+    make_keeper: Make, script: Script, both: ServedModel, frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll_edge.detector.children.SPARE_SECONDS", 0.0)
+    keeper = make_keeper("cpu")
+    keeper.request(both)
+    answer(keeper, frame)
+    answer(keeper, frame)
+    spare = keeper.spare_pid
+    assert spare is not None
+    assert keeper.health.pid is not None
+    os.kill(keeper.health.pid, signal.SIGKILL)
+    wait_until(lambda: keeper.step(frame) is None and keeper.health.losses, what="the loss", timeout_seconds=60)
+    answer(keeper, frame)
+    assert keeper.health.pid == spare
+
+
+def test_a_system_that_can_start_no_process_is_a_loss_like_another(both: ServedModel, frame: Frame) -> None:
+    def spawn(_: Backend) -> DetectorClient:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    keeper = DetectorKeeper(BackendChoice("cpu", lambda: False), threads=1, spawn=spawn)
+    loaded = keeper.request(both)
+    assert keeper.step(frame) is None
+    assert "cannot be started" in str(loaded.exception(timeout=0))
+    keeper.close()
 
 
 def test_losses_that_are_a_minute_apart_do_not_add_up() -> None:

@@ -92,8 +92,8 @@ public abstract class NetworkTableInstance {
 }
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
-@pytest.mark.skipif(not (NATIVE / "ntcore" / "include").is_dir(), reason="this ntcore comes without headers")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="NOT RUN: no C++ compiler here")
+@pytest.mark.skipif(not (NATIVE / "ntcore" / "include").is_dir(), reason="NOT RUN: this ntcore comes without headers")
 def test_the_cpp_sample_compiles_against_ntcore(tmp_path: Path) -> None:
     program = tmp_path / "robot.cpp"
     program.write_text(CPP_PROGRAM)
@@ -103,7 +103,7 @@ def test_the_cpp_sample_compiles_against_ntcore(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler here")
+@pytest.mark.skipif(shutil.which("javac") is None, reason="NOT RUN: no Java compiler here")
 def test_the_java_sample_compiles_against_stubs(tmp_path: Path) -> None:
     for name, text in JAVA_STUBS.items():
         path = tmp_path / "stubs" / name

@@ -5,6 +5,7 @@ another.
 """
 
 import datetime
+import functools
 import hashlib
 import logging
 import secrets
@@ -25,6 +26,7 @@ from atoll_edge.harvest.selection import Candidate, Selection
 from atoll_edge.harvest.shelf import Shelf
 from atoll_edge.harvest.uploads import Destination, Uploads, patient_store
 from atoll_edge.robot.match import Match
+from atoll_edge.steady import SteadyThread
 from atoll_edge.web.status import HarvestStatus
 
 logger = logging.getLogger(__name__)
@@ -67,22 +69,24 @@ class Harvester:
         destination = Destination(patient_store(model.store), model.namespace, self._device)
         self._uploads = Uploads(self._shelf, destination, allowed=lambda: not match().locked)
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        pause = min(TURN_SECONDS, wanted.interval_seconds / 4)
+        self._threads = [
+            SteadyThread(name, functools.partial(self._turn, turn), self._stopping, every_seconds=pause)
+            for name, turn in (("harvest", self.keep), ("harvest upload", self._uploads.turn))
+        ]
         self._kept = 0
         self._failed = 0
         self._last_error: str | None = None
 
     def start(self) -> None:
-        for name, turn in (("harvest", self.keep), ("harvest upload", self._uploads.turn)):
-            thread = threading.Thread(target=self._run, args=(turn,), name=name, daemon=True)
+        for thread in self._threads:
             thread.start()
-            self._threads.append(thread)
 
     def stop(self) -> None:
         self._stopping.set()
         for thread in self._threads:
             # A request that hangs ends by its own timeout, or with the process.
-            thread.join(timeout=0.5)
+            thread.join(0.5)
 
     def see(self, frame: Frame, answer: Answer) -> None:
         """Look at one frame and the answer to it; must not block."""
@@ -131,9 +135,8 @@ class Harvester:
         match = self._match()
         return not match.fms_attached and (self._wanted.while_enabled or not match.enabled)
 
-    def _run(self, turn: Callable[[float], None]) -> None:
-        while not self._stopping.wait(min(TURN_SECONDS, self._wanted.interval_seconds / 4)):
-            turn(time.monotonic())
+    def _turn(self, turn: Callable[[float], None]) -> None:
+        turn(time.monotonic())
 
     def _note(self, candidate: Candidate, picture: bytes) -> HarvestNote:
         answer, frame = candidate.answer, candidate.frame

@@ -30,8 +30,10 @@ def unpack(archive: Path, folder: Path) -> Bundle:
     """The bundle `archive`, with its files in `folder` (created).
 
     Raises:
-        BundleError: not an archive, unsafe, too large, or without a model or label map.
+        BundleError: not there, not an archive, unsafe, too large, or without a model or label map.
     """
+    if not archive.is_file():
+        raise BundleError(f"there is no file {archive}")
     try:
         found = unpack_bundle(archive, folder)
     except AtollError as error:

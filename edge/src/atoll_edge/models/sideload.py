@@ -34,8 +34,6 @@ def import_bundle(archive: Path, device: DeviceStore) -> tuple[str, str]:
         BundleError: it is no bundle, or has no model for the CPU, on which it could be tried.
         Refusal: it crashed, hung or answered nonsense.
     """
-    if not archive.is_file():
-        raise BundleError(f"there is no file {archive}")
     with device.fetching(), tempfile.TemporaryDirectory(dir=device.temporary) as folder:
         bundle = unpack(archive, Path(folder) / "bundle")
         if bundle.cpu_path is None:
