@@ -92,6 +92,6 @@ if __name__ == "__main__":
     parser.add_argument("bundle", type=Path)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--min-score", type=float, default=0.3)
+    parser.add_argument("--min-score", type=float, default=0.5)
     given = parser.parse_args()
     main(given.bundle, given.pictures, given.target, given.min_score)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -67,6 +68,8 @@ exec "$@"
 """
 BOOT = """
 import sys
+import time
+import time
 from pathlib import Path
 from atoll_edge.config import EdgeConfig
 from atoll_edge.detector.answer import Health
@@ -122,3 +125,15 @@ def test_what_root_changes_belongs_to_the_agents_user(device: DeviceStore, relea
     again.release_hold()
     foreign = [path for path in device.root.rglob("*") if path.stat().st_uid != AGENT]
     assert foreign == []
+
+
+def test_E9_a_clock_at_1970_refuses_nothing(
+    device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, signed: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Pi 4 has no clock of its own: a signed release of 2027 is proven by one that has just been switched on."""
+    release = publish(bucket, 1, sign=signed)  # type: ignore[arg-type]
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    assert device.check(release.sha256).sequence == 1
+    assert device.change(device_state.at_boot).candidate == release.sha256

@@ -109,14 +109,17 @@ def test_the_struct_is_36_bytes_and_its_schema_is_published(robot: Robot, edge: 
 
 
 def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTables, client: NetworkTables) -> None:
-    topics = ["/ML/detections", "/ML/boxes", "/ML/nb_objects", "/ML/object_classes", "/Atoll/front/frameSeq"]
+    seed = ("detections", "boxes", "nb_objects", "nb_boxes", "object_classes", "boxes_names")
+    own = ("frameSeq", "latencyMillis", "captureLatencyMillis")
+    topics = [*(f"/ML/{name}" for name in seed), *(f"/Atoll/front/{name}" for name in own)]
     robot.watch(*topics)
+    structs = robot.struct_reader("/Atoll/front/detections", detection_struct())
     offset = wait_until(lambda: [client.instance.getServerTimeOffset()], what="the clocks' offset")[0] or 0
     captured = now_us() - 40_000
     edge.publish(sighting(CARGO, captured_us=captured))
     # The offset is measured again and again; a millisecond is what may lie between two measurements here.
-    times = [robot.sample(topic).time_us for topic in topics]
-    assert times == pytest.approx([captured + offset] * len(topics), abs=1000)
+    times = [robot.sample(topic).time_us for topic in topics] + [time_us for time_us, _ in structs(1)]
+    assert times == pytest.approx([captured + offset] * (len(topics) + 1), abs=1000)
 
 
 def test_equal_frames_all_arrive(robot: Robot, edge: RobotTables) -> None:

@@ -18,7 +18,7 @@ def annotated(picture: "NDArray[uint8]", observations: Sequence[Observation], fo
     """A copy of a BGR picture with what was seen, and one line at its bottom."""
     drawn: NDArray[uint8] = picture.copy()
     height, width = drawn.shape[:2]
-    for seen in observations:
+    for seen in reversed(observations):  # the best last, above the others
         _draw_box(drawn, seen, width, height)
     _write(drawn, footer, (2, height - 4), scale=max(0.35, height / 900))
     return drawn
