@@ -12,6 +12,7 @@ from atoll_edge.agent_status import StatusMaker
 from atoll_edge.config import EdgeConfig
 from atoll_edge.detector.answer import Answer
 from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.keeper import DetectorKeeper
 from atoll_edge.detector.usb import coral_present
 from atoll_edge.frames.choice import camera_name, open_source
@@ -40,7 +41,8 @@ DEAD_SECONDS = 30.0
 
 
 class Agent:
-    """Everything that runs on the device. `make_manager` makes what decides on the model."""
+    """Everything that runs on the device. `make_manager` makes what decides on the model, `first_child` was started
+    ahead."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Agent:
         camera_settings: Mapping[str, Any] | None = None,
         warnings: tuple[str, ...] = (),
         keeper: DetectorKeeper | None = None,
+        first_child: DetectorClient | None = None,
     ) -> None:
         self.config = config
         self.metrics = Metrics()
@@ -58,7 +61,7 @@ class Agent:
         self._closing = threading.Event()
         self.tables = NetworkTables(f"atoll-{config.device_name}")
         self.match = MatchMonitor(self.tables)
-        self.keeper = keeper or self._make_keeper()
+        self.keeper = keeper or self._make_keeper(first_child)
         self.manager = make_manager(self.keeper, self.match, self.metrics)
         self.harvester = make_harvester(config, self.match.now)
         self.source = source or open_source(config.camera, now_us=now_us, settings=camera_settings)
@@ -76,12 +79,13 @@ class Agent:
             "camera entries", self._publish_entries, self._closing, every_seconds=ENTRY_SECONDS
         )
 
-    def _make_keeper(self) -> DetectorKeeper:
+    def _make_keeper(self, first_child: DetectorClient | None) -> DetectorKeeper:
         detection = self.config.detection
         return DetectorKeeper(
             BackendChoice(detection.backend, coral_present),
             threads=detection.threads or max(1, cores() - 1),
             probe_allowed=lambda: not self.match.now().enabled,
+            spare=first_child,
         )
 
     def _make_pipeline(self) -> Pipeline:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from atoll_contract.errors import AtollError
-from atoll_edge.agent import Agent, run_until
 from atoll_edge.cli_models import add_commands
 from atoll_edge.cli_selftest import add_command as add_selftest
 from atoll_edge.config import (
@@ -22,7 +21,10 @@ from atoll_edge.config import (
     read_config,
     with_frc,
 )
+from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.keeper import DetectorKeeper
+from atoll_edge.detector.usb import coral_present
 from atoll_edge.frames.pictures import SourceError
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
 from atoll_edge.models.bundle import BundleError, served_file
@@ -80,7 +82,11 @@ def run_command(options: argparse.Namespace) -> int:
     entry = frc_camera(config, frc) if frc is not None else None
     # They are of that camera, and of no other that the settings or a flag name.
     settings = entry.settings if entry is not None and entry.path == config.camera.path else None
-    agent = Agent(config, manager, camera_settings=settings, warnings=warnings)
+    # The detector's process imports its packages while this one imports its own, which takes as long.
+    first_child = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
+    from atoll_edge.agent import Agent, run_until
+
+    agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_child=first_child)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

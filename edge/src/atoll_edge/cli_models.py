@@ -3,8 +3,6 @@
 import argparse
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,11 +60,13 @@ def change_command(change: Callable[[DeviceState], DeviceState], config: EdgeCon
 
 
 def status_command(config: EdgeConfig) -> int:
+    import urllib.request  # for this command alone, and slow to load
+
     url = f"http://127.0.0.1:{config.http.port}/status"
     try:
         with urllib.request.urlopen(url, timeout=STATUS_SECONDS) as answer:
             print(json.dumps(json.load(answer), indent=2))
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"atoll-edge: no agent answers on {url}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -20,9 +20,9 @@ SPARE_SECONDS = 3.0
 class Children:
     """Makes and ends children. Used by the detector thread alone."""
 
-    def __init__(self, spawn: Callable[[Backend], DetectorClient]) -> None:
+    def __init__(self, spawn: Callable[[Backend], DetectorClient], spare: DetectorClient | None = None) -> None:
         self._spawn = spawn
-        self._spare: DetectorClient | None = None
+        self._spare = spare
         self._spare_at = 0.0
 
     @property

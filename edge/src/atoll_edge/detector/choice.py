@@ -18,6 +18,13 @@ class BackendChoice:
         return self._wanted != Backend.EDGETPU
 
     @property
+    def first(self) -> Backend:
+        """What will run a model that has a file for each."""
+        if self._wanted == Backend.EDGETPU or self.worth_a_probe:
+            return Backend.EDGETPU
+        return Backend.CPU
+
+    @property
     def worth_a_probe(self) -> bool:
         """Whether an Edge TPU is listed that may be used; one that was plugged in late is one too."""
         return self._wanted == "auto" and self._coral_present()

@@ -41,10 +41,11 @@ class DetectorKeeper:
         threads: int,
         spawn: Callable[[Backend], DetectorClient] = DetectorClient,
         probe_allowed: Callable[[], bool] = lambda: True,
+        spare: DetectorClient | None = None,
     ) -> None:
         self._choice = choice
         self._threads = threads
-        self._children = Children(spawn)
+        self._children = Children(spawn, spare)
         self._probe_allowed = probe_allowed
         self._losses = Losses(cpu_allowed=choice.cpu_allowed)
         self._lock = threading.Lock()
@@ -180,12 +181,12 @@ class DetectorKeeper:
             pending.settle(pending.client.backend)
             return
         self._abandon(pending)
+        self.health.last_refusal = ended.error
         if ended.missing and self._choice.cpu_allowed and pending.model.cpu_path is not None:
             logger.warning("the Edge TPU does not answer, going on with the CPU: %s", ended.error)
             self._losses.give_up(time.monotonic())
             self._load_on(Backend.CPU, pending)
         else:
-            self.health.last_refusal = ended.error
             pending.settle(ModelRefused(ended.error, missing=ended.missing))
             self._resume_at = time.monotonic() + REFUSED_PAUSE_SECONDS
 

@@ -57,13 +57,16 @@ class StoreLoop:
         self._kept: set[str] = set()
         self._stopping = threading.Event()
         self._thread = SteadyThread("store", self._turn, self._stopping, every_seconds=TURN_SECONDS)
+        self._begins_at = 0.0
         self.status = LoopStatus()
 
     @property
     def store_url(self) -> str:
         return self._fetcher.store.url
 
-    def start(self) -> None:
+    def start(self, after_seconds: float = 0.0) -> None:
+        """Begin, after a while where a cached model comes first: the packages for the store take long to load."""
+        self._begins_at = time.monotonic() + after_seconds
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,7 +75,9 @@ class StoreLoop:
         self._thread.join(0.5)
 
     def _turn(self) -> None:
-        self.turn(time.monotonic())
+        now = time.monotonic()
+        if now >= self._begins_at:
+            self.turn(now)
 
     def turn(self, now: float) -> None:
         """Look and report where it is time to."""

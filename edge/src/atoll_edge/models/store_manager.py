@@ -34,6 +34,8 @@ from atoll_edge.web.status import ModelStatus, SyncStatus
 
 logger = logging.getLogger(__name__)
 
+# The store is asked so long after a start with a cached model.
+CACHED_FIRST_SECONDS = 3.0
 # A lost detector is news for so long; later only the count of losses tells of it.
 LOSS_NEWS_SECONDS = 600.0
 
@@ -77,7 +79,7 @@ class StoreManager:
     def start(self) -> None:
         self.supervisor.start()
         if self.loop is not None:
-            self.loop.start()
+            self.loop.start(after_seconds=0.0 if self.supervisor.known.current is None else CACHED_FIRST_SECONDS)
 
     def stop(self) -> None:
         if self.loop is not None:
