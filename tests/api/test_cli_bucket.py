@@ -238,7 +238,7 @@ def test_push_checks_an_archive_and_puts_it_where_runs_read_it(
     assert atoll("push", "bad.zip", "--object-store", STORE, "--weights") == 0
     assert bucket.get("weights/bad.zip") == b"no archive"
     assert atoll("push", "good.zip") == 30  # the ObjectStore `default` of this team has an address that nobody has
-    assert "kubectl port-forward" in capsys.readouterr().err
+    assert "--endpoint" in capsys.readouterr().err
 
 
 def _archive(path: Path) -> Path:

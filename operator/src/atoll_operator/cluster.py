@@ -7,13 +7,12 @@ an operator that lost its Lease stops at once. Safe for several threads.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import kubernetes.client
@@ -21,7 +20,10 @@ import kubernetes.config
 import urllib3.exceptions
 import yaml
 
-from atoll_operator.cluster_errors import ClusterError, Unavailable, from_status
+from atoll_operator.cluster_errors import ClusterError, Unavailable, from_answer, from_status, json_object
+
+if TYPE_CHECKING:
+    from atoll_operator.pod_port import PodPort
 
 Body = dict[str, Any]
 # Method, plural, HTTP status (0: no answer), seconds.
@@ -57,6 +59,7 @@ PROFILES = Resource(ATOLL, "trainingprofiles")
 RELEASES = Resource(ATOLL, "modelreleases")
 JOBS = Resource("apis/batch/v1", "jobs")
 PODS = Resource("api/v1", "pods")
+SERVICES = Resource("api/v1", "services")
 NODES = Resource("api/v1", "nodes")
 EVENTS = Resource("api/v1", "events")
 REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
@@ -137,10 +140,22 @@ class Cluster:
         if status == 200:
             return data.decode(errors="replace")
         if status in (401, 403) or status >= 500:
-            call = _call_name("GET", PODS, namespace, pod, "log")
-            message = _object(data).get("message") or data[:200].decode(errors="replace")
-            raise from_status(call, status=status, reason="", message=str(message))
+            raise from_answer(_call_name("GET", PODS, namespace, pod, "log"), status=status, data=data)
         return None
+
+    def open_port(self, namespace: str, pod: str, port: int) -> PodPort:
+        """A connection to that port of the pod."""
+        from atoll_operator.pod_port import Dialled, authorization, open_pod_port
+
+        _, url, headers, *_ = self._client.param_serialize(
+            "GET",
+            PODS.url(namespace, pod, "portforward"),
+            query_params=[("ports", str(port))],
+            auth_settings=["BearerToken"],
+        )
+        call = _call_name("GET", PODS, namespace, pod, "portforward")
+        settings = self._client.configuration
+        return open_pod_port(Dialled(call, url, authorization(headers), settings, self._timeout[1]))
 
     def read_lease(self, namespace: str, name: str) -> Body | None:
         return self._json("GET", LEASES, namespace, name)
@@ -173,16 +188,9 @@ class Cluster:
         status, data = self._call(method, resource, namespace, name, subresource=subresource, query=query, body=body)
         if status == 404:
             return None
-        document = _object(data)
         if 200 <= status < 300:
-            return document
-        raise from_status(
-            _call_name(method, resource, namespace, name, subresource),
-            status=status,
-            reason=str(document.get("reason", "")),
-            message=str(document.get("message") or data[:200].decode(errors="replace")),
-            retry_after=float((document.get("details") or {}).get("retryAfterSeconds") or 0),
-        )
+            return json_object(data)
+        raise from_answer(_call_name(method, resource, namespace, name, subresource), status=status, data=data)
 
     def _call(
         self,
@@ -257,14 +265,6 @@ def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | No
         return POD_NAMESPACE.read_text(encoding="utf-8").strip()
     chosen = next((item for item in contexts if item["name"] == context), active)
     return str(chosen["context"].get("namespace") or "default")
-
-
-def _object(data: bytes) -> Body:
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _call_name(

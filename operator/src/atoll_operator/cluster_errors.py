@@ -8,6 +8,9 @@ ClusterError          carries the HTTP status (0: no answer) and the server's ow
 └── Refused           400, 422 and what else is no use to repeat: schema, admission policy
 """
 
+import json
+from typing import Any
+
 
 class ClusterError(Exception):
     """A call that failed; `call` says which, as `create jobs team/run-train-1`."""
@@ -51,6 +54,27 @@ def from_status(call: str, *, status: int, reason: str, message: str, retry_afte
     else:
         kind = Refused
     return kind(call, message, status=status, retry_after=retry_after)
+
+
+def from_answer(call: str, *, status: int, data: bytes) -> ClusterError:
+    """The error for an answer of the API server as it came: a Status object, or the words of a proxy."""
+    body = json_object(data)
+    return from_status(
+        call,
+        status=status,
+        reason=str(body.get("reason", "")),
+        message=str(body.get("message") or data[:200].decode(errors="replace") or f"HTTP {status}"),
+        retry_after=float((body.get("details") or {}).get("retryAfterSeconds") or 0),
+    )
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`; an empty one where there is none."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _kind_of_403(message: str) -> type[ClusterError]:

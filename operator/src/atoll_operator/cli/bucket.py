@@ -1,20 +1,24 @@
 """The bucket behind an ObjectStore of the cluster, with the user's own credentials (the AWS tools' chain).
 
-The Secret that the ObjectStore names is for the stages; the command line never asks for it.
+The Secret that the ObjectStore names is for the stages; the command line never asks for it. A store that only the
+cluster reaches is reached through a port-forward, which lasts as long as the command.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
 from atoll_contract.backoff import Backoff
 from atoll_contract.errors import SpecError
+from atoll_contract.reasons import Reason, exit_code
+from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_operator.api.parse import object_store
 from atoll_operator.api.stage_input import store_spec
@@ -26,13 +30,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATIENCE_SECONDS = 30.0
 
 
+class NoCredentials(click.ClickException):
+    """Says how to get some, in lines for the shell: an AtollError has one line."""
+
+    exit_code = int(exit_code(Reason.STORAGE_FORBIDDEN))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file, err=file is None)
+
+
 def endpoint_option(function: F) -> F:
     """`--endpoint URL`."""
     return click.option(
         "--endpoint",
         metavar="URL",
         envvar="ATOLL_ENDPOINT",
-        help="Where this machine reaches the store, if not where the cluster does (kubectl port-forward).",
+        help="Where this machine reaches the store, if not where the cluster does; a Service needs none.",
     )(function)
 
 
@@ -40,7 +53,9 @@ def bucket_of(access: Access, name: str, *, endpoint: str | None = None, writing
     """The bucket of the ObjectStore `name`, not asked yet.
 
     Raises:
-        SpecError: there is no such ObjectStore.
+        SpecError: there is no such ObjectStore, or no pod behind its address.
+        NoCredentials: there are none on this machine.
+        ClusterError: the API server does not answer, or does not allow it.
     """
     from atoll_contract.s3store import S3Store
     from atoll_operator.cluster import STORES
@@ -51,7 +66,45 @@ def bucket_of(access: Access, name: str, *, endpoint: str | None = None, writing
     # The annotation that makes a folder of it is the local engine's.
     spec = store_spec(replace(object_store(found), directory=None))
     spec = replace(spec, endpoint=endpoint or spec.endpoint, anonymous=spec.anonymous and not writing)
+    if not spec.anonymous:
+        _require_credentials(found)
+    if endpoint is None:
+        spec = _reachable(access, spec)
     return S3Store(spec, backoff=Backoff(total=PATIENCE_SECONDS))
+
+
+def _require_credentials(store: dict[str, Any]) -> None:
+    import botocore.session
+
+    # In the client's own words this would end at the first request, and without what a newcomer needs.
+    if botocore.session.Session().get_credentials() is not None:
+        return
+    text = "there are no S3 credentials on this machine (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws)"
+    secret = (store["spec"]["credentials"].get("secretRef") or {}).get("name")
+    if secret:
+        metadata = store["metadata"]
+        get = f"kubectl get secret -n {metadata['namespace']} {secret} -o jsonpath="
+        lines = [
+            f"  export {name}=\"$({get}'{{.data.{name}}}' | base64 -d)\""
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        ]
+        text = "\n".join([f"{text}; those of ObjectStore {metadata['name']}, if you may read its Secret:", *lines])
+    raise NoCredentials(text)
+
+
+def _reachable(access: Access, spec: StoreSpec) -> StoreSpec:
+    """The store at an address that this machine reaches: for a Service, unless this is a pod, that of a port-forward.
+
+    The command's click context ends it.
+    """
+    from atoll_operator.cli.port_forward import PortForward, service_of
+
+    service = service_of(spec.endpoint)
+    if service is None or "KUBERNETES_SERVICE_HOST" in os.environ:
+        return spec
+    forward = click.get_current_context().with_resource(PortForward(access.cluster, service))
+    # The bucket cannot be a part of the host's name here. Requests are signed for the name that they are sent to.
+    return replace(spec, endpoint=forward.endpoint, addressing_style=AddressingStyle.PATH)
 
 
 @contextmanager
@@ -63,7 +116,7 @@ def explained(*, endpoint: str | None) -> Iterator[None]:
         if isinstance(error, StoreForbidden):
             advice = "your own credentials are used (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws), not the ObjectStore's"
         elif endpoint is None:
-            advice = "if only the cluster reaches that address, use kubectl port-forward and --endpoint"
+            advice = "if this machine reaches the store elsewhere, name that with --endpoint"
         else:
             raise
         raise StoreError(error.reason, f"{error.message}; {advice}") from None
