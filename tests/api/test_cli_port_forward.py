@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from atoll_operator.cli.main import main
 from support.certificates import self_signed
 from support.forwarding_api import ForwardingApi
 from support.minio import MinioServer
+from support.polling import wait_until
 from support.s3 import bucket_spec
 
 pytestmark = pytest.mark.api
@@ -115,6 +117,25 @@ def test_archives_go_in_and_releases_come_out_through_a_port_forward(
     assert main(["pull", "note-v1", "--kubeconfig", kubeconfig]) == 0
     assert (tmp_path / "note-v1" / "model.tar.gz").read_bytes() == data
     assert "port-forward" not in capsys.readouterr().err
+
+
+def test_prune_asks_the_cluster_for_its_runs(
+    api: ForwardingApi, bucket: S3Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("runs/team/gone/a/b", "runs/team/active/a/b", "runs/other/gone/a/b"):
+        bucket.put(key, b"x")
+    active = {"metadata": {"name": "note", "uid": "active"}, "spec": {}, "status": {"phase": "Training"}}
+    api.objects[f"{ATOLL}/trainingruns"] = {"items": [active], "metadata": {}}
+    prune = ["prune", "--older-than", "1s", "--kubeconfig", str(api.write_kubeconfig(tmp_path / "config"))]
+
+    def found() -> list[str]:
+        assert main([*prune, "--json"]) == 0
+        return [item["name"] for item in json.loads(capsys.readouterr().out)["groups"]]
+
+    wait_until(found, what="the run's files to be a second old")
+    assert found() == ["runs/team/gone/"]
+    assert main([*prune, "--yes"]) == 0
+    assert {info.key for info in bucket.list("runs/")} == {"runs/team/active/a/b", "runs/other/gone/a/b"}
 
 
 def test_an_endpoint_that_is_named_wins(

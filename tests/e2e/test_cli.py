@@ -102,6 +102,8 @@ def test_a_run_from_push_to_pull_by_the_command_line_alone(
     with tarfile.open(tmp_path / "cli-v1" / "model.tar.gz") as bundle:
         assert {"map.pbtxt", "unoptimized.tflite"} <= set(bundle.getnames())
 
+    assert "nothing to remove in s3://" in atoll("prune")
+
     cluster.kubectl("delete", "pods,jobs", "-l", "atoll.dev/run=cli", "-n", installed, timeout=120)
     archived = atoll("logs", "cli", "--stage", "train")
     assert "== train, attempt 1, pod " in archived

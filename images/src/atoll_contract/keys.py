@@ -26,13 +26,23 @@ def weights(name: str) -> str:
     return f"weights/{name}"
 
 
+def cached_datasets_prefix(namespace: str) -> str:
+    """Folder of all converted datasets of a namespace; below it `<digest>/`."""
+    return f"cache/{namespace}/datasets/"
+
+
 def cached_dataset(namespace: str, digest: str) -> str:
     """Folder of a converted dataset. `digest` is the hex digest of content and options."""
-    return f"cache/{namespace}/datasets/{digest}/"
+    return f"{cached_datasets_prefix(namespace)}{digest}/"
+
+
+def runs_prefix(namespace: str) -> str:
+    """Folder of all runs of a namespace; below it `<run UID>/`."""
+    return f"runs/{namespace}/"
 
 
 def run_prefix(run: RunRef) -> str:
-    return f"runs/{run.namespace}/{run.uid}/"
+    return f"{runs_prefix(run.namespace)}{run.uid}/"
 
 
 def stage_prefix(run: RunRef, stage: str) -> str:
@@ -58,12 +68,22 @@ def log_chunk(run: RunRef, stage: str, *, attempt: int, pod_uid: str, number: in
     return f"{logs_prefix(run, stage)}{attempt}-{pod_uid}/{number:05d}.log"
 
 
+# Files of releases, by content. All namespaces below one prefix share them.
+BLOBS = "blobs/sha256/"
+MODELS = "models/"
+
+
 def blob(sha256: str) -> str:
-    return f"blobs/sha256/{sha256}"
+    return f"{BLOBS}{sha256}"
+
+
+def models_prefix(namespace: str) -> str:
+    """Folder of all models of a namespace; below it `<model>/`."""
+    return f"{MODELS}{namespace}/"
 
 
 def model_prefix(namespace: str, model: str) -> str:
-    return f"models/{namespace}/{model}/"
+    return f"{models_prefix(namespace)}{model}/"
 
 
 def manifest(namespace: str, model: str, version: int) -> str:
@@ -111,3 +131,9 @@ def harvested_picture(namespace: str, device: str, sha256: str) -> str:
 def harvested_note(namespace: str, device: str, sha256: str) -> str:
     """The note of a picture; it is written after it, so that who reads a note finds its picture."""
     return f"{harvest_prefix(namespace, device)}{sha256}.json"
+
+
+def own_prefixes(namespace: str) -> tuple[str, ...]:
+    """What the keys begin with that belong to one namespace and no other."""
+    kinds = ("cache", "datasets", "devices", "harvest", "models", "runs")
+    return tuple(f"{kind}/{namespace}/" for kind in kinds)

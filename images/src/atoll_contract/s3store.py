@@ -21,7 +21,7 @@ from atoll_contract.s3client import Connection, connect
 from atoll_contract.s3download import Download
 from atoll_contract.s3errors import Attempted, translated
 from atoll_contract.s3resume import ResumableUpload
-from atoll_contract.s3upload import MULTIPART_BYTES, MultipartUpload, Source
+from atoll_contract.s3upload import MULTIPART_BYTES, MultipartUpload, Source, Unfinished, abort
 from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import (
     SMALL_OBJECT,
@@ -170,6 +170,24 @@ class S3Store:
         with contextlib.suppress(ObjectNotFound):
             self._call("delete", key, lambda: self.client.delete_object(**self._at(key)))
 
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Uploads in parts below the store's prefix that are neither complete nor aborted."""
+        marker: dict[str, Any] = {}
+        while True:
+            # Not `Prefix`: MinIO takes it for a whole key.
+            page: Any = self._call("list uploads", "", partial(self._uploads_page, marker))
+            for item in page.get("Uploads", ()):
+                if item["Key"].startswith(self._prefix):
+                    key = item["Key"].removeprefix(self._prefix)
+                    yield Unfinished(key, item["UploadId"], item["Initiated"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abort(self, key: str, upload_id: str) -> None:
+        """Give an unfinished upload up; one that is not there is fine."""
+        self._call("abort the upload to", key, lambda: abort(self.client, {**self._at(key), "UploadId": upload_id}))
+
     @property
     def client(self) -> "S3Client":
         """The boto3 client, for what the store's own methods do not cover; its errors are botocore's."""
@@ -231,6 +249,9 @@ class S3Store:
     def _page(self, prefix: str, token: str | None) -> Any:
         more: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
         return self.client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **more)
+
+    def _uploads_page(self, marker: dict[str, Any]) -> Any:
+        return self.client.list_multipart_uploads(Bucket=self._bucket, **marker)
 
     def _info(self, key: str, answer: Any) -> ObjectInfo:
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["Metadata"].get(SHA256))

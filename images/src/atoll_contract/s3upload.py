@@ -55,6 +55,26 @@ class Source:
             raise IntegrityError(f"{self.path} changed while it was uploaded")
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """An upload in parts that is neither complete nor aborted; `begun` in seconds since 1970."""
+
+    key: str
+    upload_id: str
+    begun: float
+
+
+def abort(client: "S3Client", upload: Mapping[str, Any]) -> None:
+    """Give an upload up; one that is not there is fine. `upload` has bucket, key and upload id."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.abort_multipart_upload(**upload)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchUpload":
+            raise
+
+
 class MultipartUpload:
     """One upload in parts. `address` is bucket and key, `call` the store's retrying caller."""
 
@@ -137,17 +157,8 @@ class MultipartUpload:
         return etag
 
     def _abort(self, upload: Mapping[str, Any]) -> None:
-        from botocore.exceptions import ClientError
-
-        def once() -> None:
-            try:
-                self._client.abort_multipart_upload(**upload)
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchUpload":
-                    raise
-
         try:
-            self._call(once)
+            self._call(lambda: abort(self._client, upload))
         except StoreError as error:
             logger.warning("an unfinished upload stays behind until the bucket's lifecycle removes it: %s", error)
 

@@ -15,6 +15,10 @@ from atoll_contract.stage import StoreSpec, StoreType
 
 SMALL_OBJECT = 16 * 2**20
 
+# A blob that no manifest names may be a publisher's, who puts the manifest after it: `atoll prune` leaves blobs alone
+# that are younger, and a publisher writes blobs anew that are older than half of it.
+BLOB_GRACE_SECONDS = 24 * 3600.0
+
 # Is given the bytes of each step; a negative number where what was received is fetched anew.
 Transferred = Callable[[int], None]
 

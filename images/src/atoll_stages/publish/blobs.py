@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from atoll_contract import keys
 from atoll_contract.errors import IntegrityError
-from atoll_contract.store import ObjectNotFound, Store
+from atoll_contract.store import BLOB_GRACE_SECONDS, ObjectInfo, ObjectNotFound, Store
 from atoll_stages.publish.files import ReleaseFile
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ def put_blobs(store: Store, files: Iterable[ReleaseFile], *, scratch: Path) -> N
 
 
 def _is_there(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
-    info = store.head(keys.blob(file.sha256))
-    if info is None or info.size != file.size:
+    key = keys.blob(file.sha256)
+    info = next((item for item in store.list(key) if item.key == key), None)
+    if info is None or info.size != file.size or _may_be_pruned(info):
         return False
     try:
         _read_back(store, file, scratch=scratch)
@@ -36,6 +38,12 @@ def _is_there(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
         logger.warning("the blob of %s is damaged and is written anew: %s", file.name, error)
         return False
     return True
+
+
+def _may_be_pruned(info: ObjectInfo) -> bool:
+    """Whether `atoll prune` may take the blob for a forgotten one before the manifest names it."""
+    age = datetime.now(UTC).timestamp() - (info.modified_at or 0.0)
+    return age > BLOB_GRACE_SECONDS / 2
 
 
 def _read_back(store: Store, file: ReleaseFile, *, scratch: Path) -> None:

@@ -66,6 +66,12 @@ class Access:
             raise SpecError(f"there is no TrainingRun {name} in namespace {self.namespace}; {self._known_runs()}")
         return found
 
+    def runs(self) -> list[Body]:
+        """Every TrainingRun of the namespace."""
+        from atoll_operator.cluster import RUNS
+
+        return self.cluster.list_all(RUNS, self.namespace)
+
     def patch_run(self, name: str, body: Body) -> Body:
         """The TrainingRun after a merge patch. Raises as `run` does."""
         from atoll_operator.cluster import RUNS
@@ -74,9 +80,7 @@ class Access:
         return self.run(name) if patched is None else patched
 
     def _known_runs(self) -> str:
-        from atoll_operator.cluster import RUNS
-
-        names = [item["metadata"]["name"] for item in self.cluster.list_all(RUNS, self.namespace)]
+        names = [item["metadata"]["name"] for item in self.runs()]
         more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
         return f"known there: {', '.join(names[:_NAMES_TOLD]) or 'none'}{more} (-n names another namespace)"
 

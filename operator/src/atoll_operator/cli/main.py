@@ -39,6 +39,7 @@ COMMANDS = {
     "pull": "pull",
     "push": "push",
     "harvest": "harvest",
+    "prune": "prune",
 }
 
 

@@ -15,7 +15,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, from `90`, `90s`, `10m` or `1h30m`; 0 only where `allow_zero` says so."""
+    """Seconds, from `90`, `90s`, `10m`, `1h30m` or `30d`; 0 only where `allow_zero` says so."""
 
     name = "duration"
 
@@ -29,7 +29,7 @@ class Duration(click.ParamType[float]):
         elif re.fullmatch(f"(?:{_DURATION.pattern})+", text):
             seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
         else:
-            self.fail(f"{text!r} is no duration; write 90s, 10m or 1h30m", param, ctx)
+            self.fail(f"{text!r} is no duration; write 90s, 10m, 1h30m or 30d", param, ctx)
         if seconds == 0 and not self._allow_zero:
             self.fail(f"{text!r}: a duration is more than 0", param, ctx)
         return seconds
@@ -64,6 +64,17 @@ class ByteSize(click.ParamType[int]):
         if found is None or unit is None:
             self.fail(f"{text!r} is no size; write 500MB, 2GB or 2GiB", param, ctx)
         return round(float(found.group(1)) * _BYTES[unit])
+
+
+def size_words(count: int) -> str:
+    """Bytes as people read them: `512 B`, `1.5 MB` (of 10^6 bytes)."""
+    if count < 1000:
+        return f"{count} B"
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value >= 999.95 or larger == "kB":
+            value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
 
 
 class PictureSize(click.ParamType[tuple[int, int]]):

@@ -47,9 +47,8 @@ def _list(access: Access, *, as_json: bool) -> None:
     from rich.console import Console
 
     from atoll_operator.cli.cluster_table import runs_table
-    from atoll_operator.cluster import RUNS
 
-    found = access.cluster.list_all(RUNS, access.namespace)
+    found = access.runs()
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     elif found:

@@ -12,6 +12,7 @@ from atoll_contract.durable import written_whole
 from atoll_contract.errors import IntegrityError
 from atoll_operator.local.folders import RunFolder
 from atoll_operator.status_document import read_status
+from atoll_operator.views_spec import RETRY_ANNOTATION
 
 T = TypeVar("T")
 
@@ -40,6 +41,14 @@ class RunRecord:
     releases: tuple[Reserved, ...] = ()
     retry: str | None = None
     schema_version: int = 1
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The run's object as an API server would show it now."""
+        metadata = dict(self.document["metadata"]) | {"uid": self.uid, "creationTimestamp": self.created}
+        if self.retry is not None:
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), RETRY_ANNOTATION: self.retry}
+        return {**self.document, "metadata": metadata, "status": dict(self.status)}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What of a store nobody needs any more, and removing it: `atoll prune`."""

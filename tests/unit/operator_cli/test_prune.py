@@ -1,0 +1,82 @@
+"""`atoll prune` on a folder store, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from atoll_contract.dirstore import DirStore
+from atoll_operator.cli.main import main
+from atoll_operator.cli.quantities import size_words
+from atoll_operator.local.folders import RunFolder
+from atoll_operator.local.record import RunRecord, write_record
+
+DAY = 86400
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store with a run that is gone, one that is at work, and one of yesterday; all files are 40 days old."""
+    folder = tmp_path / "store"
+    store = DirStore(folder)
+    old = ("runs/local/gone/a/b", "runs/local/active/a/b", "runs/team/gone/a/b", "cache/local/datasets/cc/dataset.json")
+    for key in (*old, "blobs/sha256/aa"):
+        store.put(key, b"x" * 1500)
+        os.utime(folder / key, (time.time() - 40 * DAY,) * 2)
+    store.put("runs/local/young/a/b", b"x")
+    document = {"metadata": {"name": "note", "namespace": "local"}, "spec": {}}
+    run = RunFolder(folder.resolve(), "local", "note")
+    run.path.mkdir(parents=True)
+    write_record(run, RunRecord("active", "2026-01-09T19:00:00Z", document, "i", {}, {"phase": "Training"}))
+    return folder
+
+
+def listed(folder: Path) -> set[str]:
+    return {info.key for info in DirStore(folder).list("")}
+
+
+def test_without_yes_it_is_only_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    before = listed(folder)
+    assert main(["prune", "--store", str(folder)]) == 0
+    told = capsys.readouterr()
+    assert listed(folder) == before
+    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    assert "run runs/local/gone/ 1 1.5 kB its run is gone, the last file 40 days old" in lines
+    assert "blob blobs/sha256/aa 1 1.5 kB no manifest names it, 40 days old" in lines
+    assert told.out.splitlines()[-1] == f"in {folder}: 2 files, 3.0 kB; nothing is removed without --yes"
+    assert "conversions stay" in told.err
+
+
+def test_with_yes_it_goes_and_a_second_time_finds_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prune", "--store", str(folder), "--yes"]) == 0
+    cached = "cache/local/datasets/cc/dataset.json"
+    assert listed(folder) == {"runs/local/active/a/b", "runs/local/young/a/b", "runs/team/gone/a/b", cached}
+    assert capsys.readouterr().out.splitlines()[-1] == f"removed from {folder}: 2 files, 3.0 kB"
+    assert main(["prune", "--store", str(folder)]) == 0
+    assert capsys.readouterr().out == f"nothing to remove in {folder}\n"
+
+
+def test_what_is_listed_is_a_document_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prune", "--store", str(folder), "-n", "team", "--older-than", "35d", "--json", "--yes"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(item["kind"], item["name"], item["removed"]) for item in document["groups"]] == [
+        ("run", "runs/team/gone/", True),
+        ("blob", "blobs/sha256/aa", True),
+    ]
+    assert (document["namespace"], document["bytes"], document["removedBytes"]) == ("team", 3000, 3000)
+    assert "runs/local/gone/a/b" in listed(folder)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2 * 10**9, "2.0 GB")],
+)
+def test_sizes_are_read_at_a_glance(count: int, words: str) -> None:
+    assert size_words(count) == words
