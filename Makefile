@@ -80,6 +80,10 @@ images: setup ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME
 	@$(RUN) images/builder build $(IMAGE_FLAGS) $(if $(ARCH),--arch $(ARCH)) $(if $(BASE),--base $(BASE)) \
 	  $(if $(REGISTRY),--push) $(EXTERNAL:%=--external %) $(IMAGES)
 
+.PHONY: pin
+pin: setup ## Ask a registry for the digest of the images' base, for images/base.lock: TOOL=skopeo, docker or podman
+	@$(RUN) images/builder pin $(if $(TOOL),--tool $(TOOL))
+
 .PHONY: load
 load: setup ## Import the images into a cluster without a registry: TARGET=k3s or TARGET=kind
 	@$(RUN) images/builder load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)

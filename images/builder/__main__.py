@@ -1,7 +1,8 @@
 """Builds Atoll's images with docker, podman or buildah and writes the Helm values that name them.
 
 `python images/builder build` prints what each image adds to its base in MB; `python images/builder load --target k3s`
-imports the images into a cluster without a registry. `make images` and `make load` call it.
+imports the images into a cluster without a registry; `python images/builder pin` asks a registry for the base's digest.
+`make images`, `make load` and `make pin` call it.
 """
 
 import argparse
@@ -11,13 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from base import ask_digest, read_base, write_digest
 from engine import EngineError, find_engine
 from external import ExternalFile, LockError, read_lock
 from values import ImageReference, write_values
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "build" / "values-images.yaml"
-DEFAULT_BASE = "python:3.11-slim-bookworm"
+BASE_LOCK = ROOT / "images" / "base.lock"
 IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
 # A compile image without the compiler would only promise what it cannot do.
 DEFAULT_IMAGES = ("operator", "convert", "train")
@@ -26,6 +28,8 @@ AMD64_ONLY = frozenset({"compile", "train-gpu"})
 
 def build(options: argparse.Namespace) -> None:
     engine = find_engine(options.engine, options.engine_flag)
+    base = options.base or read_base(BASE_LOCK).reference
+    print(f"the base is {base}", flush=True)
     lock = read_lock(ROOT / "images" / "external.lock")
     wanted = [lock.require(name) for name in options.external]
     references: dict[str, ImageReference] = {}
@@ -37,20 +41,22 @@ def build(options: argparse.Namespace) -> None:
             context=ROOT,
             tag=str(reference),
             arch="amd64" if image in AMD64_ONLY else options.arch,
-            arguments=_arguments(image, options, wanted),
+            arguments={"BASE": base} | _arguments(image, options, wanted),
             flags=options.build_flag,
         )
-        added = engine.size_mb(str(reference)) - engine.size_mb(options.base)
+        added = engine.size_mb(str(reference)) - engine.size_mb(base)
         print(f"{reference}: {added:.0f} MB over the base", flush=True)
         if options.push:
             reference = reference.with_digest(engine.push(str(reference)))
         references[image] = reference
-    write_values(options.values, references)
+    kept = write_values(options.values, references)
     print(f"wrote {options.values}: helm install … -f {options.values}")
+    if kept:
+        print(f"  as they were before: {', '.join(kept)}")
 
 
 def _arguments(image: str, options: argparse.Namespace, wanted: list[ExternalFile]) -> dict[str, str]:
-    arguments = {"BASE": options.base, "VERSION": options.tag, "REVISION": options.revision or _revision()}
+    arguments = {"VERSION": options.tag, "REVISION": options.revision or _revision()}
     # The builder's own package index; these are arguments of the build stage and do not reach the image.
     arguments |= {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)}
     if image.startswith("train"):
@@ -66,6 +72,16 @@ def _revision() -> str:
         ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=30
     )
     return done.stdout.strip() or "unknown"
+
+
+def pin(options: argparse.Namespace) -> None:
+    image = read_base(BASE_LOCK).image
+    try:
+        digest = ask_digest(image, options.tool)
+    except EngineError as error:
+        raise EngineError(f"{image} is not pinned, and images/base.lock stays as it is: {error}") from None
+    write_digest(BASE_LOCK, digest)
+    print(f"{image} is {digest}; written to images/base.lock, which `make images` builds on")
 
 
 def load(options: argparse.Namespace) -> None:
@@ -104,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("image", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}")
     one = commands.add_parser("build", parents=[common])
     one.add_argument("--arch", help="amd64 or arm64; the engine's own otherwise")
-    one.add_argument("--base", default=DEFAULT_BASE, help="any Debian image with Python 3.11 and venv")
+    one.add_argument("--base", help="any Debian image with Python 3.11 and venv; that of images/base.lock otherwise")
     one.add_argument("--revision", help="for the label; the checkout's commit otherwise")
     one.add_argument("--external", action="append", default=[], metavar="NAME", help="an entry of images/external.lock")
     one.add_argument("--build-flag", action="append", default=[], help="passed to the engine's build")
@@ -115,6 +131,9 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--target", choices=("k3s", "kind"), required=True)
     two.add_argument("--name", default="kind", help="the kind cluster's name")
     two.set_defaults(run=load)
+    three = commands.add_parser("pin")
+    three.add_argument("--tool", help="skopeo, docker or podman; the first one found otherwise")
+    three.set_defaults(run=pin, image=())
     return top
 
 

@@ -4,8 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from engine import EngineError
 
 HEADER = "# Written by `make images`: the images of charts/atoll as they were built here.\n"
+_VALUE_NAMES = {"train-gpu": "trainGPU"}
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,37 @@ class ImageReference:
         }
 
 
-def write_values(path: Path, references: Mapping[str, ImageReference]) -> None:
-    """JSON, which is YAML: no library is needed to write it right."""
-    names = {"train-gpu": "trainGPU"}
-    stages = {
-        names.get(image, image): reference.values()
-        for image, reference in references.items()
-        if image not in {"operator", "edge"}
-    }
-    document: dict[str, object] = {"images": stages}
-    if "operator" in references:
-        document["image"] = references["operator"].values()
+def write_values(path: Path, references: Mapping[str, ImageReference]) -> list[str]:
+    """Name these images beside those that the file names already; what of it stays as it was.
+
+    JSON, which is YAML: no library is needed to write it right.
+
+    Raises:
+        EngineError: somebody changed the file so that it is no JSON any more.
+    """
+    document = _read(path)
+    stages = document.setdefault("images", {})
+    kept = (["operator"] if "image" in document else []) + list(stages)
+    for image, reference in references.items():
+        if image == "operator":
+            document["image"] = reference.values()
+        elif image != "edge":
+            stages[_VALUE_NAMES.get(image, image)] = reference.values()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER + json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    written = {_VALUE_NAMES.get(image, image) for image in references}
+    return [name for name in kept if name not in written]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    try:
+        document: dict[str, Any] = json.loads("\n".join(line for line in lines if not line.startswith("#")))
+    except ValueError as error:
+        raise EngineError(
+            f"{path} is not as `make images` wrote it ({error}): keep your own values in another file, remove this one"
+        ) from None
+    return document
