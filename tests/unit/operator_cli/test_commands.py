@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
     assert "Usage: " in result.output
+
+
+def test_the_page_shows_how_a_shell_completes() -> None:
+    variable = re.search(r'eval "\$\((\w+)=bash_source atoll\)"', (ROOT / "docs/cli.md").read_text(encoding="utf-8"))
+    assert variable is not None
+    environment = os.environ | {variable[1]: "bash_complete", "COMP_WORDS": "atoll pu", "COMP_CWORD": "1"}
+    command = [sys.executable, "-P", "-c", "from atoll_operator.cli.main import main; main([])"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True, env=environment)
+    assert done.stdout.split() == ["plain,pull", "plain,push"]
 
 
 def test_help_tells_the_exit_codes() -> None:
@@ -238,7 +248,9 @@ def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, mo
     assert local_folder(None, Where()) is None
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("30d", 30 * 86400)]
+)
 def test_durations(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == seconds
 

@@ -22,6 +22,7 @@ from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_operator.api.parse import object_store
 from atoll_operator.api.stage_input import store_spec
+from atoll_operator.cli.bars import Transfer
 from atoll_operator.cli.cluster_access import Access
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +46,7 @@ def endpoint_option(function: F) -> F:
         "--endpoint",
         metavar="URL",
         envvar="ATOLL_ENDPOINT",
-        help="Where this machine reaches the store, if not where the cluster does; a Service needs none.",
+        help="Another way to the store than its ObjectStore's endpoint. To a Service a port is forwarded without it.",
     )(function)
 
 
@@ -120,46 +121,6 @@ def explained(*, endpoint: str | None) -> Iterator[None]:
         else:
             raise
         raise StoreError(error.reason, f"{error.message}; {advice}") from None
-
-
-class Transfer:
-    """A bar on standard error while bytes go; nothing where nobody looks."""
-
-    def __init__(self, name: str, size: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bars.add_task(name, total=size)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bars.start()
-        return lambda count: self._bars.advance(self._task, count)
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.stop()
-
-
-class Steps:
-    """As `Transfer`, for many small things that are counted; without a total where that is not known."""
-
-    def __init__(self, name: str, total: int | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bars.add_task(name, total=total)
-
-    def __enter__(self) -> Callable[[], None]:
-        self._bars.start()
-        return lambda: self._bars.advance(self._task)
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.stop()
 
 
 def fetched(store: Store, key: str, path: Path, *, sha256: str, size: int) -> Path:

@@ -11,7 +11,8 @@ import click
 from atoll_contract.errors import DatasetError, SpecError
 from atoll_contract.reasons import Reason
 from atoll_contract.store import Store
-from atoll_operator.cli.bucket import Steps, bucket_of, endpoint_option, explained
+from atoll_operator.cli.bars import Steps
+from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained
 from atoll_operator.cli.cluster_access import Where, either_options, local_folder
 from atoll_operator.cli.local_store import opened_store
 from atoll_operator.cli.quantities import Moment

@@ -17,9 +17,11 @@ from atoll_contract.errors import DatasetError, SpecError
 from atoll_contract.reasons import Reason
 from atoll_contract.s3store import S3Store
 from atoll_contract.store import Store
-from atoll_operator.cli.bucket import Transfer, bucket_of, endpoint_option, explained
+from atoll_operator.cli.bars import Transfer, waiting
+from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained
 from atoll_operator.cli.cluster_access import Where, either_options, local_folder
 from atoll_operator.cli.local_store import opened_store
+from atoll_operator.cli.quantities import size_words
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
 
 CHECK_SECONDS = 3600
@@ -69,7 +71,8 @@ def check(file: Path) -> None:
     """
     command = [sys.executable, "-P", "-m", "atoll_stages.convert", "--lint", str(file), "--json"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+        with waiting(f"checking {file} ({size_words(file.stat().st_size)})"):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise SpecError(f"{file} could not be checked within {CHECK_SECONDS} s; --no-check leaves it out") from None
     try:
