@@ -1,4 +1,4 @@
-"""The command line as a newcomer with a kubeconfig uses it: push, submit, logs -f, pull, report, on a real kubelet."""
+"""The command line on a real kubelet: push, submit, logs -f, pull, report; and kubectl beside atoll validate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from atoll_operator.cli.validate import validate
+from cluster.binaries import ensure
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
 from support.story import Story
+from support.tricky_yaml import TRICKY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -109,3 +112,28 @@ def test_a_run_from_push_to_pull_by_the_command_line_alone(
     assert "== train, attempt 1, pod " in archived
     assert "from s3://" in archived
     assert set(steps) <= set(archived.splitlines())
+
+
+# kubectl reads a file before it sends it, and of a key that is there twice it takes the last without a word.
+STRICTER_THAN_KUBECTL = {"key-twice", "key-twice-quoted", "key-twice-deep", "merge-overridden"}
+
+
+def test_kubectl_judges_tricky_files_as_atoll_validate_does(
+    cluster: NodeCluster, installed: str, story: Story, tmp_path: Path
+) -> None:
+    apply = (str(ensure("kubectl")), "apply", "--dry-run=server", "-n", installed, "-f")
+    environment = os.environ | {"KUBECONFIG": cluster.keeper.kubeconfig}
+    refused, differing = 0, []
+    for name, text in TRICKY.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_bytes(text.encode())
+        done = subprocess.run(
+            inside([*apply, str(path)]), env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        offline = validate([path])
+        refused += bool(offline)
+        if bool(done.returncode) != bool(offline) and name not in STRICTER_THAN_KUBECTL:
+            differing.append(f"{name}: kubectl says {done.stderr or done.stdout!r}")
+    story.tell(f"{len(TRICKY)} tricky files, {refused} of them refused, by atoll validate and by kubectl apply")
+    assert differing == []
+    assert min(refused, len(TRICKY) - refused) >= 20
