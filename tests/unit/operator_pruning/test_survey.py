@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ def test_a_conversion_stays_while_a_run_may_come_to_find_it(store: Store) -> Non
     found = survey(store, [run("new", converted=False)])
     assert names(found) == set()
     assert "yet to convert" in found.notes[0]
+
+
+def test_a_conversion_stays_while_a_release_names_it(store: Store) -> None:
+    put(store, "cache/team/datasets/aa/dataset.json")
+    named = replace(manifest("team", 1, "b"), provenance={"datasetDigest": "aa"})
+    store.put(keys.manifest("team", "note", 1), to_json(named))
+    assert names(survey(store)) == set()
+    store.put(keys.manifest("team", "note", 1), b"{}")
+    assert any(note.startswith("conversions stay") for note in noted(survey(store)))
 
 
 def test_E14_of_versions_those_stay_that_somebody_may_need(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,15 +82,24 @@ def run_group(
 
 
 def conversion_group(
-    prefix: str, objects: Sequence[ObjectInfo], *, known: Iterable[KnownRun], limits: Limits, now: float
+    prefix: str,
+    objects: Sequence[ObjectInfo],
+    *,
+    known: Iterable[KnownRun],
+    released: Collection[str],
+    limits: Limits,
+    now: float,
 ) -> Group | None:
-    """A converted dataset, where no run has used it or may be about to."""
+    """A converted dataset, where no run has used it or may be about to, and no release names it: `atoll compare` looks
+    at the pictures there. `released` has the digests."""
     runs = list(known)
     age = now - newest(objects)
     used = any(key.startswith(prefix) for run in runs for key in run.outputs)
-    if age < limits.older_than or used or waits_to_convert(runs):
+    if age < limits.older_than or used or waits_to_convert(runs) or prefix.split("/")[-2] in released:
         return None
-    return group(Kind.CONVERSION, prefix, f"no run uses it, {days(age)} old", objects, first=f"/{DATASET_NAME}")
+    return group(
+        Kind.CONVERSION, prefix, f"no run or release uses it, {days(age)} old", objects, first=f"/{DATASET_NAME}"
+    )
 
 
 def waits_to_convert(runs: Iterable[KnownRun]) -> bool:

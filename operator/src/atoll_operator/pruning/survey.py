@@ -16,7 +16,7 @@ from atoll_contract.store import BLOB_GRACE_SECONDS, ObjectInfo, Store, StoreFor
 from atoll_operator.pruning.catalog import Catalog, Unreadable
 from atoll_operator.pruning.group import Group, Kind, Limits, days, group
 from atoll_operator.pruning.runs import KnownRun, conversion_group, run_group, waits_to_convert
-from atoll_operator.pruning.versions import blobs_of, version_groups
+from atoll_operator.pruning.versions import blobs_of, datasets_of, version_groups
 
 # How long runs and manifests count as just read. A publisher writes a blob anew before its manifest, and the time of
 # each object is looked at right before it goes.
@@ -86,7 +86,13 @@ class Survey:
         return run_group(self._namespace, uid, objects, known=self._known(), limits=self._limits, now=self._clock())
 
     def _conversion_group(self, prefix: str, objects: list[ObjectInfo]) -> Group | None:
-        return conversion_group(prefix, objects, known=self._known().values(), limits=self._limits, now=self._clock())
+        try:
+            released = datasets_of(self._catalog.versions(self._store.list(keys.models_prefix(self._namespace))))
+        except Unreadable as error:
+            self._note(f"conversions stay: {error.message}")
+            return None
+        known = self._known().values()
+        return conversion_group(prefix, objects, known=known, released=released, limits=self._limits, now=self._clock())
 
     def _harvest_group(self, prefix: str, objects: list[ObjectInfo]) -> Group | None:
         """Those that are old: a device goes on adding to its folder. Notes (.json) go before their pictures."""

@@ -66,6 +66,11 @@ def _is(item: Version, number: int, channel: str) -> bool:
     return item.number == number and item.manifest.channel == channel
 
 
+def datasets_of(versions: Iterable[Version]) -> frozenset[str]:
+    """The digests of the converted datasets that the manifests name."""
+    return frozenset(item.manifest.provenance.get("datasetDigest", "") for item in versions)
+
+
 def blobs_of(versions: Iterable[Version]) -> frozenset[str]:
     """Every key that the manifests name."""
     return frozenset(file.key for item in versions for file in item.manifest.files)
