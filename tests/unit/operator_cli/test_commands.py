@@ -276,6 +276,32 @@ def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "escaped").exists()
 
 
+def test_two_files_of_one_name_are_not_pushed_over_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.h5").write_bytes(folder.encode())
+    files = [str(tmp_path / folder / "w.h5") for folder in ("a", "b")]
+    assert main(["push", *files, "--weights", "--store", str(tmp_path / "store")]) == 20
+    assert "two of the files are called w.h5" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+    assert main(["push", files[0], "--weights", "--store", str(tmp_path / "store")]) == 0
+    assert main(["push", files[0], "--weights", "--store", str(tmp_path / "store")]) == 0
+    assert "weights/w.h5 is there and is replaced" in capsys.readouterr().err
+
+
+def test_pull_refuses_the_manifest_of_another_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store(directory_store(tmp_path / "store"))
+    data, key = to_json(pulled(store)), generate_key()
+    store.put("models/local/note/v4/manifest.json", data)
+    store.put("models/local/note/v4/manifest.dsse.json", sign(data, key.private_pem))
+    (tmp_path / "key.pub").write_bytes(key.public_pem)
+    pull = ["pull", "note-v4", "--store", str(tmp_path / "store"), "--public-key", str(tmp_path / "key.pub")]
+    assert main(pull) == 50
+    assert "is the manifest of local/note-v3" in capsys.readouterr().err
+
+
 def test_pull_takes_only_what_the_given_key_signed(tmp_path: Path) -> None:
     store = open_store(directory_store(tmp_path / "store"))
     data = to_json(pulled(store))

@@ -115,6 +115,28 @@ def test_following_goes_from_stage_to_stage_and_tells_each_line_once(
     ]
 
 
+def test_following_one_stage_ends_with_it(
+    api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "INTERVAL_SECONDS", 0.0)
+    done = [pod("convert", "Succeeded", second=1), pod("train", "Running", second=9)]
+    Story(
+        api,
+        [
+            (run("Converting", running="convert"), [pod("convert", "Running", second=1)], {"convert": lines((1, "a"))}),
+            (run("Converting", running="convert"), [pod("convert", "Running", second=1)], {"convert": lines((1, "a"))}),
+            (
+                run("Training", running="train", done=("convert",)),
+                done,
+                {"convert": lines((1, "a"), (2, "b")), "train": lines((5, "c"))},
+            ),
+        ],
+    )
+    kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
+    assert main(["logs", "note", "-f", "--stage", "convert", "--kubeconfig", kubeconfig]) == 0
+    assert capsys.readouterr().out.splitlines() == ["a", "b"]
+
+
 def test_without_following_it_is_the_stage_that_runs(
     api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,9 @@ from PIL import Image
 
 from atoll_contract.reasons import ExitCode
 from atoll_operator.cli.main import main
+from atoll_operator.video import extraction
+from atoll_operator.video.measure import Measured, measured
+from atoll_operator.video.samples import Sample
 from atoll_stages.convert.split import cluster_of
 from support.videos import Picture, turn, write_video
 
@@ -222,6 +225,23 @@ def test_a_damaged_video_is_read_around_the_damage(tmp_path: Path, capsys: pytes
     assert 0 < document["total"]["frames"] < 20
     assert "damaged pieces" in document["videos"][0]["problem"]
     assert "could not be read as a whole" in capsys.readouterr().out
+
+
+def test_a_video_that_cannot_be_read_a_second_time_is_told(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures are written in a second reading: what the account names has to be there."""
+    copy = tmp_path / film.name
+    copy.write_bytes(film.read_bytes())
+
+    def and_shorten(sample: Sample) -> Measured:
+        copy.write_bytes(b"")
+        return measured(sample)
+
+    monkeypatch.setattr(extraction, "measured", and_shorten)
+    assert main(["frames", str(copy), "-o", str(tmp_path / "out")]) == 1
+    assert "was read once and not a second time" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "frames.json").exists()
 
 
 def test_what_was_filmed_upright_is_upright(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from atoll_operator.cli.run_display import figure_words
 from atoll_operator.cli.run_watch import status_of
 from atoll_operator.decide.progress import duration
 from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus, parse_time, seconds_between
@@ -77,13 +78,14 @@ def _words(status: RunStatus, stage: StageStatus) -> str:
     progress = status.progress
     if stage.phase is not StagePhase.RUNNING or progress is None or progress.stage is not stage.name:
         return stage.message
-    parts = []
-    if progress.step is not None:
-        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
-    parts += [f"{name} {value}" for name, value in (("loss", progress.loss), ("AP50", progress.ap50)) if value]
-    if progress.eta_seconds is not None:
-        parts.append(f"about {duration(progress.eta_seconds)} left")
-    return ", ".join(parts) or stage.message
+    figures = figure_words(
+        progress.step,
+        progress.total_steps,
+        loss=progress.loss,
+        ap50=progress.ap50,
+        eta_seconds=progress.eta_seconds,
+    )
+    return figures or stage.message
 
 
 def _time(stage: StageStatus, now: datetime) -> str:

@@ -16,7 +16,7 @@ from atoll_operator.cli.cluster_access import Access, Where, cluster_options
 from atoll_operator.cli.pod_log import PodLogs
 from atoll_operator.cli.run_watch import PATIENCE_SECONDS, is_settled, status_of
 from atoll_operator.cluster_errors import Unavailable
-from atoll_operator.status import RunStatus, StagePhase
+from atoll_operator.status import DONE, RunStatus, StagePhase
 
 INTERVAL_SECONDS = 1.0
 
@@ -25,7 +25,12 @@ INTERVAL_SECONDS = 1.0
 @click.argument("name", metavar="RUN")
 @cluster_options
 @endpoint_option
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended, from stage to stage.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on from stage to stage until the run has ended, or with --stage that stage.",
+)
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="This stage; else the newest one.")
 def command(name: str, where: Where, endpoint: str | None, follow: bool, stage: str | None) -> None:
     """Print the log of the stage that runs or ran last.
@@ -38,8 +43,8 @@ def command(name: str, where: Where, endpoint: str | None, follow: bool, stage: 
     if chosen is None and not follow:
         raise SpecError(f"no stage of run {name} has started; -f waits for one")
     logs = PodLogs(access, run["metadata"]["uid"], first=chosen, only=stage is not None)
-    if follow and not is_settled(run):
-        _follow(access, name, logs)
+    if follow and not _is_over(run, stage):
+        _follow(access, name, logs, stage)
     elif not logs.print_new() and chosen is not None:
         _from_bucket(access, run, chosen, endpoint)
 
@@ -52,18 +57,23 @@ def newest_stage(status: RunStatus) -> Stage | None:
     return found[-1] if found else None
 
 
-def _follow(access: Access, name: str, logs: PodLogs) -> None:
+def _is_over(run: dict[str, Any], stage: str | None) -> bool:
+    """Whether nothing more will be written: by the stage that was named, or by any."""
+    return is_settled(run) or any(item.name == stage and item.phase in DONE for item in status_of(run).stages)
+
+
+def _follow(access: Access, name: str, logs: PodLogs, stage: str | None) -> None:
     answered = time.monotonic()
     while True:
         try:
-            settled = is_settled(access.run(name))
+            over = _is_over(access.run(name), stage)
             logs.print_new()
             answered = time.monotonic()
         except Unavailable:
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
-            settled = False
-        if settled:
+            over = False
+        if over:
             return
         time.sleep(INTERVAL_SECONDS)
 

@@ -48,6 +48,7 @@ def command(
 
     Your own credentials are used. An upload that broke off goes on within a day when the command is given again.
     """
+    _require_names(files)
     if not weights and not no_check:
         for file in files:
             check(file)
@@ -61,6 +62,14 @@ def command(
         for file in files:
             key = keys.weights(file.name) if weights else keys.dataset(namespace, file.name)
             put(target, key, file)
+
+
+def _require_names(files: tuple[Path, ...]) -> None:
+    """Raises SpecError where two files would take one key."""
+    names = [file.name for file in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError(f"two of the files are called {name}, and the name is the key; rename one of them")
 
 
 def check(file: Path) -> None:
@@ -96,7 +105,8 @@ def put(store: Store, key: str, file: Path) -> None:
         click.echo(f"{key} is there already")
         return
     if there is not None:
-        click.echo(f"{key} is there with other bytes and is replaced", err=True)
+        other = " with other bytes" if there.sha256 is not None else ""
+        click.echo(f"{key} is there{other} and is replaced", err=True)
     with Transfer(file.name, size) as transferred:
         if isinstance(store, S3Store):
             store.upload(key, file, transferred=transferred, memory=memory_of(store, key))

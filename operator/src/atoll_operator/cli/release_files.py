@@ -20,7 +20,7 @@ from atoll_operator.cli.local_store import opened_store
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
 
 MANIFEST_NAME = "manifest.json"
-_RELEASE = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
+_RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def published(
     folder = local_folder(store, where, by_namespace=True)
     if folder is not None:
         namespace = where.namespace or DEFAULT_NAMESPACE
-        origin = Origin(opened_store(folder, ()), namespace, named.group(1), int(named.group(3)))
+        origin = Origin(opened_store(folder, ()), namespace, named.group(1), int(named.group(2)))
     else:
         origin = _on_cluster(release, where, endpoint)
     return _read(origin, public_keys)
@@ -118,9 +118,13 @@ def _read(origin: Origin, public_keys: Sequence[bytes]) -> PublishedRelease:
     if origin.sha256 is not None and digest != origin.sha256.removeprefix("sha256:"):
         raise IntegrityError(f"{origin.store.url}: {key} has sha256 {digest}, its ModelRelease says {origin.sha256}")
     try:
-        return PublishedRelease(origin, from_json(Manifest, data), data)
+        manifest = from_json(Manifest, data)
     except DecodeError as error:
         raise IntegrityError(f"{origin.store.url}: {key}: {error}") from None
+    # A signature says who made a manifest, not where it belongs: that of another release would pass.
+    if (manifest.namespace, manifest.model, manifest.version) != (origin.namespace, origin.model, origin.version):
+        raise IntegrityError(f"{origin.store.url}: {key} is the manifest of {manifest.namespace}/{manifest.release}")
+    return PublishedRelease(origin, manifest, data)
 
 
 def _plain_name(file: ManifestFile) -> str:

@@ -8,7 +8,7 @@ from atoll_contract.errors import SpecError
 from atoll_contract.stage import Stage
 from atoll_operator.cli.cluster_access import Where, cluster_options
 from atoll_operator.cli.run_watch import is_settled, status_of
-from atoll_operator.status import Phase
+from atoll_operator.status import Phase, StagePhase
 from atoll_operator.views_spec import RETRY_ANNOTATION
 
 
@@ -28,5 +28,5 @@ def command(name: str, where: Where, stage: str | None) -> None:
         return
     value = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ") + (f":{stage}" if stage else "")
     access.patch_run(name, {"metadata": {"annotations": {RETRY_ANNOTATION: value}}})
-    failed = next((item.name for item in status.stages if item.phase == "Failed"), None)
+    failed = next((item.name for item in status.stages if item.phase is StagePhase.FAILED), None)
     click.echo(f"run {name} starts again" + (f" from stage {stage or failed}" if stage or failed else ""))

@@ -15,7 +15,7 @@ from atoll_contract.errors import SpecError
 from atoll_operator.cli.endings import exit_status
 from atoll_operator.cli.local_store import store_option
 from atoll_operator.cli.manifest_files import files_option
-from atoll_operator.cli.run_display import Display, PlainDisplay, live_display
+from atoll_operator.cli.run_display import Display, LiveDisplay, PlainDisplay
 from atoll_operator.cli.run_table import print_outcome
 from atoll_operator.local.engine import Engine
 from atoll_operator.local.launch import Outcome, Request, launch
@@ -76,7 +76,7 @@ def command(
 
 
 def _run(request: Request, *, as_json: bool) -> Outcome:
-    display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else live_display()
+    display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else LiveDisplay()
     with display:
         interruption = Interruption(display)
         outcome = launch(request, audience=display, told=display.say, started=interruption.watch)

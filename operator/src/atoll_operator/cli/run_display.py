@@ -118,25 +118,24 @@ class LiveDisplay:
             self.say(event_words(event))
 
 
-def live_display() -> LiveDisplay:
-    return LiveDisplay()
-
-
 def progress_words(progress: Progress) -> str:
-    """`step 450/1000, loss 0.61, AP50 0.71, about 3 min left`, as far as the stage says so."""
+    """`step 450/1000, loss 0.610, AP50 0.710, about 3 min left`, as far as the stage says so."""
+    pictures = f"{progress.pictures} pictures" if progress.pictures is not None else ""
+    loss, ap50 = (f"{value:.3f}" if value is not None else None for value in (progress.loss, progress.ap50))
+    figures = figure_words(progress.step, progress.total_steps, loss=loss, ap50=ap50, eta_seconds=progress.eta_seconds)
+    return ", ".join(part for part in (progress.message, pictures, figures) if part)
+
+
+def figure_words(
+    step: int | None, total: int | None, *, loss: str | None, ap50: str | None, eta_seconds: float | None
+) -> str:
+    """The figures of a stage that runs, as far as they are known."""
     parts = []
-    if progress.step is not None:
-        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
-    if progress.pictures is not None:
-        parts.append(f"{progress.pictures} pictures")
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.ap50 is not None:
-        parts.append(f"AP50 {progress.ap50:.3f}")
-    if progress.eta_seconds is not None:
-        parts.append(f"about {duration(progress.eta_seconds)} left")
-    if progress.message:
-        parts.insert(0, progress.message)
+    if step is not None:
+        parts.append(f"step {step}" + (f"/{total}" if total else ""))
+    parts += [f"{name} {value}" for name, value in (("loss", loss), ("AP50", ap50)) if value]
+    if eta_seconds is not None:
+        parts.append(f"about {duration(eta_seconds)} left")
     return ", ".join(parts)
 
 

@@ -65,7 +65,7 @@ def _show(run: Body, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(run, indent=2, ensure_ascii=False))
     else:
-        Console(highlight=False).print(run_view(run), soft_wrap=False)
+        Console(highlight=False).print(run_view(run))
 
 
 @contextmanager

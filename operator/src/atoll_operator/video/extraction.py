@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ def extract(films: Sequence[Film], layout: Layout, *, rate: float, thresholds: T
     its end, is no failure: its account has the problem.
 
     Raises:
-        OSError: a picture cannot be written.
+        OSError: a picture cannot be written, or a video changed meanwhile.
     """
     readers = [Reader(film.path, rate) for film in films]
     videos = [[measured(sample) for sample in reader] for reader in readers]
@@ -94,6 +95,12 @@ def _write(account: Account, layout: Layout, rate: float) -> None:
         if sample.number in kept:
             kept.remove(sample.number)
             _save(sample.frame, layout.place(account.film, sample.number))
+    if kept:
+        # The account would name pictures that are not there.
+        path, count = str(account.film.path), len(kept)
+        raise OSError(
+            errno.EIO, f"the video was read once and not a second time; {count} of its frames are missing", path
+        )
 
 
 def _save(frame: VideoFrame, path: Path) -> None:
