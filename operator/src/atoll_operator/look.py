@@ -83,7 +83,7 @@ class Look:
         slots = self.profile.spec.max_concurrent_runs if self.profile else 1
         idle = self.status is not None and self.status.is_terminal
         # The status is left out here: one that nobody can read must not keep the run from being looked at.
-        return replace(
+        view = replace(
             run_view({**self.run, "status": None}, self.spec),
             status=self.status,
             profile=self.profile.view if self.profile else None,
@@ -92,8 +92,11 @@ class Look:
             queue=QueueView() if idle else index.place(self.run, slots=slots, now=now),
             release=own_release(self.releases, model=self.spec.model, run_uid=self.ref.uid),
             highest_version=highest_version(self.releases, model=self.spec.model),
-            estimate=None if idle else index.estimate(self.run),
         )
+        if idle or (self.status is not None and self.status.estimate is not None):
+            return view
+        default = self.profile.spec.estimate if self.profile else None
+        return replace(view, estimate=index.timings.estimate(self.key[0], self.spec, on=view.runs_on, default=default))
 
 
 class Looker:

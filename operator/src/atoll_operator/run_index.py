@@ -7,21 +7,20 @@ of the API server's objects, never the only place of anything.
 import heapq
 import threading
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from atoll_contract.codec import DecodeError
 from atoll_contract.reasons import Reason
 from atoll_operator.decide.queue import QueueEntry, place
-from atoll_operator.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, seconds_between
+from atoll_operator.status import TERMINAL, Phase, RunStatus, parse_time, seconds_between
 from atoll_operator.status_document import read_status
+from atoll_operator.timings import Timings
 from atoll_operator.views import QueueView
 from atoll_operator.work_queue import Key
-
-G = TypeVar("G", bound=Hashable)
 
 # How many of those that wait are woken when a slot comes free; the others look again by themselves.
 WOKEN = 8
@@ -32,9 +31,7 @@ _INCOMPLETE = frozenset({Reason.OBJECT_STORE_NOT_FOUND, Reason.PROFILE_NOT_FOUND
 class _Entry:
     uid: str
     profile: str
-    model: str
     created: datetime
-    steps: int
     phase: Phase
     # Whether the run holds one of its profile's slots.
     active: bool
@@ -56,9 +53,9 @@ class RunIndex:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._entries: dict[Key, _Entry] = {}
-        # By profile: the runs that hold a slot or wait for one. By model: those that tell how long a run may take.
+        # By profile: the runs that hold a slot or wait for one.
         self._contenders: dict[str, dict[Key, _Entry]] = {}
-        self._finished: dict[tuple[str, str], dict[Key, _Entry]] = {}
+        self.timings = Timings()
 
     @property
     def deciding(self) -> AbstractContextManager[Any]:
@@ -67,8 +64,10 @@ class RunIndex:
     def observe(self, run: Mapping[str, Any]) -> None:
         """A watch event or list entry. It may be older than what `settle` knows, so it never takes a slot away from
         a run that still goes on."""
-        key, entry = _key(run), _entry(run)
+        key, status = _key(run), _status(run)
+        entry = _with_status(_head(run), status)
         with self._lock:
+            self.timings.learn(run, status)
             known = self._entries.get(key)
             if known is not None and known.uid == entry.uid and known.active and entry.phase not in TERMINAL:
                 entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
@@ -78,6 +77,8 @@ class RunIndex:
         """The run is gone; returns those that may have its slot now."""
         with self._lock:
             gone = self._remove(key)
+            if gone is not None:
+                self.timings.forget(gone.uid)
             return self._next(gone.profile) if gone is not None and gone.active else []
 
     def settle(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
@@ -87,6 +88,7 @@ class RunIndex:
             before = self._entries.get(key)
             entry = _with_status(_head(run), status)
             self._put(key, entry)
+            self.timings.learn(run, status)
             left = before is not None and before.active and not entry.active
             return self._next(entry.profile) if left else []
 
@@ -96,7 +98,7 @@ class RunIndex:
         with self._lock:
             own = self._entries.get(key)
             if own is None:
-                own = _entry(run)
+                own = _with_status(_head(run), _status(run))
                 self._put(key, own)
             contenders = self._contenders.get(own.profile, {})
             if own.active or len(contenders) - (key in contenders) < slots:
@@ -105,16 +107,6 @@ class RunIndex:
                 return QueueView(others_active=any(others))
             mates = [_queue_entry(mate, entry, now) for mate, entry in (contenders | {key: own}).items()]
             return place(*key, mates, slots=slots)
-
-    def estimate(self, run: Mapping[str, Any]) -> Estimate | None:
-        """How long the run may take: as long as the longest finished one of its model, by steps."""
-        own = _head(run)
-        with self._lock:
-            finished = [
-                entry.active_seconds * own.steps / max(1, entry.steps)
-                for entry in self._finished.get((_key(run)[0], own.model), {}).values()
-            ]
-        return Estimate(round(max(finished)), "PreviousRun") if finished else None
 
     def keys(self) -> list[Key]:
         with self._lock:
@@ -130,14 +122,11 @@ class RunIndex:
         self._entries[key] = entry
         if entry.active or entry.waits:
             self._contenders.setdefault(entry.profile, {})[key] = entry
-        if entry.phase is Phase.SUCCEEDED and entry.active_seconds:
-            self._finished.setdefault((key[0], entry.model), {})[key] = entry
 
     def _remove(self, key: Key) -> _Entry | None:
         gone = self._entries.pop(key, None)
         if gone is not None:
             _drop(self._contenders, gone.profile, key)
-            _drop(self._finished, (key[0], gone.model), key)
         return gone
 
     def _next(self, profile: str) -> list[Key]:
@@ -145,7 +134,7 @@ class RunIndex:
         return [key for _, key in heapq.nsmallest(WOKEN, waiting)]
 
 
-def _drop(groups: dict[G, dict[Key, _Entry]], group: G, key: Key) -> None:
+def _drop(groups: dict[str, dict[Key, _Entry]], group: str, key: Key) -> None:
     members = groups.get(group, {})
     members.pop(key, None)
     if not members:
@@ -156,13 +145,12 @@ def _key(run: Mapping[str, Any]) -> Key:
     return run["metadata"]["namespace"], run["metadata"]["name"]
 
 
-def _entry(run: Mapping[str, Any]) -> _Entry:
+def _status(run: Mapping[str, Any]) -> RunStatus:
     try:
-        status = read_status(run.get("status")) or RunStatus()
+        return read_status(run.get("status")) or RunStatus()
     except DecodeError:
         # Somebody wrote the status by hand; the worker deals with it.
-        status = RunStatus()
-    return _with_status(_head(run), status)
+        return RunStatus()
 
 
 def _head(run: Mapping[str, Any]) -> _Entry:
@@ -171,9 +159,7 @@ def _head(run: Mapping[str, Any]) -> _Entry:
     return _Entry(
         uid=metadata["uid"],
         profile=spec["profileRef"]["name"],
-        model=spec["publish"]["model"],
         created=parse_time(metadata["creationTimestamp"]),
-        steps=spec["training"].get("steps", 1),
         phase=Phase.PENDING,
         active=False,
         incomplete=False,

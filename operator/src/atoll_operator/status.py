@@ -103,6 +103,8 @@ class StageStatus:
     # Since when the store does not answer, for the window in which that costs no attempt.
     storage_failing_since: str | None = None
     last_failure: LastFailure | None = None
+    # Seconds that the containers of attempts that are over have run.
+    pod_seconds: int = 0
     outputs: tuple[Artifact, ...] = ()
 
 
@@ -200,12 +202,15 @@ class ReleaseStatus:
 
 @dataclass(frozen=True)
 class Estimate:
+    """`basis` says in words what the seconds rest on."""
+
     seconds: int
     basis: str
 
 
 @dataclass(frozen=True)
 class Usage:
+    pod_seconds: int = 0
     cpu_seconds: int = 0
     gpu_seconds: int = 0
 

@@ -186,3 +186,11 @@ class RunView:
     # The highest version of this model that any ModelRelease (or manifest in the store) has.
     highest_version: int = 0
     estimate: Estimate | None = None
+
+    @property
+    def runs_on(self) -> str:
+        """What the train stage runs on. `auto` falls back to the CPU only where no node offers the GPU at all."""
+        offered = self.profile.gpu_offered if self.profile else None
+        if self.accelerator is not Accelerator.AUTO or offered is None:
+            return str(self.accelerator)
+        return str(Accelerator.GPU if offered else Accelerator.CPU)

@@ -69,6 +69,7 @@ PROFILE_FULL = changed(
                 "pendingDeadlineSeconds": 10,
                 "dataset": dict.fromkeys(_DATASET_LIMITS, 10),
             },
+            "estimate": {"secondsPerStep": "0.5", "otherSeconds": 60},
             "maxConcurrentRuns": 2,
         }
     },

@@ -347,16 +347,6 @@ def test_the_profile_is_pinned_once() -> None:
     assert not world.look().pin_profile
 
 
-def test_usage_is_counted_from_the_stages() -> None:
-    world = World()
-    world.to_stage(Stage.TRAIN)
-    world.pass_time(100)
-    world.finish()
-    usage = world.read().usage
-    assert usage is not None
-    assert usage.cpu_seconds == 200
-
-
 def test_progress_is_written_at_most_every_thirty_seconds() -> None:
     from atoll_contract.progress import Progress
 

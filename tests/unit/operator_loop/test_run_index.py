@@ -115,20 +115,10 @@ def test_not_everybody_is_woken_at_once(index: RunIndex) -> None:
 
 
 def test_the_wait_is_estimated_from_what_those_ahead_still_need(index: RunIndex) -> None:
-    working = RunStatus(phase=Phase.TRAINING, active_since=SINCE, estimate=Estimate(1800, "PreviousRun"))
+    working = RunStatus(phase=Phase.TRAINING, active_since=SINCE, estimate=Estimate(1800, "as before"))
     index.settle(run("first"), working)
     # 1800 s less the 600 s since its start.
     assert index.place(run("second", minute=1), slots=1, now=NOW) == QueueView(1, 1200, True)
-
-
-def test_a_run_takes_about_as_long_as_the_last_one_of_its_model_by_steps(index: RunIndex) -> None:
-    index.observe(run("done", RunStatus(phase=Phase.SUCCEEDED, active_seconds=600)))
-    longer = run("longer")
-    longer["spec"]["training"]["steps"] = 200
-    assert index.estimate(longer) == Estimate(1200, "PreviousRun")
-    stranger = run("stranger")
-    stranger["spec"]["publish"]["model"] = "cube"
-    assert index.estimate(stranger) is None
 
 
 def test_a_status_written_by_hand_does_not_stop_the_index(index: RunIndex) -> None:

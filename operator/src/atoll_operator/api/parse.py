@@ -32,6 +32,7 @@ from atoll_operator.api.types import (
     Images,
     KeyRef,
     ObjectStoreSpec,
+    ProfileEstimate,
     ProfileLimits,
     Resources,
     RunPolicy,
@@ -125,6 +126,7 @@ def training_profile(document: Document) -> TrainingProfileSpec:
         propagate_labels=tuple(spec["propagateLabels"]),
         limits=_limits(spec["limits"]),
         max_concurrent_runs=spec["maxConcurrentRuns"],
+        estimate=_estimate(spec.get("estimate")),
     )
 
 
@@ -198,6 +200,10 @@ def _limits(item: Document) -> ProfileLimits:
         pending_deadline_seconds=item["pendingDeadlineSeconds"],
         dataset=from_dict(DatasetLimits, item["dataset"]),
     )
+
+
+def _estimate(item: Document | None) -> ProfileEstimate | None:
+    return ProfileEstimate(float(item["secondsPerStep"]), item["otherSeconds"]) if item else None
 
 
 def _resources(item: Document) -> Resources:

@@ -27,6 +27,8 @@ Document = Mapping[str, Any]
 
 DEFAULT_STEPS = 1000
 DEFAULT_BATCH_SIZE = 16
+# Pictures of a step that a profile's estimate is about.
+STEP_PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,14 @@ class ProfileLimits:
 
 
 @dataclass(frozen=True)
+class ProfileEstimate:
+    """What a run needs as long as none like it has ended; a step is one of `STEP_PICTURES`."""
+
+    seconds_per_step: float
+    other_seconds: int
+
+
+@dataclass(frozen=True)
 class TrainingProfileSpec:
     """`tolerations` are as in a pod; `env` holds literals by name."""
 
@@ -201,3 +211,4 @@ class TrainingProfileSpec:
     propagate_labels: tuple[str, ...]
     limits: ProfileLimits
     max_concurrent_runs: int
+    estimate: ProfileEstimate | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from atoll_operator.cli.run_display import figure_words
 from atoll_operator.cli.run_watch import status_of
 from atoll_operator.decide.progress import duration
-from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus, parse_time, seconds_between
+from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus, Usage, parse_time, seconds_between
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -62,8 +62,10 @@ def run_lines(run: Body) -> Iterator[str]:
         yield f"AP50 {summary.ap50 or 'unknown'}, TPU {summary.tpu or 'unknown'}"
     if status.release is not None and status.release.manifest is not None:
         yield f"release: {status.release.name} (atoll pull {status.release.name})"
-    if status.estimate is not None and not status.is_terminal:
+    if status.estimate is not None:
         yield f"estimate: {duration(status.estimate.seconds)} in all ({status.estimate.basis})"
+    if status.usage is not None:
+        yield f"used: {', '.join(_used(status, status.usage))}"
 
 
 def phase_words(status: RunStatus) -> str:
@@ -86,6 +88,16 @@ def _words(status: RunStatus, stage: StageStatus) -> str:
         eta_seconds=progress.eta_seconds,
     )
     return figures or stage.message
+
+
+def _used(status: RunStatus, usage: Usage) -> Iterator[str]:
+    """`12 min of active time`, and what its pods had."""
+    yield f"{duration(status.active_seconds)} of active time"
+    each = ", ".join(f"{item.name} {duration(item.pod_seconds)}" for item in status.stages if item.pod_seconds)
+    yield f"{duration(usage.pod_seconds)} of pods" + (f" ({each})" if each else "")
+    for seconds, what in ((usage.cpu_seconds, "CPUs"), (usage.gpu_seconds, "GPUs")):
+        if seconds:
+            yield f"{duration(seconds)} of {what}"
 
 
 def _time(stage: StageStatus, now: datetime) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from atoll_contract.errors import bounded
 from atoll_contract.reasons import Reason
-from atoll_contract.stage import Accelerator, CompilePolicy, Stage
+from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.decide.progress import duration
 from atoll_operator.decide.stage import active_limit
 from atoll_operator.decide.step import (
@@ -41,16 +41,8 @@ def accepted(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
     if status.resolved is not None or run.profile is None:
         return status
     profile = run.profile
-    resolved = Resolved(profile.name, profile.revision, profile.digest, _accelerator(run))
+    resolved = Resolved(profile.name, profile.revision, profile.digest, run.runs_on)
     return replace(status, resolved=resolved)
-
-
-def _accelerator(run: RunView) -> str:
-    """What the train stage runs on. `auto` falls back to the CPU only where no node offers the GPU at all."""
-    offered = run.profile.gpu_offered if run.profile else None
-    if run.accelerator is not Accelerator.AUTO or offered is None:
-        return str(run.accelerator)
-    return str(Accelerator.GPU if offered else Accelerator.CPU)
 
 
 def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:

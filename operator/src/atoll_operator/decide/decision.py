@@ -25,17 +25,15 @@ from atoll_operator.decide.running import seen
 from atoll_operator.decide.stage import active_limit, advance, newest_attempt, open_attempts
 from atoll_operator.decide.step import Step, active_seconds, current_stage, deletions, end, fail, skip, unfinished
 from atoll_operator.decide.summaries import without_compile
+from atoll_operator.decide.usage import counted, usage
 from atoll_operator.plan import JobToDelete, Plan, ReleaseReport
 from atoll_operator.status import (
     CompileStatus,
     Phase,
     RunStatus,
-    StagePhase,
     StageStatus,
-    Usage,
     parse_time,
     rfc3339,
-    seconds_between,
 )
 from atoll_operator.views import JobState, JobView, PodView, RunView
 
@@ -57,7 +55,8 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     status, report = _collect(run, status, jobs, pods, now)
     status = _noticed(status, jobs)
     step = _conflict(run, status, found, now) or _step(run, status, jobs, pods, now)
-    return _plan(run, replace(step, release_status=report or step.release_status), now)
+    spent = counted(run.status, step.status, jobs, pods, now)
+    return _plan(run, replace(step, status=spent, release_status=report or step.release_status), now)
 
 
 def _noticed(status: RunStatus, jobs: tuple[JobView, ...]) -> RunStatus:
@@ -156,7 +155,7 @@ def _step(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tupl
 def _plan(run: RunView, step: Step, now: datetime) -> Plan:
     status = at_rest(step.status) if not step.status.active_since else step.status
     if status.is_terminal:
-        status = replace(status, usage=_usage(run, status, now))
+        status = replace(status, usage=usage(run, status))
     status = replace(status, conditions=conditions(run, status, now))
     old_resolved = run.status.resolved if run.status else None
     return Plan(
@@ -190,17 +189,3 @@ def _after_end(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: 
     delete_run = run.ttl_seconds is not None and now >= ended + timedelta(seconds=run.ttl_seconds)
     waits = [(moment - now).total_seconds() for moment in due if moment > now]
     return Plan(status=status, delete=delete, delete_run=delete_run, requeue_after=min(waits, default=None))
-
-
-def _usage(run: RunView, status: RunStatus, now: datetime) -> Usage:
-    """Requested CPUs and GPUs times the seconds from each stage's first start to its end."""
-    cpus = run.profile.cpus if run.profile else {}
-    seconds = {
-        item.name: seconds_between(item.start_time, parse_time(item.completion_time) if item.completion_time else now)
-        for item in status.stages
-        if item.start_time and item.phase is not StagePhase.SKIPPED
-    }
-    cpu = sum(cpus.get(name, 0.0) * spent for name, spent in seconds.items())
-    on_gpu = status.resolved is not None and status.resolved.accelerator == "gpu"
-    gpu = seconds.get(Stage.TRAIN, 0.0) * run.gpus if on_gpu else 0.0
-    return Usage(int(cpu), int(gpu))

@@ -224,6 +224,7 @@ class LocalJobs:
             phase=phase,
             created=_moment(job.created),
             started=_moment(job.created),
+            finished=_moment(job.finished) if job.finished is not None else None,
             exit_code=job.exit_code,
             termination_message=self._message(job.name) or self._last_words(job.name) if job.finished else "",
             progress=progress,

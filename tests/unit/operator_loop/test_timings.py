@@ -1,0 +1,121 @@
+"""An estimate rests on a run of the same kind, or on the profile, and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from atoll_contract.reasons import Reason
+from atoll_contract.stage import Stage
+from atoll_operator.api.crds import definitions
+from atoll_operator.api.parse import training_run
+from atoll_operator.api.structural import defaulted
+from atoll_operator.api.types import ProfileEstimate, TrainingRunSpec
+from atoll_operator.run_index import RunIndex
+from atoll_operator.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
+from atoll_operator.status_document import write_status
+from atoll_operator.timings import Timings
+from cluster.objects import run_manifest
+
+ENDED = "2027-01-09T12:00:00Z"
+DEFAULT = ProfileEstimate(seconds_per_step=0.5, other_seconds=60)
+
+
+def run(name: str, status: RunStatus | None = None, **training: Any) -> dict[str, Any]:
+    """A run with the API server's defaults: 20 steps of 4 pictures, unless said otherwise."""
+    manifest = run_manifest(name)
+    manifest["spec"]["training"] |= training
+    document: dict[str, Any] = defaulted(manifest, definitions()["TrainingRun"].schema)
+    metadata = {"namespace": "team", "uid": f"uid-{name}", "creationTimestamp": "2027-01-09T11:00:00Z"}
+    document["metadata"] |= metadata
+    return document | ({"status": write_status(status)} if status else {})
+
+
+def spec(name: str = "next", **training: Any) -> TrainingRunSpec:
+    return training_run(run(name, **training))
+
+
+def done(*, train: int, active: int, ended: str = ENDED, reason: Reason = Reason.COMPLETED) -> RunStatus:
+    stages = [StageStatus(stage, phase=StagePhase.SUCCEEDED) for stage in Stage]
+    stages[1] = replace(stages[1], pod_seconds=train, reason=reason)
+    resolved = Resolved("default", "atoll-profile-1", "sha256:0", "cpu")
+    return RunStatus(
+        phase=Phase.SUCCEEDED,
+        completion_time=ended,
+        active_seconds=active,
+        stages=tuple(stages),
+        resolved=resolved,
+    )
+
+
+@pytest.fixture
+def timings() -> Timings:
+    return Timings()
+
+
+def learn(timings: Timings, name: str, status: RunStatus, **training: Any) -> None:
+    timings.learn(run(name, **training), status)
+
+
+def test_a_run_takes_as_long_as_the_one_before_by_the_pictures_it_sees(timings: Timings) -> None:
+    learn(timings, "before", done(train=40, active=100))
+    # 20 steps of 4 pictures took 40 s: half a second for a picture.
+    longer = timings.estimate("team", spec(steps=200, batchSize=8), on="cpu", default=DEFAULT)
+    assert longer == Estimate(860, "4.0 s a step as in run before, and 60 s for the other stages")
+
+
+def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(timings: Timings) -> None:
+    learn(timings, "newest", done(train=80, active=80, ended="2027-01-09T12:00:02Z"))
+    learn(timings, "older", done(train=40, active=40, ended="2027-01-09T12:00:01Z"))
+    told = timings.estimate("team", spec(), on="cpu", default=None)
+    assert told is not None
+    assert (told.seconds, "run newest" in told.basis) == (80, True)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "on", "changes"),
+    [("other", "cpu", {}), ("team", "gpu", {}), ("team", "cpu", {"gpus": 2})],
+    ids=["namespace", "accelerator", "GPUs"],
+)
+def test_a_run_of_another_kind_tells_nothing(
+    timings: Timings, namespace: str, on: str, changes: dict[str, Any]
+) -> None:
+    learn(timings, "before", done(train=40, active=40))
+    assert timings.estimate(namespace, spec(**changes), on=on, default=None) is None
+
+
+def test_width_and_profile_make_another_kind(timings: Timings) -> None:
+    learn(timings, "before", done(train=40, active=40))
+    own = spec()
+    for changed in (replace(own, width=0.5), replace(own, profile="gpu")):
+        assert changed != own
+        assert timings.estimate("team", changed, on="cpu", default=None) is None
+
+
+def test_training_that_was_only_found_again_tells_nothing(timings: Timings) -> None:
+    learn(timings, "before", done(train=3, active=40, reason=Reason.ADOPTED))
+    assert timings.estimate("team", spec(), on="cpu", default=None) is None
+
+
+def test_without_a_run_the_profile_tells_and_without_that_nobody(timings: Timings) -> None:
+    told = timings.estimate("team", spec(), on="cpu", default=DEFAULT)
+    # 20 steps of 4 pictures, where 16 take half a second.
+    words = "0.12 s a step by TrainingProfile default, and 60 s for the other stages"
+    assert told == Estimate(62, words)
+    assert timings.estimate("team", spec(), on="cpu", default=None) is None
+
+
+def test_what_a_deleted_run_needed_is_still_known() -> None:
+    index = RunIndex()
+    before = run("before")
+    index.settle(before, done(train=40, active=40))
+    index.forget(("team", "before"))
+    assert index.timings.estimate("team", spec(), on="cpu", default=None) is not None
+
+
+def test_a_failed_run_tells_nothing(timings: Timings) -> None:
+    failed = replace(done(train=40, active=40), phase=Phase.FAILED)
+    learn(timings, "failed", failed)
+    assert timings.estimate("team", spec(), on="cpu", default=None) is None
