@@ -22,6 +22,7 @@ from atoll_contract.stage import Stage, StageInput, StoreSpec, TrainSpec
 from atoll_contract.store import StoreError
 from support.faulted_store import Bench
 from support.faultproxy import (
+    OldListings,
     Request,
     Response,
     answer,
@@ -128,6 +129,36 @@ def test_S17_an_outage_of_the_whole_window_costs_no_model(bench: Bench, store: S
     bench.proxy.heal()
     assert publish_once(given, store, bench.folder / "two").reason is Reason.COMPLETED
     require_published(bench.real, 1)
+
+
+def test_S16_listings_that_lag_hide_no_release(bench: Bench, store: S3Store) -> None:
+    """Keys are read as they were written; only lists are old, as a replicated store may have them."""
+    bench.proxy.on(OldListings(), method="GET", where=lambda request: "list-type" in request.query)
+    first = exported_run(bench.real, bench.direct, uid="first")
+    assert publish_once(first, store, bench.folder / "one").reason is Reason.COMPLETED
+    assert list(store.list("models/")) == []
+    require_published(bench.real, 1)
+    second = exported_run(bench.real, bench.direct, uid="second")
+    outcome = publish_once(second, store, bench.folder / "two")
+    assert (outcome.reason, outcome.summary["nextVersion"]) == (Reason.VERSION_CONFLICT, 2)
+    assert publish_once(with_version(second, 2), store, bench.folder / "three").reason is Reason.COMPLETED
+    require_published(bench.real, 2)
+    # The first one's publisher, started again, takes the pointer no step back.
+    assert publish_once(first, store, bench.folder / "four").reason is Reason.COMPLETED
+    require_published(bench.real, 2)
+
+
+@pytest.mark.timeout(180)
+def test_S16_an_attempt_that_the_listing_does_not_show_is_made_again_and_ends_the_same(bench: Bench) -> None:
+    code, output, first = run_stage_process(bench.behind, bench.folder, "ok")
+    assert code == 0, output
+    bench.proxy.on(OldListings(), method="GET", where=lambda request: "list-type" in request.query)
+    code, output, second = run_stage_process(bench.behind, bench.folder, "ok", ATOLL_POD_UID="other")
+    assert code == 0, output
+    assert parse_result(second).reason is Reason.COMPLETED
+    assert [item.sha256 for item in parse_result(first).outputs] == [
+        item.sha256 for item in parse_result(second).outputs
+    ]
 
 
 def run_stage_process(spec: StoreSpec, folder: Path, behaviour: str, **extra: str) -> tuple[int, str, bytes]:

@@ -5,6 +5,7 @@ request is written down in `proxy.requests`. Nothing of the client's is replaced
 """
 
 import http.client
+import re
 import socket
 import ssl
 import struct
@@ -102,6 +103,17 @@ def truncate(after: int) -> Fault:
         return Response(response.status, (*response.headers, ("X-Truncate", str(after))), response.body)
 
     return fault
+
+
+class OldListings:
+    """Listings of the bucket as it was when nothing lay in it."""
+
+    def __call__(self, request: Request, forward: Forward) -> Response:
+        response = forward(request)
+        assert response.status == 200
+        body = re.sub(rb"<(Contents|CommonPrefixes)>.*?</\1>", b"", response.body, flags=re.DOTALL)
+        body = re.sub(rb"<KeyCount>\d+</KeyCount>", b"<KeyCount>0</KeyCount>", body)
+        return Response(200, response.headers, body)
 
 
 class Hang:

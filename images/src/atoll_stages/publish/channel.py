@@ -59,7 +59,9 @@ def _version(data: bytes) -> int:
 
 def _highest(store: Store, published: Manifest, *, above: int) -> tuple[int, ManifestRef] | None:
     """The highest version of the channel above `above`. The pointer of a channel leads to its own versions only."""
-    for version in reversed(versions(store, published.namespace, published.model)):
+    # A listing may lag behind what was just written under a known key.
+    known = {published.version, *versions(store, published.namespace, published.model)}
+    for version in sorted(known, reverse=True):
         if version <= above:
             return None
         key = keys.manifest(published.namespace, published.model, version)
