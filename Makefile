@@ -109,8 +109,8 @@ e2e-full: setup ## The same with the sample run, upgrade, uninstall and Helm 3 (
 	@$(RUN) -m pytest -m e2e -s --timeout 5400 tests/e2e
 
 .PHONY: golden
-golden: setup ## Write the golden manifests anew; read the diff before you commit it
-	@ATOLL_GOLDEN=write $(RUN) -m pytest -q tests/golden tests/unit/operator_jobs
+golden: setup binaries ## Write the golden manifests and rights anew; read the diff before you commit it
+	@ATOLL_GOLDEN=write $(RUN) -m pytest -q tests/golden tests/unit/operator_jobs tests/api/test_chart_rights.py
 
 .PHONY: docs
 docs: setup ## Write the generated pages anew

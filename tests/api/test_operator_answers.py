@@ -90,11 +90,18 @@ def test_O11_a_right_that_is_taken_away_is_named_and_the_run_goes_on_when_it_is_
             return [text for text in told if text.startswith("create jobs") and 'cannot create resource "jobs"' in text]
 
         wait_until(lambda: len(complaints()) >= 3, what="three refused creations in the log")
-        assert mine.status("powerless")["phase"] == "Converting"
+        status = mine.status("powerless")
+        assert (status["phase"], status["reason"]) == ("Converting", "InternalError")
+        assert "forbidden: the operator may not create jobs" in status["message"]
+        assert {item["type"]: item["status"] for item in status["conditions"]}["Stalled"] == "True"
+        told = [event for event in mine.events("powerless") if event["reason"] == "InternalError"]
+        assert len(told) == 1
+        assert 'cannot create resource "jobs"' in told[0]["message"]
         role = rbac.read_namespaced_role("atoll-run", namespace, _request_timeout=10)
         next(rule for rule in role.rules if rule.resources == ["jobs"]).verbs.append("create")
         rbac.replace_namespaced_role("atoll-run", namespace, role, _request_timeout=10)
         wait_until(lambda: mine.jobs(), what="the Job, now that it may be made", timeout_seconds=60)
+        wait_until(lambda: mine.status("powerless")["reason"] == "Running", what="the status to take it back")
         operator.check()
         operator.stop()
         assert operator.problems() == []

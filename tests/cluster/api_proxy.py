@@ -9,6 +9,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -44,6 +45,14 @@ class Write:
     body: bytes
 
 
+class WatchFate(Enum):
+    """What happens to a watch that begins."""
+
+    PASS = "pass"
+    # The server's answer to a version that it no longer has, as an event of the stream.
+    GONE = "410 as an event"
+
+
 class ApiProxy:
     """`with ApiProxy(server, ca_file, judge):` serves on `url`. `judge` decides a write's fate; where that is a loss,
     `on_loss` is called before the connection is closed (kill the sender there)."""
@@ -55,6 +64,16 @@ class ApiProxy:
         self._context = ssl.create_default_context(cafile=ca_file)
         self.judge = judge
         self.on_loss = on_loss
+        # While set, streams stay open and nothing comes through them, as behind a firewall that forgot them.
+        self.deaf = threading.Event()
+        # What becomes of the next watches; PASS for those after them.
+        self.watch_fates: list[WatchFate] = []
+        # Of every watch that began: its path.
+        self.watches: list[str] = []
+        # Seconds that every request takes before it reaches the API server.
+        self.delay_seconds = 0.0
+        # Changes what the API server is sent, as an admission webhook would.
+        self.rewrite: Callable[[Write], bytes] = lambda write: write.body
         # Writes are judged and carried out one after the other, so that a loss has one cause.
         self.one_write = threading.Lock()
         self._http = _Server(self)
@@ -100,12 +119,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_GET(self) -> None:
-        self._forward(self._body(), answer=True)
+        proxy, body = self.server.proxy, self._body()
+        time.sleep(proxy.delay_seconds)
+        if "watch=true" in self.path:
+            proxy.watches.append(self.path)
+            fate = proxy.watch_fates.pop(0) if proxy.watch_fates else WatchFate.PASS
+            if fate is WatchFate.GONE:
+                self._send_gone()
+                return
+        self._forward(body, answer=True)
 
     def do_POST(self) -> None:
         proxy, body = self.server.proxy, self._body()
+        time.sleep(proxy.delay_seconds)
         with proxy.one_write:
-            fate = proxy.judge(Write(self.command, self.path, body))
+            write = Write(self.command, self.path, body)
+            fate, body = proxy.judge(write), proxy.rewrite(write)
             if fate in _REFUSALS:
                 self._refuse(fate)
                 return
@@ -124,6 +153,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
+
+    def _send_gone(self) -> None:
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}
+        event = {"type": "ERROR", "object": status | {"message": "too old resource version (injected)"}}
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(json.dumps(event).encode() + b"\n")
 
     def do_PUT(self) -> None:
         self.do_POST()
@@ -162,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         while chunk := response.read1(65536):
+            if self.server.proxy.deaf.is_set() and "watch=true" in self.path:
+                continue
             self.wfile.write(chunk)
             self.wfile.flush()
 

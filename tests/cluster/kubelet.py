@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +35,8 @@ class StageEnd:
     disruption: str = ""
     # What the kubelet says of the pod as a whole when it evicts it.
     eviction: str = ""
+    # Another container keeps the pod running, and this many seconds ago the stage's ended.
+    outlived_by: float | None = None
 
 
 # What becomes of a stage's pod; None leaves it running, and asks again.
@@ -130,6 +132,8 @@ class Kubelet:
         self._at_work = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="kubelet")
         self._running: set[str] = set()
+        # Pods whose stage has ended and that go on for another container's sake.
+        self._ended: set[str] = set()
         # What went wrong in the thread; raised at the end of the block.
         self._error: Exception | None = None
 
@@ -172,6 +176,8 @@ class Kubelet:
         if pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata:
             return
         run = metadata["labels"][RUN_LABEL]
+        if metadata["uid"] in self._ended:
+            return
         if run in self.unscheduled:
             words = _condition("PodScheduled", "False", reason="Unschedulable", message=self.unscheduled[run])
             self._patch_status(pod, {"phase": "Pending", "conditions": [words]})
@@ -183,13 +189,17 @@ class Kubelet:
         if metadata["uid"] not in self._running:
             self._running.add(metadata["uid"])
             self._patch(pod, "Running", {"running": {"startedAt": _now()}})
-        environment = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
+        environment = {item["name"]: item.get("value", "") for item in stage_container(pod)["env"]}
         given = StageInput.from_env({name: value.replace("$$", "$") for name, value in environment.items()})
         end = self.scripts.get((given.run.name, given.stage), succeed)(given, metadata["uid"])
         if end is not None:
             ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
-            times = {"startedAt": _now(), "finishedAt": _now()}
+            finished = datetime.now(UTC) - timedelta(seconds=end.outlived_by or 0)
+            times = {"startedAt": _rfc3339(finished), "finishedAt": _rfc3339(finished)}
             phase = "Failed" if end.exit_code else "Succeeded"
+            if end.outlived_by is not None:
+                phase = "Running"
+                self._ended.add(metadata["uid"])
             why = "TerminationByKubelet" if end.eviction else "Preempted"
             disrupted = _condition("DisruptionTarget", "True", reason=why, message=end.disruption)
             conditions = [disrupted] if end.disruption else []
@@ -205,7 +215,7 @@ class Kubelet:
         conditions: Sequence[dict[str, str]] = (),
         words: Mapping[str, str] | None = None,
     ) -> None:
-        container = pod["spec"]["containers"][0]
+        container = stage_container(pod)
         status: dict[str, Any] = {
             **(words or {}),
             "phase": phase,
@@ -233,9 +243,19 @@ class Kubelet:
                 raise
 
 
+def stage_container(pod: dict[str, Any]) -> dict[str, Any]:
+    """The stage's among the pod's containers."""
+    found: dict[str, Any] = next(item for item in pod["spec"]["containers"] if item["name"] == "stage")
+    return found
+
+
 def _condition(kind: str, status: str, *, reason: str, message: str) -> dict[str, str]:
     return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": _now()}
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(datetime.now(UTC))
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

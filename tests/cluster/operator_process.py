@@ -65,6 +65,14 @@ class OperatorProcess:
             document["clusters"][0]["cluster"] = {"server": server}
         self._kubeconfig.write_text(json.dumps(document), encoding="utf-8")
 
+    @property
+    def kubeconfig(self) -> Path:
+        """For calls as the operator's own account."""
+        return self._kubeconfig
+
+    def close(self) -> None:
+        self._group.close()
+
     def start(self) -> None:
         """Starts it, unless it runs already."""
         if self._group.started("operator"):
@@ -119,7 +127,7 @@ class OperatorProcess:
     ) -> None:
         if error is not None:
             print("".join(f"{line}\n" for line in self.log()[-60:]))
-        self._group.close()
+        self.close()
 
 
 def grant(api: kubernetes.client.ApiClient, namespace: str, *, clusterwide: bool = False) -> None:

@@ -103,4 +103,4 @@ def test_the_summary_counts_as_the_rows_do() -> None:
     for state in STATES[2:]:
         told = re.search(rf"{state.capitalize()}: ([^.]*)\.", summary)
         assert told, state
-        assert told.group(1).split(", ") == [row.fault for row in rows() if row.state == state]
+        assert told.group(1).split(", ") == ([row.fault for row in rows() if row.state == state] or ["none"])

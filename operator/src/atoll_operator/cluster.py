@@ -21,6 +21,7 @@ import urllib3.exceptions
 import yaml
 
 from atoll_operator.cluster_errors import ClusterError, Unavailable, from_answer, from_status, json_object
+from atoll_operator.server_clock import ServerClock
 
 if TYPE_CHECKING:
     from atoll_operator.pod_port import PodPort
@@ -76,11 +77,13 @@ class Cluster:
         timeout_seconds: float = 30.0,
         fence: Callable[[], None] = lambda: None,
         observe: Observer = lambda *_: None,
+        clock: ServerClock | None = None,
     ) -> None:
         self._client = client
         self._timeout = (min(10.0, timeout_seconds), timeout_seconds)
         self._fence = fence
         self._observe = observe
+        self._clock = clock or ServerClock()
 
     def read(self, resource: Resource, namespace: str | None, name: str) -> Body | None:
         return self._json("GET", resource, namespace, name)
@@ -126,9 +129,9 @@ class Cluster:
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         self._json("DELETE", resource, namespace, name, body=options)
 
-    def read_log_tail(self, namespace: str, pod: str, *, lines: int) -> str:
-        """The last lines of the pod's log; empty while there is none."""
-        query = {"tailLines": str(lines), "limitBytes": "65536"}
+    def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
+        """The last lines of the container's log; empty while there is none."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
         status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
         # 400 is the server's answer for a container that waits to start.
         return data.decode(errors="replace") if status == 200 else ""
@@ -218,6 +221,7 @@ class Cluster:
             response = self._client.call_api(*request, _request_timeout=self._timeout)
             data = response.read()
             status = int(response.status)
+            self._clock.heard(response.getheader("Date"), asked_at=started)
             return status, data
         except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
             call = _call_name(method, resource, namespace, name, subresource)

@@ -31,6 +31,8 @@ class Settings:
     # All runs are looked at this often, so that a missed event heals.
     resync: float = 300.0
     request_timeout: float = 30.0
+    # A watch that brings nothing for this long, not even the server's bookmark of every minute, is begun anew.
+    watch_silence: float = 70.0
     # How soon an unfinished Job's pods are read after its creation, how often until they run, and from then on.
     pods_after: float = 3.0
     pods_starting: float = 5.0
@@ -68,6 +70,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         workers=read.integer("ATOLL_WORKERS", default.workers, least=1),
         resync=read.seconds("ATOLL_RESYNC_SECONDS", default.resync),
         request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", default.request_timeout),
+        watch_silence=read.seconds("ATOLL_WATCH_SILENCE_SECONDS", default.watch_silence),
         pods_after=read.seconds("ATOLL_PODS_AFTER_SECONDS", default.pods_after),
         pods_starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.pods_starting),
         pods_running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.pods_running),

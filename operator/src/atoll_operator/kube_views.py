@@ -10,6 +10,7 @@ from typing import Any
 
 from atoll_contract.progress import last_progress
 from atoll_contract.stage import Stage
+from atoll_operator.jobs.pod import CONTAINER
 from atoll_operator.status import parse_time
 from atoll_operator.views import JobState, JobView, PodPhase, PodView
 
@@ -83,7 +84,7 @@ def owner_uid(body: Body) -> str:
 
 
 def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodView:
-    """The pod of the Job named `job`. A stage's pod has one container; sidecars that others inject come after it."""
+    """The pod of the Job named `job`. Others may put containers of theirs into it, before or after the stage's."""
     details = details or PodDetails()
     metadata, status = pod["metadata"], pod.get("status") or {}
     container = _stage_container(pod)
@@ -111,6 +112,7 @@ def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodVi
         termination_message=ended.get("message", ""),
         disruption=(disruption.get("message") or "disrupted") if disruption.get("status") == "True" else "",
         node_lost=details.node_lost,
+        kept_by_another=bool(ended) and phase == "Running" and len(pod["spec"]["containers"]) > 1,
         progress=last_progress(details.log) if details.log else None,
     )
 
@@ -163,10 +165,8 @@ def _unschedulable(status: Body) -> str:
 
 
 def _stage_container(pod: Body) -> dict[str, Any]:
-    containers = (pod.get("spec") or {}).get("containers") or [{}]
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    name = containers[0].get("name")
-    return dict(next((item for item in statuses if item.get("name") == name), {}))
+    return dict(next((item for item in statuses if item.get("name") == CONTAINER), {}))
 
 
 def _event_time(event: Body) -> str:

@@ -56,6 +56,9 @@ class Lease:
         self._renewed_at: float | None = None
         self._dropped = False
         self._seen: tuple[str, float] | None = None  # resourceVersion of a foreign Lease and when it was first seen
+        # The Lease as this process last wrote it. A holder renews it without a look: of a slow API server it needs one
+        # answer then, not two.
+        self._own: Body | None = None
         self.holder = ""
 
     @property
@@ -87,9 +90,11 @@ class Lease:
             if self._try_once() and not self._dropped:
                 self._renewed_at = asked_at
         except Conflict:
-            self._renewed_at = None
+            self._renewed_at = self._own = None
             logger.info("another process wrote the Lease at the same time")
         except ClusterError as error:
+            # It may have been written all the same.
+            self._own = None
             logger.warning("the Lease could not be renewed: %s", error)
 
     def drop(self) -> None:
@@ -111,21 +116,20 @@ class Lease:
             logger.warning("the Lease could not be given up: %s", error)
 
     def _try_once(self) -> bool:
-        lease = self._store.read_lease()
+        lease = self._own if self.held else None
+        lease = lease or self._store.read_lease()
         if lease is None:
-            self._store.create_lease(self._spec({}))
-            return self._became_holder()
+            return self._became_holder(self._store.create_lease(self._spec({})))
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity) and not self._abandoned(lease, holder):
             self._renewed_at = None
             return False
-        lease["spec"] = self._spec(spec)
-        self._store.replace_lease(lease)
-        return self._became_holder()
+        written = self._store.replace_lease({**lease, "spec": self._spec(spec)})
+        return self._became_holder(written)
 
-    def _became_holder(self) -> bool:
-        self.holder, self._seen = self._identity, None
+    def _became_holder(self, written: Body) -> bool:
+        self.holder, self._seen, self._own = self._identity, None, written
         return True
 
     def _abandoned(self, lease: Body, holder: str) -> bool:

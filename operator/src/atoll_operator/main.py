@@ -72,6 +72,7 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
     own.watching.chunk_size = LIST_PIECE
     own.queueing.idle_timeout = IDLE_SECONDS
     own.persistence.diffbase_storage = NoEssence()
+    own.watching.inactivity_timeout = settings.watch_silence
     # The operator writes its Events itself.
     own.posting.enabled = False
     # With named namespaces the account may list neither namespaces nor CRDs.

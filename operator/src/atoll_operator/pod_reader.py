@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from atoll_operator.cluster import EVENTS, NODES, PODS, Body, Cluster
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
+from atoll_operator.jobs.pod import CONTAINER
 from atoll_operator.kube_views import PodDetails, lost_node, may_be_lost, newest_warning, pod_view
 from atoll_operator.views import JobView, PodPhase, PodView
 
@@ -68,11 +69,19 @@ class Allowance:
 
 
 class PodReader:
-    """Remembers the last reading of each unfinished Job. `clock` is monotonic; safe for several workers, as no two
-    have the same run."""
+    """Remembers the last reading of each unfinished Job. `clock` is monotonic, `now` the cluster's time; safe for
+    several workers, as no two have the same run."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._cluster = cluster
+        self._now = now
         self._settings = settings
         self._clock = clock
         self._allowance = Allowance(READINGS_PER_SECOND, clock)
@@ -91,7 +100,7 @@ class PodReader:
     def _read_unfinished(self, namespace: str, job: JobView) -> Reading:
         known, now = self._memory.get(job.uid), self._clock()
         if known is None:
-            age = (datetime.now(UTC) - job.created).total_seconds()
+            age = (self._now() - job.created).total_seconds()
             if 0 <= age < self._settings.pods_after:
                 return Reading(job, again_after=self._settings.pods_after - age)
         elif (rest := known.read_at + (known.reading.again_after or 0) - now) > 0:
@@ -125,12 +134,12 @@ class PodReader:
     def _details(self, namespace: str, pod: Body) -> PodDetails:
         phase = (pod.get("status") or {}).get("phase")
         name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
-        if node and may_be_lost(pod, now=datetime.now(UTC)):
+        if node and may_be_lost(pod, now=self._now()):
             lost = lost_node(node, self._cluster.read(NODES, None, node))
             if lost:
                 return PodDetails(node_lost=lost)
         if phase == "Running":
-            return PodDetails(log=self._cluster.read_log_tail(namespace, name, lines=LOG_LINES))
+            return PodDetails(log=self._cluster.read_log_tail(namespace, name, container=CONTAINER, lines=LOG_LINES))
         if phase == "Pending" and node:
             return PodDetails(warning=self._warning(namespace, pod["metadata"]["uid"]))
         return PodDetails()

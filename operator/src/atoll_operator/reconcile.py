@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Cluster
-from atoll_operator.cluster_errors import ClusterError
+from atoll_operator.cluster_errors import ClusterError, Forbidden
 from atoll_operator.decide.decision import decide
+from atoll_operator.hindrances import Hindrances
 from atoll_operator.look import Look, Looker, own_jobs
 from atoll_operator.plan import Plan
 from atoll_operator.run_index import RunIndex
@@ -51,6 +52,7 @@ class Reconciler:
         index: RunIndex,
         *,
         cache: WatchCache,
+        hindrances: Hindrances,
         wake: Callable[[Iterable[Key]], None],
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -60,6 +62,7 @@ class Reconciler:
         self._carrier = carrier
         self._index = index
         self._cache = cache
+        self._hindrances = hindrances
         self._wake = wake
         self._clock = clock
         self._monotonic = monotonic
@@ -68,11 +71,18 @@ class Reconciler:
     def __call__(self, key: Key) -> float | None:
         """Seconds until the run wants another look; None where only a change can matter."""
         try:
-            return self._look(key)
-        except ClusterError:
+            again_after = self._look(key)
+        except ClusterError as error:
             # What is known may be what was wrong: the next look reads live.
             self._cache.forget(key)
+            if isinstance(error, Forbidden):
+                self._hindrances.meet(key, error)
             raise
+        if not self._hindrances.clear(key):
+            return again_after
+        # The status still says what had kept the run: another look takes that back.
+        self._rests.pop(key, None)
+        return 0.0
 
     def _look(self, key: Key) -> float | None:
         rest = self._rests.pop(key, None)
@@ -123,7 +133,8 @@ class Reconciler:
         # The place in the queue and the decision to start must not be torn apart by another worker's.
         with self._index.deciding:
             moment = self._clock()
-            plan = decide(look.view(self._index, now=moment), look.jobs, look.pods, moment)
+            view = replace(look.view(self._index, now=moment), hindrance=self._hindrances.of(look.key))
+            plan = decide(view, look.jobs, look.pods, moment)
             return plan, self._index.settle(look.run, plan.status)
 
 

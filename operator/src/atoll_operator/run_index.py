@@ -40,6 +40,8 @@ class _Entry:
     estimate: int | None
     active_since: str | None
     active_seconds: int
+    # The profile's snapshot that the run keeps.
+    revision: str
 
     @property
     def waits(self) -> bool:
@@ -112,6 +114,11 @@ class RunIndex:
         with self._lock:
             return list(self._entries)
 
+    def revisions(self) -> set[str]:
+        """The profiles' snapshots that unfinished runs keep."""
+        with self._lock:
+            return {entry.revision for entry in self._entries.values() if entry.phase not in TERMINAL}
+
     def phases(self) -> Counter[str]:
         """How many runs are in each phase."""
         with self._lock:
@@ -166,6 +173,7 @@ def _head(run: Mapping[str, Any]) -> _Entry:
         estimate=None,
         active_since=None,
         active_seconds=0,
+        revision="",
     )
 
 
@@ -178,6 +186,7 @@ def _with_status(entry: _Entry, status: RunStatus) -> _Entry:
         estimate=status.estimate.seconds if status.estimate else None,
         active_since=status.active_since,
         active_seconds=status.active_seconds,
+        revision=status.resolved.profile_revision if status.resolved else "",
     )
 
 

@@ -12,13 +12,16 @@ from prometheus_client import start_http_server
 from atoll_operator.carry_out import Carrier
 from atoll_operator.cluster import RUNS, Body, Cluster, connect
 from atoll_operator.config import Settings
+from atoll_operator.hindrances import Hindrances
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.lease import Lease
 from atoll_operator.look import Looker
 from atoll_operator.metrics import Metrics
 from atoll_operator.pod_reader import PodReader
-from atoll_operator.reconcile import Reconciler, now
+from atoll_operator.reconcile import Reconciler
 from atoll_operator.run_index import RunIndex
+from atoll_operator.server_clock import ServerClock
+from atoll_operator.snapshot_sweep import SnapshotSweep, keep_swept
 from atoll_operator.status import Phase
 from atoll_operator.surroundings import Surroundings
 from atoll_operator.watch_cache import WatchCache
@@ -59,16 +62,18 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics()
         timeout, observe = settings.request_timeout, self.metrics.observe_call
-        unfenced = connect(timeout_seconds=timeout, observe=observe)
+        self._clock = ServerClock()
+        unfenced = connect(timeout_seconds=timeout, observe=observe, clock=self._clock)
         lease_object = LeaseObject(unfenced, namespace=settings.own_namespace, name=settings.lease_name)
         self._lease = Lease(lease_object, identity=settings.identity, timing=settings.lease, clock=time.monotonic)
-        self._cluster = connect(timeout_seconds=timeout, observe=observe, fence=self._lease.require)
+        self._cluster = connect(timeout_seconds=timeout, observe=observe, fence=self._lease.require, clock=self._clock)
         self._index = RunIndex()
         self._cache = WatchCache()
         self._queue = WorkQueue(clock=self._loop.time)
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._reconciler = self._build_reconciler()
+        self._sweep = SnapshotSweep(self._cluster, own_namespace=settings.own_namespace, named=self._index.revisions)
         self._stopped = False
 
     def run_changed(self, kind: str | None, run: Body) -> None:
@@ -108,6 +113,7 @@ class Service:
             # The queue of a fresh process knows nobody's place before the first list.
             await self._synced.wait()
             tasks.create_task(self._lease.keep(self._lead))
+            tasks.create_task(keep_swept(self._sweep, leading=self._leading, every=every))
             for _ in range(self._settings.workers):
                 tasks.create_task(workers.work())
 
@@ -128,9 +134,18 @@ class Service:
         settings, cluster = self._settings, self._cluster
         surroundings = Surroundings(cluster, own_namespace=settings.own_namespace)
         cache = self._cache
-        looker = Looker(cluster, surroundings, PodReader(cluster, settings), cache)
-        carrier = Carrier(cluster, surroundings, settings, cache=cache, metrics=self.metrics, clock=now)
-        return Reconciler(cluster, looker, carrier, self._index, cache=cache, wake=self._wake)
+        looker = Looker(cluster, surroundings, PodReader(cluster, settings, now=self._clock), cache)
+        carrier = Carrier(cluster, surroundings, settings, cache=cache, metrics=self.metrics, clock=self._clock)
+        return Reconciler(
+            cluster,
+            looker,
+            carrier,
+            self._index,
+            cache=cache,
+            hindrances=Hindrances(cluster, identity=settings.identity, now=self._clock),
+            wake=self._wake,
+            clock=self._clock,
+        )
 
     def _lead(self, leads: bool) -> None:
         self.metrics.leader.set(leads)

@@ -95,6 +95,8 @@ class PodView:
     disruption: str = ""
     # Why the pod's node is believed lost.
     node_lost: str = ""
+    # Whether the stage's container has ended and another one, which somebody put into the pod, keeps it running.
+    kept_by_another: bool = False
     # The newest progress in the tail of its log.
     progress: Progress | None = None
 
@@ -186,6 +188,8 @@ class RunView:
     # The highest version of this model that any ModelRelease (or manifest in the store) has.
     highest_version: int = 0
     estimate: Estimate | None = None
+    # What keeps the engine itself from going on with the run (a right that its account lacks).
+    hindrance: str = ""
 
     @property
     def runs_on(self) -> str:

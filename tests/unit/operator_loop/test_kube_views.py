@@ -145,3 +145,16 @@ def test_a_node_is_lost_when_its_kubelet_is_silent_or_it_is_gone() -> None:
     assert lost_node("pc", silent) == "node pc: Kubelet stopped posting since 2027-01-09T11:59:00Z"
     assert lost_node("pc", ready) == ""
     assert lost_node("pc", None) == "node pc is gone"
+
+
+def test_a_pod_that_another_container_keeps_is_told_from_one_that_is_ending() -> None:
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": "2027-01-09T11:59:00Z"}}
+    first = pod(container=ended)
+    first["spec"]["containers"].reverse()
+    for body in (pod(container=ended), first):
+        seen = pod_view(body, job="note-train-1")
+        assert (seen.kept_by_another, seen.exit_code) == (True, 0)
+    alone = pod(container=ended)
+    alone["spec"]["containers"] = [{"name": "stage"}]
+    for body in (alone, pod(container={"running": {}}), pod(phase="Succeeded", container=ended)):
+        assert not pod_view(body, job="note-train-1").kept_by_another

@@ -162,6 +162,51 @@ def test_a_slow_answer_does_not_make_the_lease_younger(stored: Stored, clock: Cl
     assert held == [True, False]
 
 
+class SlowServer(Stored):
+    """Each call takes as long as fault O17 says; notes whether the holder might write while it waited."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.holder: Lease | None = None
+        self.might_write: list[bool] = []
+
+    def _answer(self) -> None:
+        super()._answer()
+        for _ in range(5):
+            self._clock.now += 1
+            if self.holder is not None:
+                self.might_write.append(self.holder.held)
+
+
+def test_O17_a_holder_keeps_its_lease_at_five_seconds_a_call(clock: Clock) -> None:
+    server = SlowServer(clock)
+    holder = process(server, clock, "holder")
+    holder.attempt()
+    server.holder = holder
+    for _ in range(20):
+        for _ in range(4):
+            clock.now += 1
+            server.might_write.append(holder.held)
+        holder.attempt()
+    assert len(server.might_write) >= 180
+    assert all(server.might_write)
+
+
+def test_a_renewal_that_somebody_came_before_is_none(stored: Stored, clock: Clock) -> None:
+    holder, thief = process(stored, clock, "holder"), process(stored, clock, "thief")
+    holder.attempt()
+    thief.attempt()
+    clock.now += 31
+    thief.attempt()
+    clock.now -= 20  # as for a holder that slept on its own clock
+    holder.attempt()
+    assert not holder.held
+    holder.attempt()
+    assert not holder.held
+    assert stored.spec["holderIdentity"] == "thief"
+
+
 def test_gain_and_loss_are_told_once_each(stored: Stored, clock: Clock) -> None:
     told: list[bool] = []
 

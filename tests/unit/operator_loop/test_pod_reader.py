@@ -49,7 +49,7 @@ class Objects:
         assert resource is NODES
         return self.node
 
-    def read_log_tail(self, namespace: str, pod: str, *, lines: int) -> str:
+    def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
         return self.log
 
 

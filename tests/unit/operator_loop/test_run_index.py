@@ -9,7 +9,7 @@ import pytest
 
 from atoll_contract.reasons import Reason
 from atoll_operator.run_index import WOKEN, RunIndex
-from atoll_operator.status import Estimate, Phase, RunStatus
+from atoll_operator.status import Estimate, Phase, Resolved, RunStatus
 from atoll_operator.status_document import write_status
 from atoll_operator.views import QueueView
 
@@ -126,3 +126,12 @@ def test_a_status_written_by_hand_does_not_stop_the_index(index: RunIndex) -> No
     broken["status"] = {"phase": 7}
     index.observe(broken)
     assert index.phases() == {"Pending": 1}
+
+
+def test_an_unfinished_run_needs_its_profiles_snapshot(index: RunIndex) -> None:
+    resolved = Resolved("gpu", "atoll-profile-1", "sha256:0", "gpu")
+    later = Resolved("gpu", "atoll-profile-2", "sha256:1", "gpu")
+    index.observe(run("working", RunStatus(phase=Phase.TRAINING, resolved=resolved)))
+    index.settle(run("begun"), RunStatus(phase=Phase.CONVERTING, resolved=later))
+    index.observe(run("done", RunStatus(phase=Phase.SUCCEEDED, resolved=Resolved("gpu", "old", "sha256:2", "gpu"))))
+    assert index.revisions() == {"atoll-profile-1", "atoll-profile-2"}

@@ -53,7 +53,7 @@ def _wanted(run: RunView, status: RunStatus) -> Iterator[_Verdict]:
     if status.phase in (Phase.FAILED, Phase.CANCELLED):
         yield "Stalled", "True", status.reason, status.message
     elif status.phase not in (Phase.SUCCEEDED, Phase.SUSPENDED):
-        kind = "Stalled" if status.reason in STALLING else "Reconciling"
+        kind = "Stalled" if status.reason in STALLING or run.hindrance else "Reconciling"
         yield kind, "True", status.reason, status.message
     if status.stages:
         yield _dataset_valid(status)

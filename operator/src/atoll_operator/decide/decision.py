@@ -16,12 +16,13 @@ from atoll_contract.reasons import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.decide.admission import accepted, held_back
 from atoll_operator.decide.attempt import record_success, unpublished
-from atoll_operator.decide.conditions import conditions
 from atoll_operator.decide.events import events
+from atoll_operator.decide.hindrance import hindered
 from atoll_operator.decide.progress import at_rest
 from atoll_operator.decide.results import judge
 from atoll_operator.decide.retry import retried
 from atoll_operator.decide.running import seen
+from atoll_operator.decide.sidecar import without_sidecars
 from atoll_operator.decide.stage import active_limit, advance, newest_attempt, open_attempts
 from atoll_operator.decide.step import Step, active_seconds, current_stage, deletions, end, fail, skip, unfinished
 from atoll_operator.decide.summaries import without_compile
@@ -44,7 +45,7 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     `jobs` are all Jobs that exist for the run; a Job that the engine could not create (admission) is given as a
     REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
     """
-    found, pods = tuple(jobs), tuple(pods)
+    found, pods, outlived = without_sidecars(jobs, pods, now)
     jobs = tuple(job for job in found if job.owner_uid == run.uid)
     status = retried(run, _opened(run, now))
     if status.is_terminal:
@@ -56,7 +57,10 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     status = _noticed(status, jobs)
     step = _conflict(run, status, found, now) or _step(run, status, jobs, pods, now)
     spent = counted(run.status, step.status, jobs, pods, now)
-    return _plan(run, replace(step, status=spent, release_status=report or step.release_status), now)
+    # Their end is on record before they go; whatever kept their pods goes with them.
+    gone = tuple(item for item in deletions(outlived) if item not in step.delete)
+    step = replace(step, status=spent, release_status=report or step.release_status, delete=step.delete + gone)
+    return _plan(run, step, now)
 
 
 def _noticed(status: RunStatus, jobs: tuple[JobView, ...]) -> RunStatus:
@@ -156,7 +160,7 @@ def _plan(run: RunView, step: Step, now: datetime) -> Plan:
     status = at_rest(step.status) if not step.status.active_since else step.status
     if status.is_terminal:
         status = replace(status, usage=usage(run, status))
-    status = replace(status, conditions=conditions(run, status, now))
+    status = hindered(run, status, now)
     old_resolved = run.status.resolved if run.status else None
     return Plan(
         status=status,
