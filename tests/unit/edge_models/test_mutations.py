@@ -82,7 +82,7 @@ def cut(data: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("mutate", [flipped, cut])
-def test_a_damaged_model_is_refused(world: World, mutate: Mutate) -> None:
+def test_E1_a_damaged_model_is_refused(world: World, mutate: Mutate) -> None:
     """One bit, or the end, is not what the signed manifest says."""
     release = publish(world.bucket, 6, sign=world.sign)
     item = release.manifest.files[0]
@@ -94,7 +94,7 @@ def test_a_damaged_model_is_refused(world: World, mutate: Mutate) -> None:
 
 @pytest.mark.parametrize("mutate", [flipped, cut])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_damaged_label_map_or_golden_picture_is_refused(
+def test_E1_a_damaged_label_map_or_golden_picture_is_refused(
     bucket: DirStore, device: DeviceStore, fetcher: ReleaseFetcher, signed: Sign, number: int, mutate: Mutate
 ) -> None:
     """On a device without any release: one that has the same file whole does not fetch it again."""
@@ -148,13 +148,13 @@ def test_what_nobody_trusted_has_signed_is_refused(world: World, signer: Callabl
     assert "sign" in refusal(world).message
 
 
-def test_an_older_signed_release_is_refused(world: World) -> None:
+def test_E2_an_older_signed_release_is_refused(world: World) -> None:
     """The pointer is written back to a release that was genuine once."""
     publish(world.bucket, 3, sign=world.sign)
     assert refusal(world).message == "refused: sequence 3 < 5"
 
 
-def test_an_older_release_under_a_newer_version_is_refused(world: World) -> None:
+def test_E2_an_older_release_under_a_newer_version_is_refused(world: World) -> None:
     old = publish(world.bucket, 4, sign=world.sign)
     world.bucket.put(keys.manifest(NAMESPACE, MODEL, 9), old.data)
     world.bucket.put(keys.signature(NAMESPACE, MODEL, 9), world.sign(old.data))
@@ -162,7 +162,7 @@ def test_an_older_release_under_a_newer_version_is_refused(world: World) -> None
     assert refusal(world).message == "refused: sequence 4 < 5"
 
 
-def test_a_second_manifest_of_the_same_sequence_is_refused(world: World) -> None:
+def test_E2_a_second_manifest_of_the_same_sequence_is_refused(world: World) -> None:
     publish(world.bucket, 5, sign=world.sign, model=colour_detector() + b"other")
     assert "sequence 5 served already" in refusal(world).message
 
@@ -184,14 +184,14 @@ def test_a_second_manifest_of_the_same_sequence_is_refused(world: World) -> None
         (lambda m: replace(m, files=(replace(m.files[0], sha256="../../etc"), *m.files[1:])), "out of range"),
     ],
 )
-def test_a_signed_manifest_that_does_not_fit_is_refused(
+def test_E10_a_signed_manifest_that_does_not_fit_is_refused(
     world: World, change: Callable[[Manifest], Manifest], reason: str
 ) -> None:
     publish(world.bucket, 6, sign=world.sign, alter=change)
     assert reason in refusal(world).message
 
 
-def test_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
+def test_E10_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
     def compiled(manifest: Manifest) -> Manifest:
         edgetpu = replace(manifest.files[0], role=Role.MODEL_EDGETPU, name="model.tflite")
         return replace(
@@ -235,7 +235,7 @@ INSIDE: dict[str, tuple[Callable[[], bytes], Callable[[Manifest], Manifest], str
 
 
 @pytest.mark.parametrize("case", INSIDE)
-def test_the_canary_refuses_what_is_wrong_inside(world: World, case: str) -> None:
+def test_E4_the_canary_refuses_what_is_wrong_inside(world: World, case: str) -> None:
     model, alter, reason = INSIDE[case]
     publish(world.bucket, 6, sign=world.sign, model=model(), alter=alter)
     assert reason in refusal(world, tried=True).message
@@ -249,7 +249,9 @@ def test_the_canary_refuses_what_is_wrong_inside(world: World, case: str) -> Non
         ("import time; time.sleep(3600)", "hung in its self-test"),
     ],
 )
-def test_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(world: World, program: str, reason: str) -> None:
+def test_E4_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(
+    world: World, program: str, reason: str
+) -> None:
     """The parser's own crashes are not to be had at will: the child does what such a crash does."""
     canary = functools.partial(run_canary, command=(sys.executable, "-c", program), timeout_seconds=2.0)
     release = publish(world.bucket, 6, sign=world.sign)
@@ -275,7 +277,7 @@ def test_a_pointer_that_cannot_be_read_is_refused(world: World, data: bytes) -> 
     assert "channel pointer" in refusal(world).message
 
 
-def test_a_missing_blob_keeps_the_old_model_and_the_release_can_still_come(world: World) -> None:
+def test_E3_a_missing_blob_keeps_the_old_model_and_the_release_can_still_come(world: World) -> None:
     release = publish(world.bucket, 6, sign=world.sign)
     item = release.manifest.files[0]
     content = world.bucket.get(item.key)
@@ -294,7 +296,7 @@ def test_the_good_release_passes_everything(world: World) -> None:
     assert to_json(world.device.check(release.sha256)) == release.data
 
 
-def test_a_channel_that_is_gone_changes_nothing(world: World) -> None:
+def test_E13_a_channel_that_is_gone_changes_nothing(world: World) -> None:
     world.bucket.delete(keys.channel(NAMESPACE, MODEL, "stable"))
     assert world.fetcher.look(None, lambda _: None)[0] is Look.NO_CHANNEL
     assert world.device.read().current == world.good.sha256

@@ -18,7 +18,7 @@ from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 WEEK = 7 * 24 * 3600
 
 
-def test_devices_do_not_ask_at_the_same_moment() -> None:
+def test_E8_devices_do_not_ask_at_the_same_moment() -> None:
     schedules = [Schedule(30.0, Random(seed)) for seed in range(500)]
     for schedule in schedules:
         schedule.succeeded(0.0)
@@ -72,7 +72,7 @@ def loop(device: DeviceStore) -> tuple[StoreLoop, Unreachable]:
     return StoreLoop(fetcher, Schedule(30.0), report=lambda: report, report_seconds=60.0), store
 
 
-def test_after_a_week_offline_the_newest_release_comes_and_none_between(
+def test_E7_after_a_week_offline_the_newest_release_comes_and_none_between(
     loop: tuple[StoreLoop, Unreachable], bucket: DirStore, device: DeviceStore
 ) -> None:
     turns, store = loop
