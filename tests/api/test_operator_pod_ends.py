@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import kubernetes.client
 import pytest
 
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage, StageInput
-from cluster.kubelet import Kubelet, StageEnd, failing, succeed
+from cluster.kubelet import Kubelet, StageEnd, failing, run_on, succeed
 from cluster.objects import Objects, run_manifest
+from support.polling import wait_until
 
 pytestmark = [pytest.mark.api, pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -82,3 +84,35 @@ def test_P14_a_model_that_the_compiler_hardly_maps_is_weighed_by_the_policy(
     assert (status["phase"], compile_stage["reason"]) == (phase, "OpsNotMapped")
     assert words in compile_stage["message"]
     assert not status["compile"][0]["compiled"]
+
+
+def test_P5_a_node_without_power_is_named_and_waited_for(team: Objects, kubelet: Kubelet) -> None:
+    kubelet.scripts["unplugged", Stage.CONVERT] = run_on
+    core = kubernetes.client.CoreV1Api(team.api)
+    node = f"{team.namespace}-pc"
+    core.create_node({"metadata": {"name": node}}, _request_timeout=10)
+    team.create("trainingruns", run_manifest("unplugged", profileRef={"name": team.namespace}))
+
+    def running() -> str | None:
+        pods = team.pods().items()
+        return next((name for name, pod in pods if "unplugged" in name and pod["status"]["phase"] == "Running"), None)
+
+    pod = wait_until(running, what="its pod to run", timeout_seconds=60)
+    binding = {"metadata": {"name": pod}, "target": {"kind": "Node", "name": node}}
+    core.create_namespaced_pod_binding(pod, team.namespace, binding, _preload_content=False, _request_timeout=10)
+    # What the node's controller writes when a kubelet is silent.
+    silent = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting"}
+    core.patch_node_status(node, {"status": {"conditions": [silent]}}, _request_timeout=10)
+    unready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    core.patch_namespaced_pod_status(pod, team.namespace, unready, _request_timeout=10)
+
+    def lost() -> bool:
+        return team.status("unplugged").get("reason") == "NodeLost"
+
+    wait_until(lost, what="the lost node in the status", timeout_seconds=60)
+    assert f"node {node}: Kubelet stopped posting" in team.status("unplugged")["message"]
+    assert "deletionTimestamp" not in team.pods()[pod]["metadata"]
+    core.patch_node_status(node, {"status": {"conditions": [silent | {"status": "True"}]}}, _request_timeout=10)
+    del kubelet.scripts["unplugged", Stage.CONVERT]
+    assert team.wait_for_phase("unplugged", "Training", "Succeeded", "Failed")["stages"][0]["attempts"] == 1
+    core.delete_node(node, _request_timeout=10)

@@ -13,7 +13,7 @@ from atoll_contract.reasons import Reason
 from atoll_contract.stage import Stage
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, failing
-from cluster.objects import Objects, run_manifest
+from cluster.objects import Objects, run_manifest, store_manifest
 from cluster.operator_process import OperatorProcess
 from cluster.processes import free_port
 from support.polling import wait_until
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.api
 
 # Events, the Lease and live progress counted apart. How often a slow machine is caught between two states varies.
 MAX_WRITES = 40
+TWIN = {"model": "twin"}
 
 
 class Pages:
@@ -130,4 +131,23 @@ def test_without_named_namespaces_all_are_served(
     other.create("trainingruns", run_manifest("elsewhere", profileRef={"name": team.namespace}))
     # There is no ObjectStore here: being told so is being served.
     wait_until(lambda: other.status("elsewhere").get("reason") == "ObjectStoreNotFound", what="to be served")
+    wide_operator.check()
+
+
+def test_C10_one_model_name_in_two_namespaces_is_two_models(
+    team: Objects,
+    kubelet: Kubelet,
+    wide_operator: OperatorProcess,
+    api: kubernetes.client.ApiClient,
+    namespace: str,
+) -> None:
+    other = Objects(api, namespace)
+    other.create("objectstores", store_manifest())
+    with Kubelet(api, namespace):
+        for place in (team, other):
+            place.create("trainingruns", run_manifest("twin", profileRef={"name": team.namespace}, publish=TWIN))
+        ends = [place.wait_for_phase("twin", "Succeeded", "Failed") for place in (team, other)]
+    assert [end["summary"]["release"] for end in ends] == ["twin-v1", "twin-v1"]
+    manifests = [end["release"]["manifest"]["key"] for end in ends]
+    assert manifests == [f"models/{place.namespace}/twin/v1/manifest.json" for place in (team, other)]
     wide_operator.check()

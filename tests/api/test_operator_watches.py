@@ -81,6 +81,29 @@ def test_O7_a_watch_that_nothing_comes_through_is_begun_anew(
     operator.check()
 
 
+def test_O9_decisions_on_old_news_create_nothing_twice(
+    team: Objects, kubelet: Kubelet, operator: OperatorProcess, proxy: ApiProxy
+) -> None:
+    """Every event comes late, so that nearly every look is at what was; a spec is changed in between."""
+    proxy.watch_delay_seconds = 1.0
+    kubelet.scripts["late", Stage.TRAIN] = run_on
+    start_run(team, "late")
+    team.wait_for_phase("late", "Training")
+    team.patch("trainingruns", "late", {"spec": {"suspend": True}})
+    team.wait_for_phase("late", "Suspended")
+    del kubelet.scripts["late", Stage.TRAIN]
+    team.patch("trainingruns", "late", {"spec": {"suspend": False}})
+    status = team.wait_for_phase("late", "Succeeded", "Failed")
+    assert status["phase"] == "Succeeded"
+    # The suspension took the first training's Job; nothing else was made again.
+    attempts = [(stage["attempts"], stage.get("failures", 0)) for stage in status["stages"]]
+    assert attempts == [(1, 0), (2, 0), (1, 0), (1, 0), (1, 0)]
+    assert [item["metadata"]["name"] for item in team.list_all("modelreleases") if item["spec"]["model"] == "late"] == [
+        "late-v1"
+    ]
+    operator.check()
+
+
 def test_O7_a_version_that_is_gone_is_followed_by_a_new_list(
     team: Objects, kubelet: Kubelet, operator: OperatorProcess, proxy: ApiProxy
 ) -> None:

@@ -66,6 +66,8 @@ class ApiProxy:
         self.on_loss = on_loss
         # While set, streams stay open and nothing comes through them, as behind a firewall that forgot them.
         self.deaf = threading.Event()
+        # Seconds that each piece of a watch comes late.
+        self.watch_delay_seconds = 0.0
         # What becomes of the next watches; PASS for those after them.
         self.watch_fates: list[WatchFate] = []
         # Of every watch that began: its path.
@@ -200,8 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         while chunk := response.read1(65536):
-            if self.server.proxy.deaf.is_set() and "watch=true" in self.path:
-                continue
+            if "watch=true" in self.path:
+                time.sleep(self.server.proxy.watch_delay_seconds)
+                if self.server.proxy.deaf.is_set():
+                    continue
             self.wfile.write(chunk)
             self.wfile.flush()
 

@@ -24,9 +24,11 @@ def yaml_blocks() -> list[Any]:
 
 
 def typed(page: Path) -> str:
-    """The code of a page: indented lines and what stands between backticks."""
+    """The code of a page: indented lines, fenced blocks, and what stands between backticks."""
+    fence = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
     text = page.read_text(encoding="utf-8")
-    return "\n".join([*re.findall(r"^    .*$", text, re.M), *re.findall(r"`([^`]+)`", text)])
+    plain = fence.sub("", text)
+    return "\n".join([*fence.findall(text), *re.findall(r"^    .*$", plain, re.M), *re.findall(r"`([^`]+)`", plain)])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

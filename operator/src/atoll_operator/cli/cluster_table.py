@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll_operator.cli.run_display import figure_words
 from atoll_operator.cli.run_watch import status_of
+from atoll_operator.decide.conditions import STALLING
 from atoll_operator.decide.progress import duration
 from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus, Usage, parse_time, seconds_between
 
@@ -54,6 +55,8 @@ def run_lines(run: Body) -> Iterator[str]:
     """The run as a whole, in sentences."""
     status = status_of(run)
     yield f"{run['metadata']['name']}: {phase_words(status)}"
+    if status.phase is Phase.FAILED or (status.reason in STALLING and not status.is_terminal):
+        yield f"what to do: docs/troubleshooting.md#{str(status.reason).lower()}"
     if status.queue is not None:
         eta = f", about {duration(status.queue.eta_seconds)}" if status.queue.eta_seconds else ""
         yield f"queue: {status.queue.ahead} ahead{eta}"
