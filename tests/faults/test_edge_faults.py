@@ -54,7 +54,7 @@ def device(tmp_path: Path) -> Iterator[DeviceStore]:
 
 def loop_on(store: S3Store, device: DeviceStore, key: KeyPair) -> StoreLoop:
     """The device's own thread of work, one step at a time; the model's trial is not what is asked here."""
-    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, (key.public_pem,))
+    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
     fetcher = ReleaseFetcher(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
     return StoreLoop(fetcher, Schedule(30.0), report=lambda: REPORT, report_seconds=60.0)
 
