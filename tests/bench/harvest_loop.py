@@ -5,8 +5,8 @@ its camera, keeps and uploads what that model is unsure of; `atoll harvest` take
 get the labels that the archive has for them; and a second run starts from the first release with both archives. Beside
 it run, with the same number of steps from the same release: as many pictures picked at random, and no new pictures at
 all (what training longer does by itself). The table has the int8 model's AP50 on the archive's `test` part (`val` where
-it has none). Run by hand: about a quarter of an hour on two idle cores. What is done stays in DIR; the same command
-goes on from there.
+it has none). Run by hand: it trains four times for each seed. What is done stays in DIR; the same command goes on from
+there.
 """
 
 from __future__ import annotations
