@@ -50,7 +50,7 @@ class S3Store:
         self._spec = spec
         self._bucket = spec.bucket
         self._prefix = spec.prefix if not spec.prefix or spec.prefix.endswith("/") else f"{spec.prefix}/"
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or _patient(spec)
         self._part_bytes = part_bytes
         self._bucket_seen = False
 
@@ -277,3 +277,7 @@ class S3Store:
             if error.reason is not Reason.STORAGE_FORBIDDEN:  # who may read an object need not see the bucket
                 raise
         self._bucket_seen = True
+
+
+def _patient(spec: StoreSpec) -> Backoff:
+    return Backoff() if spec.patience_seconds is None else Backoff(total=spec.patience_seconds)

@@ -69,6 +69,8 @@ class StoreSpec:
     ca_bundle_path: str | None = None
     credentials_dir: str | None = None
     anonymous: bool = False
+    # How long one call to a bucket is tried again; None: the store's own measure (`backoff.Backoff`).
+    patience_seconds: float | None = None
 
 
 class DatasetFormat(StrEnum):

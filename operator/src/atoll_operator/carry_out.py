@@ -112,7 +112,8 @@ class Carrier:
         if look.stores.missing:
             return look
         try:
-            manifest = build_job(_work(look, look.profile, look.stores), attempt)
+            work = _work(look, look.profile, look.stores)
+            manifest = build_job(replace(work, store_patience=self._settings.store_patience), attempt)
         except SpecError as error:
             return replace(look, problem=error.message)
         extra = {"run": "/".join(look.key), "stage": str(attempt.stage), "attempt": attempt.attempt}

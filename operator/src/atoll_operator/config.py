@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from atoll_operator.lease import LeaseTiming
+from atoll_operator.retries import RetryTiming
 
 T = TypeVar("T")
 
@@ -37,6 +38,9 @@ class Settings:
     pods_after: float = 3.0
     pods_starting: float = 5.0
     pods_running: float = 30.0
+    retries: RetryTiming = field(default_factory=RetryTiming)
+    # How long a stage waits for its store within one call, before its attempt ends; None: the stage's own measure.
+    store_patience: float | None = None
     # 0: no metrics server.
     metrics_port: int = 8081
     # Where the liveness probe is answered; empty: nowhere.
@@ -74,6 +78,12 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         pods_after=read.seconds("ATOLL_PODS_AFTER_SECONDS", default.pods_after),
         pods_starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.pods_starting),
         pods_running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.pods_running),
+        retries=RetryTiming(
+            first=read.seconds("ATOLL_RETRY_FIRST_SECONDS", default.retries.first),
+            longest=read.seconds("ATOLL_RETRY_LONGEST_SECONDS", default.retries.longest),
+            storage_window=read.seconds("ATOLL_STORAGE_WINDOW_SECONDS", default.retries.storage_window),
+        ),
+        store_patience=read.seconds_or_none("ATOLL_STORE_PATIENCE_SECONDS"),
         metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, least=0),
         liveness=environ.get("ATOLL_LIVENESS", default.liveness),
         log_format=read.choice("ATOLL_LOG_FORMAT", default.log_format, allowed=("json", "text")),
@@ -91,6 +101,9 @@ class Reader:
         if not 0 < value < 86_400:
             raise ConfigError(f"{name} is {value:g}; allowed are seconds above 0 and below 86400")
         return value
+
+    def seconds_or_none(self, name: str) -> float | None:
+        return self.seconds(name, 1.0) if self.environ.get(name) else None
 
     def integer(self, name: str, default: int, *, least: int) -> int:
         value = self._parsed(name, default, int, "a whole number")

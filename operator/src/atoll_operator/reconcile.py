@@ -16,6 +16,7 @@ from atoll_operator.decide.decision import decide
 from atoll_operator.hindrances import Hindrances
 from atoll_operator.look import Look, Looker, own_jobs
 from atoll_operator.plan import Plan
+from atoll_operator.retries import RetryTiming
 from atoll_operator.run_index import RunIndex
 from atoll_operator.views import JobView
 from atoll_operator.watch_cache import WatchCache
@@ -54,6 +55,7 @@ class Reconciler:
         cache: WatchCache,
         hindrances: Hindrances,
         wake: Callable[[Iterable[Key]], None],
+        retries: RetryTiming,
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +66,7 @@ class Reconciler:
         self._cache = cache
         self._hindrances = hindrances
         self._wake = wake
+        self._retries = retries
         self._clock = clock
         self._monotonic = monotonic
         self._rests: dict[Key, _Rest] = {}
@@ -133,7 +136,8 @@ class Reconciler:
         # The place in the queue and the decision to start must not be torn apart by another worker's.
         with self._index.deciding:
             moment = self._clock()
-            view = replace(look.view(self._index, now=moment), hindrance=self._hindrances.of(look.key))
+            hindrance = self._hindrances.of(look.key)
+            view = replace(look.view(self._index, now=moment), hindrance=hindrance, retries=self._retries)
             plan = decide(view, look.jobs, look.pods, moment)
             return plan, self._index.settle(look.run, plan.status)
 

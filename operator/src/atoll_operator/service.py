@@ -144,6 +144,7 @@ class Service:
             cache=cache,
             hindrances=Hindrances(cluster, identity=settings.identity, now=self._clock),
             wake=self._wake,
+            retries=settings.retries,
             clock=self._clock,
         )
 

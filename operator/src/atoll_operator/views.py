@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from atoll_contract.progress import Progress
 from atoll_contract.stage import Accelerator, CompilePolicy, Stage
+from atoll_operator.retries import RetryTiming
 from atoll_operator.status import Estimate, RunStatus
 
 DEFAULT_PENDING_SECONDS = 1800
@@ -190,6 +191,8 @@ class RunView:
     estimate: Estimate | None = None
     # What keeps the engine itself from going on with the run (a right that its account lacks).
     hindrance: str = ""
+    # The engine's own.
+    retries: RetryTiming = field(default_factory=RetryTiming)
 
     @property
     def runs_on(self) -> str:

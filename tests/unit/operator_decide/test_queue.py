@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from atoll_contract.reasons import ExitCode, Reason
 from atoll_operator.decide.progress import duration
 from atoll_operator.decide.queue import QueueEntry, place
-from atoll_operator.retries import LONGEST_DELAY_SECONDS, delay_seconds, worth_another
+from atoll_operator.retries import RetryTiming, worth_another
 from support.decide_world import START
 
 
@@ -65,8 +65,7 @@ def test_never_more_than_the_slots_and_none_left_idle(created: list[int], active
 
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)])
 def test_the_pause_doubles_up_to_five_minutes(failures: int, seconds: int) -> None:
-    assert delay_seconds(failures) == seconds
-    assert seconds <= LONGEST_DELAY_SECONDS
+    assert RetryTiming().delay(failures) == seconds
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.OK])

@@ -12,7 +12,7 @@ from atoll_operator.decide.running import seen
 from atoll_operator.decide.step import Step, fail, skip, working
 from atoll_operator.decide.summaries import next_version, with_summary, without_compile
 from atoll_operator.plan import ReleaseReport
-from atoll_operator.retries import MAX_ATTEMPTS, STORAGE, STORAGE_WINDOW_SECONDS, delay_seconds
+from atoll_operator.retries import MAX_ATTEMPTS, STORAGE
 from atoll_operator.status import (
     LastFailure,
     ReleaseStatus,
@@ -66,7 +66,7 @@ def close_attempt(run: RunView, status: RunStatus, stage: StageStatus, verdict: 
     conflict = verdict.reason is Reason.VERSION_CONFLICT and _is_next_version_known(status, verdict)
     may_retry = (verdict.retry or conflict) and failed.attempts < MAX_ATTEMPTS
     if may_retry and failed.failures <= run.backoff_limit:
-        return _wait(status, failed, verdict, now)
+        return _wait(run, status, failed, verdict, now)
     if stage.name is Stage.COMPILE and _best_effort(run):
         text = f"not compiled: {verdict.message}"
         status = skip(status, failed, reason=verdict.reason, message=text, now=now)
@@ -84,16 +84,16 @@ def _count(run: RunView, stage: StageStatus, verdict: Verdict, now: datetime) ->
     if verdict.reason in STORAGE and run.backoff_limit > 0:
         since = stage.storage_failing_since or rfc3339(now)
         waiting = replace(stage, storage_failing_since=since)
-        if seconds_between(since, now) < STORAGE_WINDOW_SECONDS:
+        if seconds_between(since, now) < run.retries.storage_window:
             return waiting
         return replace(waiting, failures=run.backoff_limit + 1)
     stage = replace(stage, storage_failing_since=None)
     return replace(stage, failures=stage.failures + 1) if verdict.counts else stage
 
 
-def _wait(status: RunStatus, stage: StageStatus, verdict: Verdict, now: datetime) -> Step:
+def _wait(run: RunView, status: RunStatus, stage: StageStatus, verdict: Verdict, now: datetime) -> Step:
     storage = stage.storage_failing_since is not None
-    delay = delay_seconds(stage.attempts if storage else stage.failures if verdict.counts else 1)
+    delay = run.retries.delay(stage.attempts if storage else stage.failures if verdict.counts else 1)
     at = now + timedelta(seconds=delay)
     text = f"{verdict.message}; attempt {stage.attempts + 1} follows at {at:%H:%M:%S} UTC"
     waiting = replace(
@@ -103,7 +103,7 @@ def _wait(status: RunStatus, stage: StageStatus, verdict: Verdict, now: datetime
         message=bounded(text, 400) if len(text) <= 400 else short(verdict.message),
         next_retry_time=rfc3339(at),
     )
-    return Step(working(status, waiting), requeue_after=float(delay))
+    return Step(working(status, waiting), requeue_after=delay)
 
 
 def _final_words(run: RunView, stage: StageStatus, verdict: Verdict) -> str:

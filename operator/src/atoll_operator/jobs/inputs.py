@@ -55,6 +55,8 @@ class Work:
     places: Places = field(default_factory=Places)
     # Whether no API server keeps version numbers apart, so that the store has to.
     store_is_lock: bool = False
+    # How long a stage waits for its store within one call; None: as long as the stage itself finds right.
+    store_patience: float | None = None
 
     @property
     def own_store(self) -> ObjectStoreSpec:
@@ -75,8 +77,7 @@ def stage_input(work: Work, attempt: StageAttempt) -> StageInput:
     """
     publishes = attempt.stage is Stage.PUBLISH
     stores = {
-        name: _located(work.places, store, for_publish=publishes)
-        for name, store in stores_of(work, attempt.stage).items()
+        name: _located(work, store, for_publish=publishes) for name, store in stores_of(work, attempt.stage).items()
     }
     common = StageInput(
         stage=attempt.stage,
@@ -121,11 +122,12 @@ def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
     return replace(section, store_is_lock=work.store_is_lock)
 
 
-def _located(places: Places, store: ObjectStoreSpec, *, for_publish: bool) -> StoreSpec:
-    secret = credentials_secret_of(store, for_publish=for_publish)
-    return store_spec(
+def _located(work: Work, store: ObjectStoreSpec, *, for_publish: bool) -> StoreSpec:
+    places, secret = work.places, credentials_secret_of(store, for_publish=for_publish)
+    located = store_spec(
         store,
         credentials_dir=places.credentials(secret) if secret else None,
         ca_bundle_path=places.ca(store.ca_bundle) if store.ca_bundle else None,
         for_publish=for_publish,
     )
+    return replace(located, patience_seconds=work.store_patience)
