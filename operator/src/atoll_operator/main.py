@@ -32,7 +32,7 @@ def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) ->
     async def clean_up(**_: Any) -> None:
         await end_work()
 
-    @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
+    @kopf.on.login(id="log-in", registry=registry)  # type: ignore[untyped-decorator]
     def log_in(**arguments: Any) -> Any:
         # kopf's default would go through the client library, which refreshes a pod's token later than this.
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)

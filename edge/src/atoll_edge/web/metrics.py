@@ -1,6 +1,6 @@
 """Prometheus metrics, filled from a status when they are asked for, and by the supervisor's counters."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from atoll_edge.detector.answer import Answer
 from atoll_edge.web.status import HarvestStatus, Status
@@ -12,6 +12,8 @@ class Metrics:
     """The metrics of one agent, in a registry of its own."""
 
     def __init__(self) -> None:
+        # When each series began is of use to nobody, and doubles a page that people read.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         prefix = "atoll_edge"
         self.inference = Histogram(
