@@ -14,12 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from cluster import node_kubelet
+from cluster import node_emulation, node_kubelet
 from cluster.binaries import BinaryError, ensure
 from cluster.controlplane import ControlPlane
 from cluster.node_containerd import PAUSE_IMAGE as PAUSE
@@ -50,14 +50,17 @@ logger = logging.getLogger(__name__)
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", *node_kubelet.PROGRAMS, "kubectl", "helm4")
 KEEPER_FILE = RUN_FOLDER / "keeper.json"
 KEEPER_LOG = RUN_FOLDER / "keeper.log"
+POWER_CUT_FILE = RUN_FOLDER / "power-cut"
 START_DEADLINE_SECONDS = 300
 # The keeper outlives `up`; a handle that is dropped while its process runs is a warning of Python's.
 _children: list[subprocess.Popen[bytes]] = []
 STOP_DEADLINE_SECONDS = 180
+CUT_DEADLINE_SECONDS = 120
 CHANGES = f"""\
 This starts a Kubernetes of its own. On this machine it makes, and `make cluster-down` removes again:
   - the network namespace {NETNS} ({NETNS_PATH}) with a bridge; interfaces and packet filter outside it stay as they are
   - {RUN_FOLDER} (sockets, state), cgroups named {CGROUP}, links in /var/log/containers
+  - while arm64 images are used: {node_emulation.ENTRY}, an entry of the kernel's list of interpreters
 and keeps for the next time: {node_folder()} (images) and the programs beside it.
 Missing Debian packages are installed by apt-get; nothing is removed for them."""
 
@@ -128,9 +131,28 @@ def down() -> None:
     clean_up()
 
 
+def cut_power() -> float:
+    """Kills the kubelet and every container at once, and starts the kubelet; the time of that start (seconds of 1970).
+
+    The API server stays: on a robot it is another process of the same board, and what is measured here is the pod's.
+    """
+    keeper = read_keeper()
+    if keeper is None:
+        raise HostError("no cluster is up whose power could be cut")
+    POWER_CUT_FILE.unlink(missing_ok=True)
+    os.kill(keeper.process.pid, signal.SIGHUP)
+    text = wait_until(
+        lambda: POWER_CUT_FILE.read_text(encoding="utf-8") if POWER_CUT_FILE.exists() else None,
+        what="the kubelet to be started again",
+        timeout_seconds=CUT_DEADLINE_SECONDS,
+    )
+    return float(text)
+
+
 def clean_up() -> None:
     """Removes what a crashed cluster left behind; does nothing where none did."""
     remove_leftovers()
+    node_emulation.unregister()
     if STATE.exists():
         group = ProcessGroup("node-clean-up")
         try:
@@ -149,9 +171,9 @@ def clean_up() -> None:
 
 def keep() -> None:
     """The keeper's life: cluster up, wait for a signal, cluster down. Runs inside the network namespace."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    signals: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.put(number))
     started = time.monotonic()
     with ControlPlane(address=BRIDGE_ADDRESS, controllers=("*",)) as plane:
         logger.info("control plane up after %.1f s", time.monotonic() - started)
@@ -161,14 +183,18 @@ def keep() -> None:
             containerd.start()
             if PAUSE not in images():
                 import_archive(ensure_pause_archive())
-            node_kubelet.NodeAgents(group, plane).start()
+            agents = node_kubelet.NodeAgents(group, plane)
+            agents.start()
             logger.info("node ready after %.1f s", time.monotonic() - started)
             pid = os.getpid()
             keeper = Keeper(ProcessRecord("keeper", pid, start_time(pid)), str(plane.kubeconfig))
-            unfinished = KEEPER_FILE.with_suffix(".new")
-            unfinished.write_text(json.dumps(asdict(keeper)), encoding="utf-8")
-            unfinished.replace(KEEPER_FILE)
-            ended.wait()
+            _write_whole(KEEPER_FILE, json.dumps(asdict(keeper)))
+            while signals.get() == signal.SIGHUP:
+                group.stop("kubelet", kill=True)
+                containerd.kill_all()
+                began = time.time()
+                agents.start_kubelet()
+                _write_whole(POWER_CUT_FILE, str(began))
         finally:
             for name in ("kube-proxy", "kubelet", "coredns", "kube-scheduler"):
                 if group.started(name):
@@ -176,6 +202,13 @@ def keep() -> None:
             if SOCKET.exists():
                 containerd.empty()
             group.close()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Whoever looks finds all of it or no file."""
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -68,12 +68,16 @@ class Containerd:
         self._group.check("containerd")
         return SOCKET.exists() and "Server:" in run(_ctr("version"), quiet=True)
 
+    def kill_all(self) -> None:
+        """Ends every container's processes, as a power cut does."""
+        for task in run(_ctr("tasks", "list", "-q")).split():
+            run(_ctr("tasks", "kill", "-s", "SIGKILL", "--all", task), quiet=True)
+
     def empty(self) -> None:
         """Ends and removes every container, with the network namespaces that its sandboxes had."""
         containers = run(_ctr("containers", "list", "-q")).split()
         namespaces = {path for container in containers if (path := self._network_namespace(container))}
-        for task in run(_ctr("tasks", "list", "-q")).split():
-            run(_ctr("tasks", "kill", "-s", "SIGKILL", "--all", task), quiet=True)
+        self.kill_all()
         deadline = time.monotonic() + STOP_DEADLINE_SECONDS
         while (tasks := run(_ctr("tasks", "list", "-q")).split()) and time.monotonic() < deadline:
             for task in tasks:
@@ -91,9 +95,13 @@ class Containerd:
         return Path(found) if "/netns/cni-" in found else None
 
 
-def import_archive(archive: Path) -> None:
-    """Imports a docker archive into the running node; the names in it are the images' names for the kubelet."""
-    run(_ctr("images", "import", str(archive)), timeout=IMPORT_DEADLINE_SECONDS)
+def import_archive(archive: Path, *, arch: str = "") -> None:
+    """Imports a docker archive into the running node; the names in it are the images' names for the kubelet.
+
+    `arch` is the images' where it is not the machine's own: containerd would pass them over.
+    """
+    platform = ["--platform", f"linux/{arch}"] if arch else []
+    run(_ctr("images", "import", *platform, str(archive)), timeout=IMPORT_DEADLINE_SECONDS)
 
 
 def images() -> set[str]:

@@ -37,7 +37,7 @@ class NodeAgents:
         _write_cni(RUN_FOLDER / "cni" / "10-atoll.conflist")
         self._start_scheduler()
         self._start_dns()
-        self._start_kubelet()
+        self.start_kubelet()
         self._start_proxy()
         wait_until(self._node_ready, what=f"node {NODE_NAME} to be Ready", timeout_seconds=120)
 
@@ -62,7 +62,8 @@ class NodeAgents:
         self._group.start("coredns", [str(self._programs["coredns"]), "-conf", str(corefile)])
         wait_until(lambda: self._answers("coredns", "http://127.0.0.1:8181/ready"), what="CoreDNS", timeout_seconds=60)
 
-    def _start_kubelet(self) -> None:
+    def start_kubelet(self) -> None:
+        """Starts the kubelet, again after it was stopped, and waits until it answers."""
         config = self._group.folder / "kubelet.json"
         config.write_text(json.dumps(_kubelet_config()), encoding="utf-8")
         for folder in (KUBELET_FOLDER, LOG_FOLDER):
@@ -154,9 +155,7 @@ def _kubelet_config() -> dict[str, Any]:
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,
-        "evictionHard": dict.fromkeys(
-            ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%"
-        ),
+        "evictionHard": dict.fromkeys(_EVICTION_SIGNALS, "0%"),
         # Imported images come from no registry: what is collected is gone.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +28,24 @@ CHART = Path(__file__).parents[2] / "charts" / "atoll"
 
 @pytest.fixture(scope="session")
 def story() -> Story:
+    """What is told goes out at once, and so does what the bench says of its builds and downloads."""
     print()
-    return Story()
+    story = Story()
+    logger = logging.getLogger("cluster")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Telling(story))
+    return story
+
+
+class Telling(logging.Handler):
+    """Log lines as a part of the story."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__()
+        self._story = story
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._story.tell(record.getMessage())
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +88,15 @@ def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.Te
 @pytest.fixture
 def namespace(cluster: NodeCluster) -> Iterator[str]:
     """A namespace that admits no pod but restricted ones."""
-    name = f"e2e-{secrets.token_hex(3)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    cluster.kubectl("delete", "namespace", name, timeout=180)
+    with cluster.restricted_namespace("e2e") as name:
+        yield name
+
+
+@pytest.fixture
+def namespace_of_team(cluster: NodeCluster) -> Iterator[str]:
+    """Another namespace of the same kind, for those who did not install the chart."""
+    with cluster.restricted_namespace("team") as name:
+        yield name
 
 
 @pytest.fixture

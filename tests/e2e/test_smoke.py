@@ -12,7 +12,7 @@ from support.edge_pod import EdgePod
 from support.node_cluster import NodeCluster
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500, func_only=True)]
 
 RUN = {
     "apiVersion": "atoll.dev/v1alpha1",
@@ -46,7 +46,7 @@ def test_from_helm_install_to_what_the_robot_sees(
     assert names == ["map.pbtxt", "unoptimized.tflite"]
     story.tell(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")
 
-    device = EdgePod(cluster, installed, "smoke")
+    device = EdgePod(cluster, installed, "smoke", home=installed)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     story.tell(f"helm install edge charts/atoll-edge -n {installed} -f values-edge.yaml   # mode: lab")
@@ -58,6 +58,6 @@ def test_from_helm_install_to_what_the_robot_sees(
         story.tell(f"the robot sees {len(shown['detections'])} boxes, the first: {first['label']} {first['score']:.2f}")
         device.start_mirror()
         story.tell("helm upgrade atoll charts/atoll --reuse-values, with edgeDevices for this namespace")
-        assert device.mirrored(seconds=120)["status"]["release"] == "smoke-v1"
+        device.mirrored(seconds=120, release="smoke-v1")
         story.tell("kubectl get edev")
         story.show(cluster.kubectl("get", "edev", "-n", installed))

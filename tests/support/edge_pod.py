@@ -1,11 +1,8 @@
-"""An edge device on the node cluster: charts/atoll-edge in `lab` mode, real pictures as its camera, a robot."""
+"""An edge device on the node cluster: charts/atoll-edge in `lab` mode, with real pictures as its camera."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -16,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from atoll_edge.robot.nt import NT4_PORT
-from cluster.node_host import BRIDGE_ADDRESS, inside
 from support.node_cluster import NodeCluster
+from support.node_robot import ADDRESS, robot
+from support.node_team import copy_secret
 
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
@@ -27,20 +24,29 @@ PICTURES = 6
 RELEASE = "edge"
 MIRROR = "app.kubernetes.io/component=mirror"
 POLL_SECONDS = 1.0
+EMULATED = {"startupSeconds": 600, "resources": {"limits": {"memory": "2Gi"}}}
 
 
 @dataclass(frozen=True)
 class EdgePod:
-    """One device that follows `model`, published by the runs of its own namespace."""
+    """One device that follows `model`, which the runs of the namespace `home` publish. It has `namespace` to itself,
+    or shares `home`; `name` is the device's and its camera's."""
 
     cluster: NodeCluster
     namespace: str
     model: str
+    home: str
+    name: str = "front"
+    # An emulated processor takes a minute to start what a Pi starts in seconds, and the emulator has to be kept too.
+    emulated: bool = False
 
     @contextmanager
     def installed(self, image: dict[str, str], folder: Path) -> Iterator[None]:
         """Installed by Helm 4; gone afterwards. `folder` gets the pictures and the values."""
         self._make_pictures(folder)
+        if self.namespace != self.home:
+            secret = self._store()["credentials"]["secretRef"]["name"]
+            copy_secret(self.cluster, secret, home=self.home, namespace=self.namespace)
         values = folder / "values-edge.yaml"
         values.write_text(yaml.safe_dump(self._values(image)), encoding="utf-8")
         self.cluster.helm("install", RELEASE, str(CHARTS / "atoll-edge"), "-n", self.namespace, "-f", str(values))
@@ -49,41 +55,47 @@ class EdgePod:
         finally:
             self.cluster.helm("uninstall", RELEASE, "-n", self.namespace, "--ignore-not-found", "--wait")
 
-    def shown_to_the_robot(self, *, seconds: float) -> dict[str, Any]:
+    def shown_to_the_robot(self, *, seconds: float, sequence: int = 0) -> dict[str, Any]:
         """What a NetworkTables server on the node gets from the pod. Fails with the pod's own words."""
-        command = [sys.executable, "-P", "-m", "support.robot_watch", "--address", BRIDGE_ADDRESS]
-        command += ["--port", str(NT4_PORT), "--camera", "front", "--seconds", str(seconds)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-        done = subprocess.run(
-            inside(command), stdout=subprocess.PIPE, text=True, check=False, timeout=seconds + 60, env=environment
-        )
-        assert done.returncode == 0, f"the robot saw nothing in {seconds:g} s\n{self.account()}"
-        shown: dict[str, Any] = json.loads(done.stdout)
-        return shown
+        with robot([self.name], seconds=seconds, sequence=sequence) as waiting:
+            shown = waiting.shown()
+        assert self.name in shown, f"the robot saw nothing of {self.name} in {seconds:g} s\n{self.account()}"
+        found: dict[str, Any] = shown[self.name]
+        return found
+
+    def pod(self) -> dict[str, Any]:
+        """The device's one pod."""
+        selector = f"app.kubernetes.io/instance={RELEASE}"
+        text = self.cluster.kubectl("get", "pods", "-l", selector, "-n", self.namespace, "-o", "json")
+        (found,) = json.loads(text)["items"]
+        pod: dict[str, Any] = found
+        return pod
 
     def start_mirror(self) -> None:
-        """Upgrades the release `atoll` by a mirror of this namespace, with the bundled store's own key pair."""
+        """Upgrades the release `atoll` by a mirror of the runs' namespace, with the bundled store's own key pair."""
         entry = {
-            "namespace": self.namespace,
+            "namespace": self.home,
             "store": "default",
             "secret": self._store()["credentials"]["secretRef"]["name"],
         }
         values = ["--set-json", f"edgeDevices={json.dumps([entry])}", "--set", "mirror.intervalSeconds=5"]
-        self.cluster.helm("upgrade", "atoll", str(CHARTS / "atoll"), "-n", self.namespace, "--reuse-values", *values)
+        self.cluster.helm("upgrade", "atoll", str(CHARTS / "atoll"), "-n", self.home, "--reuse-values", *values)
 
-    def mirrored(self, *, seconds: float) -> dict[str, Any]:
-        """The device's EdgeDevice once it says Active. Fails with the mirror's own words."""
+    def mirrored(self, *, seconds: float, release: str) -> dict[str, Any]:
+        """The device's EdgeDevice once it says Active with this release. Fails with the mirror's own words."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            items = json.loads(self.cluster.kubectl("get", "edev", "-n", self.namespace, "-o", "json"))["items"]
+            items = json.loads(self.cluster.kubectl("get", "edev", "-n", self.home, "-o", "json"))["items"]
             for item in items:
-                if item.get("status", {}).get("state") == "Active":
+                status = item.get("status", {})
+                own = item["metadata"]["name"] == self.name
+                if own and (status.get("state"), status.get("release")) == ("Active", release):
                     found: dict[str, Any] = item
                     return found
             time.sleep(POLL_SECONDS)
-        words = self.cluster.kubectl("logs", "-l", MIRROR, "--tail=60", "-n", self.namespace)
+        words = self.cluster.kubectl("logs", "-l", MIRROR, "--tail=60", "-n", self.home)
         raise AssertionError(
-            f"no EdgeDevice is Active after {seconds:g} s; there are {items}\n{words}\n{self.account()}"
+            f"{self.name} does not run {release} after {seconds:g} s; there are {items}\n{words}\n{self.account()}"
         )
 
     def account(self) -> str:
@@ -104,7 +116,7 @@ class EdgePod:
         self.cluster.kubectl("create", "configmap", "pictures", "-n", self.namespace, *files)
 
     def _store(self) -> dict[str, Any]:
-        spec: dict[str, Any] = self.cluster.get("objectstore", "default", namespace=self.namespace)["spec"]
+        spec: dict[str, Any] = self.cluster.get("objectstore", "default", namespace=self.home)["spec"]
         return spec
 
     def _values(self, image: dict[str, str]) -> dict[str, Any]:
@@ -113,11 +125,13 @@ class EdgePod:
             "mode": "lab",
             "image": image,
             "config": {
-                "ntServer": f"{BRIDGE_ADDRESS}:{NT4_PORT}",
-                "camera": {"name": "front", "path": "/pictures", "fps": 5},
+                "device": self.name,
+                "ntServer": ADDRESS,
+                "camera": {"name": self.name, "path": "/pictures", "fps": 5},
             },
+            **(EMULATED if self.emulated else {}),
             "picturesConfigMap": "pictures",
-            "model": {"namespace": self.namespace, "name": self.model, "verify": "digest-only", "pollSeconds": 5},
+            "model": {"namespace": self.home, "name": self.model, "verify": "digest-only", "pollSeconds": 5},
             "store": {
                 "bucket": store["bucket"],
                 "endpoint": store["endpoint"],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,21 @@ class NodeCluster:
     def get(self, kind: str, name: str, *, namespace: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
         return document
+
+    def names(self, kind: str, fields: str) -> list[str]:
+        """Of the objects without a namespace that these fields choose; none is no error."""
+        return self.kubectl("get", kind, "--field-selector", fields, "-o", "name").split()
+
+    @contextmanager
+    def restricted_namespace(self, prefix: str) -> Iterator[str]:
+        """A namespace that admits no pod but restricted ones; gone afterwards."""
+        name = f"{prefix}-{secrets.token_hex(3)}"
+        self.kubectl("create", "namespace", name)
+        self.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        try:
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--ignore-not-found", timeout=180)
 
     def call(self, command: Sequence[str], *, stdin: str | None = None, timeout: float = CALL_DEADLINE_SECONDS) -> str:
         """Standard output and error of a command that has to succeed."""

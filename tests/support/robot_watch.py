@@ -1,7 +1,8 @@
-"""`python -m support.robot_watch`: the robot's NT4 server, waiting for an edge device to show it something.
+"""`python -m support.robot_watch`: the robot's NT4 server, waiting for edge devices to show it something.
 
-A program of its own because it has to run inside the node's network namespace. It prints one JSON object once a frame
-with detections has come: the device's state and model, and the detections with their labels. Exit code 1 if none does.
+A program of its own because it has to run inside the node's network namespace. It prints one JSON object, by camera,
+once a frame with detections has come from each: the model's sequence, the detections with their labels, and when the
+frame came. Exit code 1 if one does not.
 """
 
 from __future__ import annotations
@@ -10,42 +11,47 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from atoll_edge.robot.nt import NetworkTables
 from atoll_edge.robot.structs import detection_struct
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m support.robot_watch", description=__doc__)
-    parser.add_argument("--address", required=True, help="to listen on")
-    parser.add_argument("--port", type=int, default=5810)
-    parser.add_argument("--camera", required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="how long to wait")
-    options = parser.parse_args()
-    tables = NetworkTables("robot")
-    tables.start_server(options.address, options.port)
-    try:
-        seen = watch(tables, f"/Atoll/{options.camera}", options.seconds)
-    finally:
-        tables.close()
-    if seen is not None:
-        print(json.dumps(seen))
-    return 0 if seen is not None else 1
+@dataclass(frozen=True)
+class Wanted:
+    """Which frame counts: of this model (0: any), after the device showed nothing at all for so many seconds."""
+
+    sequence: int = 0
+    silence: float = 0.0
 
 
-def watch(tables: NetworkTables, table: str, seconds: float) -> dict[str, Any] | None:
-    """What the first frame with detections says, or None after `seconds`."""
-    frames = tables.struct_array_queue(f"{table}/detections", detection_struct())
-    labels = tables.string_array_reader(f"{table}/labels")
-    sequence = tables.integer_reader(f"{table}/modelSeq", 0)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for _, values in frames():
-            names = labels()
-            if values and names:
+@dataclass
+class CameraWatch:
+    """What one device shows. Made before it connects, so that its first frame is not missed."""
+
+    tables: NetworkTables
+    camera: str
+    wanted: Wanted
+    last: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        table = f"/Atoll/{self.camera}"
+        self._frames = self.tables.struct_array_queue(f"{table}/detections", detection_struct())
+        self._labels = self.tables.string_array_reader(f"{table}/labels")
+        self._sequence = self.tables.integer_reader(f"{table}/modelSeq", 0)
+        self._silent = self.wanted.silence == 0
+
+    def look(self) -> dict[str, Any] | None:
+        """The frame that is wanted, once it has come."""
+        now = time.monotonic()
+        self._silent = self._silent or now - self.last >= self.wanted.silence
+        for _, values in self._frames():
+            self.last = now
+            names, sequence = self._labels(), self._sequence()
+            if self._silent and values and names and self.wanted.sequence in (0, sequence):
                 found = [
                     {
                         "label": names[item.class_id],
@@ -54,9 +60,40 @@ def watch(tables: NetworkTables, table: str, seconds: float) -> dict[str, Any] |
                     }
                     for item in values
                 ]
-                return {"sequence": sequence(), "labels": names, "detections": found}
+                return {"sequence": sequence, "labels": names, "detections": found, "time": time.time()}
+        return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m support.robot_watch", description=__doc__)
+    parser.add_argument("--address", required=True, help="to listen on")
+    parser.add_argument("--port", type=int, default=5810)
+    parser.add_argument("--camera", required=True, action="append")
+    parser.add_argument("--seconds", type=float, required=True, help="how long to wait")
+    parser.add_argument("--sequence", type=int, default=0, help="of the model that is waited for; 0: any")
+    parser.add_argument("--silence", type=float, default=0.0, help="seconds without a frame before the one that counts")
+    options = parser.parse_args()
+    tables = NetworkTables("robot")
+    tables.start_server(options.address, options.port)
+    wanted = Wanted(options.sequence, options.silence)
+    try:
+        seen = watch([CameraWatch(tables, camera, wanted) for camera in options.camera], options.seconds)
+    finally:
+        tables.close()
+    print(json.dumps(seen))
+    return 0 if set(seen) == set(options.camera) else 1
+
+
+def watch(cameras: list[CameraWatch], seconds: float) -> dict[str, Any]:
+    """By camera what the first wanted frame says; those that showed none in `seconds` are missing."""
+    seen: dict[str, Any] = {}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and len(seen) < len(cameras):
+        for camera in cameras:
+            if camera.camera not in seen and (found := camera.look()) is not None:
+                seen[camera.camera] = found
         time.sleep(POLL_SECONDS)
-    return None
+    return seen
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
 
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
-"fail": "StorageUnavailable", "times": 1}}`; every start is a line in `calls`, and `<stage>.json` what it was given.
+"fail": "StorageUnavailable", "times": 1}}`; where the folder can be written to, every start is a line in `calls`, and
+`<stage>.json` what it was given.
 """
 
 import hashlib
@@ -95,7 +96,7 @@ def _plan() -> dict[str, Any]:
 def _note(context: StageContext) -> int:
     """Record this start; how many of this stage there have been."""
     folder = os.environ.get("NOOP_PLAN")
-    if not folder:
+    if not folder or not os.access(folder, os.W_OK):
         return 1
     (Path(folder) / f"{context.input.stage}.json").write_bytes(to_json(context.input))
     line = f"{context.input.stage} {context.input.attempt} {os.getppid()} {time.time()}\n"
