@@ -1,11 +1,27 @@
 """A published version: the immutable manifest, the channel pointer to it, and a device's report about it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
+
+_RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
+
+
+def release_parts(release: str) -> tuple[str, int]:
+    """Model and version of a release's name.
+
+    Raises:
+        SpecError: it is no such name.
+    """
+    named = _RELEASE.fullmatch(release)
+    if named is None:
+        raise SpecError(f"{release!r} is no release; write <model>-v<number>, as note-v3 (see atoll releases)")
+    return named[1], int(named[2])
 
 
 class Role(StrEnum):

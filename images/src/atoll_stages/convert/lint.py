@@ -8,13 +8,12 @@ import logging
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from atoll_contract.archive_names import shown
 from atoll_contract.codec import to_json
-from atoll_contract.dataset import Problem
 from atoll_contract.errors import AtollError, DatasetError, bounded
+from atoll_contract.lint import LintClass, LintReport
 from atoll_contract.reasons import ExitCode, Reason
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_stages.convert.conversion import Conversion, Source, collected
@@ -23,37 +22,6 @@ from atoll_stages.convert.problems import Kind
 from atoll_stages.convert.wording import counted
 
 _SHOWN_PROBLEMS = 10
-
-
-@dataclass(frozen=True)
-class LintClass:
-    """Boxes of a class, by part of the split; `tiny` ones are hardly found by a detector of 320 pixels."""
-
-    name: str
-    boxes: dict[str, int]
-    tiny: int
-
-
-@dataclass(frozen=True)
-class LintReport:
-    """What `--json` prints. `ok` is False where a run would fail, for `reason` and with `message`."""
-
-    path: str
-    ok: bool
-    reason: str
-    message: str
-    formats: tuple[str, ...] = ()
-    pictures: int = 0
-    negatives: int = 0
-    split_by: str = ""
-    split: dict[str, int] | None = None
-    classes: tuple[LintClass, ...] = ()
-    exact_duplicates: int = 0
-    near_duplicates: int = 0
-    duplicates_across_split: int = 0
-    problem_counts: dict[str, int] | None = None
-    problems: tuple[Problem, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path) -> LintReport:

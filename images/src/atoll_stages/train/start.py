@@ -18,6 +18,7 @@ from atoll_contract.manifest import Manifest, Role
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import ENV_WEIGHTS_DIR, InitFrom, StartWeights
 from atoll_contract.store import ObjectNotFound, Store
+from atoll_contract.weights import imagenet_names
 from atoll_stages.train.weights import About, assign, read_weights
 
 if TYPE_CHECKING:
@@ -35,15 +36,6 @@ class Start:
 
     words: str
     pretrained: bool
-
-
-def imagenet_names(width: float) -> tuple[str, ...]:
-    """File names under which the weights of a width are known: Keras 3's own, and the one Keras downloads."""
-    text = "1.0" if width == 1.0 else str(width)
-    return (
-        f"mobilenet_v2_{text}_224_no_top.weights.h5",
-        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{text}_224_no_top.h5",
-    )
 
 
 def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[str, str] = os.environ) -> Path:

@@ -23,6 +23,7 @@ COMMANDS = {
     "frames": "frames",
     "test-video": "video_trial",
     "compare": "compare",
+    "new": "new",
     "run": "run",
     "validate": "validate",
     "report": "report",

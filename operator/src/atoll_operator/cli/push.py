@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,8 +19,8 @@ from atoll_operator.cli.cluster_access import Where, either_options, local_folde
 from atoll_operator.cli.local_store import opened_store
 from atoll_operator.cli.quantities import size_words
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
+from atoll_operator.local.tools import ToolMissing, inspected
 
-CHECK_SECONDS = 3600
 _EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -78,22 +74,15 @@ def check(file: Path) -> None:
     Raises:
         DatasetError: a run would refuse it.
     """
-    command = [sys.executable, "-P", "-m", "atoll_stages.convert", "--lint", str(file), "--json"]
     try:
         with waiting(f"checking {file} ({size_words(file.stat().st_size)})"):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise SpecError(f"{file} could not be checked within {CHECK_SECONDS} s; --no-check leaves it out") from None
-    try:
-        report: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        advice = "the check needs pip install '.[stages]' in a checkout of Atoll; --no-check leaves it out"
-        raise SpecError(f"{file} could not be checked: {last}; {advice}") from None
-    if not report["ok"]:
-        raise DatasetError(Reason(report["reason"]), f"{file}: {report['message']}; nothing was put into the store")
-    click.echo(f"{file}: {report['message']} ({', '.join(report['formats'])})")
-    for warning in report["warnings"]:
+            report = inspected([file])
+    except ToolMissing as error:
+        raise SpecError(f"{error.message}; --no-check leaves it out") from None
+    if not report.ok:
+        raise DatasetError(Reason(report.reason), f"{file}: {report.message}; nothing was put into the store")
+    click.echo(f"{file}: {report.message} ({', '.join(report.formats)})")
+    for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -1,0 +1,107 @@
+"""From what an archive holds and where it is to be trained to a run.yaml that the API takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from atoll_contract.errors import SpecError
+from atoll_contract.lint import LintReport
+from atoll_contract.timing import Timing
+from atoll_operator.api.manifests import read_text
+from atoll_operator.decide.progress import duration
+from atoll_operator.draft.names import free_name, model_name
+from atoll_operator.draft.pace import Pace, of_earlier_run, of_timing
+from atoll_operator.draft.place import Place
+from atoll_operator.draft.settings import LEAST_STEPS, Settings, choose, shortened
+from atoll_operator.draft.text import written
+
+# Given the settings for a CPU and those for a GPU, times this machine with the one that it would train with.
+Stopwatch = Callable[[Settings, Settings], Timing]
+
+NO_PACE_YET = "no run with these settings has ended there yet; the first one will tell"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for beside the archive. `within`: seconds that the whole run may take."""
+
+    name: str | None = None
+    within: float | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run.yaml, checked. `seconds` is the estimate, and `basis` where it comes from or why there is none."""
+
+    text: str
+    run: str
+    model: str
+    settings: Settings
+    seconds: int | None
+    basis: str
+
+
+def drafted(
+    look: LintReport, keys: Sequence[str], place: Place, *, wish: Wish | None = None, stopwatch: Stopwatch | None = None
+) -> Draft:
+    """A run for the archives under `keys`, which `look` has seen together. Without a stopwatch only earlier runs
+    tell the time.
+
+    Raises:
+        SpecError: the time that is wished for is too short, or cannot be judged; or a name cannot be used.
+    """
+    wish = wish or Wish()
+    model = place.model or wish.name or model_name(keys)
+    run = free_name(wish.name or model, place.taken)
+    settings, pace, basis = _timed(look, place, model, stopwatch)
+    if wish.within is not None:
+        settings = _fitted(settings, pace, wish.within, basis)
+    seconds = round(pace.seconds(settings.steps)) if pace else None
+    told = f"about {duration(seconds)} on {place.words}: {basis}" if seconds is not None else f"no estimate: {basis}"
+    draft = Draft("", run, model, settings, seconds, basis)
+    text = written(look, keys, place, draft_run=run, model=model, settings=settings, time=told)
+    _check(text)
+    return replace(draft, text=text)
+
+
+def _timed(
+    look: LintReport, place: Place, model: str, stopwatch: Stopwatch | None
+) -> tuple[Settings, Pace | None, str]:
+    """The settings for the device that will train, and how fast it is."""
+    pictures = (look.split or {}).get("train", 0)
+    on_cpu, on_gpu = (
+        choose(pictures=pictures, start=place.start, gpu=gpu, most_steps=place.most_steps) for gpu in (False, True)
+    )
+    candidates = [on_gpu, on_cpu] if place.gpu is None else [on_gpu if place.gpu else on_cpu]
+    for settings in candidates:
+        pace = of_earlier_run(place.runs, settings, model=model)
+        if pace is not None:
+            return settings, pace, pace.basis
+    if stopwatch is None or place.cluster:
+        return candidates[-1], None, NO_PACE_YET
+    try:
+        timing = stopwatch(on_cpu, on_gpu)
+    except SpecError as error:
+        return candidates[-1], None, error.message
+    pace = of_timing(timing)
+    return (on_gpu if timing.accelerator == "gpu" else on_cpu), pace, pace.basis
+
+
+def _fitted(settings: Settings, pace: Pace | None, within: float, basis: str) -> Settings:
+    if pace is None:
+        raise SpecError(f"how many steps fit into {duration(within)} cannot be said: {basis}")
+    steps = pace.steps(within)
+    if steps < LEAST_STEPS:
+        least = duration(pace.seconds(LEAST_STEPS))
+        raise SpecError(f"{duration(within)} are too short for a training: {LEAST_STEPS} steps take about {least}")
+    return shortened(settings, steps)
+
+
+def _check(text: str) -> None:
+    """What `atoll validate` says.
+
+    Raises:
+        SpecError: it is not valid: a name that no object can have, a key that no archive can have.
+    """
+    problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
+    if problems:
+        raise SpecError("; ".join(problems))
