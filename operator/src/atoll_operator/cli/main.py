@@ -24,6 +24,7 @@ COMMANDS = {
     "test-video": "video_trial",
     "compare": "compare",
     "new": "new",
+    "ui": "ui",
     "run": "run",
     "validate": "validate",
     "report": "report",

@@ -6,35 +6,11 @@ from pathlib import Path
 
 import click
 
-<<<<<<< HEAD
 from atoll_contract.errors import IntegrityError
 from atoll_contract.manifest import Manifest, ManifestFile, Role
 from atoll_operator.cli.bucket import endpoint_option, explained
 from atoll_operator.cli.cluster_access import Where, either_options
 from atoll_operator.cli.release_files import published
-=======
-from atoll_contract import keys
-from atoll_contract.codec import DecodeError, from_json
-from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.manifest import Manifest, ManifestFile, Role, release_parts
-from atoll_contract.signatures import verify
-from atoll_contract.store import ObjectNotFound, Store
-from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained, fetched
-from atoll_operator.cli.cluster_access import Where, either_options, local_folder
-from atoll_operator.cli.local_store import opened_store
-from atoll_operator.local.runfile import DEFAULT_NAMESPACE
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a release lies. `sha256` is that of its manifest, where a ModelRelease tells it."""
-
-    store: Store
-    namespace: str
-    model: str
-    version: int
-    sha256: str | None = None
->>>>>>> c9a85e0 (Add atoll new: a run.yaml for an archive, with counts, settings and a time estimate)
 
 
 @click.command(name="pull", short_help="Fetch a release from the bucket.")
@@ -67,11 +43,6 @@ def command(
     public_keys: tuple[Path, ...],
 ) -> None:
     """Fetch RELEASE, as note-v3, from the bucket with your own credentials; every file's sha256 is checked."""
-<<<<<<< HEAD
-=======
-    model, version = release_parts(release)
-    folder = local_folder(store, where, by_namespace=True)
->>>>>>> c9a85e0 (Add atoll new: a run.yaml for an archive, with counts, settings and a time estimate)
     with explained(endpoint=endpoint):
         signers = [path.read_bytes() for path in public_keys]
         found = published(release, store, where, endpoint=endpoint, public_keys=signers)

@@ -9,7 +9,7 @@ from atoll_operator.draft.settings import Settings
 from atoll_operator.local.tools import timed
 
 
-def stopwatch_for(look: LintReport, *, told: Callable[[str], None]) -> Stopwatch:
+def stopwatch_for(look: LintReport, *, told: Callable[[str], None] = lambda _: None) -> Stopwatch:
     """A stopwatch for what `look` has seen; `told` hears that it takes a moment."""
 
     def time(on_cpu: Settings, on_gpu: Settings) -> Timing:

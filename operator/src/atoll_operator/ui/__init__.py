@@ -1,0 +1,1 @@
+"""`atoll ui`: one page on this machine over the same functions as the command line."""
