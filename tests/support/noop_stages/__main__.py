@@ -16,10 +16,11 @@ from typing import Any
 from atoll_contract import keys
 from atoll_contract.codec import to_json
 from atoll_contract.errors import AtollError
+from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.progress import Progress
 from atoll_contract.reasons import Reason
 from atoll_contract.result import Artifact
-from atoll_contract.stage import Stage
+from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.store import ObjectNotFound, PreconditionFailed
 from atoll_stages.runner import Interrupted, StageContext, StageOutcome, run_stage
 
@@ -75,8 +76,9 @@ def _publish(context: StageContext) -> StageOutcome:
     spec = context.input.publish
     assert spec is not None
     bundle = _save(context, "bundle")
+    context.store.upload(keys.blob(bundle.sha256), context.work / "bundle")
     key = keys.manifest(context.input.run.namespace, spec.model, spec.version)
-    data = to_json({"run": context.input.run.uid, "version": spec.version})
+    data = to_json(_manifest(context, spec, bundle))
     try:
         context.store.put(key, data, if_absent=True)
     except PreconditionFailed:
@@ -85,6 +87,25 @@ def _publish(context: StageContext) -> StageOutcome:
             return StageOutcome("the version is taken", (), taken, Reason.VERSION_CONFLICT)
     manifest = Artifact("manifest", key, hashlib.sha256(data).hexdigest(), len(data))
     return StageOutcome(f"published {spec.model}-v{spec.version}", (manifest, bundle))
+
+
+def _manifest(context: StageContext, spec: PublishSpec, bundle: Artifact) -> Manifest:
+    """The same for the same run and version, whichever attempt writes it."""
+    figures = SUMMARIES[Stage.EXPORT]["metrics"]
+    return Manifest(
+        namespace=context.input.run.namespace,
+        model=spec.model,
+        version=spec.version,
+        sequence=spec.version,
+        created_at="2027-01-09T19:12:00Z",
+        run=context.input.run,
+        input=ModelInput(320, 320),
+        labels=("RBC",),
+        thresholds=(0.5,),
+        files=(ManifestFile(Role.BUNDLE, "model.tar.gz", keys.blob(bundle.sha256), bundle.sha256, bundle.size),),
+        edgetpu=EdgeTpu(compiled=False),
+        metrics={kind: {"ap50": figures[kind]["ap50"]} for kind in ("float", "int8")},
+    )
 
 
 def _plan() -> dict[str, Any]:

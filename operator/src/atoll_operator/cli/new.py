@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,13 +147,14 @@ def _write(path: Path, text: str) -> None:
 
 def _following(found: Sequence[Archive], target: Target, output: Path, *, asked: Path | None) -> list[str]:
     """The commands that start the run."""
-    outside = [item.path for item in found if not item.stored]
+    outside = [shlex.quote(str(item.path)) for item in found if not item.stored]
+    file = shlex.quote(str(output))
     if target.access is not None:
         pushes = [f"atoll push {path} -n {target.namespace}" for path in outside]
-        return [*pushes, f"kubectl apply -f {output}"]
+        return [*pushes, f"kubectl apply -f {file}"]
     data = "".join(f" --data {path}" for path in outside)
-    where = "" if asked is None or asked == DEFAULT_STORE else f" --store {asked}"
-    return [f"atoll run -f {output}{data}{where}"]
+    where = "" if asked is None or asked == DEFAULT_STORE else f" --store {shlex.quote(str(asked))}"
+    return [f"atoll run -f {file}{data}{where}"]
 
 
 def _document(draft: Draft, output: Path, following: Sequence[str]) -> dict[str, object]:

@@ -71,17 +71,19 @@ def _timed(
     on_cpu, on_gpu = (
         choose(pictures=pictures, start=place.start, gpu=gpu, most_steps=place.most_steps) for gpu in (False, True)
     )
-    candidates = [on_gpu, on_cpu] if place.gpu is None else [on_gpu if place.gpu else on_cpu]
+    # That a run had a GPU can be told by its settings only where no CPU gets the same.
+    telling = [on_cpu, on_gpu] if on_gpu.batch != on_cpu.batch else [on_cpu]
+    candidates = telling if place.gpu is None else [on_gpu if place.gpu else on_cpu]
     for settings in candidates:
         pace = of_earlier_run(place.runs, settings, model=model)
         if pace is not None:
             return settings, pace, pace.basis
     if stopwatch is None or place.cluster:
-        return candidates[-1], None, NO_PACE_YET
+        return candidates[0], None, NO_PACE_YET
     try:
         timing = stopwatch(on_cpu, on_gpu)
     except SpecError as error:
-        return candidates[-1], None, error.message
+        return candidates[0], None, error.message
     pace = of_timing(timing)
     return (on_gpu if timing.accelerator == "gpu" else on_cpu), pace, pace.basis
 

@@ -15,11 +15,12 @@ from atoll_contract.result import Artifact
 from atoll_contract.stage import Stage
 from atoll_operator.local.folders import RunFolder, known_runs
 from atoll_operator.local.record import RunRecord, read_record
-from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus, parse_time
+from atoll_operator.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus, parse_time
 from atoll_operator.status_document import read_status
 from atoll_operator.ui.queue import RunQueue
 
 MOST_LISTED = 50
+AT_WORK = "At work"
 MOST_POINTS = 400
 # A progress line has less than 200 bytes and comes every few seconds: this is more than a day.
 _LOG_BYTES = 4 * 2**20
@@ -122,14 +123,15 @@ def _at_work(folder: RunFolder) -> bool:
 
 
 def _state(run: LocalRun, waits: bool, ours: bool) -> str:
+    """A word for people. A process that begins or ends has a record that says otherwise still."""
     phase = run.status.phase
     if waits:
         return "Queued"
-    if phase in (Phase.SUCCEEDED, Phase.CANCELLED, Phase.FAILED) and not ours:
+    if ours:
+        return AT_WORK if phase in TERMINAL or phase is Phase.SUSPENDED else str(phase)
+    if phase in TERMINAL or phase is Phase.SUSPENDED or run.engine:
         return str(phase)
-    if not ours and not run.engine:
-        return "Suspended" if phase is Phase.SUSPENDED else "Interrupted"
-    return str(phase)
+    return "Interrupted"
 
 
 def _stage(stage: StageStatus) -> dict[str, Any]:

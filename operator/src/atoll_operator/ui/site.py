@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.errors import SpecError
-from atoll_contract.manifest import Manifest, ManifestFile, Role
+from atoll_contract.errors import AtollError, SpecError
+from atoll_contract.manifest import ManifestFile, Role
 from atoll_contract.result import Artifact
 from atoll_contract.stage import Stage
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.yaml import YamlError
-from atoll_operator.cli.releases import releases
+from atoll_operator.cli.releases import Release, releases
 from atoll_operator.local.runfile import InvalidFile
 from atoll_operator.ui.archives import Archives, Yard
 from atoll_operator.ui.comparison import compared, manifest_of
@@ -24,6 +24,7 @@ from atoll_operator.ui.uploads import Readable, archive_name, dropped, received
 
 # A bundle holds two models of some MB each, a report some pictures.
 MAX_FILE_BYTES = 256 * 2**20
+MOST_RELEASES = 100
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # Of a run that has left no state so far.
 _NOTHING_YET = {
@@ -56,11 +57,13 @@ class Site:
 
     def state(self) -> Document:
         runs = [line(run, self._queue) for run in found_runs(self._yard.folder, self._yard.namespace)]
+        published, problem = self._releases()
         return {
             "store": str(self._yard.folder),
             "archives": self._archives.listed(),
             "runs": [*self._not_begun({item["name"] for item in runs}), *runs],
-            "releases": [self._release(item.manifest, item.channels) for item in self._releases()],
+            "releases": [_release(item) for item in published],
+            "problem": problem,
         }
 
     def run(self, name: str) -> Document:
@@ -146,22 +149,12 @@ class Site:
             raise SpecError(f"{file.name} has {file.size} bytes; atoll pull fetches it")
         return read
 
-    def _releases(self) -> list[Any]:
-        return releases(self._yard.store, self._yard.namespace)
-
-    def _release(self, manifest: Manifest, channels: tuple[str, ...]) -> dict[str, Any]:
-        int8 = manifest.metrics.get("int8")
-        ap50 = int8.get("ap50") if isinstance(int8, dict) else None
-        document = {
-            "release": manifest.release,
-            "run": manifest.run.name,
-            "channels": list(channels),
-            "ap50": ap50,
-            "created": manifest.created_at,
-            "labels": list(manifest.labels),
-            "tpu": manifest.edgetpu.compiled,
-        }
-        return {name: value for name, value in document.items() if value is not None}
+    def _releases(self) -> tuple[list[Release], str]:
+        """What is published; where a manifest cannot be read the rest of the page still works, and says so."""
+        try:
+            return releases(self._yard.store, self._yard.namespace)[-MOST_RELEASES:], ""
+        except AtollError as error:
+            return [], error.message
 
     def _not_begun(self, known: set[str]) -> list[dict[str, Any]]:
         """Runs that wait for their turn, or are being started, and are not on record yet."""
@@ -196,6 +189,22 @@ class Site:
         if not run.engine and self._queue.running != name:
             # No engine sees the request: the next one does, and ends at once.
             self._queue.again(name)
+
+
+def _release(item: Release) -> dict[str, Any]:
+    manifest = item.manifest
+    int8 = manifest.metrics.get("int8")
+    ap50 = int8.get("ap50") if isinstance(int8, dict) else None
+    document = {
+        "release": manifest.release,
+        "run": manifest.run.name,
+        "channels": list(item.channels),
+        "ap50": ap50,
+        "created": manifest.created_at,
+        "labels": list(manifest.labels),
+        "tpu": manifest.edgetpu.compiled,
+    }
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def _text(asked: Mapping[str, Any]) -> str:

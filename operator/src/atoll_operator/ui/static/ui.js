@@ -34,7 +34,12 @@ function button(words, focus, work) {
   return make("button", { type: "button", "data-focus": focus, onclick: event => guarded(work, event.target) }, words);
 }
 
-function say(words) { at("said").textContent = words; }
+let quiet;
+function say(words) {
+  at("said").textContent = words;
+  clearTimeout(quiet);
+  if (!words.startsWith("✗")) quiet = setTimeout(() => { at("said").textContent = ""; }, 10000);
+}
 
 async function guarded(work, pressed) {
   if (pressed) pressed.disabled = true;
@@ -130,16 +135,18 @@ function drawArchives() {
 
 function showLook(name, look) {
   const parts = Object.keys(look.split || {});
+  const tiny = look.classes.some(item => item.tiny);
   const rows = look.classes.map(item => make("tr", {}, make("th", { scope: "row" }, item.name),
-    ...parts.map(part => make("td", {}, String(item.boxes[part] || 0))), make("td", {}, item.tiny ? String(item.tiny) : "")));
+    ...parts.map(part => make("td", {}, String(item.boxes[part] || 0))), tiny ? make("td", {}, String(item.tiny)) : ""));
   const split = parts.map(part => `${look.split[part]} ${part}`).join(", ");
+  const empty = look.negatives ? ` ${plural(look.negatives, "picture")} without objects.` : "";
   const problems = Object.entries(look.problemCounts || {}).map(([kind, count]) => `${kind}: ${count}`);
   at("look").hidden = false;
   at("look").replaceChildren(
     make("h3", {}, name),
-    make("p", {}, `${look.message}. Pictures: ${split}; ${plural(look.negatives, "picture")} without objects.`),
+    make("p", {}, `${look.message}. Pictures: ${split}.${empty}`),
     make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "boxes"),
-      ...parts.map(part => make("th", { scope: "col" }, part)), make("th", { scope: "col" }, "tiny"))), make("tbody", {}, ...rows)),
+      ...parts.map(part => make("th", { scope: "col" }, part)), tiny ? make("th", { scope: "col" }, "tiny") : "")), make("tbody", {}, ...rows)),
     ...(look.warnings || []).map(words => make("p", {}, "⚠ " + words)),
     ...(problems.length ? [make("p", { class: "soft" }, "Counted on the way: " + problems.join(", "))] : []));
 }
@@ -173,6 +180,8 @@ async function start() {
 
 const MARKS = { Succeeded: ["✓", "good"], Failed: ["✗", "bad"], Cancelled: ["✗", "rest"], Suspended: ["‖", "rest"],
   Interrupted: ["‖", "bad"], Queued: ["…", "rest"], Pending: ["…", "rest"] };
+
+const STAGE_MARKS = { Succeeded: "✓", Failed: "✗", Running: "▶ now", Skipped: "– skipped", Pending: "…" };
 
 function stateWord(run) {
   const [mark, kind] = MARKS[run.state] || ["▶", "busy"];
@@ -210,15 +219,23 @@ async function drawRun() {
     make("progress", { max: "100", value: String(run.percent), "aria-label": `${run.name}: ${run.percent} percent` }),
     make("p", {}, stateWord(run), " ", run.problem || run.message || "", run.eta ? ` About ${time(run.eta)} of training left.` : ""),
     make("ol", { class: "stages" }, ...run.stages.map(stage => make("li", { class: stage.phase, title: stage.message },
-      make("b", {}, stage.name), make("br"), stage.phase + (stage.seconds ? `, ${time(stage.seconds)}` : "")))),
-    ...(run.curve.length > 1 ? [curve(run)] : []),
+      make("b", {}, stage.name), make("br"), make("span", { class: "hidden" }, stage.phase + " "),
+      (STAGE_MARKS[stage.phase] || "") + (stage.seconds ? ` ${time(stage.seconds)}` : "")))),
+    ...(run.curve.length > 1 ? [curve(run), make("p", { class: "soft" }, curveWords(run))] : []),
     ...(run.perClass.length ? [make("p", {}, "AP50: " + run.perClass.map(item => `${item.name} ${item.ap50}`).join(", "))] : []),
     make("p", { class: "row" }, ...(run.report ? [button("Open the report", "report", () => openReport(run.name))] : []), ...actions(run)),
   ]);
 }
 
+function curveWords(run) {
+  const last = run.curve[run.curve.length - 1];
+  return `Step ${last.step} of ${Math.max(run.steps || 0, last.step)}` + (last.loss === undefined ? "" : `, loss ${last.loss.toFixed(2)}`)
+    + (last.ap50 === undefined ? "" : `, best AP50 so far ${last.ap50.toFixed(2)}`);
+}
+
 function curve(run) {
-  const [width, height, left, right, top, bottom] = [640, 260, 46, 46, 26, 34];
+  const width = Math.max(280, at("run").clientWidth);
+  const [height, left, right, top, bottom] = [240, 36, 32, 30, 26];
   const last = run.curve[run.curve.length - 1];
   const steps = Math.max(run.steps || 0, last.step);
   const losses = run.curve.map(point => point.loss).filter(value => value !== undefined);
@@ -228,26 +245,23 @@ function curve(run) {
   const y = share => top + (height - top - bottom) * (1 - Math.min(1, Math.max(0, share)));
   const line = (name, share) => run.curve.filter(point => point[name] !== undefined)
     .map((point, index) => `${index ? "L" : "M"}${x(point.step).toFixed(1)} ${y(share(point[name])).toFixed(1)}`).join("");
-  const words = `Step ${last.step} of ${steps}` + (last.loss === undefined ? "" : `, loss ${last.loss.toFixed(2)}`)
-    + (last.ap50 === undefined ? "" : `, best AP50 so far ${last.ap50.toFixed(2)}`);
   const svg = (tag, attributes, text = "") => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.textContent = text;
     return element;
   };
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words });
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": curveWords(run) });
   for (const share of [0, 0.5, 1]) {
     drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(share), y2: y(share) }),
       svg("text", { x: left - 6, y: y(share) + 4, "text-anchor": "end" }, (share * most).toFixed(1)),
       svg("text", { x: width - right + 6, y: y(share) + 4 }, share.toFixed(1)));
   }
   for (const step of [0, steps / 2, steps])
-    drawing.append(svg("text", { x: x(step), y: height - 14, "text-anchor": "middle" }, String(Math.round(step))));
+    drawing.append(svg("text", { x: x(step), y: height - 6, "text-anchor": "middle" }, String(Math.round(step))));
   drawing.append(svg("path", { class: "loss", d: line("loss", value => value / most) }), svg("path", { class: "ap", d: line("ap50", value => value) }),
-    svg("text", { class: "loss-name", x: left - 40, y: 15 }, "loss (dashed)"),
-    svg("text", { class: "ap-name", x: width - right + 40, y: 15, "text-anchor": "end" }, "best AP50 (solid)"),
-    svg("text", { x: width / 2, y: height - 1, "text-anchor": "middle" }, words));
+    svg("text", { class: "loss-name", x: 2, y: 14 }, "loss (dashed)"),
+    svg("text", { class: "ap-name", x: width - 2, y: 14, "text-anchor": "end" }, "best AP50 (solid)"));
   return drawing;
 }
 
@@ -263,6 +277,7 @@ async function openReport(name) {
 
 function drawReleases() {
   at("no-releases").hidden = state.releases.length > 0;
+  if (state.problem) at("no-releases").textContent = "✗ " + state.problem;
   at("compare").hidden = state.releases.length < 2;
   const key = JSON.stringify(state.releases);
   const newest = [...state.releases].reverse();

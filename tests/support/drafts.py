@@ -1,0 +1,79 @@
+"""What drafts of run.yaml are made from, by hand: looks, places, runs that have ended."""
+
+from typing import Any
+
+from atoll_contract.lint import LintClass, LintReport
+from atoll_contract.stage import InitFrom, Stage
+from atoll_operator.draft.place import Place
+from atoll_operator.draft.settings import Start
+from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus
+from atoll_operator.status_document import write_status
+
+
+def look(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:
+    """A look at pictures of two classes, `algae` rare."""
+    classes = (
+        LintClass("coral", {"train": 2 * train, "validation": 2 * validation}, tiny=3),
+        LintClass("algae", {"train": 20, "validation": 5}, tiny=0),
+    )
+    values: dict[str, Any] = {
+        "path": "reefscape.tar",
+        "ok": True,
+        "reason": "Completed",
+        "message": f"{train + validation} pictures, 2 classes",
+        "formats": ("supervisely",),
+        "pictures": train + validation,
+        "split_by": "hash",
+        "split": {"train": train, "validation": validation},
+        "classes": classes,
+    }
+    return LintReport(**values | changes)
+
+
+def place(**changes: Any) -> Place:
+    values: dict[str, Any] = {
+        "words": "this machine",
+        "namespace": "local",
+        "cluster": False,
+        "start": Start(InitFrom.RANDOM),
+        "start_words": "imagenet starts better",
+    }
+    return Place(**values | changes)
+
+
+def ended_run(
+    name: str = "first",
+    *,
+    model: str = "reefscape",
+    steps: int = 1000,
+    train_seconds: int = 500,
+    other_seconds: int = 60,
+    width: str = "0.5",
+    batch: int = 8,
+    phase: Phase = Phase.SUCCEEDED,
+    attempts: int = 1,
+) -> dict[str, Any]:
+    """A TrainingRun as a cluster has it."""
+    minutes, seconds = divmod(train_seconds, 60)
+    train = StageStatus(
+        Stage.TRAIN,
+        StagePhase.SUCCEEDED,
+        attempts=attempts,
+        start_time="2027-01-09T19:00:00Z",
+        completion_time=f"2027-01-09T19:{minutes:02d}:{seconds:02d}Z",
+    )
+    status = RunStatus(phase=phase, active_seconds=train_seconds + other_seconds, stages=(train,))
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": f"uid-{name}",
+            "creationTimestamp": "2027-01-09T18:00:00Z",
+        },
+        "spec": {
+            "model": {"architecture": "ssd-mobilenet-v2-fpnlite-320", "width": width},
+            "training": {"steps": steps, "batchSize": batch, "initFrom": {"type": "random"}},
+            "publish": {"model": model},
+        },
+        "status": write_status(status),
+    }

@@ -1,0 +1,98 @@
+"""The page of `atoll ui` on a folder of its own, with runs whose stages do no work."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from atoll_contract.store import open_store
+from atoll_operator.api.stage_input import directory_store
+from atoll_operator.ui.archives import Yard
+from atoll_operator.ui.guard import TOKEN_HEADER
+from atoll_operator.ui.server import UiServer
+from atoll_operator.ui.site import Site
+from support.noop_atoll import command
+from support.polling import wait_until
+
+RUN = """\
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: {{ name: {name} }}
+spec:
+  datasets: [{{ key: datasets/local/pictures.tar }}]
+  model: {{ width: "0.5" }}
+  training: {{ steps: 1000, batchSize: 8 }}
+  publish: {{ model: {model} }}
+"""
+
+
+class LocalPage:
+    """`with LocalPage(folder) as page:`; `plan` says what the stages do (see `noop_stages`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+
+    def plan(self, **stages: dict[str, Any]) -> None:
+        (self.folder / "plan.json").write_text(json.dumps(stages))
+
+    def __enter__(self) -> Self:
+        store = open_store(directory_store(self.store))
+        self.site = Site(Yard(self.store, store, "local"), command=command)
+        self.server = UiServer(self.site, 0)
+        self.server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.close()
+        self.site.close()
+
+    @property
+    def address(self) -> str:
+        return self.server.guard.address
+
+    def ask(
+        self, path: str, body: bytes | Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer; the token goes along unless `headers` are given."""
+        given = {TOKEN_HEADER: self.server.guard.token} if headers is None else dict(headers)
+        data = json.dumps(body).encode() if isinstance(body, Mapping) else body
+        request = urllib.request.Request(f"http://127.0.0.1:{self.server.guard.port}{path}", data=data, headers=given)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def told(self, path: str, body: bytes | Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The document of an answer; `error` is in it where there was one."""
+        document: dict[str, Any] = json.loads(self.ask(path, body)[1])
+        return document
+
+    def errand(self, path: str, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
+        """What a request answers that goes on after its answer."""
+        started = self.told(path, body)
+        if "errand" not in started:
+            return started
+
+        def ended() -> dict[str, Any] | None:
+            state = self.told(f"/api/errands/{started['errand']}")
+            return state if state["state"] in ("done", "refused") else None
+
+        return wait_until(ended, what=path, timeout_seconds=120)
+
+    def start(self, name: str, *, model: str = "note") -> dict[str, Any]:
+        return self.told("/api/runs", {"text": RUN.format(name=name, model=model)})
+
+    def state_of(self, name: str) -> str:
+        found = (run["state"] for run in self.told("/api/state")["runs"] if run["name"] == name)
+        return next(found, "")
+
+    def wait_for(self, name: str, *states: str) -> None:
+        wait_until(lambda: self.state_of(name) in states, what=f"{name} {states}", timeout_seconds=90)

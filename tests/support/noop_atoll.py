@@ -1,0 +1,40 @@
+"""`python -m support.noop_atoll FILE STORE`: `atoll run --json` whose stages do no work (`noop_stages`)."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from atoll_contract.errors import AtollError
+from atoll_operator.cli.endings import exit_status
+from atoll_operator.cli.run import Interruption
+from atoll_operator.cli.run_display import PlainDisplay
+from atoll_operator.local.launch import Request, launch
+from atoll_operator.local.runfile import read_run_file
+from support.noop_run import noop_command
+
+
+def command(file: Path, store: Path) -> Sequence[str]:
+    """In place of `atoll run`."""
+    return [sys.executable, "-P", "-m", "support.noop_atoll", str(file), str(store)]
+
+
+def main(file: Path, store: Path) -> int:
+    display = PlainDisplay()
+    try:
+        outcome = launch(
+            Request(read_run_file([file], store=store), store),
+            audience=display,
+            told=display.say,
+            started=Interruption(display).watch,
+            command=noop_command,
+        )
+    except AtollError as error:
+        display.say(f"error: {error.message}")
+        return int(error.code)
+    print(json.dumps(outcome.document))
+    return exit_status(outcome.status)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,80 @@
+"""`atoll new` on real archives; the timing of this machine has a test of its own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atoll_operator.cli.main import main
+from support import archives
+
+NO_TIMING = ("--no-timing",)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATOLL_STORE", raising=False)
+    (tmp_path / "Reef 2025.tar").write_bytes(archives.tar_bytes(archives.supervisely(12, labels=("coral", "algae"))))
+
+
+def test_an_archive_becomes_a_file_that_validates_and_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "Reef 2025.tar", *NO_TIMING]) == 0
+    told = capsys.readouterr().out
+    assert "12 pictures, 24 boxes, 2 classes" in told
+    assert "next: atoll run -f run.yaml --data 'Reef 2025.tar'" in told
+    assert main(["validate", "-f", "run.yaml"]) == 0
+    assert "TrainingRun/reef-2025: valid" in capsys.readouterr().out
+
+
+def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.yaml").write_text("mine\n")
+    assert main(["new", "Reef 2025.tar", *NO_TIMING]) == 20
+    assert "run.yaml exists and is not overwritten; --force" in capsys.readouterr().err
+    assert Path("run.yaml").read_text() == "mine\n"
+    assert main(["new", "Reef 2025.tar", "--force", *NO_TIMING]) == 0
+    assert "kind: TrainingRun" in Path("run.yaml").read_text()
+
+
+def test_what_was_pushed_is_found_by_key_name_or_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", "Reef 2025.tar", "--store", "atoll-store"]) == 0
+    for number, named in enumerate((["datasets/local/Reef 2025.tar"], ["Reef 2025.tar"], [])):
+        capsys.readouterr()
+        assert main(["new", *named, "-o", f"{number}.yaml", "--json", *NO_TIMING]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["next"] == [f"atoll run -f {number}.yaml"]
+        assert 'key: "datasets/local/Reef 2025.tar"' in Path(f"{number}.yaml").read_text()
+
+
+def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.tar").write_bytes(archives.tar_bytes(archives.supervisely(5, first=50, labels=("coral",))))
+    assert main(["push", "Reef 2025.tar", "b.tar", "--store", "store"]) == 0
+    assert main(["new", "--store", "store", *NO_TIMING]) == 20
+    assert "name an archive" in capsys.readouterr().err
+    assert main(["new", "b.tar", "Reef 2025.tar", "--store", "store", *NO_TIMING]) == 0
+    assert "17 pictures" in capsys.readouterr().out
+    text = Path("run.yaml").read_text()
+    assert text.index("key: datasets/local/b.tar") < text.index('key: "datasets/local/Reef 2025.tar"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["none.tar"], 10, "there is no file none.tar here, nor in"),
+        ([".", "--store", "s"], 10, "is a folder; pack it as a .tar"),
+        (["broken.tar"], 13, "no file was written"),
+        (["Reef 2025.tar", "--from", "reef"], 20, "write <model>-v<number>"),
+        (["Reef 2025.tar", "--from", "reef-v1"], 20, "there is no release reef-v1"),
+        (["Reef 2025.tar", "--within", "soon"], 2, "write 90s, 10m or 1h30m"),
+        (["Reef 2025.tar", "--name", "Big_Name"], 20, "metadata.name"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("broken.tar").write_bytes(Path("Reef 2025.tar").read_bytes()[:5000])
+    store = [] if "--store" in arguments else ["--store", "store"]
+    assert main(["new", *arguments, *store, *NO_TIMING]) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert not Path("run.yaml").exists()

@@ -1,0 +1,104 @@
+"""The page of `atoll ui` in a real browser: everything by the eyes and hands of a user."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support import archives
+from support.browser import Browser
+from support.edge_screenshot import chromium
+from support.local_page import LocalPage
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
+]
+
+TYPE = """(() => {{ const field = document.querySelector('#text');
+  field.value = field.value.replace({old!r}, {new!r}); field.dispatchEvent(new Event('input')); }})()"""
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "Reef 2025.tar"
+    path.write_bytes(archives.tar_bytes(archives.supervisely(12, labels=("coral", "algae"))))
+    return path
+
+
+def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, archive: Path) -> None:
+    page.plan(train={"steps": 40, "seconds": 0.05})
+    page.start("first", model="reef-2025")
+    page.wait_for("first", "Succeeded")
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.wait("document.querySelector('#releases').innerText.includes('reef-2025-v1')")
+        browser.choose_file("#file", archive)
+        browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')")
+        assert "12 pictures, 24 boxes, 2 classes" in browser.text("#look")
+        assert re.search(r"coral\s+\d+\s+\d+", browser.text("#look"))
+        assert "run first took" in browser.text("#estimate")
+
+        browser.run(TYPE.format(old="batchSize: 8", new="batchSize: 0"))
+        browser.wait("document.querySelector('#problems').innerText.includes('batchSize')")
+        assert browser.run("document.querySelector('#start').disabled")
+        browser.run(TYPE.format(old="batchSize: 0", new="batchSize: 8"))
+        browser.wait("!document.querySelector('#start').disabled")
+        browser.click("#start")
+        browser.wait("document.querySelector('#run h3')?.innerText === 'reef-2025'")
+        browser.wait("document.querySelector('#run svg')?.getAttribute('aria-label').startsWith('Step ')")
+        browser.wait("document.querySelector('#run .state').innerText === '✓ Succeeded'")
+
+        browser.wait("!document.querySelector('#compare').hidden")
+        browser.click("#compare button")
+        browser.wait("document.querySelector('#comparison table') !== null")
+        assert re.search(r"AP50 of the exported model\s+0\.880\s+0\.880\s+= same", browser.text("#comparison"))
+        browser.click("[data-focus='bundle reef-2025-v2']")
+        browser.wait("document.querySelector('#said').innerText.includes('is in your downloads')")
+        assert browser.complaints == []
+
+
+def test_a_refused_archive_is_told_beside_the_field(page: LocalPage, archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[:5000])
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.choose_file("#file", archive)
+        browser.wait("document.querySelector('#drop-problem').innerText.includes('Reef 2025.tar: ')")
+        assert browser.text("#archives") == ""
+
+
+def test_without_the_address_that_was_printed_the_page_says_what_to_open(page: LocalPage) -> None:
+    with Browser() as browser:
+        browser.open(page.address.partition("#")[0])
+        browser.wait("document.querySelector('#said').innerText.includes('open the address that atoll ui printed')")
+
+
+def test_the_keyboard_reaches_everything_and_stays_where_it_is(page: LocalPage, archive: Path) -> None:
+    page.start("one")
+    page.wait_for("one", "Succeeded")
+    page.errand("/api/archives?name=reef.tar", archive.read_bytes())
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.wait("document.querySelector('#releases').innerText.includes('note-v1')")
+        browser.wait("document.querySelector('[data-focus=report]') !== null")
+        reached = set()
+        for _ in range(20):
+            browser.press("Tab", code=9)
+            reached.add(browser.run("document.activeElement.dataset.focus || document.activeElement.id"))
+        wanted = {"file", "archive reef.tar", "look reef.tar", "from", "text", "run one", "report", "bundle note-v1"}
+        assert wanted <= reached
+        browser.run("document.querySelector(\"[data-focus='archive reef.tar']\").focus()")
+        browser.press(" ", code=32, text=" ")
+        browser.wait("!document.querySelector('#write').disabled")
+        assert browser.run("document.activeElement.dataset.focus") == "archive reef.tar"
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_nothing_runs_out_of_the_page(page: LocalPage, width: int) -> None:
+    page.plan(train={"steps": 5})
+    page.start("a-run-with-quite-a-long-name-in-the-list", model="a-model-with-quite-a-long-name-as-well")
+    page.wait_for("a-run-with-quite-a-long-name-in-the-list", "Succeeded")
+    with Browser(width, 800) as browser:
+        browser.open(page.address)
+        browser.wait("document.querySelector('#run svg') !== null")
+        assert browser.run("document.documentElement.scrollWidth") <= width
