@@ -116,6 +116,10 @@ golden: setup binaries ## Write the golden manifests and rights anew; read the d
 docs: setup ## Write the generated pages anew
 	@$(RUN) -m atoll_operator.api.reference > docs/api.md
 
+.PHONY: walkthrough
+walkthrough: setup ## Walk docs/walkthrough.md and write its outputs and pictures anew (Chromium; half an hour)
+	@PYTHONPATH=tests $(RUN) -m walkthrough
+
 .PHONY: lock
 lock: ## Lock the dependencies anew (needs uv)
 	@.ci/lock

@@ -32,9 +32,9 @@ spec:
 class LocalPage:
     """`with LocalPage(folder) as page:`; `plan` says what the stages do (see `noop_stages`)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, store: Path | None = None) -> None:
         self.folder = folder
-        self.store = folder / "store"
+        self.store = store or folder / "store"
 
     def plan(self, **stages: dict[str, Any]) -> None:
         (self.folder / "plan.json").write_text(json.dumps(stages))
@@ -95,4 +95,4 @@ class LocalPage:
         return next(found, "")
 
     def wait_for(self, name: str, *states: str) -> None:
-        wait_until(lambda: self.state_of(name) in states, what=f"{name} {states}", timeout_seconds=90)
+        wait_until(lambda: self.state_of(name) in states, what=f"{name} {states}", timeout_seconds=200)

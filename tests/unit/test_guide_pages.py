@@ -13,7 +13,7 @@ from atoll_operator.api.schema import check
 from atoll_operator.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / name for name in ("install.md", "troubleshooting.md", "security.md")]
+PAGES = [ROOT / "docs" / name for name in ("install.md", "troubleshooting.md", "security.md", "mentor.md")]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 VALUES_SCHEMA = json.loads((ROOT / "charts" / "atoll" / "values.schema.json").read_text(encoding="utf-8"))
 
@@ -34,7 +34,7 @@ def typed(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_commands_and_targets_exist(page: Path) -> None:
     code = typed(page)
-    commands = set(re.findall(r"(?:^ *|&& |bin/)atoll ([a-z]+)", code, re.M))
+    commands = set(re.findall(r"(?:^ *|&& |bin/)atoll ([a-z-]+)", code, re.M))
     assert commands <= set(COMMANDS)
     for target in re.findall(r"\bmake ((?!it\b|the\b)[a-z0-9-]+)", code):
         assert re.search(rf"^{target}:", MAKEFILE, re.M), target

@@ -1,7 +1,10 @@
-"""Two releases side by side, as their own manifests and measurements have it."""
+"""Two releases side by side: at once by their own figures, and then on the same pictures, by `atoll compare`."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
@@ -10,6 +13,7 @@ from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.manifest import Manifest, Role, release_parts
 from atoll_contract.store import ObjectNotFound, Store
 
+COMPARE_SECONDS = 3600
 OTHER_PICTURES = "Each was measured on its own evaluation pictures, which differ: compare with care."
 
 
@@ -51,6 +55,29 @@ def compared(store: Store, namespace: str, old: str, new: str) -> dict[str, Any]
     same = bool(digests[0]) and digests[0] == digests[1]
     note = "Both were measured on the same pictures." if same else OTHER_PICTURES
     return {"old": old, "new": new, "figures": rows, "facts": facts, "note": note}
+
+
+def on_same_pictures(folder: Path, namespace: str, old: str, new: str, page: Path) -> dict[str, Any]:
+    """What `atoll compare` says; its page with the pictures goes to `page`.
+
+    Raises:
+        SpecError: it refused, was not able to, or took too long.
+    """
+    for release in (old, new):
+        release_parts(release)
+    arguments = ["compare", old, new, "--store", str(folder), "-n", namespace, "-o", str(page), "--json"]
+    command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMPARE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SpecError(f"the comparison took more than {COMPARE_SECONDS} s") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise SpecError(last.removeprefix("error: "))
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def _row(name: str, values: list[float | None]) -> dict[str, Any]:

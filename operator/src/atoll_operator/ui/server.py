@@ -106,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return lambda: site.draft(self._body())
             case ["api", "checks"]:
                 return lambda: site.check(self._body())
+            case ["api", "comparisons"]:
+                return lambda: site.compare(self._body())
             case ["api", "runs"]:
                 return lambda: site.start(self._body())
             case ["api", "runs", name, "report"]:

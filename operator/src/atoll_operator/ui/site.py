@@ -15,8 +15,8 @@ from atoll_operator.api.yaml import YamlError
 from atoll_operator.cli.releases import Release, releases
 from atoll_operator.local.runfile import InvalidFile
 from atoll_operator.ui.archives import Archives, Yard
-from atoll_operator.ui.comparison import compared, manifest_of
-from atoll_operator.ui.errands import Document, Errands
+from atoll_operator.ui.comparison import compared, manifest_of, on_same_pictures
+from atoll_operator.ui.errands import Document, Errands, Told
 from atoll_operator.ui.links import Linked, Links
 from atoll_operator.ui.queue import RunCommand, RunQueue, own_atoll
 from atoll_operator.ui.runs import found_run, found_runs, line, view
@@ -109,6 +109,21 @@ class Site:
             return {"run": self._queue.add(_text(asked), taken=self._known)}
         except InvalidFile as error:
             raise SpecError("\n".join(error.lines)) from None
+
+    def compare(self, asked: Mapping[str, Any]) -> Document:
+        """Run both releases on the same pictures; the answer has an address of the page with the pictures."""
+        old, new = str(asked.get("old")), str(asked.get("new"))
+        page = self._yard.own / "comparison.html"
+
+        def work(told: Told) -> Document:
+            told(f"running {old} and {new} on the same pictures")
+            document = on_same_pictures(self._yard.folder, self._yard.namespace, old, new, page)
+            data = page.read_bytes()
+            linked = Linked("comparison.html", "text/html; charset=utf-8", lambda: data, sandboxed=True)
+            return {**document, "path": self.links.add(linked)}
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        return self._errands.start(work)
 
     def act(self, name: str, action: str) -> Document:
         """Suspend, go on with or cancel a run."""

@@ -299,20 +299,41 @@ function drawReleases() {
   }
 }
 
-async function compare() {
-  const pair = await ask(`/api/comparison?old=${encodeURIComponent(at("old").value)}&new=${encodeURIComponent(at("new").value)}`);
+function verdict(old, now) {
+  const gain = old === undefined || now === undefined ? NaN : now - old;
+  if (Number.isNaN(gain)) return make("td", {}, "");
+  if (Math.abs(gain) < 0.0005) return make("td", {}, "= same");
+  return gain > 0 ? make("td", { class: "better" }, `▲ ${gain.toFixed(3)} better`) : make("td", { class: "worse" }, `▼ ${(-gain).toFixed(3)} worse`);
+}
+
+function figuresTable(names, rows, facts = []) {
   const shown = value => value === undefined ? "–" : value.toFixed(3);
-  const figures = pair.figures.map(row => {
-    const known = row.old !== undefined && row.new !== undefined, gain = known ? row.new - row.old : 0;
-    const verdict = !known ? "" : Math.abs(gain) < 0.0005 ? "= same" : gain > 0 ? `▲ ${gain.toFixed(3)} better` : `▼ ${(-gain).toFixed(3)} worse`;
-    const kind = verdict.includes("better") ? "better" : verdict.includes("worse") ? "worse" : "";
-    return make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, shown(row.old)), make("td", {}, shown(row.new)), make("td", { class: kind }, verdict));
-  });
-  const facts = pair.facts.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, row.old), make("td", {}, row.new), make("td")));
-  const head = ["", pair.old, pair.new, "change"].map(words => make("th", { scope: "col" }, words));
-  at("comparison").replaceChildren(
-    make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...figures, ...facts)),
-    make("p", { class: "soft" }, pair.note));
+  const head = ["", ...names, "change"].map(words => make("th", { scope: "col" }, words));
+  const figures = rows.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, shown(row.old)), make("td", {}, shown(row.new)), verdict(row.old, row.new)));
+  const others = facts.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, row.old), make("td", {}, row.new), make("td")));
+  return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...figures, ...others));
+}
+
+function setRows(set) {
+  const rows = [{ name: "AP50", old: set.old.ap50, new: set.new.ap50 }, { name: "AP", old: set.old.ap, new: set.new.ap }];
+  const classes = Object.keys({ ...set.old.perClass, ...set.new.perClass });
+  return [...rows, ...classes.map(name => ({ name: "AP50 of " + name, old: set.old.perClass[name], new: set.new.perClass[name] }))];
+}
+
+async function compare() {
+  const pair = { old: at("old").value, new: at("new").value };
+  const own = await ask(`/api/comparison?old=${encodeURIComponent(pair.old)}&new=${encodeURIComponent(pair.new)}`);
+  const waiting = make("p", { role: "status" });
+  at("comparison").replaceChildren(make("h3", {}, "By their own figures"), figuresTable([pair.old, pair.new], own.figures, own.facts),
+    make("p", { class: "soft" }, own.note), make("h3", {}, "On the same pictures"), waiting);
+  if (pair.old === pair.new) { waiting.textContent = "Both are the same release."; return; }
+  try {
+    const both = await errand(await ask("/api/comparisons", pair), words => { waiting.textContent = words + " …"; });
+    const sets = both.sets.flatMap(set => [make("p", {}, `${set.name}: ${plural(set.pictures, "picture")}, ${plural(set.boxes, "box")}`.replace(/boxs$/, "boxes")),
+      figuresTable([pair.old, pair.new], setRows(set))]);
+    waiting.replaceWith(...sets, ...both.notes.map(note => make("p", { class: "soft" }, note)),
+      make("p", {}, make("a", { href: both.path, target: "_blank", rel: "noopener" }, "The pictures on which they differ the most")));
+  } catch (error) { waiting.replaceWith(make("p", { class: "problem" }, error.message)); }
 }
 
 // All of it

@@ -1,0 +1,146 @@
+"""docs/walkthrough.md is one road that holds together; `tests/e2e/test_walkthrough.py` walks it."""
+
+import importlib
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+
+from atoll_edge.cli import parser as edge_parser
+from atoll_edge.config import read_config
+from atoll_operator.cli.main import COMMANDS
+from walkthrough.page import Command, Deed, File, commands, missing, parts, shape, shortened
+from walkthrough.pictures import MOST_BYTES
+from walkthrough.road import DEEDS
+
+PAGE = Path(__file__).parents[2] / "docs" / "walkthrough.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+MOST_HANDS_ON = 7
+LOOP = "## The loop"
+
+
+def parsed(line: str) -> None:
+    """The command line is one that the program takes; nothing is run. Files need not be there."""
+    program, *words = shlex.split(line)
+    if program == "atoll-edge":
+        edge_parser().parse_args(words)
+        return
+    assert program == "atoll"
+    command: click.Command = importlib.import_module(f"atoll_operator.cli.{COMMANDS[words[0]]}").command
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.exists = False
+    command.make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("line", [command.line for command in commands(TEXT)])
+def test_every_command_is_one_that_the_program_takes(line: str) -> None:
+    parsed(line)
+
+
+def test_seven_commands_lead_from_the_camera_to_the_robot() -> None:
+    first = commands(TEXT.partition(LOOP)[0])
+    assert 0 < len(first) <= MOST_HANDS_ON
+    assert [command.line.split()[1] for command in first] == [
+        "record",
+        "frames",
+        "push",
+        "new",
+        "run",
+        "test-video",
+        "run",
+    ]
+    assert "in seven commands" in TEXT.splitlines()[0]
+
+
+def test_every_command_shows_what_it_printed() -> None:
+    assert [command.line for command in commands(TEXT) if not command.output.strip()] == []
+
+
+def test_what_a_command_reads_was_made_before_it() -> None:
+    """By an earlier command, by what stands in for a person, or by the page's own file."""
+    made: set[str] = set()
+    by_deed = {
+        "film-workshop": {"camera.mp4"},
+        "film-field": {"field.mp4"},
+        "label-frames": {"cells.tar"},
+        "label-harvest": {"harvest.tar"},
+    }
+    for part in parts(TEXT):
+        if isinstance(part, Deed):
+            made |= by_deed[part.name]
+        elif isinstance(part, File):
+            made.add(part.name)
+        else:
+            words = shlex.split(part.line)
+            written = {words[number + 1] for number, word in enumerate(words) if word == "-o"}
+            read = {word for word in words if re.search(r"\.(mp4|tar|yaml)$", word)} - written
+            assert read <= made, part.line
+            made |= written or ({"run.yaml"} if words[1] == "new" else set())
+
+
+def test_deeds_are_known() -> None:
+    assert {part.name for part in parts(TEXT) if isinstance(part, Deed)} == set(DEEDS)
+
+
+def test_the_robots_file_is_one_that_the_robot_reads(tmp_path: Path) -> None:
+    (file,) = [part for part in parts(TEXT) if isinstance(part, File)]
+    (tmp_path / file.name).write_text(file.text)
+    assert read_config(tmp_path / file.name).harvest.enabled
+
+
+def test_headings_follow_each_other_and_name_their_old_steps() -> None:
+    numbered = re.findall(r"^## (\d+)\. .*?\(old steps? ([\d, –]+)\)$", TEXT, re.M)
+    assert [int(number) for number, _ in numbered] == list(range(1, len(numbered) + 1))
+    steps: set[int] = set()
+    for _, listed in numbered:
+        for part in listed.split(", "):
+            first, _, last = part.partition("–")
+            steps |= set(range(int(first), int(last or first) + 1))
+    assert steps == set(range(1, 29))
+
+
+def named_pictures() -> Sequence[Path]:
+    return [PAGE.parent / name for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)]
+
+
+@pytest.mark.parametrize("path", named_pictures(), ids=lambda path: path.name)
+def test_pictures_are_small_and_whole(path: Path) -> None:
+    assert path.stat().st_size < MOST_BYTES
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.width <= 1280
+
+
+def test_no_picture_is_left_over() -> None:
+    there = set((PAGE.parent / "images" / "walkthrough").iterdir())
+    assert there == {path for path in named_pictures() if path.parent.name == "walkthrough"}
+
+
+def test_lines_are_alike_but_for_their_figures() -> None:
+    assert shape("train: 45% step 450/1000, loss 0.61, about 3 min left") == shape(
+        "train: 5% step 9/400, loss 1.2, about 40 s left"
+    )
+    assert shape("AP50  +0.012") == shape("AP50   -0.3")
+    assert shape("published cells-v1") != shape("could not publish cells-v1")
+
+
+def test_a_line_that_is_not_printed_any_more_is_found() -> None:
+    shown = "a 1\n…\nc 3\n"
+    assert missing(shown, "a 9\nb\nc 4\n") is None
+    assert missing(shown, "c 4\na 9\n") == "c 3"
+    assert missing("x\n", "") == "x"
+
+
+def test_a_long_output_is_shortened_to_what_differs() -> None:
+    lines = "".join(f"train: {number}%\n" for number in range(50))
+    assert shortened(f"begin\n{lines}end\n") == "begin\ntrain: 0%\n…\ntrain: 49%\nend\n"
+
+
+def test_a_block_holds_one_command() -> None:
+    assert len(commands(TEXT)) == TEXT.count("```console")
+    assert all(isinstance(part, Command | Deed | File) for part in parts(TEXT))

@@ -1,0 +1,1 @@
+"""The road of docs/walkthrough.md, walked by a program: its commands, what stands in for hands, its pictures."""
