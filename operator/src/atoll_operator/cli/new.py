@@ -23,7 +23,7 @@ from atoll_operator.decide.progress import duration
 from atoll_operator.draft.archives import Archive, found_archives
 from atoll_operator.draft.draft import Draft, Wish, drafted
 from atoll_operator.draft.local_place import local_place
-from atoll_operator.draft.place import Place
+from atoll_operator.draft.place import DEFAULT_REF, Place
 from atoll_operator.draft.stopwatch import stopwatch_for
 from atoll_operator.local.folders import DEFAULT_STORE
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
@@ -32,19 +32,20 @@ from atoll_operator.local.tools import inspected
 
 @dataclass(frozen=True)
 class Target:
-    """Where the run will be: `access` for a cluster, else the folder of the local engine. `default`: the folder is
-    the one that every command takes without being told."""
+    """Where the run will be: `access` for a cluster, else the folder of the local engine."""
 
     store: Store
     namespace: str
     folder: Path | None = None
     access: Access | None = None
 
-    def place(self, release: str | None) -> Place:
+    def place(self, release: str | None, *, profile: str, object_store: str) -> Place:
         if self.access is not None:
             from atoll_operator.draft.cluster_place import cluster_place
 
-            return cluster_place(self.access.cluster, self.namespace, release=release)
+            return cluster_place(
+                self.access.cluster, self.namespace, release=release, profile=profile, object_store=object_store
+            )
         assert self.folder is not None
         return local_place(self.folder, self.store, self.namespace, release=release)
 
@@ -53,7 +54,8 @@ class Target:
 @click.argument("archives", metavar="[ARCHIVE|KEY]...", nargs=-1)
 @either_options
 @endpoint_option
-@click.option("--object-store", default="default", show_default=True, help="Name of the ObjectStore.")
+@click.option("--object-store", default=DEFAULT_REF, show_default=True, help="Name of the cluster's ObjectStore.")
+@click.option("--profile", default=DEFAULT_REF, show_default=True, help="Name of the cluster's TrainingProfile.")
 @click.option(
     "-o",
     "--output",
@@ -75,6 +77,7 @@ def command(
     where: Where,
     endpoint: str | None,
     object_store: str,
+    profile: str,
     output: Path,
     name: str | None,
     release: str | None,
@@ -100,7 +103,7 @@ def command(
     draft = drafted(
         look,
         [item.key for item in found],
-        target.place(release),
+        target.place(release, profile=profile, object_store=object_store),
         wish=Wish(name, within),
         stopwatch=None if no_timing or target.access is not None else stopwatch_for(look, told=_tell),
     )

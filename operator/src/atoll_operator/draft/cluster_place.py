@@ -13,16 +13,24 @@ from atoll_operator.api.parse import training_profile
 from atoll_operator.api.types import TrainingProfileSpec
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.draft.local_place import release_start
-from atoll_operator.draft.place import Place
+from atoll_operator.draft.place import DEFAULT_REF, Place
 from atoll_operator.draft.settings import MOST_STEPS, Start
 
 if TYPE_CHECKING:
     from atoll_operator.cluster import Cluster
 
-PROFILE = "default"
+# Of the ImageNet weights that a train image can be built with (images/external.lock).
+IMAGE_WIDTH = 1.0
 
 
-def cluster_place(cluster: Cluster, namespace: str, *, release: str | None) -> Place:
+def cluster_place(
+    cluster: Cluster,
+    namespace: str,
+    *,
+    release: str | None,
+    profile: str = DEFAULT_REF,
+    object_store: str = DEFAULT_REF,
+) -> Place:
     """The cluster as its user sees it; what this user may not read is taken as not there.
 
     Raises:
@@ -32,12 +40,12 @@ def cluster_place(cluster: Cluster, namespace: str, *, release: str | None) -> P
     from atoll_operator.cluster import RUNS
 
     runs = tuple(cluster.list_all(RUNS, namespace))
-    profile = _profile(cluster)
-    resource = _gpu(cluster, profile)
-    words = f"TrainingProfile {PROFILE}, " + (f"which offers {resource}" if resource else "on CPUs")
+    found, unknown = _profile(cluster, profile)
+    resource = _gpu(cluster, found)
+    offer = f"which offers {resource}" if resource else unknown or "on CPUs"
     start, start_words, model = _start(cluster, namespace, runs, release)
     return Place(
-        words,
+        f"TrainingProfile {profile}, {offer}",
         namespace,
         cluster=True,
         start=start,
@@ -45,19 +53,22 @@ def cluster_place(cluster: Cluster, namespace: str, *, release: str | None) -> P
         runs=runs,
         taken=frozenset(str(run["metadata"]["name"]) for run in runs),
         gpu=resource is not None,
-        most_steps=min(MOST_STEPS, profile.limits.max_steps) if profile else MOST_STEPS,
+        most_steps=min(MOST_STEPS, found.limits.max_steps) if found else MOST_STEPS,
         model=model,
+        profile=profile,
+        object_store=object_store,
     )
 
 
-def _profile(cluster: Cluster) -> TrainingProfileSpec | None:
+def _profile(cluster: Cluster, name: str) -> tuple[TrainingProfileSpec | None, str]:
+    """The profile, or words on why it is not known."""
     from atoll_operator.cluster import PROFILES
 
     try:
-        body = cluster.read(PROFILES, None, PROFILE)
+        body = cluster.read(PROFILES, None, name)
     except Forbidden:
-        return None
-    return training_profile(body) if body is not None else None
+        return None, "which you may not read, so it is taken for one with CPUs"
+    return (training_profile(body), "") if body is not None else (None, "which does not exist yet")
 
 
 def _gpu(cluster: Cluster, profile: TrainingProfileSpec | None) -> str | None:
@@ -82,7 +93,7 @@ def _start(
         if _lacks_weights(runs):
             return Start(InitFrom.RANDOM), "the last run from imagenet ended with WeightsNotFound", None
         words = 'if a run ends with WeightsNotFound: atoll push --weights FILE, or "random" and twice the steps'
-        return Start(InitFrom.IMAGENET), words, None
+        return Start(InitFrom.IMAGENET, width=IMAGE_WIDTH), words, None
     from atoll_operator.cluster import RELEASES
 
     model, _ = release_parts(release)

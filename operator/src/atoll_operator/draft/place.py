@@ -6,6 +6,9 @@ from typing import Any
 
 from atoll_operator.draft.settings import MOST_STEPS, Start
 
+# What a run names where it names nothing.
+DEFAULT_REF = "default"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -22,3 +25,5 @@ class Place:
     gpu: bool | None = None
     most_steps: int = MOST_STEPS
     model: str | None = None
+    profile: str = DEFAULT_REF
+    object_store: str = DEFAULT_REF

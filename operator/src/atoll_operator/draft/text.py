@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from atoll_contract.lint import LintClass, LintReport
 from atoll_contract.stage import InitFrom, SplitBy
 from atoll_operator.api import API_VERSION
-from atoll_operator.draft.place import Place
+from atoll_operator.draft.place import DEFAULT_REF, Place
 from atoll_operator.draft.settings import Settings
 
 # With fewer boxes to learn from a class is hardly ever found.
@@ -83,6 +83,10 @@ def _object(
     if place.cluster or place.namespace != "local":
         yield f"  namespace: {_scalar(place.namespace)}"
     yield "spec:"
+    if place.profile != DEFAULT_REF:
+        yield f"  profileRef: {{ name: {_scalar(place.profile)} }}"
+    if place.object_store != DEFAULT_REF:
+        yield f"  objectStoreRef: {{ name: {_scalar(place.object_store)} }}"
     yield "  datasets:"
     yield from (f"    - key: {_scalar(key)}" for key in keys)
     yield "  conversion:"

@@ -1,0 +1,108 @@
+"""A cluster as its user sees it, with the rights that a user may lack; `tests/api` has a real API server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import InitFrom
+from atoll_operator.api.schema import check
+from atoll_operator.cli.cluster_access import Where
+from atoll_operator.draft.cluster_place import cluster_place
+from atoll_operator.draft.place import Place
+from support.drafts import ended_run
+from support.scripted_api import ScriptedApi
+
+RUNS = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns"
+PROFILE = "/apis/atoll.dev/v1alpha1/trainingprofiles/default"
+RELEASE = "/apis/atoll.dev/v1alpha1/namespaces/team/modelreleases/note-v3"
+NODES = "/api/v1/nodes"
+IMAGES = {name: f"registry.example/{name}:1" for name in ("convert", "train", "publish", "trainGPU")}
+FORBIDDEN = (403, {"reason": "Forbidden", "message": "no right"})
+
+
+def profile(**images: str) -> dict[str, Any]:
+    manifest = {
+        "apiVersion": "atoll.dev/v1alpha1",
+        "kind": "TrainingProfile",
+        "metadata": {"name": "default"},
+        "spec": {"allowTags": True, "images": images, "limits": {"maxSteps": 5000}},
+    }
+    checked = check(manifest)
+    assert checked.problems == ()
+    return dict(checked.value)
+
+
+def nodes(amount: str) -> tuple[int, Any]:
+    return 200, {"items": [{"status": {"allocatable": {"nvidia.com/gpu": amount}}}, {"status": {}}]}
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi]:
+    with ScriptedApi() as served:
+        monkeypatch.setenv("KUBECONFIG", str(served.write_kubeconfig(tmp_path / "kubeconfig")))
+        served.answers[RUNS] = lambda _: (200, {"items": []})
+        served.answers[PROFILE] = lambda _: (200, profile(**IMAGES))
+        served.answers[NODES] = lambda _: nodes("2")
+        yield served
+
+
+def seen(release: str | None = None) -> Place:
+    access = Where(kubeconfig=os.environ["KUBECONFIG"]).connect()
+    return cluster_place(access.cluster, access.namespace, release=release)
+
+
+def test_a_gpu_counts_where_profile_and_node_offer_it(api: ScriptedApi) -> None:
+    assert seen().gpu
+    assert seen().words == "TrainingProfile default, which offers nvidia.com/gpu"
+    assert seen().most_steps == 5000
+    api.answers[NODES] = lambda _: nodes("0")
+    assert not seen().gpu
+    api.answers[NODES] = lambda _: nodes("1")
+    api.answers[PROFILE] = lambda _: (200, profile(**{key: IMAGES[key] for key in ("convert", "train", "publish")}))
+    assert not seen().gpu
+
+
+def test_who_may_not_list_nodes_takes_the_profiles_word(api: ScriptedApi) -> None:
+    api.answers[NODES] = lambda _: FORBIDDEN
+    assert seen().gpu
+
+
+def test_a_profile_that_cannot_be_read_is_said(api: ScriptedApi) -> None:
+    api.answers[PROFILE] = lambda _: FORBIDDEN
+    assert not seen().gpu
+    assert "you may not read" in seen().words
+    del api.answers[PROFILE]
+    assert "does not exist yet" in seen().words
+
+
+def test_weights_that_the_last_run_missed_are_not_asked_for_again(api: ScriptedApi) -> None:
+    missed = ended_run("a")
+    missed["spec"]["training"]["initFrom"] = {"type": "imagenet"}
+    missed["status"]["reason"] = "WeightsNotFound"
+    missed["status"]["stages"][0]["phase"] = "Failed"
+    assert seen().start.type is InitFrom.IMAGENET
+    api.answers[RUNS] = lambda _: (200, {"items": [missed]})
+    assert seen().start.type is InitFrom.RANDOM
+    found = ended_run("b")
+    found["spec"]["training"]["initFrom"] = {"type": "imagenet"}
+    found["metadata"]["creationTimestamp"] = "2027-01-10T00:00:00Z"
+    api.answers[RUNS] = lambda _: (200, {"items": [missed, found]})
+    assert seen().start.type is InitFrom.IMAGENET
+
+
+def test_a_release_brings_its_detector_and_its_name(api: ScriptedApi) -> None:
+    with pytest.raises(SpecError, match="there is no ModelRelease note-v3"):
+        seen("note-v3")
+    made_by = ended_run("notes", width="0.35")
+    release = {"spec": {"runRef": {"name": "notes", "uid": "uid-notes"}}}
+    api.answers[RELEASE] = lambda _: (200, release)
+    with pytest.raises(SpecError, match="the run that made note-v3 is gone"):
+        seen("note-v3")
+    api.answers[RUNS] = lambda _: (200, {"items": [made_by]})
+    place = seen("note-v3")
+    assert (place.model, place.start.release, place.start.width) == ("note", "note-v3", 0.35)
+    assert place.taken == {"notes"}
