@@ -4,6 +4,7 @@ Without --quick as its reader would: half an hour on two CPUs.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from walkthrough.road import Road
 def main(*, quick: bool, kept: Path | None) -> None:
     text = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = kept or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        home = (kept or Path(temporary)).resolve()
+        # Where the pictures show a path, it is the page's.
+        os.environ["HOME"] = str(home)
+        folder = home / "robot"
+        folder.mkdir(parents=True)
         TARGET.mkdir(parents=True, exist_ok=True)
         road = Road(folder, quick=quick, on_robot=lambda url: photographed(url, TARGET / "robot.png", height=600))
         for command in road.walk(parts(text)):

@@ -73,7 +73,7 @@ def _frame(video: Path, target: Path, *, second: float) -> None:
 
 def _ui(folder: Path) -> None:
     """The page of `atoll ui` over the same store, with the two releases compared."""
-    with LocalPage(folder, store=folder / "atoll-store") as page, Browser(1280, 900) as browser:
+    with LocalPage(folder, store=folder / "atoll-store") as page, Browser(1280, 1150) as browser:
         browser.open(page.address)
         browser.wait("document.querySelector(\"[data-focus='archive cells.tar']\") !== null")
         browser.click("[data-focus='archive cells.tar']")
@@ -84,5 +84,5 @@ def _ui(folder: Path) -> None:
         browser.wait("document.querySelector('#run h3').innerText === 'cells'")
         browser.click("#compare button")
         browser.wait("document.querySelectorAll('#comparison table').length > 1", seconds=600)
-        browser.photograph(UI)
+        browser.photograph(UI, whole=False)
     few_colours(UI)

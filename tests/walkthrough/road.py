@@ -19,10 +19,10 @@ from walkthrough.page import Command, Deed, File, Part
 # A run's command is the longest: an hour on a loaded machine.
 COMMAND_SECONDS = 3600
 # How many doubtful frames the robot's camera is waited for.
-HARVESTED = 5
+HARVESTED = 12
 HOME = "~/robot"
 ROBOT = "atoll-edge run "
-_LOGGED = re.compile(r"\d{4}-\d\d-\d\d ")
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\d |INFO: ")
 
 
 class Road:
@@ -71,9 +71,9 @@ class Road:
         with self._served(program) as log:
             address = wait_until(lambda: _page_in(log), what="the status page's address", timeout_seconds=120)
             wait_until(lambda: _answers(f"{address}readyz"), what="a proven release", timeout_seconds=180)
-            self._on_robot(address)
             frames = self.folder / "atoll-store" / "harvest"
             wait_until(lambda: len(list(frames.rglob("*.jpg"))) >= HARVESTED, what="harvest", timeout_seconds=300)
+            self._on_robot(address)
         # What it logs depends on the moment; what it prints does not.
         printed = [line for line in log.read_text().splitlines() if not _LOGGED.match(line)]
         return self._homely("\n".join(printed) + "\n")
@@ -109,7 +109,7 @@ class Road:
         """A plain shell of somebody at home in the folder."""
         dropped = {"ATOLL_STORE", "KUBECONFIG", "ATOLL_WEIGHTS_DIR"}
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
-        return {**kept, "HOME": str(self.folder), "COLUMNS": "100", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        return {**kept, "HOME": str(self.folder), "COLUMNS": "120", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
     def _own_ports(self, text: str) -> str:
         """Ports that are free here, in place of the well-known ones."""

@@ -54,7 +54,7 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         browser.wait("document.querySelector('#comparison .problem') !== null")
         assert re.search(r"AP50 of the exported model\s+0\.880\s+0\.880\s+= same", browser.text("#comparison"))
         # Stages that did no work left no model to run.
-        assert "names no" in browser.text("#comparison .problem")
+        assert "reef-2025-v1 does not name its dataset" in browser.text("#comparison .problem")
         browser.click("[data-focus='bundle reef-2025-v2']")
         browser.wait("document.querySelector('#said').innerText.includes('is in your downloads')")
         assert browser.complaints == []

@@ -48,7 +48,7 @@ def compared(store: Store, namespace: str, old: str, new: str) -> dict[str, Any]
         _fact("Pictures are seen at", [f"{item.input.width}×{item.input.height}" for item in pair]),
         _fact("Edge TPU", ["compiled" if item.edgetpu.compiled else "not compiled" for item in pair]),
         _fact("Size of the model", [_size(item) for item in pair]),
-        _fact("Published", [item.created_at for item in pair]),
+        _fact("Published", [item.created_at.removesuffix("Z").replace("T", " ") for item in pair]),
         _fact("Run", [item.run.name for item in pair]),
     ]
     digests = [item.provenance.get("datasetDigest") for item in pair]

@@ -59,7 +59,7 @@ class Site:
         runs = [line(run, self._queue) for run in found_runs(self._yard.folder, self._yard.namespace)]
         published, problem = self._releases()
         return {
-            "store": str(self._yard.folder),
+            "store": _at_home(self._yard.folder),
             "archives": self._archives.listed(),
             "runs": [*self._not_begun({item["name"] for item in runs}), *runs],
             "releases": [_release(item) for item in published],
@@ -220,6 +220,11 @@ def _release(item: Release) -> dict[str, Any]:
         "tpu": manifest.edgetpu.compiled,
     }
     return {name: value for name, value in document.items() if value is not None}
+
+
+def _at_home(folder: Path) -> str:
+    """The path as a shell shows it."""
+    return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
 
 
 def _text(asked: Mapping[str, Any]) -> str:

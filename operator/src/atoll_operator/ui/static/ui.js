@@ -222,7 +222,7 @@ async function drawRun() {
       make("b", {}, stage.name), make("br"), make("span", { class: "hidden" }, stage.phase + " "),
       (STAGE_MARKS[stage.phase] || "") + (stage.seconds ? ` ${time(stage.seconds)}` : "")))),
     ...(run.curve.length > 1 ? [curve(run), make("p", { class: "soft" }, curveWords(run))] : []),
-    ...(run.perClass.length ? [make("p", {}, "AP50: " + run.perClass.map(item => `${item.name} ${item.ap50}`).join(", "))] : []),
+    ...(run.perClass.length ? [make("p", {}, "AP50: " + run.perClass.map(item => `${item.name} ${Number(item.ap50).toFixed(3)}`).join(", "))] : []),
     make("p", { class: "row" }, ...(run.report ? [button("Open the report", "report", () => openReport(run.name))] : []), ...actions(run)),
   ]);
 }
