@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from atoll_operator.cli.local_store import opened_store, store_option
 from atoll_operator.local.runfile import DEFAULT_NAMESPACE
 
 PORT = 5809
+OPENER = "open-atoll-ui.html"
 
 
 @click.command(name="ui", short_help="Open a page on this machine: drop an archive, train, compare.")
@@ -46,11 +49,26 @@ def command(store: Path, namespace: str, port: int, show: bool) -> None:
         signal.signal(number, lambda *_: ended.set())
     server.start()
     click.echo(f"{server.guard.address}\nthe folder is {folder}; Ctrl-C ends the page")
-    if show:
-        webbrowser.open(server.guard.address)
-    ended.wait()
+    with _opened(folder, server.guard.address) if show else nullcontext():
+        ended.wait()
     click.echo("ending; a run at work saves its checkpoint first", err=True)
     server.close()
     suspended = site.close()
     if suspended:
         click.echo(f"run {suspended} is suspended; start it from the page to go on", err=True)
+
+
+@contextmanager
+def _opened(folder: Path, address: str) -> Iterator[None]:
+    """A browser that shows the address. It gets it from a file that others cannot read: an argument of a process is
+    there for everybody on the machine. The file is no hidden one, which some packaged browsers may not open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / OPENER
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}"><title>Atoll</title>\n')
+    try:
+        webbrowser.open(file.as_uri())
+        yield
+    finally:
+        file.unlink(missing_ok=True)
