@@ -79,6 +79,8 @@ class Browser:
         return str(self.run(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def click(self, selector: str) -> None:
+        """The first such element, once it is there."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
     def press(self, key: str, *, code: int, text: str = "") -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 PAGE = Path(__file__).parents[2] / "docs" / "walkthrough.md"
 LEFT_OUT = "…"
 # An output with more lines is shortened to its first and last ones.
-MOST_LINES, FIRST, LAST = 18, 8, 9
+MOST_LINES, FIRST, LAST = 40, 18, 20
 
 _PART = re.compile(
     r"^```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)^```$|^<!-- does: (?P<deed>[a-z-]+) -->$"

@@ -79,7 +79,6 @@ def _ui(folder: Path) -> None:
         browser.click("[data-focus='archive cells.tar']")
         browser.click("#write")
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')", seconds=300)
-        browser.click("[data-focus='look cells.tar']")
         browser.click("[data-focus='run cells']")
         browser.wait("document.querySelector('#run h3').innerText === 'cells'")
         browser.click("#compare button")

@@ -109,7 +109,7 @@ class Road:
         """A plain shell of somebody at home in the folder."""
         dropped = {"ATOLL_STORE", "KUBECONFIG", "ATOLL_WEIGHTS_DIR"}
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
-        return {**kept, "HOME": str(self.folder), "COLUMNS": "120", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        return {**kept, "HOME": str(self.folder), "COLUMNS": "160", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
     def _own_ports(self, text: str) -> str:
         """Ports that are free here, in place of the well-known ones."""

@@ -154,9 +154,11 @@ function showLook(name, look) {
 // 2 run.yaml
 
 async function writeFile() {
-  const started = await ask("/api/drafts", { archives: [...chosen], from: at("from").value });
+  const archives = [...chosen];
+  const started = await ask("/api/drafts", { archives, from: at("from").value });
   const draft = await errand(started, words => { at("estimate").textContent = words + " …"; });
   at("text").value = draft.text;
+  showLook(archives.join(", "), draft.look);
   at("estimate").textContent = draft.seconds ? `About ${time(draft.seconds)} (${draft.basis}).` : `No estimate: ${draft.basis}.`;
   say(`run ${draft.run} can start`);
   await check();
