@@ -15,8 +15,9 @@ from atoll_contract.errors import AtollError, IntegrityError, SpecError
 from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import Architecture, InitFrom, StartWeights
+from atoll_contract.weights import imagenet_names
 from atoll_stages.train.model import build
-from atoll_stages.train.start import find_imagenet, imagenet_names, load_start
+from atoll_stages.train.start import find_imagenet, load_start
 from atoll_stages.train.weights import About, read_weights, values_of, write_weights
 
 ABOUT = About(Architecture.FPNLITE_192, 0.35, ("a", "b"), step=12)
