@@ -63,14 +63,18 @@ def test_the_api_server_takes_the_file(atoll: Atoll, team: Objects, capsys: pyte
 def test_an_earlier_run_tells_the_time_and_takes_its_name(
     atoll: Atoll, team: Objects, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = ended_run(width="1.0")
-    settings = {"model": {"width": "1.0"}, "training": {"steps": 1000, "batchSize": 8}}
+    ended = ended_run(width="1.0", on="cpu")
+    settings: dict[str, object] = {
+        "profileRef": {"name": team.namespace},
+        "model": {"width": "1.0"},
+        "training": {"steps": 1000, "batchSize": 8},
+    }
     team.create("trainingruns", run_manifest("notes", publish={"model": "notes"}, **settings))
     team.patch_status("trainingruns", "notes", {"status": ended["status"]})
     assert atoll("reef.tar", "--name", "notes", "--json", "--force") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["run"], document["model"]) == ("notes-2", "notes")
-    assert document["estimateBasis"].startswith("run notes took 9 min, 0.50 s a step")
+    assert document["estimateBasis"].startswith("0.5 s a step as in run notes")
     assert document["estimateSeconds"] == 60 + document["steps"] * 0.5
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 from atoll_contract.lint import LintClass, LintReport
 from atoll_contract.stage import InitFrom, Stage
+from atoll_operator.api.schema import check
 from atoll_operator.draft.place import Place
 from atoll_operator.draft.settings import Start
-from atoll_operator.status import Phase, RunStatus, StagePhase, StageStatus
+from atoll_operator.status import Phase, Resolved, RunStatus, StagePhase, StageStatus
 from atoll_operator.status_document import write_status
 
 
@@ -51,29 +52,31 @@ def ended_run(
     width: str = "0.5",
     batch: int = 8,
     phase: Phase = Phase.SUCCEEDED,
-    attempts: int = 1,
+    ended: str = "2027-01-09T19:00:00Z",
+    on: str = "auto",
+    namespace: str = "local",
 ) -> dict[str, Any]:
-    """A TrainingRun as a cluster has it."""
-    minutes, seconds = divmod(train_seconds, 60)
-    train = StageStatus(
-        Stage.TRAIN,
-        StagePhase.SUCCEEDED,
-        attempts=attempts,
-        start_time="2027-01-09T19:00:00Z",
-        completion_time=f"2027-01-09T19:{minutes:02d}:{seconds:02d}Z",
-    )
-    status = RunStatus(phase=phase, active_seconds=train_seconds + other_seconds, stages=(train,))
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": "team",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2027-01-09T18:00:00Z",
-        },
+    """A TrainingRun as a cluster has it; `on` is what it was resolved to: gpu, cpu, or auto by the local engine."""
+    manifest = {
+        "apiVersion": "atoll.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "model": {"architecture": "ssd-mobilenet-v2-fpnlite-320", "width": width},
+            "datasets": [{"key": "datasets/team/pictures.tar"}],
+            "model": {"width": width},
             "training": {"steps": steps, "batchSize": batch, "initFrom": {"type": "random"}},
             "publish": {"model": model},
         },
-        "status": write_status(status),
     }
+    checked = check(manifest)
+    assert checked.problems == ()
+    train = StageStatus(Stage.TRAIN, StagePhase.SUCCEEDED, attempts=1, pod_seconds=train_seconds)
+    status = RunStatus(
+        phase=phase,
+        active_seconds=train_seconds + other_seconds,
+        completion_time=ended,
+        stages=(train,),
+        resolved=Resolved("default", "revision", "hash", on),
+    )
+    metadata = {**checked.value["metadata"], "uid": f"uid-{name}", "creationTimestamp": "2027-01-09T18:00:00Z"}
+    return {**checked.value, "metadata": metadata, "status": write_status(status)}

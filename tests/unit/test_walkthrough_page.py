@@ -136,6 +136,11 @@ def test_a_line_that_is_not_printed_any_more_is_found() -> None:
     assert missing("x\n", "") == "x"
 
 
+def test_a_line_that_the_page_does_not_show_is_found() -> None:
+    assert missing("a 1\n", "a 2\nnew\n") == "new"
+    assert missing("a 1\n…\n", "a 2\nnew\n") is None
+
+
 def test_a_long_output_is_shortened_to_what_differs() -> None:
     lines = "".join(f"train: {number}%\n" for number in range(50))
     assert shortened(f"begin\n{lines}end\n") == "begin\ntrain: 0%\n…\ntrain: 49%\nend\n"

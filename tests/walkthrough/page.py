@@ -91,10 +91,13 @@ def shape(line: str) -> str:
 
 
 def missing(shown: str, actual: str) -> str | None:
-    """The first line of the page that the command does not print any more, or not in this place; None where all are
-    there."""
+    """The first line of the page that the command does not print any more, or not in this place; or a line that it
+    prints and the page does not show, where it leaves nothing out. None where both are alike."""
     found = iter([shape(line) for line in actual.splitlines()])
     for line in shown.splitlines():
         if line.strip() not in ("", LEFT_OUT) and shape(line) not in found:
             return line
-    return None
+    if LEFT_OUT in shown:
+        return None
+    known = {shape(line) for line in shown.splitlines()}
+    return next((line for line in actual.splitlines() if shape(line) and shape(line) not in known), None)

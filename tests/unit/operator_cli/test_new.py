@@ -65,7 +65,7 @@ def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixt
         (["broken.tar"], 13, "no file was written"),
         (["Reef 2025.tar", "--from", "reef"], 20, "write <model>-v<number>"),
         (["Reef 2025.tar", "--from", "reef-v1"], 20, "there is no release reef-v1"),
-        (["Reef 2025.tar", "--within", "soon"], 2, "write 90s, 10m or 1h30m"),
+        (["Reef 2025.tar", "--within", "soon"], 2, "write 90s, 10m, 1h30m"),
         (["Reef 2025.tar", "--name", "Big_Name"], 20, "metadata.name"),
     ],
 )

@@ -1,5 +1,7 @@
 """A drafted run.yaml: settings, time, text."""
 
+from dataclasses import replace
+
 import pytest
 
 from atoll_contract.errors import SpecError
@@ -8,6 +10,7 @@ from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.timing import Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.parse import training_run
+from atoll_operator.api.types import ProfileEstimate
 from atoll_operator.draft.draft import Wish, drafted
 from atoll_operator.draft.settings import MOST_STEPS, Settings, Start, choose
 from atoll_operator.local.tools import ToolMissing
@@ -86,21 +89,26 @@ def test_pretrained_weights_need_fewer_steps_and_a_gpu_takes_more() -> None:
     assert gpu.passes(800) == pytest.approx(random.passes(800), abs=3)
 
 
-def test_the_time_is_that_of_an_earlier_run_of_the_same_settings() -> None:
-    other = ended_run("wide", width="1.0", train_seconds=3000)
-    failed = ended_run("failed", phase=Phase.FAILED, train_seconds=1)
-    again = ended_run("again", attempts=2, train_seconds=2)
-    draft = drafted(look(100, 20), [KEY], place(runs=(ended_run(), other, failed, again)))
+def test_the_time_is_that_of_the_newest_run_of_its_kind() -> None:
+    older = ended_run("older", train_seconds=900, ended="2027-01-08T19:00:00Z")
+    wide = ended_run("wide", width="1.0", train_seconds=3000, ended="2027-01-10T19:00:00Z")
+    failed = ended_run("failed", phase=Phase.FAILED, train_seconds=1, ended="2027-01-10T19:00:00Z")
+    draft = drafted(look(100, 20), [KEY], place(runs=(ended_run(), older, wide, failed)))
     assert draft.settings.steps == 1200
     assert draft.seconds == 60 + 1200 * 0.5
-    assert "run first took 9 min, 0.50 s a step" in draft.basis
+    assert draft.basis == "0.5 s a step as in run first, and 60 s for the other stages"
     assert "about 11 min on this machine" in draft.text
 
 
-def test_of_earlier_runs_that_of_the_same_model_counts_first() -> None:
-    mine = ended_run("mine", train_seconds=600, steps=1000)
-    theirs = ended_run("theirs", model="algae", train_seconds=1200, steps=1000)
-    assert drafted(look(), [KEY], place(runs=(mine, theirs))).basis.startswith("run mine ")
+def test_a_profile_tells_the_time_as_long_as_no_run_has() -> None:
+    cluster = place(cluster=True, gpu=False, namespace="team", estimate=ProfileEstimate(2.0, 100))
+    draft = drafted(look(100, 20), [KEY], cluster)
+    # A step of the profile has 16 pictures, one of the draft 8.
+    assert draft.seconds == 100 + 1200
+    ran = ended_run(namespace="team", on="cpu")
+    assert drafted(look(100, 20), [KEY], replace(cluster, runs=(ran,))).seconds == 660
+    on_gpu = ended_run(namespace="team", on="gpu")
+    assert drafted(look(100, 20), [KEY], replace(cluster, runs=(on_gpu,))).seconds == 1300
 
 
 def test_without_earlier_runs_this_machine_is_timed() -> None:

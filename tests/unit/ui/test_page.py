@@ -37,7 +37,7 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')")
         assert "12 pictures, 24 boxes, 2 classes" in browser.text("#look")
         assert re.search(r"coral\s+\d+\s+\d+", browser.text("#look"))
-        assert "run first took" in browser.text("#estimate")
+        assert "as in run first" in browser.text("#estimate")
 
         browser.run(TYPE.format(old="batchSize: 8", new="batchSize: 0"))
         browser.wait("document.querySelector('#problems').innerText.includes('batchSize')")

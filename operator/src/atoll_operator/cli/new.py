@@ -15,6 +15,7 @@ from atoll_contract.durable import written_whole
 from atoll_contract.errors import DatasetError, SpecError
 from atoll_contract.reasons import Reason
 from atoll_contract.store import Store
+from atoll_operator.cli.bars import waiting
 from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained
 from atoll_operator.cli.cluster_access import Access, Where, either_options, local_folder
 from atoll_operator.cli.local_store import opened_store
@@ -32,9 +33,10 @@ from atoll_operator.local.tools import inspected
 
 @dataclass(frozen=True)
 class Target:
-    """Where the run will be: `access` for a cluster, else the folder of the local engine."""
+    """Where the run will be: `access` for a cluster, else the folder of the local engine. `store` is None where the
+    archives lie on this disk, and a cluster's bucket need not be asked."""
 
-    store: Store
+    store: Store | None
     namespace: str
     folder: Path | None = None
     access: Access | None = None
@@ -47,6 +49,7 @@ class Target:
                 self.access.cluster, self.namespace, release=release, profile=profile, object_store=object_store
             )
         assert self.folder is not None
+        assert self.store is not None
         return local_place(self.folder, self.store, self.namespace, release=release)
 
 
@@ -97,7 +100,8 @@ def command(
         target = _target(archives, store, where, endpoint, object_store)
         with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
             found = found_archives(archives, target.store, target.namespace, scratch=Path(scratch))
-            look = inspected([item.path for item in found])
+            with waiting(f"looking into {', '.join(item.path.name for item in found)}"):
+                look = inspected([item.path for item in found])
     if not look.ok:
         raise DatasetError(Reason(look.reason), f"{look.path}: {look.message}; no file was written")
     draft = drafted(
@@ -130,12 +134,13 @@ def _target(
 ) -> Target:
     """The engine that is meant; with nothing said but a file on this disk, this machine."""
     folder = local_folder(store, where, by_namespace=True)
-    if folder is None and not where.is_asked and archives and all(Path(item).is_file() for item in archives):
+    on_disk = bool(archives) and all(Path(item).exists() for item in archives)
+    if folder is None and not where.is_asked and on_disk:
         folder = DEFAULT_STORE
     if folder is not None:
         return Target(opened_store(folder, ()), where.namespace or DEFAULT_NAMESPACE, folder=folder)
     access = where.connect()
-    bucket = bucket_of(access, object_store, endpoint=endpoint)
+    bucket = None if on_disk else bucket_of(access, object_store, endpoint=endpoint)
     return Target(bucket, access.namespace, access=access)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from atoll_contract import keys
 from atoll_contract.errors import DatasetError, SpecError
 from atoll_contract.reasons import Reason
-from atoll_contract.store import Store, StoreError
+from atoll_contract.store import Store
 
 _NAMED = 10
 
@@ -21,14 +21,15 @@ class Archive:
     stored: bool
 
 
-def found_archives(asked: Sequence[str], store: Store, namespace: str, *, scratch: Path) -> list[Archive]:
+def found_archives(asked: Sequence[str], store: Store | None, namespace: str, *, scratch: Path) -> list[Archive]:
     """What the user named, or the only archive of the namespace; what lies in the store is fetched into `scratch`.
+    Without a store (no keys are needed to draft a run) only files of this disk are found.
 
     Raises:
         DatasetError: DatasetNotFound, there is no such file or key.
         SpecError: nothing was named and the store holds several; or two have the same name.
     """
-    if not asked:
+    if not asked and store is not None:
         return [_fetched(store, _only(store, namespace), scratch / "0")]
     found = [_archive(name, store, namespace, scratch / str(number)) for number, name in enumerate(asked)]
     twice = next((item.key for item in found if sum(item.key == other.key for other in found) > 1), None)
@@ -37,13 +38,15 @@ def found_archives(asked: Sequence[str], store: Store, namespace: str, *, scratc
     return found
 
 
-def _archive(name: str, store: Store, namespace: str, scratch: Path) -> Archive:
+def _archive(name: str, store: Store | None, namespace: str, scratch: Path) -> Archive:
     path = Path(name)
     if path.is_file():
         key = keys.dataset(namespace, path.name)
-        return Archive(path, key, stored=_is_stored(store, key, path.stat().st_size))
+        there = store.head(key) if store is not None else None
+        return Archive(path, key, stored=there is not None and there.size == path.stat().st_size)
     if path.is_dir():
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"{name} is a folder; pack it as a .tar")
+    assert store is not None
     wanted = [item for item in (name, keys.dataset(namespace, name)) if _is_key(item)]
     key = next((item for item in wanted if store.head(item) is not None), "")
     if not key:
@@ -52,15 +55,6 @@ def _archive(name: str, store: Store, namespace: str, scratch: Path) -> Archive:
             f"there is no file {name} here, nor in {store.url} {_there(store, namespace)}",
         )
     return _fetched(store, key, scratch)
-
-
-def _is_stored(store: Store, key: str, size: int) -> bool:
-    """Whether the store has it; where the user's credentials do not tell, it is pushed once more to be sure."""
-    try:
-        there = store.head(key)
-    except StoreError:
-        return False
-    return there is not None and there.size == size
 
 
 def _fetched(store: Store, key: str, scratch: Path) -> Archive:

@@ -56,6 +56,7 @@ def cluster_place(
         most_steps=min(MOST_STEPS, found.limits.max_steps) if found else MOST_STEPS,
         model=model,
         profile=profile,
+        estimate=found.estimate if found else None,
         object_store=object_store,
     )
 

@@ -9,7 +9,7 @@ from atoll_contract.timing import Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.decide.progress import duration
 from atoll_operator.draft.names import free_name, model_name
-from atoll_operator.draft.pace import Pace, of_earlier_run, of_timing
+from atoll_operator.draft.pace import Pace, known_pace, of_timing
 from atoll_operator.draft.place import Place
 from atoll_operator.draft.settings import LEAST_STEPS, Settings, choose, shortened
 from atoll_operator.draft.text import written
@@ -52,7 +52,7 @@ def drafted(
     wish = wish or Wish()
     model = place.model or wish.name or model_name(keys)
     run = free_name(wish.name or model, place.taken)
-    settings, pace, basis = _timed(look, place, model, stopwatch)
+    settings, pace, basis = _timed(look, place, stopwatch)
     if wish.within is not None:
         settings = _fitted(settings, pace, wish.within, basis)
     seconds = round(pace.seconds(settings.steps)) if pace else None
@@ -63,19 +63,16 @@ def drafted(
     return replace(draft, text=text)
 
 
-def _timed(
-    look: LintReport, place: Place, model: str, stopwatch: Stopwatch | None
-) -> tuple[Settings, Pace | None, str]:
+def _timed(look: LintReport, place: Place, stopwatch: Stopwatch | None) -> tuple[Settings, Pace | None, str]:
     """The settings for the device that will train, and how fast it is."""
     pictures = (look.split or {}).get("train", 0)
     on_cpu, on_gpu = (
         choose(pictures=pictures, start=place.start, gpu=gpu, most_steps=place.most_steps) for gpu in (False, True)
     )
-    # That a run had a GPU can be told by its settings only where no CPU gets the same.
-    telling = [on_cpu, on_gpu] if on_gpu.batch != on_cpu.batch else [on_cpu]
-    candidates = telling if place.gpu is None else [on_gpu if place.gpu else on_cpu]
+    # Of an earlier run on this machine nothing tells but its width whether it had a GPU.
+    candidates = [on_cpu, on_gpu] if place.gpu is None else [on_gpu if place.gpu else on_cpu]
     for settings in candidates:
-        pace = of_earlier_run(place.runs, settings, model=model)
+        pace = known_pace(place, settings)
         if pace is not None:
             return settings, pace, pace.basis
     if stopwatch is None or place.cluster:

@@ -1,18 +1,23 @@
-"""How long a run would take: by runs of the same settings that have ended, or by steps timed on this machine. Pure."""
+"""How long a run would take: as `status.estimate` will have it, or by steps timed on this machine. Pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atoll_contract.codec import DecodeError
-from atoll_contract.stage import Stage
+from atoll_contract.stage import Accelerator
 from atoll_contract.timing import Timing
-from atoll_operator.decide.progress import duration
+from atoll_operator.api import API_VERSION
+from atoll_operator.api.parse import training_run
+from atoll_operator.api.schema import check
+from atoll_operator.api.types import TrainingRunSpec
+from atoll_operator.draft.place import Place
 from atoll_operator.draft.settings import Settings
-from atoll_operator.status import Phase, RunStatus, parse_time
 from atoll_operator.status_document import read_status
+from atoll_operator.timings import Timings
 
-Body = Mapping[str, Any]
+# Steps of a run that is only made to tell the time of one.
+_MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,47 +36,55 @@ class Pace:
         return int(max(0.0, seconds - self.fixed) / self.per_step)
 
 
-def of_earlier_run(runs: Iterable[Body], settings: Settings, *, model: str) -> Pace | None:
-    """The pace of the newest run with this detector and batch that succeeded at the first try; those of the same
-    model first. None where there is none."""
-    found = [pace for run in runs if (pace := _ended(run, settings)) is not None]
-    found.sort(key=lambda item: (item[0] == model, item[1]))
-    return found[-1][2] if found else None
+def known_pace(place: Place, settings: Settings) -> Pace | None:
+    """The pace of the newest run of this kind that has succeeded there, else what the profile says; None where there is
+    neither."""
+    timings = Timings()
+    for run in place.runs:
+        _learn(timings, run)
+    # The local engine leaves the choice to TensorFlow, and the operator makes it.
+    on = (Accelerator.GPU if place.gpu else Accelerator.CPU) if place.cluster else Accelerator.AUTO
+    spec = _spec(place, settings)
+    none, many = (
+        timings.estimate(place.namespace, _with_steps(spec, steps), on=on, default=place.estimate)
+        for steps in (0, _MANY)
+    )
+    if none is None or many is None:
+        return None
+    return Pace(none.seconds, (many.seconds - none.seconds) / _MANY, none.basis)
 
 
 def of_timing(timing: Timing) -> Pace:
     """What a few timed steps say of the whole run."""
     device = "its GPU" if timing.accelerator == "gpu" else f"{timing.cpus} CPUs"
-    basis = f"a few steps timed on this machine ({device}): {_per_step(timing.seconds_per_step)}"
+    shown = f"{timing.seconds_per_step:.2f}" if timing.seconds_per_step < 10 else f"{timing.seconds_per_step:.0f}"
+    basis = f"a few steps timed on this machine ({device}): {shown} s a step"
     return Pace(timing.other_seconds, timing.seconds_per_step, basis)
 
 
-def _ended(run: Body, settings: Settings) -> tuple[str, str, Pace] | None:
-    spec = run["spec"]
-    same = (spec["model"]["architecture"], float(spec["model"]["width"]), spec["training"].get("batchSize"))
-    status = _status(run)
-    if status is None or status.phase is not Phase.SUCCEEDED or not status.stages:
-        return None
-    if same != (settings.architecture, settings.width, settings.batch):
-        return None
-    train = status.stage(Stage.TRAIN)
-    if train.attempts != 1 or not train.start_time or not train.completion_time or not status.active_seconds:
-        return None
-    trained = (parse_time(train.completion_time) - parse_time(train.start_time)).total_seconds()
-    steps = spec["training"].get("steps", 0)
-    if trained <= 0 or not steps:
-        return None
-    pace = trained / steps
-    basis = f"run {run['metadata']['name']} took {duration(status.active_seconds)}, {_per_step(pace)}"
-    return spec["publish"]["model"], train.completion_time, Pace(max(0.0, status.active_seconds - trained), pace, basis)
-
-
-def _status(run: Body) -> RunStatus | None:
+def _learn(timings: Timings, run: Mapping[str, Any]) -> None:
     try:
-        return read_status(run.get("status"))
+        status = read_status(run.get("status"))
     except DecodeError:
-        return None
+        return
+    if status is not None:
+        timings.learn(run, status)
 
 
-def _per_step(seconds: float) -> str:
-    return f"{seconds:.2f} s a step" if seconds < 10 else f"{seconds:.0f} s a step"
+def _spec(place: Place, settings: Settings) -> TrainingRunSpec:
+    """The run as far as its time depends on it."""
+    spec = {
+        "profileRef": {"name": place.profile},
+        "datasets": [{"key": "any.tar"}],
+        "model": {"architecture": str(settings.architecture), "width": str(settings.width)},
+        "training": {"batchSize": settings.batch, "initFrom": {"type": "random"}},
+        "publish": {"model": "any"},
+    }
+    document = {"apiVersion": API_VERSION, "kind": "TrainingRun", "metadata": {"name": "any"}, "spec": spec}
+    checked = check(document)
+    assert not checked.problems, checked.problems
+    return training_run(checked.value)
+
+
+def _with_steps(spec: TrainingRunSpec, steps: int) -> TrainingRunSpec:
+    return replace(spec, training=replace(spec.training, steps=steps))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from atoll_operator.api.types import ProfileEstimate
 from atoll_operator.draft.settings import MOST_STEPS, Start
 
 # What a run names where it names nothing.
@@ -26,4 +27,6 @@ class Place:
     most_steps: int = MOST_STEPS
     model: str | None = None
     profile: str = DEFAULT_REF
+    # What the profile says of the time, as long as no run has told.
+    estimate: ProfileEstimate | None = None
     object_store: str = DEFAULT_REF
