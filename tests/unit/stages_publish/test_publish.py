@@ -258,3 +258,15 @@ def test_documents_that_are_none_are_named(store: Store, folder_spec: StoreSpec,
         broken = replace(given, upstream={**given.upstream, "export": tuple(artifacts)})
         with pytest.raises(IntegrityError):
             publish_once(broken, store, tmp_path / name)
+
+
+def test_a_golden_picture_without_its_boxes_is_not_published(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    given = exported_run(store, folder_spec)
+    export = tuple(
+        replace(item, name="golden-0") if item.name == "golden-0.png" else item for item in given.upstream["export"]
+    )
+    with pytest.raises(IntegrityError, match=r"says nothing of golden-0; it has golden-0\.png"):
+        publish_once(replace(given, upstream={**given.upstream, "export": export}), store, tmp_path / "work")
+    assert list(store.list("models/")) == []

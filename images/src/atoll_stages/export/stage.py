@@ -214,7 +214,7 @@ def _golden(
     entries = write_golden(files.folder, pictures, [measurement.detections[i] for i in chosen])
     yield context.save("golden", files.write(GOLDEN_NAME, to_json(entries)))
     for entry in entries:
-        yield context.save(entry.name.removesuffix(".png"), files.folder / entry.name)
+        yield context.save(entry.name, files.folder / entry.name)
 
 
 def _outcome(

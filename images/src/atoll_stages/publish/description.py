@@ -60,10 +60,17 @@ def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tupl
             sha256=file.sha256,
             size=file.size,
             media_type=file.media_type,
-            expected=expected.get(file.name, ()) if file.role is Role.GOLDEN else None,
+            expected=_seen(expected, file.name) if file.role is Role.GOLDEN else None,
         )
         for file in files
     )
+
+
+def _seen(expected: Mapping[str, tuple[Detection, ...]], name: str) -> tuple[Detection, ...]:
+    """A picture of which nobody knows what is on it would let every model through the device's proof."""
+    if name not in expected:
+        raise IntegrityError(f"golden.json of the export stage says nothing of {name}; it has {', '.join(expected)}")
+    return expected[name]
 
 
 def _expected(context: StageContext) -> Mapping[str, tuple[Detection, ...]]:
