@@ -381,6 +381,16 @@ def test_a_merge_patch_removes_what_is_gone() -> None:
     assert merge_patch({"a": 1}, {"a": 1}) == {}
 
 
+def test_a_run_is_told_in_the_order_of_its_life() -> None:
+    world = World()
+    world.finish()
+    told = [event.reason for event in world.events]
+    assert told[:3] == ["Admitted", "StageStarted", "StageSucceeded"]
+    assert told[-3:] == ["StageSucceeded", "ReleasePublished", "Completed"]
+    # The log writes the reason before the message.
+    assert world.events[-1].message == f"published as {world.read().summary.release}"
+
+
 def test_pod_events_appear_once() -> None:
     world = World()
     world.settle()

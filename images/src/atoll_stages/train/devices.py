@@ -30,8 +30,14 @@ class Devices:
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notes out of the log; call before the first import."""
+    """Keep TensorFlow's notes on itself out of the log; call before the first import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_worth_reading)
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name not in ("absl", "tensorflow")
 
 
 def find_devices(accelerator: Accelerator) -> Devices:

@@ -30,16 +30,14 @@ def events(before: RunStatus | None, after: RunStatus) -> tuple[RunEvent, ...]:
     old = before or RunStatus()
     return tuple(
         RunEvent(kind, reason, bounded(message))
-        for kind, reason, message in (*_of_run(old, after), *_of_stages(old, after))
+        for kind, reason, message in (*_of_begin(old, after), *_of_stages(old, after), *_of_end(old, after))
     )
 
 
-def _of_run(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
+def _of_begin(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
+    """What has to be told before the stages."""
     if new.phase is not old.phase:
-        if new.phase in _ENDS:
-            kind, reason = _ENDS[new.phase]
-            yield kind, reason, f"{new.reason}: {new.message}"
-        elif new.phase in (Phase.QUEUED, Phase.SUSPENDED):
+        if new.phase in (Phase.QUEUED, Phase.SUSPENDED):
             yield EventType.NORMAL, str(new.phase), new.message
         elif old.is_terminal:
             yield EventType.NORMAL, "Retried", f"the run goes on, asked for by {new.last_handled_retry}"
@@ -47,8 +45,15 @@ def _of_run(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, st
         yield EventType.NORMAL, "Resumed" if old.phase is Phase.SUSPENDED else "Admitted", "the run may work"
     if new.reason is not old.reason and new.reason in _TROUBLE and not new.is_terminal:
         yield EventType.WARNING, str(new.reason), new.message
+
+
+def _of_end(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
+    """What follows from the stages."""
     if new.release and new.release.manifest and not (old.release and old.release.manifest):
         yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
+    if new.phase is not old.phase and new.phase in _ENDS:
+        kind, reason = _ENDS[new.phase]
+        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message
 
 
 def _of_stages(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
