@@ -1,6 +1,7 @@
 """Carries a Plan out on a cluster, in the plan's order, and says what became of the run."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,9 @@ from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 
+# Many runs at once have the same profile, and nobody but an admin's hand deletes its snapshot.
+PINNED_SECONDS = 60.0
+
 
 class Carrier:
     """Writes to the cluster. A call that fails ends the plan; the next look makes a new one from what is."""
@@ -45,6 +49,8 @@ class Carrier:
         self._cache = cache
         self._metrics = metrics
         self._clock = clock
+        # When a profile's snapshot was last known to be there.
+        self._pinned: dict[str, float] = {}
 
     def carry_out(self, look: Look, plan: Plan) -> Look:
         """The look as it is afterwards. Raises ClusterError where a call failed."""
@@ -67,10 +73,14 @@ class Carrier:
 
     def _pin_profile(self, look: Look) -> None:
         assert look.profile is not None
+        revision, moment = look.profile.snapshot.revision, time.monotonic()
+        if moment < self._pinned.get(revision, 0.0) + PINNED_SECONDS:
+            return
         try:
             self._cluster.create(REVISIONS, self._settings.own_namespace, look.profile.snapshot.manifest())
         except AlreadyExists:
-            logger.debug("the profile's snapshot %s is there already", look.profile.snapshot.revision)
+            logger.debug("the profile's snapshot %s is there already", revision)
+        self._pinned[revision] = moment
 
     def _report_release(self, look: Look, report: ReleaseReport) -> None:
         body = {"status": published_status(report, now=self._clock())}
@@ -130,7 +140,7 @@ class Carrier:
             logger.warning("%s", refusal, extra=extra)
             return look.with_job(self._rejected(look, attempt, refusal))
         job = view_of_own_job(look.ref, body, stage=attempt.stage, attempt=attempt.attempt) if body else None
-        return look.with_job(job) if job else look
+        return look.with_job(job, again_after=self._settings.pods_after) if job else look
 
     def _rejected(self, look: Look, attempt: StageAttempt, refusal: Refused) -> JobView:
         now = self._clock()

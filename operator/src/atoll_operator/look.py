@@ -26,13 +26,11 @@ from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 
-# From here on a run may come to reserve its version.
-_NEEDS_RELEASES = frozenset({Stage.EXPORT, Stage.COMPILE, Stage.PUBLISH})
-
 
 @dataclass(frozen=True)
 class Look:
-    """A run as its API object, typed, and with what is around it. `stores` is None while nothing needs them."""
+    """A run as its API object, typed, and with what is around it. `stores` and `releases` are None while nothing
+    needs them."""
 
     run: Body
     spec: TrainingRunSpec
@@ -40,7 +38,7 @@ class Look:
     status: RunStatus | None = None
     profile: Profile | None = None
     stores: Stores | None = None
-    releases: tuple[Body, ...] = ()
+    releases: tuple[Body, ...] | None = None
     readings: tuple[Reading, ...] = ()
 
     @property
@@ -68,14 +66,14 @@ class Look:
         """The same after the run's status was written."""
         return replace(self, run=run, status=parse_status(run))
 
-    def with_job(self, job: JobView) -> Look:
-        """The same with this Job in its place."""
+    def with_job(self, job: JobView, *, again_after: float | None = None) -> Look:
+        """The same with this Job in its place, whose pods are to be read so many seconds from now."""
         others = tuple(reading for reading in self.readings if reading.job.name != job.name)
-        return replace(self, readings=(*others, Reading(job)))
+        return replace(self, readings=(*others, Reading(job, again_after=again_after)))
 
     def with_release(self, release: Body) -> Look:
         name = release["metadata"]["name"]
-        others = tuple(item for item in self.releases if item["metadata"]["name"] != name)
+        others = tuple(item for item in self.releases or () if item["metadata"]["name"] != name)
         return replace(self, releases=(*others, release))
 
     def view(self, index: RunIndex, *, now: datetime) -> RunView:
@@ -90,8 +88,8 @@ class Look:
             invalid=invalid(self.spec, self.profile, problem=self.problem),
             missing=self.stores.missing if self.stores else "",
             queue=QueueView() if idle else index.place(self.run, slots=slots, now=now),
-            release=own_release(self.releases, model=self.spec.model, run_uid=self.ref.uid),
-            highest_version=highest_version(self.releases, model=self.spec.model),
+            release=own_release(self.releases or (), model=self.spec.model, run_uid=self.ref.uid),
+            highest_version=highest_version(self.releases or (), model=self.spec.model),
         )
         if idle or (self.status is not None and self.status.estimate is not None):
             return view
@@ -118,10 +116,13 @@ class Looker:
         namespace = found.key[0]
         found = replace(found, profile=self._surroundings.profile(spec, status))
         if all(job.is_finished for job in found.jobs):
-            found = replace(found, stores=self._surroundings.stores(namespace, spec))
-        if _current(status) in _NEEDS_RELEASES:
-            found = replace(found, releases=tuple(self._surroundings.releases(namespace, spec.model)))
+            smoothly = bool(found.jobs) and all(job.state is JobState.SUCCEEDED for job in found.jobs)
+            found = replace(found, stores=self._surroundings.stores(namespace, spec, smoothly=smoothly))
         return found
+
+    def with_releases(self, look: Look) -> Look:
+        """The same with the ModelReleases of the run's model: a version is about to be reserved."""
+        return replace(look, releases=tuple(self._surroundings.releases(look.key[0], look.spec.model)))
 
     def _readings(self, look: Look) -> Iterator[Reading]:
         namespace, uid = look.key[0], look.ref.uid
@@ -176,12 +177,6 @@ def _is_recorded(status: RunStatus | None, job: JobView) -> bool:
         return False
     over = stage.phase is StagePhase.PENDING and stage.job_ref is not None and stage.job_ref.uid == job.uid
     return job.attempt < stage.attempts or (job.attempt == stage.attempts and over)
-
-
-def _current(status: RunStatus | None) -> Stage | None:
-    if status is None:
-        return None
-    return next((item.name for item in status.stages if item.phase not in DONE), None)
 
 
 def _retry(run: Body) -> str | None:

@@ -3,8 +3,9 @@
 `pin_profile`, `release_status`, `status`, `reserve`, `create`, `delete`, `events`, `delete_run`.
 
 So a recorded success is in the status before the next Job exists and before a finished one may go, and a plan that
-was broken off anywhere is made again from what is. After `create` the engine decides again at once, with what the
-API answered to the creation (or a REJECTED JobView), so that the Job's uid is recorded.
+was broken off anywhere is made again from what is. After `create` the engine decides again with what the API answered
+to the creation (or a REJECTED JobView), so that the Job's uid is recorded: at once where the Job was refused or is none
+of the run's, else at the latest when its pods are first read.
 """
 
 from collections.abc import Mapping

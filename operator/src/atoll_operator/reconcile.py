@@ -14,6 +14,7 @@ from atoll_operator.cluster import RUNS, Cluster
 from atoll_operator.cluster_errors import ClusterError, Forbidden
 from atoll_operator.decide.decision import decide
 from atoll_operator.hindrances import Hindrances
+from atoll_operator.jobs.manifest import job_name
 from atoll_operator.look import Look, Looker, own_jobs
 from atoll_operator.plan import Plan
 from atoll_operator.retries import RetryTiming
@@ -102,11 +103,14 @@ class Reconciler:
         for _ in range(MAX_ROUNDS):
             before = look.run
             plan, freed = self._decide(look)
+            if plan.reserve and look.releases is None:
+                look = self._looker.with_releases(look)
+                continue
             look = self._carrier.carry_out(look, plan)
             self._cache.keep_run(look.run)
             self._wake(freed)
-            if look.run is before and not _wants_another(plan):
-                wait = _soonest(plan.requeue_after, look.pods_again_after)
+            if _is_at_work(look, plan) or (look.run is before and not _wants_another(plan)):
+                wait = _soonest(plan.requeue_after or None, look.pods_again_after)
                 self._remember(key, look, plan, wait)
                 return wait
         logger.error("no rest after %d plans in one look", MAX_ROUNDS, extra={"run": "/".join(key)})
@@ -140,6 +144,15 @@ class Reconciler:
             view = replace(look.view(self._index, now=moment), hindrance=hindrance, retries=self._retries)
             plan = decide(view, look.jobs, look.pods, moment)
             return plan, self._index.settle(look.run, plan.status)
+
+
+def _is_at_work(look: Look, plan: Plan) -> bool:
+    """Whether the API took the Jobs that the plan created. That they are there is written with what their pods are
+    like at the first reading, in one write instead of two; a Job that ends before that is written with its end."""
+    names = {job.name for job in look.jobs if job.owner_uid == look.ref.uid and not job.is_finished}
+    ref = look.ref
+    wanted = {job_name(ref.name, ref.uid, attempt.stage, attempt.attempt) for attempt in plan.create}
+    return bool(wanted) and wanted <= names and not look.problem
 
 
 def _wants_another(plan: Plan) -> bool:

@@ -8,6 +8,7 @@ holds, and a snapshot of another profile than the run names counts as none.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from atoll_contract.codec import to_json
@@ -23,7 +24,7 @@ class ProfileSnapshot:
     profile: str
     spec: Mapping[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return "sha256:" + hashlib.sha256(to_json({"profile": self.profile, "spec": self.spec})).hexdigest()
 

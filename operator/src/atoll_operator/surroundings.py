@@ -1,7 +1,8 @@
 """What a look at a run reads beside the run itself: its Jobs, profile, stores and releases."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,9 @@ from atoll_operator.views import ProfileView
 from atoll_operator.views_spec import profile_view
 
 logger = logging.getLogger(__name__)
+
+STORES_KEPT_SECONDS = 30.0
+MAX_STORES_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,16 @@ def invalid(spec: TrainingRunSpec, profile: Profile | None, *, problem: str) -> 
 
 
 class Surroundings:
-    """Reads with the operator's rights. Snapshots are immutable and kept; everything else is read anew."""
+    """Reads with the operator's rights. Snapshots are immutable and kept; stores are kept for a moment where a run
+    goes on smoothly; everything else is read anew. `clock` is monotonic; safe for several workers."""
 
-    def __init__(self, cluster: Cluster, *, own_namespace: str) -> None:
+    def __init__(self, cluster: Cluster, *, own_namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._own_namespace = own_namespace
+        self._clock = clock
         self._snapshots: dict[str, ProfileSnapshot] = {}
+        self._profiles: dict[tuple[str, bool], Profile] = {}
+        self._stores: dict[tuple[str, tuple[str, ...], str | None], tuple[float, Stores]] = {}
 
     def profile(self, spec: TrainingRunSpec, status: RunStatus | None) -> Profile | None:
         """The snapshot that the run was accepted with, else the live profile; None where that does not exist."""
@@ -81,8 +89,21 @@ class Surroundings:
             return None
         return self._typed(kept, gpu_offered=status.resolved.accelerator == Accelerator.GPU)
 
-    def stores(self, namespace: str, spec: TrainingRunSpec) -> Stores:
-        """The ObjectStores that the run names, and the release it starts from."""
+    def stores(self, namespace: str, spec: TrainingRunSpec, *, smoothly: bool = False) -> Stores:
+        """The ObjectStores that the run names, and the release it starts from. `smoothly`: they may be as they were
+        a moment ago, as nothing has failed that they could have been changed for."""
+        key = (namespace, tuple(spec.store_names), spec.training.start.release)
+        kept = self._stores.get(key)
+        if smoothly and kept is not None and self._clock() - kept[0] < STORES_KEPT_SECONDS:
+            return kept[1]
+        stores = self._read_stores(namespace, spec)
+        if len(self._stores) >= MAX_STORES_KEPT:
+            self._stores.clear()
+        if not stores.missing:
+            self._stores[key] = (self._clock(), stores)
+        return stores
+
+    def _read_stores(self, namespace: str, spec: TrainingRunSpec) -> Stores:
         found: dict[str, ObjectStoreSpec] = {}
         for name in spec.store_names:
             body = self._cluster.read(STORES, namespace, name)
@@ -116,21 +137,26 @@ class Surroundings:
     def _gpu_offered(self, spec: TrainingRunSpec, snapshot: ProfileSnapshot) -> bool:
         if spec.training.accelerator is not Accelerator.AUTO:
             return True
+        if "trainGPU" not in snapshot.spec["images"]:
+            return False
         resource = snapshot.spec["gpu"]["resourceName"]
         nodes = self._cluster.list_all(NODES)
         return any(_amount(node, resource) > 0 for node in nodes)
 
     def _typed(self, snapshot: ProfileSnapshot, *, gpu_offered: bool) -> Profile:
-        spec = training_profile(snapshot.document)
-        view = profile_view(
-            snapshot.profile,
-            spec,
-            revision=snapshot.revision,
-            digest=snapshot.digest,
-            # Without an image for it, a GPU is of no use to the runs of this profile.
-            gpu_offered=gpu_offered and spec.images.train_gpu is not None,
-        )
-        return Profile(snapshot, spec, view)
+        key = (snapshot.digest, gpu_offered)
+        if key not in self._profiles:
+            spec = training_profile(snapshot.document)
+            view = profile_view(
+                snapshot.profile,
+                spec,
+                revision=snapshot.revision,
+                digest=snapshot.digest,
+                # Without an image for it, a GPU is of no use to the runs of this profile.
+                gpu_offered=gpu_offered and spec.images.train_gpu is not None,
+            )
+            self._profiles[key] = Profile(snapshot, spec, view)
+        return self._profiles[key]
 
 
 def _amount(node: Mapping[str, Any], resource: str) -> int:
