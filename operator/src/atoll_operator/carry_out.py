@@ -54,13 +54,14 @@ class Carrier:
 
     def carry_out(self, look: Look, plan: Plan) -> Look:
         """The look as it is afterwards. Raises ClusterError where a call failed."""
+        if plan.reserve:
+            # Nothing else: the next plan knows the version, and is written as a whole.
+            return self._reserve(look, plan.reserve)
         if plan.pin_profile:
             self._pin_profile(look)
         if plan.release_status:
             self._report_release(look, plan.release_status)
         look = self._write_status(look, plan.status)
-        if plan.reserve:
-            look = self._reserve(look, plan.reserve)
         for attempt in plan.create:
             look = self._create(look, attempt)
         for job in plan.delete:

@@ -230,8 +230,9 @@ class Cluster:
             self._observe(method, resource.plural, status, time.monotonic() - started)
 
 
-def connect(**settings: Any) -> Cluster:
-    """A Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod."""
+def connect(*, connections: int = 4, **settings: Any) -> Cluster:
+    """A Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod. With more
+    threads than `connections`, those beyond open a new one for each call."""
     configuration = kubernetes.client.Configuration()
     try:
         kubernetes.config.load_incluster_config(client_configuration=configuration)
@@ -239,6 +240,7 @@ def connect(**settings: Any) -> Cluster:
         kubernetes.config.load_kube_config(client_configuration=configuration)
     # The work queue repeats; a second, hidden layer of repeats would only multiply the load of an outage.
     configuration.retries = False
+    configuration.connection_pool_maxsize = connections
     return Cluster(kubernetes.client.ApiClient(configuration), **settings)
 
 

@@ -28,7 +28,7 @@ class Settings:
     identity: str = field(default_factory=socket.gethostname)
     lease_name: str = "atoll-operator"
     lease: LeaseTiming = field(default_factory=LeaseTiming)
-    workers: int = 4
+    workers: int = 8
     # All runs are looked at this often, so that a missed event heals.
     resync: float = 300.0
     request_timeout: float = 30.0

@@ -5,7 +5,8 @@
 So a recorded success is in the status before the next Job exists and before a finished one may go, and a plan that
 was broken off anywhere is made again from what is. After `create` the engine decides again with what the API answered
 to the creation (or a REJECTED JobView), so that the Job's uid is recorded: at once where the Job was refused or is none
-of the run's, else at the latest when its pods are first read.
+of the run's, else at the latest when its pods are first read. After `reserve`, too, it decides again at once; it may
+leave the rest of that plan to the next one, which has it all.
 """
 
 from collections.abc import Mapping

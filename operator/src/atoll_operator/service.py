@@ -66,7 +66,14 @@ class Service:
         unfenced = connect(timeout_seconds=timeout, observe=observe, clock=self._clock)
         lease_object = LeaseObject(unfenced, namespace=settings.own_namespace, name=settings.lease_name)
         self._lease = Lease(lease_object, identity=settings.identity, timing=settings.lease, clock=time.monotonic)
-        self._cluster = connect(timeout_seconds=timeout, observe=observe, fence=self._lease.require, clock=self._clock)
+        self._cluster = connect(
+            # One for each worker and one for the re-sync.
+            connections=settings.workers + 1,
+            timeout_seconds=timeout,
+            observe=observe,
+            fence=self._lease.require,
+            clock=self._clock,
+        )
         self._index = RunIndex()
         self._cache = WatchCache()
         self._queue = WorkQueue(clock=self._loop.time)
