@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 LOG_LINES = 50
 # Of all runs together: where very many wait for their pods at once, reading each of them every few seconds would be
 # most of what the API server does. A look at Events counts as several, as it has no index of them.
-READINGS_PER_SECOND = 20.0
+READINGS_PER_SECOND = 10.0
 EVENTS_COUNT = 5.0
 # When a Job is asked for again whose turn was not now.
 BUSY_SECONDS = 10.0
@@ -62,6 +62,12 @@ class Allowance:
             self._left -= 1
             return True
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether none may be made now."""
+        with self._lock:
+            return self._left + (self._clock() - self._at) * self._per_second < 1
+
     def charge(self, cost: float) -> None:
         """Counts what was not asked for beforehand; later ones wait for it."""
         with self._lock:
@@ -87,6 +93,11 @@ class PodReader:
         self._allowance = Allowance(READINGS_PER_SECOND, clock)
         self._memory: dict[str, _Memory] = {}
         self._clean_at = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether no unfinished Job's pods would be read now."""
+        return self._allowance.is_spent
 
     def read(self, namespace: str, job: JobView, *, recorded: bool) -> Reading:
         """The Job with its pods. `recorded`: the Job's end stands in the run's status, so its pods matter no more."""

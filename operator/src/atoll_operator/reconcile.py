@@ -17,6 +17,7 @@ from atoll_operator.hindrances import Hindrances
 from atoll_operator.jobs.manifest import job_name
 from atoll_operator.look import Look, Looker, own_jobs
 from atoll_operator.plan import Plan
+from atoll_operator.pod_reader import BUSY_SECONDS, PodReader
 from atoll_operator.retries import RetryTiming
 from atoll_operator.run_index import RunIndex
 from atoll_operator.views import JobView
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 # A plan that wants another at once, or wrote the status, is followed by another in the same look; more than this would
 # be a fault of `decide`.
 MAX_ROUNDS = 20
+# A minute, in all.
+MAX_PUT_OFF = 6
 
 
 def now() -> datetime:
@@ -41,6 +44,8 @@ class _Rest:
     version: tuple[str, int]
     jobs: frozenset[JobView]
     until: float | None
+    # How often the look after it has been put off since.
+    put_off: int = 0
 
 
 class Reconciler:
@@ -53,6 +58,7 @@ class Reconciler:
         carrier: Carrier,
         index: RunIndex,
         *,
+        pods: PodReader,
         cache: WatchCache,
         hindrances: Hindrances,
         wake: Callable[[Iterable[Key]], None],
@@ -62,6 +68,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._looker = looker
+        self._pods = pods
         self._carrier = carrier
         self._index = index
         self._cache = cache
@@ -89,8 +96,8 @@ class Reconciler:
         return 0.0
 
     def _look(self, key: Key) -> float | None:
-        rest = self._rests.pop(key, None)
-        if rest is not None and self._holds(key, rest):
+        rest = self._prolonged(key, self._rests.pop(key, None))
+        if rest is not None:
             self._rests[key] = rest
             return None if rest.until is None else rest.until - self._monotonic()
         run = self._cache.run(key) or self._cluster.read(RUNS, *key)
@@ -116,9 +123,22 @@ class Reconciler:
         logger.error("no rest after %d plans in one look", MAX_ROUNDS, extra={"run": "/".join(key)})
         return 1.0
 
+    def _prolonged(self, key: Key, rest: _Rest | None) -> _Rest | None:
+        """The rest that the run still has; None where it wants a look. Where very many wait for pods at once, a look
+        that could not read any is put off, some times in a row at most."""
+        if rest is None or not self._holds(key, rest):
+            return None
+        now = self._monotonic()
+        if rest.until is None or now < rest.until:
+            return rest
+        at_work = any(not job.is_finished for job in rest.jobs)
+        if at_work and rest.put_off < MAX_PUT_OFF and self._pods.is_busy:
+            return replace(rest, until=now + BUSY_SECONDS, put_off=rest.put_off + 1)
+        return None
+
     def _holds(self, key: Key, rest: _Rest) -> bool:
         """Whether nothing has changed since: most events tell of the operator's own writes, or of a Job's counters."""
-        if self._cache.version(key) != rest.version or (rest.until is not None and self._monotonic() >= rest.until):
+        if self._cache.version(key) != rest.version:
             return False
         run = self._cache.run(key)
         if run is None:

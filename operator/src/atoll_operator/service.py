@@ -140,14 +140,15 @@ class Service:
     def _build_reconciler(self) -> Reconciler:
         settings, cluster = self._settings, self._cluster
         surroundings = Surroundings(cluster, own_namespace=settings.own_namespace)
-        cache = self._cache
-        looker = Looker(cluster, surroundings, PodReader(cluster, settings, now=self._clock), cache)
+        cache, pods = self._cache, PodReader(cluster, settings, now=self._clock)
+        looker = Looker(cluster, surroundings, pods, cache)
         carrier = Carrier(cluster, surroundings, settings, cache=cache, metrics=self.metrics, clock=self._clock)
         return Reconciler(
             cluster,
             looker,
             carrier,
             self._index,
+            pods=pods,
             cache=cache,
             hindrances=Hindrances(cluster, identity=settings.identity, now=self._clock),
             wake=self._wake,
