@@ -10,7 +10,7 @@ from atoll_contract import keys
 from atoll_operator.ui.guard import TOKEN_HEADER
 from atoll_operator.ui.uploads import MAX_BYTES
 from support import archives
-from support.local_page import LocalPage
+from support.local_page import RUN, LocalPage
 from support.polling import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -117,6 +117,11 @@ def test_problems_of_a_file_are_told_line_by_line(page: LocalPage) -> None:
     )
     assert answer["reason"] == "InvalidSpec"
     assert "spec.datasets" in answer["error"]
+
+
+def test_a_run_that_the_page_would_not_show_is_refused(page: LocalPage) -> None:
+    text = RUN.format(name="one", model="note").replace("name: one", "name: one, namespace: team-190")
+    assert "this page shows local" in page.told("/api/runs", {"text": text})["error"]
 
 
 def test_runs_follow_each_other_and_each_is_told_with_its_curve(page: LocalPage) -> None:

@@ -41,8 +41,9 @@ class _Work:
 class RunQueue:
     """First come, first served. The machine is busy with one training; a second beside it would slow down both."""
 
-    def __init__(self, store: Path, folder: Path, *, command: RunCommand = own_atoll) -> None:
+    def __init__(self, store: Path, namespace: str, folder: Path, *, command: RunCommand = own_atoll) -> None:
         self._store = store
+        self._namespace = namespace
         self._folder = folder
         self._command = command
         self._changed = threading.Condition()
@@ -74,14 +75,17 @@ class RunQueue:
 
         Raises:
             InvalidFile: it is not valid, with a line for each problem.
-            SpecError: it holds not exactly one run, or one of a name that is taken.
+            SpecError: it holds not exactly one run, or one of another namespace, or of a name that is taken.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._changed:
             draft = self._folder / "run.yaml.draft"
             with written_whole(draft) as stream:
                 stream.write(text.encode())
-            name = read_run_file([draft], store=self._store).name
+            run = read_run_file([draft], store=self._store)
+            name = run.name
+            if run.namespace != self._namespace:
+                raise SpecError(f"the run is for namespace {run.namespace}, this page shows {self._namespace} (see -n)")
             if taken(name):
                 raise SpecError(f"there is a run {name} already; give this one another metadata.name")
             self._require_idle(name)

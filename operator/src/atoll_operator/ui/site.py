@@ -44,7 +44,7 @@ class Site:
     def __init__(self, yard: Yard, *, command: RunCommand = own_atoll) -> None:
         self._yard = yard
         self._archives = Archives(yard)
-        self._queue = RunQueue(yard.folder, yard.own / "runs", command=command)
+        self._queue = RunQueue(yard.folder, yard.namespace, yard.own / "runs", command=command)
         self._errands = Errands()
         self.links = Links()
 
