@@ -1,7 +1,6 @@
 """Logs that stages left in the bucket."""
 
 import re
-import sys
 from collections import defaultdict
 
 import click
@@ -10,6 +9,7 @@ from atoll_contract import keys
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
 from atoll_contract.store import Store
+from atoll_operator.cli.log_lines import lines_of, readable
 
 _CHUNK = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
 
@@ -24,7 +24,6 @@ def print_archived(store: Store, run: RunRef, stage: Stage) -> bool:
     newest = max((attempt for attempt, _ in chunks), default=0)
     for attempt, pod in sorted(key for key in chunks if key[0] == newest):
         click.echo(f"== {stage}, attempt {attempt}, pod {pod}, from {store.url}", err=True)
-        for key in chunks[attempt, pod]:
-            sys.stdout.write(store.get(key).decode(errors="replace"))
-    sys.stdout.flush()
+        for line in lines_of(store.get(key) for key in chunks[attempt, pod]):
+            click.echo(readable(line))
     return bool(chunks)

@@ -9,6 +9,7 @@ import click
 
 from atoll_contract.stage import Stage
 from atoll_operator.cli.cluster_access import Access
+from atoll_operator.cli.log_lines import readable
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL
 
 Body = dict[str, Any]
@@ -81,7 +82,7 @@ class PodLogs:
             stage, attempt = _label(pod, STAGE_LABEL), _label(pod, ATTEMPT_LABEL)
             click.echo(f"== {stage}, attempt {attempt}, pod {metadata['name']}", err=True)
         for line in tail.new(log or ""):
-            click.echo(line)
+            click.echo(readable(line))
         tail.is_read = over
 
 

@@ -1,0 +1,29 @@
+"""A stage's log as `atoll logs` prints it."""
+
+import pytest
+
+from atoll_operator.cli.log_lines import lines_of, readable
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        (
+            'ATOLL_PROGRESS {"ap50":0.878,"etaSeconds":142.6,"loss":0.7465,"message":"training","percent":98.3,'
+            '"step":688,"totalSteps":700}',
+            " 98%  training, step 688/700, loss 0.747, AP50 0.88, about 2 min left",
+        ),
+        ('ATOLL_PROGRESS {"message":"wrote train","percent":90,"pictures":84}', " 90%  wrote train"),
+        ('ATOLL_PROGRESS {"percent":100}', "100%"),
+        ("ATOLL_PROGRESS {torn", "ATOLL_PROGRESS {torn"),
+        ("2027-01-09 INFO Completed: done", "2027-01-09 INFO Completed: done"),
+    ],
+)
+def test_progress_is_told_in_words_and_all_else_as_it_is(line: str, printed: str) -> None:
+    assert readable(line) == printed
+
+
+def test_a_line_that_two_chunks_share_is_one_line() -> None:
+    text = "erste Zeile, größer\nzweite\nohne Ende".encode()
+    for cut in range(len(text)):
+        assert list(lines_of([text[:cut], text[cut:]])) == ["erste Zeile, größer", "zweite", "ohne Ende"]
