@@ -105,7 +105,7 @@ e2e: setup ## One small run on that cluster, from helm install to the published 
 	@$(RUN) -m pytest -m "e2e and not slow" -s --timeout 1800 tests/e2e
 
 .PHONY: e2e-full
-e2e-full: setup ## The same with the sample run, upgrade, uninstall and Helm 3 (root; an hour)
+e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; hours)
 	@$(RUN) -m pytest -m e2e -s --timeout 5400 tests/e2e
 
 .PHONY: golden

@@ -1,7 +1,11 @@
-"""The sample run and what comes after it: cache hit, upgrade, test, uninstall, Helm 3. By hand: `make e2e-full`."""
+"""README's way onto a cluster, word for word, and what comes after it: cache hit, upgrade, test, uninstall, Helm 3.
+
+By hand: `make e2e-full`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +13,21 @@ import pytest
 import yaml
 
 from support.cluster_run import ClusterRun, check_release
+from support.first_looks import first_looks
+from support.k3s_machine import K3sMachine
 from support.node_cluster import NodeCluster
+from support.readme_commands import Shell, commands
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400, func_only=True)]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"
 SAMPLE = ROOT / "crds" / "samples" / "trainingrun-bccd.yaml"
 LABELS = ("Platelets", "RBC", "WBC")
+# The one that README installs into.
+NAMESPACE = "atoll"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
 def sample() -> dict[str, Any]:
@@ -29,33 +39,66 @@ def chart_flags(image_values: Path) -> list[str]:
     return ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(image_values), "--wait", "--timeout", "4m"]
 
 
-def test_the_sample_trains_and_helm_leaves_it_alone(
-    cluster: NodeCluster, installed: str, image_values: Path, story: Story, tmp_path: Path
+@pytest.fixture
+def machine(cluster: NodeCluster, kinds_gone: None, tmp_path: Path, story: Story) -> Iterator[K3sMachine]:
+    """A machine whose owner has a k3s, as far as there is none."""
+    made = K3sMachine(cluster, tmp_path / "machine")
+    made.prepare()
+    story.tell("stood in for: the base image and the bundled store's (no registry here), k3s's volume for the claim")
+    yield made
+    cluster.helm("uninstall", "atoll", "-n", NAMESPACE, "--ignore-not-found", "--wait")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=180)
+    made.remove()
+
+
+def test_the_readmes_commands_lead_to_a_release_that_helm_leaves_alone(
+    cluster: NodeCluster, machine: K3sMachine, story: Story, tmp_path: Path
 ) -> None:
-    first = ClusterRun(cluster, installed, "bccd", story)
-    first.apply(sample())
-    status = first.wait(seconds=3600)
-    assert float(status["metrics"]["int8"]["ap50"]) >= 0.25
+    images, install, apply, status = commands("On a cluster")
+    shell = Shell(machine.environment)
+    story.tell(images)
+    refusal = shell.refused(images, timeout=3600)
+    assert "there is no 'k3s' on the PATH: run this on the cluster's machine" in refusal
+    story.show("\n".join(refusal.splitlines()[-2:]))
+    machine.stand_in()
+    story.tell("`k3s ctr images import` is stood in for by the node's containerd; again:")
+    story.show("\n".join(shell.run(images, on_node=False, timeout=3600).splitlines()[-8:]))
+    for line in (install, f"kubectl label namespace {NAMESPACE} {RESTRICTED}", apply):
+        story.tell(line)
+        story.show(shell.run(line, on_node=True, timeout=300))
+    story.tell(status)
+    story.show(shell.run(status, on_node=True, timeout=5400))
+
+    first = ClusterRun(cluster, NAMESPACE, "bccd", story)
+    reached = first.wait(seconds=60)
+    assert float(reached["metrics"]["int8"]["ap50"]) >= 0.5
     manifest = first.fetch_release(tmp_path)
     check_release(manifest, tmp_path, labels=LABELS)
     golden = [item for item in manifest.files if item.expected]
     assert golden, "no golden picture has a detection on it"
     story.tell(f"{manifest.release} fetched; the model finds what it should on {len(golden)} golden pictures")
+    for look in first_looks(cluster, NAMESPACE):
+        story.tell(look.command)
+        story.show(look.output)
 
     short = sample()
     short["spec"]["training"]["steps"] = 20
-    second = ClusterRun(cluster, installed, "bccd-again", story)
+    del short["spec"]["quality"]
+    second = ClusterRun(cluster, NAMESPACE, "bccd-again", story)
     second.apply(short)
     convert = second.wait(seconds=1800)["stages"][0]
     assert (convert["name"], convert["reason"]) == ("convert", "CacheHit")
     story.tell(f"the second run converted nothing: {convert['message']}")
+    story.tell("kubectl get trun,mrel -o wide")
+    story.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE))
 
-    cluster.helm("upgrade", "atoll", str(CHART), "-n", installed, *chart_flags(image_values))
+    flags = ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(ROOT / "build" / "values-images.yaml")]
+    cluster.helm("upgrade", "atoll", str(CHART), "-n", NAMESPACE, *flags, "--wait", "--timeout", "4m")
     story.tell("helm upgrade")
-    story.show(cluster.helm("test", "atoll", "-n", installed, "--logs"))
-    cluster.helm("uninstall", "atoll", "-n", installed, "--wait")
+    story.show(cluster.helm("test", "atoll", "-n", NAMESPACE, "--logs"))
+    cluster.helm("uninstall", "atoll", "-n", NAMESPACE, "--wait")
     story.tell("helm uninstall leaves the kinds, both runs and both releases")
-    left = cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", installed)
+    left = cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE)
     story.show(left)
     for name in ("trainingrun.atoll.dev/bccd", "modelrelease.atoll.dev/bccd-v1", "modelrelease.atoll.dev/bccd-v2"):
         assert name in left

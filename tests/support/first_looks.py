@@ -1,0 +1,36 @@
+"""What a user looks at after a first run, as docs/first-run.md shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from support.node_cluster import NodeCluster
+
+OPERATOR = "app.kubernetes.io/component=operator"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A command as the user types it, and what it printed."""
+
+    command: str
+    output: str
+
+
+def first_looks(cluster: NodeCluster, namespace: str, run: str = "bccd") -> Iterator[Seen]:
+    """In the order in which somebody would ask."""
+    for line in (
+        "get trun,mrel -o wide",
+        f"describe trun {run}",
+        "get events --sort-by=.metadata.creationTimestamp",
+        f"get jobs,pods -l atoll.dev/run={run}",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=convert --tail=-1",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=train --tail=40",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=export --tail=-1",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=publish --tail=-1",
+        f"logs -l {OPERATOR} --tail=40",
+    ):
+        yield Seen(f"kubectl {line} -n {namespace}", cluster.kubectl(*line.split(), "-n", namespace))
+    path = f"/api/v1/namespaces/{namespace}/services/atoll-metrics:8081/proxy/metrics"
+    yield Seen(f"kubectl get --raw {path}", cluster.kubectl("get", "--raw", path))

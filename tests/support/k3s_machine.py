@@ -1,0 +1,107 @@
+"""What somebody with a k3s machine has and the node lacks, stood in for: `k3s ctr`, a registry, a volume."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cluster import node_images
+from cluster.binaries import ensure
+from cluster.node_containerd import SOCKET
+from cluster.node_host import node_folder
+from support.node_cluster import NodeCluster
+
+CHART = Path(__file__).parents[2] / "charts" / "atoll"
+VOLUME = "atoll-test-k3s"
+# What make finds instead of docker: buildah with the node's own storage, and settings that a container engine of a
+# desktop has by default.
+_STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{graphroot}"
+runroot = "{runroot}"
+"""
+_CONTAINERS = """\
+[containers]
+netns = "host"
+[engine]
+runtime = "runc"
+"""
+
+
+@dataclass(frozen=True)
+class K3sMachine:
+    """`environment` makes a shell think that it is one. `folder` holds what that needs."""
+
+    cluster: NodeCluster
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.folder / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "KUBECONFIG": self.cluster.keeper.kubeconfig,
+            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+            "BUILDAH_ISOLATION": "oci",
+            "BUILDAH_RUNTIME": "runc",
+            "BUILDAH_LAYERS": "true",
+            # Where there is a docker on the PATH, it need not have a daemon.
+            "ENGINE": "buildah",
+            # There is no registry to take python:3.11-slim-bookworm from.
+            "BASE": node_images.ensure_base(),
+        }
+
+    def prepare(self) -> None:
+        """Everything but `k3s` itself."""
+        (self.folder / "bin").mkdir(parents=True)
+        for name, program in {"helm": ensure("helm4"), "kubectl": ensure("kubectl")}.items():
+            (self.folder / "bin" / name).symlink_to(program)
+        storage = _STORAGE.format(graphroot=node_images.STORAGE_ROOT, runroot=node_images.STORAGE_RUN)
+        (self.folder / "storage.conf").write_text(storage, encoding="utf-8")
+        (self.folder / "containers.conf").write_text(_CONTAINERS, encoding="utf-8")
+        self._import_store()
+        self._make_volume()
+
+    def stand_in(self) -> None:
+        """`k3s ctr images import` hands over to the node's containerd."""
+        script = self.folder / "bin" / "k3s"
+        script.write_text(
+            f'#!/bin/sh\n[ "$1" = ctr ] || exit 64\nshift\nexec ctr --address {SOCKET} -n k8s.io "$@"\n',
+            encoding="utf-8",
+        )
+        script.chmod(0o755)
+
+    def remove(self) -> None:
+        self.cluster.kubectl("delete", "pv", VOLUME, "--ignore-not-found", timeout=120)
+        shutil.rmtree(_volume_folder(), ignore_errors=True)
+
+    def _import_store(self) -> None:
+        """The bundled store's image under the name that the chart pulls."""
+        values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+        image = values["bundledStore"]["image"]
+        name = f"{image['registry']}/{image['repository']}:{image['tag']}"
+        node_images.load_as(node_images.ensure_store(), name)
+
+    def _make_volume(self) -> None:
+        """What k3s's `local-path` would make for the claim: a folder of the node that everybody may write to."""
+        self.remove()
+        folder = _volume_folder()
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        spec = {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": str(folder)},
+        }
+        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": VOLUME}, "spec": spec}
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+
+
+def _volume_folder() -> Path:
+    return node_folder() / "k3s-volume"
