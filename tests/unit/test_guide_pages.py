@@ -13,7 +13,8 @@ from atoll_operator.api.schema import check
 from atoll_operator.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / name for name in ("install.md", "troubleshooting.md", "security.md", "mentor.md")]
+NAMES = ("install.md", "first-run.md", "troubleshooting.md", "security.md", "mentor.md")
+PAGES = [ROOT / "docs" / name for name in NAMES]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 VALUES_SCHEMA = json.loads((ROOT / "charts" / "atoll" / "values.schema.json").read_text(encoding="utf-8"))
 
