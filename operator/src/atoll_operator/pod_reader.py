@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,9 +18,11 @@ logger = logging.getLogger(__name__)
 
 LOG_LINES = 50
 # Of all runs together: where very many wait for their pods at once, reading each of them every few seconds would be
-# most of what the API server does. A look at Events counts as several, as it has no index of them.
+# most of what the API server does. Events cost it far more than pods: it has no index of them and goes through all of
+# the namespace.
 READINGS_PER_SECOND = 10.0
-EVENTS_COUNT = 5.0
+EVENTS_PER_SECOND = 0.5
+SAVED_UP = 10.0
 # When a Job is asked for again whose turn was not now.
 BUSY_SECONDS = 10.0
 # Much longer than the time between two readings of one Job.
@@ -43,35 +45,33 @@ class _Memory:
 
 
 class Allowance:
-    """Readings so many a second, saved up for a second at most. `clock` is monotonic; safe for several threads."""
+    """Readings so many a second, of which SAVED_UP at most are saved up. `clock` is monotonic; safe for several
+    threads."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        self._per_second = self._left = per_second
+        self._per_second = per_second
         self._clock = clock
-        self._at = clock()
+        self._left, self._at = SAVED_UP, clock()
         self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        """Whether one more may be made now; it then counts."""
-        with self._lock:
-            now = self._clock()
-            self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
-            self._at = now
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True
 
     @property
     def is_spent(self) -> bool:
         """Whether none may be made now."""
         with self._lock:
-            return self._left + (self._clock() - self._at) * self._per_second < 1
+            return self._fill() < 1
 
-    def charge(self, cost: float) -> None:
-        """Counts what was not asked for beforehand; later ones wait for it."""
+    def take(self) -> bool:
+        """Whether one more may be made now; it then counts."""
         with self._lock:
-            self._left -= cost
+            if self._fill() < 1:
+                return False
+            self._left -= 1
+            return True
+
+    def _fill(self) -> float:
+        now = self._clock()
+        self._left, self._at = min(SAVED_UP, self._left + (now - self._at) * self._per_second), now
+        return self._left
 
 
 class PodReader:
@@ -91,6 +91,7 @@ class PodReader:
         self._settings = settings
         self._clock = clock
         self._allowance = Allowance(READINGS_PER_SECOND, clock)
+        self._events = Allowance(EVENTS_PER_SECOND, clock)
         self._memory: dict[str, _Memory] = {}
         self._clean_at = 0.0
 
@@ -105,7 +106,7 @@ class PodReader:
             self._memory.pop(job.uid, None)
             return Reading(job)
         if job.is_finished:
-            return Reading(job, self._read(namespace, job)[1])
+            return Reading(job, self._read(namespace, Reading(job))[1])
         return self._read_unfinished(namespace, job)
 
     def _read_unfinished(self, namespace: str, job: JobView) -> Reading:
@@ -116,9 +117,10 @@ class PodReader:
                 return Reading(job, again_after=self._settings.pods_after - age)
         elif (rest := known.read_at + (known.reading.again_after or 0) - now) > 0:
             return _as_known(known.reading, job, again_after=rest)
+        before = known.reading if known else Reading(job)
         if not self._allowance.take():
-            return _as_known(known.reading if known else Reading(job), job, again_after=BUSY_SECONDS)
-        error, pods = self._read(namespace, job)
+            return _as_known(before, job, again_after=BUSY_SECONDS)
+        error, pods = self._read(namespace, _as_known(before, job, again_after=0.0))
         running = any(pod.phase is PodPhase.RUNNING for pod in pods)
         wait = self._settings.pods_running if running else self._settings.pods_starting
         reading = Reading(replace(job, create_error=error), pods, again_after=wait)
@@ -135,14 +137,17 @@ class PodReader:
             if item.read_at + KEPT_SECONDS < memory.read_at:
                 self._memory.pop(known, None)
 
-    def _read(self, namespace: str, job: JobView) -> tuple[str, tuple[PodView, ...]]:
-        """Why the Job has no pod, and its pods."""
+    def _read(self, namespace: str, before: Reading) -> tuple[str, tuple[PodView, ...]]:
+        """Why the Job has no pod, and its pods. What Events say is taken from `before` where none may be read now."""
+        job = before.job
         bodies = self._cluster.list_all(PODS, namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
         if not bodies and not job.is_finished:
-            return self._warning(namespace, job.uid, reason="FailedCreate"), ()
-        return "", tuple(pod_view(body, job=job.name, details=self._details(namespace, body)) for body in bodies)
+            return self._warning(namespace, job.uid, job.create_error, reason="FailedCreate"), ()
+        known = {pod.uid: pod.warning for pod in before.pods}
+        return "", tuple(pod_view(body, job=job.name, details=self._details(namespace, body, known)) for body in bodies)
 
-    def _details(self, namespace: str, pod: Body) -> PodDetails:
+    def _details(self, namespace: str, pod: Body, known: Mapping[str, str]) -> PodDetails:
+        """`known`: the warnings of pods, by UID."""
         phase = (pod.get("status") or {}).get("phase")
         name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
         if node and may_be_lost(pod, now=self._now()):
@@ -152,11 +157,13 @@ class PodReader:
         if phase == "Running":
             return PodDetails(log=self._cluster.read_log_tail(namespace, name, container=CONTAINER, lines=LOG_LINES))
         if phase == "Pending" and node:
-            return PodDetails(warning=self._warning(namespace, pod["metadata"]["uid"]))
+            uid = pod["metadata"]["uid"]
+            return PodDetails(warning=self._warning(namespace, uid, known.get(uid, "")))
         return PodDetails()
 
-    def _warning(self, namespace: str, uid: str, *, reason: str = "") -> str:
-        self._allowance.charge(EVENTS_COUNT)
+    def _warning(self, namespace: str, uid: str, known: str, *, reason: str = "") -> str:
+        if not self._events.take():
+            return known
         try:
             events = self._cluster.list_all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
         except Forbidden:

@@ -12,7 +12,15 @@ from atoll_contract.stage import Stage
 from atoll_operator.cluster import EVENTS, NODES, PODS, Cluster, Resource
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
-from atoll_operator.pod_reader import BUSY_SECONDS, KEPT_SECONDS, READINGS_PER_SECOND, PodReader, Reading
+from atoll_operator.pod_reader import (
+    BUSY_SECONDS,
+    EVENTS_PER_SECOND,
+    KEPT_SECONDS,
+    READINGS_PER_SECOND,
+    SAVED_UP,
+    PodReader,
+    Reading,
+)
 from atoll_operator.views import JobState, JobView
 
 Body = dict[str, Any]
@@ -34,6 +42,7 @@ class Objects:
         self.node: Body | None = None
         self.log = ""
         self.reads = 0
+        self.event_reads = 0
         self.may_read_events = True
 
     def list_all(self, resource: Resource, namespace: str, *, labels: str = "", fields: str = "") -> list[Body]:
@@ -41,6 +50,7 @@ class Objects:
             self.reads += 1
             return self.pods
         assert resource is EVENTS
+        self.event_reads += 1
         if not self.may_read_events:
             raise Forbidden("get events", "forbidden", status=403)
         return self.events
@@ -161,19 +171,32 @@ def test_a_pod_that_stays_in_deletion_on_a_silent_node_is_lost(reader: PodReader
 def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Objects, clock: Clock) -> None:
     objects.pods = [pod("Pending")]
     many = [replace(job(), name=f"job-{number}", uid=f"uid-{number}") for number in range(1000)]
+    idle = not reader.is_busy
     waits = [read(reader, view).again_after for view in many]
-    assert objects.reads == READINGS_PER_SECOND
+    assert objects.reads == SAVED_UP
     assert waits[-1] == BUSY_SECONDS
+    assert idle
+    assert reader.is_busy
     clock.now += 1
     assert all(read(reader, view).again_after for view in many)
-    assert objects.reads == 2 * READINGS_PER_SECOND
+    assert objects.reads == SAVED_UP + READINGS_PER_SECOND
 
 
-def test_a_look_at_events_counts_as_several_readings(reader: PodReader, objects: Objects) -> None:
-    # Without pods the Events of each Job are asked for.
-    for number in range(1000):
+def test_events_are_read_more_seldom_still_and_their_last_words_stay(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    objects.pods = [pod("Pending", nodeName="pc")]
+    objects.events = [{"type": "Warning", "reason": "FailedMount", "message": "no secret", "metadata": {}}]
+    for _ in range(100):
+        assert read(reader, job()).pods[0].warning == "FailedMount: no secret"
+        clock.now += 1
+    # Every five seconds, and each time with its Events but for those that were over the allowance.
+    assert objects.reads == 20
+    objects.event_reads = 0
+    for number in range(100):
         read(reader, replace(job(), uid=f"uid-{number}"))
-    assert objects.reads < READINGS_PER_SECOND / 4
+        clock.now += 0.1
+    assert objects.event_reads <= SAVED_UP + 10 * EVENTS_PER_SECOND
 
 
 def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:
