@@ -77,7 +77,8 @@ def test_transitions_are_told_by_events(team: Objects) -> None:
         return found if "Completed" in found else None
 
     told = wait_until(reasons, what="the last Event")
-    assert {"Admitted", "StageStarted", "StageSucceeded", "ReleasePublished", "Completed"} <= told
+    # A stage that ends before its pods are first read is told by its end alone.
+    assert {"Admitted", "StageSucceeded", "ReleasePublished", "Completed"} <= told
 
 
 def test_the_profile_is_kept_as_it_was_at_the_start(team: Objects, kubelet: Kubelet) -> None:
@@ -86,6 +87,8 @@ def test_the_profile_is_kept_as_it_was_at_the_start(team: Objects, kubelet: Kube
     start_run(team, "kept", profileRef={"name": f"{team.namespace}-kept"})
     team.wait_for_phase("kept", "Converting")
     wait_until(lambda: jobs_of(team, "kept"), what="the first Job")
+    started = "StageStarted"
+    wait_until(lambda: started in {event["reason"] for event in team.events("kept")}, what="the Event of its start")
     changed = profile_manifest("x")["spec"]["images"] | {"train": f"registry.invalid/other@sha256:{'1' * 64}"}
     team.patch_profile(f"{team.namespace}-kept", {"spec": {"images": changed}})
     del kubelet.scripts["kept", Stage.CONVERT]
