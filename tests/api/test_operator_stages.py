@@ -135,6 +135,8 @@ def test_O19_work_that_is_gone_before_anybody_saw_its_end_is_not_done_again(
     kubelet.scripts[name, Stage.TRAIN] = train
     start_run(team, name)
     wait_until(lambda: train_pod(team, name), what="the train pod", timeout_seconds=60)
+    # A Job that went before it was in the status would be made again under its name, as the same attempt.
+    wait_until(lambda: train_job(team, name), what="the Job in the status", timeout_seconds=60)
     operator.kill()
     may_end.set()
     pod = wait_until(lambda: train_pod(team, name, phase="Succeeded"), what="its end", timeout_seconds=120)
@@ -154,6 +156,14 @@ def test_O19_work_that_is_gone_before_anybody_saw_its_end_is_not_done_again(
     run = team.get("trainingruns", name) or {}
     made = [item.key for item in bucket.store.list(f"runs/{team.namespace}/{run['metadata']['uid']}/train/")]
     assert len([key for key in made if key.endswith("weights.h5")]) == 1, made
+
+
+def train_job(team: Objects, run: str) -> str | None:
+    """The train stage's Job by the run's status."""
+    status = (team.get("trainingruns", run) or {}).get("status", {})
+    stages = {stage["name"]: stage for stage in status.get("stages", [])}
+    name: str | None = stages.get("train", {}).get("jobRef", {}).get("name")
+    return name
 
 
 def train_pod(team: Objects, run: str, *, phase: str = "Running") -> str | None:
