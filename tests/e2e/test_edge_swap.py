@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from atoll_operator.status import parse_time
 from cluster import node_images
 from cluster.node import cut_power
 from cluster.node_emulation import emulated, is_native
@@ -18,7 +19,7 @@ from support.node_cluster import NodeCluster
 from support.node_robot import robot
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400, func_only=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 MODEL = "cells"
 # The emulated processor is slower than any Pi by far; what it takes is no figure of a Pi's.
@@ -81,24 +82,30 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
         before[device.name] = identity(device)
 
     second = ClusterRun(cluster, installed, "cells-two", story)
-    second.apply(run_manifest(initFrom={"type": "release", "releaseRef": {"name": f"{MODEL}-v1"}}, steps=30))
-    second.wait(seconds=1800)
-    for device, seconds in zip(devices, PATIENCE_SECONDS.values(), strict=True):
-        shown = device.shown_to_the_robot(seconds=seconds, sequence=2)
+    names = [device.name for device in devices]
+    with robot(names, seconds=1800 + sum(PATIENCE_SECONDS.values()), sequence=2) as waiting:
+        second.apply(run_manifest(initFrom={"type": "release", "releaseRef": {"name": f"{MODEL}-v1"}}, steps=30))
+        status = second.wait(seconds=1800)
+        shown = waiting.shown()
+    assert set(shown) == set(names), "\n\n".join(device.account() for device in devices)
+    published = parse_time(status["completionTime"]).timestamp()
+    for device in devices:
         assert identity(device) == before[device.name]
         uid, restarts = before[device.name]
-        story.tell(f"{device.name}: v2 serves in the same pod {uid}, restarts {restarts}")
+        seconds = shown[device.name]["time"] - published
+        told = f"boxes of v2 {seconds:.0f} s after the run's end, in the same pod {uid}, restarts {restarts}"
+        story.tell(f"{device.name}: {told}")
 
     devices[0].start_mirror()
     for device, seconds in zip(devices, PATIENCE_SECONDS.values(), strict=True):
-        device.mirrored(seconds=seconds, release=f"{MODEL}-v2")
+        mirrored = device.mirrored(seconds=seconds, release=f"{MODEL}-v2")
+        assert mirrored["status"]["agentVersion"].startswith(node_images.TAG)
     story.tell("kubectl get edev -o wide")
     story.show(cluster.kubectl("get", "edev", "-o", "wide", "-n", installed))
 
     cluster.kubectl("scale", "statefulset/atoll-store", "--replicas=0", "-n", installed)
     cluster.kubectl("wait", "--for=delete", "pod/atoll-store-0", "-n", installed, "--timeout=50s")
     story.tell("the bucket is away; the kubelet and every container are killed, the kubelet is started again")
-    names = [device.name for device in devices]
     with robot(names, seconds=sum(PATIENCE_SECONDS.values()), sequence=2, silence=SILENCE_SECONDS) as waiting:
         began = cut_power()
         shown = waiting.shown()

@@ -19,7 +19,7 @@ from support.node_cluster import NodeCluster
 from support.readme_commands import Shell, commands
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400, func_only=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"

@@ -17,7 +17,7 @@ from support.node_team import Team
 from support.polling import wait_until
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400, func_only=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 GPU = "atoll.test/gpu"
 RUNS = tuple(f"run-{number}" for number in range(1, 7))

@@ -12,7 +12,7 @@ from support.edge_pod import EdgePod
 from support.node_cluster import NodeCluster
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500, func_only=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 RUN = {
     "apiVersion": "atoll.dev/v1alpha1",

@@ -14,7 +14,7 @@ from support.node_team import Team
 from support.polling import wait_until
 from support.story import Story
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400, func_only=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 # Beside the time that the pods are given to save what they have.
 BOUND_SECONDS = 30 + GRACE_SECONDS
