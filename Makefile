@@ -71,9 +71,11 @@ binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO an
 	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager helm4
 
 .PHONY: bench
+# harvest_loop.py trains for an hour, on a data set that is named to it.
+BENCHES = $(filter-out tests/bench/harvest_loop.py,$(wildcard tests/bench/*.py))
 bench: setup ## The benchmarks, as ratios against a peer in the same run
 	@test -f $(DEMO)/model.tar.gz || $(MAKE) demo
-	@for bench in $(filter-out tests/bench/harvest_loop.py,$(wildcard tests/bench/*.py)); do echo "== $$bench"; PYTHONPATH=tests $(RUN) $$bench || exit 1; done
+	@missed=0; for bench in $(BENCHES); do echo "== $$bench"; PYTHONPATH=tests $(RUN) $$bench || missed=1; done; exit $$missed
 
 .PHONY: images
 images: setup ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME …" IMAGES="NAME …" ENGINE=
