@@ -141,6 +141,10 @@ def test_a_line_that_the_page_does_not_show_is_found() -> None:
     assert missing("a 1\n…\n", "a 2\nnew\n") is None
 
 
+def test_how_far_a_stage_is_depends_on_the_machine_and_counts_for_nothing() -> None:
+    assert missing("publish: 20% 9 files\ndone\n", "train: 7% training, step 9/400\ndone\n") is None
+
+
 def test_a_long_output_is_shortened_to_what_differs() -> None:
     lines = "".join(f"train: {number}%\n" for number in range(50))
     assert shortened(f"begin\n{lines}end\n") == "begin\ntrain: 0%\n…\ntrain: 49%\nend\n"

@@ -23,6 +23,7 @@ _PART = re.compile(
 )
 _TIME = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min(?: \d+ s)?\b|\b\d+(?:\.\d+)? s\b")
 _NUMBER = re.compile(r"[+-]?\d[\d.,:]*")
+_PROGRESS = re.compile(r"(convert|train|export|compile|publish): \d+% ")
 _DIGEST = re.compile(r"\b[0-9a-f]{12,}\b")
 
 
@@ -93,11 +94,17 @@ def shape(line: str) -> str:
 def missing(shown: str, actual: str) -> str | None:
     """The first line of the page that the command does not print any more, or not in this place; or a line that it
     prints and the page does not show, where it leaves nothing out. None where both are alike."""
-    found = iter([shape(line) for line in actual.splitlines()])
-    for line in shown.splitlines():
-        if line.strip() not in ("", LEFT_OUT) and shape(line) not in found:
+    printed, page = _lasting(actual), _lasting(shown)
+    found = iter([shape(line) for line in printed])
+    for line in page:
+        if line != LEFT_OUT and shape(line) not in found:
             return line
-    if LEFT_OUT in shown:
+    if LEFT_OUT in page:
         return None
-    known = {shape(line) for line in shown.splitlines()}
-    return next((line for line in actual.splitlines() if shape(line) and shape(line) not in known), None)
+    known = {shape(line) for line in page}
+    return next((line for line in printed if shape(line) not in known), None)
+
+
+def _lasting(output: str) -> list[str]:
+    """The lines but for those that only a slow or a fast machine prints: how far a stage is, every ten seconds."""
+    return [line for line in output.splitlines() if line.strip() and not _PROGRESS.match(line)]
