@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -93,7 +94,7 @@ def test_a_run_from_push_to_pull_by_the_command_line_alone(
     for stage in ("convert", "train", "export", "publish"):
         assert followed.count(f"== {stage}, attempt 1, pod ") == 1
     # Each line once, though many looks read it.
-    steps = [line for line in followed.splitlines() if "ATOLL_PROGRESS" in line and '"step"' in line]
+    steps = re.findall(r"^ *\d+%  .*\bstep \d+/30\b.*$", followed, re.MULTILINE)
     assert steps
     assert len(steps) == len(set(steps))
     assert "Succeeded" in atoll("wait", "cli", "--timeout", "60s")

@@ -43,7 +43,9 @@ def connect(spec: StoreSpec) -> Connection:
     from botocore.exceptions import BotoCoreError
 
     for name in _TOO_OPEN:
-        logging.getLogger(name).setLevel(logging.INFO)
+        logger = logging.getLogger(name)
+        # Never more open than the process asked for: a command line that logs errors alone gets no notes of botocore's.
+        logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
     if spec.ca_bundle_path and not Path(spec.ca_bundle_path).is_file():
         raise SpecError(f"the CA bundle {spec.ca_bundle_path} of the store is not a file")
     session = botocore.session.Session()
