@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_nothing_is_said_where_a_model_has_seen_every_picture(
     with pytest.raises(DatasetError, match="all 3 pictures were in the training part") as raised:
         run(job_on(shards, "test", tmp_path, trained=shards["test"]), tmp_path / "work")
     assert raised.value.reason is Reason.NO_USABLE_EXAMPLES
+
+
+def test_a_set_that_was_learnt_from_is_a_note_beside_another(
+    shards: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    """A split by hash is dealt anew when pictures come: the old evaluation pictures may be the new training's."""
+    (tmp_path / "work").mkdir()
+    job = job_on(shards, "test", tmp_path, trained=shards["test"])
+    other = replace(job.sources[0], name="others", shards=shards["train"])
+    document = run(replace(job, sources=(*job.sources, other)), tmp_path / "work")
+    assert [item["name"] for item in document["sets"]] == ["others"]
+    assert any("all 3 pictures were in the training part" in note for note in document["notes"])
 
 
 def test_it_works_without_tensorflow(shards: dict[str, tuple[str, ...]], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from atoll_contract.codec import from_json
 from atoll_contract.comparison import ComparisonJob
-from atoll_contract.errors import AtollError
+from atoll_contract.errors import AtollError, DatasetError
 from atoll_contract.progress import Progress, emit
 from atoll_contract.reasons import ExitCode
 from atoll_stages.compare.comparison import Comparison, compare
@@ -58,10 +58,19 @@ def run(job: ComparisonJob, work: Path) -> dict[str, Any]:
     ]
     with ExitStack() as stack:
         comparisons: list[Comparison] = []
+        spent: list[DatasetError] = []
         for number, source in enumerate(job.sources):
-            pictures = unseen(stack.enter_context(picture_set(source, work / f"set-{number}")), seen)
+            known = stack.enter_context(picture_set(source, work / f"set-{number}"))
+            try:
+                pictures = unseen(known, seen)
+            except DatasetError as error:
+                spent.append(error)
+                continue
             tick = _teller(pictures.name, number, len(job.sources), 2 * len(pictures.examples))
             comparisons.append(compare(pictures, old, new, tick=tick))
+        if not comparisons:
+            raise spent[0]
+        notes += [error.message for error in spent]
         Path(job.page).write_text(render(old.name, new.name, comparisons, notes), encoding="utf-8")
         sets = [item.document() for item in comparisons]
     return {"old": old.name, "new": new.name, "sets": sets, "notes": notes, "page": job.page}
