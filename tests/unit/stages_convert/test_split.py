@@ -23,14 +23,20 @@ NOTHING = Path("nothing")
 
 
 def dealt(
-    tmp_path: Path, names: list[str], split: Split, *, tags: dict[str, str] | None = None, dataset: str = "ds0"
+    tmp_path: Path,
+    names: list[str],
+    split: Split,
+    *,
+    tags: dict[str, str] | None = None,
+    dataset: str = "ds0",
+    archives: dict[str, int] | None = None,
 ) -> tuple[dict[str, str], SplitOutcome]:
-    """The part of each picture, by name."""
+    """The part of each picture, by name; `archives` says which one a picture is from, by default the first."""
     with Catalog(tmp_path / hashlib.sha256(repr((names, split, tags)).encode()).hexdigest()) as catalog:
         for number, name in enumerate(names, start=1):
             member = Member(number, name, 1, NOTHING)
             tag = (tags or {}).get(name)
-            catalog.add(0, Example(member, name, dataset, (), tags=(tag,) if tag else ()))
+            catalog.add((archives or {}).get(name, 0), Example(member, name, dataset, (), tags=(tag,) if tag else ()))
             digest = hashlib.sha256(name.encode()).hexdigest()
             catalog.keep(number, Picture(b"x", 8, 8, (8, 8), 1, digest, digest, number, bytes(256), None), ())
         outcome = assign_parts(catalog, split)
@@ -91,6 +97,21 @@ def test_growing_the_dataset_moves_few_pictures(tmp_path: Path) -> None:
     after, _ = dealt(tmp_path / "b", names, Split())
     moved = sum(after[name] != part for name, part in before.items())
     assert moved <= 0.1 * len(before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_archive_that_is_added_leaves_the_others_in_their_parts(tmp_path: Path, seed: int) -> None:
+    old, new = frames(500), [name for video in range(3) for name in frames(60, f"later{video}x")]
+    before, _ = dealt(tmp_path / "a", old, Split(seed=seed))
+    after, _ = dealt(tmp_path / "b", old + new, Split(seed=seed), archives=dict.fromkeys(new, 1))
+    assert {name: after[name] for name in old} == before
+
+
+def test_archives_of_one_group_each_share_the_parts_out(tmp_path: Path) -> None:
+    names = [name for video in range(20) for name in frames(40, f"v{video}x")]
+    archives = {name: number // 40 for number, name in enumerate(names)}
+    parts, _ = dealt(tmp_path, names, Split(train=80, validation=20), archives=archives)
+    assert Counter(parts.values()) == {"train": 640, "validation": 160}
 
 
 @settings(max_examples=40)
