@@ -1,6 +1,6 @@
 """What the operator costs a control plane: many TrainingRuns at once, beside bare chains of Jobs and Kubeflow's TFJobs.
 
-    python tests/bench/control_plane.py [--runs 1000] [--only bare,atoll,fifty,kubeflow] [--deadline 600] [--json]
+    python tests/bench/control_plane.py [--runs 1000] [--only bare,shaped,…] [--deadline 600] [--json]
 
 One real etcd, kube-apiserver, kube-controller-manager and kube-scheduler serve all sides, one after the other. The
 pods are KWOK's: each is done a second after it starts, and a stage's pod then leaves the result that the stage
@@ -25,10 +25,11 @@ from cluster.kwok import KWOK, SCHEDULER, Kwok
 from cluster.training_operator import TRAINING_OPERATOR
 from support.load_account import Account, measure, table
 from support.load_bounds import judge
-from support.load_sides import CHAINS, Atoll, BareChains, Kubeflow, Side
+from support.load_chains import CHAINS, BareChains, ShapedChains
+from support.load_sides import Atoll, Kubeflow, Side
 from support.story import Story
 
-SIDES = ("bare", "atoll", "fifty", "kubeflow")
+SIDES = ("bare", "shaped", "atoll", "fifty", "kubeflow")
 IN_FLIGHT = 50
 
 
@@ -36,6 +37,8 @@ def build(name: str, stack: ExitStack, plane: ControlPlane, api: kubernetes.clie
     """The side, at work until the stack ends."""
     if name == "bare":
         return stack.enter_context(BareChains(plane, api, "bare"))
+    if name == "shaped":
+        return stack.enter_context(ShapedChains(plane, api, "shaped"))
     if name == "kubeflow":
         return stack.enter_context(Kubeflow(plane, api, "tfjobs"))
     if name == "fifty":

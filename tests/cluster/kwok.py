@@ -94,12 +94,15 @@ class Kwok:
 def stages() -> list[Body]:
     """The life of the node and of a pod as KWOK's `Stage`s: it runs, and a second later it has ended."""
     plain = {"key": f'.metadata.labels["{STAGE_LABEL}"]', "operator": "DoesNotExist"}
-    own = [
-        _stage(f"end-{stage}", "Running", _ended(_message(stage), before=_INPUT), label=stage, delayed=True)
-        for stage in Stage
-    ]
+    own = [_stage(f"end-{stage}", "Running", _end_of(stage), label=stage, delayed=True) for stage in Stage]
     run, end = _stage("run", "Pending", _running()), _stage("end", "Running", _ended(), only=plain, delayed=True)
     return [_node_stage(), run, *own, end]
+
+
+def _end_of(stage: Stage) -> str:
+    message = _message(stage)
+    # KWOK reads the input for each pod that ends: only where the message tells of it.
+    return _ended(message, before=_INPUT if "$input" in message else "")
 
 
 def _message(stage: Stage) -> str:

@@ -66,10 +66,11 @@ class Objects:
         )
         return created
 
-    def create_profile(self, manifest: Body) -> None:
-        self._custom.create_cluster_custom_object(
+    def create_profile(self, manifest: Body) -> Body:
+        created: Body = self._custom.create_cluster_custom_object(
             GROUP, VERSION, "trainingprofiles", manifest, _request_timeout=TIMEOUT
         )
+        return created
 
     def patch_profile(self, name: str, body: Body) -> None:
         self._custom.patch_cluster_custom_object(

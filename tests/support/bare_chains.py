@@ -1,13 +1,16 @@
 """Chains of Jobs by the simplest loop there is: watch, and where a Job is complete, create the next.
 
-    KUBECONFIG=… python -m support.bare_chains NAMESPACE
+    KUBECONFIG=… python -m support.bare_chains NAMESPACE [TEMPLATE]
 
+TEMPLATE is a file with the Job to create, as JSON; without one it is the smallest that there is.
 No status, no retries, no deadline, no re-sync: what any controller has to do at least.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import kubernetes.client
@@ -18,19 +21,24 @@ LENGTH = 5
 CHAIN_LABEL, STEP_LABEL = "chain", "step"
 
 
-def job_manifest(chain: str, step: int) -> dict[str, Any]:
-    """Job number `step` (from 1) of a chain."""
-    container = {"name": "step", "image": "registry.invalid/step"}
-    return {
-        "metadata": {"name": f"{chain}-{step}", "labels": {CHAIN_LABEL: chain, STEP_LABEL: str(step)}},
-        "spec": {
-            "backoffLimit": 0,
-            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+SMALLEST: dict[str, Any] = {
+    "metadata": {},
+    "spec": {
+        "backoffLimit": 0,
+        "template": {
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "step", "image": "registry.invalid/step"}]}
         },
-    }
+    },
+}
 
 
-def main(namespace: str) -> None:
+def job_manifest(chain: str, step: int, template: dict[str, Any] = SMALLEST) -> dict[str, Any]:
+    """Job number `step` (from 1) of a chain."""
+    labels = template["metadata"].get("labels", {}) | {CHAIN_LABEL: chain, STEP_LABEL: str(step)}
+    return template | {"metadata": {"name": f"{chain}-{step}", "labels": labels}}
+
+
+def main(namespace: str, template: dict[str, Any]) -> None:
     kubernetes.config.load_kube_config()
     batch = kubernetes.client.BatchV1Api()
     created: set[str] = set()
@@ -38,7 +46,7 @@ def main(namespace: str) -> None:
     for event in watch.stream(batch.list_namespaced_job, namespace, label_selector=CHAIN_LABEL):
         job = event["raw_object"]
         chain, step = job["metadata"]["labels"][CHAIN_LABEL], int(job["metadata"]["labels"][STEP_LABEL])
-        following = job_manifest(chain, step + 1)
+        following = job_manifest(chain, step + 1, template)
         name = following["metadata"]["name"]
         if step < LENGTH and name not in created and _complete(job):
             batch.create_namespaced_job(namespace, following, _request_timeout=30)
@@ -51,4 +59,4 @@ def _complete(job: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")) if len(sys.argv) > 2 else SMALLEST)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -19,15 +17,12 @@ from atoll_operator.config import Settings
 from cluster.controlplane import ControlPlane
 from cluster.objects import GROUP, VERSION, Objects, profile_manifest, run_manifest, store_manifest
 from cluster.operator_process import OperatorProcess
-from cluster.processes import ProcessGroup, free_port
+from cluster.processes import free_port
 from cluster.training_operator import TRAINING_OPERATOR, TrainingOperator, tfjob
 from support.api_tables import column
-from support.bare_chains import LENGTH, STEP_LABEL, job_manifest
+from support.bare_chains import LENGTH
 from support.polling import wait_until
 
-TESTS = Path(__file__).resolve().parents[1]
-# The admin of the control plane that the loop is.
-CHAINS = "chains"
 SUBMITTERS = 4
 IMAGE = "registry.invalid/atoll/stage@sha256:" + "0" * 64
 
@@ -40,6 +35,8 @@ class Side(ABC):
     stages: ClassVar[int] = LENGTH
     # The collection and the printed column that tell which chains are done, and the word for it.
     done: ClassVar[tuple[str, str, str]]
+    # What the last write to tells that all chains are done.
+    ends: ClassVar[str]
     selector: ClassVar[str] = ""
 
     def __init__(self, plane: ControlPlane, api: kubernetes.client.ApiClient, namespace: str) -> None:
@@ -94,38 +91,12 @@ class Side(ABC):
         return []
 
 
-class BareChains(Side):
-    """The simplest loop."""
-
-    title = "bare chains of Jobs"
-    user = CHAINS
-    done = ("/apis/batch/v1/namespaces/{namespace}/jobs", "Status", "Complete")
-    selector = f"{STEP_LABEL}={LENGTH}"
-
-    def start(self, stack: ExitStack) -> None:
-        self._batch = kubernetes.client.BatchV1Api(self.api)
-        self._group = ProcessGroup("chains")
-        stack.callback(self._group.close, kill=True)
-        environment = {"KUBECONFIG": str(self.plane.kubeconfig_of(CHAINS)), "PYTHONPATH": str(TESTS)}
-        command = [sys.executable, "-P", "-m", "support.bare_chains", self.namespace]
-        self._group.start(CHAINS, command, environment=environment)
-
-    @property
-    def pid(self) -> int:
-        return self._group.pid(CHAINS)
-
-    def check(self) -> None:
-        self._group.check(CHAINS)
-
-    def submit(self, name: str) -> None:
-        self._batch.create_namespaced_job(self.namespace, job_manifest(name, 1), _request_timeout=30)
-
-
 class Atoll(Side):
     """The operator with the settings that it has in a cluster, serving all namespaces."""
 
     title = "Atoll, TrainingRuns of five stages"
     done = (f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/trainingruns", "Phase", "Succeeded")
+    ends = "trainingruns/status"
 
     def __init__(
         self, plane: ControlPlane, api: kubernetes.client.ApiClient, namespace: str, *, slots: int, title: str = ""
@@ -195,6 +166,7 @@ class Kubeflow(Side):
     stages = 1
     user = TRAINING_OPERATOR
     done = ("/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs", "State", "Succeeded")
+    ends = "tfjobs/status"
 
     def start(self, stack: ExitStack) -> None:
         self._custom = kubernetes.client.CustomObjectsApi(self.api)

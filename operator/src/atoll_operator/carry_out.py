@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from atoll_contract.errors import SpecError
+from atoll_operator.allowance import Allowance
 from atoll_operator.api.stage_input import spec_digest
 from atoll_operator.cluster import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, Body, Cluster
 from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Refused
@@ -16,7 +17,7 @@ from atoll_operator.jobs.inputs import Work
 from atoll_operator.jobs.manifest import build_job, job_name
 from atoll_operator.look import Look, view_of_own_job
 from atoll_operator.metrics import Metrics
-from atoll_operator.plan import Plan, ReleaseReport, Reservation, StageAttempt
+from atoll_operator.plan import EventType, Plan, ReleaseReport, Reservation, StageAttempt
 from atoll_operator.releases import published_status, release_manifest
 from atoll_operator.status import DONE, RunStatus, StagePhase
 from atoll_operator.status_document import merge_patch, write_status
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # Many runs at once have the same profile, and nobody but an admin's hand deletes its snapshot.
 PINNED_SECONDS = 60.0
+# Of the time, for Events that all is well; those of a warning are always written.
+EVENTS_SHARE = 0.1
 
 
 class Carrier:
@@ -51,6 +54,7 @@ class Carrier:
         self._clock = clock
         # When a profile's snapshot was last known to be there.
         self._pinned: dict[str, float] = {}
+        self._telling = Allowance(EVENTS_SHARE, time.monotonic)
 
     def carry_out(self, look: Look, plan: Plan) -> Look:
         """The look as it is afterwards. Raises ClusterError where a call failed."""
@@ -160,9 +164,12 @@ class Carrier:
     def _tell(self, look: Look, plan: Plan) -> None:
         for event in plan.events:
             logger.info("%s: %s", event.reason, event.message, extra={"run": "/".join(look.key)})
+            if event.type is EventType.NORMAL and self._telling.is_spent:
+                continue
             manifest = event_manifest(look.run, event, now=self._clock(), instance=self._settings.identity)
             try:
-                self._cluster.create(EVENTS, look.key[0], manifest)
+                with self._telling.spend():
+                    self._cluster.create(EVENTS, look.key[0], manifest)
             except ClusterError as error:
                 # Events are for reading; the status holds everything they say.
                 logger.warning("%s", error)

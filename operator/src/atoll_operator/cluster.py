@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import kubernetes.client
 import kubernetes.config
+import urllib3
 import urllib3.exceptions
 import yaml
 
@@ -33,6 +34,8 @@ Observer = Callable[[str, str, int, float], None]
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 LIST_PAGE = 100
+READ_BYTES = 64 * 1024
+_VERBS = {"POST": "create", "PUT": "update"}
 # Where a pod finds the namespace of its service account.
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -107,6 +110,51 @@ class Cluster:
             if not token:
                 return
             query = query | {"continue": token}
+
+    def version_of(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> str:
+        """The collection's version now, from which a watch may begin."""
+        query = {"limit": "1", "labelSelector": labels, "fieldSelector": fields}
+        page = self._json("GET", resource, namespace, None, query=query) or {}
+        return str(page.get("metadata", {}).get("resourceVersion", ""))
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        since: str,
+        seconds: int,
+        silence: float,
+    ) -> Iterator[bytes]:
+        """What happens from the version `since` on, each event as a line of JSON, until the server ends the watch
+        after `seconds`. Raises Unavailable where not even a bookmark comes for `silence` seconds."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
+            "timeoutSeconds": str(seconds),
+            "labelSelector": labels,
+            "fieldSelector": fields,
+        }
+        call = _call_name("WATCH", resource, namespace, None)
+        request = self._client.param_serialize(
+            "GET", resource.url(namespace), query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=(self._timeout[0], silence)).response
+            try:
+                if response.status != 200:
+                    raise from_answer(call, status=response.status, data=response.read())
+                yield from _lines(response)
+            finally:
+                # What is left of it is of no use, and neither is its connection.
+                response.close()
+        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+            raise Unavailable(call, f"no answer from the API server: {error}") from error
 
     def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """The object as created. Raises AlreadyExists where the name is taken."""
@@ -273,9 +321,18 @@ def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | No
     return str(chosen["context"].get("namespace") or "default")
 
 
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Each line as soon as it is there. The client library's own way waits for the end of an answer that a proxy does
+    not send in chunks."""
+    rest = b""
+    while piece := response.read1(READ_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+
+
 def _call_name(
     method: str, resource: Resource, namespace: str | None, name: str | None, subresource: str | None = None
 ) -> str:
-    verb = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
+    verb = _VERBS.get(method, method.lower())
     plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
     return f"{verb} {plural} " + "/".join(part for part in (namespace, name) if part)

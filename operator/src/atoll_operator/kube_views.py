@@ -72,8 +72,8 @@ def bare_job(job: Body) -> dict[str, Any]:
     bare: dict[str, Any] = {"metadata": {key: value for key, value in job["metadata"].items() if key in _JOB_METADATA}}
     if (job.get("spec") or {}).get("suspend"):
         bare["spec"] = {"suspend": True}
-    if conditions := (job.get("status") or {}).get("conditions"):
-        bare["status"] = {"conditions": conditions}
+    if end := _end(job.get("status") or {}):
+        bare["status"] = {"conditions": [end]}
     return bare
 
 

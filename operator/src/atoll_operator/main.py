@@ -1,6 +1,6 @@
 """The operator's process: `python -m atoll_operator.main`. The only module that imports kopf.
 
-kopf watches; its handlers do nothing but put a run's key into the work queue, which needs no finalizer and no
+kopf watches the runs; its handler does nothing but put a run's key into the work queue, which needs no finalizer and no
 annotation on anybody's object. Everything else is `service.py`.
 """
 
@@ -14,7 +14,6 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.jobs.manifest import RUN_UID_LABEL
 from atoll_operator.service import Service
 
 logger = logging.getLogger(__name__)
@@ -41,11 +40,6 @@ def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) ->
     async def run_changed(event: dict[str, Any], **_: Any) -> None:
         service.run_changed(event["type"], event["object"])
 
-    @kopf.on.event("batch", "v1", "jobs", registry=registry)  # type: ignore[untyped-decorator]
-    async def job_changed(event: dict[str, Any], **_: Any) -> None:
-        # The watch is limited to Jobs with the run's UID in a label (see build_settings).
-        service.job_changed(event["type"], event["object"])
-
     return registry
 
 
@@ -65,7 +59,6 @@ class NoEssence(kopf.DiffBaseStorage):  # type: ignore[misc]
 def build_settings(settings: Settings) -> kopf.OperatorSettings:
     """kopf's own settings."""
     own = kopf.OperatorSettings()
-    own.watching.label_selectors["batch", "v1", "jobs"] = RUN_UID_LABEL
     own.networking.request_timeout = settings.request_timeout
     own.networking.connect_timeout = 10
     # Objects that were there before are read in pieces, and an event is not kept for long: both fill the memory.

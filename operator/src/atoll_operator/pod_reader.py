@@ -1,28 +1,28 @@
 """Reads the pods of a run's Jobs, as seldom as it can: pods are not watched, as a cluster may have very many."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from atoll_operator.allowance import Allowance
 from atoll_operator.cluster import EVENTS, NODES, PODS, Body, Cluster
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
 from atoll_operator.jobs.pod import CONTAINER
 from atoll_operator.kube_views import PodDetails, lost_node, may_be_lost, newest_warning, pod_view
-from atoll_operator.views import JobView, PodPhase, PodView
+from atoll_operator.pod_ends import PodEnds
+from atoll_operator.views import JobState, JobView, PodPhase, PodView
 
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 50
-# Of all runs together: where very many wait for their pods at once, reading each of them every few seconds would be
-# most of what the API server does. Events cost it far more than pods: it has no index of them and goes through all of
-# the namespace.
-READINGS_PER_SECOND = 10.0
-EVENTS_PER_SECOND = 0.5
-SAVED_UP = 10.0
+# Of the time, for all runs together: where very many wait for their pods at once, reading each of them every few
+# seconds would be most of what the API server does. Events cost it far more than pods: it has no index of them and
+# goes through all of the namespace.
+READINGS_SHARE = 0.1
+EVENTS_SHARE = 0.05
 # When a Job is asked for again whose turn was not now.
 BUSY_SECONDS = 10.0
 # Much longer than the time between two readings of one Job.
@@ -44,36 +44,6 @@ class _Memory:
     reading: Reading
 
 
-class Allowance:
-    """Readings so many a second, of which SAVED_UP at most are saved up. `clock` is monotonic; safe for several
-    threads."""
-
-    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._clock = clock
-        self._left, self._at = SAVED_UP, clock()
-        self._lock = threading.Lock()
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether none may be made now."""
-        with self._lock:
-            return self._fill() < 1
-
-    def take(self) -> bool:
-        """Whether one more may be made now; it then counts."""
-        with self._lock:
-            if self._fill() < 1:
-                return False
-            self._left -= 1
-            return True
-
-    def _fill(self) -> float:
-        now = self._clock()
-        self._left, self._at = min(SAVED_UP, self._left + (now - self._at) * self._per_second), now
-        return self._left
-
-
 class PodReader:
     """Remembers the last reading of each unfinished Job. `clock` is monotonic, `now` the cluster's time; safe for
     several workers, as no two have the same run."""
@@ -85,13 +55,15 @@ class PodReader:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ends: PodEnds | None = None,
     ) -> None:
         self._cluster = cluster
+        self._ends = ends or PodEnds()
         self._now = now
         self._settings = settings
         self._clock = clock
-        self._allowance = Allowance(READINGS_PER_SECOND, clock)
-        self._events = Allowance(EVENTS_PER_SECOND, clock)
+        self._allowance = Allowance(READINGS_SHARE, clock)
+        self._events = Allowance(EVENTS_SHARE, clock)
         self._memory: dict[str, _Memory] = {}
         self._clean_at = 0.0
 
@@ -104,9 +76,11 @@ class PodReader:
         """The Job with its pods. `recorded`: the Job's end stands in the run's status, so its pods matter no more."""
         if recorded:
             self._memory.pop(job.uid, None)
+            self._ends.forget(job.uid)
             return Reading(job)
         if job.is_finished:
-            return Reading(job, self._read(namespace, Reading(job))[1])
+            told = self._ends.of(job.uid) if job.state is JobState.SUCCEEDED else ()
+            return Reading(job, told or self._read(namespace, Reading(job))[1])
         return self._read_unfinished(namespace, job)
 
     def _read_unfinished(self, namespace: str, job: JobView) -> Reading:
@@ -118,9 +92,10 @@ class PodReader:
         elif (rest := known.read_at + (known.reading.again_after or 0) - now) > 0:
             return _as_known(known.reading, job, again_after=rest)
         before = known.reading if known else Reading(job)
-        if not self._allowance.take():
+        if self._allowance.is_spent:
             return _as_known(before, job, again_after=BUSY_SECONDS)
-        error, pods = self._read(namespace, _as_known(before, job, again_after=0.0))
+        with self._allowance.spend():
+            error, pods = self._read(namespace, _as_known(before, job, again_after=0.0))
         running = any(pod.phase is PodPhase.RUNNING for pod in pods)
         wait = self._settings.pods_running if running else self._settings.pods_starting
         reading = Reading(replace(job, create_error=error), pods, again_after=wait)
@@ -162,10 +137,11 @@ class PodReader:
         return PodDetails()
 
     def _warning(self, namespace: str, uid: str, known: str, *, reason: str = "") -> str:
-        if not self._events.take():
+        if self._events.is_spent:
             return known
         try:
-            events = self._cluster.list_all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
+            with self._events.spend():
+                events = self._cluster.list_all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
         except Forbidden:
             # Events make a message better; without them the deadlines still hold.
             logger.warning("may not read Events in %s", namespace)

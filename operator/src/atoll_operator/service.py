@@ -1,6 +1,7 @@
 """The operator's parts, put together: what runs beside the watches of `main.py`."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Iterable
@@ -10,13 +11,15 @@ from functools import partial
 from prometheus_client import start_http_server
 
 from atoll_operator.carry_out import Carrier
-from atoll_operator.cluster import RUNS, Body, Cluster, connect
+from atoll_operator.cluster import JOBS, RUNS, Body, connect
 from atoll_operator.config import Settings
 from atoll_operator.hindrances import Hindrances
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.lease import Lease
+from atoll_operator.lease_object import LeaseObject
 from atoll_operator.look import Looker
 from atoll_operator.metrics import Metrics
+from atoll_operator.pod_ends import PodEnds
 from atoll_operator.pod_reader import PodReader
 from atoll_operator.reconcile import Reconciler
 from atoll_operator.run_index import RunIndex
@@ -25,6 +28,7 @@ from atoll_operator.snapshot_sweep import SnapshotSweep, keep_swept
 from atoll_operator.status import Phase
 from atoll_operator.surroundings import Surroundings
 from atoll_operator.watch_cache import WatchCache
+from atoll_operator.watching import Watched, Watching
 from atoll_operator.work_queue import Key, WorkQueue
 from atoll_operator.worker import Workers, resync
 
@@ -32,26 +36,6 @@ logger = logging.getLogger(__name__)
 
 # How long a look in progress may take to its end when the process is told to stop.
 STOP_SECONDS = 10.0
-
-
-class LeaseObject:
-    """The Lease in the cluster, as `lease.LeaseStore` wants it."""
-
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
-        self._cluster = cluster
-        self._namespace = namespace
-        self._name = name
-
-    def read_lease(self) -> Body | None:
-        return self._cluster.read_lease(self._namespace, self._name)
-
-    def create_lease(self, spec: Body) -> Body:
-        metadata = {"name": self._name, "namespace": self._namespace}
-        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-        return self._cluster.write_lease(self._namespace, lease)
-
-    def replace_lease(self, lease: Body) -> Body:
-        return self._cluster.write_lease(self._namespace, lease)
 
 
 class Service:
@@ -76,6 +60,7 @@ class Service:
         )
         self._index = RunIndex()
         self._cache = WatchCache()
+        self._ends = PodEnds()
         self._queue = WorkQueue(clock=self._loop.time)
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
@@ -95,16 +80,22 @@ class Service:
             return
         else:
             self._index.observe(run)
+            if kind == "ADDED" and not run.get("status"):
+                # Made just now: a list would bring nothing.
+                self._cache.keep_jobs(run["metadata"]["uid"], ())
         self._queue.add(key)
 
-    def job_changed(self, kind: str | None, job: Body) -> None:
-        """A watch event of a Job with a run's labels."""
-        self.metrics.heard()
+    def job_told(self, line: bytes) -> None:
+        """A line of the watch of Jobs with a run's labels, from any thread."""
+        if not self._cache.may_matter(line):
+            return
+        event = json.loads(line)
+        job = event["object"]
         labels = job["metadata"]["labels"]
-        news = self._cache.keep_job(labels[RUN_UID_LABEL], job, deleted=kind == "DELETED")
+        news = self._cache.keep_job(labels[RUN_UID_LABEL], job, deleted=event["type"] == "DELETED")
         # Only a label tells whose it is; whether that is true is the look's to find out.
         if news and RUN_LABEL in labels:
-            self._queue.add((job["metadata"]["namespace"], labels[RUN_LABEL]))
+            self._wake([(job["metadata"]["namespace"], labels[RUN_LABEL])])
 
     async def run(self) -> None:
         """Leads or stands by, works, and re-syncs. Raises what one of its tasks raised."""
@@ -113,6 +104,7 @@ class Service:
             self._queue, self._reconciler, leading=self._leading, executor=self._executor, metrics=self.metrics
         )
         every = self._settings.resync
+        self._watch()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(
                 resync(self._queue, self._list_keys, every=every, synced=self._synced, metrics=self.metrics)
@@ -140,7 +132,7 @@ class Service:
     def _build_reconciler(self) -> Reconciler:
         settings, cluster = self._settings, self._cluster
         surroundings = Surroundings(cluster, own_namespace=settings.own_namespace)
-        cache, pods = self._cache, PodReader(cluster, settings, now=self._clock)
+        cache, pods = self._cache, PodReader(cluster, settings, now=self._clock, ends=self._ends)
         looker = Looker(cluster, surroundings, pods, cache)
         carrier = Carrier(cluster, surroundings, settings, cache=cache, metrics=self.metrics, clock=self._clock)
         return Reconciler(
@@ -155,6 +147,25 @@ class Service:
             retries=settings.retries,
             clock=self._clock,
         )
+
+    def _watch(self) -> None:
+        settings = self._settings
+        namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
+        cluster = connect(
+            # The calls before a watch may still have one.
+            connections=4 * len(namespaces),
+            timeout_seconds=settings.request_timeout,
+            observe=self.metrics.observe_call,
+        )
+        for namespace in namespaces:
+            jobs = Watched(JOBS, namespace, self.job_told, labels=RUN_UID_LABEL, begin=self._jobs_missed)
+            for watched in (jobs, self._ends.watched(namespace)):
+                Watching(cluster, watched, silence=settings.watch_silence).start()
+
+    def _jobs_missed(self) -> None:
+        """What happened to Jobs may not have been told: their runs are looked at."""
+        self._cache.clear_jobs()
+        self._wake(self._index.keys())
 
     def _lead(self, leads: bool) -> None:
         self.metrics.leader.set(leads)

@@ -11,9 +11,12 @@ from typing import Any
 
 from atoll_operator.kube_views import bare_job
 from atoll_operator.status import TERMINAL
+from atoll_operator.watching import MODIFIED
 from atoll_operator.work_queue import Key
 
 Body = dict[str, Any]
+# What the API server writes into the lines of a watch, without spaces.
+_MARKS = (b'"conditions":[', b'"deletionTimestamp":', b'"suspend":true')
 
 
 class WatchCache:
@@ -27,6 +30,8 @@ class WatchCache:
         # look that was under way must bring them back.
         self._over: dict[Key, tuple[str, int]] = {}
         self._gone: set[str] = set()
+        # Jobs that were told to be suspended and not yet to be no more.
+        self._suspended: set[str] = set()
 
     def run(self, key: Key) -> Body | None:
         with self._lock:
@@ -68,11 +73,22 @@ class WatchCache:
         with self._lock:
             self._jobs[run_uid] = {job["metadata"]["name"]: bare_job(job) for job in jobs}
 
+    def may_matter(self, line: bytes) -> bool:
+        """Whether a line of a watch of Jobs may hold what a look wants to know, without reading it: most tell of
+        counters alone. Conditions tell ends and Kueue's suspension; the end of one may come before its condition."""
+        if self._suspended or not line.startswith(MODIFIED):
+            return True
+        return any(mark in line for mark in _MARKS)
+
     def keep_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> bool:
         """One Job of the run, as just created or told; whether a look at the run may find something new in it.
         Passed over where the others of its run are not known."""
         name, bare = job["metadata"]["name"], bare_job(job)
         with self._lock:
+            if "spec" in bare and not deleted:
+                self._suspended.add(job["metadata"]["uid"])
+            else:
+                self._suspended.discard(job["metadata"]["uid"])
             jobs = self._jobs.get(run_uid)
             if jobs is None:
                 return True
@@ -104,10 +120,15 @@ class WatchCache:
         with self._lock:
             self._jobs.pop(run_uid, None)
 
+    def clear_jobs(self) -> None:
+        with self._lock:
+            self._jobs.clear()
+            self._suspended.clear()
+
     def clear(self) -> None:
+        self.clear_jobs()
         with self._lock:
             self._runs.clear()
-            self._jobs.clear()
             self._over.clear()
             self._gone.clear()
 

@@ -9,15 +9,16 @@ from typing import Any, cast
 import pytest
 
 from atoll_contract.stage import Stage
+from atoll_operator.allowance import SAVED_UP
 from atoll_operator.cluster import EVENTS, NODES, PODS, Cluster, Resource
 from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
+from atoll_operator.pod_ends import PodEnds
 from atoll_operator.pod_reader import (
     BUSY_SECONDS,
-    EVENTS_PER_SECOND,
+    EVENTS_SHARE,
     KEPT_SECONDS,
-    READINGS_PER_SECOND,
-    SAVED_UP,
+    READINGS_SHARE,
     PodReader,
     Reading,
 )
@@ -36,7 +37,10 @@ class Clock:
 class Objects:
     """The pods, Events and nodes of a small cluster, and how often the pods were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        # What a call costs.
+        self.seconds = 0.0
+        self._clock = clock
         self.pods: list[Body] = []
         self.events: list[Body] = []
         self.node: Body | None = None
@@ -46,6 +50,7 @@ class Objects:
         self.may_read_events = True
 
     def list_all(self, resource: Resource, namespace: str, *, labels: str = "", fields: str = "") -> list[Body]:
+        self._clock.now += self.seconds
         if resource is PODS:
             self.reads += 1
             return self.pods
@@ -64,13 +69,13 @@ class Objects:
 
 
 @pytest.fixture
-def objects() -> Objects:
-    return Objects()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def objects(clock: Clock) -> Objects:
+    return Objects(clock)
 
 
 @pytest.fixture
@@ -169,17 +174,19 @@ def test_a_pod_that_stays_in_deletion_on_a_silent_node_is_lost(reader: PodReader
 
 
 def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Objects, clock: Clock) -> None:
-    objects.pods = [pod("Pending")]
+    objects.pods, objects.seconds = [pod("Pending")], 0.1
     many = [replace(job(), name=f"job-{number}", uid=f"uid-{number}") for number in range(1000)]
-    idle = not reader.is_busy
+    idle, begin = not reader.is_busy, clock.now
     waits = [read(reader, view).again_after for view in many]
-    assert objects.reads == SAVED_UP
+    saved_up = round((SAVED_UP + (clock.now - begin) * READINGS_SHARE) / objects.seconds)
+    assert objects.reads == pytest.approx(saved_up, abs=1)
     assert waits[-1] == BUSY_SECONDS
     assert idle
     assert reader.is_busy
-    clock.now += 1
-    assert all(read(reader, view).again_after for view in many)
-    assert objects.reads == SAVED_UP + READINGS_PER_SECOND
+    clock.now += 10
+    for view in many:
+        read(reader, view)
+    assert objects.reads == pytest.approx(saved_up + 10 * READINGS_SHARE / objects.seconds, abs=2)
 
 
 def test_events_are_read_more_seldom_still_and_their_last_words_stay(
@@ -190,13 +197,28 @@ def test_events_are_read_more_seldom_still_and_their_last_words_stay(
     for _ in range(100):
         assert read(reader, job()).pods[0].warning == "FailedMount: no secret"
         clock.now += 1
-    # Every five seconds, and each time with its Events but for those that were over the allowance.
-    assert objects.reads == 20
-    objects.event_reads = 0
+    # Every five seconds, and each time with its Events.
+    assert (objects.reads, objects.event_reads) == (20, 20)
+    objects.event_reads, objects.seconds, begin = 0, 1.0, clock.now
     for number in range(100):
         read(reader, replace(job(), uid=f"uid-{number}"))
-        clock.now += 0.1
-    assert objects.event_reads <= SAVED_UP + 10 * EVENTS_PER_SECOND
+        clock.now += 10
+    assert objects.event_reads * objects.seconds <= SAVED_UP + (clock.now - begin) * EVENTS_SHARE + objects.seconds
+
+
+def test_a_pod_whose_success_was_told_is_not_read(objects: Objects, clock: Clock) -> None:
+    ends = PodEnds()
+    owner = {"kind": "Job", "name": "note-train-1-abc", "uid": "job-uid", "controller": True}
+    told = pod("Succeeded")
+    ends.keep({**told, "metadata": told["metadata"] | {"ownerReferences": [owner]}})
+    reader = PodReader(cast(Cluster, objects), Settings(), clock=clock, ends=ends)
+    assert read(reader, job(state=JobState.SUCCEEDED)).pods[0].name == "note-train-1-abc-x"
+    assert objects.reads == 0
+    # Of a Job that failed all the same, every pod matters.
+    read(reader, job(state=JobState.FAILED))
+    assert objects.reads == 1
+    read(reader, job(state=JobState.SUCCEEDED), recorded=True)
+    assert ends.of("job-uid") == ()
 
 
 def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:

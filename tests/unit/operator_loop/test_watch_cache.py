@@ -80,3 +80,24 @@ def test_what_is_forgotten_is_read_live(cache: WatchCache) -> None:
     cache.forget(KEY)
     assert cache.run(KEY) is None
     assert cache.jobs("run-uid") is None
+
+
+COUNTERS = b'{"type":"MODIFIED","object":{"metadata":{"managedFields":[{"f:conditions":{}}]},"status":{"active":1}}}'
+
+
+def test_of_the_changes_of_a_job_only_those_matter_that_a_look_sees(cache: WatchCache) -> None:
+    assert not cache.may_matter(COUNTERS)
+    for mark in (b'"conditions":[]', b'"deletionTimestamp":"x"', b'"suspend":true'):
+        assert cache.may_matter(COUNTERS.replace(b'"active":1', mark))
+    for kind in (b"ADDED", b"DELETED"):
+        assert cache.may_matter(COUNTERS.replace(b"MODIFIED", kind))
+
+
+def test_while_a_job_is_suspended_every_change_matters(cache: WatchCache) -> None:
+    cache.keep_job("run-uid", job("train", 1) | {"spec": {"suspend": True}})
+    assert cache.may_matter(COUNTERS)
+    cache.keep_job("run-uid", job("train", 2))
+    assert not cache.may_matter(COUNTERS)
+    cache.keep_job("run-uid", job("train", 3) | {"spec": {"suspend": True}})
+    cache.keep_job("run-uid", job("train", 4) | {"spec": {"suspend": True}}, deleted=True)
+    assert not cache.may_matter(COUNTERS)

@@ -1,0 +1,85 @@
+"""A watch of one's own: it goes on where it was, and where something may be missing it says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from atoll_operator.cluster import JOBS, Cluster, Resource
+from atoll_operator.cluster_errors import Forbidden, Unavailable
+from atoll_operator.watching import Watched, Watching
+
+
+def line(kind: str, version: int) -> bytes:
+    event = {"type": kind, "object": {"metadata": {"resourceVersion": str(version)}}}
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+class Server:
+    """Collections at version 100, and what each watch brings: lines, then an end or trouble."""
+
+    def __init__(self, *watches: list[bytes | Exception]) -> None:
+        self.watches = list(watches)
+        self.since: list[str] = []
+        self.versions_asked = 0
+
+    def version_of(self, resource: Resource, namespace: str | None, *, labels: str, fields: str) -> str:
+        assert (resource, namespace, labels, fields) == (JOBS, "team", "mine", "")
+        self.versions_asked += 1
+        return "100"
+
+    def watch(self, *_: Any, since: str, **__: Any) -> Iterator[bytes]:
+        self.since.append(since)
+        for item in self.watches.pop(0):
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class Listener:
+    def __init__(self, server: Server) -> None:
+        self.lines: list[bytes] = []
+        self.begins = 0
+        self.pauses: list[float] = []
+        watched = Watched(JOBS, "team", self.lines.append, labels="mine", begin=self._begin)
+        self.watching = Watching(cast(Cluster, server), watched, silence=70, wait=self.pauses.append)
+
+    def _begin(self) -> None:
+        self.begins += 1
+
+    def listen(self, watches: int) -> None:
+        for _ in range(watches):
+            self.watching.watch_once()
+
+
+def test_a_watch_that_the_server_ends_goes_on_from_its_last_bookmark() -> None:
+    server = Server([line("ADDED", 101), line("BOOKMARK", 120), line("MODIFIED", 130)], [line("DELETED", 131)], [])
+    listener = Listener(server)
+    listener.listen(3)
+    assert server.since == ["100", "120", "120"]
+    assert listener.lines == [line("ADDED", 101), line("MODIFIED", 130), line("DELETED", 131)]
+    # Nothing was missed.
+    assert (listener.begins, server.versions_asked, listener.pauses) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [b'{"type":"ERROR","object":{"code":410}}', Unavailable("watch jobs", "silence"), Forbidden("watch jobs", "no")],
+)
+def test_after_trouble_it_begins_anew_and_says_so(trouble: bytes | Exception) -> None:
+    server = Server([line("BOOKMARK", 120), trouble], [line("ADDED", 140)])
+    listener = Listener(server)
+    listener.listen(2)
+    assert server.since == ["100", "100"]
+    assert listener.lines == [line("ADDED", 140)]
+    assert (listener.begins, len(listener.pauses)) == (2, 1)
+
+
+def test_the_same_trouble_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    no = Forbidden("watch jobs", "no")
+    listener = Listener(Server([no], [no], [], [no]))
+    listener.listen(4)
+    assert len(caplog.records) == 2
