@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from atoll_contract.dirstore import DirStore
 from atoll_contract.reasons import Reason
 from atoll_contract.store import ObjectInfo, StoreUnavailable
-from atoll_operator.cluster import Cluster
+from atoll_operator.kube.cluster import Cluster
 from atoll_operator.mirror.bucket import Bucket
 from atoll_operator.mirror.objects import OWNER_LABEL, Devices
 from atoll_operator.mirror.settings import Settings

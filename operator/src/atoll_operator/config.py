@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from atoll_operator.lease import LeaseTiming
+from atoll_operator.kube.lease import LeaseTiming
 from atoll_operator.retries import RetryTiming
 
 T = TypeVar("T")

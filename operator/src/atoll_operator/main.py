@@ -1,7 +1,7 @@
 """The operator's process: `python -m atoll_operator.main`. The only module that imports kopf.
 
 kopf watches the runs; its handler does nothing but put a run's key into the work queue, which needs no finalizer and no
-annotation on anybody's object. Everything else is `service.py`.
+annotation on anybody's object. Everything else is `loop/service.py`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.service import Service
+from atoll_operator.loop.service import Service
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from atoll_contract.errors import SpecError
 from atoll_operator.cli.cluster_access import Access, Where
 from atoll_operator.cli.cluster_table import run_view, runs_table
 from atoll_operator.cli.run_watch import TimeIsUp, Watch, is_settled
-from atoll_operator.cluster_errors import Unavailable
+from atoll_operator.kube.errors import Unavailable
 from atoll_operator.status import parse_time
 from support.scripted_api import ScriptedApi
 

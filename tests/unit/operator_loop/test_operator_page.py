@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from atoll_operator import config
-from atoll_operator.metrics import Metrics
+from atoll_operator.loop.metrics import Metrics
 from atoll_operator.mirror import metrics as mirror_metrics
 from atoll_operator.mirror import settings as mirror_settings
 from atoll_operator.mirror.words import DeviceReason

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atoll_contract.reasons import Reason
-from atoll_operator.run_index import WOKEN, RunIndex
+from atoll_operator.loop.run_index import WOKEN, RunIndex
 from atoll_operator.status import Estimate, Phase, Resolved, RunStatus
 from atoll_operator.status_document import write_status
 from atoll_operator.views import QueueView

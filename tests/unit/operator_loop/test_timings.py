@@ -13,10 +13,10 @@ from atoll_operator.api.crds import definitions
 from atoll_operator.api.parse import training_run
 from atoll_operator.api.structural import defaulted
 from atoll_operator.api.types import ProfileEstimate, TrainingRunSpec
-from atoll_operator.run_index import RunIndex
+from atoll_operator.loop.run_index import RunIndex
+from atoll_operator.loop.timings import Timings
 from atoll_operator.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
 from atoll_operator.status_document import write_status
-from atoll_operator.timings import Timings
 from cluster.objects import run_manifest
 
 ENDED = "2027-01-09T12:00:00Z"

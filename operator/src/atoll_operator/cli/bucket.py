@@ -59,7 +59,7 @@ def bucket_of(access: Access, name: str, *, endpoint: str | None = None, writing
         ClusterError: the API server does not answer, or does not allow it.
     """
     from atoll_contract.s3store import S3Store
-    from atoll_operator.cluster import STORES
+    from atoll_operator.kube.resources import STORES
 
     found = access.cluster.read(STORES, access.namespace, name)
     if found is None:

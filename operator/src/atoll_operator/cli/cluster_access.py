@@ -16,7 +16,7 @@ from atoll_contract.errors import SpecError
 from atoll_operator.local.folders import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from atoll_operator.cluster import Body, Cluster
+    from atoll_operator.kube.cluster import Body, Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +39,7 @@ class Where:
 
     def connect(self) -> Access:
         """Raises ClusterError where there is no usable kubeconfig. No request is made yet."""
-        from atoll_operator.cluster import connect_as_user
+        from atoll_operator.kube.connection import connect_as_user
 
         cluster, namespace = connect_as_user(self.kubeconfig, self.context, timeout_seconds=TIMEOUT_SECONDS)
         return Access(cluster, self.namespace or namespace)
@@ -59,7 +59,7 @@ class Access:
             SpecError: there is none of this name.
             ClusterError: the API server does not answer, or does not allow it.
         """
-        from atoll_operator.cluster import RUNS
+        from atoll_operator.kube.resources import RUNS
 
         found = self.cluster.read(RUNS, self.namespace, name)
         if found is None:
@@ -68,13 +68,13 @@ class Access:
 
     def runs(self) -> list[Body]:
         """Every TrainingRun of the namespace."""
-        from atoll_operator.cluster import RUNS
+        from atoll_operator.kube.resources import RUNS
 
         return self.cluster.list_all(RUNS, self.namespace)
 
     def patch_run(self, name: str, body: Body) -> Body:
         """The TrainingRun after a merge patch. Raises as `run` does."""
-        from atoll_operator.cluster import RUNS
+        from atoll_operator.kube.resources import RUNS
 
         patched = self.cluster.patch(RUNS, self.namespace, name, body)
         return self.run(name) if patched is None else patched

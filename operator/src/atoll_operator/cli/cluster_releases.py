@@ -17,7 +17,7 @@ def print_cluster_releases(access: Access, model: str | None, *, as_json: bool) 
     from rich.console import Console
     from rich.table import Table
 
-    from atoll_operator.cluster import RELEASES
+    from atoll_operator.kube.resources import RELEASES
 
     bodies = access.cluster.list_all(RELEASES, access.namespace)
     found = sorted((item for item in bodies if model in (None, item["spec"]["model"])), key=_order)

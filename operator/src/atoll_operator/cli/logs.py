@@ -15,7 +15,7 @@ from atoll_operator.cli.bucket import bucket_of, endpoint_option, explained
 from atoll_operator.cli.cluster_access import Access, Where, cluster_options
 from atoll_operator.cli.pod_log import PodLogs
 from atoll_operator.cli.run_watch import PATIENCE_SECONDS, is_settled, status_of
-from atoll_operator.cluster_errors import Unavailable
+from atoll_operator.kube.errors import Unavailable
 from atoll_operator.status import DONE, RunStatus, StagePhase
 
 INTERVAL_SECONDS = 1.0

@@ -15,7 +15,7 @@ from atoll_contract.errors import AtollError
 from atoll_contract.reasons import ExitCode
 from atoll_operator.cli.cluster_access import is_plugin
 from atoll_operator.cli.endings import EXIT_CODES, FAILED, INTERRUPTED
-from atoll_operator.cluster_errors import ClusterError
+from atoll_operator.kube.errors import ClusterError
 
 # Command → module, which has the click command as `command`.
 COMMANDS = {

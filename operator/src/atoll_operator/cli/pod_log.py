@@ -56,7 +56,7 @@ class PodLogs:
 
     def print_new(self) -> bool:
         """Print what has come since the last call; whether any pod had a log to read."""
-        from atoll_operator.cluster import PODS
+        from atoll_operator.kube.resources import PODS
 
         pods = self._access.cluster.list_all(PODS, self._access.namespace, labels=self._labels)
         pods = [pod for pod in pods if _label(pod, STAGE_LABEL) in self._stages]

@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import click
 
 from atoll_contract.errors import SpecError
-from atoll_operator.cluster import PODS, SERVICES, Cluster
-from atoll_operator.cluster_errors import ClusterError, Unavailable
-from atoll_operator.pod_port import PodPort
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import ClusterError, Unavailable
+from atoll_operator.kube.pod_port import PodPort
+from atoll_operator.kube.resources import PODS, SERVICES
 
 BLOCK = 65536
 LOOK_SECONDS = 0.2

@@ -92,7 +92,7 @@ def published(
 
 
 def _on_cluster(release: str, where: Where, endpoint: str | None) -> Origin:
-    from atoll_operator.cluster import RELEASES
+    from atoll_operator.kube.resources import RELEASES
 
     access = where.connect()
     found = access.cluster.read(RELEASES, access.namespace, release)

@@ -12,8 +12,8 @@ import click
 from atoll_contract.codec import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_operator.cli.cluster_access import Access
-from atoll_operator.cluster_errors import Unavailable
 from atoll_operator.decide.retry import MAX_VALUE
+from atoll_operator.kube.errors import Unavailable
 from atoll_operator.status import Phase, RunStatus
 from atoll_operator.status_document import read_status
 from atoll_operator.views_spec import RETRY_ANNOTATION

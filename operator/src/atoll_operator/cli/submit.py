@@ -12,7 +12,7 @@ from atoll_operator.api.manifests import Manifest, read_files
 from atoll_operator.api.stage_input import spec_digest
 from atoll_operator.cli.cluster_access import Access, Where, cluster_options
 from atoll_operator.cli.manifest_files import files_option
-from atoll_operator.cluster_errors import AlreadyExists
+from atoll_operator.kube.errors import AlreadyExists
 
 # Before the run that names them.
 _ORDER = ("TrainingProfile", "ObjectStore", "TrainingRun")
@@ -53,7 +53,7 @@ def command(context: click.Context, paths: tuple[Path, ...], where: Where, watch
 
 def _create(access: Access, manifest: Manifest, where: Where) -> str:
     """Create the object unless it is there; its name."""
-    from atoll_operator.cluster import PROFILES, RUNS, STORES
+    from atoll_operator.kube.resources import PROFILES, RUNS, STORES
 
     resource = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS}[manifest.kind]
     namespace = _namespace(access, manifest, where)

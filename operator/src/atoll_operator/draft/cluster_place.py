@@ -11,13 +11,13 @@ from atoll_contract.reasons import Reason
 from atoll_contract.stage import InitFrom
 from atoll_operator.api.parse import training_profile
 from atoll_operator.api.types import TrainingProfileSpec
-from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.draft.local_place import release_start
 from atoll_operator.draft.place import DEFAULT_REF, Place
 from atoll_operator.draft.settings import MOST_STEPS, Start
+from atoll_operator.kube.errors import Forbidden
 
 if TYPE_CHECKING:
-    from atoll_operator.cluster import Cluster
+    from atoll_operator.kube.cluster import Cluster
 
 # Of the ImageNet weights that a train image can be built with (images/external.lock).
 IMAGE_WIDTH = 1.0
@@ -37,7 +37,7 @@ def cluster_place(
         SpecError: there is no such release, or the run that made it is gone.
         ClusterError: the API server does not answer, or refuses to list the namespace's runs.
     """
-    from atoll_operator.cluster import RUNS
+    from atoll_operator.kube.resources import RUNS
 
     runs = tuple(cluster.list_all(RUNS, namespace))
     found, unknown = _profile(cluster, profile)
@@ -63,7 +63,7 @@ def cluster_place(
 
 def _profile(cluster: Cluster, name: str) -> tuple[TrainingProfileSpec | None, str]:
     """The profile, or words on why it is not known."""
-    from atoll_operator.cluster import PROFILES
+    from atoll_operator.kube.resources import PROFILES
 
     try:
         body = cluster.read(PROFILES, None, name)
@@ -75,7 +75,7 @@ def _profile(cluster: Cluster, name: str) -> tuple[TrainingProfileSpec | None, s
 def _gpu(cluster: Cluster, profile: TrainingProfileSpec | None) -> str | None:
     """The profile's GPU resource, where it has an image for it and a node offers one. A user who may not list nodes
     takes the profile's word."""
-    from atoll_operator.cluster import NODES
+    from atoll_operator.kube.resources import NODES
 
     if profile is None or profile.images.train_gpu is None:
         return None
@@ -95,7 +95,7 @@ def _start(
             return Start(InitFrom.RANDOM), "the last run from imagenet ended with WeightsNotFound", None
         words = 'if a run ends with WeightsNotFound: atoll push --weights FILE, or "random" and twice the steps'
         return Start(InitFrom.IMAGENET, width=IMAGE_WIDTH), words, None
-    from atoll_operator.cluster import RELEASES
+    from atoll_operator.kube.resources import RELEASES
 
     model, _ = release_parts(release)
     found = cluster.read(RELEASES, namespace, release)

@@ -13,8 +13,8 @@ from atoll_operator.api.schema import check
 from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.draft.place import Place
 from atoll_operator.draft.settings import Settings
+from atoll_operator.loop.timings import Timings
 from atoll_operator.status_document import read_status
-from atoll_operator.timings import Timings
 
 # Steps of a run that is only made to tell the time of one.
 _MANY = 1_000_000

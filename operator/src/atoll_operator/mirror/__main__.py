@@ -7,8 +7,8 @@ import threading
 import time
 
 from atoll_contract.backoff import Backoff
-from atoll_operator.cluster import connect
 from atoll_operator.config import ConfigError
+from atoll_operator.kube.connection import connect
 from atoll_operator.mirror import log
 from atoll_operator.mirror.bucket import Bucket
 from atoll_operator.mirror.metrics import Metrics

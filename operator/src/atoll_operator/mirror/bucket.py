@@ -12,7 +12,8 @@ from atoll_contract.stage import StoreSpec
 from atoll_contract.store import Store
 from atoll_operator.api.parse import object_store
 from atoll_operator.api.stage_input import store_spec
-from atoll_operator.cluster import STORES, Cluster
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.resources import STORES
 from atoll_operator.mirror.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
-from atoll_operator.cluster import ATOLL, Cluster, Resource
-from atoll_operator.cluster_errors import AlreadyExists
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import AlreadyExists
+from atoll_operator.kube.resources import ATOLL, Resource
 
 logger = logging.getLogger(__name__)
 

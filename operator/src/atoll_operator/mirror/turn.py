@@ -9,7 +9,7 @@ from typing import Any
 
 from atoll_contract.errors import AtollError
 from atoll_contract.reasons import Reason
-from atoll_operator.cluster_errors import ClusterError, Conflict, Refused
+from atoll_operator.kube.errors import ClusterError, Conflict, Refused
 from atoll_operator.mirror.bucket import Bucket
 from atoll_operator.mirror.channels import ChannelReader
 from atoll_operator.mirror.judgement import Facts, device_spec, device_status, unknown_status

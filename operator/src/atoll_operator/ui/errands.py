@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from atoll_contract.errors import AtollError
-from atoll_operator.cluster_errors import ClusterError
+from atoll_operator.kube.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from atoll_operator.cluster import PODS
 from atoll_operator.jobs.manifest import RUN_UID_LABEL
-from atoll_operator.kube_views import pod_view
+from atoll_operator.kube.resources import PODS
+from atoll_operator.kube.views import pod_view
+from atoll_operator.kube.watching import ADDED, Watched
 from atoll_operator.views import PodView
-from atoll_operator.watching import ADDED, Watched
 
 Body = dict[str, Any]
 # Pods of Jobs that no look has asked for yet; the oldest gives way.

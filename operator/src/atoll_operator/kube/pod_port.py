@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import websocket
 
-from atoll_operator.cluster_errors import ClusterError, Unavailable, from_answer
+from atoll_operator.kube.errors import ClusterError, Unavailable, from_answer
 
 PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = b"\0", b"\1"

@@ -10,27 +10,29 @@ from functools import partial
 
 from prometheus_client import start_http_server
 
-from atoll_operator.carry_out import Carrier
-from atoll_operator.cluster import JOBS, RUNS, Body, connect
 from atoll_operator.config import Settings
-from atoll_operator.hindrances import Hindrances
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
-from atoll_operator.lease import Lease
-from atoll_operator.lease_object import LeaseObject
-from atoll_operator.look import Looker
-from atoll_operator.metrics import Metrics
-from atoll_operator.pod_ends import PodEnds
-from atoll_operator.pod_reader import PodReader
-from atoll_operator.reconcile import Reconciler
-from atoll_operator.run_index import RunIndex
-from atoll_operator.server_clock import ServerClock
-from atoll_operator.snapshot_sweep import SnapshotSweep, keep_swept
+from atoll_operator.kube.cluster import Body
+from atoll_operator.kube.connection import connect
+from atoll_operator.kube.lease import Lease
+from atoll_operator.kube.lease_object import LeaseObject
+from atoll_operator.kube.resources import JOBS, RUNS
+from atoll_operator.kube.server_clock import ServerClock
+from atoll_operator.kube.watching import Watched, Watching
+from atoll_operator.loop.carry_out import Carrier
+from atoll_operator.loop.hindrances import Hindrances
+from atoll_operator.loop.look import Looker
+from atoll_operator.loop.metrics import Metrics
+from atoll_operator.loop.pod_ends import PodEnds
+from atoll_operator.loop.pod_reader import PodReader
+from atoll_operator.loop.reconcile import Reconciler
+from atoll_operator.loop.run_index import RunIndex
+from atoll_operator.loop.surroundings import Surroundings
+from atoll_operator.loop.watch_cache import WatchCache
+from atoll_operator.loop.work_queue import Key, WorkQueue
+from atoll_operator.loop.worker import Workers, resync
+from atoll_operator.profiles.snapshot_sweep import SnapshotSweep, keep_swept
 from atoll_operator.status import Phase
-from atoll_operator.surroundings import Surroundings
-from atoll_operator.watch_cache import WatchCache
-from atoll_operator.watching import Watched, Watching
-from atoll_operator.work_queue import Key, WorkQueue
-from atoll_operator.worker import Workers, resync
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from atoll_contract.stage import Accelerator, InitFrom
 from atoll_operator.api.limits import violation
 from atoll_operator.api.parse import object_store, plain_digest, training_profile, training_run
 from atoll_operator.api.types import ObjectStoreSpec, TrainingProfileSpec, TrainingRunSpec
-from atoll_operator.cluster import NODES, PROFILES, RELEASES, REVISIONS, STORES, Body, Cluster
+from atoll_operator.kube.cluster import Body, Cluster
+from atoll_operator.kube.resources import NODES, PROFILES, RELEASES, REVISIONS, STORES
+from atoll_operator.profiles.snapshot import ProfileSnapshot, read_snapshot
 from atoll_operator.releases import MODEL_LABEL
-from atoll_operator.snapshot import ProfileSnapshot, read_snapshot
 from atoll_operator.status import RunStatus
 from atoll_operator.views import ProfileView
 from atoll_operator.views_spec import profile_view

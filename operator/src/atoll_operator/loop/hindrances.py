@@ -12,16 +12,17 @@ from dataclasses import replace
 from datetime import datetime
 
 from atoll_contract.reasons import Reason
-from atoll_operator.cluster import EVENTS, RUNS, Cluster
-from atoll_operator.cluster_errors import ClusterError, Forbidden
 from atoll_operator.decide.hindrance import hindered
-from atoll_operator.events import event_manifest
-from atoll_operator.look import parse_status
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import ClusterError, Forbidden
+from atoll_operator.kube.events import event_manifest
+from atoll_operator.kube.resources import EVENTS, RUNS
+from atoll_operator.loop.look import parse_status
+from atoll_operator.loop.surroundings import parse_run
+from atoll_operator.loop.work_queue import Key
 from atoll_operator.plan import EventType, RunEvent
 from atoll_operator.status_document import merge_patch, write_status
-from atoll_operator.surroundings import parse_run
 from atoll_operator.views_spec import run_view
-from atoll_operator.work_queue import Key
 
 logger = logging.getLogger(__name__)
 

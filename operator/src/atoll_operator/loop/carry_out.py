@@ -7,23 +7,24 @@ from dataclasses import replace
 from datetime import datetime
 
 from atoll_contract.errors import SpecError
-from atoll_operator.allowance import Allowance
 from atoll_operator.api.stage_input import spec_digest
-from atoll_operator.cluster import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, Body, Cluster
-from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Refused
 from atoll_operator.config import Settings
-from atoll_operator.events import event_manifest
 from atoll_operator.jobs.inputs import Work
 from atoll_operator.jobs.manifest import build_job, job_name
-from atoll_operator.look import Look, view_of_own_job
-from atoll_operator.metrics import Metrics
+from atoll_operator.kube.cluster import Body, Cluster
+from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused
+from atoll_operator.kube.events import event_manifest
+from atoll_operator.kube.resources import EVENTS, JOBS, RELEASES, REVISIONS, RUNS
+from atoll_operator.loop.allowance import Allowance
+from atoll_operator.loop.look import Look, view_of_own_job
+from atoll_operator.loop.metrics import Metrics
+from atoll_operator.loop.surroundings import Profile, Stores, Surroundings
+from atoll_operator.loop.watch_cache import WatchCache
 from atoll_operator.plan import EventType, Plan, ReleaseReport, Reservation, StageAttempt
 from atoll_operator.releases import published_status, release_manifest
 from atoll_operator.status import DONE, RunStatus, StagePhase
 from atoll_operator.status_document import merge_patch, write_status
-from atoll_operator.surroundings import Profile, Stores, Surroundings
 from atoll_operator.views import JobState, JobView
-from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The operator's calls to the API server. The only module that imports `kubernetes`.
+"""The operator's calls to the API server. It and `connection.py` are the only modules that import `kubernetes`.
 
 Objects are plain JSON as the server sends them. A missing object is `None`; every other failure is a `ClusterError`.
 Every call has a timeout and none is repeated here: that is the work queue's part. Writes ask the fence first, so that
@@ -7,25 +7,20 @@ an operator that lost its Lease stops at once. Safe for several threads.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import kubernetes.client
-import kubernetes.config
 import urllib3
 import urllib3.exceptions
-import yaml
 
-from atoll_operator.cluster_errors import ClusterError, Unavailable, from_answer, from_status, json_object
-from atoll_operator.server_clock import ServerClock
+from atoll_operator.kube.errors import Unavailable, from_answer, from_status, json_object
+from atoll_operator.kube.resources import LEASES, PODS, Resource
+from atoll_operator.kube.server_clock import ServerClock
 
 if TYPE_CHECKING:
-    from atoll_operator.pod_port import PodPort
+    from atoll_operator.kube.pod_port import PodPort
 
 Body = dict[str, Any]
 # Method, plural, HTTP status (0: no answer), seconds.
@@ -36,38 +31,6 @@ JSON = "application/json"
 LIST_PAGE = 100
 READ_BYTES = 64 * 1024
 _VERBS = {"POST": "create", "PUT": "update"}
-# Where a pod finds the namespace of its service account.
-POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
-
-    path: str
-    plural: str
-
-    def url(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of one object, or of the collection."""
-        parts = [self.path]
-        if namespace:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part]
-        return "/" + "/".join(quote(part, safe="/") for part in parts)
-
-
-ATOLL = "apis/atoll.dev/v1alpha1"
-RUNS = Resource(ATOLL, "trainingruns")
-STORES = Resource(ATOLL, "objectstores")
-PROFILES = Resource(ATOLL, "trainingprofiles")
-RELEASES = Resource(ATOLL, "modelreleases")
-JOBS = Resource("apis/batch/v1", "jobs")
-PODS = Resource("api/v1", "pods")
-SERVICES = Resource("api/v1", "services")
-NODES = Resource("api/v1", "nodes")
-EVENTS = Resource("api/v1", "events")
-REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
-LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
 
 
 class Cluster:
@@ -196,7 +159,7 @@ class Cluster:
 
     def open_port(self, namespace: str, pod: str, port: int) -> PodPort:
         """A connection to that port of the pod."""
-        from atoll_operator.pod_port import Dialled, authorization, open_pod_port
+        from atoll_operator.kube.pod_port import Dialled, authorization, open_pod_port
 
         _, url, headers, *_ = self._client.param_serialize(
             "GET",
@@ -276,49 +239,6 @@ class Cluster:
             raise Unavailable(call, f"no answer from the API server: {error}") from error
         finally:
             self._observe(method, resource.plural, status, time.monotonic() - started)
-
-
-def connect(*, connections: int = 4, **settings: Any) -> Cluster:
-    """A Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod. With more
-    threads than `connections`, those beyond open a new one for each call."""
-    configuration = kubernetes.client.Configuration()
-    try:
-        kubernetes.config.load_incluster_config(client_configuration=configuration)
-    except kubernetes.config.ConfigException:
-        kubernetes.config.load_kube_config(client_configuration=configuration)
-    # The work queue repeats; a second, hidden layer of repeats would only multiply the load of an outage.
-    configuration.retries = False
-    configuration.connection_pool_maxsize = connections
-    return Cluster(kubernetes.client.ApiClient(configuration), **settings)
-
-
-def connect_as_user(kubeconfig: str | None, context: str | None, **settings: Any) -> tuple[Cluster, str]:
-    """A Cluster with the user's kubeconfig (in a pod without one: its service account), and the namespace there.
-
-    Raises:
-        ClusterError: there is no usable configuration.
-    """
-    configuration = kubernetes.client.Configuration()
-    try:
-        namespace = _load_for_user(configuration, kubeconfig, context)
-    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as error:
-        where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        raise ClusterError(f"read the kubeconfig {where}", f"{error}; name another with --kubeconfig") from None
-    configuration.retries = False
-    return Cluster(kubernetes.client.ApiClient(configuration), **settings), namespace
-
-
-def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | None) -> str:
-    try:
-        contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)
-        kubernetes.config.load_kube_config(kubeconfig, context, client_configuration=configuration)
-    except kubernetes.config.ConfigException:
-        if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            raise
-        kubernetes.config.load_incluster_config(client_configuration=configuration)
-        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
-    chosen = next((item for item in contexts if item["name"] == context), active)
-    return str(chosen["context"].get("namespace") or "default")
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

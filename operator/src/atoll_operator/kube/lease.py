@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from atoll_operator.cluster_errors import ClusterError, Conflict
+from atoll_operator.kube.errors import ClusterError, Conflict
 
 logger = logging.getLogger(__name__)
 

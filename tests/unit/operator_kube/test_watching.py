@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from atoll_operator.cluster import JOBS, Cluster, Resource
-from atoll_operator.cluster_errors import Forbidden, Unavailable
-from atoll_operator.watching import Watched, Watching
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import Forbidden, Unavailable
+from atoll_operator.kube.resources import JOBS, Resource
+from atoll_operator.kube.watching import Watched, Watching
 
 
 def line(kind: str, version: int) -> bytes:

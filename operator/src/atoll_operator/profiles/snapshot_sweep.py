@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from atoll_operator.cluster import PROFILES, REVISIONS, Body, Cluster
-from atoll_operator.cluster_errors import ClusterError
-from atoll_operator.lease import NotLeader
-from atoll_operator.snapshot import PROFILE_LABEL, ProfileSnapshot, read_snapshot
+from atoll_operator.kube.cluster import Body, Cluster
+from atoll_operator.kube.errors import ClusterError
+from atoll_operator.kube.lease import NotLeader
+from atoll_operator.kube.resources import PROFILES, REVISIONS
+from atoll_operator.profiles.snapshot import PROFILE_LABEL, ProfileSnapshot, read_snapshot
 
 logger = logging.getLogger(__name__)
 

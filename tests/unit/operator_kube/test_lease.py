@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.cluster_errors import AlreadyExists, ClusterError, Conflict, Unavailable
-from atoll_operator.lease import Lease, LeaseTiming, NotLeader
+from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Unavailable
+from atoll_operator.kube.lease import Lease, LeaseTiming, NotLeader
 
 TIMING = LeaseTiming(duration=30, renew_deadline=20, retry=4)
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from atoll_operator.carry_out import Carrier
-from atoll_operator.cluster import RUNS, Cluster
-from atoll_operator.cluster_errors import ClusterError, Forbidden
 from atoll_operator.decide.decision import decide
-from atoll_operator.hindrances import Hindrances
 from atoll_operator.jobs.manifest import job_name
-from atoll_operator.look import Look, Looker, own_jobs
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import ClusterError, Forbidden
+from atoll_operator.kube.resources import RUNS
+from atoll_operator.loop.carry_out import Carrier
+from atoll_operator.loop.hindrances import Hindrances
+from atoll_operator.loop.look import Look, Looker, own_jobs
+from atoll_operator.loop.pod_reader import BUSY_SECONDS, PodReader
+from atoll_operator.loop.run_index import RunIndex
+from atoll_operator.loop.watch_cache import WatchCache
+from atoll_operator.loop.work_queue import Key
 from atoll_operator.plan import Plan
-from atoll_operator.pod_reader import BUSY_SECONDS, PodReader
 from atoll_operator.retries import RetryTiming
-from atoll_operator.run_index import RunIndex
 from atoll_operator.views import JobView
-from atoll_operator.watch_cache import WatchCache
-from atoll_operator.work_queue import Key
 
 logger = logging.getLogger(__name__)
 

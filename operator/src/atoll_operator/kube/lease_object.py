@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atoll_operator.cluster import Cluster
+from atoll_operator.kube.cluster import Cluster
 
 Body = dict[str, Any]
 

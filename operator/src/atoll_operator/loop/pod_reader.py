@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from atoll_operator.allowance import Allowance
-from atoll_operator.cluster import EVENTS, NODES, PODS, Body, Cluster
-from atoll_operator.cluster_errors import Forbidden
 from atoll_operator.config import Settings
 from atoll_operator.jobs.pod import CONTAINER
-from atoll_operator.kube_views import PodDetails, lost_node, may_be_lost, newest_warning, pod_view
-from atoll_operator.pod_ends import PodEnds
+from atoll_operator.kube.cluster import Body, Cluster
+from atoll_operator.kube.errors import Forbidden
+from atoll_operator.kube.resources import EVENTS, NODES, PODS
+from atoll_operator.kube.views import PodDetails, lost_node, may_be_lost, newest_warning, pod_view
+from atoll_operator.loop.allowance import Allowance
+from atoll_operator.loop.pod_ends import PodEnds
 from atoll_operator.views import JobState, JobView, PodPhase, PodView
 
 logger = logging.getLogger(__name__)

@@ -11,18 +11,19 @@ from atoll_contract.codec import DecodeError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
 from atoll_operator.api.types import TrainingRunSpec
-from atoll_operator.cluster import JOBS, Body, Cluster
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL, job_name
-from atoll_operator.kube_views import job_view
-from atoll_operator.pod_reader import PodReader, Reading
+from atoll_operator.kube.cluster import Body, Cluster
+from atoll_operator.kube.resources import JOBS
+from atoll_operator.kube.views import job_view
+from atoll_operator.loop.pod_reader import PodReader, Reading
+from atoll_operator.loop.run_index import RunIndex
+from atoll_operator.loop.surroundings import Profile, Stores, Surroundings, invalid, parse_run
+from atoll_operator.loop.watch_cache import WatchCache
 from atoll_operator.releases import highest_version, own_release
-from atoll_operator.run_index import RunIndex
 from atoll_operator.status import DONE, RunStatus, StagePhase
 from atoll_operator.status_document import read_status
-from atoll_operator.surroundings import Profile, Stores, Surroundings, invalid, parse_run
 from atoll_operator.views import JobState, JobView, PodView, QueueView, RunView
 from atoll_operator.views_spec import RETRY_ANNOTATION, run_view
-from atoll_operator.watch_cache import WatchCache
 
 logger = logging.getLogger(__name__)
 

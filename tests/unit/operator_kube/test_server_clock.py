@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from atoll_contract.stage import Stage
-from atoll_operator.server_clock import ServerClock
+from atoll_operator.kube.server_clock import ServerClock
 from atoll_operator.status import Phase
 from support.decide_world import World, run_view
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll_operator.cluster import Cluster, Resource
-from atoll_operator.cluster_errors import ClusterError, Unavailable
+from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.errors import ClusterError, Unavailable
+from atoll_operator.kube.resources import Resource
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
-from atoll_operator.cluster_errors import ClusterError, Conflict
-from atoll_operator.lease import NotLeader
-from atoll_operator.metrics import Metrics
-from atoll_operator.work_queue import Key, WorkQueue
+from atoll_operator.kube.errors import ClusterError, Conflict
+from atoll_operator.kube.lease import NotLeader
+from atoll_operator.loop.metrics import Metrics
+from atoll_operator.loop.work_queue import Key, WorkQueue
 
 logger = logging.getLogger(__name__)
 

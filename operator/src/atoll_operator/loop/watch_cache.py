@@ -9,10 +9,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from atoll_operator.kube_views import bare_job
+from atoll_operator.kube.views import bare_job
+from atoll_operator.kube.watching import MODIFIED
+from atoll_operator.loop.work_queue import Key
 from atoll_operator.status import TERMINAL
-from atoll_operator.watching import MODIFIED
-from atoll_operator.work_queue import Key
 
 Body = dict[str, Any]
 # What the API server writes into the lines of a watch, without spaces.

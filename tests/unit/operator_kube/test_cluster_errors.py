@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atoll_operator.cluster_errors import (
+from atoll_operator.kube.errors import (
     AlreadyExists,
     ClusterError,
     Conflict,

@@ -9,7 +9,7 @@ import pytest
 
 from atoll_contract.progress import Progress
 from atoll_contract.stage import Stage
-from atoll_operator.kube_views import PodDetails, job_view, lost_node, may_be_lost, newest_warning, pod_view
+from atoll_operator.kube.views import PodDetails, job_view, lost_node, may_be_lost, newest_warning, pod_view
 from atoll_operator.views import JobState, PodPhase
 
 Body = dict[str, Any]

@@ -16,11 +16,11 @@ from typing import Any
 from atoll_contract.codec import DecodeError
 from atoll_contract.reasons import Reason
 from atoll_operator.decide.queue import QueueEntry, place
+from atoll_operator.loop.timings import Timings
+from atoll_operator.loop.work_queue import Key
 from atoll_operator.status import TERMINAL, Phase, RunStatus, parse_time, seconds_between
 from atoll_operator.status_document import read_status
-from atoll_operator.timings import Timings
 from atoll_operator.views import QueueView
-from atoll_operator.work_queue import Key
 
 # How many of those that wait are woken when a slot comes free; the others look again by themselves.
 WOKEN = 8

@@ -1,0 +1,1 @@
+"""The snapshots of TrainingProfiles that runs keep."""
