@@ -1,5 +1,6 @@
 """Objects that go together, and the limits by which they do. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,8 +51,8 @@ def group(kind: Kind, name: str, why: str, objects: Sequence[ObjectInfo], *, fir
 
 
 def newest(objects: Sequence[ObjectInfo]) -> float:
-    """When the last of the objects was written."""
-    return max(info.modified_at or 0.0 for info in objects)
+    """When the last of the objects was written. One whose time nobody knows is never old."""
+    return max(math.inf if info.modified_at is None else info.modified_at for info in objects)
 
 
 def days(seconds: float) -> str:
