@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cluster.binaries import ensure
 from cluster.processes import ProcessGroup, free_port
+from support.kubeconfig import kubeconfig
 from support.polling import wait_until
 
 LOOPBACK = "127.0.0.1"
@@ -94,7 +95,7 @@ class ControlPlane:
     def kubeconfig_of(self, admin: str) -> Path:
         path = self.folder / f"kubeconfig-{admin}"
         path.touch(mode=0o600)
-        path.write_text(json.dumps(self.kubeconfig_document(self._admins[admin])), encoding="utf-8")
+        path.write_text(self.kubeconfig_for(self._admins[admin]), encoding="utf-8")
         return path
 
     def log_tail(self, name: str) -> str:
@@ -104,7 +105,7 @@ class ControlPlane:
         self._write_credentials()
         self._start_etcd()
         self.start_api_server()
-        self.kubeconfig.write_text(json.dumps(self.kubeconfig_document(self.token), indent=1), encoding="utf-8")
+        self.kubeconfig.write_text(self.kubeconfig_for(self.token), encoding="utf-8")
         self.kubeconfig.chmod(0o600)
         self._start_controllers()
         wait_until(self._default_account_exists, what="the first service account", timeout_seconds=60)
@@ -133,21 +134,10 @@ class ControlPlane:
             with refusal:
                 return refusal.code, refusal.read()
 
-    def kubeconfig_document(self, token: str) -> dict[str, Any]:
-        """A kubeconfig for whoever has this token."""
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "atoll-test",
-            "clusters": [
-                {
-                    "name": "atoll-test",
-                    "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
-                }
-            ],
-            "users": [{"name": "holder", "user": {"token": token}}],
-            "contexts": [{"name": "atoll-test", "context": {"cluster": "atoll-test", "user": "holder"}}],
-        }
+    def kubeconfig_for(self, token: str, *, server: str = "") -> str:
+        """A kubeconfig for whoever has this token, by this address where it is not the API server's own."""
+        cluster = {"server": server or self.server} | ({} if server else {"certificate-authority": str(self.ca_file)})
+        return kubeconfig(cluster, token=token, name="atoll-test")
 
     def __enter__(self) -> Self:
         try:

@@ -60,10 +60,8 @@ class OperatorProcess:
         token = kubernetes.client.CoreV1Api(api).create_namespaced_service_account_token(
             ACCOUNT, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
         )
-        document = plane.kubeconfig_document(token.status.token)
-        if server is not None:
-            document["clusters"][0]["cluster"] = {"server": server}
-        self._kubeconfig.write_text(json.dumps(document), encoding="utf-8")
+        text = plane.kubeconfig_for(token.status.token, server=server or "")
+        self._kubeconfig.write_text(text, encoding="utf-8")
 
     @property
     def kubeconfig(self) -> Path:

@@ -19,6 +19,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from support.certificates import Certificate
+from support.kubeconfig import kubeconfig
 
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = b"\0", b"\1"
@@ -51,15 +52,7 @@ class ForwardingApi:
         if self._certificate:
             authority = str(self._certificate.public)
             server = {"server": f"https://127.0.0.1:{self._server.server_port}", "certificate-authority": authority}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "clusters": [{"name": "c", "cluster": server}],
-            "users": [{"name": "u", "user": {"token": self.token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
-        }
-        path.write_text(json.dumps(document), encoding="utf-8")
+        path.write_text(kubeconfig(server, token=self.token, namespace=namespace), encoding="utf-8")
         return path
 
     def __enter__(self) -> Self:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import kubernetes.client
 
 from cluster.controlplane import ControlPlane
@@ -24,4 +22,4 @@ def mirror_kubeconfig(api: kubernetes.client.ApiClient, plane: ControlPlane, nam
     token = core.create_namespaced_service_account_token(
         name, namespace, {"spec": {"expirationSeconds": 3600}}, _request_timeout=10
     )
-    return json.dumps(plane.kubeconfig_document(token.status.token))
+    return plane.kubeconfig_for(token.status.token)

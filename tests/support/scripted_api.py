@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from support.kubeconfig import kubeconfig
+
 Answer = tuple[int, Any]
 # Given the query; a str goes out as it is, anything else as JSON.
 Answerer = Callable[[Mapping[str, str]], Answer]
@@ -30,15 +32,8 @@ class ScriptedApi:
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-api")
 
     def write_kubeconfig(self, path: Path, *, namespace: str = "team") -> Path:
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
-            "users": [{"name": "u", "user": {"token": "no-secret"}}],
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
-        }
-        path.write_text(json.dumps(document), encoding="utf-8")
+        server = {"server": f"http://127.0.0.1:{self._server.server_port}"}
+        path.write_text(kubeconfig(server, token="no-secret", namespace=namespace), encoding="utf-8")
         return path
 
     def __enter__(self) -> Self:
