@@ -89,6 +89,7 @@ class Service:
 
     def job_told(self, line: bytes) -> None:
         """A line of the watch of Jobs with a run's labels, from any thread."""
+        self.metrics.heard()
         if not self._cache.may_matter(line):
             return
         event = json.loads(line)
