@@ -19,7 +19,7 @@ from atoll_operator.kube.resources import Resource
 
 logger = logging.getLogger(__name__)
 
-# Between two watches, where one has failed.
+# Between two watches, where one has failed or brought nothing.
 PAUSE_SECONDS = 2.0
 # The server ends a watch after this; the next goes on from there.
 WATCH_SECONDS = 1800
@@ -65,21 +65,23 @@ class Watching:
             self.watch_once()
 
     def watch_once(self) -> None:
-        """One watch to its end. Trouble is told, and followed by a pause; the next one begins anew."""
+        """One watch to its end. Trouble is told and followed by a pause; the next one begins anew."""
         watched = self._watched
         try:
-            self._listen()
+            heard = self._listen()
             self._told = ""
         except ClusterError as error:
-            self._since = ""
+            heard, self._since = False, ""
             if str(error) != self._told:
                 self._told = str(error)
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
                 logger.log(level, "the watch of %s is begun anew: %s", watched.resource.plural, error)
+        if not heard:
             self._wait(PAUSE_SECONDS)
 
-    def _listen(self) -> None:
-        watched = self._watched
+    def _listen(self) -> bool:
+        """Whether anything came."""
+        watched, heard = self._watched, False
         selectors = {"labels": watched.labels, "fields": watched.fields}
         if not self._since:
             self._since = self._cluster.version_of(watched.resource, watched.namespace, **selectors)
@@ -93,10 +95,19 @@ class Watching:
             silence=self._silence,
         )
         for line in lines:
+            heard = True
             if line.startswith(_BOOKMARK):
                 self._since = json.loads(line)["object"]["metadata"]["resourceVersion"]
             elif line.startswith(_TROUBLE):
                 # Most often 410: the version is too old to go on from.
                 raise ClusterError(f"watch {watched.resource.plural}", line[:300].decode(errors="replace"))
             else:
-                watched.tell(line)
+                self._tell(line)
+        return heard
+
+    def _tell(self, line: bytes) -> None:
+        """A fault costs this line, not the thread: without it the operator would be deaf, and nobody would know."""
+        try:
+            self._watched.tell(line)
+        except Exception:
+            logger.exception("a fault in the operator: an event of %s was passed over", self._watched.resource.plural)
