@@ -110,7 +110,7 @@ e2e: setup ## One small run on that cluster, from helm install to the published 
 	@$(RUN) -m pytest -m "e2e and not slow" -s $(E2E_FLAGS) --timeout 1800 tests/e2e
 
 .PHONY: e2e-full
-e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; hours)
+e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; half an hour)
 	@$(RUN) -m pytest -m e2e -s $(E2E_FLAGS) --timeout 5400 tests/e2e
 
 .PHONY: golden
