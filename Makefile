@@ -56,7 +56,7 @@ test: setup binaries ## Every test but those that take minutes, need a node or m
 .PHONY: test-edge-lock
 test-edge-lock: setup ## The edge's tests on an installation by install.sh: the edge image's own packages (numpy<2)
 	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)
-	@$(EDGE)/root/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e" tests/unit/edge_*
+	@$(EDGE)/device/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e" tests/unit/edge_*
 
 .PHONY: test-slow
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory

@@ -30,13 +30,13 @@ print("installed: Python", sys.version.split()[0], "NumPy", numpy.__version__)
 
 def installed(folder: Path) -> Path:
     """The interpreter of an installation below `folder`, with pytest."""
-    python = folder / "root" / "opt" / "atoll-edge" / "bin" / "python"
+    python = folder / "device" / "opt" / "atoll-edge" / "bin" / "python"
     stamp = folder / "stamp"
     wanted = _digest()
-    if not stamp.is_file() or stamp.read_text() != wanted:
+    if not python.is_file() or not stamp.is_file() or stamp.read_text() != wanted:
         wheels = folder / "wheels"
         run(sys.executable, *PIP, "download", *HASHED, "--requirement", str(LOCK), "--dest", str(wheels))
-        run("sh", str(INSTALL), "--wheels", str(wheels), "--root", str(folder / "root"))
+        run("sh", str(INSTALL), "--wheels", str(wheels), "--root", str(folder / "device"))
         run(str(python), *PIP, "install", *HASHED, "--requirement", str(TEST_LOCK))
         stamp.write_text(wanted)
     run(str(python), "-P", "-c", CHECK)
