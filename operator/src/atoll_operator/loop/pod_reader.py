@@ -1,4 +1,5 @@
-"""Reads the pods of a run's Jobs, as seldom as it can: pods are not watched, as a cluster may have very many."""
+"""Reads the pods of a run's Jobs, as seldom as it can: but for their success (`pod_ends.py`) pods are not watched, as a
+cluster may have very many."""
 
 import logging
 import time

@@ -1,6 +1,7 @@
 """The operator's parts, put together: what runs beside the watches of `main.py`."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -155,8 +156,8 @@ class Service:
         settings = self._settings
         namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         cluster = connect(
-            # The calls before a watch may still have one.
-            connections=4 * len(namespaces),
+            # One for each watch.
+            connections=2 * len(namespaces),
             timeout_seconds=settings.request_timeout,
             observe=self.metrics.observe_call,
         )
@@ -190,7 +191,9 @@ class Service:
         return list(dict.fromkeys([*listed, *self._index.keys()]))
 
     def _wake(self, keys: Iterable[Key]) -> None:
-        self._loop.call_soon_threadsafe(self._add, list(keys))
+        # A watch may have something to tell while the process ends and its loop is closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._add, list(keys))
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:
