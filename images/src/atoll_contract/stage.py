@@ -21,8 +21,8 @@ ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
 ENV_GRACE = "ATOLL_GRACE_SECONDS"
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
-DEFAULT_WORK_DIR = "/work"
-DEFAULT_GRACE_SECONDS = 30.0
+# 20 s for the checkpoint's upload; the rest is for the process around it.
+DEFAULT_GRACE_SECONDS = 45.0
 
 
 class Stage(StrEnum):

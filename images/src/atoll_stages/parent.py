@@ -23,7 +23,6 @@ from atoll_contract.reasons import Reason, exit_code
 from atoll_contract.result import StageResult
 from atoll_contract.stage import (
     DEFAULT_TERMINATION_LOG,
-    DEFAULT_WORK_DIR,
     ENV_ENGINE_FD,
     ENV_POD_UID,
     ENV_TERMINATION_LOG,
@@ -110,11 +109,7 @@ def _input(environ: Mapping[str, str]) -> StageInput | None:
 
 
 def _work_dir(environ: Mapping[str, str]) -> Path:
-    given = environ.get(ENV_WORK_DIR)
-    if given:
-        return Path(given)
-    default = Path(DEFAULT_WORK_DIR)
-    return default if os.access(default, os.W_OK) else Path(tempfile.gettempdir())
+    return Path(environ.get(ENV_WORK_DIR) or tempfile.gettempdir())
 
 
 def _engine_fd(environ: Mapping[str, str]) -> int | None:

@@ -71,9 +71,7 @@ def build_job(work: Work, attempt: StageAttempt) -> dict[str, Any]:
 def job_labels(run: RunRef, attempt: StageAttempt) -> dict[str, str]:
     """The labels of a Job and its pods, by which the operator finds them."""
     return {
-        "app.kubernetes.io/name": "atoll-stage",
         MANAGED_BY_LABEL: MANAGED_BY,
-        "app.kubernetes.io/part-of": "atoll",
         RUN_LABEL: run.name,
         RUN_UID_LABEL: run.uid,
         STAGE_LABEL: str(attempt.stage),

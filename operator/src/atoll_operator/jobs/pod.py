@@ -5,12 +5,10 @@ from typing import Any
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import (
+    DEFAULT_GRACE_SECONDS,
     DEFAULT_TERMINATION_LOG,
-    DEFAULT_WORK_DIR,
-    ENV_GRACE,
     ENV_INPUT,
     ENV_POD_UID,
-    ENV_WORK_DIR,
     Stage,
 )
 from atoll_operator.api.stage_input import credentials_secret_of
@@ -21,9 +19,8 @@ Manifest = dict[str, Any]
 
 CONTAINER = "stage"
 USER = 65532
-# The stage saves its checkpoint and gives its upload up after 20 s; the rest is for the process around it.
-GRACE_SECONDS = 45
-TMP_SIZE = "2Gi"
+# What a stage takes for granted where it is not told.
+GRACE_SECONDS = int(DEFAULT_GRACE_SECONDS)
 _RESERVED = ("ATOLL_",)
 
 
@@ -103,9 +100,6 @@ def _environment(work: Work, attempt: StageAttempt) -> list[Manifest]:
     own: list[Manifest] = [
         {"name": ENV_INPUT, "value": escaped(document)},
         {"name": ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-        {"name": ENV_WORK_DIR, "value": DEFAULT_WORK_DIR},
-        {"name": ENV_GRACE, "value": str(GRACE_SECONDS)},
-        {"name": "HOME", "value": "/tmp"},  # noqa: S108  the pod's own emptyDir
     ]
     taken = {item["name"] for item in own}
     given = work.profile.env.items()
@@ -136,14 +130,10 @@ def _resources(work: Work, attempt: StageAttempt) -> Manifest:
 
 
 def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
-    volumes: list[Manifest] = [
-        {"name": "work", "emptyDir": {"sizeLimit": work.profile.scratch_size}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}},
-    ]
-    mounts: list[Manifest] = [
-        {"name": "work", "mountPath": DEFAULT_WORK_DIR},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-    ]
+    # All that is writable: the stage's scratch folder, its HOME and every temporary file. Each volume, variable and
+    # label of a pod costs the API server at all of its dozen writes.
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": work.profile.scratch_size}}]
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     for number, (path, source) in enumerate(_files(work, stage).items()):
         name = f"files-{number}"
         volumes.append({"name": name, **source})

@@ -29,7 +29,7 @@ Manifest = Mapping[str, Any]
 StageCommand = Callable[[Stage, Sequence[str]], Sequence[str]]
 
 # What of a container's environment has no meaning on this machine.
-_NOT_HERE = frozenset({ENV_INPUT, ENV_WORK_DIR, "HOME"})
+_NOT_HERE = frozenset({"HOME"})
 _MAX_LINE = 64 * 1024
 
 
