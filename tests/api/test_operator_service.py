@@ -95,6 +95,21 @@ def test_a_run_at_rest_is_looked_at_and_not_written(team: Objects, kubelet: Kube
 
 
 @pytest.mark.usefixtures("wide_operator", "kubelet")
+def test_runs_that_are_over_cost_a_resync_nothing_but_the_list(team: Objects, pages: Pages) -> None:
+    team.create("trainingruns", run_manifest("over", profileRef={"name": team.namespace}))
+    assert team.wait_for_phase("over", "Succeeded", "Failed")["phase"] == "Succeeded"
+
+    def reads(resource: str) -> float:
+        return pages.metric("atoll_api_requests_total", method="GET", resource=resource)
+
+    seen = reads("trainingruns")
+    wait_until(lambda: reads("trainingruns") >= seen + 2, what="a re-sync after the end")
+    before, seen = reads("jobs"), reads("trainingruns")
+    wait_until(lambda: reads("trainingruns") >= seen + 3, what="three re-syncs more")
+    assert reads("jobs") == before
+
+
+@pytest.mark.usefixtures("wide_operator", "kubelet")
 def test_a_whole_run_costs_few_writes(team: Objects, pages: Pages) -> None:
     def writes() -> float:
         resources = ("trainingruns", "modelreleases", "jobs", "controllerrevisions")
