@@ -56,6 +56,14 @@ def png_header(width: int, height: int) -> bytes:
 # Annotations.
 
 
+def jpeg_claiming(width: int, height: int) -> bytes:
+    """A small JPEG whose header promises so many pixels."""
+    data = bytearray(jpeg(1))
+    frame = data.index(b"\xff\xc0") + 5
+    data[frame : frame + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
 def rectangle(label: str, xmin: float, ymin: float, xmax: float, ymax: float) -> dict[str, Any]:
     """A rectangle as Supervisely writes it."""
     points = {"exterior": [[xmin, ymin], [xmax, ymax]], "interior": []}

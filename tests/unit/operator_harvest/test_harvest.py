@@ -16,7 +16,7 @@ from atoll_contract.dirstore import DirStore
 from atoll_contract.manifest import Detection
 from atoll_operator.cli.main import main
 from atoll_stages.convert.split import cluster_of
-from support.archives import encoded, jpeg, picture, png_header
+from support.archives import encoded, jpeg, jpeg_claiming, picture, png_header
 from support.harvested import note, put
 
 Harvest = Callable[..., dict[str, Any]]
@@ -223,8 +223,16 @@ def test_a_hostile_note_is_counted_and_passed_over(
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xff\xd8\xff", png_header(16, 16), encoded(picture(1), "PNG"), encoded(Image.new("L", (5000, 1)), "JPEG")],
-    ids=["empty", "header", "png-header", "png", "too-wide"],
+    [
+        b"",
+        b"\xff\xd8\xff",
+        png_header(16, 16),
+        encoded(picture(1), "PNG"),
+        encoded(Image.new("L", (5000, 1)), "JPEG"),
+        jpeg_claiming(10_000, 10_000),
+        jpeg_claiming(60_000, 60_000),
+    ],
+    ids=["empty", "header", "png-header", "png", "too-wide", "large", "huge"],
 )
 def test_what_is_no_jpeg_of_a_camera_is_counted_and_passed_over(
     bucket: DirStore, harvest: Harvest, data: bytes

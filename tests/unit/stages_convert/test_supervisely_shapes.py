@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import zlib
 from typing import Any
 
@@ -15,6 +16,9 @@ from atoll_stages.convert.readers.values import ValueFault
 from support.archives import png_header
 
 PIXELS = 10_000
+_TAG = b"IHDR" + bytes(8)
+# A PNG whose first part ends before it has told what it is.
+SHORT_HEADER = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 8) + _TAG + struct.pack(">I", zlib.crc32(_TAG))
 
 
 def mask(*, mode: str = "1", size: tuple[int, int] = (8, 6)) -> bytes:
@@ -90,6 +94,9 @@ def test_geometry_that_is_not_known(kind: Any) -> None:
         bitmap(zlib.compress(mask(size=(8, 6)))[:20]),
         bitmap(zlib.compress(bytes(10 * PIXELS))),
         bitmap(png_header(5000, 5000)),
+        bitmap(png_header(10_000, 10_000)),
+        bitmap(png_header(60_000, 60_000)),
+        bitmap(SHORT_HEADER),
         bitmap(zlib.compress(png_header(8, 6))),
     ],
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from atoll_contract.archive_names import shown
 from atoll_contract.errors import DatasetError
+from atoll_contract.picture_header import opened
 from atoll_contract.reasons import Reason
 from atoll_contract.stage import DatasetLimits
 
@@ -108,12 +109,10 @@ def read_picture(path: Path, *, name: str, limits: DatasetLimits) -> Picture:
 
 
 def _opened(source: bytes) -> "Image.Image":
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
-    # Pillow's own limit only warns up to twice its value; `_checked_size` refuses from the header instead.
-    Image.MAX_IMAGE_PIXELS = None
     try:
-        return Image.open(io.BytesIO(source), formats=_FORMATS)
+        return opened(source, _FORMATS)
     except UnidentifiedImageError:
         raise Unreadable(f"no readable JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
     except _DAMAGED as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.harvest import MAX_PICTURE_BYTES
 from atoll_contract.likeness import CELLS
+from atoll_contract.picture_header import opened
 from atoll_contract.store import ObjectNotFound, Store
 from atoll_operator.harvest.collection import Frame
 from atoll_operator.video.library import INSTALL
@@ -111,10 +111,8 @@ class Choice:
 
 def _opened(data: bytes) -> Image | None:
     """The JPEG, decoded; None for anything else."""
-    from PIL import Image
-
     try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        image = opened(data, ("JPEG",))
         if max(image.size) > MAX_SIDE:
             return None
         image.load()

@@ -186,7 +186,7 @@ class Service:
         for namespace in namespaces:
             for run in self._cluster.list_each(RUNS, namespace):
                 self._index.observe(run)
-                # As good as a read of its own: a look reads the Jobs anew, and nothing where the run has long been over.
+                # As good as a read: a look then reads the Jobs anew, and nothing where the run has long been over.
                 self._cache.keep_run(run)
                 listed.append((run["metadata"]["namespace"], run["metadata"]["name"]))
         # A run whose deletion was missed is looked at as well, and then forgotten.

@@ -182,16 +182,7 @@ class Site:
             for name, problem in self._queue.problems.items()
             if name not in known
         ]
-        rest = {
-            "message": "",
-            "percent": 0,
-            "ap50": "",
-            "release": "",
-            "ended": False,
-            "working": False,
-            "report": False,
-        }
-        return [{**rest, **item} for item in (*starting, *found, *failed)]
+        return [{**_NOTHING_YET, **item} for item in (*starting, *found, *failed)]
 
     def _known(self, name: str) -> bool:
         return any(run.folder.name == name for run in found_runs(self._yard.folder, self._yard.namespace))

@@ -1,14 +1,13 @@
 """The box around each geometry of a Supervisely object."""
 
 import base64
-import binascii
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from atoll_contract.archive_names import shown
+from atoll_contract.picture_header import opened
 from atoll_stages.convert.readers.values import ValueFault, kind_of, number
 
 Edges = tuple[float, float, float, float]
@@ -88,17 +87,17 @@ def _bitmap(item: dict[str, Any], pixels: int) -> Edges:
 
 def _mask_edges(data: str, pixels: int) -> Edges:
     """The tight box of a mask: base64 of a PNG, mostly deflated once more; alpha or non-zero pixels count."""
-    from PIL import Image
-
     try:
         png = _unpacked(base64.b64decode(data, validate=True), limit=pixels)
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as mask:
+        with opened(png, ("PNG",)) as mask:
             if mask.width * mask.height > pixels:
                 raise ValueFault(f"a mask of {mask.width}×{mask.height}, limit {pixels} pixels")
             has_alpha = "A" in mask.getbands() or "transparency" in mask.info
             channel = mask.convert("RGBA").getchannel("A") if has_alpha else mask.convert("L")
             found = channel.getbbox()
-    except (OSError, SyntaxError, binascii.Error, zlib.error, struct.error, EOFError) as error:
+    except ValueFault:
+        raise
+    except (OSError, SyntaxError, ValueError, zlib.error, struct.error, EOFError) as error:
         raise ValueFault(f"the bitmap cannot be read: {error}") from None
     if found is None:
         raise ValueFault("the bitmap is empty")
