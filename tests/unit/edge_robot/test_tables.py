@@ -1,11 +1,13 @@
 """Every topic of the robot's tables reaches a real NT4 server with its type, value and time of capture."""
 
+import math
+
 import pytest
 
 from atoll_edge.robot.nt import NetworkTables, now_us
 from atoll_edge.robot.observation import Observation
 from atoll_edge.robot.structs import SCHEMA, detection_struct
-from atoll_edge.robot.topics import RobotTables, Serving, Sighting
+from atoll_edge.robot.topics import Requests, RobotTables, Serving, Sighting
 from support.edge_robot import Robot
 from support.polling import wait_until
 
@@ -149,6 +151,18 @@ def test_the_robots_requests_are_read(robot: Robot, edge: RobotTables) -> None:
     wait_until(lambda: edge.requests().fps_limit == 5.0, what="the robot's requests")
     assert not edge.requests().enabled
     assert edge.requests().min_score == 0.9
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_request_that_is_no_number_asks_for_nothing(robot: Robot, edge: RobotTables, value: float) -> None:
+    score, limit = (robot.tables.doubles(f"/Atoll/front/{name}Request") for name in ("minScore", "fpsLimit"))
+    score.set(0.9)
+    limit.set(5.0)
+    wait_until(lambda: edge.requests().fps_limit == 5.0, what="the robot's requests")
+    limit.set(value)
+    score.set(value)
+    nothing = Requests(enabled=True, min_score=0.0, fps_limit=0.0)
+    wait_until(lambda: edge.requests() == nothing, what="nothing to be asked for")
 
 
 def test_labels_outlive_the_client(robot: Robot, edge: RobotTables, client: NetworkTables) -> None:

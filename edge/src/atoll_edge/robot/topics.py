@@ -1,5 +1,6 @@
 """The topics that robot code reads: table `ML` in all its generations, and `/Atoll/<camera>`."""
 
+import math
 from dataclasses import dataclass
 
 from atoll_edge.robot.legacy import Compatibility, detections_json, flat_boxes
@@ -119,4 +120,9 @@ class RobotTables:
 
     def requests(self) -> Requests:
         """The robot's wishes of now."""
-        return Requests(self._enabled(), self._min_score(), self._fps_limit())
+        return Requests(self._enabled(), _asked(self._min_score()), _asked(self._fps_limit()))
+
+
+def _asked(value: float) -> float:
+    """A division by zero in robot code asks for nothing; taken as it is, it would hide every detection."""
+    return value if math.isfinite(value) and value > 0 else 0.0
