@@ -17,6 +17,7 @@ from atoll_edge.config import (
     ConfigError,
     EdgeConfig,
     WantedBackend,
+    checked,
     frc_camera,
     read_config,
     with_frc,
@@ -107,7 +108,7 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
     except FrcError as error:
         warnings.append(str(error))
         logger.error("%s", error)
-    config = with_frc(with_flags(config, options), frc)
+    config = with_frc(checked(with_flags(config, options), "a flag: "), frc)
     warnings += unserved(config, frc)
     if config.team is None and config.nt_server is None:
         warnings.append("no team number: set `team` in the settings, or in frc.json; NetworkTables is not connected")

@@ -6,13 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from atoll_contract.codec import DecodeError, from_dict
-from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
+from atoll_edge.config_bounds import problem
 from atoll_edge.frc import CameraEntry, FrcConfig, NtMode
 from atoll_edge.robot.legacy import Compatibility
-
-# Faster than this no camera shows anything new.
-MIN_HARVEST_SECONDS = 0.1
 
 
 class ConfigError(ValueError):
@@ -136,7 +133,8 @@ def read_config(path: Path) -> EdgeConfig:
     """The configuration in a YAML file.
 
     Raises:
-        ConfigError: unreadable, an unknown field, a wrong type, or settings that do not go together.
+        ConfigError: unreadable, an unknown field, a wrong type, a number out of range, or settings that do not go
+            together.
     """
     import yaml
 
@@ -145,23 +143,15 @@ def read_config(path: Path) -> EdgeConfig:
         config = from_dict(EdgeConfig, {} if document is None else document)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, DecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    problem = _harvest_problem(config)
-    if problem:
-        raise ConfigError(f"{path}: {problem}")
+    return checked(config, f"{path}: ")
+
+
+def checked(config: EdgeConfig, where: str) -> EdgeConfig:
+    """`config`, if all of it can be used. Raises ConfigError, whose text begins with `where`."""
+    wrong = problem(config)
+    if wrong:
+        raise ConfigError(f"{where}{wrong}")
     return config
-
-
-def _harvest_problem(config: EdgeConfig) -> str | None:
-    harvest = config.harvest
-    if harvest.enabled and config.model is None:
-        return "harvest.enabled needs model: the frames go to its store"
-    if harvest.enabled and DEVICE.fullmatch(config.device_name) is None:
-        return f"device is {config.device_name[:80]!r}; to harvest, it must be letters, digits and . _ - alone"
-    if harvest.interval_seconds < MIN_HARVEST_SECONDS:
-        return f"harvest.intervalSeconds is {harvest.interval_seconds:g}; it must be at least {MIN_HARVEST_SECONDS:g}"
-    if min(harvest.max_mebibytes, harvest.min_free_mebibytes, harvest.min_doubt) < 0:
-        return "harvest.maxMebibytes, minFreeMebibytes and minDoubt must not be negative"
-    return None
 
 
 def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:

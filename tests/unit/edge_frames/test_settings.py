@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_edge.cli import parser, unserved, with_flags
+from atoll_edge.cli import main, parser, unserved, with_flags
 from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, read_config, with_frc
 from atoll_edge.frc import FrcError, NtMode, parse_frc, read_frc
 
@@ -144,8 +144,25 @@ def test_a_whole_config_is_read(tmp_path: Path) -> None:
             "{device: a/b, harvest: {enabled: true}, model: {namespace: a, name: b, store: {type: directory}}}",
             "device is 'a/b'",
         ),
-        ("harvest: {intervalSeconds: 0}", "at least 0.1"),
-        ("harvest: {maxMebibytes: -1}", "must not be negative"),
+        ("harvest: {intervalSeconds: 0}", "harvest.intervalSeconds is 0; it must be 0.1 to 86400"),
+        ("harvest: {maxMebibytes: -1}", "harvest.maxMebibytes is -1; it must be 0 to"),
+        ("team: 99999", "team is 99999; it must be 1 to 25599"),
+        ("http: {port: 70000}", "http.port is 70000"),
+        ("ntServer: 'robot:abc'", "ntServer is 'robot:abc'; it must be host or host:port"),
+        ("ntServer: 'robot:70000'", "host or host:port"),
+        ("camera: {width: -5}", "camera.width is -5"),
+        ("camera: {fps: 0}", "camera.fps is 0"),
+        ("camera: {horizontalFieldOfView: 0}", "camera.horizontalFieldOfView is 0"),
+        ("detection: {minScore: .nan}", "detection.minScore is nan; it must be 0 to 1"),
+        ("detection: {threads: -4}", "detection.threads is -4"),
+        ("streams: {fps: 0}", "streams.fps is 0; it must be 1 to 240"),
+        ("streams: {rawPort: 1182}", "streams.rawPort and streams.annotatedPort are both 1182"),
+        ("streams: {width: 0}", "streams.width is 0"),
+        ("streams: {compression: 500}", "streams.compression is 500; it must be 0 to 100"),
+        (
+            "model: {namespace: a, name: b, pollSeconds: 0, store: {type: directory}}",
+            "model.pollSeconds is 0",
+        ),
     ],
 )
 def test_a_wrong_config_is_named(tmp_path: Path, text: str, named: str) -> None:
@@ -154,6 +171,24 @@ def test_a_wrong_config_is_named(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml") as caught:
         read_config(path)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--team", "99999"], "team is 99999"),
+        (["--http-port", "70000"], "http.port is 70000"),
+        (["--nt-server", "robot:"], "ntServer is 'robot:'"),
+    ],
+)
+def test_a_wrong_flag_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], named: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("camera: {path: synthetic}\n")
+    options = ["run", "--config", str(config), "--state-dir", str(tmp_path / "state")]
+    assert main([*options, *flags]) == 2
+    assert f"atoll-edge: a flag: {named}" in capsys.readouterr().err
 
 
 def test_an_empty_config_is_the_default(tmp_path: Path) -> None:
