@@ -34,3 +34,8 @@ class LintReport:
     problem_counts: dict[str, int] | None = None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def fault_of(self, name: str) -> str:
+        """The message with the archive's name or path before it; most begin with the name themselves."""
+        own = self.message.startswith(f"{name.rpartition('/')[2]}:")
+        return self.message if own else f"{name}: {self.message}"

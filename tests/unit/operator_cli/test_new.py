@@ -62,6 +62,7 @@ def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixt
     [
         (["none.tar"], 10, "there is no file none.tar here, nor in"),
         ([".", "--store", "s"], 10, "is a folder; pack it as a .tar"),
+        (["broken.tar"], 13, "error: broken.tar: unexpected end of archive"),
         (["broken.tar"], 13, "no file was written"),
         (["Reef 2025.tar", "--from", "reef"], 20, "write <model>-v<number>"),
         (["Reef 2025.tar", "--from", "reef-v1"], 20, "there is no release reef-v1"),

@@ -103,7 +103,7 @@ def command(
             with waiting(f"looking into {', '.join(item.path.name for item in found)}"):
                 look = inspected([item.path for item in found])
     if not look.ok:
-        raise DatasetError(Reason(look.reason), f"{look.path}: {look.message}; no file was written")
+        raise DatasetError(Reason(look.reason), f"{look.fault_of(look.path)}; no file was written")
     draft = drafted(
         look,
         [item.key for item in found],

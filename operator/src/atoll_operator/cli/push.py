@@ -80,7 +80,7 @@ def check(file: Path) -> None:
     except ToolMissing as error:
         raise SpecError(f"{error.message}; --no-check leaves it out") from None
     if not report.ok:
-        raise DatasetError(Reason(report.reason), f"{file}: {report.message}; nothing was put into the store")
+        raise DatasetError(Reason(report.reason), f"{report.fault_of(str(file))}; nothing was put into the store")
     click.echo(f"{file}: {report.message} ({', '.join(report.formats)})")
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -124,7 +124,7 @@ class Archives:
 
 def _usable(look: LintReport, name: str) -> LintReport:
     if not look.ok:
-        raise DatasetError(Reason(look.reason), f"{name}: {look.message}")
+        raise DatasetError(Reason(look.reason), look.fault_of(name))
     return look
 
 
