@@ -12,6 +12,7 @@ from cluster.usage import cpu_seconds, mebibytes, peak_mebibytes
 from support.load_sides import Side
 from support.percentiles import percentile
 from support.stage_gaps import Gaps, gaps
+from support.yardstick import yardstick
 
 POLL_SECONDS = 1.0
 # A table of a thousand objects is work for the API server: asking for it may take this part of the time.
@@ -23,7 +24,8 @@ APART = frozenset({"events", "leases"})
 
 @dataclass(frozen=True)
 class Account:
-    """Seconds, mebibytes, and writes to the API server for one run (of `runs`)."""
+    """Seconds, mebibytes, and writes to the API server for one run (of `runs`). `speed` is the yardstick before and
+    after: the higher, the slower was the machine."""
 
     title: str
     runs: int
@@ -36,6 +38,7 @@ class Account:
     writes: float
     writes_apart: float
     gaps: Gaps
+    speed: tuple[float, float]
 
     @property
     def stages_per_second(self) -> float:
@@ -47,6 +50,7 @@ def measure(
 ) -> Account:
     """Has the side run so many chains, and says what it cost. Raises TimeoutError at the deadline."""
     log.skip()
+    fast = yardstick()
     before, server_before = cpu_seconds(side.pid), cpu_seconds(plane.pid("kube-apiserver"))
     begin, began = time.monotonic(), time.time()
     side.submit_all([f"load-{number:04d}" for number in range(runs)])
@@ -72,6 +76,7 @@ def measure(
         writes=(len(own) - apart) / runs,
         writes_apart=apart / runs,
         gaps=gaps(writes, namespace=side.namespace),
+        speed=(fast, yardstick()),
     )
 
 
@@ -105,6 +110,7 @@ def table(accounts: Sequence[Account]) -> str:
         ("Events and Lease, per chain", lambda side: f"{side.writes_apart:.1f}"),
         ("Job complete → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_job)),
         ("pod ended → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_pod)),
+        ("the machine: fixed work before / after, s", lambda side: f"{side.speed[0]:.2f} / {side.speed[1]:.2f}"),
     ]
     lines = ["| | " + " | ".join(side.title for side in accounts) + " |", "|---" * (len(accounts) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(show(side) for side in accounts) + " |" for name, show in rows]

@@ -49,6 +49,7 @@ def account(**changes: Any) -> Account:
         "writes": 20.0,
         "writes_apart": 7.0,
         "gaps": Gaps((0.1, 0.2), (0.3, 0.4)),
+        "speed": (0.9, 1.25),
     }
     return Account(**(base | changes))
 
@@ -134,6 +135,7 @@ def test_the_table_has_a_column_for_each_side() -> None:
     assert header == "| | Atoll | TFJobs |"
     assert "| stages/s | 50.0 | 10.0 |" in rows
     assert "| Job complete → next Job, p50 / p99, s | 0.10 / 0.20 | none |" in rows
+    assert "| the machine: fixed work before / after, s | 0.90 / 1.25 | 0.90 / 1.25 |" in rows
 
 
 def test_a_process_is_measured() -> None:
