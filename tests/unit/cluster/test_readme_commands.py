@@ -10,6 +10,6 @@ def test_the_section_has_the_commands_that_are_typed() -> None:
     assert images == "make images && make load TARGET=k3s"
     # A command that goes on in the next line is one command.
     assert install.startswith("helm install atoll charts/atoll --namespace atoll ")
-    assert install.endswith(" -f build/values-images.yaml")
+    assert install.endswith(" -f build/values-images.yaml --wait --wait-for-jobs")
     assert apply == "kubectl apply -n atoll -f crds/samples/trainingrun-bccd.yaml"
     assert status.startswith(".venv/bin/atoll status bccd -n atoll --watch")
