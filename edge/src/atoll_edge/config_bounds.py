@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from atoll_contract.harvest import DEVICE
+from atoll_edge.detector.messages import PIXEL_BYTES
 
 if TYPE_CHECKING:
     from atoll_edge.config import EdgeConfig
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 # 10.TE.AM.2 has room for no more.
 MOST_TEAM = 25599
 MOST_PORT = 65535
-# Of a frame: what the detector's process has room for.
-MOST_SIDE = 4096
+# Of a frame: the detector's process has room for a square of this side.
+MOST_SIDE = math.isqrt(PIXEL_BYTES // 3)
 MOST_FPS = 240
 MOST_SECONDS = 86400
 MOST_MEBIBYTES = 2**20
