@@ -134,6 +134,16 @@ def test_bad_combinations_are_refused_with_the_value_to_change(case: str) -> Non
         render("atoll", *arguments)
 
 
+def test_the_notes_wait_for_the_job_of_the_sample() -> None:
+    notes = (CHARTS / "atoll" / "templates" / "NOTES.txt").read_text(encoding="utf-8")
+    [line] = [line for line in notes.splitlines() if "kubectl wait" in line]
+    label, _, value = line.rpartition(" ")[2].partition("=")
+    jobs = [item for item in rendered("quick start", "team") if item["kind"] == "Job"]
+    found = [item["metadata"]["name"] for item in jobs if item["metadata"]["labels"].get(label) == value]
+    assert len(found) == 1
+    assert "-sample-" in found[0]
+
+
 def test_one_registry_serves_every_image() -> None:
     objects = render("atoll", *QUICKSTART, "--set=global.imageRegistry=mirror.example:5000")
     images = {container["image"] for _, spec in pod_specs(objects) for container in spec["containers"]}
