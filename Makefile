@@ -115,7 +115,7 @@ e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, ki
 
 .PHONY: golden
 golden: setup binaries ## Write the golden manifests and rights anew; read the diff before you commit it
-	@ATOLL_GOLDEN=write $(RUN) -m pytest -q tests/golden tests/unit/operator_jobs tests/api/test_chart_rights.py
+	@ATOLL_GOLDEN=write $(RUN) -m pytest -q tests/golden tests/unit/operator_jobs tests/api/test_chart_rights.py tests/unit/test_frozen.py
 
 .PHONY: docs
 docs: setup ## Write the generated pages anew
