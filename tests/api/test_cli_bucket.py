@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atoll_cli.main import main
 from atoll_contract import keys
-from atoll_contract.codec import from_json, to_json
+from atoll_contract.document import from_json, to_json
+from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact, StageResult
-from atoll_contract.s3store import S3Store
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.stage import Stage, StageInput
-from atoll_operator.cli.main import main
+from atoll_contract.stage_result import Artifact, StageResult
+from atoll_contract.store.s3 import S3Store
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd, succeed
 from cluster.objects import Objects, run_manifest, store_manifest

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from atoll_contract.codec import to_json
+from atoll_cli.main import main
+from atoll_contract.document import to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.s3store import S3Store
-from atoll_operator.cli.main import main
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.store.s3 import S3Store
 from support.certificates import self_signed
 from support.forwarding_api import ForwardingApi
 from support.minio import MinioServer

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atoll_contract.reasons import Reason
+from atoll_cli.main import main
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.cli.main import main
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, failing, run_on
 from cluster.objects import Objects, run_manifest

@@ -12,14 +12,14 @@ import kubernetes.config
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.reasons import Reason
-from atoll_contract.store import ObjectInfo, StoreUnavailable
-from atoll_operator.kube.cluster import Cluster
-from atoll_operator.mirror.bucket import Bucket
-from atoll_operator.mirror.objects import OWNER_LABEL, Devices
-from atoll_operator.mirror.settings import Settings
-from atoll_operator.mirror.turn import Clocks, Mirror, Outcome
+from atoll_contract.errors import Reason
+from atoll_contract.store.base import ObjectInfo, StoreUnavailable
+from atoll_contract.store.directory import DirStore
+from atoll_operator.devices.channels import Bucket
+from atoll_operator.devices.config import Settings
+from atoll_operator.devices.objects import OWNER_LABEL, Devices
+from atoll_operator.devices.reconcile import Clocks, Mirror, Outcome
+from atoll_operator.kube.client import Cluster
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from support.device_reports import MODEL, REPORT, REPORTED, Clock, DeviceBucket

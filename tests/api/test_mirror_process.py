@@ -16,9 +16,9 @@ import kubernetes.client
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.s3store import S3Store
+from atoll_contract.document import to_json
 from atoll_contract.stage import StoreSpec
+from atoll_contract.store.s3 import S3Store
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from cluster.processes import free_port
@@ -69,7 +69,7 @@ class Process:
             "ATOLL_MIRROR_PORT": str(self._port),
             "ATOLL_MIRROR_CREDENTIALS_DIR": str(folder / "credentials"),
         }
-        command = [sys.executable, "-P", "-m", "atoll_operator.mirror"]
+        command = [sys.executable, "-P", "-m", "atoll_operator.devices"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
@@ -143,6 +143,6 @@ def test_a_report_in_a_bucket_becomes_a_device_and_an_outage_becomes_unready(
 
 
 def test_a_missing_setting_ends_the_process_with_its_name() -> None:
-    command = [sys.executable, "-P", "-m", "atoll_operator.mirror"]
+    command = [sys.executable, "-P", "-m", "atoll_operator.devices"]
     done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.strip()) == (2, "error: ATOLL_MIRROR_NAMESPACE is not set")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atoll_cli.main import main
 from atoll_contract import keys
-from atoll_contract.s3store import S3Store
-from atoll_operator.cli.main import main
+from atoll_contract.store.s3 import S3Store
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, run_manifest, store_manifest
 from support import archives

@@ -9,9 +9,9 @@ from dataclasses import replace
 import kubernetes.client
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
-from atoll_operator.decide.sidecar import GRACE_SECONDS
+from atoll_operator.lifecycle.running import GRACE_SECONDS
 from cluster.api_proxy import ApiProxy, Fate, Write
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, Script, StageEnd, failing, succeed

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
+from atoll_operator.api.status import MAX_STATUS_BYTES, read_status, write_status
 from atoll_operator.jobs.manifest import job_name
-from atoll_operator.status_document import MAX_STATUS_BYTES, read_status, write_status
 from cluster.kubelet import Kubelet, StageEnd, failing, run_on, succeed
 from cluster.objects import Objects, profile_manifest, run_manifest
 from cluster.operator_process import OperatorProcess

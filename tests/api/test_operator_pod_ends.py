@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes.client
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
 from cluster.kubelet import Kubelet, StageEnd, failing, run_on, succeed
 from cluster.objects import Objects, run_manifest

@@ -9,7 +9,7 @@ import kubernetes.client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, failing

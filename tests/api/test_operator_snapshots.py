@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import kubernetes.client
 import pytest
 
-from atoll_operator.kube.cluster import Cluster
-from atoll_operator.kube.connection import connect_as_user
-from atoll_operator.kube.resources import PROFILES, REVISIONS
-from atoll_operator.profiles.snapshot import ProfileSnapshot
-from atoll_operator.profiles.snapshot_sweep import SnapshotSweep
+from atoll_operator.controller.profile_snapshots import ProfileSnapshot, SnapshotSweep
+from atoll_operator.kube.client import Cluster, connect_as_user
+from atoll_operator.kube.objects import PROFILES, REVISIONS
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects
 from cluster.operator_process import OperatorProcess

@@ -19,10 +19,10 @@ from typing import Any
 import kubernetes.client
 import pytest
 
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact, StageResult
-from atoll_contract.s3store import S3Store
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput, StoreSpec
+from atoll_contract.stage_result import Artifact, StageResult
+from atoll_contract.store.s3 import S3Store
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd
 from cluster.objects import Objects, run_manifest, store_manifest

@@ -14,7 +14,7 @@ import kubernetes.client
 import pytest
 import yaml
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from cluster.api_proxy import ApiProxy, Fate, WatchFate
 from cluster.controlplane import ControlPlane

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import StoreForbidden, StoreUnavailable, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import StoreForbidden, StoreUnavailable
 from atoll_stages.sample import put_sample
 from support.minio import MinioServer
 

@@ -21,12 +21,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from atoll_contract.archive_meter import size
+from atoll_contract.archive.limits import size
 from atoll_contract.stage import ConvertSpec
-from atoll_stages.convert.conversion import Source, collected
-from atoll_stages.convert.findings import conclude
-from atoll_stages.convert.pictures import JPEG_QUALITY
+from atoll_stages.convert.images import JPEG_QUALITY
+from atoll_stages.convert.pipeline import Source, collected
 from atoll_stages.convert.shards import write_shards
+from atoll_stages.convert.statistics import conclude
 from support.archives import annotation, encoded, meta, packed, rectangle
 
 BOXES = 13

@@ -26,17 +26,16 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_edge.agent import Agent
+from atoll_edge.camera.files import draw_scene
+from atoll_edge.camera.source import Pacer
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
-from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.backends import Backend, loader
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.litert import loader
-from atoll_edge.frames.pacer import Pacer
-from atoll_edge.frames.synthetic import draw_scene
+from atoll_edge.detector.model import ServedModel
 from atoll_edge.models.bundle import served_bundle, unpack
 from atoll_edge.models.manager import FixedModel
-from atoll_edge.models.served import ServedModel
-from atoll_edge.robot.nt import NetworkTables
+from atoll_edge.robot.networktables import NetworkTables
 from support.polling import wait_until
 
 Picture = NDArray[uint8]

@@ -29,16 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.children import SPARE_SECONDS
-from atoll_edge.detector.choice import BackendChoice
-from atoll_edge.detector.client import CHILD_COMMAND, DetectorClient
-from atoll_edge.detector.keeper import DetectorKeeper
+from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.client import CHILD_COMMAND, SPARE_SECONDS, DetectorClient
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import BackendChoice, ServedModel
 from atoll_edge.models.bundle import served_bundle, unpack
 from atoll_edge.models.manager import FixedModel
-from atoll_edge.models.served import ServedModel
 from atoll_edge.models.sideload import import_bundle
-from atoll_edge.robot.structs import detection_struct
+from atoll_edge.robot.topics import detection_struct
 from support import edge_scripted
 from support.edge_robot import Robot
 from support.polling import wait_until
@@ -222,7 +220,7 @@ def lost(keeper: DetectorKeeper, times: int) -> bool:
 def boot_seconds(bundle: Path, state: Path) -> float:
     """Seconds from the start of `atoll-edge run` to a list with what its model saw, at a robot; the store is out of
     reach, and the model is on the card."""
-    from atoll_edge.models.device_store import DeviceStore
+    from atoll_edge.models.release_store import DeviceStore
 
     device = DeviceStore(state)
     device.hold()

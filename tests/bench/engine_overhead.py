@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from atoll_cli.local.launch import launch
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import (
     ENV_POD_UID,
@@ -33,8 +34,7 @@ from atoll_contract.stage import (
     StoreSpec,
     StoreType,
 )
-from atoll_operator.local.launch import launch
-from atoll_operator.status import Phase
+from atoll_operator.api.status import Phase
 from support.noop_run import NoopRun, noop_command
 
 

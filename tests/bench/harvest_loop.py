@@ -143,7 +143,7 @@ def trained(settings: Settings, name: str, archives: Sequence[Path], *, first: b
 
 def atoll(*arguments: str) -> str:
     """What the command line prints."""
-    command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", *arguments]
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=4 * 3600, check=False)
     if done.returncode:
         raise SystemExit(f"atoll {' '.join(arguments)} ended with {done.returncode}")

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.pictures import Batch
+from atoll_stages.train.dataset import Batch
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 
 CLASSES = 3

@@ -15,9 +15,9 @@ import kubernetes.client
 from kubernetes.client.exceptions import ApiException
 
 from atoll_contract import keys
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact, StageResult
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
+from atoll_contract.stage_result import Artifact, StageResult
 
 SHA256 = "a" * 64
 RUN_LABEL = "atoll.dev/run"

@@ -35,7 +35,7 @@ ENGINE_FLAGS = ("--storage-driver=overlay", f"--root={STORAGE_ROOT}", f"--runroo
 NOOP_STAGES = ROOT / "tests" / "support" / "noop_stages" / "__main__.py"
 _NOOP_STAGE = """\
 from atoll_contract.stage import Stage
-from atoll_stages.runner import run_stage
+from atoll_stages.runtime.entry import run_stage
 from noop_stages.__main__ import work
 
 if __name__ == "__main__":

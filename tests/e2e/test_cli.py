@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.cli.validate import validate
+from atoll_cli.commands.submit import validate
 from cluster.binaries import ensure
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
@@ -51,7 +51,7 @@ class Atoll:
     def __call__(self, *arguments: str, seconds: float = 120.0, code: int = 0) -> str:
         """What it prints on both streams; a line of the story."""
         self.story.tell(f"atoll {' '.join(arguments)}")
-        command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", *arguments, "-n", self.namespace]
+        command = [sys.executable, "-P", "-m", "atoll_cli.main", *arguments, "-n", self.namespace]
         done = subprocess.run(
             inside(command),
             cwd=self.folder,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.status import parse_time
+from atoll_operator.api.status import parse_time
 from cluster import node_images
 from cluster.node import cut_power
 from cluster.node_emulation import emulated, is_native

@@ -54,7 +54,7 @@ class LocalRun:
         (folder / "run.yaml").write_text(RUN)
 
     def start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "run", "-f", "run.yaml"]
+        command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml"]
         environ = {**os.environ, "ATOLL_TEST_MARK": str(self.folder)}
         with (self.folder / "output").open("ab") as output:
             return subprocess.Popen(

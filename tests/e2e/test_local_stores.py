@@ -47,7 +47,7 @@ def digests(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
     """Run `text` in `folder`; the digests of what must not depend on the store."""
     folder.mkdir()
     (folder / "run.yaml").write_text(text)
-    command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "run", "-f", "run.yaml", "--data", str(SAMPLE)]
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--data", str(SAMPLE)]
     done = subprocess.run(
         [*command, "--json"], cwd=folder, env={**os.environ, **environ}, capture_output=True, timeout=1700, check=False
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.jobs.pod import GRACE_SECONDS
+from atoll_operator.jobs.manifest import GRACE_SECONDS
 from support.node_cluster import NodeCluster
 from support.node_team import Team
 from support.polling import wait_until

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.s3store import S3Store
+from atoll_contract.store.s3 import S3Store
 from support.faulted_store import Bench, Clock
 from support.faultproxy import FaultProxy
 from support.minio import MinioServer

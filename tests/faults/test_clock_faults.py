@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.reasons import Reason, is_transient
-from atoll_contract.store import StoreForbidden
+from atoll_contract.errors import Reason, is_transient
+from atoll_contract.store.base import StoreForbidden
 from support.faulted_store import Bench
 
 pytestmark = pytest.mark.api

@@ -15,18 +15,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json
-from atoll_contract.manifest import DeviceReport
-from atoll_contract.s3store import S3Store
-from atoll_contract.signatures import KeyPair, generate_key, sign
+from atoll_contract.document import from_json
+from atoll_contract.release import DeviceReport
+from atoll_contract.signing import KeyPair, generate_key, sign
 from atoll_contract.stage import StoreSpec
-from atoll_contract.store import StoreError, StoreForbidden
+from atoll_contract.store.base import StoreError, StoreForbidden
+from atoll_contract.store.s3 import S3Store
 from atoll_edge.config import Verify
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import Look, ReleaseFetcher
-from atoll_edge.models.proof import Expectation
-from atoll_edge.models.schedule import Schedule
-from atoll_edge.models.store_loop import StoreLoop
+from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models.poller import Schedule, StoreLoop
+from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.verify import Expectation
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 from support.faulted_store import Bench
 from support.minio import MinioServer

@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json
-from atoll_contract.errors import IntegrityError
+from atoll_contract.document import from_json
+from atoll_contract.errors import ExitCode, IntegrityError, Reason, is_transient
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import Channel, Manifest
-from atoll_contract.reasons import ExitCode, Reason, is_transient
-from atoll_contract.result import parse_result
-from atoll_contract.s3store import S3Store
+from atoll_contract.release import Channel, Manifest
 from atoll_contract.stage import Stage, StageInput, StoreSpec, TrainSpec
-from atoll_contract.store import StoreError
+from atoll_contract.stage_result import parse_result
+from atoll_contract.store.base import StoreError
+from atoll_contract.store.s3 import S3Store
 from support.faulted_store import Bench
 from support.faultproxy import (
     OldListings,

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from atoll_contract import s3client, s3upload
-from atoll_contract.errors import IntegrityError
-from atoll_contract.probe import require_conditional_put
-from atoll_contract.reasons import Reason, is_transient
-from atoll_contract.s3store import S3Store
+from atoll_contract.errors import IntegrityError, Reason, is_transient
 from atoll_contract.stage import AddressingStyle, ChecksumMode
-from atoll_contract.store import (
+from atoll_contract.store import s3_client as s3client
+from atoll_contract.store import s3_upload as s3upload
+from atoll_contract.store.base import (
     ObjectNotFound,
     PreconditionFailed,
     StoreError,
     StoreForbidden,
     StoreUnavailable,
+    require_conditional_put,
 )
+from atoll_contract.store.s3 import S3Store
 from support.certificates import self_signed
 from support.faulted_store import PART_BYTES, Bench
 from support.faultproxy import (

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.codec import from_json
-from atoll_contract.manifest import Manifest, Role
+from atoll_contract.document import from_json
+from atoll_contract.release import Manifest, Role
 from atoll_edge.models.canary import canary_job, run_canary
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster

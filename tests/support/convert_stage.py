@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json, to_json
 from atoll_contract.dataset import Dataset
-from atoll_contract.errors import AtollError
-from atoll_contract.reasons import Reason, exit_code
-from atoll_contract.result import StageResult, parse_result
+from atoll_contract.document import from_json, to_json
+from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.stage import (
     ENV_INPUT,
     ENV_POD_UID,
@@ -30,9 +28,10 @@ from atoll_contract.stage import (
     StoreSpec,
     StoreType,
 )
+from atoll_contract.stage_result import StageResult, parse_result
 from atoll_contract.store import open_store
-from atoll_stages.context import StageContext
 from atoll_stages.convert.stage import convert
+from atoll_stages.runtime.context import StageContext
 
 DEADLINE_SECONDS = 50
 

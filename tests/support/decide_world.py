@@ -11,23 +11,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.reasons import Reason, exit_code
-from atoll_contract.result import Artifact, StageResult
+from atoll_contract.document import to_json
+from atoll_contract.errors import Reason, exit_code
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide.decision import decide
-from atoll_operator.plan import Plan, RunEvent, StageAttempt
-from atoll_operator.status import RunStatus, StagePhase
-from atoll_operator.status_document import read_status, write_status
-from atoll_operator.views import (
+from atoll_contract.stage_result import Artifact, StageResult
+from atoll_operator.api.status import RunStatus, StagePhase, read_status, write_status
+from atoll_operator.lifecycle.decide import decide
+from atoll_operator.lifecycle.model import (
     CompileChoice,
     JobState,
     JobView,
+    Plan,
     PodPhase,
     PodView,
     ProfileView,
     ReleaseView,
+    RunEvent,
     RunView,
+    StageAttempt,
 )
 
 START = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)

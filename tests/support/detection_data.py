@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atoll_contract.codec import to_json
 from atoll_contract.dataset import ClassCount, Dataset, SplitPart
-from atoll_contract.dirstore import DirStore
-from atoll_contract.result import Artifact
+from atoll_contract.document import to_json
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.directory import DirStore
 from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
-from atoll_stages.train.records import Example
+from atoll_stages.train.dataset import Example
 
 CLASSES = ("square", "disc")
 COLOURS = ((220, 40, 40), (40, 60, 220))

@@ -27,10 +27,10 @@ def make(architecture: str, width: float) -> bytes:
     import numpy as np
 
     from atoll_contract.stage import Architecture
-    from atoll_stages.export.conversion import POSTPROCESS, Postprocess, convert
+    from atoll_stages.export.converter import POSTPROCESS, Postprocess, convert
     from atoll_stages.export.flatbuffer import fix_outputs
     from atoll_stages.train.anchors import anchors_for
-    from atoll_stages.train.model import build
+    from atoll_stages.train.detector import build
 
     keras.utils.set_random_seed(0)
     kind = Architecture(architecture)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.dirstore import DirStore
-from atoll_contract.manifest import Channel, DeviceReport, ManifestRef
+from atoll_contract.document import to_json
+from atoll_contract.release import Channel, DeviceReport, ManifestRef
+from atoll_contract.store.directory import DirStore
 
 NAMESPACE, MODEL = "team-190", "note"
 # 2027-01-09T19:13:10Z, when the report below was made.

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from atoll_contract.lint import LintClass, LintReport
+from atoll_cli.draft.settings import Start
+from atoll_cli.draft.targets import Place
 from atoll_contract.stage import InitFrom, Stage
-from atoll_operator.api.schema import check
-from atoll_operator.draft.place import Place
-from atoll_operator.draft.settings import Start
-from atoll_operator.status import Phase, Resolved, RunStatus, StagePhase, StageStatus
-from atoll_operator.status_document import write_status
+from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
+from atoll_operator.api.validation import check
 
 
 def look(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:

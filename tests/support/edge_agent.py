@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.dirstore import DirStore
 from atoll_contract.stage import StoreSpec, StoreType
+from atoll_contract.store.directory import DirStore
 from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, HttpConfig, ModelConfig, StreamConfig, Verify
 from atoll_edge.demo import free_ports
-from atoll_edge.models.store_manager import StoreManager
+from atoll_edge.models.release_manager import StoreManager
 from support.edge_release import MODEL, NAMESPACE
 from support.polling import wait_until
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
+from atoll_contract.document import to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.manifest import Channel, Detection, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
-from atoll_contract.store import Store
+from atoll_contract.release import Channel, Detection, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
+from atoll_contract.store.base import Store
 from support.edge_model import LABELS, SIDE, colour_detector
 
 NAMESPACE = "local"

@@ -7,7 +7,7 @@ from typing import Any
 import ntcore
 
 from atoll_edge.demo import free_ports
-from atoll_edge.robot.nt import NetworkTables, Server
+from atoll_edge.robot.networktables import NetworkTables, Server
 from support.polling import wait_until
 
 

@@ -15,7 +15,7 @@ from atoll_edge.agent import Agent
 from atoll_edge.demo import Ports, demo_config, free_ports, picture_folder
 from atoll_edge.models.bundle import served_bundle, unpack
 from atoll_edge.models.manager import FixedModel
-from atoll_edge.robot.nt import NetworkTables
+from atoll_edge.robot.networktables import NetworkTables
 from support.polling import wait_until
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.manifest import Detection
-from atoll_edge.detector.backend import Backend, DeviceMissing
-from atoll_edge.detector.child import main
+from atoll_contract.release import Detection
+from atoll_edge.detector.backends import Backend, DeviceMissing
 from atoll_edge.detector.outputs import Reading
+from atoll_edge.detector.worker import main
 
 COMMAND = (sys.executable, "-P", __file__)
 SEEN = Detection(0, 0.9, (0.1, 0.2, 0.3, 0.4))

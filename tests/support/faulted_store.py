@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from atoll_contract.backoff import Backoff
-from atoll_contract.s3store import S3Store
 from atoll_contract.stage import StoreSpec
+from atoll_contract.store.retry import Backoff
+from atoll_contract.store.s3 import S3Store
 from support.faultproxy import FaultProxy
 
 PART_BYTES = 5 * 2**20

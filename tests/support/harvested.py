@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
+from atoll_contract.document import to_json
 from atoll_contract.harvest import Cause, HarvestNote
-from atoll_contract.manifest import Detection
-from atoll_contract.store import Store
-from atoll_edge.detector.answer import Answer
-from atoll_edge.detector.backend import Backend
-from atoll_edge.frames.frame import Frame
-from atoll_edge.models.served import ServedModel
+from atoll_contract.release import Detection
+from atoll_contract.store.base import Store
+from atoll_edge.camera.source import Frame
+from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.model import Answer, ServedModel
 from support.archives import SIZE, jpeg
 
 LABELS = ("note", "robot")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from atoll_contract.store import ObjectInfo, Store, Transferred
+from atoll_contract.store.base import ObjectInfo, Store, Transferred
 
 T = TypeVar("T")
 

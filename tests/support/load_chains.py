@@ -13,9 +13,9 @@ import kubernetes.client
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
 from atoll_operator.api.parse import object_store, training_profile, training_run
-from atoll_operator.jobs.inputs import Work
 from atoll_operator.jobs.manifest import build_job
-from atoll_operator.plan import StageAttempt
+from atoll_operator.jobs.stage_input import Work
+from atoll_operator.lifecycle.model import StageAttempt
 from cluster.objects import Objects, profile_manifest, run_manifest, store_manifest
 from cluster.processes import ProcessGroup
 from support.bare_chains import LENGTH, SMALLEST, STEP_LABEL, job_manifest

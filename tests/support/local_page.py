@@ -8,12 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from atoll_contract.store import open_store
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.ui.archives import Yard
-from atoll_operator.ui.guard import TOKEN_HEADER
-from atoll_operator.ui.server import UiServer
-from atoll_operator.ui.site import Site
+from atoll_cli.ui.datasets import Yard
+from atoll_cli.ui.handlers import Site
+from atoll_cli.ui.server import TOKEN_HEADER, UiServer
+from atoll_contract.store import directory_store, open_store
 from support.noop_atoll import command
 from support.polling import wait_until
 

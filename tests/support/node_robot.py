@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll_edge.robot.nt import NT4_PORT
+from atoll_edge.robot.networktables import NT4_PORT
 from cluster.node_host import BRIDGE_ADDRESS, inside
 
 START_SECONDS = 60

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from atoll_cli.commands.run import Interruption
+from atoll_cli.console import exit_status
+from atoll_cli.local.launch import Request, launch
+from atoll_cli.local.runfile import read_run_file
+from atoll_cli.run_display import PlainDisplay
 from atoll_contract.errors import AtollError
-from atoll_operator.cli.endings import exit_status
-from atoll_operator.cli.run import Interruption
-from atoll_operator.cli.run_display import PlainDisplay
-from atoll_operator.local.launch import Request, launch
-from atoll_operator.local.runfile import read_run_file
 from support.noop_run import noop_command
 
 

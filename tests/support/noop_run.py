@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atoll_cli.commands.run import Interruption
+from atoll_cli.console import exit_status
+from atoll_cli.local.launch import Outcome, Request, launch
+from atoll_cli.local.runfile import read_run_file
+from atoll_cli.run_display import PlainDisplay
 from atoll_contract.stage import ENV_POD_UID, Stage
-from atoll_operator.cli.endings import exit_status
-from atoll_operator.cli.run import Interruption
-from atoll_operator.cli.run_display import PlainDisplay
-from atoll_operator.local.launch import Outcome, Request, launch
-from atoll_operator.local.runfile import read_run_file
 
 STAGES = Path(__file__).parent / "noop_stages"
 

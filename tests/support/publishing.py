@@ -7,14 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
 from atoll_contract.stage import PublishSpec, Stage, StageInput, StoreSpec
-from atoll_contract.store import Store, open_store
-from atoll_stages.context import StageContext, StageOutcome
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store import open_store
+from atoll_contract.store.base import Store
 from atoll_stages.publish.stage import publish
+from atoll_stages.runtime.context import StageContext, StageOutcome
 from support.tiny_tflite import tiny_tflite
 
 LABELS = ("note", "robot")

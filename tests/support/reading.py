@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from atoll_contract.archive import extract
+from atoll_contract.archive.extract import extract
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.example import Archive, Example
-from atoll_stages.convert.formats import reader_of
+from atoll_stages.convert.pipeline import reader_of
 from atoll_stages.convert.problems import Problems
 from support.archives import write_files
 

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from atoll_contract.codec import from_json
-from atoll_contract.manifest import Manifest
+from atoll_contract.document import from_json
+from atoll_contract.release import Manifest
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 

@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from atoll_edge.robot.nt import NetworkTables
-from atoll_edge.robot.structs import detection_struct
+from atoll_edge.robot.networktables import NetworkTables
+from atoll_edge.robot.topics import detection_struct
 
 POLL_SECONDS = 0.02
 

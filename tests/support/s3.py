@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from atoll_contract.s3store import S3Store
 from atoll_contract.stage import StoreSpec, StoreType
+from atoll_contract.store.s3 import S3Store
 from support.minio import MinioServer
 
 

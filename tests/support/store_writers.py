@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from atoll_contract.s3store import S3Store
 from atoll_contract.stage import StoreSpec
-from atoll_contract.store import PreconditionFailed, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import PreconditionFailed
+from atoll_contract.store.s3 import S3Store
 
 
 def increment(spec: StoreSpec, times: int, key: str = "counter") -> None:

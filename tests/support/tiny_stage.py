@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from atoll_contract.errors import DatasetError
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import Stage
-from atoll_stages.runner import Interrupted, StageContext, StageOutcome, run_stage
-from atoll_stages.supervision import ENV_CHILD
+from atoll_contract.stage_result import Progress
+from atoll_stages.runtime.entry import Interrupted, StageContext, StageOutcome, run_stage
+from atoll_stages.runtime.supervision import ENV_CHILD
 
 
 def ok(context: StageContext) -> StageOutcome:

@@ -17,6 +17,7 @@ IDS = [f"{group}{number}" for group, last in GROUPS.items() for number in range(
 STATES = ("tested", "parts", "not tested", "not handled", "nothing to test")
 PACKAGES = {
     "atoll_operator": "operator/src",
+    "atoll_cli": "operator/src",
     "atoll_contract": "images/src",
     "atoll_stages": "images/src",
     "atoll_edge": "edge/src",

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from atoll_operator.api.schema import check
-from atoll_operator.cli.main import COMMANDS
+from atoll_cli.main import COMMANDS
+from atoll_operator.api.validation import check
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("install.md", "first-run.md", "troubleshooting.md", "security.md", "mentor.md")

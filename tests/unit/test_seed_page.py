@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.main import COMMANDS
 from atoll_edge.cli import parser
-from atoll_operator.cli.main import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 STEPS = range(1, 29)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.reasons import Reason
-from atoll_operator.decide.conditions import STALLING
-from atoll_operator.retries import worth_another
+from atoll_contract.errors import Reason
+from atoll_operator.lifecycle.conditions import STALLING
+from atoll_operator.lifecycle.retry_policy import worth_another
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 # A version that was taken is tried again by its own rule; a lost node is waited for before any attempt is given up.

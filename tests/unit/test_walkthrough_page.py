@@ -1,6 +1,5 @@
 """docs/walkthrough.md is one road that holds together; `tests/e2e/test_walkthrough.py` walks it."""
 
-import importlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ import click
 import pytest
 from PIL import Image
 
+from atoll_cli.main import cli
 from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config import read_config
-from atoll_operator.cli.main import COMMANDS
 from walkthrough.page import Command, Deed, File, commands, missing, parts, shape, shortened
 from walkthrough.pictures import MOST_BYTES
 from walkthrough.road import DEEDS
@@ -30,7 +29,8 @@ def parsed(line: str) -> None:
         edge_parser().parse_args(words)
         return
     assert program == "atoll"
-    command: click.Command = importlib.import_module(f"atoll_operator.cli.{COMMANDS[words[0]]}").command
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
     for parameter in command.params:
         if isinstance(parameter.type, click.Path):
             parameter.type.exists = False

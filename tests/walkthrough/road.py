@@ -135,7 +135,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-MODULES = {"atoll": ["atoll_operator.cli.main"], "atoll-edge": ["atoll_edge.cli"]}
+MODULES = {"atoll": ["atoll_cli.main"], "atoll-edge": ["atoll_edge.cli"]}
 QUICK = (
     (r"architecture: ssd-mobilenet-v2-fpnlite-320", "architecture: ssd-mobilenet-v2-fpnlite-192"),
     (r'width: "0\.5"', 'width: "0.35"'),

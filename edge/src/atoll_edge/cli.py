@@ -1,17 +1,20 @@
-"""`atoll-edge`: run the device, look at it, and bring models to it by hand."""
+"""The commands of `atoll-edge` that change or show the device's models; the running agent sees the change at once."""
 
 import argparse
+import json
 import logging
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError
-from atoll_edge.cli_models import add_commands
-from atoll_edge.cli_selftest import add_command as add_selftest
+from atoll_edge.camera.files import SourceError
 from atoll_edge.config import (
     CameraConfig,
     ConfigError,
@@ -22,19 +25,114 @@ from atoll_edge.config import (
     read_config,
     with_frc,
 )
-from atoll_edge.detector.choice import BackendChoice
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.keeper import DetectorKeeper
-from atoll_edge.detector.usb import coral_present
-from atoll_edge.frames.pictures import SourceError
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import BackendChoice, ServedModel
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
-from atoll_edge.models.bundle import BundleError, served_file
-from atoll_edge.models.device_store import StoreBusy
+from atoll_edge.models import release_state as device_state
+from atoll_edge.models.bundle import BundleError, served_bundle, served_file, unpack
 from atoll_edge.models.manager import FixedModel, ModelManager
-from atoll_edge.models.store_manager import StoreManager
+from atoll_edge.models.release_manager import StoreManager
+from atoll_edge.models.release_state import DeviceState, Refusal, StateError
+from atoll_edge.models.release_store import DeviceStore, StoreBusy
+from atoll_edge.models.sideload import import_bundle
+from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.match import MatchMonitor
-from atoll_edge.system import is_32_bit
-from atoll_edge.web.metrics import Metrics
+from atoll_edge.selftest import SelfTest, run_selftest
+from atoll_edge.system import coral_present, is_32_bit
+
+STATUS_SECONDS = 3
+Configuration = Callable[[argparse.Namespace], EdgeConfig]
+
+
+def add_commands(commands: Any, configuration: Configuration) -> None:
+    """`import`, `pin`, `unpin`, `rollback` and `status`."""
+    bring = commands.add_parser("import", help="bring a bundle (model.tar.gz) from a file; it stays until `unpin`")
+    bring.add_argument("bundle", type=Path)
+    bring.set_defaults(command=lambda options: import_command(options, configuration(options)))
+    changes = {
+        "pin": (device_state.pinned, "stay with the model that serves now"),
+        "unpin": (device_state.unpinned, "follow the channel again"),
+        "rollback": (device_state.rolled_back, "serve the model before, and stay with it"),
+    }
+    for name, (change, text) in changes.items():
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(command=lambda options, change=change: change_command(change, configuration(options)))
+    status = commands.add_parser("status", help="what the running agent says of itself, as JSON")
+    status.set_defaults(command=lambda options: status_command(configuration(options)))
+    for command in commands.choices.values():
+        command.add_argument("--config", type=Path, help="settings (default /etc/atoll-edge/config.yaml)")
+        command.add_argument("--state-dir", help="the device's store (default /var/lib/atoll-edge)")
+
+
+def import_command(options: argparse.Namespace, config: EdgeConfig) -> int:
+    device = DeviceStore(Path(config.state_dir))
+    try:
+        release, name = import_bundle(options.bundle, device)
+    except Refusal as refusal:
+        print(f"atoll-edge: refused: {refusal.message}", file=sys.stderr)
+        return 2
+    print(f"{name} ({release[:12]}) passed its self-test and serves next, pinned; `atoll-edge unpin` ends that")
+    return 0
+
+
+def change_command(change: Callable[[DeviceState], DeviceState], config: EdgeConfig) -> int:
+    try:
+        state = DeviceStore(Path(config.state_dir)).change(change)
+    except StateError as error:
+        print(f"atoll-edge: {error}", file=sys.stderr)
+        return 2
+    print(f"current {(state.current or 'none')[:12]}, pinned {(state.pinned or 'no')[:12]}")
+    return 0
+
+
+def status_command(config: EdgeConfig) -> int:
+    import urllib.request  # for this command alone, and slow to load
+
+    url = f"http://127.0.0.1:{config.http.port}/status"
+    try:
+        with urllib.request.urlopen(url, timeout=STATUS_SECONDS) as answer:
+            print(json.dumps(json.load(answer), indent=2))
+    except (OSError, ValueError) as error:
+        print(f"atoll-edge: no agent answers on {url}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_selftest_command(commands: Any, configuration: Callable[[argparse.Namespace], EdgeConfig]) -> None:
+    command = commands.add_parser("selftest", help="try this device: packages, disk, camera, Coral, inference")
+    command.add_argument("--json", action="store_true", help="the whole result as one JSON document")
+    command.add_argument("--bundle", type=Path, help="model.tar.gz to run (default: the model that serves)")
+    command.add_argument("--inferences", type=int, help="how many (default 200 on the CPU, 500 on the Edge TPU)")
+    command.set_defaults(command=lambda options: selftest_command(options, configuration(options)))
+
+
+def selftest_command(options: argparse.Namespace, config: EdgeConfig) -> int:
+    """Exit status 0 where no step failed."""
+    state_dir = Path(config.state_dir)
+    with tempfile.TemporaryDirectory(prefix="atoll-selftest-") as folder:
+        model = _model(options.bundle, state_dir, Path(folder))
+        result = run_selftest(model, state_dir, inferences=options.inferences)
+    print(to_json(result).decode() if options.json else as_text(result))
+    return 0 if result.passed else 1
+
+
+def _model(bundle: Path | None, state_dir: Path, folder: Path) -> ServedModel | None:
+    if bundle is not None:
+        return served_bundle(bundle.name, unpack(bundle, folder / "bundle"))
+    device = DeviceStore(state_dir)
+    current = device.read().current
+    return None if current is None else device.served(current, device.check(current))
+
+
+def as_text(result: SelfTest) -> str:
+    """One line for a step."""
+    lines = []
+    for step in result.steps:
+        figures = ", ".join(f"{name} {value}" for name, value in step.figures.items())
+        lines.append(f"{step.outcome:8} {step.name}: {step.message or figures}")
+    return "\n".join([*lines, "passed" if result.passed else "FAILED"])
+
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", type=WantedBackend, choices=list(WantedBackend), help="what runs the model")
     run.add_argument("--http-port", type=int, help="port of the status page (default 5808)")
     run.set_defaults(command=run_command)
-    add_selftest(commands, file_settings)
+    add_selftest_command(commands, file_settings)
     add_commands(commands, file_settings)
     return program
 

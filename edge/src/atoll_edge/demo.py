@@ -1,8 +1,4 @@
-"""`python -m atoll_edge.demo`: a bundle runs as on the Pi, and a robot's client prints what it is told.
-
-The sample's pictures stand for the camera, a real NT4 server for the roboRIO. Every port is a free one. Ends with 1 if
-no detection reached the client, or nobody could look at the annotated stream.
-"""
+"""The robot's side of the demo: an NT4 client that reads what robot code reads."""
 
 import argparse
 import logging
@@ -17,18 +13,66 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from atoll_contract.archive import extract
+from atoll_contract.archive.extract import extract
 from atoll_contract.errors import AtollError
 from atoll_contract.stage import DatasetLimits
 from atoll_edge.agent import Agent
+from atoll_edge.camera.files import SUFFIXES, SourceError
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
-from atoll_edge.demo_robot import RobotClient, Seen
-from atoll_edge.frames.pictures import SUFFIXES, SourceError
+from atoll_edge.detector.model import ServedModel
 from atoll_edge.models.bundle import BundleError, served_bundle, unpack
 from atoll_edge.models.manager import FixedModel
-from atoll_edge.models.served import ServedModel
-from atoll_edge.robot.nt import NetworkTables
+from atoll_edge.robot.networktables import NetworkTables, Server
+from atoll_edge.robot.topics import detection_struct
+
+
+@dataclass(frozen=True)
+class SeenDetection:
+    label: str
+    score: float
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One frame's detections with the time of capture, in microseconds of the server's clock."""
+
+    time_us: int
+    detections: tuple[SeenDetection, ...]
+
+
+class RobotClient:
+    """Subscribes to `/Atoll/<camera>` on a server of this machine."""
+
+    def __init__(self, port: int, camera: str) -> None:
+        self._tables = NetworkTables("demo-client")
+        self._frames = self._tables.struct_array_queue(f"/Atoll/{camera}/detections", detection_struct())
+        self._labels = self._tables.string_array_reader(f"/Atoll/{camera}/labels")
+        self._tables.start_client(Server(host="127.0.0.1", port=port))
+
+    def next_with_detections(self, timeout_seconds: float) -> Seen | None:
+        """The next frame in which something was seen, or None."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            for time_us, values in self._frames():
+                if values and self._labels():
+                    return Seen(time_us, tuple(self._detection(value) for value in values))
+            time.sleep(0.02)
+        return None
+
+    def close(self) -> None:
+        self._tables.close()
+
+    def _detection(self, value: Any) -> SeenDetection:
+        labels = self._labels()
+        label = labels[value.class_id] if value.class_id < len(labels) else str(value.class_id)
+        return SeenDetection(label, value.score, value.xmin, value.ymin, value.xmax, value.ymax)
+
 
 CAMERA = "demo"
 STREAM_SECONDS = 20.0

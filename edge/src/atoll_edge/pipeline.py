@@ -10,15 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll_edge.detector.answer import Answer
-from atoll_edge.detector.keeper import DetectorKeeper
-from atoll_edge.frames.frame import Frame, FrameSource
-from atoll_edge.frames.slot import LatestFrame
-from atoll_edge.measures import Pace, Rate, Samples
-from atoll_edge.robot.observation import FieldOfView, Observation, observe
+from atoll_edge.camera.source import Frame, FrameSource, LatestFrame
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import Answer
+from atoll_edge.robot.detection import FieldOfView, Observation, observe
 from atoll_edge.robot.topics import Requests, RobotTables, Serving, Sighting
-from atoll_edge.steady import SteadyThread
-from atoll_edge.video.annotate import annotated
+from atoll_edge.threads import SteadyThread
+from atoll_edge.throughput import Pace, Rate, Samples
+from atoll_edge.video.overlay import annotated
 from atoll_edge.video.stream import MjpegStream
 
 logger = logging.getLogger(__name__)

@@ -14,14 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from atoll_edge.detector.backend import Backend
+from atoll_edge.camera.files import draw_scene
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.messages import Refused
-from atoll_edge.detector.usb import coral_usb_ids
-from atoll_edge.frames.synthetic import draw_scene
-from atoll_edge.models.served import ServedModel
-from atoll_edge.system import agent_version, cores, is_32_bit
-from atoll_edge.web.metrics import soc_temperature
+from atoll_edge.detector.model import ServedModel
+from atoll_edge.detector.protocol import Refused
+from atoll_edge.prometheus import soc_temperature
+from atoll_edge.system import agent_version, coral_usb_ids, cores, is_32_bit
 
 INFERENCES = {Backend.CPU: 200, Backend.EDGETPU: 500}
 LOAD_SECONDS = 60.0

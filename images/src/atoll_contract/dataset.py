@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from atoll_contract.result import Artifact
+from atoll_contract.stage_result import Artifact
 
 DATASET_NAME = "dataset.json"
 LABEL_MAP_NAME = "map.pbtxt"

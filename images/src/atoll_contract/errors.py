@@ -1,14 +1,126 @@
-"""The exceptions of Atoll's programs.
+"""The closed list of reasons, and the exit code that carries each out of a stage."""
 
-AtollError            carries a Reason; its text is for the user
-├── DatasetError      the user's data: unsafe, malformed, too large, nothing usable
-├── SpecError         a wrong or missing setting
-├── ModelError        training, export or compile cannot go on
-├── IntegrityError    bytes are not what their digest or signature says
-└── StoreError        the object store (kinds in `store.py`)
-"""
+from enum import IntEnum, StrEnum
 
-from atoll_contract.reasons import ExitCode, Reason, exit_code
+
+class Reason(StrEnum):
+    """Why a run or a stage is where it is. Conditions, Events, results and `--json` use no other word."""
+
+    # Progress.
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    CACHE_HIT = "CacheHit"
+    ADOPTED = "Adopted"
+    # Admission.
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    PROFILE_CHANGED = "ProfileChanged"
+    OBJECT_STORE_NOT_FOUND = "ObjectStoreNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    # Pods and nodes.
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    START_TIMEOUT = "StartTimeout"
+    OUT_OF_MEMORY = "OutOfMemory"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    EPHEMERAL_STORAGE_EXCEEDED = "EphemeralStorageExceeded"
+    # Storage.
+    STORAGE_UNAVAILABLE = "StorageUnavailable"
+    STORAGE_THROTTLED = "StorageThrottled"
+    STORAGE_FORBIDDEN = "StorageForbidden"
+    CREDENTIALS_EXPIRED = "CredentialsExpired"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    STORE_UNSUITABLE = "StoreUnsuitable"
+    # Dataset.
+    DATASET_NOT_FOUND = "DatasetNotFound"
+    DATASET_CHANGED = "DatasetChanged"
+    DATASET_UNSAFE = "DatasetUnsafe"
+    DATASET_TOO_LARGE = "DatasetTooLarge"
+    DATASET_MALFORMED = "DatasetMalformed"
+    ANNOTATION_INVALID = "AnnotationInvalid"
+    NO_USABLE_EXAMPLES = "NoUsableExamples"
+    # Training, export and compile.
+    WEIGHTS_NOT_FOUND = "WeightsNotFound"
+    TRAINING_DIVERGED = "TrainingDiverged"
+    QUALITY_GATE_FAILED = "QualityGateFailed"
+    COMPILER_UNAVAILABLE = "CompilerUnavailable"
+    COMPILE_FAILED = "CompileFailed"
+    OPS_NOT_MAPPED = "OpsNotMapped"
+    # Integrity and publish.
+    INTEGRITY_MISMATCH = "IntegrityMismatch"
+    SIGNATURE_INVALID = "SignatureInvalid"
+    VERSION_CONFLICT = "VersionConflict"
+    # Operator.
+    JOB_NAME_CONFLICT = "JobNameConflict"
+    JOB_DELETED_EXTERNALLY = "JobDeletedExternally"
+    RESULT_MISSING = "ResultMissing"
+    CANCELLED = "Cancelled"
+    INTERNAL_ERROR = "InternalError"
+
+
+class ExitCode(IntEnum):
+    """What a stage program answers. 10-19 data, 20-29 configuration or permission, 30-39 transient,
+    40-49 model or compile, 50-59 integrity and publish; signals and anything else: unknown, tried again."""
+
+    OK = 0
+    DATASET_NOT_FOUND = 10
+    DATASET_UNSAFE = 11
+    DATASET_TOO_LARGE = 12
+    DATASET_MALFORMED = 13
+    ANNOTATION_INVALID = 14
+    NO_USABLE_EXAMPLES = 15
+    DATASET_CHANGED = 16
+    INVALID_SPEC = 20
+    STORAGE_FORBIDDEN = 21
+    BUCKET_NOT_FOUND = 22
+    CREDENTIALS_EXPIRED = 23
+    WEIGHTS_NOT_FOUND = 24
+    DISK_FULL = 25
+    STORE_UNSUITABLE = 26
+    OUT_OF_MEMORY = 27
+    STORAGE_UNAVAILABLE = 30
+    STORAGE_THROTTLED = 31
+    INTERRUPTED = 32
+    INTERNAL_ERROR = 39
+    TRAINING_DIVERGED = 40
+    COMPILER_UNAVAILABLE = 41
+    COMPILE_FAILED = 42
+    OPS_NOT_MAPPED = 43
+    QUALITY_GATE_FAILED = 45
+    INTEGRITY_MISMATCH = 50
+    SIGNATURE_INVALID = 51
+    VERSION_CONFLICT = 52
+
+
+_EXIT_OF_REASON = {
+    Reason.COMPLETED: ExitCode.OK,
+    Reason.CACHE_HIT: ExitCode.OK,
+    Reason.ADOPTED: ExitCode.OK,
+    Reason.SUSPENDED: ExitCode.INTERRUPTED,
+    Reason.EPHEMERAL_STORAGE_EXCEEDED: ExitCode.DISK_FULL,
+}
+
+
+def exit_code(reason: Reason) -> ExitCode:
+    """The exit code of a stage that ends with `reason`; `INTERNAL_ERROR` where the reason is no stage's."""
+    known = _EXIT_OF_REASON.get(reason)
+    if known is not None:
+        return known
+    return ExitCode.__members__.get(reason.name, ExitCode.INTERNAL_ERROR)
+
+
+def is_transient(code: int) -> bool:
+    """Whether another attempt may help: the transient range, signals and anything outside the contract."""
+    return code < 0 or 30 <= code < 40 or code >= 60 or 0 < code < 10
+
 
 MAX_MESSAGE = 1024
 

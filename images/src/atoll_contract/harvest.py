@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from atoll_contract.manifest import Detection
+from atoll_contract.release import Detection
 
 # Notes are read from whoever holds a device's keys.
 MAX_NOTE_BYTES = 64 * 2**10

@@ -137,3 +137,15 @@ def own_prefixes(namespace: str) -> tuple[str, ...]:
     """What the keys begin with that belong to one namespace and no other."""
     kinds = ("cache", "datasets", "devices", "harvest", "models", "runs")
     return tuple(f"{kind}/{namespace}/" for kind in kinds)
+
+
+IMAGENET_WIDTHS = (1.0, 0.5, 0.35)
+
+
+def imagenet_names(width: float) -> tuple[str, ...]:
+    """File names under which the weights of a width are known: Keras 3's own, and the one Keras downloads."""
+    text = "1.0" if width == 1.0 else str(width)
+    return (
+        f"mobilenet_v2_{text}_224_no_top.weights.h5",
+        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{text}_224_no_top.h5",
+    )

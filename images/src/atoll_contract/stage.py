@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef, attempt_prefix
-from atoll_contract.result import Artifact
+from atoll_contract.stage_result import Artifact
 
 ENV_INPUT = "ATOLL_STAGE_INPUT"
 ENV_POD_UID = "ATOLL_POD_UID"

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 from atoll_contract.errors import AtollError
-from atoll_contract.s3client import connect
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import StoreForbidden, StoreUnavailable, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import StoreForbidden, StoreUnavailable
+from atoll_contract.store.s3_client import connect
 
 RETRY_SECONDS = 2.0
 

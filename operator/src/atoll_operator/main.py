@@ -14,7 +14,7 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.loop.service import Service
+from atoll_operator.controller.manager import Service
 
 logger = logging.getLogger(__name__)
 

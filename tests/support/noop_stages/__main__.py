@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.errors import AtollError
-from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
+from atoll_contract.document import to_json
+from atoll_contract.errors import AtollError, Reason
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.stage import PublishSpec, Stage
-from atoll_contract.store import ObjectNotFound, PreconditionFailed
-from atoll_stages.runner import Interrupted, StageContext, StageOutcome, run_stage
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_contract.store.base import ObjectNotFound, PreconditionFailed
+from atoll_stages.runtime.entry import Interrupted, StageContext, StageOutcome, run_stage
 
 NAMES = {
     Stage.CONVERT: ("dataset", "labels"),

@@ -125,7 +125,7 @@ def test_no_pod_has_a_right_on_secrets_or_to_run_as_others() -> None:
 
 
 def test_the_dashboard_is_json_and_its_metrics_exist() -> None:
-    from atoll_operator.loop.metrics import Metrics
+    from atoll_operator.controller.metrics import Metrics
 
     known = {metric.name for metric in Metrics().registry.collect()}
     dashboard = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))

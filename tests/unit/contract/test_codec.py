@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.codec import DecodeError, camel, from_json, to_json
+from atoll_contract.document import DecodeError, camel, from_json, to_json
 
 
 class Colour(StrEnum):

@@ -6,9 +6,8 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.archive import extract
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import extract
+from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
 from support.archives import packed, supervisely
 

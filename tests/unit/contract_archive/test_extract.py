@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.archive import extract
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import extract
+from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
 from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.reasons import Reason
-from atoll_contract.signatures import (
+from atoll_contract.errors import IntegrityError, Reason, SpecError
+from atoll_contract.signing import (
     PAYLOAD_TYPE,
     generate_key,
     key_id,

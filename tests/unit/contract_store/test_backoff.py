@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.backoff import Backoff, Retryable
-from atoll_contract.store import StoreError, StoreUnavailable
+from atoll_contract.store.base import StoreError, StoreUnavailable
+from atoll_contract.store.retry import Backoff, Retryable
 
 
 class Clock:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import INTERNAL, DirStore
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import ObjectNotFound, PreconditionFailed, StoreForbidden, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, StoreForbidden
+from atoll_contract.store.directory import INTERNAL, DirStore
 from support.store_writers import increment
 
 
@@ -71,7 +72,7 @@ def test_a_full_or_read_only_disk_has_its_own_reason(store: DirStore, monkeypatc
         def fail(*args: object, **keywords: object) -> None:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr("atoll_contract.dirstore.sync", fail)
+        monkeypatch.setattr("atoll_contract.store.directory.sync", fail)
 
     refuse(errno.ENOSPC)
     with pytest.raises(Exception, match="No space left") as caught:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.s3store import S3Store
-from atoll_contract.s3upload import MIN_PART_BYTES
 from atoll_contract.stage import StoreSpec
+from atoll_contract.store.s3 import S3Store
+from atoll_contract.store.s3_upload import MIN_PART_BYTES
 from support.s3 import raw_client
 
 PARTS = 5

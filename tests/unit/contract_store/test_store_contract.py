@@ -11,11 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.dirstore import DirStore
 from atoll_contract.errors import IntegrityError
-from atoll_contract.probe import WRITERS, require_conditional_put
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import ObjectNotFound, PreconditionFailed, Store
+from atoll_contract.store.base import WRITERS, ObjectNotFound, PreconditionFailed, Store, require_conditional_put
+from atoll_contract.store.directory import DirStore
 from support.store_writers import increment
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.codec import from_json
+from atoll_contract.document import from_json
 from atoll_contract.harvest import HarvestNote
-from atoll_contract.manifest import DeviceReport
+from atoll_contract.release import DeviceReport
 from atoll_edge.config import HarvestConfig
-from atoll_edge.models.device_store import StoreBusy
-from atoll_edge.robot.structs import detection_struct
+from atoll_edge.models.release_store import StoreBusy
+from atoll_edge.robot.topics import detection_struct
 from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
 from support.edge_agent import DEVICE, RunningAgent
 from support.edge_release import MODEL, NAMESPACE, publish

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from atoll_edge.frames.synthetic import GREY, draw_scene
+from atoll_edge.camera.files import GREY, draw_scene
 from support.edge_model import write_model
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,14 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from atoll_edge import agent as agents
-from atoll_edge import steady
+from atoll_edge import threads as steady
 from atoll_edge.agent import run_until
 from atoll_edge.config import Verify
 from atoll_edge.demo import free_ports
-from atoll_edge.measures import SLOWEST_PACE_SECONDS, Pace
-from atoll_edge.steady import SteadyThread
-from atoll_edge.web.health import Verdict
-from atoll_edge.web.server import Site, StatusServer
+from atoll_edge.threads import SteadyThread
+from atoll_edge.throughput import SLOWEST_PACE_SECONDS, Pace
+from atoll_edge.web.server import Site, StatusServer, Verdict
 from support.edge_agent import RunningAgent
 from support.edge_release import publish
 from support.edge_robot import Robot

@@ -12,13 +12,12 @@ import pytest
 from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
 from atoll_edge.demo import free_ports
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.keeper import DetectorKeeper
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import BackendChoice, ServedModel
 from atoll_edge.models.manager import FixedModel
-from atoll_edge.models.served import ServedModel
-from atoll_edge.robot.structs import detection_struct
+from atoll_edge.robot.topics import detection_struct
 from support.edge_robot import Robot
 from support.edge_scripted import COMMAND
 from support.polling import wait_until

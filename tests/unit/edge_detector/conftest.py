@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.camera.files import draw_scene
+from atoll_edge.camera.source import Frame
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.keeper import DetectorKeeper
-from atoll_edge.frames.frame import Frame
-from atoll_edge.frames.synthetic import draw_scene
-from atoll_edge.models.served import ServedModel
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import BackendChoice, ServedModel
 from support.edge_scripted import COMMAND
 
 Script = Callable[..., None]

@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from atoll_edge.detector.answer import Answer
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.choice import BackendChoice
+from atoll_edge.camera.source import Frame
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.keeper import DetectorKeeper
-from atoll_edge.detector.losses import PROBE_SECONDS, Losses
-from atoll_edge.frames.frame import Frame
-from atoll_edge.models.served import ServedModel
+from atoll_edge.detector.crashes import PROBE_SECONDS, Losses
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import Answer, BackendChoice, ServedModel
 from support.edge_scripted import COMMAND
 from support.polling import wait_until
 
@@ -117,7 +115,7 @@ def test_a_refused_model_leaves_the_one_before(
 def test_the_edge_tpu_comes_back_by_a_probe(
     make_keeper: Make, script: Script, both: ServedModel, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atoll_edge.detector.losses.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("atoll_edge.detector.crashes.PROBE_SECONDS", 0.0)
     script(edgetpu={"missing": True})
     allowed: list[bool] = []
     keeper = make_keeper(probe_allowed=lambda: bool(allowed))
@@ -146,7 +144,7 @@ def test_a_coral_that_is_listed_late_is_moved_to(
 def test_without_a_listed_coral_no_child_is_started_to_look_for_it(
     make_keeper: Make, script: Script, both: ServedModel, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atoll_edge.detector.losses.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("atoll_edge.detector.crashes.PROBE_SECONDS", 0.0)
     keeper = make_keeper(coral=lambda: False)
     keeper.request(both)
     for _ in range(5):
@@ -157,7 +155,7 @@ def test_without_a_listed_coral_no_child_is_started_to_look_for_it(
 def test_a_spare_takes_the_place_of_what_died(
     make_keeper: Make, script: Script, both: ServedModel, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atoll_edge.detector.children.SPARE_SECONDS", 0.0)
+    monkeypatch.setattr("atoll_edge.detector.client.SPARE_SECONDS", 0.0)
     keeper = make_keeper("cpu")
     keeper.request(both)
     answer(keeper, frame)

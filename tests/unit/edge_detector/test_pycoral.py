@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
-from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.messages import Loaded, Refused
+from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import colour_detector
 from support.edge_release import GOLDEN_BOXES, golden_picture
 from support.polling import wait_until
@@ -148,6 +148,7 @@ def test_without_pycoral_the_backend_is_not_installed(tmp_path: Path) -> None:
 
 def test_pycoral_is_imported_by_the_edge_tpus_child_alone() -> None:
     program = (
-        "import sys, atoll_edge.agent, atoll_edge.detector.litert; assert not [m for m in sys.modules if 'coral' in m]"
+        "import sys, atoll_edge.agent, atoll_edge.detector.backends\n"
+        "assert not [m for m in sys.modules if 'coral' in m]"
     )
     subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=120)

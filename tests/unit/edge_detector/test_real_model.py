@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.messages import Loaded, Refused
+from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import colour_detector
 from support.edge_release import GOLDEN_BOXES, golden_picture
 from support.polling import wait_until

@@ -6,12 +6,10 @@ from pathlib import Path
 import cv2
 import pytest
 
+from atoll_edge.camera.files import MAX_SIDE, PictureSource, SourceError, SyntheticSource, draw_scene
+from atoll_edge.camera.open import open_source
+from atoll_edge.camera.source import Frame, LatestFrame
 from atoll_edge.config import CameraConfig
-from atoll_edge.frames.choice import open_source
-from atoll_edge.frames.frame import Frame
-from atoll_edge.frames.pictures import MAX_SIDE, PictureSource, SourceError
-from atoll_edge.frames.slot import LatestFrame
-from atoll_edge.frames.synthetic import SyntheticSource, draw_scene
 
 
 def now_us() -> int:

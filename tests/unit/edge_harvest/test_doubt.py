@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from atoll_contract.harvest import Cause
-from atoll_contract.manifest import Detection
-from atoll_edge.harvest.doubt import BAND, Doubt, DoubtMeter, cells_of, margin_doubt
-from atoll_edge.harvest.selection import REMEMBERED, Candidate, Selection
+from atoll_contract.release import Detection
+from atoll_edge.harvest.harvester import REMEMBERED, Candidate, Selection
+from atoll_edge.harvest.uncertainty import BAND, Doubt, DoubtMeter, cells_of, margin_doubt
 from support.harvested import THRESHOLDS, answer, detection, scene
 
 AT, NEAR, SURE, NEVER = 0.5, 0.5 + BAND / 2, 0.5 + BAND, 0.5 - BAND

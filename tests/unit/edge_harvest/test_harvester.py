@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.codec import from_json
-from atoll_contract.dirstore import DirStore
+from atoll_contract.document import from_json
 from atoll_contract.harvest import HarvestNote
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import ObjectInfo, StoreUnavailable
+from atoll_contract.store.base import ObjectInfo, StoreUnavailable
+from atoll_contract.store.directory import DirStore
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.harvest.harvester import Harvester, make_harvester
-from atoll_edge.harvest.shelf import Shelf
-from atoll_edge.harvest.uploads import Destination, Uploads
+from atoll_edge.harvest.spool import Shelf
+from atoll_edge.harvest.upload import Destination, Uploads
 from atoll_edge.robot.match import Match
 from support.harvested import LABELS, answer, detection, scene
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_edge.harvest.shelf import Shelf
+from atoll_edge.harvest.spool import Shelf
 
 NOTE = b"{}"
 PLENTY = 2**40

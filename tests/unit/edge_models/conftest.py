@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.signatures import KeyPair, generate_key, sign
+from atoll_contract.signing import KeyPair, generate_key, sign
+from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import ReleaseFetcher
-from atoll_edge.models.proof import Expectation
+from atoll_edge.models.download import ReleaseFetcher
+from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.verify import Expectation
 from support.edge_release import CHANNEL, MODEL, NAMESPACE
 
 

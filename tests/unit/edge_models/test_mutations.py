@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.dirstore import DirStore
+from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError
-from atoll_contract.manifest import Detection, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.signatures import KeyPair, generate_key, sign
+from atoll_contract.release import Detection, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.signing import KeyPair, generate_key, sign
+from atoll_contract.store.directory import DirStore
 from atoll_edge.detector.outputs import Reading
 from atoll_edge.models.canary import run_canary
-from atoll_edge.models.canary_child import CanaryFailed, CanaryJob, require_sane
-from atoll_edge.models.device_state import committed
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import Look, ReleaseFetcher
+from atoll_edge.models.canary_worker import CanaryFailed, CanaryJob, require_sane
+from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models.release_state import committed
+from atoll_edge.models.release_store import DeviceStore
 from support.edge_model import CELLS, colour_detector
 from support.edge_release import MODEL, NAMESPACE, Published, point, publish
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
+from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models import device_state
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import ReleaseFetcher
-from atoll_edge.models.proof import Expectation
+from atoll_edge.models import release_state as device_state
+from atoll_edge.models.download import ReleaseFetcher
+from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.verify import Expectation
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, Published, publish
 
 pytestmark = pytest.mark.timeout(600)

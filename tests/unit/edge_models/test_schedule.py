@@ -4,15 +4,14 @@ from random import Random
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.manifest import DeviceReport
-from atoll_contract.store import ObjectInfo, StoreUnavailable
+from atoll_contract.release import DeviceReport
+from atoll_contract.store.base import ObjectInfo, StoreUnavailable
+from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import Look, ReleaseFetcher
-from atoll_edge.models.proof import Expectation
-from atoll_edge.models.schedule import JITTER, MAX_BACKOFF_SECONDS, Schedule
-from atoll_edge.models.store_loop import StoreLoop
+from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models.poller import JITTER, MAX_BACKOFF_SECONDS, Schedule, StoreLoop
+from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.verify import Expectation
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
 WEEK = 7 * 24 * 3600

@@ -10,8 +10,8 @@ import pytest
 from atoll_contract.labelmap import format_label_map
 from atoll_edge.cli import main
 from atoll_edge.models.bundle import BundleError, unpack
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.refusal import Refusal
+from atoll_edge.models.release_state import Refusal
+from atoll_edge.models.release_store import DeviceStore
 from atoll_edge.models.sideload import import_bundle
 from support.edge_model import LABELS, colour_detector
 

@@ -7,21 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
+from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.detector.answer import Answer, Health
-from atoll_edge.detector.backend import Backend
+from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.pending import ModelRefused
-from atoll_edge.models import device_state
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import Look, ReleaseFetcher
-from atoll_edge.models.probation import FRAMES
-from atoll_edge.models.proof import Expectation
-from atoll_edge.models.reloads import RELOAD_SECONDS
-from atoll_edge.models.served import ServedModel
-from atoll_edge.models.state import ModelState
-from atoll_edge.models.supervisor import Supervisor
+from atoll_edge.detector.manager import ModelRefused
+from atoll_edge.detector.model import Answer, Health, ServedModel
+from atoll_edge.models import release_state as device_state
+from atoll_edge.models.activation import Supervisor
+from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.trial import FRAMES, RELOAD_SECONDS
+from atoll_edge.models.verify import Expectation
+from atoll_edge.status import ModelState
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
 pytestmark = pytest.mark.timeout(300)

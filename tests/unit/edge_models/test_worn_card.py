@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
+from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
-from atoll_edge.models import device_state
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.fetch import Look, ReleaseFetcher
+from atoll_edge.models import release_state as device_state
+from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models.release_store import DeviceStore
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711
@@ -32,7 +32,7 @@ def releases(
     device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, signed: object, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """A device that serves version 2, after version 1."""
-    monkeypatch.setattr("atoll_edge.models.fetch.run_canary", lambda *_, **__: None)
+    monkeypatch.setattr("atoll_edge.models.download.run_canary", lambda *_, **__: None)
     untried = ReleaseFetcher(bucket, device, fetcher.expected, fetcher.channel, canary=lambda *_, **__: None)
     return [serve(device, bucket, untried, version, signed) for version in (1, 2)]
 
@@ -72,10 +72,10 @@ import time
 import time
 from pathlib import Path
 from atoll_edge.config import EdgeConfig
-from atoll_edge.detector.answer import Health
-from atoll_edge.models.store_manager import StoreManager
+from atoll_edge.detector.model import Health
+from atoll_edge.models.release_manager import StoreManager
 from atoll_edge.robot.match import Match
-from atoll_edge.web.metrics import Metrics
+from atoll_edge.prometheus import Metrics
 
 class Keeper:
     active, health, asked = None, Health(), []

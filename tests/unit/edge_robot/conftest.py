@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from atoll_edge.robot.legacy import Compatibility
-from atoll_edge.robot.nt import NetworkTables
-from atoll_edge.robot.topics import RobotTables
+from atoll_edge.robot.networktables import NetworkTables
+from atoll_edge.robot.topics import Compatibility, RobotTables
 from support.edge_robot import Robot
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from atoll_contract.manifest import Detection
-from atoll_edge.robot.observation import FieldOfView, observe
+from atoll_contract.release import Detection
+from atoll_edge.robot.detection import FieldOfView, observe
 
 VIEW = FieldOfView(60.0, 40.0)
 

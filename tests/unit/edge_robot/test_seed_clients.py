@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from atoll_edge.robot.legacy import Compatibility
-from atoll_edge.robot.nt import NetworkTables, now_us
-from atoll_edge.robot.observation import Observation
-from atoll_edge.robot.topics import RobotTables, Sighting
+from atoll_edge.robot.detection import Observation
+from atoll_edge.robot.networktables import NetworkTables, now_us
+from atoll_edge.robot.topics import Compatibility, RobotTables, Sighting
 from support.edge_robot import Robot
 
 SEEN = (

@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from atoll_edge.robot.nt import NetworkTables, now_us
-from atoll_edge.robot.observation import Observation
-from atoll_edge.robot.structs import SCHEMA, detection_struct
-from atoll_edge.robot.topics import Requests, RobotTables, Serving, Sighting
+from atoll_edge.robot.detection import Observation
+from atoll_edge.robot.networktables import NetworkTables, now_us
+from atoll_edge.robot.topics import SCHEMA, Requests, RobotTables, Serving, Sighting, detection_struct
 from support.edge_robot import Robot
 from support.polling import wait_until
 

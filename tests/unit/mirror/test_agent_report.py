@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.mirror.reports import ReportReader, Seen
+from atoll_operator.devices.reports import ReportReader, Seen
 from support.edge_agent import DEVICE, RunningAgent
 from support.edge_release import MODEL, NAMESPACE
 from support.edge_robot import Robot

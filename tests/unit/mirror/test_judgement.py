@@ -8,12 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from atoll_contract.manifest import DeviceReport
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
+from atoll_contract.release import DeviceReport
 from atoll_operator.api.crds import definitions
-from atoll_operator.mirror.judgement import Facts, device_spec, device_status, unknown_status
-from atoll_operator.mirror.report_check import rfc3339
-from atoll_operator.mirror.reports import Seen
+from atoll_operator.devices.conditions import Facts, device_spec, device_status, unknown_status
+from atoll_operator.devices.reports import Seen, rfc3339
 from support.device_reports import MODEL, REPORT, REPORTED
 
 NOW = "2027-01-09T19:14:00Z"

@@ -10,10 +10,9 @@ import urllib.request
 import pytest
 
 from atoll_operator.config import ConfigError
-from atoll_operator.mirror.log import JsonFormatter
-from atoll_operator.mirror.metrics import Metrics
-from atoll_operator.mirror.pages import Pulse, serve_pages
-from atoll_operator.mirror.settings import Settings, from_environment
+from atoll_operator.devices.__main__ import JsonFormatter, Pulse, serve_pages
+from atoll_operator.devices.config import Settings, from_environment
+from atoll_operator.devices.metrics import Metrics
 from support.device_reports import Clock
 
 NAMED = {"ATOLL_MIRROR_NAMESPACE": "team-190", "ATOLL_MIRROR_STORE": "default"}

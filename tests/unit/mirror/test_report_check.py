@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract import keys
-from atoll_contract.codec import to_dict, to_json
-from atoll_operator.mirror.report_check import InvalidReport, read_report
+from atoll_contract.document import to_dict, to_json
+from atoll_operator.devices.reports import InvalidReport, read_report
 from support.device_reports import MODEL, NAMESPACE, REPORT
 
 KEY = keys.device_report(NAMESPACE, MODEL, REPORT.device)

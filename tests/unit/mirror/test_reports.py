@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.store import StoreForbidden
-from atoll_operator.mirror import channels, reports
-from atoll_operator.mirror.channels import ChannelReader
-from atoll_operator.mirror.reports import MAX_REPORT_BYTES, ReportReader, Seen
-from atoll_operator.mirror.sightings import Sightings
+from atoll_contract.store.base import StoreForbidden
+from atoll_contract.store.directory import DirStore
+from atoll_operator.devices import channels, reports
+from atoll_operator.devices.channels import ChannelReader
+from atoll_operator.devices.reports import MAX_REPORT_BYTES, ReportReader, Seen, Sightings
 from support.device_reports import MODEL, NAMESPACE, REPORT, REPORTED, Clock, DeviceBucket
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atoll_operator.api.crds import definitions
-from atoll_operator.api.structural import unknown_fields
+from atoll_operator.api.openapi import unknown_fields
 from atoll_operator.api.yaml import read_documents
 
 PAGE = Path(__file__).parents[3] / "docs" / "contract.md"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.codec import camel
-from atoll_contract.manifest import DeviceReport
+from atoll_contract.document import camel
+from atoll_contract.release import DeviceReport
 from atoll_contract.stage import (
     Accelerator,
     AddressingStyle,
@@ -21,9 +21,9 @@ from atoll_contract.stage import (
     InitFrom,
     SplitBy,
 )
-from atoll_operator.api import hyperparameters
+from atoll_operator.api import types as hyperparameters
 from atoll_operator.api.crds import definitions
-from atoll_stages.train.hyperparameters import BATCH_SIZE_NAMES, EVAL_NAMES, STEPS_NAMES, known_names
+from atoll_stages.train.config import BATCH_SIZE_NAMES, EVAL_NAMES, STEPS_NAMES, known_names
 
 Schema = Mapping[str, Any]
 

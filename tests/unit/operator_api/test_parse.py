@@ -8,9 +8,9 @@ import pytest
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
 from atoll_operator.api import parse
-from atoll_operator.api.limits import violation
-from atoll_operator.api.schema import check
+from atoll_operator.api.parse import violation
 from atoll_operator.api.types import CompileTarget, KeyRef, TrainingRunSpec
+from atoll_operator.api.validation import check
 from support.crd_cases.bounds import PROFILE_FULL, RUN_FULL, STORE_FULL
 from support.crd_cases.case import changed
 from support.crd_cases.profiles import PINNED, PROFILE

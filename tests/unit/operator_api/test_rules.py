@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from atoll_operator.api.crds import definitions
-from atoll_operator.api.schema import check
+from atoll_operator.api.validation import check
 from support.crd_cases import CASES, Case
 
 

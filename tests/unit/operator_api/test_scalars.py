@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atoll_operator.api.scalars import plain, tagged
+from atoll_operator.api.yaml import plain, tagged
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.api.schema import check
+from atoll_operator.api.validation import check
 from support.crd_cases.case import changed
 from support.crd_cases.profiles import PROFILE
 from support.crd_cases.runs import RUN, run

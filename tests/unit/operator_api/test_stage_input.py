@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from atoll_contract.errors import SpecError
-from atoll_contract.manifest import ManifestRef
+from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, CompilePolicy, DatasetLimits, InitFrom, StoreSpec, StoreType
-from atoll_operator.api import parse, stage_input
-from atoll_operator.api.schema import check
+from atoll_contract.store import directory_store
+from atoll_operator.api import parse
 from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
+from atoll_operator.api.validation import check
+from atoll_operator.jobs import stage_input
 from support.crd_cases.bounds import RUN_FULL, STORE_FULL
 from support.crd_cases.case import changed
 from support.crd_cases.runs import DIGEST, RUN, run
@@ -18,7 +20,7 @@ from support.crd_cases.stores import STORE, credentials, store
 
 S3 = StoreSpec(type=StoreType.S3, bucket="frc", prefix="atoll/")
 ARCHIVE = StoreSpec(type=StoreType.S3, bucket="frc-archive", anonymous=True)
-FOLDER = stage_input.directory_store(Path("/store"))
+FOLDER = directory_store(Path("/store"))
 
 
 def typed(document: Any) -> TrainingRunSpec:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, get_args, get_origin
 
-from atoll_contract.codec import camel
+from atoll_contract.document import camel
 from atoll_operator.api.crds import definitions
-from atoll_operator.status import Phase, RunStatus, StagePhase
+from atoll_operator.api.status import Phase, RunStatus, StagePhase
 
 STATUS = definitions()["TrainingRun"].schema["properties"]["status"]
 JSON_TYPES = {int: "integer", str: "string", bool: "boolean"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from atoll_operator.cli.validate import command
+from atoll_cli.commands.submit import validate_command as command
 
 SAMPLES = Path(__file__).parents[3] / "crds" / "samples"
 BAD = """apiVersion: atoll.dev/v1alpha1
@@ -77,8 +77,8 @@ def test_it_needs_nothing_that_windows_lacks() -> None:
     code = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['fcntl', 'resource', 'pwd', 'grp', 'termios', 'tty']))\n"
-        "from atoll_operator.cli.validate import command\n"
-        "command()\n"
+        "from atoll_cli.commands.submit import validate_command\n"
+        "validate_command()\n"
     )
     sample = str(SAMPLES / "trainingrun-full.yaml")
     done = subprocess.run(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.cli.bars import Transfer, waiting
-from atoll_operator.cli.push import check
+from atoll_cli.commands.push import check
+from atoll_cli.console import Transfer, waiting
 from support.archives import jpeg
 
 

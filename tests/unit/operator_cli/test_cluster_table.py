@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll_contract.reasons import Reason
+from atoll_cli.cluster_runs import run_lines
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.cli.cluster_table import run_lines
-from atoll_operator.status import Estimate, Phase, RunStatus, StagePhase, StageStatus, Usage
-from atoll_operator.status_document import write_status
+from atoll_operator.api.status import Estimate, Phase, RunStatus, StagePhase, StageStatus, Usage, write_status
 
 ESTIMATE = Estimate(840, "0.81 s a step as in run note-1, and 2 min for the other stages")
 

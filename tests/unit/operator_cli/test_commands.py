@@ -14,18 +14,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from atoll_contract.codec import to_json
+from atoll_cli.console import exit_status, reason_status
+from atoll_cli.main import COMMANDS, cli, main
+from atoll_cli.options import Duration, Where, local_folder
+from atoll_contract.document import to_json
+from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import Channel, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
-from atoll_contract.reasons import Reason
-from atoll_contract.signatures import generate_key, sign
-from atoll_contract.store import Store, open_store
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.cli.cluster_access import Where, local_folder
-from atoll_operator.cli.endings import exit_status, reason_status
-from atoll_operator.cli.main import COMMANDS, cli, main
-from atoll_operator.cli.quantities import Duration
-from atoll_operator.status import Phase, RunStatus
+from atoll_contract.release import Channel, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
+from atoll_contract.signing import generate_key, sign
+from atoll_contract.store import directory_store, open_store
+from atoll_contract.store.base import Store
+from atoll_operator.api.status import Phase, RunStatus
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +49,7 @@ def test_the_page_shows_how_a_shell_completes() -> None:
     variable = re.search(r'eval "\$\((\w+)=bash_source atoll\)"', (ROOT / "docs/cli.md").read_text(encoding="utf-8"))
     assert variable is not None
     environment = os.environ | {variable[1]: "bash_complete", "COMP_WORDS": "atoll pu", "COMP_CWORD": "1"}
-    command = [sys.executable, "-P", "-c", "from atoll_operator.cli.main import main; main([])"]
+    command = [sys.executable, "-P", "-c", "from atoll_cli.main import main; main([])"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True, env=environment)
     assert done.stdout.split() == ["plain,pull", "plain,push"]
 
@@ -100,7 +99,7 @@ def test_an_invalid_file_is_told_line_by_line(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.timeout(300)
 def test_a_missing_data_set_ends_with_its_code_and_without_traceback(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    command = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "run", "-f", "run.yaml", "--json"]
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     document = json.loads(done.stdout)
     assert done.returncode == 10
@@ -182,7 +181,7 @@ def test_the_command_line_without_run_imports_where_windows_would() -> None:
 import sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"):
     sys.modules[name] = None
-from atoll_operator.cli.main import COMMANDS, cli
+from atoll_cli.main import COMMANDS, cli
 import click
 context = click.Context(cli)
 for name in COMMANDS:
@@ -200,7 +199,7 @@ print("fine")
 
 @pytest.mark.parametrize("name", ["kopf", "kubernetes", "tensorflow", "boto3", "numpy"])
 def test_help_loads_nothing_heavy(name: str) -> None:
-    imports = "import sys; from atoll_operator.cli.main import cli; cli.get_command(None, 'run')"
+    imports = "import sys; from atoll_cli.main import cli; cli.get_command(None, 'run')"
     code = f"{imports}; print({name!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout == "False\n"

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from atoll_cli.main import main
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import Manifest
-from atoll_contract.store import open_store
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.cli.main import main
+from atoll_contract.release import Manifest
+from atoll_contract.store import directory_store, open_store
 from support.coloured import coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage, Ended
 from support.edge_model import LABELS, write_model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atoll_operator.cli.log_lines import lines_of, readable
+from atoll_cli.console import lines_of, readable
 
 
 @pytest.mark.parametrize(

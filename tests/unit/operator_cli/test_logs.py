@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.cli import logs
-from atoll_operator.cli.main import main
-from atoll_operator.cli.pod_log import Tail
+from atoll_cli.commands import logs
+from atoll_cli.commands.logs import Tail
+from atoll_cli.main import main
 from support.scripted_api import ScriptedApi
 
 RUNS = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.cli.main import main
+from atoll_cli.main import main
 from support import archives
 
 NO_TIMING = ("--no-timing",)

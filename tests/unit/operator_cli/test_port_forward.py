@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from atoll_cli.main import main
+from atoll_cli.port_forward import PortForward, Service, service_of
 from atoll_contract.errors import SpecError
-from atoll_operator.cli.main import main
-from atoll_operator.cli.port_forward import PortForward, Service, service_of
-from atoll_operator.kube.cluster import Cluster
-from atoll_operator.kube.connection import connect_as_user
+from atoll_operator.kube.client import Cluster, connect_as_user
 from atoll_operator.kube.errors import Forbidden
 from support.certificates import self_signed
 from support.forwarding_api import ForwardingApi

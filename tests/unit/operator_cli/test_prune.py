@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_operator.cli.main import main
-from atoll_operator.cli.quantities import size_words
-from atoll_operator.local.folders import RunFolder
-from atoll_operator.local.record import RunRecord, write_record
+from atoll_cli.local.state import RunFolder, RunRecord, write_record
+from atoll_cli.main import main
+from atoll_cli.options import size_words
+from atoll_contract.store.directory import DirStore
 
 DAY = 86400
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from atoll_cli.cluster_runs import TimeIsUp, Watch, is_settled, run_view, runs_table
+from atoll_cli.options import Access, Where
 from atoll_contract.errors import SpecError
-from atoll_operator.cli.cluster_access import Access, Where
-from atoll_operator.cli.cluster_table import run_view, runs_table
-from atoll_operator.cli.run_watch import TimeIsUp, Watch, is_settled
+from atoll_operator.api.status import parse_time
 from atoll_operator.kube.errors import Unavailable
-from atoll_operator.status import parse_time
 from support.scripted_api import ScriptedApi
 
 PATH = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns/note"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.errors import AtollError, SpecError
-from atoll_contract.reasons import Reason
-from atoll_operator.cli.tool import run_tool
+from atoll_cli.tool import run_tool
+from atoll_contract.errors import AtollError, Reason, SpecError
 from support.polling import wait_until
 
 Tool = Callable[[str], str]
@@ -95,8 +94,7 @@ def test_ctrl_c_waits_for_the_tool_to_clean_up(tool: Tool, tmp_path: Path) -> No
         """
     )
     code = (
-        "from atoll_operator.cli.tool import run_tool; "
-        f"run_tool({module!r}, [{str(tmp_path)!r}], extras='x', title='working')"
+        f"from atoll_cli.tool import run_tool; run_tool({module!r}, [{str(tmp_path)!r}], extras='x', title='working')"
     )
     parent = subprocess.Popen([sys.executable, "-P", "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     try:

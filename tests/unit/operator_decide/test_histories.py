@@ -13,14 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.decide.decision import decide
-from atoll_operator.plan import Plan
-from atoll_operator.retries import MAX_ATTEMPTS
-from atoll_operator.status import DONE, parse_time
-from atoll_operator.status_document import write_status
-from atoll_operator.views import CompileChoice, PodPhase, QueueView
+from atoll_operator.api.status import DONE, parse_time, write_status
+from atoll_operator.lifecycle.decide import decide
+from atoll_operator.lifecycle.model import CompileChoice, Plan, PodPhase, QueueView
+from atoll_operator.lifecycle.retry_policy import MAX_ATTEMPTS
 from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
 
 HISTORIES = int(os.environ.get("ATOLL_HISTORIES", "500"))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.reasons import ExitCode, Reason
-from atoll_operator.decide.progress import duration
-from atoll_operator.decide.queue import QueueEntry, place
-from atoll_operator.retries import RetryTiming, worth_another
+from atoll_contract.errors import ExitCode, Reason
+from atoll_operator.lifecycle.admission import QueueEntry, place
+from atoll_operator.lifecycle.progress import duration
+from atoll_operator.lifecycle.retry_policy import RetryTiming, worth_another
 from support.decide_world import START
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.codec import to_json
-from atoll_contract.reasons import Reason
+from atoll_contract.document import to_json
+from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.status import Phase, StagePhase
-from atoll_operator.status_document import MAX_STATUS_BYTES, merge_patch
-from atoll_operator.views import CompileChoice, PodPhase, QueueView
+from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch
+from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView
 from support.decide_world import SHA, World, run_view
 
 
@@ -348,7 +347,7 @@ def test_the_profile_is_pinned_once() -> None:
 
 
 def test_progress_is_written_at_most_every_thirty_seconds() -> None:
-    from atoll_contract.progress import Progress
+    from atoll_contract.stage_result import Progress
 
     world = World()
     world.to_stage(Stage.TRAIN)
@@ -369,8 +368,7 @@ def test_the_status_stays_small_whatever_the_stages_say() -> None:
     world = World()
     world.finish()
     status = world.read()
-    from atoll_operator.status import ClassMetric
-    from atoll_operator.status_document import write_status
+    from atoll_operator.api.status import ClassMetric, write_status
 
     crowded = replace(status, per_class=tuple(ClassMetric("x" * 64, f"0.{n}") for n in range(1000)))
     assert len(to_json(write_status(crowded))) <= MAX_STATUS_BYTES

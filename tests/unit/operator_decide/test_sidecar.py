@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.decide.sidecar import GRACE_SECONDS
-from atoll_operator.status import Phase, StagePhase
-from atoll_operator.views import JobView, PodPhase
+from atoll_operator.api.status import Phase, StagePhase
+from atoll_operator.lifecycle.model import JobView, PodPhase
+from atoll_operator.lifecycle.running import GRACE_SECONDS
 from support.decide_world import World, failure, success
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact, StageResult
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.status import Phase, StagePhase
-from atoll_operator.views import JobState, JobView, PodPhase, PodView, QueueView
+from atoll_contract.stage_result import Artifact, StageResult
+from atoll_operator.api.status import Phase, StagePhase
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, QueueView
 from support.decide_world import UID, World, failure, outputs_of, run_view, success
 
 

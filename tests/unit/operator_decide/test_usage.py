@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Accelerator, Stage
-from atoll_operator.status import Phase, Usage
-from atoll_operator.views import PodPhase
+from atoll_operator.api.status import Phase, Usage
+from atoll_operator.lifecycle.model import PodPhase
 from support.decide_world import PROFILE, World, run_view
 
 

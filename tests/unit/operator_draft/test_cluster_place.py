@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from atoll_cli.draft.targets import Place, cluster_place
+from atoll_cli.options import Where
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import InitFrom
-from atoll_operator.api.schema import check
-from atoll_operator.cli.cluster_access import Where
-from atoll_operator.draft.cluster_place import cluster_place
-from atoll_operator.draft.place import Place
+from atoll_operator.api.validation import check
 from support.drafts import ended_run
 from support.scripted_api import ScriptedApi
 

@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from atoll_cli.draft.draft import Wish, drafted
+from atoll_cli.draft.settings import MOST_STEPS, Settings, Start, choose
+from atoll_cli.tool import ToolMissing
 from atoll_contract.errors import SpecError
-from atoll_contract.lint import LintClass
 from atoll_contract.stage import Architecture, InitFrom
-from atoll_contract.timing import Timing
+from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.parse import training_run
+from atoll_operator.api.status import Phase
 from atoll_operator.api.types import ProfileEstimate
-from atoll_operator.draft.draft import Wish, drafted
-from atoll_operator.draft.settings import MOST_STEPS, Settings, Start, choose
-from atoll_operator.local.tools import ToolMissing
-from atoll_operator.status import Phase
 from support.drafts import ended_run, look, place
 
 KEY = "datasets/local/reefscape.tar"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_operator.draft.names import MAX_NAME, free_name, model_name
+from atoll_cli.draft.draft import MAX_NAME, free_name, model_name
 
 ALLOWED = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 

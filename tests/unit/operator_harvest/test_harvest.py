@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from atoll_cli.main import main
 from atoll_contract import keys
-from atoll_contract.codec import to_dict
-from atoll_contract.dirstore import DirStore
-from atoll_contract.manifest import Detection
-from atoll_operator.cli.main import main
+from atoll_contract.document import to_dict
+from atoll_contract.release import Detection
+from atoll_contract.store.directory import DirStore
 from atoll_stages.convert.split import cluster_of
 from support.archives import encoded, jpeg, jpeg_claiming, picture, png_header
 from support.harvested import note, put

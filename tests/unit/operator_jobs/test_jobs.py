@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from atoll_contract.errors import SpecError
+from atoll_contract.errors import Reason, SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
 from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
+from atoll_contract.stage_result import Artifact
 from atoll_operator.api.parse import object_store, training_profile, training_run
-from atoll_operator.api.schema import check
 from atoll_operator.api.types import CompileTarget
-from atoll_operator.jobs.inputs import Work, stage_input
-from atoll_operator.jobs.manifest import build_job, job_name
-from atoll_operator.jobs.pod import escaped, unescaped
-from atoll_operator.plan import StageAttempt
+from atoll_operator.api.validation import check
+from atoll_operator.jobs.manifest import build_job, escaped, job_name, unescaped
+from atoll_operator.jobs.stage_input import Work, stage_input
+from atoll_operator.lifecycle.model import StageAttempt
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RUN = RunRef("team-190", "reefscape-note", "7b1e0000-0000-4000-8000-000000000001")

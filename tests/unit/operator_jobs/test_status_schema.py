@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from atoll_contract.codec import camel
-from atoll_operator.status import RunStatus
+from atoll_contract.document import camel
+from atoll_operator.api.status import RunStatus
 
 CRD = Path(__file__).parents[3] / "crds/trainingruns.yaml"
 

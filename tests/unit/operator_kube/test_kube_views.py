@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.progress import Progress
 from atoll_contract.stage import Stage
-from atoll_operator.kube.views import PodDetails, job_view, lost_node, may_be_lost, newest_warning, pod_view
-from atoll_operator.views import JobState, PodPhase
+from atoll_contract.stage_result import Progress
+from atoll_operator.kube.objects import PodDetails, job_view, lost_node, may_be_lost, newest_warning, pod_view
+from atoll_operator.lifecycle.model import JobState, PodPhase
 
 Body = dict[str, Any]
 NOON = datetime(2027, 1, 9, 12, 0, tzinfo=UTC)

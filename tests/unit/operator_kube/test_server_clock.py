@@ -9,8 +9,8 @@ from email.utils import format_datetime
 import pytest
 
 from atoll_contract.stage import Stage
-from atoll_operator.kube.server_clock import ServerClock
-from atoll_operator.status import Phase
+from atoll_operator.api.status import Phase
+from atoll_operator.kube.clock import ServerClock
 from support.decide_world import World, run_view
 
 SERVER = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)

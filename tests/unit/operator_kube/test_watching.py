@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from atoll_operator.kube.cluster import Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import Forbidden, Unavailable
-from atoll_operator.kube.resources import JOBS, Resource
-from atoll_operator.kube.watching import Watched, Watching
+from atoll_operator.kube.objects import JOBS, Resource
+from atoll_operator.kube.watch import Watched, Watching
 
 
 def line(kind: str, version: int) -> bytes:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.durable import file_sha256
-from atoll_contract.errors import SpecError
-from atoll_contract.reasons import Reason
+from atoll_cli.local.engine import Engine
+from atoll_cli.local.launch import Outcome, launch
+from atoll_contract.errors import Reason, SpecError
+from atoll_contract.files import file_sha256
 from atoll_contract.stage import Stage
-from atoll_operator.local.engine import Engine
-from atoll_operator.local.launch import Outcome, launch
-from atoll_operator.status import Phase, StagePhase
+from atoll_operator.api.status import Phase, StagePhase
 from support.noop_run import RUN, NoopRun, noop_command
 from support.polling import wait_until
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.status import Phase
+from atoll_operator.api.status import Phase
 from support.noop_run import NoopRun
 from support.polling import wait_until
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.local.launch import start_release
 from atoll_contract.errors import AtollError, IntegrityError, SpecError
-from atoll_contract.store import open_store
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.local.launch import start_release
+from atoll_contract.store import directory_store, open_store
 from support.noop_run import RUN, NoopRun
 
 FROM_RELEASE = RUN.replace("spec:", "spec:\n  training: { initFrom: { type: release, releaseRef: { name: base-v2 } } }")

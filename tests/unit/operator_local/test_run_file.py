@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.local.runfile import InvalidFile, RunFile, read_run_file
+from atoll_cli.local.uploads import dataset_key, put_dataset, put_weights
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import CompilePolicy
-from atoll_contract.store import open_store
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.local.deposits import dataset_key, put_dataset, put_weights
-from atoll_operator.local.runfile import InvalidFile, RunFile, read_run_file
+from atoll_contract.store import directory_store, open_store
 
 RUN = """
 apiVersion: atoll.dev/v1alpha1

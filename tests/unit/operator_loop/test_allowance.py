@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from atoll_operator.loop.allowance import SAVED_UP, Allowance
+from atoll_operator.controller.workqueue import SAVED_UP, Allowance
 
 
 class Clock:

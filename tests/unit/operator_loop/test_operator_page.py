@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from atoll_operator import config
-from atoll_operator.loop.metrics import Metrics
-from atoll_operator.mirror import metrics as mirror_metrics
-from atoll_operator.mirror import settings as mirror_settings
-from atoll_operator.mirror.words import DeviceReason
+from atoll_operator.controller.metrics import Metrics
+from atoll_operator.devices import config as mirror_settings
+from atoll_operator.devices import metrics as mirror_metrics
+from atoll_operator.devices.conditions import DeviceReason
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operator.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from atoll_operator.loop.pod_ends import MAX_KEPT, PodEnds
+from atoll_operator.controller.cache import MAX_KEPT, PodEnds
 
 Body = dict[str, Any]
 

@@ -10,13 +10,13 @@ import pytest
 
 from atoll_contract.stage import Stage
 from atoll_operator.config import Settings
-from atoll_operator.kube.cluster import Cluster
+from atoll_operator.controller.cache import PodEnds
+from atoll_operator.controller.pods import BUSY_SECONDS, EVENTS_SHARE, KEPT_SECONDS, READINGS_SHARE, PodReader, Reading
+from atoll_operator.controller.workqueue import SAVED_UP
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import Forbidden
-from atoll_operator.kube.resources import EVENTS, NODES, PODS, Resource
-from atoll_operator.loop.allowance import SAVED_UP
-from atoll_operator.loop.pod_ends import PodEnds
-from atoll_operator.loop.pod_reader import BUSY_SECONDS, EVENTS_SHARE, KEPT_SECONDS, READINGS_SHARE, PodReader, Reading
-from atoll_operator.views import JobState, JobView
+from atoll_operator.kube.objects import EVENTS, NODES, PODS, Resource
+from atoll_operator.lifecycle.model import JobState, JobView
 
 Body = dict[str, Any]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll_contract.manifest import ManifestRef
-from atoll_operator.plan import ReleaseReport, Reservation
-from atoll_operator.releases import highest_version, own_release, published_status, release_manifest
-from atoll_operator.views import ReleaseView
+from atoll_contract.release import ManifestRef
+from atoll_operator.lifecycle.inputs import highest_version, own_release, published_status, release_manifest
+from atoll_operator.lifecycle.model import ReleaseReport, ReleaseView, Reservation
 from support.decide_world import SHA, START
 
 RUN: dict[str, Any] = {

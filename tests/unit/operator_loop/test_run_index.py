@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.reasons import Reason
-from atoll_operator.loop.run_index import WOKEN, RunIndex
-from atoll_operator.status import Estimate, Phase, Resolved, RunStatus
-from atoll_operator.status_document import write_status
-from atoll_operator.views import QueueView
+from atoll_contract.errors import Reason
+from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, write_status
+from atoll_operator.controller.queue import WOKEN, RunIndex
+from atoll_operator.lifecycle.model import QueueView
 
 NOW = datetime(2027, 1, 9, 12, 0, tzinfo=UTC)
 SINCE = "2027-01-09T11:50:00Z"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.profiles.snapshot import ProfileSnapshot, read_snapshot
+from atoll_operator.controller.profile_snapshots import ProfileSnapshot, read_snapshot
 
 SNAPSHOT = ProfileSnapshot("gpu", {"images": {"train": "registry.example/train@sha256:1"}, "maxConcurrentRuns": 1})
 

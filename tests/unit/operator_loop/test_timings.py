@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
+from atoll_operator.api.openapi import defaulted
 from atoll_operator.api.parse import training_run
-from atoll_operator.api.structural import defaulted
+from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
 from atoll_operator.api.types import ProfileEstimate, TrainingRunSpec
-from atoll_operator.loop.run_index import RunIndex
-from atoll_operator.loop.timings import Timings
-from atoll_operator.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
-from atoll_operator.status_document import write_status
+from atoll_operator.controller.estimates import Timings
+from atoll_operator.controller.queue import RunIndex
 from cluster.objects import run_manifest
 
 ENDED = "2027-01-09T12:00:00Z"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.loop.watch_cache import WatchCache
+from atoll_operator.controller.cache import WatchCache
 
 KEY = ("team", "note")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll_operator.loop.work_queue import Backoff, Key, WorkQueue
+from atoll_operator.controller.workqueue import Backoff, Key, WorkQueue
 
 A: Key = ("team", "a")
 B: Key = ("team", "b")

@@ -13,27 +13,17 @@ from typing import Any
 
 import pytest
 
+from atoll_cli.pruning.groups import DAY, Group, Kind, KnownRun, Limits, known_run
+from atoll_cli.pruning.survey import Survey, remove
 from atoll_contract import keys
-from atoll_contract.codec import from_json, to_json
-from atoll_contract.dirstore import DirStore
+from atoll_contract.document import from_json, to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import (
-    Channel,
-    DeviceReport,
-    EdgeTpu,
-    Manifest,
-    ManifestFile,
-    ManifestRef,
-    ModelInput,
-    Role,
-)
-from atoll_contract.s3store import S3Store
+from atoll_contract.release import Channel, DeviceReport, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
 from atoll_contract.stage import Stage, StoreSpec, StoreType
-from atoll_contract.store import Store
-from atoll_operator.pruning.group import DAY, Group, Kind, Limits
-from atoll_operator.pruning.runs import KnownRun, known_run
-from atoll_operator.pruning.survey import Survey, remove
-from atoll_operator.status import rfc3339
+from atoll_contract.store.base import Store
+from atoll_contract.store.directory import DirStore
+from atoll_contract.store.s3 import S3Store
+from atoll_operator.api.status import rfc3339
 from support.interrupting_store import InterruptingStore
 from support.minio import MinioServer
 from support.publishing import exported_run, publish_once

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.codec import to_json
-from atoll_contract.comparison import ComparisonJob, Contender, PictureSource
-from atoll_contract.errors import DatasetError, SpecError
+from atoll_contract.document import to_json
+from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.reasons import Reason
+from atoll_contract.tool_reports import ComparisonJob, Contender, PictureSource
 from atoll_stages.compare.__main__ import run
 from support.coloured import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage

@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.errors import SpecError
+from atoll_contract.errors import ExitCode, Reason, SpecError, exit_code
 from atoll_contract.keys import RunRef
-from atoll_contract.reasons import ExitCode, Reason, exit_code
-from atoll_contract.result import Artifact
 from atoll_contract.stage import CompilePolicy as Policy
 from atoll_contract.stage import CompileSpec, Stage, StageInput, StoreSpec, StoreType
-from atoll_stages.compile.edgetpu import ENV_COMPILER, PLAN, EdgeTpuTarget, find_compiler
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.directory import DirStore
+from atoll_stages.compile.edgetpu import ENV_COMPILER, PLAN, EdgeTpuTarget, Target, find_compiler
 from atoll_stages.compile.stage import compile_model
-from atoll_stages.compile.target import Target
-from atoll_stages.context import Interrupted, StageContext, StageOutcome
+from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from support import standin_compiler
 from support.polling import wait_until
 from support.tiny_tflite import tiny_tflite

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_stages.compile.report import parse
+from atoll_stages.compile.edgetpu import parse
 
 LOGS = Path(__file__).parent / "logs"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.errors import DatasetError
-from atoll_stages.convert.boxes import fit
+from atoll_stages.convert.example import fit
 from support.archives import CSV_HEADER, coco, jpeg, meta, supervisely, voc, yolo
 from support.reading import Seen
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_stages.convert.boxes import Box, Fitted, fit, turned
-from atoll_stages.convert.example import LabelledBox
+from atoll_stages.convert.example import Box, Fitted, LabelledBox, fit, turned
 from atoll_stages.convert.problems import Kind
 
 ANY = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-1000, 1000).map(float)

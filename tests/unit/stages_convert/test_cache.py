@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.codec import to_json
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.document import to_json
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import Rename
 from support.archives import packed, supervisely
 from support.convert_stage import ConvertStage

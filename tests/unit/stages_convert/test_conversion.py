@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import DatasetSource, Rename
 from atoll_stages.convert.stage import full_disk_as_os_error
 from support.archives import (

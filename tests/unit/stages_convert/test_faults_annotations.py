@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.errors import ExitCode, Reason
 from support.archives import (
     annotation,
     coco,

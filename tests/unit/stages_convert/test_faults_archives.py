@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import DatasetLimits
 from support.archives import (
     TAR_END,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.errors import ExitCode, Reason
 from atoll_stages.convert.tfrecord import write_records
 from support.archives import (
     TAR_END,

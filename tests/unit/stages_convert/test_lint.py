@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atoll_contract.reasons import ExitCode
+from atoll_contract.errors import ExitCode
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 
 

@@ -12,8 +12,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 from atoll_contract.stage import ConvertSpec
-from atoll_stages.convert.conversion import Source, collected
-from atoll_stages.convert.findings import conclude
+from atoll_stages.convert.pipeline import Source, collected
+from atoll_stages.convert.statistics import conclude
 from atoll_stages.convert.shards import write_shards
 work = Path(sys.argv[2])
 with collected([Source("x.tar", Path(sys.argv[1]))], ConvertSpec(sources=()), work) as conversion:
@@ -66,7 +66,7 @@ def test_memory_is_flat_however_many_pictures(tmp_path: Path) -> None:
 EXTRACT = """
 import sys
 from pathlib import Path
-from atoll_contract.archive import extract
+from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetLimits
 try:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetLimits
-from atoll_stages.convert.pictures import Picture, Unreadable, read_picture
+from atoll_stages.convert.images import Picture, Unreadable, read_picture
 from support.archives import annotation, encoded, jpeg, packed, picture, rectangle, supervisely
 from support.convert_stage import ConvertStage
 from support.records import edges_of, examples

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.archive import extract
+from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.example import Archive
-from atoll_stages.convert.formats import reader_of
+from atoll_stages.convert.pipeline import reader_of
 from atoll_stages.convert.problems import Problems
 from support.archives import (
     CSV_HEADER,

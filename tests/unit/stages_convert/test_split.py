@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.archive import Member
+from atoll_contract.archive.extract import Member
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import Split, SplitBy
-from atoll_stages.convert.catalog import Catalog
 from atoll_stages.convert.example import Example
-from atoll_stages.convert.pictures import Picture
+from atoll_stages.convert.example_store import Catalog
+from atoll_stages.convert.images import Picture
 from atoll_stages.convert.split import SplitOutcome, assign_parts, cluster_of
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 from support.convert_stage import ConvertStage

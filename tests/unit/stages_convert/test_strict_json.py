@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
-from atoll_stages.convert.strict_json import parse_json
+from atoll_contract.errors import DatasetError, Reason
+from atoll_stages.convert.readers.parsing import parse_json
 
 VALUES = st.recursive(
     st.none()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atoll_stages.convert.readers.supervisely_shapes import NoArea, UnknownGeometry, edges
-from atoll_stages.convert.readers.values import ValueFault
+from atoll_stages.convert.readers.parsing import ValueFault
+from atoll_stages.convert.readers.supervisely import NoArea, UnknownGeometry, edges
 from support.archives import png_header
 
 PIXELS = 10_000

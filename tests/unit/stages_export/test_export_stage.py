@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoll_contract.codec import to_json
-from atoll_contract.dirstore import DirStore
-from atoll_contract.errors import AtollError
+from atoll_contract.document import to_json
+from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.keys import RunRef
-from atoll_contract.reasons import Reason, exit_code
-from atoll_contract.result import Artifact
 from atoll_contract.stage import (
     Architecture,
     ExportSpec,
@@ -27,11 +24,13 @@ from atoll_contract.stage import (
     StoreType,
     TrainSpec,
 )
-from atoll_stages.context import StageContext
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.directory import DirStore
 from atoll_stages.export.stage import detections_kept, export
+from atoll_stages.runtime.context import StageContext
+from atoll_stages.train.detector import build
 from atoll_stages.train.history import Best, History, Point
-from atoll_stages.train.model import build
-from atoll_stages.train.weights import About, values_of, write_weights
+from atoll_stages.train.initial_weights import About, values_of, write_weights
 from support.detection_data import CLASSES, picture, store_dataset
 
 pytestmark = pytest.mark.timeout(300)

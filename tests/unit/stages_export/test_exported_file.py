@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from atoll_contract import preprocess
+from atoll_contract import images as preprocess
 from atoll_contract.errors import ModelError
-from atoll_contract.preprocess import INPUT_SCALE, INPUT_ZERO_POINT
+from atoll_contract.images import INPUT_SCALE, INPUT_ZERO_POINT
 from atoll_contract.stage import Architecture
-from atoll_stages.export.conversion import POSTPROCESS, Postprocess, check_input, convert, pinned
+from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert, pinned
+from atoll_stages.export.edgetpu_mapping import predict
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.float_model import detect_float
-from atoll_stages.export.interpreter import Exported
-from atoll_stages.export.mapping import predict
+from atoll_stages.export.inference import Exported
 from atoll_stages.train.anchors import anchors_for
-from atoll_stages.train.model import build
+from atoll_stages.train.detector import build
 from support.detection_data import CLASSES, pictures
 
 MOST = 12

@@ -9,15 +9,20 @@ import pytest
 from PIL import Image
 
 from atoll_contract.stage import QualityGates
-from atoll_stages.export.curves import DEFAULT_THRESHOLD, confusion, precision_recall
-from atoll_stages.export.gates import check_gates
-from atoll_stages.export.golden import choose, expected, write_golden
-from atoll_stages.export.mapping import MappingReport
-from atoll_stages.export.matching import NONE, overlaps, pair
-from atoll_stages.export.selection import select
+from atoll_stages.export.edgetpu_mapping import MappingReport
+from atoll_stages.export.evaluation import (
+    DEFAULT_THRESHOLD,
+    NONE,
+    check_gates,
+    confusion,
+    overlaps,
+    pair,
+    precision_recall,
+)
+from atoll_stages.export.sample_images import choose, expected, select, write_golden
+from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.evaluate import Metrics, evaluate
-from atoll_stages.train.records import Example
 from support.detection_data import CLASSES, pictures
 
 EXAMPLES = pictures(4)

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from atoll_stages.export.edgetpu_mapping import (
+    BEHIND,
+    DYNAMIC,
+    MAPPED,
+    UNKNOWN,
+    UNSUPPORTED_TYPE,
+    VERSION,
+    predict,
+    verdict,
+)
 from atoll_stages.export.flatbuffer import Operation, TensorInfo
-from atoll_stages.export.mapping import BEHIND, DYNAMIC, MAPPED, UNKNOWN, UNSUPPORTED_TYPE, VERSION, predict, verdict
 
 
 def tensor(

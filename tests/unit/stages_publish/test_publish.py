@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json
-from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.manifest import Channel, Manifest, Role
-from atoll_contract.reasons import Reason
-from atoll_contract.signatures import generate_key, sign, verify
+from atoll_contract.document import from_json
+from atoll_contract.errors import IntegrityError, Reason, SpecError
+from atoll_contract.release import Channel, Manifest, Role
+from atoll_contract.signing import generate_key, sign, verify
 from atoll_contract.stage import StoreSpec
-from atoll_contract.store import PreconditionFailed, Store, StoreError, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import PreconditionFailed, Store, StoreError
 from atoll_stages.publish.files import optional_artifact
 from support.interrupting_store import InterruptingStore
 from support.publishing import exported_run, publish_once, with_version
@@ -227,7 +227,7 @@ def test_a_store_that_does_not_keep_conditional_puts_is_refused_as_the_lock(
 
 
 def test_a_store_that_only_checks_before_it_writes_is_found_out(store: Store) -> None:
-    from atoll_contract.probe import require_conditional_put
+    from atoll_contract.store.base import require_conditional_put
 
     class Racy(InterruptingStore):
         def put(self, key: str, data: bytes, *, if_absent: bool = False, **_: object) -> object:  # type: ignore[override]

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json
-from atoll_contract.manifest import Channel, Manifest
-from atoll_contract.reasons import Reason
-from atoll_contract.signatures import generate_key, verify
+from atoll_contract.document import from_json
+from atoll_contract.errors import Reason
+from atoll_contract.release import Channel, Manifest
+from atoll_contract.signing import generate_key, verify
 from atoll_contract.stage import StoreSpec, StoreType
-from atoll_contract.store import ObjectNotFound, Store, open_store
+from atoll_contract.store import open_store
+from atoll_contract.store.base import ObjectNotFound, Store
 from support.interrupting_store import InterruptingStore, in_child, kill_at
 from support.publishing import exported_run, publish_once, publish_until_done, with_version
 
@@ -196,7 +197,7 @@ def test_of_many_processes_each_gets_a_version_and_the_channel_the_highest(store
     runs = [exported_run(store, store_spec, uid=f"run-{number}", small=True) for number in range(PROCESSES)]
     # Not `fork`: a client of boto3 does not survive it. The fork server has imported, but not connected.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["boto3", "atoll_contract.s3store", "support.publishing"])
+    context.set_forkserver_preload(["boto3", "atoll_contract.store.s3", "support.publishing"])
     with context.Pool(PROCESSES) as pool, Poller(store) as poller:
         got = pool.map(publish_until_done, runs, chunksize=1)
     assert sorted(got) == list(range(1, PROCESSES + 1))

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from atoll_contract import keys
-from atoll_contract.reasons import ExitCode, Reason
-from atoll_contract.result import StageResult, parse_result
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import StageInput, StoreSpec
+from atoll_contract.stage_result import StageResult, parse_result
 from atoll_contract.store import open_store
 from support.publishing import exported_run
 

@@ -2,10 +2,10 @@
 
 import threading
 
-from atoll_contract.reasons import Reason
-from atoll_contract.store import StoreError
-from atoll_stages import logs
-from atoll_stages.logs import LogChunks
+from atoll_contract.errors import Reason
+from atoll_contract.store.base import StoreError
+from atoll_stages.runtime import logs
+from atoll_stages.runtime.logs import LogChunks
 
 
 class Shelf:

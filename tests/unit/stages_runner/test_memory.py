@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.reasons import ExitCode, Reason
-from atoll_contract.result import parse_result
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import Stage
-from atoll_stages.ending import Ended, conclude
-from atoll_stages.memory import oom_kills
+from atoll_contract.stage_result import parse_result
+from atoll_stages.runtime.exit_result import Ended, conclude, oom_kills
 
 
 @pytest.mark.parametrize(

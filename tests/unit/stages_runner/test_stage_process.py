@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.dirstore import DirStore
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.reasons import ExitCode, Reason
-from atoll_contract.result import Artifact, StageResult, parse_result
 from atoll_contract.stage import Stage, StageInput, StoreSpec, StoreType, TrainSpec
-from atoll_stages.parent import write_message
+from atoll_contract.stage_result import Artifact, StageResult, parse_result
+from atoll_contract.store.directory import DirStore
+from atoll_stages.runtime.parent import write_message
 from support.polling import wait_until
 
 TESTS = Path(__file__).parents[2]

@@ -4,10 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from atoll_stages.train.ema import MovingAverage
-from atoll_stages.train.normalization import FusedBatchNorm
-from atoll_stages.train.optimizer import AdamW
-from atoll_stages.train.upsample import Upsample
+from atoll_stages.train.layers import FusedBatchNorm, Upsample
+from atoll_stages.train.optimizer import AdamW, MovingAverage
 
 
 def test_fused_normalisation_equals_keras_in_both_modes() -> None:

@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for, encode
+from atoll_stages.train.anchors import anchors_for, encode, match_adaptive
 from atoll_stages.train.losses import detection_loss, focal, giou
-from atoll_stages.train.matching import match_adaptive
 
 
 def test_focal_without_focus_is_half_the_cross_entropy() -> None:

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for
-from atoll_stages.train.matching import Matches, match_adaptive, match_argmax, pairwise_iou
+from atoll_stages.train.anchors import Matches, anchors_for, match_adaptive, match_argmax, pairwise_iou
 
 CENTER = st.integers(10, 90).map(lambda n: n / 100)
 SIDE = st.integers(2, 60).map(lambda n: n / 100)

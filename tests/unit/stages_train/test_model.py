@@ -10,8 +10,8 @@ from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import anchors_for
 from atoll_stages.train.backbone import TOP, mobilenet_v2
-from atoll_stages.train.model import build
-from atoll_stages.train.start import load_imagenet
+from atoll_stages.train.detector import build
+from atoll_stages.train.initial_weights import load_imagenet
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from atoll_contract import preprocess
+from atoll_contract import images as preprocess
 from atoll_stages.train.augment import sample
-from atoll_stages.train.pictures import CANVAS_RATIO
+from atoll_stages.train.dataset import CANVAS_RATIO
 
 # Of 255: training resizes twice, first to its canvas.
 MEAN_TOLERANCE, WORST_TOLERANCE = 1.5, 24.0

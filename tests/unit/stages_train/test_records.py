@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atoll_contract.errors import IntegrityError
-from atoll_stages.train.records import Records, parse
+from atoll_stages.train.dataset import Records, parse
 from support.detection_data import pictures, write_shard
 
 

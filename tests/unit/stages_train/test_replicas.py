@@ -16,7 +16,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from support.detection_data import CLASSES, pictures
 from atoll_contract.stage import Architecture
-from atoll_stages.train.pictures import Pictures
+from atoll_stages.train.dataset import Pictures
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 
 settings = TrainerSettings(Architecture.FPNLITE_192, 0.35, len(CLASSES), seed=3, side=64)

@@ -6,9 +6,8 @@ import pytest
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Architecture, InitFrom, StartWeights, TrainSpec
-from atoll_stages.train.hyperparameters import known_names, read_tuning, with_seed_names
-from atoll_stages.train.plan import make_plan
-from atoll_stages.train.schedule import Schedule, Sizes
+from atoll_stages.train.config import known_names, make_plan, read_tuning, with_seed_names
+from atoll_stages.train.optimizer import Schedule, Sizes
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_the_last_step() -> None:

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import from_json
-from atoll_contract.dirstore import DirStore
-from atoll_contract.errors import AtollError
+from atoll_contract.document import from_json
+from atoll_contract.errors import AtollError, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
 from atoll_contract.stage import (
     Accelerator,
     Architecture,
@@ -24,10 +21,12 @@ from atoll_contract.stage import (
     StoreType,
     TrainSpec,
 )
-from atoll_stages.context import Interrupted, StageContext, StageOutcome
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.directory import DirStore
+from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from atoll_stages.train.history import History
+from atoll_stages.train.initial_weights import read_weights
 from atoll_stages.train.stage import train
-from atoll_stages.train.weights import read_weights
 from support.detection_data import CLASSES, store_dataset
 
 SPEC = TrainSpec(

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from atoll_contract.codec import from_json
-from atoll_contract.timing import Timing
+from atoll_contract.document import from_json
+from atoll_contract.tool_reports import Timing
 
 PROGRAM = [sys.executable, "-P", "-m", "atoll_stages.train"]
 DETECTOR = ["--time", "ssd-mobilenet-v2-fpnlite-192", "--on-cpu", "0.35x2", "--on-gpu", "1.0x32"]

@@ -7,22 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoll_contract.dirstore import DirStore
-from atoll_contract.errors import ModelError
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import ModelError, Reason
 from atoll_contract.stage import Architecture
-from atoll_contract.store import StoreForbidden
-from atoll_stages.context import Interrupted
+from atoll_contract.stage_result import Progress
+from atoll_contract.store.base import StoreForbidden
+from atoll_contract.store.directory import DirStore
+from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.checkpoints import CheckpointStore
-from atoll_stages.train.divergence import WINDOW, DivergenceWatch
-from atoll_stages.train.history import Point, Progression
+from atoll_stages.train.config import Plan
+from atoll_stages.train.dataset import Pictures
+from atoll_stages.train.history import WINDOW, DivergenceWatch, Point, Progression
+from atoll_stages.train.initial_weights import values_of
 from atoll_stages.train.loop import TrainingLoop, thinned
-from atoll_stages.train.pictures import Pictures
-from atoll_stages.train.plan import Plan
-from atoll_stages.train.schedule import Schedule, Sizes
+from atoll_stages.train.optimizer import Schedule, Sizes
 from atoll_stages.train.trainer import Trainer, TrainerSettings
-from atoll_stages.train.weights import values_of
 from support.detection_data import CLASSES, pictures
 
 SIDE, STEPS = 64, 6

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.codec import to_json
-from atoll_contract.dirstore import DirStore
-from atoll_contract.errors import AtollError, IntegrityError, SpecError
-from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.reasons import Reason
+from atoll_contract.document import to_json
+from atoll_contract.errors import AtollError, IntegrityError, Reason, SpecError
+from atoll_contract.keys import imagenet_names
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.stage import Architecture, InitFrom, StartWeights
-from atoll_contract.weights import imagenet_names
-from atoll_stages.train.model import build
-from atoll_stages.train.start import find_imagenet, load_start
-from atoll_stages.train.weights import About, read_weights, values_of, write_weights
+from atoll_contract.store.directory import DirStore
+from atoll_stages.train.detector import build
+from atoll_stages.train.initial_weights import About, find_imagenet, load_start, read_weights, values_of, write_weights
 
 ABOUT = About(Architecture.FPNLITE_192, 0.35, ("a", "b"), step=12)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.ui.guard import TOKEN_HEADER
+from atoll_cli.ui.server import TOKEN_HEADER
 from support.polling import wait_until
 
-ATOLL = [sys.executable, "-P", "-m", "atoll_operator.cli.main", "ui", "--port", "0"]
+ATOLL = [sys.executable, "-P", "-m", "atoll_cli.main", "ui", "--port", "0"]
 # Writes down what it is asked to open, as a browser's process would get it.
 BROWSER = "#!/bin/sh\necho \"$1\" > '{folder}/opened'\n"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.ui.datasets import MAX_BYTES
+from atoll_cli.ui.server import TOKEN_HEADER
 from atoll_contract import keys
-from atoll_operator.ui.guard import TOKEN_HEADER
-from atoll_operator.ui.uploads import MAX_BYTES
 from support import archives
 from support.local_page import RUN, LocalPage
 from support.polling import wait_until

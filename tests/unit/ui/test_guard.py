@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from atoll_operator.ui.guard import TOKEN_HEADER
-from atoll_operator.ui.links import LIFE_SECONDS, MOST, Linked, Links
+from atoll_cli.ui.download_links import LIFE_SECONDS, MOST, Linked, Links
+from atoll_cli.ui.server import TOKEN_HEADER
 from support.local_page import LocalPage
 
 STATIC = ("/", "/ui.css", "/ui.js")

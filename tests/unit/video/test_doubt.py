@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from atoll_contract.manifest import Detection
-from atoll_edge.robot.observation import FieldOfView, Observation, observe
-from atoll_edge.video.doubt import MOST_KEPT, Doubt, DoubtfulMoments, nearest_to
+from atoll_contract.release import Detection
+from atoll_edge.robot.detection import FieldOfView, Observation, observe
+from atoll_edge.video.contact_sheet import MOST_KEPT, Doubt, DoubtfulMoments, nearest_to
 
 
 def seen(*scores: float, labels: int = 1) -> tuple[Observation, ...]:

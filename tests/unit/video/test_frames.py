@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atoll_contract.reasons import ExitCode
-from atoll_operator.cli.main import main
-from atoll_operator.video import extraction
-from atoll_operator.video.measure import Measured, measured
-from atoll_operator.video.samples import Sample
+from atoll_cli.main import main
+from atoll_cli.video import extract as extraction
+from atoll_cli.video.reader import Sample
+from atoll_cli.video.select import Measured, measured
+from atoll_contract.errors import ExitCode
 from atoll_stages.convert.split import cluster_of
 from support.videos import Picture, turn, write_video
 

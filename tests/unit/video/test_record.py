@@ -13,9 +13,9 @@ import av
 import numpy as np
 import pytest
 
-from atoll_contract.reasons import ExitCode
-from atoll_operator.cli.endings import FAILED
-from atoll_operator.cli.main import main
+from atoll_cli.console import FAILED
+from atoll_cli.main import main
+from atoll_contract.errors import ExitCode
 from support.network_camera import PACE, network_camera
 from support.polling import wait_until
 from support.videos import Picture, number_in, numbered, numbers, pixels, read_video, write_video
@@ -27,7 +27,7 @@ ONE_SECOND = round(1 / PACE)
 def recording(*arguments: str, preexec: Callable[[], None] | None = None) -> Iterator[subprocess.Popen[str]]:
     """`atoll record` as a process of its own, gone at the end of the block."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "atoll_operator.cli.main", "record", *arguments],
+        [sys.executable, "-P", "-m", "atoll_cli.main", "record", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

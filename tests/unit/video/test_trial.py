@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atoll_cli.main import main
+from atoll_contract.errors import ExitCode
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.reasons import ExitCode
-from atoll_contract.store import open_store
+from atoll_contract.store import directory_store, open_store
 from atoll_edge.video.__main__ import main as edge_main
-from atoll_operator.api.stage_input import directory_store
-from atoll_operator.cli.main import main
 from support.edge_model import CELLS, LABELS, colour_detector, write_model
 from support.edge_release import publish
 from support.polling import wait_until

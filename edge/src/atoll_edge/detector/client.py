@@ -9,24 +9,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING
 
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.messages import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
+from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
 
 if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
+
 
 logger = logging.getLogger(__name__)
 
 DETECT_SECONDS = 2.0
 # The first start after power-on reads everything from an SD card.
 LOAD_SECONDS = {Backend.CPU: 30.0, Backend.EDGETPU: 45.0}
-CHILD_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.detector.child")
+CHILD_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.detector.worker")
 
 
 class DetectorLost(RuntimeError):
@@ -161,3 +163,59 @@ def describe_exit(code: int) -> str:
 def _memory_folder() -> str | None:
     """Where the pixels lie: in memory where the system has such a folder, so that no SD card wears out."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (an unnamed file)
+
+
+# After a start, before the spare is made: the model that starts has the processor for itself.
+SPARE_SECONDS = 3.0
+
+
+class Children:
+    """Makes and ends children. Used by the detector thread alone."""
+
+    def __init__(self, spawn: Callable[[Backend], DetectorClient], spare: DetectorClient | None = None) -> None:
+        self._spawn = spawn
+        self._spare = spare
+        self._spare_at = 0.0
+
+    @property
+    def spare_pid(self) -> int | None:
+        return None if self._spare is None else self._spare.pid
+
+    def take(self, backend: Backend, now: float) -> DetectorClient:
+        """A child for `backend`: the spare where it fits and lives, else a new one.
+
+        Raises:
+            DetectorLost: the system cannot start a process now.
+        """
+        spare, self._spare = self._spare, None
+        self._spare_at = now + SPARE_SECONDS
+        if spare is not None and spare.backend is backend and spare.alive:
+            return spare
+        if spare is not None:
+            self.retire(spare)
+        return self.start(backend)
+
+    def keep_spare(self, backend: Backend, now: float) -> None:
+        """Have a spare for `backend`, once what was started last has had its time."""
+        if self._spare is None and now >= self._spare_at:
+            self._spare_at = now + SPARE_SECONDS
+            try:
+                self._spare = self.start(backend)
+            except DetectorLost as loss:
+                logger.warning("there is no spare detector: %s", loss.reason)
+
+    def retire(self, client: DetectorClient) -> None:
+        """End a child without waiting for it: the memory of a large one takes a while to be freed."""
+        threading.Thread(target=client.close, name="retire", daemon=True).start()
+
+    def close(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def start(self, backend: Backend) -> DetectorClient:
+        """A new child. Raises DetectorLost."""
+        try:
+            return self._spawn(backend)
+        except OSError as error:
+            raise DetectorLost(f"the detector cannot be started: {error}") from None

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from pycoral.utils.edgetpu import get_runtime_version, list_edge_tpus, make_interpreter
 
-from atoll_edge.detector.backend import DeviceMissing, LoadError
-from atoll_edge.detector.interpreter import InterpretedModel
+from atoll_edge.detector.backends import DeviceMissing, InterpretedModel, LoadError
 
 
 class EdgeTpuLoader:

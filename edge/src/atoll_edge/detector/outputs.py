@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from atoll_contract.manifest import Detection
+from atoll_contract.release import Detection
 
 
 class OutputsError(ValueError):

@@ -4,8 +4,7 @@ import queue
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atoll_edge.detector.backend import LoadedModel
-from atoll_edge.detector.litert import loader
+from atoll_edge.detector.backends import LoadedModel, loader
 from atoll_edge.detector.outputs import Reading
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from atoll_contract.codec import to_json
-from atoll_contract.manifest import Manifest, Role
-from atoll_contract.reasons import Reason
+from atoll_contract.document import to_json
+from atoll_contract.errors import Reason
+from atoll_contract.release import Manifest, Role
 from atoll_edge.detector.client import describe_exit
-from atoll_edge.models.canary_child import CanaryJob, GoldenPicture
-from atoll_edge.models.refusal import Refusal
+from atoll_edge.models.canary_worker import CanaryJob, GoldenPicture
+from atoll_edge.models.release_state import Refusal
 
 CANARY_SECONDS = 60.0
-COMMAND = (sys.executable, "-P", "-m", "atoll_edge.models.canary_child")
+COMMAND = (sys.executable, "-P", "-m", "atoll_edge.models.canary_worker")
 
 
 def canary_job(manifest: Manifest, blob: Callable[[str], Path]) -> CanaryJob:

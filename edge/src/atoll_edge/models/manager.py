@@ -5,12 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
-from atoll_edge.detector.answer import Answer
-from atoll_edge.detector.backend import Backend
-from atoll_edge.detector.keeper import DetectorKeeper
-from atoll_edge.models.served import ServedModel
-from atoll_edge.models.state import ModelState
-from atoll_edge.web.status import ModelStatus, SyncStatus
+from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.manager import DetectorKeeper
+from atoll_edge.detector.model import Answer, ServedModel
+from atoll_edge.status import ModelState, ModelStatus, SyncStatus
 
 logger = logging.getLogger(__name__)
 

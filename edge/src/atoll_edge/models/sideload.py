@@ -10,17 +10,25 @@ import tempfile
 from pathlib import Path
 
 from atoll_contract import keys
-from atoll_contract.bundle import EDGETPU_NAME, INT8_NAME, LABELS_NAME
-from atoll_contract.codec import to_json
-from atoll_contract.durable import file_sha256
+from atoll_contract.document import to_json
+from atoll_contract.files import file_sha256
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.manifest import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.release import (
+    EDGETPU_NAME,
+    INT8_NAME,
+    LABELS_NAME,
+    EdgeTpu,
+    Manifest,
+    ManifestFile,
+    ModelInput,
+    Role,
+)
+from atoll_edge.detector.model import DEFAULT_THRESHOLD
 from atoll_edge.models.bundle import Bundle, BundleError, unpack
 from atoll_edge.models.canary import canary_job, run_canary
-from atoll_edge.models.device_state import staged
-from atoll_edge.models.device_store import DeviceStore
-from atoll_edge.models.served import DEFAULT_THRESHOLD
+from atoll_edge.models.release_state import staged
+from atoll_edge.models.release_store import DeviceStore
 
 NAMESPACE = "side-loaded"
 # The seed's; a bundle does not say, and the canary reads the true one from the model.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from atoll_edge.robot.nt import NetworkTables
+from atoll_edge.robot.networktables import NetworkTables
 
 # The topic of 2026 and before, and its name from 2027.
 TOPICS = ("/FMSInfo/FMSControlData", "/FMSInfo/ControlWord")

@@ -1,12 +1,93 @@
-"""The topics that robot code reads: table `ML` in all its generations, and `/Atoll/<camera>`."""
+"""The table `ML` as robot code of 2019 to 2021 reads it.
 
+2019 (`boxes`, `nb_objects`/`nb_boxes`, `object_classes`/`boxes_names`) and 2020 (`detections` with `name`) were written
+for frames of 320×240, and robot code has those numbers in its formulas: their pixels are always of that size. 2021
+(`detections` with `label`) counts pixels of the camera's own frame, whose size is in `ML/resolution`.
+"""
+
+import functools
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
-from atoll_edge.robot.legacy import Compatibility, detections_json, flat_boxes
-from atoll_edge.robot.nt import NetworkTables
-from atoll_edge.robot.observation import Observation
-from atoll_edge.robot.structs import detection_struct, to_structs
+from atoll_edge.robot.detection import Observation
+from atoll_edge.robot.networktables import NetworkTables
+
+SEED_SIZE = (320, 240)
+
+
+class Compatibility(StrEnum):
+    """Which shape `ML/detections` has: Axon's of 2021, or DetectCoral's of 2020. One key cannot hold both."""
+
+    AXON = "axon"
+    DETECTCORAL = "detectcoral"
+
+
+def flat_boxes(observations: Sequence[Observation]) -> list[float]:
+    """2019: [x1, y1, x2, y2, …] in pixels of 320×240, three decimals."""
+    width, height = SEED_SIZE
+    return [
+        round(value, 3)
+        for seen in observations
+        for value in (seen.xmin * width, seen.ymin * height, seen.xmax * width, seen.ymax * height)
+    ]
+
+
+def detections_json(observations: Sequence[Observation], shape: Compatibility, *, width: int, height: int) -> str:
+    """`ML/detections` for a frame of `width` × `height` pixels."""
+    if shape is Compatibility.DETECTCORAL:
+        return json.dumps([_detectcoral(seen) for seen in observations])
+    return json.dumps([_axon(seen, width, height) for seen in observations])
+
+
+def _detectcoral(seen: Observation) -> dict[str, object]:
+    width, height = SEED_SIZE
+    corners = [
+        [int(seen.xmin * width), int(seen.ymin * height)],
+        [int(seen.xmax * width), int(seen.ymax * height)],
+    ]
+    return {"name": seen.label, "box": corners, "confidence": round(seen.score * 100)}
+
+
+def _axon(seen: Observation, width: int, height: int) -> dict[str, object]:
+    box = {
+        "ymin": int(seen.ymin * height),
+        "xmin": int(seen.xmin * width),
+        "ymax": int(seen.ymax * height),
+        "xmax": int(seen.xmax * width),
+    }
+    return {"label": seen.label, "box": box, "confidence": round(seen.score, 4)}
+
+
+# As published in the schema topic `/.schema/struct:Detection`; robot code in Java and C++ declares the same.
+SCHEMA = (
+    "int32 class_id; float score; float xmin; float ymin; float xmax; float ymax; float yaw; float pitch; float area"
+)
+
+
+@functools.cache
+def detection_struct() -> Any:
+    """The class that ntcore packs."""
+    import dataclasses
+
+    from wpiutil import wpistruct
+
+    fields = [
+        (part.split()[1], {"int32": wpistruct.int32, "float": float}[part.split()[0]]) for part in SCHEMA.split("; ")
+    ]
+    return wpistruct.make_wpistruct(dataclasses.make_dataclass("Detection", fields), name="Detection")
+
+
+def to_structs(observations: tuple[Observation, ...]) -> list[Any]:
+    kind = detection_struct()
+    return [
+        kind(seen.class_id, seen.score, seen.xmin, seen.ymin, seen.xmax, seen.ymax, seen.yaw, seen.pitch, seen.area)
+        for seen in observations
+    ]
+
 
 CORAL_WORDS = {"edgetpu": "Coral Edge TPU"}
 NO_CORAL = "Unoptimized"

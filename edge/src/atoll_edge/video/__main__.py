@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from atoll_contract.errors import AtollError, SpecError
-from atoll_contract.reasons import ExitCode, Reason
-from atoll_edge.detector.backend import LoadError
-from atoll_edge.models.bundle import BundleError
-from atoll_edge.models.named import named_model
-from atoll_edge.models.served import ServedModel
-from atoll_edge.video.film import Film
-from atoll_edge.video.session import try_films
+from atoll_contract.errors import AtollError, ExitCode, Reason, SpecError
+from atoll_edge.detector.backends import LoadError
+from atoll_edge.detector.model import ServedModel
+from atoll_edge.models.bundle import BundleError, named_model
+from atoll_edge.video.evaluate import try_films
+from atoll_edge.video.files import Film
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from atoll_edge.robot.networktables import NetworkTables
+
 if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
+
 
 logger = logging.getLogger(__name__)
 
@@ -91,3 +94,36 @@ def _require_free(port: int, name: str) -> None:
                 f"port {port} for the stream {name} is taken, perhaps by WPILibPi's own camera program; "
                 "stop that, or set streams.rawPort and streams.annotatedPort"
             ) from None
+
+
+class CameraEntry:
+    """One stream's entry, with the types that cscore's own CameraServer publishes."""
+
+    def __init__(self, tables: NetworkTables, name: str, *, source: str, port: int, mode: str) -> None:
+        table = f"/CameraPublisher/{name}"
+        self._port = port
+        self._hosts: list[str] = []
+        self._streams = tables.string_arrays(f"{table}/streams")
+        self._connected = tables.booleans(f"{table}/connected")
+        tables.strings(f"{table}/source").set(source)
+        tables.strings(f"{table}/description").set(name)
+        tables.strings(f"{table}/mode").set(mode)
+        tables.string_arrays(f"{table}/modes").set([mode])
+
+    def at(self, hosts: list[str]) -> None:
+        """Names and addresses under which the stream's port is reached."""
+        if hosts != self._hosts:
+            self._hosts = hosts
+            self._streams.set([f"mjpg:{url}" for url in stream_urls(hosts, self._port)])
+
+    def connected(self, value: bool) -> None:
+        self._connected.set(value)
+
+
+def stream_urls(hosts: list[str], port: int) -> list[str]:
+    return [f"http://{host}:{port}/?action=stream" for host in hosts]
+
+
+def mode_text(width: int, height: int, fps: int) -> str:
+    """As cscore writes a mode."""
+    return f"{width}x{height} MJPEG {fps} fps"

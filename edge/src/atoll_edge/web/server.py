@@ -1,4 +1,4 @@
-"""The HTTP server on port 5808: probes, status, metrics, one page, and its buttons behind a token."""
+"""Live, ready, started: pure answers from a status. None depends on the store, the robot, DNS or an API server."""
 
 import hmac
 import logging
@@ -12,10 +12,40 @@ from importlib import resources
 from pathlib import Path
 from socketserver import TCPServer
 
-from atoll_contract.codec import to_json
-from atoll_edge.steady import SteadyThread
-from atoll_edge.web.health import Verdict
-from atoll_edge.web.status import Status
+from atoll_contract.document import to_json
+from atoll_edge.status import ModelState, Status
+from atoll_edge.threads import SteadyThread
+
+FRESH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    ok: bool
+    reason: str
+
+
+def live(threads_alive: bool, seconds_since_tick: float) -> Verdict:
+    """Whether the program works at all; a missing camera or model is no reason to restart it."""
+    if not threads_alive:
+        return Verdict(False, "a thread of the pipeline ended")
+    if seconds_since_tick > 5.0:
+        return Verdict(False, f"the supervisor has not ticked for {seconds_since_tick:.0f} s")
+    return Verdict(True, "live")
+
+
+def ready(status: Status) -> Verdict:
+    """Whether the robot gets detections of fresh frames."""
+    if status.model.state == ModelState.NO_MODEL:
+        return Verdict(False, "there is no model")
+    for what, seconds in (
+        ("frame of the camera", status.camera.seconds_since_frame),
+        ("answer of the detector", status.seconds_since_answer),
+    ):
+        if seconds is None or seconds > FRESH_SECONDS:
+            return Verdict(False, f"no {what} for {FRESH_SECONDS:.0f} s")
+    return Verdict(True, "ready")
+
 
 logger = logging.getLogger(__name__)
 

@@ -14,15 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.codec import from_json
-from atoll_contract.comparison import ComparisonJob
-from atoll_contract.errors import AtollError, DatasetError
-from atoll_contract.progress import Progress, emit
-from atoll_contract.reasons import ExitCode
+from atoll_contract.document import from_json
+from atoll_contract.errors import AtollError, DatasetError, ExitCode
+from atoll_contract.stage_result import Progress, emit
+from atoll_contract.tool_reports import ComparisonJob
 from atoll_stages.compare.comparison import Comparison, compare
-from atoll_stages.compare.models import opened
+from atoll_stages.compare.inputs import opened, picture_set, trained_on, unseen
 from atoll_stages.compare.page import render
-from atoll_stages.compare.pictures import picture_set, trained_on, unseen
 
 TELL_SECONDS = 1.0
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from atoll_contract import preprocess
-from atoll_stages.compare.models import Model
-from atoll_stages.compare.pictures import PictureSet
-from atoll_stages.export.selection import Shown, judge
-from atoll_stages.export.summary import DIGITS, figures
+from atoll_contract import images as preprocess
+from atoll_stages.compare.inputs import Model, PictureSet
+from atoll_stages.export.evaluation import DIGITS, figures
+from atoll_stages.export.sample_images import Shown, judge
+from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.evaluate import Metrics, evaluate
-from atoll_stages.train.records import Example
 
 # A score that no detection has: for a class that a model does not know.
 NEVER = 2.0

@@ -8,9 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from atoll_stages.compare.comparison import Comparison
-from atoll_stages.export.report import page as report
-from atoll_stages.export.report.drawing import drawn
-from atoll_stages.export.selection import Shown
+from atoll_stages.export import report
+from atoll_stages.export.charts import drawn
+from atoll_stages.export.sample_images import Shown
 
 # Below this the difference is called none: it is less than what another seed changes.
 SLIGHT = 0.005
@@ -25,7 +25,7 @@ _PAIRS = """
 
 def render(old: str, new: str, comparisons: Sequence[Comparison], notes: Sequence[str]) -> str:
     """The whole page; `old` and `new` are the models' names, `notes` what the reader should know of the figures."""
-    style = files(report.__package__ or "").joinpath("style.css").read_text(encoding="utf-8") + _PAIRS
+    style = files("atoll_stages.export").joinpath("report.css").read_text(encoding="utf-8") + _PAIRS
     title = escape(f"{old} against {new}")
     sections = "".join(_section(old, new, item) for item in comparisons)
     told = "".join(f"<p>{escape(note)}</p>" for note in notes)

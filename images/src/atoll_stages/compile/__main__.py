@@ -2,7 +2,7 @@
 
 from atoll_contract.stage import Stage
 from atoll_stages.compile.stage import compile_model
-from atoll_stages.runner import run_stage
+from atoll_stages.runtime.entry import run_stage
 
 if __name__ == "__main__":
     raise SystemExit(run_stage(Stage.COMPILE, compile_model))

@@ -1,21 +1,167 @@
-"""The target `edgetpu`: Google's `edgetpu_compiler`, where its user has installed it (its licence forbids sharing it).
+"""What `edgetpu_compiler` prints, as its versions 2, 14, 15 and 16 do.
 
-The compiler's exit codes are not documented, a failure may leave a stub file, and a success may have mapped nothing:
-so a file counts as compiled only after `verified` has looked into it.
+With `-s` the table of operations follows the counts; the same table stands in `<model>_edgetpu.log`. The two lines
+"Number of operations that will run on …" are there only where some operation was left to the CPU. A search (`-d`)
+prints one report for every try: the last one counts.
 """
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import Reason
 from atoll_contract.tflite import TfliteError, read_model
 from atoll_stages.compile.process import Deadline, Finished, run
-from atoll_stages.compile.report import Report, parse
-from atoll_stages.compile.target import Compilation
+
+MAPPED = "Mapped to Edge TPU"
+
+_VERSION = re.compile(r"Edge TPU Compiler version (\d+(?:\.\d+)*)")
+_SUCCESS = re.compile(r"^Models? compiled successfully in ", re.MULTILINE)
+_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs: (\d+)", re.MULTILINE)
+_TOTAL = re.compile(r"^Total number of operations: (\d+)", re.MULTILINE)
+_ON_TPU = re.compile(r"^Number of operations that will run on Edge TPU: (\d+)", re.MULTILINE)
+_ON_CPU = re.compile(r"^Number of operations that will run on CPU: (\d+)", re.MULTILINE)
+_HEADING = re.compile(r"^Operator +Count +Status *$", re.MULTILINE)
+_ROW = re.compile(r"^([A-Z0-9_]+) +(\d+) +(\S.*?) *$")
+_INTERNAL = re.compile(r"internal compiler error", re.IGNORECASE)
+_TIMED_OUT = re.compile(r"(timed out|exceeded (?:the )?time|timeout (?:expired|reached))", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"^(?:ERROR: )?((?:Didn't find op|Op builtin_code|Model not quantized|Model could not be parsed"
+    r"|Encountered unresolved custom op|Attempting to use a delegate that only supports static).*)$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Operations of one kind and fate."""
+
+    operator: str
+    count: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A compiler's output. `mapped` and `total` are None where it does not say."""
+
+    version: str | None
+    succeeded: bool
+    mapped: int | None
+    total: int | None
+    rows: tuple[Row, ...]
+    internal_error: bool
+    timed_out: bool
+    refusal: str | None
+
+    @property
+    def unmapped(self) -> tuple[str, ...]:
+        """What stays on the CPU and why, the most frequent first."""
+        left = sorted((row for row in self.rows if row.status != MAPPED), key=lambda row: -row.count)
+        return tuple(f"{row.count} {row.operator} ({row.status})" for row in left)
+
+
+def parse(output: str, operations_log: str = "") -> Report:
+    """The report in a compiler's `output`; the table may stand in its log file instead."""
+    output = output.replace("\r\n", "\n")
+    starts = [match.start() for match in _SUCCESS.finditer(output)]
+    last = output[starts[-1] :] if starts else ""
+    # Before its success a search may well have failed.
+    told = last or output
+    rows = _table(last) or _table(operations_log.replace("\r\n", "\n"))
+    mapped, total = _counts(last, rows)
+    version = _VERSION.search(output)
+    refusal = _REFUSED.search(told)
+    return Report(
+        version=version[1] if version else None,
+        succeeded=bool(starts),
+        mapped=mapped,
+        total=total,
+        rows=rows,
+        internal_error=bool(_INTERNAL.search(told)),
+        timed_out=bool(_TIMED_OUT.search(told)),
+        refusal=refusal[1].strip() if refusal else None,
+    )
+
+
+def _table(text: str) -> tuple[Row, ...]:
+    headings = list(_HEADING.finditer(text))
+    if not headings:
+        return ()
+    rows = []
+    for line in text[headings[-1].end() :].splitlines():
+        match = _ROW.match(line)
+        if match:
+            rows.append(Row(match[1], int(match[2]), match[3]))
+        elif line.strip():
+            break
+    return tuple(rows)
+
+
+def _counts(report: str, rows: tuple[Row, ...]) -> tuple[int | None, int | None]:
+    """Mapped operations and all of them: as counted in words, else by the table, else all where nothing was left."""
+    total = _number(_TOTAL, report)
+    on_tpu, on_cpu = _number(_ON_TPU, report), _number(_ON_CPU, report)
+    if on_tpu is not None:
+        return on_tpu, total if total is not None else on_tpu + (on_cpu or 0)
+    if rows:
+        mapped = sum(row.count for row in rows if row.status == MAPPED)
+        return mapped, total if total is not None else sum(row.count for row in rows)
+    if total is None:
+        return None, None
+    return (total if _number(_SUBGRAPHS, report) else 0), total
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int | None:
+    match = pattern.search(text)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a compilation ended. `path` is there only for a file that was verified to be compiled; the counts of
+    operations come from the compiler's own log."""
+
+    reason: Reason
+    message: str
+    log: str = ""
+    path: Path | None = None
+    compiler_version: str | None = None
+    min_runtime_version: int | None = None
+    mapped: int | None = None
+    total: int | None = None
+    unmapped: tuple[str, ...] = field(default=())
+    tries: int = 0
+
+    @property
+    def compiled(self) -> bool:
+        return self.path is not None
+
+    @property
+    def mapped_percent(self) -> float | None:
+        if self.mapped is None or not self.total:
+            return None
+        return round(100.0 * self.mapped / self.total, 1)
+
+
+class Target(Protocol):
+    """A kind of accelerator."""
+
+    @property
+    def name(self) -> str: ...
+
+    def compile(self, model: Path, work: Path, deadline: Deadline) -> Compilation:
+        """Compile the .tflite file `model`; files are made in the folder `work`.
+
+        A model that cannot be compiled and a compiler that is not there are answers. Raises Interrupted.
+        """
+        ...
+
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_stages.context import Interrupted
+from atoll_stages.runtime.context import Interrupted
 
 POLL_SECONDS = 0.2
 

@@ -4,15 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from atoll_contract.bundle import EDGETPU_NAME, INT8_NAME
-from atoll_contract.errors import SpecError
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
+from atoll_contract.errors import Reason, SpecError
+from atoll_contract.release import EDGETPU_NAME, INT8_NAME
 from atoll_contract.stage import CompilePolicy, CompileSpec, Stage
-from atoll_stages.compile.edgetpu import EdgeTpuTarget
+from atoll_contract.stage_result import Artifact
+from atoll_stages.compile.edgetpu import Compilation, EdgeTpuTarget, Target
 from atoll_stages.compile.process import Deadline
-from atoll_stages.compile.target import Compilation, Target
-from atoll_stages.context import StageContext, StageOutcome
+from atoll_stages.runtime.context import StageContext, StageOutcome
 
 LOG_NAME = "edgetpu_compiler.log"
 COMPILATION_NAME = "compilation.json"

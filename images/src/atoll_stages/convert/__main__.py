@@ -3,7 +3,7 @@
 import sys
 
 from atoll_contract.stage import Stage
-from atoll_stages.runner import StageContext, StageOutcome, run_stage
+from atoll_stages.runtime.entry import StageContext, StageOutcome, run_stage
 
 
 def _convert(context: StageContext) -> StageOutcome:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from atoll_contract.archive_names import shown
-from atoll_stages.convert.catalog import Catalog
+from atoll_contract.archive.limits import shown
+from atoll_stages.convert.example_store import Catalog
 from atoll_stages.convert.problems import Action, Kind, Problems
 
 # Of 64 bits of the difference hash; three flipped bits leave at least one of four bands untouched.

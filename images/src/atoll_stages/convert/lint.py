@@ -10,16 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from atoll_contract.archive_names import shown
-from atoll_contract.codec import to_json
-from atoll_contract.errors import AtollError, DatasetError, bounded
-from atoll_contract.lint import LintClass, LintReport
-from atoll_contract.reasons import ExitCode, Reason
+from atoll_contract.archive.limits import shown
+from atoll_contract.document import to_json
+from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
-from atoll_stages.convert.conversion import Conversion, Source, collected
-from atoll_stages.convert.findings import Findings, conclude
-from atoll_stages.convert.problems import Kind
-from atoll_stages.convert.wording import counted
+from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_stages.convert.pipeline import Conversion, Source, collected
+from atoll_stages.convert.problems import Kind, counted
+from atoll_stages.convert.statistics import Findings, conclude
 
 _SHOWN_PROBLEMS = 10
 

@@ -1,11 +1,12 @@
 """What was not taken as it stood, counted by kind, with file and object."""
 
 from collections import Counter
+from dataclasses import dataclass
 from enum import StrEnum
 
-from atoll_contract.archive_names import shown
+from atoll_contract.archive.limits import shown
 from atoll_contract.dataset import MAX_PROBLEMS, Problem
-from atoll_contract.errors import bounded
+from atoll_contract.errors import DatasetError, Reason, bounded
 
 _MAX_FILE = 512
 _MAX_DETAIL = 200
@@ -90,3 +91,44 @@ class Problems:
             return "none"
         place = "" if found.object is None else f" object {found.object}"
         return f"{shown(found.file)}{place}: {found.kind} {found.detail}".rstrip()
+
+
+@dataclass
+class Tally:
+    """Pictures looked at and boxes taken; what was refused stands in `Problems`."""
+
+    pictures: int = 0
+    boxes: int = 0
+
+    def require(self, problems: Problems, max_percent: float) -> None:
+        """
+        Raises:
+            DatasetError: AnnotationInvalid or DatasetMalformed, more than `max_percent` of the annotation files,
+                boxes or pictures are bad; the first of them is named.
+        """
+        files = self.pictures + problems.total(*INVALID_ANNOTATION)
+        boxes = self.boxes + problems.total(*INVALID_BOX)
+        for kinds, whole, what, reason in (
+            (INVALID_ANNOTATION, files, "annotation files unreadable", Reason.ANNOTATION_INVALID),
+            (INVALID_PICTURE, self.pictures, "pictures unreadable", Reason.DATASET_MALFORMED),
+            (INVALID_BOX, boxes, "boxes invalid", Reason.ANNOTATION_INVALID),
+        ):
+            _require(problems, kinds, whole=whole, what=what, reason=reason, max_percent=max_percent)
+
+
+def _require(
+    problems: Problems, kinds: tuple[Kind, ...], *, whole: int, what: str, reason: Reason, max_percent: float
+) -> None:
+    bad = problems.total(*kinds)
+    if whole and 100 * bad > max_percent * whole:
+        raise DatasetError(
+            reason,
+            f"{bad:,} of {whole:,} {what} ({100 * bad / whole:.1f} %, limit {max_percent:g} %); "
+            f"first: {problems.first(*kinds)}",
+        )
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 picture`, `2,000 pictures`, `2 boxes`."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count:,} {noun}{ending}"

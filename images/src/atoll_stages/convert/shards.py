@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 
 from atoll_contract.dataset import LABEL_MAP_NAME
 from atoll_contract.labelmap import format_label_map
-from atoll_stages.convert.catalog import Catalog, Ready
-from atoll_stages.convert.pictures import FORMAT
+from atoll_stages.convert.example_store import Catalog, Ready
+from atoll_stages.convert.images import FORMAT
 from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
 
 # Large enough to stream from a bucket, small enough to read several at once.

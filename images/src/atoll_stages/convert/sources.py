@@ -1,4 +1,4 @@
-"""From the keys of a run's datasets to archives on this disk, and the digest of them all."""
+"""A dataset that lies in a store as loose files below a prefix: fetched into a folder, one file at a time."""
 
 import hashlib
 import platform
@@ -6,16 +6,40 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from atoll_contract.archive import ARCHIVE_SUFFIXES
-from atoll_contract.archive_meter import size
-from atoll_contract.archive_names import shown
-from atoll_contract.codec import to_json
-from atoll_contract.errors import DatasetError, SpecError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import ARCHIVE_SUFFIXES
+from atoll_contract.archive.limits import safe_name, shown, size
+from atoll_contract.document import to_json
+from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource
-from atoll_contract.store import ObjectInfo, ObjectNotFound, PreconditionFailed, Store, open_store
-from atoll_stages.convert.loose import fetch_files
-from atoll_stages.convert.pictures import JPEG_QUALITY, LONG_SIDE
+from atoll_contract.store import open_store
+from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
+from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE
+
+
+def fetch_files(store: Store, prefix: str, folder: Path, *, limits: DatasetLimits, tick: Callable[[int], None]) -> str:
+    """Download every file below `prefix`; the hex digest of their names and contents.
+
+    Raises:
+        DatasetError: DatasetUnsafe, a key leads outside the folder; DatasetTooLarge.
+    """
+    digest, total = hashlib.sha256(), 0
+    for number, info in enumerate(store.list(prefix), start=1):
+        name = safe_name(info.key.removeprefix(prefix).encode(), number=number, limits=limits)
+        total += info.size
+        if number > limits.members or total > limits.expanded_bytes or info.size > limits.member_bytes:
+            raise DatasetError(
+                Reason.DATASET_TOO_LARGE,
+                f"{shown(prefix)} at file {number} {shown(name)}: {size(total)} so far; limits are {limits.members} "
+                f"files, {size(limits.expanded_bytes)}, and {size(limits.member_bytes)} for each",
+            )
+        if not name:
+            continue
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fetched = store.download(info.key, path, etag=info.etag, transferred=tick)
+        digest.update(f"{fetched.sha256}  {name}\n".encode())
+    return digest.hexdigest()
+
 
 # Raise it whenever the same input gives other records; old cache entries are then left alone.
 RECORDS_VERSION = 1

@@ -11,20 +11,18 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from atoll_contract import keys
-from atoll_contract.codec import DecodeError, from_json, to_json
 from atoll_contract.dataset import DATASET_NAME, ClassCount, Dataset, SourceInfo, SplitPart
-from atoll_contract.errors import SpecError
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.errors import Reason, SpecError
 from atoll_contract.stage import ConvertSpec
-from atoll_contract.store import ObjectNotFound
-from atoll_stages.context import StageContext, StageOutcome
-from atoll_stages.convert.conversion import Conversion, Source, Tick, collected
-from atoll_stages.convert.findings import Findings, conclude
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_contract.store.base import ObjectNotFound
+from atoll_stages.convert.pipeline import Conversion, Source, Tick, collected
+from atoll_stages.convert.problems import counted
 from atoll_stages.convert.shards import WrittenFile, write_label_map, write_shards
 from atoll_stages.convert.sources import Fetched, dataset_digest, fetch_sources, find_sources
-from atoll_stages.convert.wording import counted
+from atoll_stages.convert.statistics import Findings, conclude
+from atoll_stages.runtime.context import StageContext, StageOutcome
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import DatasetError, Reason
 
 _MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")

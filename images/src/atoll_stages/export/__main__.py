@@ -1,7 +1,7 @@
 """`python -m atoll_stages.export`: the stage, its input in the environment (docs/contract.md)."""
 
 from atoll_contract.stage import Stage
-from atoll_stages.runner import StageContext, StageOutcome, run_stage
+from atoll_stages.runtime.entry import StageContext, StageOutcome, run_stage
 
 
 def _export(context: StageContext) -> StageOutcome:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from atoll_contract.errors import ModelError
-from atoll_contract.reasons import Reason
+from atoll_contract.errors import ModelError, Reason
 
 # Places of two fields in the vtables of the schema's tables, which start with two sizes: `signature_defs` is the eighth
 # of Model (version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata, signature_defs),

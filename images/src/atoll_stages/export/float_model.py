@@ -13,8 +13,8 @@ from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import anchors_for
 from atoll_stages.train.detections import Detections, suppress, unpack
-from atoll_stages.train.model import build
-from atoll_stages.train.weights import About, assign, read_weights
+from atoll_stages.train.detector import build
+from atoll_stages.train.initial_weights import About, assign, read_weights
 
 if TYPE_CHECKING:
     import keras

@@ -6,39 +6,31 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
-from atoll_contract import preprocess
-from atoll_contract.codec import DecodeError, from_json, to_json
+from atoll_contract import images as preprocess
 from atoll_contract.dataset import Dataset
-from atoll_contract.errors import IntegrityError, SpecError, bounded
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.errors import IntegrityError, Reason, SpecError, bounded
 from atoll_contract.stage import ExportSpec, Stage
-from atoll_stages.context import StageContext, StageOutcome
-from atoll_stages.export.conversion import POSTPROCESS, Postprocess, check_input, convert
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert
+from atoll_stages.export.edgetpu_mapping import MappingReport, predict
+from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measure, metrics_document, outcome_summary
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.float_model import detect_float, load_float
-from atoll_stages.export.gates import Gate, check_gates
-from atoll_stages.export.golden import write_golden
-from atoll_stages.export.interpreter import Exported
-from atoll_stages.export.mapping import MappingReport, predict
-from atoll_stages.export.measurement import Measurement, measure
-from atoll_stages.export.report.page import ReportData, render
-from atoll_stages.export.selection import select
-from atoll_stages.export.summary import metrics_document, outcome_summary
+from atoll_stages.export.inference import Exported
+from atoll_stages.export.report import ReportData, render
+from atoll_stages.export.sample_images import select, write_golden
+from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import anchors_for
+from atoll_stages.train.dataset import Example, Records
 from atoll_stages.train.history import History
+from atoll_stages.train.initial_weights import About
 from atoll_stages.train.loop import thinned
-from atoll_stages.train.records import Example, Records
 from atoll_stages.train.stage import fetch_split, read_dataset
-from atoll_stages.train.weights import About
-
-if TYPE_CHECKING:
-    import keras
 
 logger = logging.getLogger(__name__)
 

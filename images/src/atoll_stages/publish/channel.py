@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from atoll_contract import keys
-from atoll_contract.codec import DecodeError, from_json, to_json
-from atoll_contract.manifest import Channel, Manifest, ManifestRef
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
-from atoll_contract.store import ObjectNotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.errors import Reason
+from atoll_contract.release import Channel, Manifest, ManifestRef
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
 from atoll_stages.publish.versions import versions
 
 logger = logging.getLogger(__name__)

@@ -1,17 +1,20 @@
 """The files of a release: fetched from the earlier stages, checked, and bundled for today's robot code."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from atoll_contract.bundle import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, write_bundle
-from atoll_contract.durable import file_sha256
+from atoll_contract import keys
 from atoll_contract.errors import IntegrityError
-from atoll_contract.manifest import Role
-from atoll_contract.result import Artifact
+from atoll_contract.files import file_sha256
+from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, Role, write_bundle
 from atoll_contract.stage import Stage, StageInput
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store.base import BLOB_GRACE_SECONDS, ObjectInfo, ObjectNotFound, Store
 from atoll_contract.tflite import Model, TfliteError, read_model
-from atoll_stages.context import StageContext
+from atoll_stages.runtime.context import StageContext
 
 _MEDIA_TYPES = {
     ".tflite": "application/octet-stream",
@@ -100,3 +103,48 @@ def _require_model(file: ReleaseFile) -> Model:
         told = "holds" if model.is_compiled_for_edgetpu else "does not hold"
         raise IntegrityError(f"{file.name} {told} compiled Edge TPU code, against what its stage reported")
     return model
+
+
+logger = logging.getLogger(__name__)
+
+
+def put_blobs(store: Store, files: Iterable[ReleaseFile], *, scratch: Path) -> None:
+    """Put every file at the key of its digest, and read each back.
+
+    Raises:
+        IntegrityError: the store keeps giving other bytes than it was given.
+    """
+    for file in files:
+        if _is_there(store, file, scratch=scratch):
+            logger.info("%s is in the store already: %s", file.name, file.sha256)
+            continue
+        store.upload(keys.blob(file.sha256), file.path)
+        _read_back(store, file, scratch=scratch)
+
+
+def _is_there(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
+    key = keys.blob(file.sha256)
+    info = next((item for item in store.list(key) if item.key == key), None)
+    if info is None or info.size != file.size or _may_be_pruned(info):
+        return False
+    try:
+        _read_back(store, file, scratch=scratch)
+    except (IntegrityError, ObjectNotFound) as error:
+        logger.warning("the blob of %s is damaged and is written anew: %s", file.name, error)
+        return False
+    return True
+
+
+def _may_be_pruned(info: ObjectInfo) -> bool:
+    """Whether `atoll prune` may take the blob for a forgotten one before the manifest names it."""
+    age = datetime.now(UTC).timestamp() - (info.modified_at or 0.0)
+    return age > BLOB_GRACE_SECONDS / 2
+
+
+def _read_back(store: Store, file: ReleaseFile, *, scratch: Path) -> None:
+    # Not every server checks what it is sent: what devices will read is what counts.
+    copy = scratch / "read-back"
+    try:
+        store.download(keys.blob(file.sha256), copy, sha256=file.sha256)
+    finally:
+        copy.unlink(missing_ok=True)

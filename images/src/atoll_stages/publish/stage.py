@@ -1,23 +1,39 @@
-"""The publish stage: blobs, envelope, manifest, channel pointer, in this order, each step safe to repeat."""
+"""Removing what a finished run no longer needs."""
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from atoll_contract.errors import SpecError
-from atoll_contract.manifest import Role
-from atoll_contract.probe import require_conditional_put
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
-from atoll_contract.stage import PublishSpec
-from atoll_stages.context import StageContext, StageOutcome
-from atoll_stages.publish.blobs import put_blobs
+from atoll_contract.errors import Reason, SpecError
+from atoll_contract.keys import checkpoints_prefix
+from atoll_contract.release import Role
+from atoll_contract.stage import PublishSpec, Stage
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_contract.store.base import StoreError, require_conditional_put
 from atoll_stages.publish.channel import advance
-from atoll_stages.publish.description import describe
-from atoll_stages.publish.files import collect
-from atoll_stages.publish.surplus import remove_surplus_checkpoints
+from atoll_stages.publish.files import collect, put_blobs
+from atoll_stages.publish.manifest import describe
 from atoll_stages.publish.versions import Claim, VersionTaken, claim, require_not_taken
+from atoll_stages.runtime.context import StageContext, StageOutcome
+
+logger = logging.getLogger(__name__)
+
+
+def remove_surplus_checkpoints(context: StageContext) -> int:
+    """Delete all checkpoints of this run but what train reported; how many went. A store that refuses is no failure."""
+    kept = {artifact.key for artifact in context.input.upstream.get(Stage.TRAIN, ())}
+    if not kept:
+        return 0
+    removed = 0
+    try:
+        for info in list(context.store.list(checkpoints_prefix(context.input.run))):
+            if info.key not in kept:
+                context.store.delete(info.key)
+                removed += 1
+    except StoreError as error:
+        logger.warning("checkpoints stay behind for `atoll prune`: %s", error)
+    return removed
 
 
 def _now() -> datetime:

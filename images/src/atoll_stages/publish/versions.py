@@ -10,13 +10,12 @@ import re
 from dataclasses import dataclass
 
 from atoll_contract import keys
-from atoll_contract.codec import DecodeError, from_json, to_json
-from atoll_contract.errors import AtollError, IntegrityError
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.errors import AtollError, IntegrityError, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.manifest import Manifest, ManifestRef
-from atoll_contract.reasons import Reason
-from atoll_contract.signatures import payload_of, sign
-from atoll_contract.store import ObjectNotFound, PreconditionFailed, Store, StoreError
+from atoll_contract.release import Manifest, ManifestRef
+from atoll_contract.signing import payload_of, sign
+from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, Store, StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ ARCHITECTURE …` how fast this machine trains."""
 import sys
 
 from atoll_contract.stage import Stage
-from atoll_stages.runner import StageContext, StageOutcome, run_stage
+from atoll_stages.runtime.entry import StageContext, StageOutcome, run_stage
 
 
 def _train(context: StageContext) -> StageOutcome:
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         from atoll_stages.train.devices import quiet_tensorflow
 
         quiet_tensorflow()
-        from atoll_stages.train.timing import run_timing
+        from atoll_stages.train.benchmark import run_timing
 
         return run_timing(arguments)
     return run_stage(Stage.TRAIN, _train)

@@ -7,10 +7,8 @@ so one crop_and_resize does zoom, shift, stretch and flip.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import tensorflow as tf
 
 # An object of which less is left in the crop is neither found nor background.
 VISIBLE_SHARE = 0.35

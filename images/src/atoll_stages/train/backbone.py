@@ -8,10 +8,8 @@ no PAD operations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import keras
+import keras
 
 BATCH_NORM_EPSILON = 1e-3
 # keras.applications has .999; after some hundred steps its moving averages would still be the initial ones.
@@ -64,7 +62,7 @@ def divisible(value: float, *, by: int = 8) -> int:
 
 def batch_norm(name: str) -> keras.layers.BatchNormalization:
     """The normalisation layer used everywhere in the detector."""
-    from atoll_stages.train.normalization import FusedBatchNorm
+    from atoll_stages.train.layers import FusedBatchNorm
 
     return FusedBatchNorm(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atoll_stages.train.anchors import decode
-
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -31,6 +29,8 @@ class Detections:
 def suppress(logits: tf.Tensor, codes: tf.Tensor, anchors: tf.Tensor, *, most: int) -> tuple[tf.Tensor, ...]:
     """Non-maximum suppression per class: boxes (batch, most, 4), classes, scores (batch, most) and counts (batch,)."""
     import tensorflow as tf
+
+    from atoll_stages.train.anchors import decode
 
     boxes = decode(codes, anchors[None])[:, :, None, :]
     scores = tf.sigmoid(logits)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import tensorflow as tf
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
-from atoll_stages.train.records import Example
 
 # COCO's area classes are in pixels of its own pictures; here they are counted in pixels of the network's input.
 SMALL_AREA = 32**2

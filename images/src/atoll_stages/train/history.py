@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from atoll_contract.errors import ModelError, Reason
 
 
 @dataclass(frozen=True)
@@ -61,3 +69,72 @@ class History:
     parameters: int
     settings: Mapping[str, str]
     points: tuple[Point, ...]
+
+
+WINDOW = 20
+# The loss starts near 2.3 and falls; a mean above ten times the first says that the weights are lost.
+WORSE = 10.0
+
+
+class DivergenceWatch:
+    """Looks at every loss. `peak` is the learning rate that the message names."""
+
+    def __init__(self, *, peak: float) -> None:
+        self._peak = peak
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._first: float | None = None
+
+    def see(self, loss: float, *, step: int) -> None:
+        """Take in the loss of a step, counted from 1.
+
+        Raises:
+            ModelError: TrainingDiverged.
+        """
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss} at step {step}")
+        self._recent.append(loss)
+        mean = sum(self._recent) / len(self._recent)
+        if self._first is None:
+            if len(self._recent) == WINDOW:
+                self._first = mean
+        elif mean > WORSE * self._first:
+            raise self._diverged(f"the loss rose from {self._first:.3g} to {mean:.3g} by step {step}")
+
+    def _diverged(self, what: str) -> ModelError:
+        return ModelError(
+            Reason.TRAINING_DIVERGED,
+            f"{what}; lower learningRate ({self._peak:.3g}), for example to {self._peak / 10:.2g}, or raise batchSize",
+        )
+
+
+class EventFile:
+    """Scalars by step, appended to `path`. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        self.path = path
+        self._writer = tf.io.TFRecordWriter(str(path))
+        self._put(file_version="brain.Event:2")
+
+    def _put(self, **fields: Any) -> None:
+        import tensorflow as tf
+
+        event = tf.compat.v1.Event(wall_time=time.time(), **fields)
+        self._writer.write(event.SerializeToString())
+
+    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
+        """Write the values and flush them."""
+        import tensorflow as tf
+
+        rows = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._put(step=step, summary=tf.compat.v1.Summary(value=rows))
+        self._writer.flush()
+
+    def __enter__(self) -> EventFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()

@@ -12,14 +12,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from atoll_contract.progress import Progress
-from atoll_stages.context import Interrupted
-from atoll_stages.train.divergence import DivergenceWatch
+from atoll_contract.stage_result import Progress
+from atoll_stages.runtime.context import Interrupted
+from atoll_stages.train.config import Plan
+from atoll_stages.train.dataset import Batch, Example, Pictures
 from atoll_stages.train.evaluate import Metrics, evaluate
-from atoll_stages.train.history import Best, Point, Progression
-from atoll_stages.train.pictures import Batch, Pictures
-from atoll_stages.train.plan import Plan
-from atoll_stages.train.records import Example
+from atoll_stages.train.history import Best, DivergenceWatch, Point, Progression
 from atoll_stages.train.trainer import Trainer
 
 Item = TypeVar("Item")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import tensorflow as tf
+
 from atoll_stages.train.anchors import decode
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from atoll_stages.train.anchors import Matches
 
-    from atoll_stages.train.matching import Matches
 
 FOCAL_GAMMA = 2.0
 FOCAL_ALPHA = 0.25

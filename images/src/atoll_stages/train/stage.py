@@ -9,26 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll_contract import keys
-from atoll_contract.codec import DecodeError, from_json, to_json
 from atoll_contract.dataset import Dataset
-from atoll_contract.errors import DatasetError, IntegrityError, SpecError
-from atoll_contract.progress import Progress
-from atoll_contract.reasons import Reason
-from atoll_contract.result import Artifact
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
 from atoll_contract.stage import Accelerator, Stage, TrainSpec
-from atoll_stages.context import StageContext, StageOutcome
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.checkpoints import CheckpointStore
+from atoll_stages.train.config import Plan, make_plan, settings_in_words
+from atoll_stages.train.dataset import Example, Pictures, Records, canvas_side
 from atoll_stages.train.devices import Devices, find_devices
-from atoll_stages.train.events import EventFile
-from atoll_stages.train.history import History, Point, Progression
+from atoll_stages.train.history import EventFile, History, Point, Progression
+from atoll_stages.train.initial_weights import About, Start, load_start, values_of, write_weights
 from atoll_stages.train.loop import TrainingLoop
-from atoll_stages.train.pictures import Pictures, canvas_side
-from atoll_stages.train.plan import Plan, make_plan
-from atoll_stages.train.records import Example, Records
-from atoll_stages.train.settings import settings_in_words
-from atoll_stages.train.start import Start, load_start
 from atoll_stages.train.trainer import Trainer
-from atoll_stages.train.weights import About, values_of, write_weights
 
 logger = logging.getLogger(__name__)
 

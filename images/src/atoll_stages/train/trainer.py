@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from atoll_contract import preprocess
+from atoll_contract import images as preprocess
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for
+from atoll_stages.train.anchors import Matches, anchors_for, match_adaptive, match_argmax
 from atoll_stages.train.augment import Augmentation, augment
 from atoll_stages.train.backbone import BLOCKS
+from atoll_stages.train.dataset import Batch, Example
 from atoll_stages.train.detections import Detections, suppress, unpack
-from atoll_stages.train.ema import MovingAverage
+from atoll_stages.train.detector import build
+from atoll_stages.train.layers import mean_over_replicas
 from atoll_stages.train.losses import detection_loss
-from atoll_stages.train.matching import Matches, match_adaptive, match_argmax
-from atoll_stages.train.model import build
-from atoll_stages.train.optimizer import AdamW
-from atoll_stages.train.pictures import Batch
-from atoll_stages.train.records import Example
-from atoll_stages.train.replica import mean_over_replicas
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+from atoll_stages.train.optimizer import AdamW, MovingAverage
 
 # Layers of the pyramid and the heads; all others are the backbone's.
 HEAD_PREFIXES = ("fpn_", "head_", "class_", "box_", "extra_")

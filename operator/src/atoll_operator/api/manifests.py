@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_operator.api.problems import Problem
-from atoll_operator.api.schema import check, is_atoll
+from atoll_operator.api.validation import check, is_atoll
 from atoll_operator.api.yaml import YamlDocument, YamlError, read_documents
 
 STANDARD_INPUT = Path("-")

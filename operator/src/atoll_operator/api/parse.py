@@ -6,7 +6,7 @@ both to a document from a file).
 
 from pathlib import Path
 
-from atoll_contract.codec import from_dict
+from atoll_contract.document import from_dict
 from atoll_contract.stage import (
     Accelerator,
     AddressingStyle,
@@ -21,7 +21,6 @@ from atoll_contract.stage import (
     Split,
     Stage,
 )
-from atoll_operator.api.hyperparameters import read_hyperparameters
 from atoll_operator.api.types import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_STEPS,
@@ -40,6 +39,7 @@ from atoll_operator.api.types import (
     Training,
     TrainingProfileSpec,
     TrainingRunSpec,
+    read_hyperparameters,
 )
 
 # A folder as the store; only the embedded engine understands it.
@@ -223,3 +223,21 @@ def _key_ref(ref: Document | None) -> KeyRef | None:
 
 def _decimal(text: str | None) -> float | None:
     return float(text) if text is not None else None
+
+
+def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_name: str) -> str | None:
+    """The first limit of `profile` that `run` exceeds, as a sentence; None where it keeps within all."""
+    limits = profile.limits
+    if run.training.steps > limits.max_steps:
+        return (
+            f"{run.training.steps} training steps exceed the {limits.max_steps} of TrainingProfile {profile_name}; "
+            "copy the run with fewer, or ask the cluster's administrator to raise limits.maxSteps"
+        )
+    deadline = run.run_policy.active_deadline_seconds
+    if deadline is not None and deadline > limits.active_deadline_seconds:
+        return (
+            f"a deadline of {deadline} s exceeds the {limits.active_deadline_seconds} s of TrainingProfile "
+            f"{profile_name}; copy the run with a shorter one, or ask the cluster's administrator to raise "
+            "limits.activeDeadlineSeconds"
+        )
+    return None

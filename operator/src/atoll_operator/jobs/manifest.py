@@ -1,14 +1,175 @@
-"""The Job of an attempt as a manifest. Pure: both engines build it, one creates it, the other starts its command."""
+"""The pod of a stage: Pod Security `restricted`, files instead of environment for secrets, sized scratch. Pure."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from atoll_contract import API_VERSION
+from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage
-from atoll_operator.jobs.inputs import Work
-from atoll_operator.jobs.pod import pod_spec
-from atoll_operator.plan import StageAttempt
+from atoll_contract.stage import DEFAULT_GRACE_SECONDS, DEFAULT_TERMINATION_LOG, ENV_INPUT, ENV_POD_UID, Stage
+from atoll_operator.jobs.stage_input import (
+    CA_ROOT,
+    CREDENTIALS_ROOT,
+    SIGNING_ROOT,
+    Work,
+    credentials_secret_of,
+    stage_input,
+    stores_of,
+)
+from atoll_operator.lifecycle.model import StageAttempt
+
+Manifest = dict[str, Any]
+
+CONTAINER = "stage"
+USER = 65532
+# What a stage takes for granted where it is not told.
+GRACE_SECONDS = int(DEFAULT_GRACE_SECONDS)
+_RESERVED = ("ATOLL_",)
+
+
+def pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
+    """The pod's spec.
+
+    Raises:
+        SpecError: the profile has no image for this stage, or the stage's input cannot be made.
+    """
+    profile, stage = work.profile, attempt.stage
+    on_gpu = uses_gpu(attempt)
+    publishes = stage is Stage.PUBLISH
+    account = profile.publish_service_account if publishes else profile.stage_service_account
+    volumes, mounts = _volumes(work, stage)
+    spec: Manifest = {
+        "restartPolicy": "Never",
+        "serviceAccountName": account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(work, attempt, mounts)],
+        "volumes": volumes,
+    }
+    selector = dict(profile.node_selector) | ({"kubernetes.io/arch": "amd64"} if stage is Stage.COMPILE else {})
+    optional = {
+        "nodeSelector": selector,
+        "tolerations": [dict(item) for item in profile.tolerations],
+        "priorityClassName": profile.priority_class,
+        "runtimeClassName": profile.runtime_class if on_gpu else None,
+        "imagePullSecrets": [{"name": name} for name in profile.image_pull_secrets],
+    }
+    return spec | {name: value for name, value in optional.items() if value}
+
+
+def uses_gpu(attempt: StageAttempt) -> bool:
+    return attempt.stage is Stage.TRAIN and attempt.accelerator == "gpu"
+
+
+def command(stage: Stage) -> list[str]:
+    """The process of a stage. `-P`: the working folder is no import root."""
+    return ["python", "-P", "-m", f"atoll_stages.{stage}"]
+
+
+def _container(work: Work, attempt: StageAttempt, mounts: list[Manifest]) -> Manifest:
+    image = work.profile.images.of(attempt.stage, gpu=uses_gpu(attempt))
+    if image is None:
+        what = "trainGPU" if uses_gpu(attempt) else str(attempt.stage)
+        raise SpecError(f"TrainingProfile {work.spec.profile} has no image spec.images.{what}")
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "imagePullPolicy": work.profile.image_pull_policy,
+        "command": command(attempt.stage),
+        "env": _environment(work, attempt),
+        "resources": _resources(work, attempt),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": DEFAULT_TERMINATION_LOG,
+        # Where a stage died without a word, the end of its log is all there is to show.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def _environment(work: Work, attempt: StageAttempt) -> list[Manifest]:
+    document = stage_input(work, attempt).to_env()[ENV_INPUT]
+    own: list[Manifest] = [
+        {"name": ENV_INPUT, "value": escaped(document)},
+        {"name": ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+    ]
+    taken = {item["name"] for item in own}
+    given = work.profile.env.items()
+    allowed = {name: value for name, value in given if name not in taken and not name.startswith(_RESERVED)}
+    return own + [{"name": name, "value": value} for name, value in sorted(allowed.items())]
+
+
+def escaped(value: str) -> str:
+    """`value` as an environment literal: Kubernetes expands `$(NAME)` and reads `$$` as `$`."""
+    return value.replace("$", "$$")
+
+
+def unescaped(value: str) -> str:
+    """What the process sees of a literal that refers to no variable."""
+    return value.replace("$$", "$")
+
+
+def _resources(work: Work, attempt: StageAttempt) -> Manifest:
+    profile = work.profile
+    wanted = profile.resources.get(attempt.stage)
+    requests = dict(wanted.requests) if wanted else {}
+    limits = dict(wanted.limits) if wanted else {}
+    if uses_gpu(attempt):
+        gpus = str(work.spec.training.gpus)
+        requests[profile.gpu_resource] = gpus
+        limits[profile.gpu_resource] = gpus
+    return {name: part for name, part in (("requests", requests), ("limits", limits)) if part}
+
+
+def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
+    # All that is writable: the stage's scratch folder, its HOME and every temporary file. Each volume, variable and
+    # label of a pod costs the API server at all of its dozen writes.
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": work.profile.scratch_size}}]
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    for number, (path, source) in enumerate(_files(work, stage).items()):
+        name = f"files-{number}"
+        volumes.append({"name": name, **source})
+        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+    return volumes, mounts
+
+
+def _files(work: Work, stage: Stage) -> Mapping[str, Manifest]:
+    """The mounts that `jobs.inputs.Places` promises, by path: credentials, CA bundles, the signing key for publish."""
+    files: dict[str, Manifest] = {}
+    for store in stores_of(work, stage).values():
+        secret = credentials_secret_of(store, for_publish=stage is Stage.PUBLISH)
+        if secret:
+            files[f"{CREDENTIALS_ROOT}/{secret}"] = _secret(secret)
+        if store.ca_bundle:
+            source = {"name": store.ca_bundle.name, "items": _items([store.ca_bundle.key])}
+            files[f"{CA_ROOT}/{store.ca_bundle.name}"] = {"configMap": source}
+    key = work.own_store.signing_key
+    if stage is Stage.PUBLISH and key:
+        files[SIGNING_ROOT] = _secret(key.name, [key.key])
+    return files
+
+
+def _secret(name: str, keys: Iterable[str] = ()) -> Manifest:
+    # Readable by the pod's group alone; Secrets are mounted as root's.
+    source: Manifest = {"secretName": name, "defaultMode": 0o440}
+    return {"secret": source | ({"items": _items(keys)} if keys else {})}
+
+
+def _items(keys: Iterable[str]) -> list[Manifest]:
+    return [{"key": key, "path": key} for key in keys]
+
 
 RUN_LABEL = "atoll.dev/run"
 RUN_UID_LABEL = "atoll.dev/run-uid"

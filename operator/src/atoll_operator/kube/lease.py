@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import ClusterError, Conflict
 
 logger = logging.getLogger(__name__)
@@ -154,3 +155,23 @@ class Lease:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class LeaseObject:
+    """As `lease.LeaseStore` wants it."""
+
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+
+    def read_lease(self) -> Body | None:
+        return self._cluster.read_lease(self._namespace, self._name)
+
+    def create_lease(self, spec: Body) -> Body:
+        metadata = {"name": self._name, "namespace": self._namespace}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        return self._cluster.write_lease(self._namespace, lease)
+
+    def replace_lease(self, lease: Body) -> Body:
+        return self._cluster.write_lease(self._namespace, lease)

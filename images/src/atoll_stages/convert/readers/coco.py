@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from atoll_contract.archive import Member
-from atoll_contract.archive_meter import PIECE
-from atoll_contract.archive_names import shown
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import PIECE, shown
+from atoll_contract.errors import DatasetError, Reason
 from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
 from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.lookup import dataset_of, picture_by_name
-from atoll_stages.convert.readers.values import ValueFault, invalid, json_object, list_of, number, positive_size
+from atoll_stages.convert.readers.parsing import (
+    ValueFault,
+    dataset_of,
+    invalid,
+    json_object,
+    list_of,
+    number,
+    picture_by_name,
+    positive_size,
+)
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 

@@ -9,12 +9,19 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from atoll_contract.archive import Member
-from atoll_contract.archive_names import shown
+from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import shown
 from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
 from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.lookup import dataset_of, picture_by_name
-from atoll_stages.convert.readers.values import ValueFault, annotation_text, invalid, number_text, positive_size
+from atoll_stages.convert.readers.parsing import (
+    ValueFault,
+    annotation_text,
+    dataset_of,
+    invalid,
+    number_text,
+    picture_by_name,
+    positive_size,
+)
 
 COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
 _HEAD = 4096

@@ -7,26 +7,27 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from atoll_contract.archive import Member
-from atoll_contract.archive_meter import size as shown_size
-from atoll_contract.archive_names import shown
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import shown
+from atoll_contract.archive.limits import size as shown_size
+from atoll_contract.errors import DatasetError, Reason
 from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
-from atoll_stages.convert.parts import part_of_word
 from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.lookup import picture_by_name, picture_by_stem
-from atoll_stages.convert.readers.values import (
+from atoll_stages.convert.readers.parsing import (
     ValueFault,
     annotation_bytes,
     annotation_text,
     invalid,
     number_text,
+    picture_by_name,
+    picture_by_stem,
     positive_size,
 )
+from atoll_stages.convert.split import part_of_word
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element  # the type only; parsing is defusedxml's
+    from xml.etree.ElementTree import Element
+
 
 _HEAD = 2**16
 # An element takes some hundred bytes of memory for each of its bytes here; one picture's file is small.

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from atoll_contract.archive import Member
-from atoll_contract.archive_names import shown
-from atoll_contract.errors import DatasetError
-from atoll_contract.reasons import Reason
+from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError, Reason
 from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
 from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.lookup import picture_by_stem
-from atoll_stages.convert.readers.values import ValueFault, annotation_text, invalid, number_text
+from atoll_stages.convert.readers.parsing import ValueFault, annotation_text, invalid, number_text, picture_by_stem
 
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 _MAX_YAML = 2**20

@@ -1,0 +1,152 @@
+"""The detector process: owns the interpreter and the accelerator, answers the agent, may die at any time.
+
+`python -m atoll_edge.detector.worker --backend cpu --socket FD --pixels FD`. It ends when the agent's socket closes.
+A model that is loaded while another serves is loaded beside it, in a thread, and takes over between two frames.
+"""
+
+import argparse
+import gc
+import logging
+import mmap
+import queue
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atoll_edge.detector.backends import (
+    MODULES,
+    Backend,
+    DeviceMissing,
+    LoadedModel,
+    LoadError,
+    ModelLoader,
+    make_loader,
+)
+from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+logger = logging.getLogger(__name__)
+
+WARM_UPS = 2
+# How often a loaded model is looked for while no frame comes.
+LOADING_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Ready:
+    load: Load
+    model: LoadedModel
+
+
+class DetectorChild:
+    """Serves one socket until it closes."""
+
+    def __init__(self, backend: Backend, *, modules: dict[Backend, str], socket: int, pixels: int) -> None:
+        self._backend = backend
+        self._modules = modules
+        self._connection: Connection[Any, Any] = Connection(socket)
+        self._pixels = mmap.mmap(pixels, PIXEL_BYTES)
+        self._loader: ModelLoader | None = None
+        self._active: Ready | None = None
+        self._loads = 0
+        self._results: queue.Queue[Ready | Refused] = queue.Queue()
+
+    def serve(self) -> None:
+        self._prepare()
+        while True:
+            try:
+                # A message wakes this at once; what a load brings is looked for.
+                if not self._loads or self._connection.poll(LOADING_SECONDS):
+                    self._handle(receive(self._connection))
+                self._take_over()
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                return
+
+    def _prepare(self) -> None:
+        """Import what every model needs, so that a child without one is a spare that loads at once."""
+        import numpy as np
+        from PIL import Image
+
+        from atoll_contract.images import resize
+
+        resize(Image.fromarray(np.zeros((8, 8, 3), np.uint8)), 4)
+        try:
+            self._loader = make_loader(self._backend, self._modules)
+        except LoadError as error:
+            logger.debug("%s", error)  # the first load says it to the agent
+
+    def _handle(self, message: object) -> None:
+        if isinstance(message, Load):
+            self._loads += 1
+            threading.Thread(target=self._load, args=(message,), name="load", daemon=True).start()
+        elif isinstance(message, Detect):
+            self._detect(message)
+
+    def _load(self, load: Load) -> None:
+        try:
+            if self._loader is None:
+                self._loader = make_loader(self._backend, self._modules)
+            model = self._loader.load(Path(load.path), threads=load.threads)
+            for _ in range(WARM_UPS):
+                model.detect(_grey(model.width, model.height))
+        except (LoadError, OSError, RuntimeError, ValueError, MemoryError) as error:
+            self._results.put(Refused(load.id, str(error), missing=isinstance(error, DeviceMissing)))
+        else:
+            self._results.put(Ready(load, model))
+
+    def _take_over(self) -> None:
+        try:
+            result = self._results.get_nowait()
+        except queue.Empty:
+            return
+        self._loads -= 1
+        if isinstance(result, Refused):
+            send(self._connection, result)
+            return
+        self._active = result
+        gc.collect()  # the old interpreter frees its share of the accelerator now, not between two later frames
+        send(self._connection, Loaded(result.load.id, result.model.width, result.model.height))
+
+    def _detect(self, request: Detect) -> None:
+        import numpy as np
+        from PIL import Image
+
+        if self._active is None:
+            raise RuntimeError("asked to detect before a model was loaded")
+        size = (request.width, request.height)
+        started = time.perf_counter()
+        view = np.frombuffer(self._pixels, np.uint8, count=request.width * request.height * 3)
+        picture = Image.frombuffer("RGB", size, view, "raw", "RGB", 0, 1)
+        reading = self._active.model.detect(picture)
+        rows = [[float(found.class_id), found.score, *found.box] for found in reading.detections]
+        seconds = time.perf_counter() - started
+        send(self._connection, Detected(request.id, self._active.load.id, rows, reading.non_finite, seconds))
+
+
+def _grey(width: int, height: int) -> "Image":
+    from PIL import Image
+
+    return Image.new("RGB", (width, height), (127, 127, 127))
+
+
+def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] = MODULES) -> None:
+    """Run the child; `modules` lets tests script a backend."""
+    parser = argparse.ArgumentParser(prog="atoll_edge.detector.worker")
+    parser.add_argument("--backend", type=Backend, required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--pixels", type=int, required=True)
+    given = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the agent, which closes the socket
+    DetectorChild(given.backend, modules=modules, socket=given.socket, pixels=given.pixels).serve()
+
+
+if __name__ == "__main__":
+    main()

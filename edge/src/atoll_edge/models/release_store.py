@@ -1,0 +1,265 @@
+"""Releases on the device's disk: content-addressed, synced before they are named, and safe to pull the plug on.
+
+    blobs/sha256/<hex>             a file of some release; written once, read-only
+    releases/<hex>/manifest.json   the manifest's own bytes; <hex> is their sha256
+    state.json                     `DeviceState`, replaced as a whole; the one source of truth
+    tmp/                           unfinished work, emptied at every start
+
+A release's blobs are durable before its manifest, and that before `state.json` names it. One agent holds `agent.lock`
+for as long as it runs (k3s and systemd share the folder); `state.lock` is held for one change.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO
+
+from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
+from atoll_contract.release import Manifest, ManifestFile, Role
+from atoll_edge.detector.model import ServedModel
+from atoll_edge.models.release_state import DeviceState
+
+logger = logging.getLogger(__name__)
+
+# What a device needs of a release; reports and bundles stay in the store.
+NEEDED = frozenset({Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS, Role.GOLDEN})
+
+
+class StoreBusy(RuntimeError):
+    """Another agent runs on this folder."""
+
+
+class ReleaseDamaged(RuntimeError):
+    """A release on this disk is not whole."""
+
+
+class DeviceStore:
+    """The folder `root`; made if it is not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.temporary = root / "tmp"
+        self._lock: IO[bytes] | None = None
+        # What `read` made of an unreadable state, until a change has written one.
+        self._recovered: DeviceState | None = None
+
+    def hold(self) -> None:
+        """Be the one agent of this folder, until `release_hold` or the end of the process, and clear `tmp/`.
+
+        Raises:
+            StoreBusy: another agent is.
+        """
+        path = self.root / "agent.lock"
+        try:
+            self._make()
+            lock: IO[bytes] = path.open("ab")
+        except OSError:
+            # A card that became read-only: what is on it is served.
+            lock = path.open("rb")
+        self._own(path)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise StoreBusy(
+                f"another atoll-edge runs on {self.root}: stop it first (systemctl stop atoll-edge, or the pod)"
+            ) from None
+        self._lock = lock
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._make()
+
+    def release_hold(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def read(self) -> DeviceState:
+        """The state; where it cannot be read, what the releases on the disk allow to know of it."""
+        path = self.root / "state.json"
+        try:
+            return from_json(DeviceState, path.read_bytes())
+        except FileNotFoundError:
+            return DeviceState()
+        except (OSError, DecodeError, UnicodeDecodeError) as error:
+            if self._recovered is None:
+                logger.error("%s cannot be read, going on with the newest release on disk: %s", path, error)
+                self._recovered = self._newest()
+            return self._recovered
+
+    def _newest(self) -> DeviceState:
+        """All releases on disk are proven: the whole one with the highest sequence serves."""
+        found: list[tuple[int, str, str]] = []
+        folder = self.root / "releases"
+        for release in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(ReleaseDamaged):
+                manifest = self.check(release.name)
+                found.append((manifest.sequence, release.name, f"{manifest.namespace}/{manifest.model}"))
+        if not found:
+            return DeviceState()
+        highest = {model: sequence for sequence, _, model in sorted(found)}
+        text = "the device's state could not be read; the newest release on its disk serves"
+        return DeviceState(current=max(found)[1], sequences=highest, last_refusal=text)
+
+    def change(self, change: Callable[[DeviceState], DeviceState]) -> DeviceState:
+        """Replace the state by `change(state)`, durably.
+
+        Raises:
+            OSError: the disk is full or read-only; the state is as it was.
+        """
+        self._make()
+        path = self.root / "state.json"
+        with file_lock(self.root / "state.lock"):
+            self._own(self.root / "state.lock")
+            before = self.read()
+            after = change(before)
+            if after != before or self._recovered is not None:
+                with written_whole(path) as stream:
+                    stream.write(to_json(after))
+                self._own(path)
+                self._recovered = None
+            return after
+
+    def has_blob(self, sha256: str) -> bool:
+        return self.blob_path(sha256).is_file()
+
+    def blob_path(self, sha256: str) -> Path:
+        return self.root / "blobs" / "sha256" / sha256
+
+    def add_blob(self, path: Path, sha256: str) -> None:
+        """Move a file of this file system, whose digest was checked, among the blobs."""
+        self._make()
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        path.chmod(0o444)
+        self._own(path)
+        path.replace(self.blob_path(sha256))
+        sync_folder(self.blob_path(sha256).parent)
+
+    def add_release(self, release: str, manifest: bytes) -> None:
+        """Keep a manifest; its blobs are there already."""
+        folder = self._release(release)
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(folder / "manifest.json") as stream:
+            stream.write(manifest)
+        for made in (folder, folder / "manifest.json"):
+            self._own(made)
+        sync_folder(folder.parent)
+
+    def manifest(self, release: str) -> Manifest:
+        """The manifest of a release on this disk.
+
+        Raises:
+            ReleaseDamaged: it is not there or not what it was.
+        """
+        path = self._release(release) / "manifest.json"
+        try:
+            if file_sha256(path) != release:
+                raise ReleaseDamaged(f"{path} is not what it was")
+            return from_json(Manifest, path.read_bytes())
+        except (OSError, DecodeError) as error:
+            raise ReleaseDamaged(f"{path}: {error}") from None
+
+    def check(self, release: str) -> Manifest:
+        """The manifest of a release whose every needed file was read and has its digest.
+
+        Raises:
+            ReleaseDamaged: one has not.
+        """
+        manifest = self.manifest(release)
+        for item in needed_files(manifest):
+            path = self.blob_path(item.sha256)
+            try:
+                whole = file_sha256(path) == item.sha256
+            except OSError as error:
+                raise ReleaseDamaged(f"{item.name}: {error}") from None
+            if not whole:
+                path.unlink(missing_ok=True)
+                raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
+        return manifest
+
+    def served(self, release: str, manifest: Manifest) -> ServedModel:
+        """A release as the pipeline serves it."""
+
+        def path(role: Role) -> Path | None:
+            item = manifest.file(role)
+            return None if item is None else self.blob_path(item.sha256)
+
+        return ServedModel(
+            name=manifest.release,
+            digest=release,
+            sequence=manifest.sequence,
+            labels=manifest.labels,
+            thresholds=manifest.thresholds,
+            cpu_path=path(Role.MODEL_INT8),
+            edgetpu_path=path(Role.MODEL_EDGETPU),
+        )
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    def fetching(self) -> AbstractContextManager[None]:
+        """Held while blobs of a release that no state names yet are brought in: they are no garbage."""
+        self._make()
+        return self._blobs_lock()
+
+    def collect_garbage(self) -> None:
+        """Remove releases that the state does not keep, and blobs that no kept release needs."""
+        self._make()
+        with self._blobs_lock():
+            self._collect()
+
+    def _collect(self) -> None:
+        kept = self.read().kept
+        needed: set[str] = set()
+        for release in kept:
+            try:
+                needed |= {item.sha256 for item in needed_files(self.manifest(release))}
+            except ReleaseDamaged as error:
+                logger.warning("%s", error)
+        for folder in (self.root / "releases").iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+        for blob in (self.root / "blobs" / "sha256").iterdir():
+            if blob.name not in needed:
+                blob.unlink(missing_ok=True)
+
+    def _release(self, release: str) -> Path:
+        return self.root / "releases" / release
+
+    @contextlib.contextmanager
+    def _blobs_lock(self) -> Iterator[None]:
+        path = self.root / "blobs.lock"
+        with file_lock(path):
+            self._own(path)
+            yield
+
+    def _make(self) -> None:
+        blobs = self.root / "blobs"
+        for folder in (blobs, blobs / "sha256", self.root / "releases", self.temporary):
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._own(folder)
+
+    def _own(self, path: Path) -> None:
+        """What root writes (`sudo atoll-edge import`, the pod) belongs to the folder's owner, the agent of systemd."""
+        if os.geteuid() != 0:
+            return
+        owner, found = self.root.stat(), path.stat()
+        if (owner.st_uid, owner.st_gid) != (found.st_uid, found.st_gid):
+            with contextlib.suppress(OSError):
+                os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def needed_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
+    """The files of a release that a device keeps."""
+    return tuple(item for item in manifest.files if item.role in NEEDED)

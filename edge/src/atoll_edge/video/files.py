@@ -1,0 +1,173 @@
+"""The video library, loaded by what works on video files: the agent on a robot needs none."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from atoll_contract.errors import SpecError
+
+if TYPE_CHECKING:
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
+    from numpy import uint8
+    from numpy.typing import NDArray
+
+
+INSTALL = "pip install '.[video,edge]' in a checkout of Atoll"
+
+
+def load_av() -> ModuleType:
+    """PyAV, FFmpeg's libraries.
+
+    Raises:
+        SpecError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise SpecError(f"videos need the package av, which is not installed here ({error}); {INSTALL}") from None
+    return av
+
+
+# A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
+USUAL_RATE = 30.0
+
+
+@dataclass(frozen=True)
+class FilmFrame:
+    """One frame: its number from 0, its time since the first (seconds), its pixels BGR [h, w, 3]."""
+
+    number: int
+    seconds: float
+    picture: "NDArray[uint8]"
+
+
+class Film:
+    """A video file. `problem` says why it, or a part of it, could not be read; it is known after the iteration."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.problem = ""
+        self.rate = USUAL_RATE
+        # What the file promises; 0 where it promises nothing. Only for telling how far the work is.
+        self.expected = 0
+        self._look()
+
+    def _look(self) -> None:
+        av = load_av()
+        try:
+            with self._open() as container:
+                if not container.streams.video:
+                    self.problem = "there is no picture in it"
+                    return
+                stream = container.streams.video[0]
+                self.rate = float(stream.average_rate or USUAL_RATE)
+                length = container.duration / av.time_base if container.duration else 0.0
+                self.expected = int(stream.frames or length * self.rate)
+        except (av.FFmpegError, OSError) as error:
+            self.problem = _words(error)
+
+    def __iter__(self) -> Iterator[FilmFrame]:
+        if self.problem:
+            return
+        av = load_av()
+        try:
+            with self._open() as container:
+                yield from self._frames(container)
+        except av.FFmpegError as error:
+            self.problem = _words(error)
+
+    def _open(self) -> "InputContainer":
+        container: InputContainer = load_av().open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
+        return container
+
+    def _frames(self, container: "InputContainer") -> Iterator[FilmFrame]:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start, latest = None, 0.0
+        for number, frame in enumerate(self._decoded(container, stream)):
+            at = frame.time if frame.time is not None else number / self.rate
+            start = at if start is None else start
+            # Where two recordings were joined the clock may jump back; time goes on from where it was.
+            start -= max(0.0, latest - (at - start))
+            latest = at - start
+            yield FilmFrame(number, latest, _upright(frame))
+
+    def _decoded(self, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
+        """All frames but those of damaged packets, of which a file that broke off has one at its end."""
+        damaged = 0
+        av = load_av()
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.InvalidDataError:
+                damaged += 1
+                self.problem = f"{damaged} damaged piece{'s' if damaged > 1 else ''}"
+
+
+def _upright(frame: "VideoFrame") -> "NDArray[uint8]":
+    """A telephone films lying down and notes how it was held."""
+    import numpy as np
+
+    picture: NDArray[uint8] = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
+
+
+def _words(error: Any) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+TICKS = 90_000  # per second: the clock of MPEG, which every player divides well
+_ENCODER = {"preset": "veryfast", "crf": "23"}
+
+
+class Mp4:
+    """One video; a frame for each `add`, scaled to the size of the first. The file is there when it is whole."""
+
+    def __init__(self, path: Path, *, width: int, height: int, rate: float) -> None:
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.part")
+        av = load_av()
+        self._av = av
+        # H.264 stores colour for blocks of 2 × 2 pixels.
+        self.width, self.height = max(2, width - width % 2), max(2, height - height % 2)
+        self._container = av.open(str(self._partial), mode="w", format="mp4", options={"movflags": "faststart"})
+        self._stream = self._container.add_stream(
+            "libx264", rate=Fraction(rate).limit_denominator(1001), options=_ENCODER
+        )
+        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, TICKS)
+        self._last = -1
+
+    def __enter__(self) -> "Mp4":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is not None:
+                with suppress(OSError, self._av.FFmpegError):
+                    self._container.close()
+                return
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def add(self, picture: "NDArray[uint8]", seconds: float) -> None:
+        """Append a BGR picture, `seconds` after the start.
+
+        Raises:
+            OSError: the file cannot be written (disk full).
+        """
+        frame = self._av.VideoFrame.from_ndarray(picture, format="bgr24")
+        frame = frame.reformat(width=self.width, height=self.height, format="yuv420p")
+        frame.pts = self._last = max(self._last + 1, round(seconds * TICKS))
+        frame.time_base = Fraction(1, TICKS)
+        self._container.mux(self._stream.encode(frame))

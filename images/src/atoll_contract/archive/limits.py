@@ -1,0 +1,142 @@
+"""Names inside an archive: what is refused, how they compare, how messages show them."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from atoll_contract.errors import DatasetError, Reason
+from atoll_contract.stage import DatasetLimits
+
+_SHOWN = 120
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def shown(text: str | bytes, limit: int = _SHOWN) -> str:
+    """User text for a message: quoted, on one line, control characters and bad bytes escaped, cut to `limit`."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return '"' + "".join(_escaped(c) for c in cut) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def comparable(name: str) -> str:
+    """`name` as it compares: two members that fall on one file on macOS or Windows have the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def safe_name(raw: bytes, *, number: int, limits: DatasetLimits) -> str:
+    """The member's path inside the archive with `/` between its parts, without `.` and empty parts.
+
+    Raises:
+        DatasetError: the path could leave the archive (DatasetUnsafe), is over a limit (DatasetTooLarge) or is
+            not UTF-8 (DatasetMalformed).
+    """
+    where = f"member {number} {shown(raw)}"
+    if len(raw) > limits.path_bytes:
+        raise DatasetError(Reason.DATASET_TOO_LARGE, f"{where}: path of {len(raw)} bytes, limit {limits.path_bytes}")
+    try:
+        name = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DatasetError(
+            Reason.DATASET_MALFORMED, f"{where}: the name is not UTF-8; rename the file and pack it again"
+        ) from None
+    for danger in _dangers(name):
+        raise DatasetError(Reason.DATASET_UNSAFE, f"{where}: {danger}")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if len(parts) > limits.path_levels:
+        raise DatasetError(Reason.DATASET_TOO_LARGE, f"{where}: {len(parts)} folder levels, limit {limits.path_levels}")
+    return unicodedata.normalize("NFC", "/".join(parts))
+
+
+def _dangers(name: str) -> Iterator[str]:
+    if "\0" in name:
+        yield "NUL in the name"
+    if name.startswith("/"):
+        yield "absolute path"
+    if _DRIVE.match(name):
+        yield "path with a drive letter"
+    if "\\" in name:
+        yield "backslash in the path"
+    if ".." in name.split("/"):
+        yield "path leaves the archive"
+
+
+# Read and write in pieces of this size.
+PIECE = 2**20
+# Small archives of text may pass the ratio honestly (padding, repeated keys); it counts beyond this.
+_RATIO_FREE = 2**20
+
+
+class Meter:
+    """Counts members and expanded bytes of one archive of `archive_bytes`, and stops it at the first limit."""
+
+    def __init__(self, limits: DatasetLimits, archive_bytes: int) -> None:
+        if archive_bytes > limits.archive_bytes:
+            raise _too_large(f"the archive has {size(archive_bytes)}, limit {size(limits.archive_bytes)}")
+        self.limits = limits
+        self.archive_bytes = archive_bytes
+        self.members = 0
+        self.expanded = 0
+
+    def next_member(self) -> int:
+        """The number of the next member, from 1."""
+        self.members += 1
+        if self.members > self.limits.members:
+            raise _too_large(f"more than {self.limits.members} members; split the dataset into several archives")
+        return self.members
+
+    def header(self, header_bytes: int) -> None:
+        """Called before a header of `header_bytes` is read into memory."""
+        if not 0 <= header_bytes <= self.limits.header_bytes:
+            raise _too_large(
+                f"header of {header_bytes} bytes at member {self.members + 1}, limit {self.limits.header_bytes}"
+            )
+
+    def declare(self, name: str, member_bytes: int) -> None:
+        """Called with the size that a member claims, before any of it is read."""
+        if member_bytes > self.limits.member_bytes:
+            raise _too_large(
+                f"member {self.members} {shown(name)} has {size(member_bytes)}, limit {size(self.limits.member_bytes)}"
+            )
+
+    def grow(self, expanded: int, *, name: str) -> None:
+        """Called with each piece of expanded bytes, before it is written."""
+        self.expanded += expanded
+        if self.expanded > self.limits.expanded_bytes:
+            raise _too_large(
+                f"expanded past {size(self.limits.expanded_bytes)} "
+                f"(ratio {self.expanded // max(1, self.archive_bytes)}:1) at member {self.members} {shown(name)}"
+            )
+        self.ratio(self.expanded, self.archive_bytes, name=name)
+
+    def ratio(self, expanded: int, packed: int, *, name: str) -> None:
+        """Refuses `packed` bytes that grow to `expanded` beyond the ratio."""
+        if expanded > _RATIO_FREE and expanded > self.limits.expansion_ratio * max(1, packed):
+            raise _too_large(
+                f"ratio {expanded // max(1, packed)}:1 at member {self.members} {shown(name)}, "
+                f"limit {self.limits.expansion_ratio}:1"
+            )
+
+
+def size(count: int) -> str:
+    """A byte count as people read it: `256 MiB`."""
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} TiB"
+
+
+def _too_large(message: str) -> DatasetError:
+    return DatasetError(Reason.DATASET_TOO_LARGE, message)

@@ -1,0 +1,137 @@
+"""What an archive held: files under numbers in a folder, and an index of their names on disk.
+
+The index is a small SQLite file, so that memory stays flat for a million members.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Self
+
+from atoll_contract.archive.limits import comparable, shown
+from atoll_contract.errors import DatasetError, Reason
+
+_SCHEMA = """
+CREATE TABLE member (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    base TEXT NOT NULL,
+    suffix TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    path TEXT
+);
+CREATE INDEX member_base ON member (base);
+CREATE INDEX member_suffix ON member (suffix);
+CREATE INDEX member_name ON member (name);
+"""
+_COLUMNS = "number, name, size, path"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file of an archive: `name` is its path inside, `path` where its bytes lie."""
+
+    number: int
+    name: str
+    size: int
+    path: Path
+
+    @property
+    def base(self) -> str:
+        return PurePosixPath(self.name).name
+
+    @property
+    def folder(self) -> str:
+        """The folder inside the archive, without a slash at its end; empty at the root."""
+        parent = str(PurePosixPath(self.name).parent)
+        return "" if parent == "." else parent
+
+
+class Members:
+    """The members of one archive. Used by one thread; `close` leaves the files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._made = folder
+        folder.mkdir(parents=True)
+        self._database = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
+        # The index is rebuilt from the archive after a crash: no journal, no fsync, one transaction.
+        self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        count: int = self._database.execute("SELECT COUNT(*) FROM member").fetchone()[0]
+        return count
+
+    def close(self) -> None:
+        self._database.close()
+
+    def new_file(self, number: int) -> Path:
+        """Where the bytes of member `number` go: under its number, whatever its name says."""
+        path = self._path(number)
+        if path.parent != self._made:
+            path.parent.mkdir(exist_ok=True)
+            self._made = path.parent
+        return path
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number // 1000:04d}" / f"{number:07d}"
+
+    def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
+        """Enter a member before its bytes are written.
+
+        Raises:
+            DatasetError: the archive holds this name already, be it in other case or another Unicode form.
+        """
+        pure = PurePosixPath(name)
+        row = (number, comparable(name), name, comparable(pure.name), pure.suffix.lower(), 0, path and str(path))
+        try:
+            self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError:
+            first = self.get(name)
+            other = first.name if first else name
+            raise DatasetError(
+                Reason.DATASET_MALFORMED,
+                f"duplicate member {shown(name)} (2 times: member {first.number if first else '?'} "
+                f"{shown(other)} and member {number}; case and Unicode form do not count)",
+            ) from None
+
+    def set_size(self, number: int, size: int) -> None:
+        self._database.execute("UPDATE member SET size = ? WHERE number = ?", (size, number))
+
+    def get(self, name: str) -> Member | None:
+        """The member of this path; case and Unicode form do not count."""
+        return self._one("key = ?", comparable(name))
+
+    def by_base(self, base: str) -> list[Member]:
+        """Members in any folder with this file name, at most 20 of them, by name."""
+        return self._many("base = ? ORDER BY name LIMIT 20", comparable(base))
+
+    def with_suffix(self, *suffixes: str) -> Iterator[Member]:
+        """Members whose lower-case suffix is one of these, by name, a page at a time."""
+        marks = ",".join("?" * len(suffixes))
+        last = ""
+        while page := self._many(f"suffix IN ({marks}) AND name > ? ORDER BY name LIMIT 1000", *suffixes, last):
+            yield from page
+            last = page[-1].name
+
+    def _one(self, where: str, *values: str) -> Member | None:
+        found = self._many(where, *values)
+        return found[0] if found else None
+
+    def _many(self, where: str, *values: str) -> list[Member]:
+        # `where` is one of the literals above; values are bound.
+        rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
+        return [
+            Member(number, name, size, Path(path) if path else self._path(number)) for number, name, size, path in rows
+        ]

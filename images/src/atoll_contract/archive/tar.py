@@ -1,0 +1,189 @@
+"""Reading a tar stream: ustar, GNU long names and PAX headers; regular files and folders only.
+
+Own code because `tarfile` reads a PAX header of any size into memory before a caller sees it, and offers
+links, devices and sparse files that a dataset never needs. Format: POSIX.1-2024 `pax`, GNU tar manual
+"Basic Tar Format".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from atoll_contract.archive.limits import PIECE, Meter, shown
+from atoll_contract.errors import DatasetError, Reason
+
+BLOCK = 512
+_REFUSED = {
+    b"1": "hard link",
+    b"2": "symbolic link",
+    b"3": "character device",
+    b"4": "block device",
+    b"6": "FIFO",
+    b"S": "sparse file",
+    b"M": "continued from another volume",
+}
+_REGULAR = (b"0", b"\0", b"7")
+
+
+@dataclass
+class _Pending:
+    """What extended headers said about the member that follows them."""
+
+    name: bytes | None = None
+    size: int | None = None
+    header_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TarEntry:
+    """A regular file, positioned at its first byte: read all of `pieces` before the next entry."""
+
+    number: int
+    raw_name: bytes
+    size: int
+    pieces: Iterator[bytes]
+
+
+class TarStream:
+    """The entries of a tar `stream`, one pass, nothing held but one piece."""
+
+    def __init__(self, stream: BinaryIO, meter: Meter) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._offset = 0
+
+    def entries(self) -> Iterator[TarEntry]:
+        """Regular files in order.
+
+        Raises:
+            DatasetError: damaged or truncated, over a limit, or a member that is no regular file or folder.
+        """
+        pending = _Pending()
+        while (block := self._block()) is not None:
+            kind, size = block[156:157], self._number(block[124:136])
+            if kind in (b"x", b"g", b"L", b"K"):
+                self._extended(kind, size, pending)
+                continue
+            number = self._meter.next_member()
+            raw_name = pending.name if pending.name is not None else _name(block)
+            if kind == b"V":
+                size = 0
+            elif kind == b"5" or (kind == b"\0" and raw_name.endswith(b"/")):
+                yield TarEntry(number, raw_name.rstrip(b"/") + b"/", 0, iter(()))
+                size = 0
+            elif kind in _REGULAR:
+                size = pending.size if pending.size is not None else size
+                yield TarEntry(number, raw_name, size, self._data(size))
+            else:
+                what = _REFUSED.get(kind, f"member type {kind!r}")
+                raise DatasetError(
+                    Reason.DATASET_UNSAFE,
+                    f"member {number} {shown(raw_name)}: {what}; only regular files and folders are taken",
+                )
+            pending = _Pending()
+
+    def _block(self) -> bytes | None:
+        """The next header, or None at the end mark."""
+        block = self._read(BLOCK)
+        if block == bytes(BLOCK):
+            return None
+        stored = self._number(block[148:156])
+        blank = block[:148] + b" " * 8 + block[156:]
+        # Some old tars summed signed bytes.
+        if stored != sum(blank) and stored != sum(blank) - 256 * sum(byte > 127 for byte in blank):
+            raise self._malformed("no tar header (its checksum is wrong)")
+        return block
+
+    def _read(self, count: int) -> bytes:
+        """Exactly `count` bytes; `count` is never more than one piece."""
+        data = self._stream.read(count)
+        while len(data) < count and (more := self._stream.read(count - len(data))):
+            data += more
+        self._offset += len(data)
+        if len(data) < count:
+            raise self._malformed("unexpected end of archive")
+        return data
+
+    def _data(self, size: int) -> Iterator[bytes]:
+        rest = size
+        while rest:
+            piece = self._read(min(PIECE, rest))
+            rest -= len(piece)
+            yield piece
+        self._read(-size % BLOCK)
+
+    def _extended(self, kind: bytes, size: int, pending: _Pending) -> None:
+        pending.header_bytes += BLOCK + size
+        self._meter.header(pending.header_bytes)
+        body = b"".join(self._data(size))
+        self._meter.grow(BLOCK + size, name="(header)")
+        if kind == b"L":
+            pending.name = body.rstrip(b"\0")
+        elif kind in (b"x", b"g"):
+            self._pax(body, pending, is_global=kind == b"g")
+
+    def _pax(self, body: bytes, pending: _Pending, *, is_global: bool) -> None:
+        for key, value in self._records(body):
+            if key.startswith(b"GNU.sparse"):
+                raise DatasetError(
+                    Reason.DATASET_UNSAFE,
+                    f"member {self._meter.members + 1}: sparse file; only regular files are taken",
+                )
+            if key not in (b"path", b"size"):
+                continue
+            if is_global:
+                raise self._malformed(f"a global header sets {key.decode()} for all members")
+            if key == b"path":
+                pending.name = value
+            else:
+                pending.size = self._decimal(value)
+
+    def _records(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The `LENGTH KEY=VALUE\\n` records of a PAX header."""
+        while body:
+            digits, space, _ = body.partition(b" ")
+            length = self._decimal(digits)
+            record = body[len(digits) + 1 : length]
+            if not space or length > len(body) or length <= len(digits) + 1 or not record.endswith(b"\n"):
+                raise self._malformed("damaged PAX header")
+            key, equals, value = record[:-1].partition(b"=")
+            if not equals:
+                raise self._malformed("damaged PAX header")
+            yield key, value
+            body = body[length:]
+
+    def _decimal(self, digits: bytes) -> int:
+        if not digits.isdigit() or len(digits) > 20:
+            raise self._malformed(f"{shown(digits[:20])} is not a size")
+        return int(digits)
+
+    def _number(self, field: bytes) -> int:
+        """A header number: octal text, or base 256 where the first bit is set. Negative ones are refused: they
+        send readers backwards (CVE-2025-8194)."""
+        if field[0] & 0x80:
+            value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+            if field[0] == 0xFF or value >= 2**63:
+                raise DatasetError(
+                    Reason.DATASET_UNSAFE, f"member {self._meter.members + 1}: negative or absurd size in its header"
+                )
+            return value
+        text = field.strip(b" \0")
+        if not all(c in b"01234567" for c in text):
+            raise self._malformed("no tar header (a number is not octal)")
+        return int(text or b"0", 8)
+
+    def _malformed(self, what: str) -> DatasetError:
+        return DatasetError(
+            Reason.DATASET_MALFORMED,
+            f"{what} after {self._meter.members} members (offset {self._offset}); pack or upload it again",
+        )
+
+
+def _name(block: bytes) -> bytes:
+    """The name in the header itself; POSIX headers may have its first part in a field of its own."""
+    name, prefix = _text(block[:100]), _text(block[345:500])
+    return prefix + b"/" + name if block[257:263] == b"ustar\0" and prefix else name
+
+
+def _text(field: bytes) -> bytes:
+    return field.split(b"\0", 1)[0]

@@ -1,0 +1,183 @@
+"""Credentials as files in a folder, read anew for every request: a rotated Secret is used at once."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atoll_contract.errors import SpecError
+from atoll_contract.stage import AddressingStyle, ChecksumMode, StoreSpec
+from atoll_contract.store.base import StoreForbidden
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+    from mypy_boto3_s3 import S3Client
+
+
+ACCESS_KEY = "AWS_ACCESS_KEY_ID"
+SECRET_KEY = "AWS_SECRET_ACCESS_KEY"
+SESSION_TOKEN = "AWS_SESSION_TOKEN"
+
+# Kubernetes swaps this link when a mounted Secret changes; behind it the files belong together.
+_MOUNTED = "..data"
+
+
+class FileCredentials:
+    """What botocore asks for credentials before it signs a request."""
+
+    method = "atoll-files"
+    account_id = None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get_frozen_credentials(self) -> "ReadOnlyCredentials":
+        from botocore.credentials import ReadOnlyCredentials
+
+        mounted = self._folder / _MOUNTED
+        folder = mounted.resolve() if mounted.exists() else self._folder
+        token = folder / SESSION_TOKEN
+        return ReadOnlyCredentials(
+            self._read(folder / ACCESS_KEY),
+            self._read(folder / SECRET_KEY),
+            self._read(token) if token.exists() else None,
+        )
+
+    @property
+    def access_key(self) -> str | None:
+        return self.get_frozen_credentials().access_key
+
+    @property
+    def secret_key(self) -> str | None:
+        return self.get_frozen_credentials().secret_key
+
+    @property
+    def token(self) -> str | None:
+        return self.get_frozen_credentials().token
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        return lambda: getattr(self, name)
+
+    def _read(self, path: Path) -> str:
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise StoreForbidden(f"cannot read the credential file {path}: {error.strerror}") from error
+        if not text:
+            raise StoreForbidden(f"the credential file {path} is empty")
+        return text
+
+
+class FileCredentialsProvider:
+    """Gives a botocore session the credentials of a folder and of nowhere else."""
+
+    def __init__(self, folder: Path) -> None:
+        self._credentials = FileCredentials(folder)
+
+    def load_credentials(self) -> FileCredentials:
+        return self._credentials
+
+
+def secret_values(credentials: Callable[[], Any]) -> frozenset[str]:
+    """The texts that no message may hold: those of the credentials in use, where there are any."""
+    try:
+        found = credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
+    except StoreForbidden:
+        return frozenset()
+    values = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
+    return frozenset(value for value in values if value)
+
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 60
+CONNECTIONS = 32
+DEFAULT_REGION = "us-east-1"
+
+# At DEBUG these write request headers, signatures included.
+_TOO_OPEN = ("botocore", "boto3", "urllib3")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client, and the session that knows what its messages must not show."""
+
+    client: "S3Client"
+    session: Any
+
+    def secrets(self) -> frozenset[str]:
+        return secret_values(self.session.get_credentials)
+
+
+def connect(spec: StoreSpec) -> Connection:
+    """A client for the store; no request is made yet.
+
+    Raises:
+        SpecError: endpoint, region or CA bundle are not what they should be.
+    """
+    import boto3
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    for name in _TOO_OPEN:
+        logger = logging.getLogger(name)
+        # Never more open than the process asked for: a command line that logs errors alone gets no notes of botocore's.
+        logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
+    if spec.ca_bundle_path and not Path(spec.ca_bundle_path).is_file():
+        raise SpecError(f"the CA bundle {spec.ca_bundle_path} of the store is not a file")
+    session = botocore.session.Session()
+    if spec.credentials_dir and not spec.anonymous:
+        session.register_component("credential_provider", FileCredentialsProvider(Path(spec.credentials_dir)))
+    try:
+        client = boto3.session.Session(botocore_session=session).client(
+            "s3",
+            region_name=_region(spec, session),
+            endpoint_url=spec.endpoint,
+            verify=spec.ca_bundle_path or None,
+            config=_config(spec),
+        )
+    except (ValueError, BotoCoreError) as error:
+        raise SpecError(
+            f"the store's endpoint {spec.endpoint!r} or region {spec.region!r} is not valid: {error}"
+        ) from None
+    return Connection(client, session)
+
+
+def _region(spec: StoreSpec, session: Any) -> str:
+    return spec.region or (None if spec.endpoint else session.get_config_variable("region")) or DEFAULT_REGION
+
+
+def _config(spec: StoreSpec) -> Any:
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    checksums: Any = "when_supported" if _checksums(spec) else "when_required"
+    addressing: Any = {"addressing_style": _addressing(spec)}
+    return Config(
+        signature_version=UNSIGNED if spec.anonymous else "s3v4",
+        s3=addressing,
+        # One try a call: `backoff` alone repeats, and so knows of every answer that was lost.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+        user_agent_extra="atoll",
+    )
+
+
+def _addressing(spec: StoreSpec) -> str:
+    if spec.addressing_style is AddressingStyle.AUTO:
+        # Own servers seldom have a wildcard name for their buckets.
+        return "path" if spec.endpoint else "virtual"
+    return str(spec.addressing_style)
+
+
+def _checksums(spec: StoreSpec) -> bool:
+    """Whether requests carry CRC32 headers. Many S3-compatible servers refuse them, and Atoll has its own digests."""
+    if spec.checksum_mode is ChecksumMode.AUTO:
+        return spec.endpoint is None
+    return spec.checksum_mode is ChecksumMode.WHEN_SUPPORTED

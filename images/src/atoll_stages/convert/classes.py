@@ -1,0 +1,107 @@
+"""Class names: cleaned, renamed, ignored, and put into the label map's order."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError, Reason
+from atoll_contract.stage import ConvertSpec
+
+MAX_LENGTH = 128
+
+
+class ClassNames:
+    """The classes of one conversion, collected over all of its archives by name."""
+
+    def __init__(self, spec: ConvertSpec) -> None:
+        self._rename = {clean(rule.from_): clean(rule.to) for rule in spec.rename}
+        self._ignore = {clean(name) for name in spec.ignore}
+        self._only = tuple(dict.fromkeys(clean(name) for name in spec.classes))
+        self._limit = spec.limits.classes
+        self._order: dict[str, None] = {}
+        self._met: set[str] = set()
+        self._finals: dict[str, str | None] = {}
+        self.ignored: Counter[str] = Counter()
+
+    def declare(self, names: Iterable[str]) -> None:
+        """Classes that an export lists; their order is the label map's where the spec gives none."""
+        for name in names:
+            self._final(name)
+
+    def resolve(self, name: str) -> str | None:
+        """The final name of an object's class, or None where it is ignored.
+
+        Raises:
+            DatasetError: the name is empty or too long (AnnotationInvalid), or there are too many classes.
+        """
+        final = self._final(name)
+        if final is None:
+            # Bounded, for a hostile export may name each object anew.
+            self.ignored[name if len(self.ignored) < self._limit else "…"] += 1
+        return final
+
+    def _final(self, raw: str) -> str | None:
+        """The final name of `raw`, remembered: there are few names and many objects."""
+        if raw not in self._finals:
+            if len(self._finals) >= 10 * self._limit:
+                self._finals.clear()
+            self._finals[raw] = self._decide(clean(raw))
+        return self._finals[raw]
+
+    def _decide(self, name: str) -> str | None:
+        final = self._rename.get(name, name)
+        if len(self._met) < 10 * self._limit:
+            self._met.add(name)
+        if name in self._ignore or final in self._ignore or (self._only and final not in self._only):
+            return None
+        self._order.setdefault(final)
+        if len(self._order) > self._limit:
+            raise DatasetError(Reason.DATASET_TOO_LARGE, f"more than {self._limit} classes; {shown(final)} is one more")
+        return final
+
+    def ordered(self, used: Iterable[str]) -> tuple[str, ...]:
+        """The label map: the spec's classes as they stand, else the used ones in order of appearance."""
+        if self._only:
+            return self._only
+        used = set(used)
+        return tuple(name for name in self._order if name in used)
+
+    def warnings(self, used: Iterable[str]) -> list[str]:
+        """Unused classes, rules that met nothing, names that differ only in case."""
+        used = set(used)
+        unused = [name for name in (self._only or tuple(self._order)) if name not in used]
+        kept = "stays in" if self._only else "is left out of"
+        found = [f"class {shown(name)} has no boxes; it {kept} the label map" for name in unused]
+        found += [f"rename from {shown(name)} met no object" for name in self._rename if name not in self._met]
+        found += [f"ignore {shown(name)} met no object" for name in sorted(self._ignore - self._met_finals())]
+        return found + _similar(sorted(used))
+
+    def _met_finals(self) -> set[str]:
+        return self._met | {self._rename[name] for name in self._met if name in self._rename}
+
+
+def clean(name: str) -> str:
+    """`name` in NFC without blanks around it.
+
+    Raises:
+        DatasetError: AnnotationInvalid, it is empty or longer than MAX_LENGTH.
+    """
+    name = unicodedata.normalize("NFC", name).strip()
+    if not name or len(name) > MAX_LENGTH:
+        raise DatasetError(
+            Reason.ANNOTATION_INVALID,
+            f"class name {shown(name, 40)} of {len(name)} characters; allowed are 1 to {MAX_LENGTH}",
+        )
+    return name
+
+
+def _similar(names: Sequence[str]) -> list[str]:
+    by_fold: dict[str, list[str]] = {}
+    for name in names:
+        by_fold.setdefault(name.casefold(), []).append(name)
+    return [
+        f"classes {' and '.join(shown(name) for name in group)} differ only in case; rename one to join them"
+        for group in by_fold.values()
+        if len(group) > 1
+    ]

@@ -1,0 +1,62 @@
+"""Running the exported file, its outputs read as pycoral reads them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from atoll_contract.errors import ModelError, Reason
+from atoll_stages.train.detections import Detections
+
+OUTPUTS = 4
+
+
+class Exported:
+    """A .tflite detector. `threads` None: as many as the machine has."""
+
+    def __init__(self, data: bytes, *, threads: int | None = None) -> None:
+        self._interpreter = _interpreter(data, threads)
+        self._interpreter.allocate_tensors()
+        self.input: dict[str, Any] = self._interpreter.get_input_details()[0]
+        self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
+        if len(self._outputs) != OUTPUTS:
+            raise ModelError(
+                Reason.COMPILE_FAILED, f"the exported file has {len(self._outputs)} outputs; it must have {OUTPUTS}"
+            )
+
+    @property
+    def side(self) -> int:
+        return int(self.input["shape"][1])
+
+    def detect(self, picture: np.ndarray) -> Detections:
+        """What the file finds in a uint8 picture (side, side, 3)."""
+        self._interpreter.set_tensor(self.input["index"], picture[None])
+        self._interpreter.invoke()
+        boxes, classes, scores, count = (self._interpreter.get_tensor(i) for i in self._outputs)
+        n = int(count[0])
+        order = np.argsort(-scores[0, :n], kind="stable")
+        return Detections(np.clip(boxes[0, order], 0.0, 1.0), classes[0, order].astype(np.int32), scores[0, order])
+
+    def detect_all(self, pictures: Iterable[np.ndarray]) -> list[Detections]:
+        return [self.detect(picture) for picture in pictures]
+
+
+def _interpreter(data: bytes, threads: int | None) -> Any:
+    """TensorFlow's where it is loaded already, as in the export stage; else LiteRT, which is the same code."""
+    if sys.modules.get("tensorflow") is None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            pass
+        else:
+            return Interpreter(model_content=data, num_threads=threads)
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        # Its removal in some later TensorFlow; the version is pinned below that.
+        warnings.simplefilter("ignore")
+        return tf.lite.Interpreter(model_content=data, num_threads=threads)

@@ -1,0 +1,134 @@
+"""The manifest of a release, from its files and what the earlier stages said of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from atoll_contract import keys
+from atoll_contract.document import DecodeError, from_dict
+from atoll_contract.errors import IntegrityError
+from atoll_contract.labelmap import LabelMapError, parse_label_map
+from atoll_contract.release import Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.stage import PublishSpec, Stage
+from atoll_contract.stage_result import Artifact
+from atoll_contract.tflite import read_model
+from atoll_stages.publish.files import ReleaseFile, optional_artifact
+from atoll_stages.runtime.context import StageContext
+
+# Where evaluation found no better one.
+DEFAULT_THRESHOLD = 0.5
+_FIGURES = ("ap50", "ap")
+
+
+def describe(context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFile], *, now: datetime) -> Manifest:
+    """The manifest of version `spec.version`.
+
+    Raises:
+        IntegrityError: a document of an earlier stage is not what the contract says.
+    """
+    by_role = {file.role: file for file in reversed(files)}
+    labels = _labels(by_role[Role.LABELS].path)
+    metrics = _json(by_role[Role.METRICS].path) if Role.METRICS in by_role else {}
+    thresholds = metrics.get("thresholds", {})
+    return Manifest(
+        namespace=context.input.run.namespace,
+        model=spec.model,
+        version=spec.version,
+        sequence=spec.version,
+        created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        run=context.input.run,
+        input=_model_input(by_role[Role.MODEL_INT8].path),
+        labels=labels,
+        thresholds=tuple(float(thresholds.get(label, DEFAULT_THRESHOLD)) for label in labels),
+        files=_manifest_files(context, files),
+        edgetpu=_edgetpu(context, compiled=Role.MODEL_EDGETPU in by_role),
+        metrics=_figures(metrics.get("metrics", {})),
+        provenance=spec.provenance,
+        channel=spec.channel,
+    )
+
+
+def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tuple[ManifestFile, ...]:
+    expected = _expected(context)
+    return tuple(
+        ManifestFile(
+            role=file.role,
+            name=file.name,
+            key=keys.blob(file.sha256),
+            sha256=file.sha256,
+            size=file.size,
+            media_type=file.media_type,
+            expected=_seen(expected, file.name) if file.role is Role.GOLDEN else None,
+        )
+        for file in files
+    )
+
+
+def _seen(expected: Mapping[str, tuple[Detection, ...]], name: str) -> tuple[Detection, ...]:
+    """A picture of which nobody knows what is on it would let every model through the device's proof."""
+    if name not in expected:
+        raise IntegrityError(f"golden.json of the export stage says nothing of {name}; it has {', '.join(expected)}")
+    return expected[name]
+
+
+def _expected(context: StageContext) -> Mapping[str, tuple[Detection, ...]]:
+    artifact = optional_artifact(context.input, Stage.EXPORT, "golden")
+    if artifact is None:
+        return {}
+    golden = _fetched_json(context, artifact)
+    try:
+        return {
+            item["name"]: tuple(from_dict(Detection, detection) for detection in item["expected"]) for item in golden
+        }
+    except (DecodeError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{artifact.key} is no list of golden pictures: {error}") from None
+
+
+def _edgetpu(context: StageContext, *, compiled: bool) -> EdgeTpu:
+    mapping = optional_artifact(context.input, Stage.EXPORT, "mapping")
+    predicted = _fetched_json(context, mapping).get("percent") if mapping else None
+    said = optional_artifact(context.input, Stage.COMPILE, "compilation")
+    facts = _fetched_json(context, said) if compiled and said else {}
+    return EdgeTpu(
+        compiled=compiled,
+        compiler_version=facts.get("compilerVersion"),
+        min_runtime_version=facts.get("minRuntimeVersion"),
+        mapped_percent=facts.get("mappedPercent"),
+        predicted_mapped_percent=predicted,
+    )
+
+
+def _model_input(path: Path) -> ModelInput:
+    inputs = read_model(path.read_bytes()).inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise IntegrityError(f"{path.name} takes {len(inputs)} inputs; one picture [1, height, width, 3] is expected")
+    _, height, width, channels = inputs[0].shape
+    return ModelInput(width, height, channels, inputs[0].dtype)
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(label.name for label in parse_label_map(path.read_text(encoding="utf-8")))
+    except (LabelMapError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path.name}: {error}") from None
+
+
+def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        kind: {name: metrics[kind][name] for name in _FIGURES if name in metrics[kind]}
+        for kind in ("float", "int8")
+        if kind in metrics
+    }
+
+
+def _fetched_json(context: StageContext, artifact: Artifact) -> Any:
+    return _json(context.fetch(artifact, context.work / "documents" / f"{artifact.name}.json"))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise IntegrityError(f"{path.name} is not JSON: {error}") from None

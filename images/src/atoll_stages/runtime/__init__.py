@@ -1,0 +1,1 @@
+"""The process around a stage: its parent, its child, logs and exit."""

@@ -1,0 +1,77 @@
+"""What a stage's work is given and what it gives back."""
+
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atoll_contract import stage_result as progress
+from atoll_contract.errors import AtollError, Reason
+from atoll_contract.stage import StageInput
+from atoll_contract.stage_result import RESULT_NAME, Artifact, Progress
+from atoll_contract.store.base import Store
+
+
+class Interrupted(AtollError):
+    """The stage was asked to end (SIGTERM, SIGINT, the engine is gone) and has saved what it could."""
+
+    def __init__(self, message: str = "ended on request; the next attempt goes on from what was saved") -> None:
+        super().__init__(Reason.SUSPENDED, message)
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What the work came to. A `reason` that is a failure's (`QualityGateFailed`, …) fails the stage, and unlike a
+    raised error keeps the outputs and the summary."""
+
+    message: str
+    outputs: tuple[Artifact, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    reason: Reason = Reason.COMPLETED
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The work's view of the world. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
+    the stage is to save and raise `Interrupted`."""
+
+    input: StageInput
+    store: Store
+    work: Path
+    pod_uid: str = "by-hand"
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def prefix(self) -> str:
+        """The key prefix that only this process writes."""
+        return self.input.prefix(self.pod_uid)
+
+    def report(self, now: Progress) -> None:
+        """Print one progress line."""
+        progress.emit(now, sys.stdout)
+
+    def check_stop(self) -> None:
+        """Raises Interrupted once the stage is asked to end."""
+        if self.stop.is_set():
+            raise Interrupted
+
+    def save(self, name: str, path: Path) -> Artifact:
+        """Upload a file under the attempt's prefix, by its own file name, as the artifact `name`."""
+        if path.name == RESULT_NAME:
+            raise ValueError(f"{RESULT_NAME} is the runner's own file")
+        info = self.store.upload(self.prefix + path.name, path)
+        if info.sha256 is None:
+            raise ValueError(f"{self.store.url} did not hash {info.key} while it was written")
+        return Artifact(name, info.key, info.sha256, info.size)
+
+    def fetch(self, artifact: Artifact, path: Path) -> Path:
+        """Download an artifact to the file `path` and check its digest.
+
+        Raises:
+            ObjectNotFound; IntegrityError: the bytes in the store are others.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.store.download(artifact.key, path, sha256=artifact.sha256)
+        return path

@@ -1,0 +1,103 @@
+"""From how the child ended to what the stage answers."""
+
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_contract.document import DecodeError
+from atoll_contract.errors import ExitCode, Reason, bounded, exit_code
+from atoll_contract.stage import Stage
+from atoll_contract.stage_result import StageResult, parse_result
+
+SIGNAL_BASE = 128
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the child ended: its return code (negative: a signal), what it handed over, the last lines it printed,
+    when it was asked to end (monotonic clock; None: it was not), and whether the kernel killed for memory."""
+
+    returncode: int
+    answer: bytes
+    tail: str
+    interrupted_at: float | None
+    out_of_memory: bool
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The bytes of the termination message, and the exit code."""
+
+    message: bytes
+    code: int
+
+
+def conclude(stage: Stage, attempt: int, ended: Ended) -> Conclusion:
+    """The child's own answer if it gave a whole one, whatever became of it then; else one made from how it ended."""
+    try:
+        return Conclusion(ended.answer, int(exit_code(parse_result(ended.answer).reason)))
+    except DecodeError:
+        code, reason, text = _without_answer(ended)
+        return Conclusion(StageResult(stage, attempt, reason, bounded(text)).termination_message(), code)
+
+
+def _without_answer(ended: Ended) -> tuple[int, Reason, str]:
+    killed = -ended.returncode
+    if killed == signal.SIGKILL and ended.out_of_memory:
+        return ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "the kernel ended the stage for want of memory"
+    if ended.interrupted_at is not None:
+        text = "ended on request before it could save" if killed > 0 else "ended on request"
+        return ExitCode.INTERRUPTED, Reason.SUSPENDED, text
+    if killed > 0:
+        text = f"the stage's process was ended by {_signal_name(killed)}{_last_line(ended.tail)}"
+        return SIGNAL_BASE + killed, Reason.INTERNAL_ERROR, text
+    if ended.returncode == 0:
+        return ExitCode.INTERNAL_ERROR, Reason.RESULT_MISSING, "the stage ended with exit code 0 and without a result"
+    text = f"the stage ended with exit code {ended.returncode} and without a result{_last_line(ended.tail)}"
+    return ExitCode.INTERNAL_ERROR, Reason.INTERNAL_ERROR, text
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(tail: str) -> str:
+    lines = [line for line in tail.splitlines() if line.strip()]
+    return f"; its last line was {bounded(lines[-1], 200)!r}" if lines else ""
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def oom_kills(*, cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
+    """How many processes of the own control group were killed for memory so far; None where nobody counts."""
+    for path in _counters(cgroups, own):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+        if match:
+            return int(match[1])
+    return None
+
+
+def _counters(cgroups: Path, own: Path) -> list[Path]:
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    paths = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2; inside a container the group is "/"
+            paths.append(cgroups / group.lstrip("/") / "memory.events")
+        elif "memory" in controllers.split(","):
+            paths.append(cgroups / "memory" / group.lstrip("/") / "memory.oom_control")
+            paths.append(cgroups / "memory" / "memory.oom_control")
+    return paths

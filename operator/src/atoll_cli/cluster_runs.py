@@ -1,0 +1,200 @@
+"""Looking at a run of the cluster until it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll_cli.options import Access
+from atoll_cli.run_display import figure_words
+from atoll_contract.document import DecodeError
+from atoll_contract.errors import SpecError
+from atoll_operator.api.status import (
+    Phase,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    Usage,
+    parse_time,
+    read_status,
+    seconds_between,
+)
+from atoll_operator.kube.errors import Unavailable
+from atoll_operator.lifecycle.conditions import STALLING
+from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
+from atoll_operator.lifecycle.progress import duration
+from atoll_operator.lifecycle.retry import MAX_VALUE
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+
+Body = dict[str, Any]
+
+INTERVAL_SECONDS = 2.0
+# An API server that restarts, or a laptop that changes its network, ends no watch.
+PATIENCE_SECONDS = 180.0
+
+
+class TimeIsUp(Exception):
+    """The run has not ended in the time that the user gave."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Looks again and again; clock and sleep are parameters for tests."""
+
+    access: Access
+    name: str
+    interval: float = INTERVAL_SECONDS
+    patience: float = PATIENCE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def looks(self, *, timeout: float | None = None) -> Iterator[Body]:
+        """The run at each look; the last one is that of its end.
+
+        Raises:
+            SpecError: there is no such run, or it was deleted meanwhile.
+            TimeIsUp: `timeout` seconds have passed.
+            ClusterError: refused, or no answer for a long time.
+        """
+        started = answered = self.clock()
+        uid = ""
+        while True:
+            try:
+                run = self.access.run(self.name)
+            except Unavailable as error:
+                if not uid or self.clock() - answered > self.patience:
+                    raise
+                click.echo(f"{error}; looking again", err=True)
+            else:
+                answered = self.clock()
+                uid = uid or run["metadata"]["uid"]
+                if run["metadata"]["uid"] != uid:
+                    raise SpecError(f"the run {self.name} was deleted and another made under its name")
+                yield run
+                if is_settled(run):
+                    return
+            if timeout is not None and self.clock() - started >= timeout:
+                raise TimeIsUp
+            self.sleep(self.interval)
+
+
+def is_settled(run: Body) -> bool:
+    """Whether the run has ended, and no retry is asked for that the operator has yet to see."""
+    status = status_of(run)
+    if not status.is_terminal:
+        return False
+    asked = (run["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION)
+    return status.phase is not Phase.FAILED or not asked or asked[:MAX_VALUE] == status.last_handled_retry
+
+
+def status_of(run: Body) -> RunStatus:
+    """The run's status; that of a new run where no operator has written one.
+
+    Raises:
+        SpecError: somebody wrote a status by hand that cannot be read.
+    """
+    try:
+        found = read_status(run.get("status"))
+    except DecodeError as error:
+        raise SpecError(f"the status of run {run['metadata']['name']} cannot be read: {error}") from None
+    return found or RunStatus(message="no operator has looked at the run yet")
+
+
+def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
+    """The columns of `kubectl get trun`."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE", box=None, pad_edge=False)
+    for run in runs:
+        status = status_of(run)
+        progress = status.progress.display if status.progress else ""
+        age = duration(seconds_between(run["metadata"]["creationTimestamp"], now))
+        summary = status.summary
+        row = (run["metadata"]["name"], status.phase, progress, summary.ap50, summary.tpu, summary.release, age)
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def run_view(run: Body, *, now: datetime | None = None) -> Group:
+    """One run: its stages as a table, and below it what else there is to say."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    status = status_of(run)
+    moment = now or datetime.now(UTC)
+    table = Table("stage", "phase", "time", "tries", "result", box=None, pad_edge=False)
+    for stage in status.stages:
+        message = Text(_words(status, stage))
+        table.add_row(stage.name, stage.phase, _time(stage, moment), str(stage.attempts or ""), message)
+    lines = (Text(line) for line in run_lines(run))
+    return Group(*([table] if status.stages else []), *lines)
+
+
+def run_lines(run: Body) -> Iterator[str]:
+    """The run as a whole, in sentences."""
+    status = status_of(run)
+    yield f"{run['metadata']['name']}: {phase_words(status)}"
+    if status.phase is Phase.FAILED or (status.reason in STALLING and not status.is_terminal):
+        yield f"what to do: docs/troubleshooting.md#{str(status.reason).lower()}"
+    if status.queue is not None:
+        eta = f", about {duration(status.queue.eta_seconds)}" if status.queue.eta_seconds else ""
+        yield f"queue: {status.queue.ahead} ahead{eta}"
+    summary = status.summary
+    if summary.ap50 or summary.tpu:
+        yield f"AP50 {summary.ap50 or 'unknown'}, TPU {summary.tpu or 'unknown'}"
+    if status.release is not None and status.release.manifest is not None:
+        yield f"release: {status.release.name} (atoll pull {status.release.name})"
+    if status.estimate is not None:
+        yield f"estimate: {duration(status.estimate.seconds)} in all ({status.estimate.basis})"
+    if status.usage is not None:
+        yield f"used: {', '.join(_used(status, status.usage))}"
+
+
+def phase_words(status: RunStatus) -> str:
+    """`Training 45%: step 450/1000`; of a failed run its reason."""
+    if status.phase is Phase.FAILED:
+        return f"{status.phase}: {status.reason}: {status.message}"
+    share = f" {status.progress.display}" if status.progress and not status.is_terminal else ""
+    return f"{status.phase}{share}" + (f": {status.message}" if status.message else "")
+
+
+def _words(status: RunStatus, stage: StageStatus) -> str:
+    progress = status.progress
+    if stage.phase is not StagePhase.RUNNING or progress is None or progress.stage is not stage.name:
+        return stage.message
+    figures = figure_words(
+        progress.step,
+        progress.total_steps,
+        loss=progress.loss,
+        ap50=progress.ap50,
+        eta_seconds=progress.eta_seconds,
+    )
+    return figures or stage.message
+
+
+def _used(status: RunStatus, usage: Usage) -> Iterator[str]:
+    """`12 min of active time`, and what its pods had."""
+    yield f"{duration(status.active_seconds)} of active time"
+    each = ", ".join(f"{item.name} {duration(item.pod_seconds)}" for item in status.stages if item.pod_seconds)
+    yield f"{duration(usage.pod_seconds)} of pods" + (f" ({each})" if each else "")
+    for seconds, what in ((usage.cpu_seconds, "CPUs"), (usage.gpu_seconds, "GPUs")):
+        if seconds:
+            yield f"{duration(seconds)} of {what}"
+
+
+def _time(stage: StageStatus, now: datetime) -> str:
+    if stage.start_time is None:
+        return ""
+    end = parse_time(stage.completion_time) if stage.completion_time else now
+    return duration(seconds_between(stage.start_time, end))

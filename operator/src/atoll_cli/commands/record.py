@@ -1,0 +1,107 @@
+"""`atoll record`: a camera, a network stream or a file, into a video that survives a power cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll_cli.console import FAILED
+from atoll_cli.options import ByteSize, Duration, PictureSize
+from atoll_contract.errors import SpecError
+
+if TYPE_CHECKING:
+    from atoll_cli.video.recorder import Recording
+
+
+# Less would not hold the header and one fragment.
+MINIMUM_SIZE = 100_000
+
+
+@click.command(name="record", short_help="Record a camera, a network stream or a file.")
+@click.argument("source", default="0")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The video, a new .mp4; recording-<date>-<time>.mp4 by default.",
+)
+@click.option("--time-limit", type=Duration(), help="End after this time: 90s, 10m, 1h30m.")
+@click.option("--size-limit", type=ByteSize(), help="End before the file is larger: 500MB, 2GB.")
+@click.option("--size", type=PictureSize(), default="640x480", show_default=True, help="Ask a camera for this picture.")
+@click.option("--rate", type=click.IntRange(1, 240), default=30, show_default=True, help="Ask for frames per second.")
+@click.option(
+    "--patience", type=Duration(), default="30s", show_default=True, help="Wait so long for a stream that went away."
+)
+@click.option("--window", is_flag=True, help="Show the picture; q ends the recording.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
+@click.pass_context
+def record_command(context: click.Context, /, source: str, output: Path | None, as_json: bool, **options: Any) -> None:
+    """Record SOURCE: a camera (0, /dev/video0), a URL (http MJPEG, rtsp, …) or a video file.
+
+    Ctrl-C or SIGTERM ends the recording cleanly; a second one ends the program at once. The file plays while it
+    grows, and after a crash or a power cut up to about the last second. An existing file is never overwritten.
+    """
+    path = output or Path(f"recording-{datetime.now().astimezone():%Y%m%d-%H%M%S}.mp4")
+    if path.suffix.lower() != ".mp4":
+        raise SpecError(f"--output {path}: a recording is an .mp4; end the name with it")
+    if options["size_limit"] is not None and options["size_limit"] < MINIMUM_SIZE:
+        raise SpecError(f"--size-limit of {options['size_limit']} bytes: {MINIMUM_SIZE} is the least")
+    recording = _record(source, path, options)
+    _print(recording, as_json=as_json)
+    context.exit(FAILED if recording.detail else 0)
+
+
+def _record(text: str, path: Path, options: dict[str, Any]) -> Recording:
+    from atoll_cli.video.capture import CameraMode, source_of
+    from atoll_cli.video.recorder import Limits, Window, record
+
+    width, height = options["size"]
+    source = source_of(text, CameraMode(width=width, height=height, rate=options["rate"]))
+    limits = Limits(seconds=options["time_limit"], size=options["size_limit"], patience=options["patience"])
+    with _stop_on_signals() as stop, Window(path.name, stop) if options["window"] else nullcontext() as window:
+        click.echo(f"recording {source.title} into {path}; Ctrl-C ends it", err=True)
+        watch = window.show if window else None
+        return record(source, path, rate=options["rate"], limits=limits, stop=stop, watch=watch)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one has its ordinary effect."""
+    stop = threading.Event()
+    former = {}
+
+    def on_signal(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _print(recording: Recording, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(recording), "path": str(recording.path)}, indent=2))
+        return
+    megabytes = recording.size / 1e6
+    click.echo(
+        f"{recording.path}: {recording.frames} frames in {recording.seconds:.1f} s, "
+        f"{recording.width}x{recording.height}, {megabytes:.1f} MB; ended: {recording.ending}"
+        + (f" ({recording.detail})" if recording.detail else "")
+    )
+    if recording.missed:
+        click.echo(f"{recording.missed} frames came faster than this machine writes them and were left out")

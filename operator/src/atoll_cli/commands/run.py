@@ -1,0 +1,105 @@
+"""`atoll run`: the whole pipeline on this machine, from a TrainingRun in a file."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from atoll_cli.console import exit_status
+from atoll_cli.local.engine import Engine
+from atoll_cli.local.launch import Outcome, Request, launch
+from atoll_cli.local.runfile import InvalidFile, read_run_file
+from atoll_cli.options import files_option, store_option
+from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
+from atoll_contract.errors import SpecError
+from atoll_operator.api.status import Phase
+
+_EXISTING = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(name="run", short_help="Run a TrainingRun on this machine, without a cluster.")
+@files_option("one TrainingRun and what it names")
+@click.option("--data", multiple=True, type=_EXISTING, metavar="ARCHIVE", help="Put this archive into the store first.")
+@click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
+@store_option
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Use this seed instead of the file's.")
+@click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
+@click.option("--rerun", is_flag=True, help="Start a run of this name anew; its releases stay.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to put model.tar.gz, report.html and result.json; below the store by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end; progress goes to stderr.")
+@click.pass_context
+def run_command(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    data: tuple[Path, ...],
+    weights: tuple[Path, ...],
+    store: Path,
+    seed: int | None,
+    signing_key: Path | None,
+    rerun: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Convert, train, export, compile and publish as on a cluster: with processes for pods, a folder for the bucket.
+
+    The same command goes on where an earlier one stopped, tries a failed stage again, and shows the result of a run
+    that has ended. Ctrl-C saves a checkpoint and suspends the run.
+    """
+    if sys.platform == "win32":
+        raise SpecError("stages run on Linux, macOS and WSL2; use atoll run there, or a cluster")
+    try:
+        file = read_run_file(paths, store=store, seed=seed, signing_key=signing_key)
+    except InvalidFile as error:
+        for line in error.lines:
+            click.echo(line, err=True)
+        context.exit(int(error.code))
+    request = Request(file, store, data=data, weights=weights, rerun=rerun, output=output)
+    outcome = _run(request, as_json=as_json)
+    if as_json:
+        click.echo(json.dumps(outcome.document, indent=2, ensure_ascii=False))
+    else:
+        print_outcome(outcome)
+    context.exit(exit_status(outcome.status))
+
+
+def _run(request: Request, *, as_json: bool) -> Outcome:
+    display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else LiveDisplay()
+    with display:
+        interruption = Interruption(display)
+        outcome = launch(request, audience=display, told=display.say, started=interruption.watch)
+    if outcome.status.phase is Phase.SUSPENDED and not outcome.recalled:
+        click.echo("suspended; the same command goes on from the last checkpoint", err=True)
+    return outcome
+
+
+class Interruption:
+    """Ctrl-C (and SIGTERM): the first suspends the run, the second ends the stage at once."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._asked = False
+
+    def watch(self, engine: Engine) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            if self._asked:
+                engine.kill()
+                return
+            self._asked = True
+            self._display.say("suspending: the stage saves its checkpoint; once more ends it at once")
+            engine.suspend()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+            # Python drops its handlers before it ends: one more Ctrl-C then would turn the exit code into a signal's.
+            atexit.register(signal.signal, number, signal.SIG_IGN)

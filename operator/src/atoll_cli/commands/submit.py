@@ -1,0 +1,151 @@
+"""`atoll submit`: checks a file and gives its objects to the cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from atoll_cli.options import Access, Where, cluster_options, files_option
+from atoll_contract.errors import ExitCode, SpecError
+from atoll_operator.api.manifests import LocatedProblem, Manifest, Reading, read_files
+from atoll_operator.jobs.stage_input import spec_digest
+from atoll_operator.kube.errors import AlreadyExists
+
+# Before the run that names them.
+_ORDER = ("TrainingProfile", "ObjectStore", "TrainingRun")
+
+
+@click.command(name="submit", short_help="Check a file and start its TrainingRun on the cluster.")
+@files_option("manifests")
+@cluster_options
+@click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
+@click.pass_context
+def submit_command(context: click.Context, paths: tuple[Path, ...], where: Where, watch: bool) -> None:
+    """Check the file as atoll validate does, then create its TrainingRuns, ObjectStores and TrainingProfiles.
+
+    What is there already is left as it is; a run of the same name with other settings is refused. Objects that are
+    not Atoll's (Secrets, say) are named and left to kubectl apply.
+    """
+    reading = read_files(paths)
+    if reading.problems:
+        for problem in reading.problems:
+            click.echo(str(problem), err=True)
+        context.exit(int(ExitCode.INVALID_SPEC))
+    for other in (item for item in reading.manifests if item.kind not in _ORDER):
+        click.echo(f"{other.title} in {other.source} is left to kubectl apply", err=True)
+    ours = sorted((item for item in reading.manifests if item.kind in _ORDER), key=lambda m: _ORDER.index(m.kind))
+    runs = [item for item in ours if item.kind == "TrainingRun"]
+    if not runs:
+        raise SpecError("there is no TrainingRun in the file; kubectl apply creates the other kinds")
+    if watch and len(runs) > 1:
+        raise SpecError(f"--watch follows one run, and the file has {len(runs)}; see atoll status RUN --watch")
+    access = where.connect()
+    names = [_create(access, item, where) for item in ours]
+    if watch:
+        from atoll_cli.commands.status import follow
+
+        namespace = _namespace(access, ours[-1], where) or access.namespace
+        context.exit(follow(Access(access.cluster, namespace), names[-1]))
+
+
+def _create(access: Access, manifest: Manifest, where: Where) -> str:
+    """Create the object unless it is there; its name."""
+    from atoll_operator.kube.objects import PROFILES, RUNS, STORES
+
+    resource = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS}[manifest.kind]
+    namespace = _namespace(access, manifest, where)
+    title = f"{manifest.title} in namespace {namespace}" if namespace else manifest.title
+    try:
+        created = access.cluster.create(resource, namespace, dict(manifest.value))
+    except AlreadyExists:
+        there = access.cluster.read(resource, namespace, manifest.name)
+        if there is None:
+            raise SpecError(f"{title} was there and is gone; submit it once more") from None
+        if manifest.kind == "TrainingRun" and spec_digest(there) != spec_digest(manifest.value):
+            raise SpecError(f"{title} is there with other settings; submit this one under a new name") from None
+        same = there.get("spec") == manifest.value["spec"]
+        click.echo(f"{title} is there already" + ("" if same else " and differs from the file; it is left as it is"))
+        return manifest.name
+    name = str(created["metadata"]["name"])
+    click.echo(f"{manifest.kind}/{name}{f' in namespace {namespace}' if namespace else ''} created")
+    return name
+
+
+def _namespace(access: Access, manifest: Manifest, where: Where) -> str | None:
+    """Raises SpecError where the file and the command line name different ones, as kubectl does."""
+    if manifest.kind == "TrainingProfile":
+        return None
+    if manifest.namespace and where.namespace and manifest.namespace != where.namespace:
+        place = f"{manifest.source}:{manifest.line}"
+        raise SpecError(f"{place}: {manifest.title} is for namespace {manifest.namespace}, not {where.namespace}")
+    return manifest.namespace or access.namespace
+
+
+def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
+    """Print what is wrong with the manifests in `paths`; the exit code: 0, or 20 (InvalidSpec) if anything is."""
+    reading = read_files(paths)
+    if as_json:
+        click.echo(json.dumps(_document(reading), indent=2, ensure_ascii=False))
+    else:
+        _print(reading)
+    return int(ExitCode.INVALID_SPEC if reading.problems else ExitCode.OK)
+
+
+@click.command(name="validate", short_help="Check manifests offline, as the API server would.")
+@files_option("manifests")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def validate_command(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check TrainingRuns, ObjectStores, TrainingProfiles and the rest without a cluster.
+
+    The schemas and rules are those that the API server has. Objects that are not Atoll's are passed over. The exit
+    code is 0 if all are valid, else 20.
+    """
+    context.exit(validate(paths, as_json=as_json))
+
+
+def _print(reading: Reading) -> None:
+    for problem in reading.unreadable:
+        click.echo(str(problem))
+    for manifest in reading.manifests:
+        for problem in manifest.problems:
+            click.echo(str(problem))
+        if not manifest.problems:
+            click.echo(f"{manifest.source}:{manifest.line}: {manifest.title}: {_verdict(manifest)}")
+    if reading.problems:
+        click.echo(f"{len(reading.problems)} problem{'s' if len(reading.problems) > 1 else ''}")
+
+
+def _verdict(manifest: Manifest) -> str:
+    return "valid" if manifest.is_atoll else "not an Atoll object, not checked"
+
+
+def _document(reading: Reading) -> dict[str, object]:
+    objects = [
+        {
+            "file": manifest.source,
+            "line": manifest.line,
+            "kind": manifest.kind,
+            "name": manifest.name,
+            "namespace": manifest.namespace,
+            "checked": manifest.is_atoll,
+            "valid": not manifest.problems,
+        }
+        for manifest in reading.manifests
+    ]
+    problems = [_problem(problem) for problem in reading.problems]
+    return {"valid": not problems, "objects": objects, "problems": problems}
+
+
+def _problem(located: LocatedProblem) -> dict[str, object]:
+    return {
+        "file": located.source,
+        "line": located.line,
+        "object": located.object,
+        "path": located.problem.field,
+        "message": located.problem.message,
+        "advice": located.problem.advice,
+    }

@@ -1,0 +1,160 @@
+"""`atoll test-video`: a model on videos, as the robot would see them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atoll_cli.options import Where, either_options
+from atoll_cli.release_files import is_release_name, published
+from atoll_cli.store_access import endpoint_option, explained
+from atoll_cli.tool import run_tool
+from atoll_contract.errors import SpecError
+
+MODULE = "atoll_edge.video"
+EXTRAS = "operator,video,edge"
+SHEET = "least-certain.jpg"
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+# Rows that fit on a screen: a longer video is told in longer intervals.
+_MOST_ROWS = 20
+_INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+@click.command(name="test-video", short_help="Run a model on videos and see what it sees.")
+@click.argument("model", metavar="MODEL")
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="A new or empty folder."
+)
+@click.option(
+    "--labels", type=_FILE, metavar="FILE", help="Label map of a bare .tflite file; by default map.pbtxt beside it."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SCORE",
+    help="Score from which a class counts as seen; by default what the release says, 0.5 for bundles.",
+)
+@either_options
+@endpoint_option
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of the tables.")
+def test_video_command(
+    model: str,
+    videos: tuple[Path, ...],
+    output: Path,
+    labels: Path | None,
+    threshold: float | None,
+    store: Path | None,
+    where: Where,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Run MODEL on VIDEOS: files, or folders with all that is below them.
+
+    MODEL is a release (note-v3; of the local store or the cluster), a model.tar.gz, a folder with the files of one,
+    or a .tflite file with its label map. For each video OUTPUT gets an mp4 with the boxes drawn, and for all of
+    them detections.csv, summary.json and least-certain.jpg: the frames with a score nearest the threshold.
+    """
+    from atoll_cli.video.reader import films_in
+
+    films = films_in(videos)
+    if output.exists() and any(output.iterdir()):
+        raise SpecError(f"--output {output}: the folder is not empty; name a new one")
+    with tempfile.TemporaryDirectory(prefix="atoll-test-video-") as folder, explained(endpoint=endpoint):
+        path = model_path(model, Path(folder) / "release", store, where, endpoint)
+        output.mkdir(parents=True, exist_ok=True)
+        arguments = ["--model", str(path), "--output", str(output)]
+        arguments += ["--labels", str(labels)] if labels else []
+        arguments += ["--threshold", str(threshold)] if threshold else []
+        for film in films:
+            arguments += ["--film", film.name, str(film.path)]
+        document = run_tool(MODULE, arguments, extras=EXTRAS, title="loading the model")
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print(document, output)
+
+
+def model_path(model: str, folder: Path, store: Path | None, where: Where, endpoint: str | None) -> Path:
+    """The file or folder that `model` names; a release's files are fetched into `folder` first.
+
+    Raises:
+        SpecError: there is neither such a file nor such a release.
+    """
+    path = Path(model)
+    if path.exists():
+        return path
+    if not is_release_name(model):
+        raise SpecError(f"{model}: no such file or folder, and no release, which is written <model>-v<number>")
+    return published(model, store, where, endpoint=endpoint).fetch_model(folder)
+
+
+def _print(document: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for video in document["videos"]:
+        if video["frames"]:
+            size = f"{video['width']}x{video['height']}"
+            click.echo(f"{output / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
+            console.print(_table(video))
+        if video["unnamedDetections"]:
+            told = _count(video["unnamedDetections"], "detection")
+            click.echo(f"{told} of classes that the label map does not name: is it that of this model?", err=True)
+        if video["problem"]:
+            read = "as a whole" if video["frames"] else "at all"
+            click.echo(f"{video['file']} could not be read {read}: {video['problem']}", err=True)
+    shown = document["leastCertain"]
+    if shown:
+        click.echo(f"{output / SHEET}: {_count(len(shown), 'frame')} with a score near the threshold")
+    else:
+        click.echo("no frame has a score near the threshold, so there is no contact sheet")
+    click.echo(f"{document['speed']['framesPerSecond']:.0f} frames/s; detections.csv has each detection")
+
+
+def _table(video: dict[str, Any]) -> Any:
+    """Detections per second: a row for each interval, a column for each class that occurs."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    labels = list(video["perClass"])
+    if not labels:
+        return "nothing was seen"
+    interval = _interval(video["seconds"])
+    table = Table("TIME", *(escape(label) for label in labels), box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for start, rates in _rates(video, labels, interval):
+        table.add_row(_clock(start), *(f"{rate:.1f}" for rate in rates))
+    table.add_row("all", *(f"{video['perClass'][label]['perSecond'] or 0:.1f}" for label in labels))
+    return Group(f"detections per second, in intervals of {interval} s", table)
+
+
+def _rates(video: dict[str, Any], labels: Sequence[str], interval: int) -> list[tuple[int, list[float]]]:
+    """Start and detections per second of each class, for each interval; the last may be shorter than the others."""
+    rates = []
+    seconds = video["perSecond"]
+    for start in range(0, seconds[-1]["second"] + 1, interval):
+        within = [item for item in seconds if start <= item["second"] < start + interval]
+        length = sum(item["frames"] for item in within) / (video["frameRate"] or 1)
+        counts = [sum(item["detections"].get(label, 0) for item in within) for label in labels]
+        rates.append((start, [count / length if length else 0.0 for count in counts]))
+    return rates
+
+
+def _interval(seconds: float) -> int:
+    return next((item for item in _INTERVALS if seconds / item <= _MOST_ROWS), _INTERVALS[-1])
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

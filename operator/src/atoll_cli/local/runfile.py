@@ -1,0 +1,123 @@
+"""The user's file: one TrainingRun, and what it names, with local defaults for what is not there."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atoll_contract.errors import SpecError
+from atoll_operator.api import API_VERSION
+from atoll_operator.api.manifests import Manifest, Reading, read_files
+from atoll_operator.api.parse import object_store, training_profile, training_run, violation
+from atoll_operator.api.types import Images, KeyRef, ObjectStoreSpec, TrainingProfileSpec, TrainingRunSpec
+from atoll_operator.api.validation import check
+
+DEFAULT_NAMESPACE = "local"
+COMPILER = "edgetpu_compiler"
+_HERE = "this-machine"
+
+
+class InvalidFile(SpecError):
+    """The file's objects are not valid; `lines` say what is wrong where, one sentence each."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("; ".join(self.lines))
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run with the objects that it names. `document` is the run's object with its defaults and a namespace."""
+
+    document: Mapping[str, Any]
+    spec: TrainingRunSpec
+    stores: Mapping[str, ObjectStoreSpec]
+    profile: TrainingProfileSpec
+    profile_document: Mapping[str, Any]
+
+    @property
+    def namespace(self) -> str:
+        return str(self.document["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        return str(self.document["metadata"]["name"])
+
+    @property
+    def own_store(self) -> ObjectStoreSpec:
+        return self.stores[self.spec.object_store]
+
+
+def read_run_file(
+    paths: Iterable[Path], *, store: Path, seed: int | None = None, signing_key: Path | None = None
+) -> RunFile:
+    """The run in `paths`. `store` is the folder for ObjectStores that the files do not have; `seed` replaces the
+    run's; `signing_key` signs the release where it goes to a folder store.
+
+    Raises:
+        InvalidFile: an object is not valid.
+        SpecError: there is not exactly one TrainingRun, or it exceeds its profile's limits.
+    """
+    reading = read_files(paths)
+    if reading.problems:
+        raise InvalidFile(str(problem) for problem in reading.problems)
+    document = _run_document(reading, seed)
+    spec = training_run(document)
+    profile_document = _named(reading, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
+    profile = _localised(training_profile(profile_document))
+    if too_much := violation(spec, profile, profile_name=spec.profile):
+        raise SpecError(too_much)
+    stores = {name: _store(reading, name, folder=store) for name in spec.store_names}
+    if signing_key is not None:
+        key = KeyRef(name=str(signing_key.resolve().parent), key=signing_key.name)
+        stores[spec.object_store] = replace(stores[spec.object_store], signing_key=key)
+    return RunFile(document, spec, stores, profile, profile_document)
+
+
+def _run_document(reading: Reading, seed: int | None) -> Mapping[str, Any]:
+    runs = [item for item in reading.manifests if item.is_atoll and item.kind == "TrainingRun"]
+    if len(runs) != 1:
+        names = ", ".join(item.name for item in runs) or "none"
+        raise SpecError(f"the files hold {len(runs)} TrainingRuns ({names}); exactly one can be run at a time")
+    value = runs[0].value
+    if not value["metadata"].get("name"):
+        raise SpecError("the TrainingRun needs metadata.name; generateName works on a cluster only")
+    metadata = {**value["metadata"], "namespace": value["metadata"].get("namespace") or DEFAULT_NAMESPACE}
+    spec = value["spec"]
+    if seed is not None:
+        spec = {**spec, "training": {**spec["training"], "seed": seed}}
+    return {**value, "metadata": metadata, "spec": spec}
+
+
+def _named(reading: Reading, kind: str, name: str) -> Mapping[str, Any] | None:
+    found = (item for item in reading.manifests if item.is_atoll and item.kind == kind and item.name == name)
+    manifest: Manifest | None = next(found, None)
+    return manifest.value if manifest else None
+
+
+def _store(reading: Reading, name: str, *, folder: Path) -> ObjectStoreSpec:
+    document = _named(reading, "ObjectStore", name)
+    if document is None:
+        return ObjectStoreSpec(bucket="", directory=folder.resolve())
+    spec = object_store(document)
+    return replace(spec, directory=spec.directory.resolve()) if spec.directory else spec
+
+
+def _default_profile(name: str) -> Mapping[str, Any]:
+    images = dict.fromkeys(("convert", "train", "publish"), f"{_HERE}:latest")
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "TrainingProfile",
+        "metadata": {"name": name},
+        "spec": {"images": images, "allowTags": True},
+    }
+    checked = check(document)
+    assert not checked.problems, checked.problems
+    return checked.value
+
+
+def _localised(profile: TrainingProfileSpec) -> TrainingProfileSpec:
+    """`profile` for this machine: the stages are installed here, and the compiler is or is not."""
+    compiler = _HERE if shutil.which(COMPILER) else None
+    return replace(profile, images=Images(convert=_HERE, train=_HERE, publish=_HERE, train_gpu=_HERE, compile=compiler))

@@ -1,0 +1,72 @@
+"""Puts local files into the store before a run: a labelled archive (`--data`), start weights (`--weights`)."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from atoll_cli.local.runfile import RunFile
+from atoll_contract import keys
+from atoll_contract.errors import DatasetError, Reason, SpecError
+from atoll_contract.files import file_sha256
+from atoll_contract.store.base import Store
+
+Told = Callable[[str], None]
+
+
+def dataset_key(run: RunFile, archive: Path) -> str:
+    """Where the run looks for `archive`: the key of its data set with this file name, or that of its only one.
+
+    Raises:
+        SpecError: the run names no data set that this file could be.
+    """
+    wanted = keys.datasets_prefix(run.namespace) + archive.name
+    named = [item.key for item in run.spec.datasets if item.object_store in (None, run.spec.object_store)]
+    for key in named:
+        if key.rsplit("/", 1)[-1] == archive.name:
+            return key
+        if key.endswith("/") and wanted.startswith(key):
+            return wanted
+    single = [key for key in named if not key.endswith("/")]
+    if len(named) == 1 and single:
+        return single[0]
+    raise SpecError(
+        f"--data {archive}: the run reads {', '.join(named)}, and none of these is a file called {archive.name}; "
+        f"write {wanted} into spec.datasets, or rename the file"
+    )
+
+
+def put_dataset(run: RunFile, store: Store, archive: Path, told: Told) -> str:
+    """Store `archive` where the run reads it, unless it is there already; its hex sha256."""
+    if not archive.is_file():
+        what = "is a folder; pack it as a .tar" if archive.is_dir() else "does not exist"
+        raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} {what}")
+    key = dataset_key(run, archive)
+    if key.startswith("s3://"):
+        raise SpecError(f"--data {archive}: {key} is written in full; write it relative to the store's prefix")
+    return _put(store, key, archive, told)
+
+
+def put_weights(store: Store, file: Path, told: Told) -> str:
+    """Store start weights under their file name; their hex sha256."""
+    if not file.is_file():
+        raise SpecError(f"--weights {file} is no file", Reason.WEIGHTS_NOT_FOUND)
+    return _put(store, keys.weights(file.name), file, told)
+
+
+def _put(store: Store, key: str, file: Path, told: Told) -> str:
+    digest = file_sha256(file)
+    if _stored_digest(store, key, file.stat().st_size) != digest:
+        told(f"putting {file} into {store.url} as {key}")
+        store.upload(key, file)
+    return digest
+
+
+def _stored_digest(store: Store, key: str, size: int) -> str | None:
+    """The digest of what lies at `key`; None where nothing of this size does."""
+    there = store.head(key)
+    if there is None or there.size != size:
+        return None
+    if there.sha256 is not None:
+        return there.sha256
+    with tempfile.TemporaryDirectory() as folder:
+        return store.download(key, Path(folder) / "object").sha256

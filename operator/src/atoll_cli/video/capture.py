@@ -1,0 +1,219 @@
+"""What a recording is made from: a camera, a network stream or a file, and how FFmpeg is asked to open it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from atoll_cli.video.reader import load_av
+from atoll_contract.errors import SpecError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+
+
+# A camera's network interface answers slowly after power-up; one that sends nothing for so long is gone.
+OPEN_SECONDS = 10.0
+READ_SECONDS = 5.0
+
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp")
+CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+
+
+@dataclass(frozen=True)
+class CameraMode:
+    """What is asked of a camera: pixels, and frames per second. A network stream sends what it sends."""
+
+    width: int = 640
+    height: int = 480
+    rate: int = 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to record.
+
+    `title` is for people: it holds no credentials. `live` sources lose what is not read in time and may come back.
+    """
+
+    address: str
+    title: str
+    live: bool
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def open(self) -> InputContainer:
+        """The opened source, with deadlines for opening and for each read.
+
+        Raises:
+            av.FFmpegError: it cannot be opened.
+        """
+        av = load_av()
+        container: InputContainer = av.open(
+            self.address, format=self.format, options=dict(self.options), timeout=(OPEN_SECONDS, READ_SECONDS)
+        )
+        return container
+
+
+def source_of(text: str, mode: CameraMode) -> Source:
+    """The source that a user named: `0` or `/dev/video0`, a URL, or a file.
+
+    Raises:
+        SpecError: it is none of these.
+    """
+    if text.isdecimal() or text.startswith(("/dev/video", "video=")):
+        return _camera(text, mode)
+    if "://" in text:
+        return _stream(text)
+    if not Path(text).is_file():
+        raise SpecError(f"{text}: no such file; a source is a camera (0, /dev/video0), a URL or a video file")
+    return Source(address=f"file:{text}", title=text, live=False, options={"protocol_whitelist": "file"})
+
+
+def _camera(text: str, mode: CameraMode) -> Source:
+    system = CAMERA_FORMATS.get(sys.platform)
+    if system is None:
+        raise SpecError(f"camera {text}: cameras are known on Linux, macOS and Windows; this is {sys.platform}")
+    if system == "dshow" and text.isdecimal():
+        raise SpecError(f"camera {text}: on Windows a camera has a name; give video=NAME, see the device manager")
+    address = f"/dev/video{text}" if system == "v4l2" and text.isdecimal() else text
+    options = {"video_size": f"{mode.width}x{mode.height}", "framerate": str(mode.rate)}
+    return Source(address=address, title=f"camera {text}", live=True, format=system, options=options)
+
+
+def _stream(text: str) -> Source:
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise SpecError(f"{without_credentials(text)}: not a stream; a URL starts with {', '.join(SCHEMES)} and a host")
+    # RTSP over UDP loses packets on a busy field network, and every loss is a smeared picture.
+    options = {"rtsp_transport": "tcp"} if parts.scheme.startswith("rtsp") else {}
+    return Source(address=text, title=without_credentials(text), live=True, options=options)
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password and query, which may hold a token."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+logger = logging.getLogger(__name__)
+
+WAITING_FRAMES = 16
+POLL_SECONDS = 0.1
+RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame and its time: seconds since the first frame."""
+
+    frame: VideoFrame
+    seconds: float
+
+
+class Feed(threading.Thread):
+    """Reads `source` to its end, and a live one again and again.
+
+    Times are those of the clock for a live source: an MJPEG stream has none of its own. `missed` counts the frames
+    of a live source that nobody took in time. When `ended` is set and `take` answers None, nothing more comes;
+    `failure` then says why, or is empty at the end of a file.
+    """
+
+    def __init__(self, source: Source, *, patience: float) -> None:
+        super().__init__(name="read-video", daemon=True)
+        self.source, self.patience = source, patience
+        self.missed = 0
+        self.failure = ""
+        self.ended = threading.Event()
+        self._stopped = threading.Event()
+        self._queue: queue.Queue[Moment] = queue.Queue(WAITING_FRAMES)
+        self._first: float | None = None
+        self._latest = 0.0
+
+    def __enter__(self) -> Feed:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopped.set()
+        # A camera's driver may never return; the thread is a daemon and ends with the process.
+        self.join(timeout=1.0)
+
+    def take(self) -> Moment | None:
+        """The next frame, or None where none came within a tenth of a second."""
+        try:
+            return self._queue.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every frame was taken and no other will come."""
+        return self.ended.is_set() and self._queue.empty()
+
+    def run(self) -> None:
+        attempts = 0
+        while not self._stopped.is_set():
+            taken = self._latest
+            self._read_once()
+            if self._gives_up():
+                break
+            attempts = 0 if self._latest != taken else attempts + 1
+            logger.info("%s: %s; connecting again", self.source.title, self.failure)
+            self._stopped.wait(RECONNECT_SECONDS[min(attempts, len(RECONNECT_SECONDS) - 1)])
+        self.ended.set()
+
+    def _read_once(self) -> None:
+        av = load_av()
+        self.failure = "the stream ended" if self.source.live else ""
+        try:
+            with self.source.open() as container:
+                if not container.streams.video:
+                    self.failure = "there is no picture in it"
+                    return
+                container.streams.video[0].thread_type = "AUTO"
+                for number, frame in enumerate(container.decode(video=0)):
+                    if self._stopped.is_set():
+                        return
+                    self._put(frame, number)
+        except av.FFmpegError as error:
+            # The library's own text has the address in it, and that may have a password.
+            self.failure = error.strerror or type(error).__name__
+
+    def _gives_up(self) -> bool:
+        """A source that was never there is a mistake; one that was there gets `patience` seconds to come back."""
+        if not self.source.live or self._first is None:
+            return True
+        return time.monotonic() - self._latest > self.patience
+
+    def _put(self, frame: VideoFrame, number: int) -> None:
+        moment = Moment(frame, self._seconds(frame, number))
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(moment, timeout=0 if self.source.live else POLL_SECONDS)
+                return
+            except queue.Full:
+                if self.source.live:
+                    self.missed += 1
+                    return
+
+    def _seconds(self, frame: VideoFrame, number: int) -> float:
+        if self.source.live:
+            self._latest = time.monotonic()
+            at = self._latest
+        else:
+            at = frame.time if frame.time is not None else number / 30
+        if self._first is None:
+            self._first = at
+        return at - self._first

@@ -1,0 +1,169 @@
+"""Which videos there are, and the name that each of them and each of its frames gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from atoll_contract.errors import SpecError
+
+if TYPE_CHECKING:
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
+
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv")
+
+_UNPORTABLE = re.compile(r"[^A-Za-z0-9._-]+")
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video and the name that its frames begin with: unique, and safe in every labelling tool and archive."""
+
+    path: Path
+    name: str
+
+    def frame_name(self, number: int) -> str:
+        """The file of frame `number`.
+
+        The convert stage keeps together what has the same text before its last number, and the numbers 0–49, 50–99
+        and so on: neighbours in time, as the number counts the samples since the video began.
+        """
+        return f"{self.name}_{number:06d}.jpg"
+
+
+def films_in(paths: Sequence[Path]) -> list[Film]:
+    """The videos of the files and folders given, folders with all that is below them, in natural order.
+
+    Raises:
+        SpecError: a path does not exist, or there is no video.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for video in _videos(path):
+            found.setdefault(video.resolve(), video)
+    if not found:
+        raise SpecError(f"{', '.join(map(str, paths))}: no video; known are {', '.join(SUFFIXES)}")
+    return _named(list(found.values()))
+
+
+def _videos(path: Path) -> Iterable[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise SpecError(f"{path}: no such file or folder")
+    videos = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    return sorted(videos, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """match2 before match10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(str(path))]
+
+
+def _named(videos: Sequence[Path]) -> list[Film]:
+    """The stem; where two videos share one, also the folder and the suffix; where that is not enough, a number."""
+    stems = [_portable(video.stem) for video in videos]
+    # Windows and macOS take Match.mp4 and match.mp4 for one name.
+    folded = [stem.lower() for stem in stems]
+    taken: set[str] = set()
+    films = []
+    for video, stem in zip(videos, stems, strict=True):
+        alone = folded.count(stem.lower()) == 1
+        wanted = stem if alone else _portable(f"{video.resolve().parent.name}-{stem}-{video.suffix[1:]}")
+        name, copy = wanted, 1
+        while name.lower() in taken or (not alone and name.lower() in folded):
+            copy += 1
+            name = f"{wanted}-{copy}"
+        taken.add(name.lower())
+        films.append(Film(video, name))
+    return films
+
+
+def _portable(text: str) -> str:
+    return _UNPORTABLE.sub("-", text).strip("-.") or "video"
+
+
+INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
+
+
+def load_av() -> ModuleType:
+    """PyAV, FFmpeg's libraries.
+
+    Raises:
+        SpecError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise SpecError(f"videos need the package av, which is not installed here ({error}); {INSTALL}") from None
+    return av
+
+
+# A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
+
+_ALMOST = 1e-6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame to look at: the sample's number since the start, the frame's place among all, its time in seconds."""
+
+    number: int
+    index: int
+    seconds: float
+    frame: VideoFrame
+
+
+class Reader:
+    """The samples of a video. `decoded` counts all frames; `problem` says why some could not be read."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate = path, rate
+        self.decoded = 0
+        self.problem = ""
+
+    def __iter__(self) -> Iterator[Sample]:
+        av = load_av()
+        try:
+            with av.open(f"file:{self.path}", options={"format_whitelist": CONTAINERS}) as container:
+                if not container.streams.video:
+                    self.problem = "there is no picture in it"
+                    return
+                yield from self._samples(container)
+        except av.FFmpegError as error:
+            self.problem = error.strerror or type(error).__name__
+
+    def _samples(self, container: InputContainer) -> Iterator[Sample]:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start, latest, due = None, 0.0, 0
+        for index, frame in enumerate(self._frames(container, stream)):
+            self.decoded += 1
+            at = frame.time if frame.time is not None else index / float(stream.average_rate or 30)
+            start = at if start is None else start
+            # Where two recordings were joined the clock may jump back; time goes on from where it was.
+            start -= max(0.0, latest - (at - start))
+            latest = at - start
+            number = int(latest * self.rate + _ALMOST)
+            if number >= due:
+                due = number + 1
+                yield Sample(number, index, latest, frame)
+
+    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        """All frames but those of damaged packets, of which a file that broke off has one at its end."""
+        damaged = 0
+        av = load_av()
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.InvalidDataError:
+                damaged += 1
+                self.problem = f"{damaged} damaged piece{'s' if damaged > 1 else ''}"

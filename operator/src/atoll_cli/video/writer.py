@@ -1,0 +1,166 @@
+"""A file that is on the disk about a second after it was written."""
+
+from __future__ import annotations
+
+import os
+import threading
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from atoll_cli.video.reader import load_av
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+
+SYNC_SECONDS = 1.0
+
+
+class DurableFile:
+    """A new file for one writer; a thread flushes the machine's cache to the disk while it grows.
+
+    What was written survives `kill -9` by itself; only the flush makes it survive a power cut. It has its own thread
+    because an SD card may take longer for it than a camera waits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create `path`.
+
+        Raises:
+            FileExistsError: there is such a file; a recording never overwrites one.
+        """
+        self.path = path
+        self.size = 0
+        self._failure: OSError | None = None
+        self._file = path.open("xb", buffering=0)
+        self._closed = threading.Event()
+        self._syncing = threading.Thread(target=self._sync, name="flush-recording", daemon=True)
+        self._syncing.start()
+
+    def __enter__(self) -> DurableFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`; what PyAV calls.
+
+        An exception would get lost in the library: a failure is kept for `check`, and what comes after it left out,
+        so that the file ends where the disk did.
+        """
+        try:
+            rest = memoryview(data)
+            while rest and self._failure is None:
+                done = self._file.write(rest)
+                self.size += done
+                rest = rest[done:]
+        except OSError as error:
+            self._failure = error
+        return len(data)
+
+    def check(self) -> None:
+        """Raise what went wrong while writing.
+
+        Raises:
+            OSError: with the file's name.
+        """
+        if self._failure is not None:
+            raise OSError(self._failure.errno, self._failure.strerror, str(self.path))
+
+    def close(self) -> None:
+        """Flush for the last time and close."""
+        if self._file.closed:
+            return
+        self._closed.set()
+        self._syncing.join()
+        self._flush()
+        self._file.close()
+
+    def _sync(self) -> None:
+        flushed = 0
+        while not self._closed.wait(SYNC_SECONDS):
+            size = self.size
+            if size != flushed:
+                self._flush()
+                flushed = size
+
+    def _flush(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._failure = self._failure or error
+
+
+FRAGMENT_SECONDS = 0.5
+TICKS = 90_000  # per second: the clock of MPEG, which every player divides well
+
+# One fragment's own boxes, and what one frame adds to their tables.
+FRAGMENT_BYTES = 256
+FRAME_BYTES = 24
+
+_FORMAT = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer", "flush_packets": "1"}
+# No frame waits in the encoder for a later one: what is encoded is in the file a fragment later. Quality 20 leaves
+# edges that a labeller sees; a slower preset would cost a Pi its frame rate.
+_ENCODER = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
+
+
+class Movie:
+    """A video file under construction; its frames are scaled to the size of the first."""
+
+    def __init__(self, file: DurableFile, *, width: int, height: int, rate: int, size_limit: int | None) -> None:
+        self._file, self._limit = file, size_limit
+        self._av = load_av()
+        # H.264 stores colour for blocks of 2 × 2 pixels.
+        self.width, self.height = max(2, width - width % 2), max(2, height - height % 2)
+        self._container = self._av.open(file, mode="w", format="mp4", options=_FORMAT)
+        self._stream = self._container.add_stream("libx264", rate=rate, options=_ENCODER)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, TICKS)
+        # Key frames are asked for by time, below: a camera's rate is not what it promises.
+        self._stream.codec_context.gop_size = 1_000_000
+        self._last = -1
+        self._key_at = -1.0
+        self._waiting = 0  # bytes that the muxer holds until the fragment is complete
+
+    def __enter__(self) -> Movie:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, frame: VideoFrame, seconds: float) -> bool:
+        """Append a frame, `seconds` after the start; False, and nothing written, where the size limit is reached.
+
+        Raises:
+            OSError: the file cannot be written (disk full).
+        """
+        picture = frame.reformat(width=self.width, height=self.height, format="yuv420p")
+        picture.pts = self._last = max(self._last + 1, round(seconds * TICKS))
+        picture.time_base = Fraction(1, TICKS)
+        starts = self._key_at < 0 or seconds - self._key_at >= FRAGMENT_SECONDS
+        kinds = self._av.video.frame.PictureType
+        picture.pict_type = kinds.I if starts else kinds.NONE
+        for packet in self._stream.encode(picture):
+            if not self._fits(packet.size):
+                return False
+            before = self._file.size
+            self._container.mux(packet)
+            self._file.check()
+            if self._file.size != before:
+                self._waiting = 0
+            self._waiting += packet.size + FRAME_BYTES
+        if starts:
+            self._key_at = seconds
+        return True
+
+    def close(self) -> None:
+        """Write the last fragment. Without it the file plays too, but for at most that fragment."""
+        self._container.close()
+
+    def _fits(self, size: int) -> bool:
+        if self._limit is None:
+            return True
+        return self._file.size + self._waiting + size + FRAME_BYTES + 2 * FRAGMENT_BYTES <= self._limit

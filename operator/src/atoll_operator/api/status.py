@@ -1,0 +1,353 @@
+"""`TrainingRun.status` as frozen dataclasses. Pure; `status_document` reads and writes it.
+
+Field names are the API's (camelCase by `codec`), decimals are strings, times RFC 3339 strings in UTC.
+"""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, get_args, get_origin
+
+from atoll_contract.document import DecodeError, camel, from_dict, to_dict, to_json
+from atoll_contract.errors import Reason, bounded
+from atoll_contract.release import ManifestRef
+from atoll_contract.stage import Stage
+from atoll_contract.stage_result import Artifact
+
+MAX_STAGE_MESSAGE = 400
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    CONVERTING = "Converting"
+    TRAINING = "Training"
+    EXPORTING = "Exporting"
+    COMPILING = "Compiling"
+    PUBLISHING = "Publishing"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
+PHASE_OF_STAGE = {
+    Stage.CONVERT: Phase.CONVERTING,
+    Stage.TRAIN: Phase.TRAINING,
+    Stage.EXPORT: Phase.EXPORTING,
+    Stage.COMPILE: Phase.COMPILING,
+    Stage.PUBLISH: Phase.PUBLISHING,
+}
+
+
+class StagePhase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+
+
+DONE = frozenset({StagePhase.SUCCEEDED, StagePhase.SKIPPED})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A metav1.Condition."""
+
+    type: str
+    status: str
+    reason: Reason
+    message: str
+    last_transition_time: str
+    observed_generation: int
+
+
+@dataclass(frozen=True)
+class JobRef:
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class LastFailure:
+    """How the newest attempt that did not succeed ended."""
+
+    reason: Reason
+    message: str
+    time: str
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage. `attempts` is the number of the newest attempt, and the suffix of its Job's name.
+
+    A pending stage with attempts > 0 and no `job_ref` has announced that attempt and created no Job yet; with
+    `job_ref` that attempt is over and the next one waits for `next_retry_time`.
+    """
+
+    name: Stage
+    phase: StagePhase = StagePhase.PENDING
+    reason: Reason = Reason.PENDING
+    message: str = ""
+    attempts: int = 0
+    # Attempts that count against runPolicy.backoffLimit: suspensions, disruptions and lost results do not.
+    failures: int = 0
+    job_ref: JobRef | None = None
+    start_time: str | None = None
+    completion_time: str | None = None
+    next_retry_time: str | None = None
+    # Since when the stage waits for something outside (image, node, Secret), for the pending deadline.
+    pending_since: str | None = None
+    # Since when the store does not answer, for the window in which that costs no attempt.
+    storage_failing_since: str | None = None
+    last_failure: LastFailure | None = None
+    # Seconds that the containers of attempts that are over have run.
+    pod_seconds: int = 0
+    outputs: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProgressStatus:
+    percent: int
+    display: str
+    stage: Stage | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    loss: str | None = None
+    ap50: str | None = None
+    eta_seconds: int | None = None
+    updated_time: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Flat strings for the printer columns."""
+
+    ap50: str = ""
+    tpu: str = ""
+    release: str = ""
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    ahead: int
+    eta_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The profile as it was when the run was accepted: the name and hash of its snapshot."""
+
+    profile: str
+    profile_revision: str
+    profile_hash: str
+    accelerator: str
+
+
+@dataclass(frozen=True)
+class ClassBoxes:
+    name: str
+    boxes: int
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    digest: str
+    pictures: int = 0
+    negatives: int = 0
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    problems: int = 0
+    classes: tuple[ClassBoxes, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    ap50: str = ""
+    ap: str = ""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    float_: ModelMetrics = ModelMetrics()
+    int8: ModelMetrics = ModelMetrics()
+
+
+@dataclass(frozen=True)
+class ClassMetric:
+    name: str
+    ap50: str
+
+
+@dataclass(frozen=True)
+class CompileStatus:
+    target: str
+    compiled: bool = False
+    reason: Reason = Reason.PENDING
+    mapped_percent: str = ""
+    predicted_mapped_percent: str = ""
+
+
+@dataclass(frozen=True)
+class ReleaseStatus:
+    """The version that the run reserved; `manifest` once it is published."""
+
+    name: str
+    version: int
+    manifest: ManifestRef | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`basis` says in words what the seconds rest on."""
+
+    seconds: int
+    basis: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    pod_seconds: int = 0
+    cpu_seconds: int = 0
+    gpu_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    observed_generation: int = 0
+    phase: Phase = Phase.PENDING
+    reason: Reason = Reason.PENDING
+    message: str = ""
+    start_time: str | None = None
+    completion_time: str | None = None
+    # Closed intervals only; the open one began at `active_since`.
+    active_seconds: int = 0
+    active_since: str | None = None
+    progress: ProgressStatus | None = None
+    summary: Summary = Summary()
+    queue: QueueStatus | None = None
+    resolved: Resolved | None = None
+    dataset: DatasetStatus | None = None
+    stages: tuple[StageStatus, ...] = ()
+    metrics: Metrics | None = None
+    per_class: tuple[ClassMetric, ...] = ()
+    compile: tuple[CompileStatus, ...] = ()
+    release: ReleaseStatus | None = None
+    estimate: Estimate | None = None
+    usage: Usage | None = None
+    last_handled_retry: str | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.phase in TERMINAL
+
+    def stage(self, stage: Stage) -> StageStatus:
+        return next(item for item in self.stages if item.name is stage)
+
+    def with_stage(self, changed: StageStatus) -> "RunStatus":
+        stages = tuple(changed if item.name is changed.name else item for item in self.stages)
+        return replace(self, stages=stages)
+
+
+def rfc3339(moment: datetime) -> str:
+    """`moment` as the API writes times: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time; one without zone counts as UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def seconds_between(start: str | datetime, end: datetime) -> float:
+    """Seconds from `start` to `end`, never negative: clocks may jump back."""
+    begin = parse_time(start) if isinstance(start, str) else start
+    return max(0.0, (end - begin).total_seconds())
+
+
+def short(text: str) -> str:
+    """A stage's message: one line, bounded."""
+    return bounded(text, MAX_STAGE_MESSAGE)
+
+
+MAX_STATUS_BYTES = 16 * 2**10
+
+
+def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
+    """The status object of the API, or None where there is none yet.
+
+    Fields of a newer version are left out, so that an older operator can go on with its runs.
+
+    Raises:
+        DecodeError: a known field has the wrong type (a hand-written status).
+    """
+    if not data or "phase" not in data:
+        return None
+    try:
+        return from_dict(RunStatus, dict(data))
+    except DecodeError:
+        return from_dict(RunStatus, _known(RunStatus, dict(data)))
+
+
+def write_status(status: RunStatus) -> dict[str, Any]:
+    """`status` as the API's JSON, at most `MAX_STATUS_BYTES`: per-class figures and then class counts give way."""
+    for shorter in _shrinking(status):
+        written: dict[str, Any] = to_dict(shorter)
+        if len(to_json(written)) <= MAX_STATUS_BYTES:
+            break
+    return written
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that makes `old` into `new`; empty where they are equal."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            if inner := merge_patch(before, value):
+                patch[key] = inner
+        elif before != value or key not in old:
+            patch[key] = value
+    return patch
+
+
+def _shrinking(status: RunStatus) -> typing.Iterator[RunStatus]:
+    yield status
+    for keep in (50, 20, 5, 0):
+        status = replace(status, per_class=status.per_class[:keep])
+        if status.dataset:
+            status = replace(status, dataset=replace(status.dataset, classes=status.dataset.classes[:keep]))
+        yield status
+    short_stages = tuple(replace(item, message=bounded(item.message, 100)) for item in status.stages)
+    yield replace(status, stages=short_stages, message=bounded(status.message, 200))
+
+
+def _known(expected: Any, data: Any) -> Any:
+    """`data` without the fields that `expected` does not have, at any depth."""
+    origin = get_origin(expected)
+    if origin in (typing.Union, types.UnionType):
+        expected = next(arg for arg in get_args(expected) if arg is not type(None))
+        origin = get_origin(expected)
+    if origin is tuple and isinstance(data, list):
+        return [_known(get_args(expected)[0], item) for item in data]
+    if isinstance(expected, type) and dataclasses.is_dataclass(expected) and isinstance(data, dict):
+        types_by_key = _field_types(expected)
+        return {key: _known(types_by_key[key], value) for key, value in data.items() if key in types_by_key}
+    return data
+
+
+@functools.cache
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {camel(item.name): hints[item.name] for item in dataclasses.fields(cls)}

@@ -1,0 +1,74 @@
+"""The EdgeDevices of one namespace that this mirror made. It reads, changes and deletes no other."""
+
+import logging
+from typing import Any
+
+from atoll_operator.kube.client import Cluster
+from atoll_operator.kube.errors import AlreadyExists
+from atoll_operator.kube.objects import ATOLL, Resource
+
+logger = logging.getLogger(__name__)
+
+Body = dict[str, Any]
+
+DEVICES = Resource(ATOLL, "edgedevices")
+
+# Says which mirror made the object: the name of its ObjectStore.
+OWNER_LABEL = "atoll.dev/mirrored-from"
+
+
+class NotOurs(Exception):
+    """The name is taken by an EdgeDevice that another made."""
+
+
+class Devices:
+    """Reads and writes them. Every method raises ClusterError."""
+
+    def __init__(self, cluster: Cluster, *, namespace: str, owner: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._owner = owner
+
+    def own(self) -> dict[str, Body]:
+        """By name, those that carry this mirror's label."""
+        items = self._cluster.list_all(DEVICES, self._namespace, labels=f"{OWNER_LABEL}={self._owner}")
+        return {item["metadata"]["name"]: item for item in items}
+
+    def with_spec(self, name: str, known: Body | None, spec: Body) -> Body:
+        """The object with this spec, made or changed where need be. Raises NotOurs."""
+        if known is None:
+            return self._create(name, spec)
+        if known["spec"] == spec:
+            return known
+        version = known["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "spec": spec}
+        # Gone since it was listed: the next turn makes it anew.
+        return self._cluster.patch(DEVICES, self._namespace, name, body) or known
+
+    def write_status(self, known: Body, status: Body) -> bool:
+        """Whether there was something to write. A status decided on an old version is a Conflict."""
+        old = known.get("status") or {}
+        changes = {key: status.get(key) for key in old.keys() | status.keys() if old.get(key) != status.get(key)}
+        if not changes:
+            return False
+        metadata = known["metadata"]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": changes}
+        self._cluster.patch_status(DEVICES, self._namespace, metadata["name"], body)
+        return True
+
+    def delete(self, known: Body) -> None:
+        metadata = known["metadata"]
+        self._cluster.delete(DEVICES, self._namespace, metadata["name"], uid=metadata["uid"])
+
+    def _create(self, name: str, spec: Body) -> Body:
+        labels = {OWNER_LABEL: self._owner, "app.kubernetes.io/part-of": "atoll"}
+        body = {
+            "apiVersion": ATOLL.removeprefix("apis/"),
+            "kind": "EdgeDevice",
+            "metadata": {"name": name, "namespace": self._namespace, "labels": labels},
+            "spec": spec,
+        }
+        try:
+            return self._cluster.create(DEVICES, self._namespace, body)
+        except AlreadyExists:
+            raise NotOurs(f"there is an EdgeDevice {name} that lacks the label {OWNER_LABEL}={self._owner}") from None

@@ -1,0 +1,242 @@
+"""Objects of the cluster, as JSON, into the views that `decide` sees. Pure.
+
+Only what Kubernetes itself writes is read here; a TrainingRun's own fields are read elsewhere.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from atoll_contract.errors import bounded
+from atoll_contract.stage import Stage
+from atoll_contract.stage_result import last_progress
+from atoll_operator.api.status import parse_time, rfc3339
+from atoll_operator.jobs.manifest import CONTAINER
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunEvent
+
+Body = Mapping[str, Any]
+
+# A pod of a lost node stays in deletion for ever; a living kubelet is done soon after the grace.
+DELETION_OVERDUE = timedelta(seconds=60)
+_JOB_METADATA = frozenset(
+    {
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "labels",
+        "ownerReferences",
+    }
+)
+_NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True)
+class PodDetails:
+    """What has to be asked for beside the pod itself."""
+
+    warning: str = ""
+    node_lost: str = ""
+    log: str = ""
+
+
+def job_view(job: Body, *, stage: Stage, attempt: int, create_error: str = "") -> JobView:
+    """The Job `job` of that stage and attempt."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    condition = _end(status)
+    if condition is not None:
+        state = JobState.SUCCEEDED if condition["type"] == "Complete" else JobState.FAILED
+    else:
+        state = JobState.SUSPENDED if (job.get("spec") or {}).get("suspend") else JobState.ACTIVE
+    failed = condition if state is JobState.FAILED and condition else {}
+    return JobView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=owner_uid(job),
+        stage=stage,
+        attempt=attempt,
+        state=state,
+        created=parse_time(metadata["creationTimestamp"]),
+        finished=_time((condition or {}).get("lastTransitionTime")),
+        failure_reason=failed.get("reason", ""),
+        failure_message=failed.get("message", ""),
+        create_error=create_error,
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def bare_job(job: Body) -> dict[str, Any]:
+    """The part of a Job that its view is made from: a tenth of it, and thousands are kept."""
+    bare: dict[str, Any] = {"metadata": {key: value for key, value in job["metadata"].items() if key in _JOB_METADATA}}
+    if (job.get("spec") or {}).get("suspend"):
+        bare["spec"] = {"suspend": True}
+    if end := _end(job.get("status") or {}):
+        bare["status"] = {"conditions": [end]}
+    return bare
+
+
+def owner_uid(body: Body) -> str:
+    """UID of the TrainingRun that owns the object; empty if none does."""
+    owners = body["metadata"].get("ownerReferences") or []
+    return next((str(owner["uid"]) for owner in owners if owner.get("kind") == "TrainingRun"), "")
+
+
+def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodView:
+    """The pod of the Job named `job`. Others may put containers of theirs into it, before or after the stage's."""
+    details = details or PodDetails()
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    container = _stage_container(pod)
+    state = container.get("state") or {}
+    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    disruption = _condition(status, "DisruptionTarget")
+    phase = status.get("phase", "")
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        job=job,
+        phase=PodPhase(phase) if phase in list(PodPhase) else PodPhase.UNKNOWN,
+        created=parse_time(metadata["creationTimestamp"]),
+        started=_time((state.get("running") or ended).get("startedAt")),
+        finished=_time(ended.get("finishedAt")),
+        deleting="deletionTimestamp" in metadata,
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        unschedulable=_unschedulable(status),
+        waiting_reason="" if waiting.get("reason", "") in _NOT_STARTED else waiting["reason"],
+        waiting_message=waiting.get("message", ""),
+        warning=details.warning,
+        exit_code=ended.get("exitCode"),
+        terminated_reason=ended.get("reason", ""),
+        termination_message=ended.get("message", ""),
+        disruption=(disruption.get("message") or "disrupted") if disruption.get("status") == "True" else "",
+        node_lost=details.node_lost,
+        kept_by_another=bool(ended) and phase == "Running" and len(pod["spec"]["containers"]) > 1,
+        progress=last_progress(details.log) if details.log else None,
+    )
+
+
+def newest_warning(events: Iterable[Body], *, reason: str = "") -> str:
+    """`reason: message` of the newest Warning event (of this reason); empty if there is none."""
+    warnings = [event for event in events if event.get("type") == "Warning" and reason in ("", event.get("reason", ""))]
+    newest = max(warnings, key=_event_time, default=None)
+    return "" if newest is None else f"{newest.get('reason', '')}: {newest.get('message', '')}"
+
+
+def may_be_lost(pod: Body, *, now: datetime) -> bool:
+    """Whether it is worth asking after the pod's node: the pod should be gone, or runs and is not ready."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    deletion = _time(metadata.get("deletionTimestamp"))
+    if deletion is not None:
+        # The timestamp is the end of the grace period, not its beginning.
+        return now - deletion > DELETION_OVERDUE
+    running = "running" in (_stage_container(pod).get("state") or {})
+    return status.get("phase") == "Running" and running and _condition(status, "Ready").get("status") == "False"
+
+
+def lost_node(name: str, node: Body | None) -> str:
+    """Why a node counts as lost; empty if its kubelet answers."""
+    if node is None:
+        return f"node {name} is gone"
+    ready = _condition(node.get("status") or {}, "Ready")
+    if ready.get("status") != "Unknown":
+        return ""
+    return f"node {name}: {ready.get('message', 'its kubelet does not answer')} since {ready.get('lastTransitionTime')}"
+
+
+def _end(job_status: Body) -> dict[str, Any] | None:
+    """The condition that ends a Job. `SuccessCriteriaMet` and `FailureTarget` come earlier and are not yet the end."""
+    for condition in job_status.get("conditions") or []:
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return dict(condition)
+    return None
+
+
+def _condition(status: Body, kind: str) -> dict[str, Any]:
+    found = (item for item in status.get("conditions") or [] if item["type"] == kind)
+    return dict(next(found, {}))
+
+
+def _unschedulable(status: Body) -> str:
+    scheduled = _condition(status, "PodScheduled")
+    waits = scheduled.get("status") == "False" and scheduled.get("reason") != "SchedulingGated"
+    return str(scheduled.get("message", "")) if waits else ""
+
+
+def _stage_container(pod: Body) -> dict[str, Any]:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return dict(next((item for item in statuses if item.get("name") == CONTAINER), {}))
+
+
+def _event_time(event: Body) -> str:
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((str(time) for time in times if time), event["metadata"].get("creationTimestamp", ""))
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+COMPONENT = "atoll-operator"
+# The API's own limit.
+MAX_EVENT_MESSAGE = 1024
+
+
+def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, instance: str) -> dict[str, Any]:
+    """The Event object for `event` on the TrainingRun `run`; `instance` names the operator's pod."""
+    metadata, time = run["metadata"], rfc3339(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": event.type.value,
+        "reason": event.reason,
+        "message": bounded(event.message, MAX_EVENT_MESSAGE),
+        "source": {"component": COMPONENT, "host": instance},
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
+
+    path: str
+    plural: str
+
+    def url(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The path of one object, or of the collection."""
+        parts = [self.path]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="/") for part in parts)
+
+
+ATOLL = "apis/atoll.dev/v1alpha1"
+RUNS = Resource(ATOLL, "trainingruns")
+STORES = Resource(ATOLL, "objectstores")
+PROFILES = Resource(ATOLL, "trainingprofiles")
+RELEASES = Resource(ATOLL, "modelreleases")
+JOBS = Resource("apis/batch/v1", "jobs")
+PODS = Resource("api/v1", "pods")
+SERVICES = Resource("api/v1", "services")
+NODES = Resource("api/v1", "nodes")
+EVENTS = Resource("api/v1", "events")
+REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
+LEASES = Resource("apis/coordination.k8s.io/v1", "leases")

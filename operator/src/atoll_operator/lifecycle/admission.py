@@ -1,0 +1,171 @@
+"""What stands before a run's next stage: suspension, a missing object, the profile's snapshot, the queue. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from atoll_contract.errors import Reason, bounded
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, rfc3339, seconds_between
+from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobView, QueueView, RunView
+from atoll_operator.lifecycle.progress import duration
+from atoll_operator.lifecycle.stages import active_limit
+from atoll_operator.lifecycle.step import (
+    Step,
+    active_seconds,
+    current_stage,
+    deletions,
+    end,
+    fail,
+    start_clock,
+    stop_clock,
+    unfinished,
+)
+
+MISSING_LOOK_SECONDS = 15
+QUEUE_LOOK_SECONDS = 60
+
+
+def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+    """The step of a run that may not work now; None where it may."""
+    if run.cancel:
+        return _ended(status, jobs, now, Reason.CANCELLED, "cancelled by spec.cancel")
+    if run.suspend:
+        return _suspended(status, jobs, now)
+    return _refused(run, status, jobs, now) or _missing(run, status, jobs, now) or _queued(run, status, jobs)
+
+
+def accepted(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
+    """`status` of a run that may work: its profile pinned, its clock running."""
+    status = start_clock(status, now)
+    if status.resolved is not None or run.profile is None:
+        return status
+    profile = run.profile
+    resolved = Resolved(profile.name, profile.revision, profile.digest, run.runs_on)
+    return replace(status, resolved=resolved)
+
+
+def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+    if run.invalid:
+        return _ended(status, jobs, now, Reason.INVALID_SPEC, run.invalid)
+    if changed := _profile_change(run, status):
+        return _ended(status, jobs, now, Reason.PROFILE_CHANGED, changed)
+    if _lacks_compiler(run, status):
+        text = "compile policy Required, but the profile names no compile image (spec.images.compile)"
+        return _ended(status, jobs, now, Reason.COMPILER_UNAVAILABLE, text)
+    if active_seconds(status, now) >= active_limit(run):
+        limit = "runPolicy.activeDeadlineSeconds or the profile's limit"
+        text = f"the run was active for more than {active_limit(run)} s ({limit})"
+        return _ended(status, jobs, now, Reason.DEADLINE_EXCEEDED, text)
+    return None
+
+
+def _profile_change(run: RunView, status: RunStatus) -> str:
+    """Why the profile is not the one that the run was accepted with. A status that names another is no excuse."""
+    if status.resolved is None:
+        return ""
+    if run.profile is None:
+        return f"the snapshot {status.resolved.profile_revision!r} of the profile is gone"
+    kept = (status.resolved.profile, status.resolved.profile_revision, status.resolved.profile_hash)
+    if kept == (run.profile.name, run.profile.revision, run.profile.digest):
+        return ""
+    found = f"{run.profile.name} {run.profile.digest}"
+    return f"the run was accepted with profile {kept[0]} {kept[2]}, its snapshot is {found}"
+
+
+def _lacks_compiler(run: RunView, status: RunStatus) -> bool:
+    required = any(choice.policy is CompilePolicy.REQUIRED for choice in run.compile)
+    done = status.stage(Stage.COMPILE).phase is StagePhase.SUCCEEDED
+    return required and not done and run.profile is not None and not run.profile.has_compiler
+
+
+def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+    if unfinished(jobs):
+        # What a Job was made from is in the Job; the objects are asked for again before the next one.
+        return None
+    if run.missing:
+        reason, text = Reason.OBJECT_STORE_NOT_FOUND, run.missing
+    elif run.profile is None:
+        reason, text = Reason.PROFILE_NOT_FOUND, "the TrainingProfile that spec.profileRef names does not exist"
+    else:
+        return None
+    stage = current_stage(status)
+    assert stage is not None
+    since = stage.pending_since or rfc3339(now)
+    if seconds_between(since, now) >= DEFAULT_PENDING_SECONDS:
+        return Step(fail(status, stage, reason=reason, message=f"{text} (waited {DEFAULT_PENDING_SECONDS} s)", now=now))
+    waiting = status.with_stage(replace(stage, pending_since=since))
+    phase = status.phase if status.active_since else Phase.PENDING
+    return Step(replace(waiting, phase=phase, reason=reason, message=bounded(text)), requeue_after=MISSING_LOOK_SECONDS)
+
+
+def _queued(run: RunView, status: RunStatus, jobs: tuple[JobView, ...]) -> Step | None:
+    at_work = any(not job.deleting for job in unfinished(jobs))
+    if status.active_since or run.queue.ahead == 0 or at_work:
+        return None
+    text = f"Queued: {run.queue.ahead} ahead"
+    if run.queue.eta_seconds is not None:
+        text += f", about {duration(run.queue.eta_seconds)}"
+    place = QueueStatus(run.queue.ahead, run.queue.eta_seconds)
+    queued = replace(status, phase=Phase.QUEUED, reason=Reason.QUEUED, message=text, queue=place)
+    return Step(queued, requeue_after=QUEUE_LOOK_SECONDS)
+
+
+def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step:
+    stage = current_stage(status)
+    assert stage is not None
+    text = "suspended; resumed, it goes on from its last checkpoint"
+    if stage.phase is StagePhase.RUNNING:
+        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
+    stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
+    stopped = stop_clock(status.with_stage(stage), now)
+    held = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
+    return Step(held, delete=deletions(unfinished(jobs)))
+
+
+def _ended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime, reason: Reason, message: str) -> Step:
+    stage = current_stage(status)
+    phase = Phase.CANCELLED if reason is Reason.CANCELLED else Phase.FAILED
+    if stage is not None and (stage.attempts > 0 or phase is Phase.FAILED):
+        status = fail(status, stage, reason=reason, message=message, now=now)
+    return Step(end(status, phase, reason=reason, message=message, now=now), delete=deletions(unfinished(jobs)))
+
+
+# Estimates are rounded up to whole steps, so that a place in the queue is written when it changes, not every minute.
+ETA_STEP_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """A run of the profile that is neither terminal nor suspended. `active`: it was let in (`status.activeSince`)."""
+
+    namespace: str
+    name: str
+    created: datetime
+    active: bool = False
+    remaining_seconds: int | None = None
+
+    @property
+    def order(self) -> tuple[datetime, str, str]:
+        return (self.created, self.namespace, self.name)
+
+
+def place(namespace: str, name: str, entries: Iterable[QueueEntry], *, slots: int) -> QueueView:
+    """The place of one run among `entries` (its own entry included) where `slots` runs may work at once."""
+    listed = sorted(entries, key=lambda entry: entry.order)
+    own = next(entry for entry in listed if (entry.namespace, entry.name) == (namespace, name))
+    others = [entry for entry in listed if entry is not own]
+    active = [entry for entry in others if entry.active]
+    if own.active:
+        return QueueView(others_active=bool(active))
+    earlier = [entry for entry in others if not entry.active and entry.order < own.order]
+    ahead = max(0, len(active) + len(earlier) - slots + 1)
+    return QueueView(ahead, _eta([*active, *earlier], slots) if ahead else None, bool(active))
+
+
+def _eta(before: list[QueueEntry], slots: int) -> int | None:
+    remaining = [entry.remaining_seconds for entry in before]
+    if any(seconds is None for seconds in remaining):
+        return None
+    total = sum(seconds for seconds in remaining if seconds is not None) / max(1, slots)
+    return int(-(-total // ETA_STEP_SECONDS) * ETA_STEP_SECONDS)

@@ -1,0 +1,282 @@
+"""What `decide` sees: small frozen pictures of a run, its Jobs and their pods, which both engines fill.
+
+Times are aware datetimes. A view holds only what a decision needs; the objects behind it stay with the engine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from atoll_contract.release import ManifestRef
+from atoll_contract.stage import Accelerator, CompilePolicy, Stage
+from atoll_contract.stage_result import Artifact, Progress
+from atoll_operator.api.status import Estimate, RunStatus
+from atoll_operator.lifecycle.retry_policy import RetryTiming
+
+DEFAULT_PENDING_SECONDS = 1800
+DEFAULT_ACTIVE_SECONDS = 86_400
+
+
+class JobState(StrEnum):
+    """Where a Job is. `REJECTED` is the engine's own word for a Job that the cluster refused to create."""
+
+    ACTIVE = "Active"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    REJECTED = "Rejected"
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One Job of the run, found by its deterministic name.
+
+    `state` leaves ACTIVE only with the Job's Complete or Failed condition (`SuccessCriteriaMet` is not yet the end).
+    `failure_*` are that condition's reason and message, or the admission's words where REJECTED.
+    `create_error` is the newest FailedCreate event of the Job controller, which has made no pod because of it.
+    """
+
+    name: str
+    uid: str
+    owner_uid: str
+    stage: Stage
+    attempt: int
+    state: JobState
+    created: datetime
+    finished: datetime | None = None
+    failure_reason: str = ""
+    failure_message: str = ""
+    create_error: str = ""
+    deleting: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.REJECTED)
+
+
+class PodPhase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of a Job, with the words that Kubernetes has for its trouble.
+
+    The pods of a finished Job whose end is not yet in the status must be given; pods of an unfinished one may be
+    left out, and nothing is concluded from their absence.
+    """
+
+    name: str
+    uid: str
+    job: str
+    phase: PodPhase
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    deleting: bool = False
+    # Reason and message of the pod itself (`Evicted`, `NodeLost`).
+    reason: str = ""
+    message: str = ""
+    # PodScheduled=False: the scheduler's message.
+    unschedulable: str = ""
+    # The container's waiting state (`ImagePullBackOff`, `CreateContainerConfigError`).
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    # The newest Warning event of a pod that does not start (`FailedMount: … secret "s3" not found`).
+    warning: str = ""
+    # The container's terminated state.
+    exit_code: int | None = None
+    terminated_reason: str = ""
+    termination_message: str = ""
+    # The message of the condition DisruptionTarget, where it is True.
+    disruption: str = ""
+    # Why the pod's node is believed lost.
+    node_lost: str = ""
+    # Whether the stage's container has ended and another one, which somebody put into the pod, keeps it running.
+    kept_by_another: bool = False
+    # The newest progress in the tail of its log.
+    progress: Progress | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+@dataclass(frozen=True)
+class ProfileView:
+    """The resolved TrainingProfile: before the run is accepted the live one, afterwards the run's snapshot.
+
+    `digest` is the sha256 of its canonical JSON, computed by the engine from what it read, never copied from a status.
+    """
+
+    name: str
+    revision: str
+    digest: str
+    max_concurrent_runs: int = 1
+    pending_seconds: int = DEFAULT_PENDING_SECONDS
+    active_seconds: int = DEFAULT_ACTIVE_SECONDS
+    has_compiler: bool = False
+    # Whether any node offers the profile's GPU resource; None: the stage finds out by itself.
+    gpu_offered: bool | None = None
+    # The resource requests that `status.usage` is computed from.
+    cpus: Mapping[Stage, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """The run's place among the runs of its profile (see `decide.queue.place`). 0 ahead: it may start."""
+
+    ahead: int = 0
+    eta_seconds: int | None = None
+    # Whether another Atoll run holds resources that this run's pod may be waiting for.
+    others_active: bool = False
+
+
+@dataclass(frozen=True)
+class ReleaseView:
+    """The ModelRelease with the highest version that this run owns (its `spec.runRef.uid` is the run's)."""
+
+    name: str
+    version: int
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class CompileChoice:
+    target: str
+    policy: CompilePolicy
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A TrainingRun with everything around it that a decision needs.
+
+    `profile` is None where none of that name exists, or where the snapshot that the status names is gone.
+    `invalid` is a sentence where the spec cannot be carried out (over the profile's limits, unreadable);
+    `missing` one where an object that the run names does not exist (yet). `own_jobs_only` holds by construction:
+    the engine reads Jobs by the names that `jobs.job_name` gives, and by the run's labels.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: datetime
+    model: str
+    channel: str
+    status: RunStatus | None = None
+    suspend: bool = False
+    cancel: bool = False
+    # Value of the annotation atoll.dev/retry.
+    retry: str | None = None
+    compile: tuple[CompileChoice, ...] = ()
+    accelerator: Accelerator = Accelerator.AUTO
+    gpus: int = 1
+    quality_gated: bool = False
+    backoff_limit: int = 2
+    active_deadline_seconds: int | None = None
+    ttl_seconds: int | None = None
+    job_ttl_seconds: int | None = None
+    profile: ProfileView | None = None
+    invalid: str = ""
+    missing: str = ""
+    queue: QueueView = QueueView()
+    release: ReleaseView | None = None
+    # The highest version of this model that any ModelRelease (or manifest in the store) has.
+    highest_version: int = 0
+    estimate: Estimate | None = None
+    # What keeps the engine itself from going on with the run (a right that its account lacks).
+    hindrance: str = ""
+    # The engine's own.
+    retries: RetryTiming = field(default_factory=RetryTiming)
+
+    @property
+    def runs_on(self) -> str:
+        """What the train stage runs on. `auto` falls back to the CPU only where no node offers the GPU at all."""
+        offered = self.profile.gpu_offered if self.profile else None
+        if self.accelerator is not Accelerator.AUTO or offered is None:
+            return str(self.accelerator)
+        return str(Accelerator.GPU if offered else Accelerator.CPU)
+
+
+@dataclass(frozen=True)
+class StageAttempt:
+    """A Job to create: `jobs.build_job` makes its manifest. `version` is set for publish.
+
+    `active_deadline_seconds` is a belt for the time when no engine looks; `decide` ends a run before it.
+    """
+
+    stage: Stage
+    attempt: int
+    upstream: Mapping[Stage, tuple[Artifact, ...]]
+    active_deadline_seconds: int
+    accelerator: str = "auto"
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class JobToDelete:
+    """Delete with `uid` as a precondition; a Job that is gone is fine.
+
+    While a Job is still there and `deleting`, no other attempt begins. Where its object goes before its pods do
+    (background propagation), the old pod may save its checkpoint beside the next attempt: attempts write under
+    prefixes of their own, and checkpoints are written whole.
+    """
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Create the ModelRelease `name`; where it exists already, read again: `decide` takes the next number."""
+
+    name: str
+    model: str
+    version: int
+    channel: str
+    model_digest: str
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """The status of the run's ModelRelease."""
+
+    name: str
+    manifest: ManifestRef
+    ap50: str
+    tpu: str
+
+
+class EventType(StrEnum):
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """A Kubernetes Event on the run, once for a transition."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`status` is whole; write it only where it differs. `requeue_after` is None where only a change can matter."""
+
+    status: RunStatus
+    pin_profile: bool = False
+    release_status: ReleaseReport | None = None
+    reserve: Reservation | None = None
+    create: tuple[StageAttempt, ...] = ()
+    delete: tuple[JobToDelete, ...] = ()
+    events: tuple[RunEvent, ...] = field(default=())
+    delete_run: bool = False
+    requeue_after: float | None = None

@@ -1,0 +1,8 @@
+"""`python -m atoll_operator.mirror`: the name by which installed charts start `atoll_operator.devices`."""
+
+import sys
+
+from atoll_operator.devices.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""The snapshots of TrainingProfiles that runs keep."""
