@@ -27,43 +27,37 @@ import prometheus_client
 import pytest
 import yaml
 
+from atoll_cli.console import exit_status, reason_status
+from atoll_cli.local.state import JobRecord, RunRecord
+from atoll_cli.main import cli
 from atoll_contract import keys
-from atoll_contract.codec import from_json, to_dict, to_json
-from atoll_contract.comparison import ComparisonJob
 from atoll_contract.dataset import Dataset
+from atoll_contract.document import from_json, to_dict, to_json
+from atoll_contract.errors import ExitCode, Reason, exit_code, is_transient
 from atoll_contract.harvest import HarvestNote
-from atoll_contract.keys import RunRef
-from atoll_contract.lint import LintReport
-from atoll_contract.manifest import Channel, DeviceReport, Manifest
-from atoll_contract.progress import MARK, Progress
-from atoll_contract.reasons import ExitCode, Reason, exit_code, is_transient
-from atoll_contract.result import StageResult
-from atoll_contract.s3resume import Begun
-from atoll_contract.signatures import Envelope
+from atoll_contract.keys import RunRef, imagenet_names
+from atoll_contract.release import Channel, DeviceReport, Manifest
+from atoll_contract.signing import Envelope
 from atoll_contract.stage import Stage, StageInput
-from atoll_contract.timing import Timing
-from atoll_contract.weights import imagenet_names
+from atoll_contract.stage_result import MARK, Progress, StageResult
+from atoll_contract.store.s3_upload import Begun
+from atoll_contract.tool_reports import ComparisonJob, LintReport, Timing
 from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config import EdgeConfig
-from atoll_edge.models.device_state import DeviceState
-from atoll_edge.robot.legacy import Compatibility
-from atoll_edge.robot.structs import SCHEMA
-from atoll_edge.robot.topics import RobotTables
+from atoll_edge.models.release_state import DeviceState
+from atoll_edge.prometheus import Metrics as EdgeMetrics
+from atoll_edge.robot.topics import SCHEMA, Compatibility, RobotTables
 from atoll_edge.selftest import SelfTest
-from atoll_edge.web.metrics import Metrics as EdgeMetrics
-from atoll_edge.web.status import Status as EdgeStatus
-from atoll_operator.cli.endings import exit_status, reason_status
-from atoll_operator.cli.main import cli
+from atoll_edge.status import Status as EdgeStatus
+from atoll_operator.api.status import Phase, RunStatus
+from atoll_operator.controller.metrics import Metrics as OperatorMetrics
+from atoll_operator.controller.profile_snapshots import ProfileSnapshot
+from atoll_operator.devices.metrics import Metrics as DevicesMetrics
 from atoll_operator.jobs.manifest import job_name
-from atoll_operator.local.record import JobRecord, RunRecord
-from atoll_operator.loop.metrics import Metrics as OperatorMetrics
-from atoll_operator.mirror.metrics import Metrics as DevicesMetrics
-from atoll_operator.profiles.snapshot import ProfileSnapshot
-from atoll_operator.status import Phase, RunStatus
-from atoll_operator.views import PodPhase, QueueView
-from atoll_stages.export.mapping import MappingReport
+from atoll_operator.lifecycle.model import PodPhase, QueueView
+from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.train.history import History, Snapshot
-from atoll_stages.train.weights import About
+from atoll_stages.train.initial_weights import About
 from support.decide_world import PROFILE, World, run_view
 
 ROOT = Path(__file__).parents[2]

@@ -27,27 +27,24 @@ import numpy as np
 import pytest
 import yaml
 
+from atoll_cli.main import main
 from atoll_contract import keys
-from atoll_contract.codec import from_json, to_json
 from atoll_contract.dataset import Dataset
-from atoll_contract.dirstore import DirStore
+from atoll_contract.document import from_json, to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.progress import parse_line
-from atoll_contract.result import parse_result
 from atoll_contract.stage import Stage
-from atoll_edge.models.device_store import DeviceStore
+from atoll_contract.stage_result import parse_line, parse_result
+from atoll_contract.store.directory import DirStore
+from atoll_edge.models.release_store import DeviceStore
 from atoll_operator.api.parse import training_profile, training_run
-from atoll_operator.api.schema import check
-from atoll_operator.cli.main import main
+from atoll_operator.api.status import Phase, read_status
+from atoll_operator.api.validation import check
+from atoll_operator.controller.profile_snapshots import read_snapshot
 from atoll_operator.jobs.manifest import job_name
-from atoll_operator.profiles.snapshot import read_snapshot
-from atoll_operator.releases import own_release
-from atoll_operator.status import Phase
-from atoll_operator.status_document import read_status
-from atoll_operator.views import JobState, JobView, ReleaseView
-from atoll_operator.views_spec import profile_view, run_view
+from atoll_operator.lifecycle.inputs import own_release, profile_view, run_view
+from atoll_operator.lifecycle.model import JobState, JobView, ReleaseView
 from atoll_stages.train.checkpoints import CheckpointStore
-from atoll_stages.train.weights import read_weights
+from atoll_stages.train.initial_weights import read_weights
 from support.decide_world import UID, World, success
 from support.noop_run import NoopRun
 from support.polling import wait_until

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.house import ROOT, SOURCE_ROOTS, import_circles
+from support.house import ROOT, SOURCE_ROOTS, import_circles, imported
+from support.house import modules as all_modules
 
 ALLOWED = {
     "atoll_contract": {"atoll_contract"},
@@ -46,8 +47,8 @@ def test_imports_point_one_way(package: str) -> None:
         assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {sorted(ours - ALLOWED[package])}"
 
 
-def test_the_contract_imports_only_the_standard_library_at_the_top() -> None:
-    allowed = sys.stdlib_module_names | {"atoll_contract"}
+def test_the_contract_imports_msgspec_and_the_standard_library_at_the_top() -> None:
+    allowed = sys.stdlib_module_names | {"atoll_contract", "msgspec"}
     for path in modules("atoll_contract"):
         foreign = {name for name in imports(path, top_level_only=True) if name.split(".")[0] not in allowed}
         assert not foreign, f"{path.relative_to(ROOT)} imports {sorted(foreign)} at its top"
@@ -62,6 +63,19 @@ def test_one_place_of_the_operator_imports_each_library(library: str, module: st
 
 def test_no_modules_import_each_other() -> None:
     assert import_circles() == []
+
+
+def test_the_operators_image_has_what_its_programs_import() -> None:
+    """The image carries the extra `operator` and the packages `atoll_contract` and `atoll_operator` alone."""
+    by_name = {module.name: module for module in all_modules()}
+    todo, seen = ["atoll_operator.main", "atoll_operator.mirror"], set()
+    while todo:
+        module = by_name[todo.pop()]
+        for name in imported(module):
+            assert name.split(".")[0] not in {"atoll_cli", "celpy", "click", "jsonschema", "rich", "websocket"}, module
+            if name in by_name and name not in seen:
+                seen.add(name)
+                todo.append(name)
 
 
 def libraries(path: Path) -> set[str]:
