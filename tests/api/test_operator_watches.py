@@ -118,7 +118,7 @@ def test_O7_a_version_that_is_gone_is_followed_by_a_new_list(
     operator.check()
 
 
-# A sixteenth of the fault's 5 s; that the Lease is kept at 5 s a call: tests/unit/operator_loop/test_lease.py.
+# A sixteenth of the fault's 5 s; that the Lease is kept at 5 s a call: tests/unit/operator_kube/test_lease.py.
 SLOW_CALL_SECONDS = 0.3
 SLOW_RUNS = 8
 
