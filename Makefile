@@ -120,6 +120,7 @@ golden: setup binaries ## Write the golden manifests and rights anew; read the d
 .PHONY: docs
 docs: setup ## Write the generated pages anew
 	@$(RUN) -m atoll_operator.api.reference > docs/api.md
+	@PYTHONPATH=tests $(RUN) -m support.architecture_drawing
 
 .PHONY: walkthrough
 walkthrough: setup ## Walk docs/walkthrough.md and write its outputs and pictures anew (Chromium; half an hour)
