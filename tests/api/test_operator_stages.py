@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import kubernetes.client
 import pytest
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput, StoreSpec
 from atoll_contract.stage_result import Artifact, StageResult

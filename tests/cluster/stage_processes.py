@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from atoll_contract.document import replace
 from atoll_contract.stage import ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage, StageInput
 from cluster.kubelet import StageEnd
 

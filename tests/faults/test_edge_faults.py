@@ -7,7 +7,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from atoll_contract import keys
-from atoll_contract.document import from_json
+from atoll_contract.document import from_json, replace
 from atoll_contract.release import DeviceReport
 from atoll_contract.signing import KeyPair, generate_key, sign
 from atoll_contract.stage import StoreSpec

@@ -5,13 +5,13 @@ import multiprocessing
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from atoll_contract.document import replace
 from atoll_contract.errors import IntegrityError, Reason, is_transient
 from atoll_contract.stage import AddressingStyle, ChecksumMode
 from atoll_contract.store import s3_client as s3client

@@ -3,11 +3,11 @@
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.release import Channel, Detection, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role

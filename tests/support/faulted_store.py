@@ -1,9 +1,10 @@
 """A store that sees its server through a proxy of faults, and waits on a clock of the test's."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from atoll_contract.document import replace
 from atoll_contract.stage import StoreSpec
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store

@@ -1,6 +1,5 @@
 """Harvested frames for tests: pictures, answers and notes."""
 
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from atoll_contract import keys
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.harvest import Cause, HarvestNote
 from atoll_contract.release import Detection
 from atoll_contract.store.base import Store

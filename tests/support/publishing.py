@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map

@@ -1,9 +1,9 @@
 """Buckets of a test's own on a test's own server."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from atoll_contract.document import replace
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.s3 import S3Store
 from support.minio import MinioServer

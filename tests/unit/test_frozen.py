@@ -17,7 +17,6 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -26,13 +25,14 @@ import click
 import prometheus_client
 import pytest
 import yaml
+from msgspec.structs import fields
 
 from atoll_cli.console import exit_status, reason_status
 from atoll_cli.local.state import JobRecord, RunRecord
 from atoll_cli.main import cli
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
-from atoll_contract.document import from_json, to_dict, to_json
+from atoll_contract.document import Document, from_json, replace, to_dict, to_json
 from atoll_contract.errors import ExitCode, Reason, exit_code, is_transient
 from atoll_contract.harvest import HarvestNote
 from atoll_contract.keys import RunRef, imagenet_names
@@ -473,19 +473,13 @@ def decoded(cls: type[Any], document: Any) -> Any:
 
 def populated(cls: type[Any]) -> Any:
     """A document whose every field has a value of its own."""
-    hints = typing.get_type_hints(cls)
-    return cls(**{field.name: value_of(hints[field.name], field.name) for field in dataclasses.fields(cls)})
+    return cls(**{field.name: value_of(field.type, field.name) for field in fields(cls)})
 
 
 def shortest(cls: type[Any]) -> dict[str, Any]:
     """The JSON of the fields that have no default."""
-    fields, hints = dataclasses.fields(cls), typing.get_type_hints(cls)
-    keys_by_name = dict(zip((field.name for field in fields), to_dict(populated(cls)), strict=True))
-    return {
-        keys_by_name[field.name]: short_value(hints[field.name], field.name)
-        for field in fields
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
+    required = [field for field in fields(cls) if field.required]
+    return {field.encode_name: short_value(field.type, field.name) for field in required}
 
 
 def short_value(hint: Any, name: str) -> Any:
@@ -495,8 +489,8 @@ def short_value(hint: Any, name: str) -> Any:
         return [short_value(get_args(kind)[0], name)]
     if origin is not None and issubclass(origin, Mapping):
         return {"key": short_value(get_args(kind)[1], name)}
-    if dataclasses.is_dataclass(kind):
-        return shortest(typing.cast(type, kind))
+    if is_document(kind):
+        return shortest(kind)
     return to_dict(value_of(kind, name))
 
 
@@ -507,8 +501,8 @@ def value_of(hint: Any, name: str) -> Any:
         return (value_of(get_args(kind)[0], name),)
     if origin is not None and issubclass(origin, Mapping):
         return {"key": value_of(get_args(kind)[1], name)}
-    if dataclasses.is_dataclass(kind):
-        return populated(typing.cast(type, kind))
+    if is_document(kind):
+        return populated(kind)
     return scalar(kind, name)
 
 
@@ -524,6 +518,10 @@ def plain_kind(hint: Any) -> Any:
     if get_origin(hint) in (typing.Union, types.UnionType):
         return next(arg for arg in get_args(hint) if arg is not type(None))
     return hint
+
+
+def is_document(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Document)
 
 
 # What the sources say.

@@ -6,11 +6,10 @@ import math
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from atoll_contract.document import DecodeError, from_dict
+from atoll_contract.document import DecodeError, Document, from_dict, replace
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
 from atoll_edge.detector.protocol import PIXEL_BYTES
@@ -35,8 +34,7 @@ class WantedBackend(StrEnum):
     EDGETPU = "edgetpu"
 
 
-@dataclass(frozen=True)
-class CameraConfig:
+class CameraConfig(Document, frozen=True):
     """`path` is a device (`/dev/video0`, better a stable `/dev/v4l/by-path/…`), a URL, a file or folder, or
     `synthetic`. Field of view in degrees."""
 
@@ -49,8 +47,7 @@ class CameraConfig:
     vertical_field_of_view: float = 47.0
 
 
-@dataclass(frozen=True)
-class DetectionConfig:
+class DetectionConfig(Document, frozen=True):
     backend: WantedBackend = WantedBackend.AUTO
     # 0: all cores but one.
     threads: int = 0
@@ -59,8 +56,7 @@ class DetectionConfig:
     compatibility: Compatibility = Compatibility.AXON
 
 
-@dataclass(frozen=True)
-class StreamConfig:
+class StreamConfig(Document, frozen=True):
     """`name` is how dashboards list the annotated stream: `Axon` (2021) or `MLOut` (2019, 2020)."""
 
     enabled: bool = True
@@ -73,16 +69,14 @@ class StreamConfig:
     height: int = 240
 
 
-@dataclass(frozen=True)
-class HttpConfig:
+class HttpConfig(Document, frozen=True):
     """Without `token_file` the page has no buttons."""
 
     port: int = 5808
     token_file: str | None = None
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Document, frozen=True):
     """Where the model comes from. `public_key_files` are PEM files of Ed25519 keys; any of them may have signed."""
 
     namespace: str
@@ -96,8 +90,7 @@ class ModelConfig:
     report_seconds: float = 60.0
 
 
-@dataclass(frozen=True)
-class HarvestConfig:
+class HarvestConfig(Document, frozen=True):
     """Keeping frames that the model is unsure of; needs `model`, whose bucket they go to. `min_doubt` is in boxes (see
     `harvest.doubt`). `while_enabled` also looks while the robot is enabled without a field: at practice."""
 
@@ -109,8 +102,7 @@ class HarvestConfig:
     while_enabled: bool = False
 
 
-@dataclass(frozen=True)
-class EdgeConfig:
+class EdgeConfig(Document, frozen=True):
     """The whole configuration of one device with one camera."""
 
     device: str | None = None

@@ -9,11 +9,13 @@ import platform
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from msgspec import field
+
+from atoll_contract.document import Document
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
@@ -34,8 +36,7 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Document, frozen=True):
     """One step's outcome; `figures` are numbers and names for a bug report."""
 
     name: str
@@ -44,8 +45,7 @@ class Step:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class SelfTest:
+class SelfTest(Document, frozen=True):
     """All steps; `passed` where none failed."""
 
     version: str

@@ -1,13 +1,14 @@
 """The status document: what `/status`, the page and the device report are made of."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import field
+
+from atoll_contract.document import Document
 from atoll_edge.throughput import Quantiles
 
 
-@dataclass(frozen=True)
-class ModelStatus:
+class ModelStatus(Document, frozen=True):
     """The model that answers, and the one that is wanted where it is another."""
 
     state: str
@@ -19,8 +20,7 @@ class ModelStatus:
     last_refusal: str | None = None
 
 
-@dataclass(frozen=True)
-class DetectorStatus:
+class DetectorStatus(Document, frozen=True):
     """`fallen_back`: on the CPU because the Edge TPU was lost too often, or does not answer."""
 
     backend: str | None
@@ -31,8 +31,7 @@ class DetectorStatus:
     fallen_back: bool = False
 
 
-@dataclass(frozen=True)
-class CameraStatus:
+class CameraStatus(Document, frozen=True):
     source: str
     connected: bool
     frames: int
@@ -40,14 +39,12 @@ class CameraStatus:
     seconds_since_frame: float | None
 
 
-@dataclass(frozen=True)
-class TablesStatus:
+class TablesStatus(Document, frozen=True):
     connected: bool
     peers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class StreamStatus:
+class StreamStatus(Document, frozen=True):
     """`error` says why a stream is not served (its port is taken)."""
 
     raw_port: int | None
@@ -55,8 +52,7 @@ class StreamStatus:
     error: str | None = None
 
 
-@dataclass(frozen=True)
-class MatchStatus:
+class MatchStatus(Document, frozen=True):
     """From the field's control word; `locked` holds a new model back."""
 
     enabled: bool
@@ -64,8 +60,7 @@ class MatchStatus:
     locked: bool
 
 
-@dataclass(frozen=True)
-class SyncStatus:
+class SyncStatus(Document, frozen=True):
     """How the last look into the store ended; times are seconds ago by the monotonic clock."""
 
     store: str | None = None
@@ -74,8 +69,7 @@ class SyncStatus:
     free_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class HarvestStatus:
+class HarvestStatus(Document, frozen=True):
     """Doubtful frames: on the card now (`waiting`), and since the agent started kept, uploaded, dropped for newer ones
     or for room (`evicted`), and lost (`failed`). `paused`: the match, or the robot is enabled."""
 
@@ -89,8 +83,7 @@ class HarvestStatus:
     last_error: str | None = None
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(Document, frozen=True):
     """One moment of the device. Holds no secret."""
 
     device: str

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+
+from atoll_contract.document import Document
 
 KEEP = 300
 # Intervals that the rate is averaged over.
@@ -11,8 +12,7 @@ RATE_FRAMES = 30
 RATE_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Quantiles:
+class Quantiles(Document, frozen=True):
     """Milliseconds; None before the first sample."""
 
     p50: float | None

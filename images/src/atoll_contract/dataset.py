@@ -1,8 +1,10 @@
 """`dataset.json`: what the convert stage found and wrote; its presence says that the dataset is complete."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from msgspec import field
+
+from atoll_contract.document import Document
 from atoll_contract.stage_result import Artifact
 
 DATASET_NAME = "dataset.json"
@@ -10,8 +12,7 @@ LABEL_MAP_NAME = "map.pbtxt"
 MAX_PROBLEMS = 1000
 
 
-@dataclass(frozen=True)
-class ClassCount:
+class ClassCount(Document, frozen=True):
     """Boxes of one class, by split. `id` is the label map's, from 1."""
 
     id: int
@@ -19,8 +20,7 @@ class ClassCount:
     boxes: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class SplitPart:
+class SplitPart(Document, frozen=True):
     """One part of the split: its TFRecord shards (keys in the store) and what they hold."""
 
     pictures: int
@@ -29,8 +29,7 @@ class SplitPart:
     shards: tuple[Artifact, ...]
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Document, frozen=True):
     """One thing that was not taken as it stood: where, what, and what was done."""
 
     file: str
@@ -40,8 +39,7 @@ class Problem:
     object: int | None = None
 
 
-@dataclass(frozen=True)
-class SourceInfo:
+class SourceInfo(Document, frozen=True):
     key: str
     format: str
     sha256: str
@@ -50,8 +48,7 @@ class SourceInfo:
     boxes: int
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(Document, frozen=True):
     """The converted dataset. `splits` has `train` and `validation`, and `test` where there is one."""
 
     digest: str

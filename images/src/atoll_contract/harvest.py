@@ -1,9 +1,9 @@
 """A frame that a device was unsure of: what its note in the bucket tells, beside the picture itself."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
+from atoll_contract.document import Document
 from atoll_contract.release import Detection
 
 # Notes are read from whoever holds a device's keys.
@@ -21,8 +21,7 @@ class Cause(StrEnum):
     FLICKER = "flicker"
 
 
-@dataclass(frozen=True)
-class HarvestNote:
+class HarvestNote(Document, frozen=True):
     """`sha256` and `size` are the picture's, `width` and `height` its pixels. `doubt` is about how many of its boxes a
     person would have to judge. `session` and `number` tell frames apart that the same device kept: the session is
     letters, drawn at each start of the agent, the number counts from 1 within it. `taken_at` is RFC 3339 by the

@@ -1,10 +1,9 @@
 """The keys of the bucket, relative to the store's prefix. No other module concatenates a key."""
 
-from dataclasses import dataclass
+from atoll_contract.document import Document
 
 
-@dataclass(frozen=True)
-class RunRef:
+class RunRef(Document, frozen=True):
     """A TrainingRun as keys and results name it."""
 
     namespace: str

@@ -5,12 +5,14 @@ import re
 import shutil
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from msgspec import field
+
 from atoll_contract.archive.extract import extract
+from atoll_contract.document import Document
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import DatasetLimits
@@ -43,8 +45,7 @@ class Role(StrEnum):
     CHECKPOINT = "checkpoint"
 
 
-@dataclass(frozen=True)
-class Detection:
+class Detection(Document, frozen=True):
     """One box. `class_id` counts from 0; `box` is [ymin, xmin, ymax, xmax], relative to the picture."""
 
     class_id: int
@@ -52,8 +53,7 @@ class Detection:
     box: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class ManifestFile:
+class ManifestFile(Document, frozen=True):
     """A file of the release: content-addressed `key`, hex sha256, bytes, and for golden pictures what int8 sees."""
 
     role: Role
@@ -65,8 +65,7 @@ class ManifestFile:
     expected: tuple[Detection, ...] | None = None
 
 
-@dataclass(frozen=True)
-class ModelInput:
+class ModelInput(Document, frozen=True):
     """The picture that the model takes: RGB bytes, squashed to width × height by `preprocess.resize`."""
 
     width: int
@@ -75,8 +74,7 @@ class ModelInput:
     dtype: str = "uint8"
 
 
-@dataclass(frozen=True)
-class EdgeTpu:
+class EdgeTpu(Document, frozen=True):
     """What the compiler said. `mapped_percent` only from its own log; None where nothing was compiled."""
 
     compiled: bool
@@ -86,8 +84,7 @@ class EdgeTpu:
     predicted_mapped_percent: float | None = None
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Document, frozen=True):
     """One immutable version of a model. `sequence` equals `version`; devices never go back to a lower one."""
 
     namespace: str
@@ -117,15 +114,13 @@ class Manifest:
         return next((item for item in self.files if item.role is role), None)
 
 
-@dataclass(frozen=True)
-class ManifestRef:
+class ManifestRef(Document, frozen=True):
     key: str
     sha256: str
     size: int
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(Document, frozen=True):
     """A pointer to a manifest: a hint, untrusted; devices compare the sequences of manifests."""
 
     namespace: str
@@ -138,8 +133,7 @@ class Channel:
     schema_version: int = 1
 
 
-@dataclass(frozen=True)
-class DeviceReport:
+class DeviceReport(Document, frozen=True):
     """What a device says of itself. Times are RFC 3339 by the device's own clock."""
 
     namespace: str

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ class KeyPair:
     key_id: str
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(Document, frozen=True):
     keyid: str
     sig: str
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(Document, frozen=True):
     """A DSSE envelope; `payload` and the signatures are base64."""
 
     payload_type: str

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
-from atoll_contract.document import DecodeError, from_json, to_json
+from msgspec import field
+
+from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef, attempt_prefix
 from atoll_contract.stage_result import Artifact
@@ -52,8 +53,7 @@ class ChecksumMode(StrEnum):
     WHEN_REQUIRED = "whenRequired"
 
 
-@dataclass(frozen=True)
-class StoreSpec:
+class StoreSpec(Document, frozen=True):
     """Where a store is. Holds no credential: these lie as files in `credentials_dir`
     (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`, re-read when they change);
     without it boto3's own chain applies (environment, shared file, web identity, instance role)."""
@@ -89,8 +89,7 @@ class SplitBy(StrEnum):
     HASH = "hash"
 
 
-@dataclass(frozen=True)
-class DatasetSource:
+class DatasetSource(Document, frozen=True):
     """One archive, or every archive below a key that ends in `/`. `store` is the run's own where absent."""
 
     key: str
@@ -99,14 +98,12 @@ class DatasetSource:
     store: StoreSpec | None = None
 
 
-@dataclass(frozen=True)
-class Rename:
+class Rename(Document, frozen=True):
     from_: str
     to: str
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(Document, frozen=True):
     """Shares in percent; they add up to 100."""
 
     by: SplitBy = SplitBy.AUTO
@@ -116,8 +113,7 @@ class Split:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class DatasetLimits:
+class DatasetLimits(Document, frozen=True):
     """What an archive may be; from the TrainingProfile. Sizes in bytes."""
 
     archive_bytes: int = 50 * 2**30
@@ -135,8 +131,7 @@ class DatasetLimits:
     classes: int = 1000
 
 
-@dataclass(frozen=True)
-class ConvertSpec:
+class ConvertSpec(Document, frozen=True):
     sources: tuple[DatasetSource, ...]
     classes: tuple[str, ...] = ()
     rename: tuple[Rename, ...] = ()
@@ -165,8 +160,7 @@ class InitFrom(StrEnum):
     RANDOM = "random"
 
 
-@dataclass(frozen=True)
-class StartWeights:
+class StartWeights(Document, frozen=True):
     """Where training starts. For a release `key` is its manifest, for a checkpoint the weights file; both with
     the hex sha256. ImageNet weights are looked for in `ATOLL_WEIGHTS_DIR`, then under `weights/` of the store."""
 
@@ -181,8 +175,7 @@ class Accelerator(StrEnum):
     CPU = "cpu"
 
 
-@dataclass(frozen=True)
-class TrainSpec:
+class TrainSpec(Document, frozen=True):
     architecture: Architecture = Architecture.FPNLITE_320
     width: float = 1.0
     init_from: StartWeights = StartWeights()
@@ -199,8 +192,7 @@ class TrainSpec:
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class QualityGates:
+class QualityGates(Document, frozen=True):
     """Absent gates are reported only. AP in 0…1; the drop is float AP50 minus int8 AP50."""
 
     min_ap50: float | None = None
@@ -208,8 +200,7 @@ class QualityGates:
     min_mapped_percent: float | None = None
 
 
-@dataclass(frozen=True)
-class ExportSpec:
+class ExportSpec(Document, frozen=True):
     train: TrainSpec
     quality: QualityGates = QualityGates()
     max_detections: int = 25
@@ -222,16 +213,14 @@ class CompilePolicy(StrEnum):
     DISABLED = "Disabled"
 
 
-@dataclass(frozen=True)
-class CompileSpec:
+class CompileSpec(Document, frozen=True):
     target: str = "edgetpu"
     policy: CompilePolicy = CompilePolicy.BEST_EFFORT
     min_mapped_percent: float | None = None
     timeout_seconds: int = 600
 
 
-@dataclass(frozen=True)
-class PublishSpec:
+class PublishSpec(Document, frozen=True):
     """`version` is what the engine reserved; `signing_key_path` a PEM file of an Ed25519 private key. With
     `store_is_lock` no API server keeps version numbers apart, and the store's conditional put must hold."""
 
@@ -243,8 +232,7 @@ class PublishSpec:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StageInput:
+class StageInput(Document, frozen=True):
     """Everything a stage works from. Exactly one of the sections `convert` … `publish` is there: its own."""
 
     stage: Stage

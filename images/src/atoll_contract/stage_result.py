@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
-from atoll_contract.document import DecodeError, from_json, to_json
+from msgspec import field
+
+from atoll_contract.document import DecodeError, Document, from_json, replace, to_json
 from atoll_contract.errors import Reason, bounded
 
 RESULT_NAME = "result.json"
@@ -13,8 +14,7 @@ RESULT_NAME = "result.json"
 MAX_TERMINATION_MESSAGE = 3072
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(Document, frozen=True):
     """A file in the store: its key relative to the store's prefix, hex sha256 and size in bytes."""
 
     name: str
@@ -23,8 +23,7 @@ class Artifact:
     size: int
 
 
-@dataclass(frozen=True)
-class StageResult:
+class StageResult(Document, frozen=True):
     """How a stage ended. `summary` holds the few figures that the run's status shows (see docs/contract.md)."""
 
     stage: str
@@ -60,8 +59,7 @@ def parse_result(data: bytes | str) -> StageResult:
 MARK = "ATOLL_PROGRESS "
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Document, frozen=True):
     """Where a stage is. `percent` 0…100; the rest where the stage knows it."""
 
     percent: float

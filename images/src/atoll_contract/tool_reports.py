@@ -1,12 +1,10 @@
 """What `python -m atoll_stages.convert --lint … --json` prints: a labelled archive, looked at before a run."""
 
-from dataclasses import dataclass
-
 from atoll_contract.dataset import Problem
+from atoll_contract.document import Document
 
 
-@dataclass(frozen=True)
-class LintClass:
+class LintClass(Document, frozen=True):
     """Boxes of a class, by part of the split; `tiny` ones are hardly found by a detector of 320 pixels."""
 
     name: str
@@ -14,8 +12,7 @@ class LintClass:
     tiny: int
 
 
-@dataclass(frozen=True)
-class LintReport:
+class LintReport(Document, frozen=True):
     """`ok` is False where a run would fail, for `reason` and with `message`."""
 
     path: str
@@ -41,8 +38,7 @@ class LintReport:
         return self.message if own else f"{name}: {self.message}"
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(Document, frozen=True):
     """What was measured of `width` and `batch`. `seconds_per_step` is the mean over a run, whose first steps see
     smaller pictures; `other_seconds` are what train and export take beside the steps: loading, evaluations."""
 
@@ -54,8 +50,7 @@ class Timing:
     other_seconds: float
 
 
-@dataclass(frozen=True)
-class Contender:
+class Contender(Document, frozen=True):
     """A model: a folder, a bundle or a .tflite file with its label map beside it.
 
     `trained` are the TFRecord shards that it was trained on; None where that is not known.
@@ -66,8 +61,7 @@ class Contender:
     trained: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class PictureSource:
+class PictureSource(Document, frozen=True):
     """Labelled pictures: an archive as the convert stage reads it, or TFRecord shards with their label map."""
 
     name: str
@@ -76,8 +70,7 @@ class PictureSource:
     labels: str | None = None
 
 
-@dataclass(frozen=True)
-class ComparisonJob:
+class ComparisonJob(Document, frozen=True):
     """Everything by its path on this machine; the HTML page goes to `page`."""
 
     old: Contender

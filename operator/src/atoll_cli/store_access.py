@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,6 +16,7 @@ import click
 
 from atoll_cli.console import Transfer
 from atoll_cli.options import Access
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError, exit_code
 from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable

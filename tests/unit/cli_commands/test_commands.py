@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from click.testing import CliRunner
 from atoll_cli.console import exit_status, reason_status
 from atoll_cli.main import COMMANDS, cli, main
 from atoll_cli.options import Duration, Where, local_folder
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Channel, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role

@@ -1,13 +1,13 @@
 """`atoll compare` on releases of a local store: which pictures it takes, what it prints, what it misses."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atoll_cli.main import main
+from atoll_contract.document import replace
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Manifest
 from atoll_contract.store import directory_store, open_store

@@ -6,7 +6,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from atoll_cli.pruning.groups import DAY, Group, Kind, KnownRun, Limits, known_run
 from atoll_cli.pruning.survey import Survey, remove
 from atoll_contract import keys
-from atoll_contract.document import from_json, to_json
+from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Channel, DeviceReport, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
 from atoll_contract.stage import Stage, StoreSpec, StoreType

@@ -10,12 +10,12 @@ import random
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import AtollError
 from atoll_contract.release import Detection, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.signing import KeyPair, generate_key, sign

@@ -1,14 +1,13 @@
 """The CRDs themselves: documented, bounded, and of one mind with the contract."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from atoll_contract.document import camel
 from atoll_contract.release import DeviceReport
 from atoll_contract.stage import (
     Accelerator,
@@ -137,7 +136,7 @@ def test_enums_of_the_store_are_the_contracts() -> None:
 
 
 def test_a_devices_status_has_what_the_device_reports() -> None:
-    reported = {camel(item.name) for item in dataclasses.fields(DeviceReport)}
+    reported = {item.encode_name for item in structs.fields(DeviceReport)}
     identity = {"schemaVersion", "namespace", "model", "device", "channel"}
     mirrored = set(ALL["EdgeDevice.status"]["properties"]) - {"observedGeneration", "lastSeen", "conditions"}
     assert mirrored == reported - identity
@@ -145,7 +144,7 @@ def test_a_devices_status_has_what_the_device_reports() -> None:
 
 def test_limits_are_the_contracts() -> None:
     properties = ALL["TrainingProfile.spec.limits.dataset"]["properties"]
-    expected = {camel(item.name): item.default for item in dataclasses.fields(DatasetLimits)}
+    expected = {item.encode_name: item.default for item in structs.fields(DatasetLimits)}
     assert {name: schema["default"] for name, schema in properties.items()} == expected
 
 

@@ -1,13 +1,14 @@
 """The status that the operator writes and the status that the CRD admits are the same."""
 
-import dataclasses
 import types
 import typing
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, get_args, get_origin
 
-from atoll_contract.document import camel
+import msgspec
+
+from atoll_contract.document import Document
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.status import Phase, RunStatus, StagePhase
 
@@ -32,9 +33,8 @@ def _differences(expected: Any, schema: Mapping[str, Any], path: str) -> typing.
         origin = get_origin(expected)
     if origin is tuple:
         yield from _differences(get_args(expected)[0], schema["items"], f"{path}[]")
-    elif dataclasses.is_dataclass(expected):
-        hints = typing.get_type_hints(expected)
-        fields = {camel(item.name): hints[item.name] for item in dataclasses.fields(expected)}
+    elif issubclass(expected, Document):
+        fields = {item.encode_name: item.type for item in msgspec.structs.fields(expected)}
         properties = schema.get("properties", {})
         for name in fields.keys() ^ properties.keys():
             yield f"{path}.{name}", "is in the CRD alone" if name in properties else "is in the operator alone"

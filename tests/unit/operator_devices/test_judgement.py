@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_operator.api.crds import definitions

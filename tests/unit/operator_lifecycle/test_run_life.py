@@ -1,11 +1,10 @@
 """decide: the life of a run from acceptance to its end."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch

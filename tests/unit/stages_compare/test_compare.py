@@ -5,13 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.tool_reports import ComparisonJob, Contender, PictureSource

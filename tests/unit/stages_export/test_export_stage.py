@@ -2,14 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import (

@@ -3,13 +3,12 @@
 import hashlib
 import io
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.document import from_json
+from atoll_contract.document import from_json, replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel, Manifest, Role
 from atoll_contract.signing import generate_key, sign, verify

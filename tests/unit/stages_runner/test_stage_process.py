@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage, StageInput, StoreSpec, StoreType, TrainSpec

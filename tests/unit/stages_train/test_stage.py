@@ -1,13 +1,12 @@
 """The train stage on a store, by the contract's documents."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.document import from_json
+from atoll_contract.document import from_json, replace
 from atoll_contract.errors import AtollError, Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import (

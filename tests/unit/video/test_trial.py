@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from atoll_cli.main import main
+from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.store import directory_store, open_store

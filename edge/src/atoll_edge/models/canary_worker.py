@@ -7,10 +7,9 @@ the CPU, in a process of its own: a file that crashes the parser ends this proce
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_contract.document import from_json
+from atoll_contract.document import Document, from_json
 from atoll_contract.release import Detection
 from atoll_edge.detector.outputs import Reading
 
@@ -19,16 +18,14 @@ MAX_SCORE_DIFFERENCE = 0.15
 NOISE_PICTURES = 3
 
 
-@dataclass(frozen=True)
-class GoldenPicture:
+class GoldenPicture(Document, frozen=True):
     """A picture and what the model must see in it."""
 
     path: str
     expected: tuple[Detection, ...]
 
 
-@dataclass(frozen=True)
-class CanaryJob:
+class CanaryJob(Document, frozen=True):
     """`side` is None where no manifest says it."""
 
     model: str

@@ -6,8 +6,10 @@ tried for ever.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
+from msgspec import field
+
+from atoll_contract.document import Document, replace
 from atoll_contract.errors import AtollError, Reason
 
 MAX_ATTEMPTS = 2
@@ -18,8 +20,7 @@ class StateError(ValueError):
     """What was asked for does not fit the state; the text is for the user."""
 
 
-@dataclass(frozen=True)
-class DeviceState:
+class DeviceState(Document, frozen=True):
     """`state.json`. `sequences` holds, for `<namespace>/<model>`, the highest sequence that served."""
 
     current: str | None = None

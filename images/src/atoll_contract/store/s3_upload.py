@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.store.base import ObjectInfo, StoreError, Transferred
 from atoll_contract.store.retry import Retryable
@@ -176,8 +176,7 @@ class MultipartUpload:
             logger.info("unfinished uploads are not looked for: %s", error)
 
 
-@dataclass(frozen=True)
-class Begun:
+class Begun(Document, frozen=True):
     """An upload as its process noted it. Parts of another file, or cut otherwise, must not be mixed with its own."""
 
     bucket: str

@@ -3,13 +3,14 @@
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from atoll_contract.archive.extract import ARCHIVE_SUFFIXES
 from atoll_contract.archive.limits import safe_name, shown, size
-from atoll_contract.document import to_json
+from atoll_contract.document import Document, replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
+from atoll_contract.files import file_sha256
 from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
@@ -147,7 +148,7 @@ def fetch_sources(
 def _fetch_archive(item: Found, path: Path, tick: Callable[[int], None]) -> str:
     expected = item.sha256 if item.pinned else None
     info = item.store.download(item.key, path, sha256=expected, etag=item.info.etag, transferred=tick)
-    return info.sha256 or _sha256(path)
+    return info.sha256 or file_sha256(path)
 
 
 def _suffix(key: str) -> str:
@@ -155,13 +156,7 @@ def _suffix(key: str) -> str:
     return next((suffix for suffix in ARCHIVE_SUFFIXES if name.endswith(suffix)), "")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class _CacheKey:
+class _CacheKey(Document, frozen=True):
     """All that the records depend on."""
 
     records_version: int

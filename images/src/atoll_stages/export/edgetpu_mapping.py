@@ -8,8 +8,8 @@ contiguous part of the graph: whatever follows the first operation that cannot b
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from atoll_contract.document import Document
 from atoll_stages.export.flatbuffer import Operation
 
 # The newest version of each operation that compiler 16.0 is known to take.
@@ -60,8 +60,7 @@ VERSION = "Operation version not supported"
 BEHIND = "More than one subgraph is not supported"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Document, frozen=True):
     """Operations of one kind and fate, in the compiler's own words."""
 
     name: str
@@ -70,8 +69,7 @@ class Row:
     status: str
 
 
-@dataclass(frozen=True)
-class MappingReport:
+class MappingReport(Document, frozen=True):
     """`edgetpu-report.json`. `refused` lists what would make the compiler reject the file; it is a prediction."""
 
     predicted: bool

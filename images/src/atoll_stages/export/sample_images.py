@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atoll_contract.document import Document
 from atoll_contract.release import Detection
 from atoll_stages.export.evaluation import NONE, above, pair
 from atoll_stages.train.dataset import Example
@@ -20,8 +21,7 @@ MOST_BOXES = 8
 DIGITS = 4
 
 
-@dataclass(frozen=True)
-class Golden:
+class Golden(Document, frozen=True):
     """An entry of `golden.json`: a PNG in the input's own size, and what the int8 file finds in it."""
 
     name: str

@@ -11,11 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from atoll_contract.document import DecodeError, to_json
+from atoll_contract.document import DecodeError, replace, to_json
 from atoll_contract.errors import AtollError, ExitCode, IntegrityError, Reason, SpecError, bounded, exit_code
 from atoll_contract.keys import stage_prefix
 from atoll_contract.stage import ENV_POD_UID, Stage, StageInput

@@ -10,9 +10,9 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation

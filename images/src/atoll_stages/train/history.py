@@ -6,16 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from atoll_contract.document import Document
 from atoll_contract.errors import ModelError, Reason
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(Document, frozen=True):
     """One entry of the curves. Losses are means since the entry before; `ap50` only where it was measured."""
 
     step: int
@@ -27,16 +26,14 @@ class Point:
     ap: float | None = None
 
 
-@dataclass(frozen=True)
-class Best:
+class Best(Document, frozen=True):
     """The best validation AP50 so far, and the step whose averaged weights had it."""
 
     step: int
     ap50: float
 
 
-@dataclass(frozen=True)
-class Progression:
+class Progression(Document, frozen=True):
     """The state of a training beside its variables, after `step` steps."""
 
     step: int = 0
@@ -47,16 +44,14 @@ class Progression:
     history: tuple[Point, ...] = ()
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Document, frozen=True):
     """A checkpoint's document."""
 
     fingerprint: str
     progression: Progression
 
 
-@dataclass(frozen=True)
-class History:
+class History(Document, frozen=True):
     """`history.json`: how the training went and with which settings, for the report."""
 
     start: str

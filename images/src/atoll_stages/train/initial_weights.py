@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import IntegrityError, ModelError, Reason, SpecError
 from atoll_contract.keys import imagenet_names
 from atoll_contract.release import Manifest, Role
@@ -29,8 +29,7 @@ from atoll_contract.store.base import ObjectNotFound, Store
 ATTRIBUTE = "atoll"
 
 
-@dataclass(frozen=True)
-class About:
+class About(Document, frozen=True):
     """What detector the weights are of, and the training step they come from."""
 
     architecture: Architecture

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from atoll_contract.document import replace
 from atoll_contract.stage_result import Progress
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.config import Plan

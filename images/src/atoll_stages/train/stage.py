@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
-from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, from_json, replace, to_json
 from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
 from atoll_contract.stage import Accelerator, Stage, TrainSpec
 from atoll_contract.stage_result import Artifact, Progress
@@ -73,7 +72,7 @@ class StageKeeper:
     def keep_best(self, step: int) -> None:
         path = self.context.work / "best.weights.h5"
         with self.trainer.average.applied():
-            write_weights(path, values_of(self.trainer.model), dataclasses.replace(self.about, step=step))
+            write_weights(path, values_of(self.trainer.model), replace(self.about, step=step))
         self.context.store.upload(self.checkpoints.weights_key(step), path)
 
     def checkpoint(self, progression: Progression) -> None:

@@ -5,13 +5,14 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from atoll_cli.local.jobs import LocalJobs
 from atoll_cli.local.state import Reserved, RunFolder, RunRecord, with_release, write_record
 from atoll_contract import keys
+from atoll_contract.document import replace
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.base import Store

@@ -7,13 +7,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
 from atoll_cli.local.state import JobRecord, RunFolder, job_folder, read_jobs, remove_job, write_job
-from atoll_contract.document import DecodeError
+from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage import ENV_GRACE, ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage
 from atoll_contract.stage_result import Progress, parse_line, parse_result

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from atoll_cli.local.runfile import RunFile
 from atoll_cli.local.state import RunFolder, RunRecord, plain, read_record, set_aside, write_record
 from atoll_cli.local.uploads import put_dataset, put_weights
 from atoll_contract import keys
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef

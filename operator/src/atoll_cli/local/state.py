@@ -5,11 +5,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from atoll_contract.document import DecodeError, from_json, to_json
+from msgspec import field
+
+from atoll_contract.document import DecodeError, Document, from_json, replace, to_json
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.files import written_whole
 from atoll_operator.api.status import read_status
@@ -84,16 +86,14 @@ def known_runs(store: Path) -> list[RunFolder]:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Reserved:
+class Reserved(Document, frozen=True):
     """A version that the run has taken."""
 
     version: int
     published: bool = False
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Document, frozen=True):
     """What must survive the engine: who the run is, what it was started with, and its status."""
 
     uid: str
@@ -118,8 +118,7 @@ class RunRecord:
         return {**self.document, "metadata": metadata, "status": dict(self.status)}
 
 
-@dataclass(frozen=True)
-class JobRecord:
+class JobRecord(Document, frozen=True):
     """One Job. `pid` and `started` (the process's own start time) are written before its work begins."""
 
     name: str

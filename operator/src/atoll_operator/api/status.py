@@ -3,17 +3,12 @@
 Field names are the API's (camelCase by `codec`), decimals are strings, times RFC 3339 strings in UTC.
 """
 
-import dataclasses
-import functools
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, get_args, get_origin
+from typing import Any
 
-from atoll_contract.document import DecodeError, camel, from_dict, to_dict, to_json
+from atoll_contract.document import Document, from_dict, replace, to_dict, to_json
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Stage
@@ -57,8 +52,7 @@ class StagePhase(StrEnum):
 DONE = frozenset({StagePhase.SUCCEEDED, StagePhase.SKIPPED})
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(Document, frozen=True):
     """A metav1.Condition."""
 
     type: str
@@ -69,14 +63,12 @@ class Condition:
     observed_generation: int
 
 
-@dataclass(frozen=True)
-class JobRef:
+class JobRef(Document, frozen=True):
     name: str
     uid: str
 
 
-@dataclass(frozen=True)
-class LastFailure:
+class LastFailure(Document, frozen=True):
     """How the newest attempt that did not succeed ended."""
 
     reason: Reason
@@ -85,8 +77,7 @@ class LastFailure:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True)
-class StageStatus:
+class StageStatus(Document, frozen=True):
     """One stage. `attempts` is the number of the newest attempt, and the suffix of its Job's name.
 
     A pending stage with attempts > 0 and no `job_ref` has announced that attempt and created no Job yet; with
@@ -114,8 +105,7 @@ class StageStatus:
     outputs: tuple[Artifact, ...] = ()
 
 
-@dataclass(frozen=True)
-class ProgressStatus:
+class ProgressStatus(Document, frozen=True):
     percent: int
     display: str
     stage: Stage | None = None
@@ -127,8 +117,7 @@ class ProgressStatus:
     updated_time: str | None = None
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(Document, frozen=True):
     """Flat strings for the printer columns."""
 
     ap50: str = ""
@@ -136,14 +125,12 @@ class Summary:
     release: str = ""
 
 
-@dataclass(frozen=True)
-class QueueStatus:
+class QueueStatus(Document, frozen=True):
     ahead: int
     eta_seconds: int | None = None
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(Document, frozen=True):
     """The profile as it was when the run was accepted: the name and hash of its snapshot."""
 
     profile: str
@@ -152,14 +139,12 @@ class Resolved:
     accelerator: str
 
 
-@dataclass(frozen=True)
-class ClassBoxes:
+class ClassBoxes(Document, frozen=True):
     name: str
     boxes: int
 
 
-@dataclass(frozen=True)
-class DatasetStatus:
+class DatasetStatus(Document, frozen=True):
     digest: str
     pictures: int = 0
     negatives: int = 0
@@ -170,26 +155,22 @@ class DatasetStatus:
     classes: tuple[ClassBoxes, ...] = ()
 
 
-@dataclass(frozen=True)
-class ModelMetrics:
+class ModelMetrics(Document, frozen=True):
     ap50: str = ""
     ap: str = ""
 
 
-@dataclass(frozen=True)
-class Metrics:
+class Metrics(Document, frozen=True):
     float_: ModelMetrics = ModelMetrics()
     int8: ModelMetrics = ModelMetrics()
 
 
-@dataclass(frozen=True)
-class ClassMetric:
+class ClassMetric(Document, frozen=True):
     name: str
     ap50: str
 
 
-@dataclass(frozen=True)
-class CompileStatus:
+class CompileStatus(Document, frozen=True):
     target: str
     compiled: bool = False
     reason: Reason = Reason.PENDING
@@ -197,8 +178,7 @@ class CompileStatus:
     predicted_mapped_percent: str = ""
 
 
-@dataclass(frozen=True)
-class ReleaseStatus:
+class ReleaseStatus(Document, frozen=True):
     """The version that the run reserved; `manifest` once it is published."""
 
     name: str
@@ -206,23 +186,20 @@ class ReleaseStatus:
     manifest: ManifestRef | None = None
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Document, frozen=True):
     """`basis` says in words what the seconds rest on."""
 
     seconds: int
     basis: str
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(Document, frozen=True):
     pod_seconds: int = 0
     cpu_seconds: int = 0
     gpu_seconds: int = 0
 
 
-@dataclass(frozen=True)
-class RunStatus:
+class RunStatus(Document, frozen=True):
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
     reason: Reason = Reason.PENDING
@@ -294,10 +271,7 @@ def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
     """
     if not data or "phase" not in data:
         return None
-    try:
-        return from_dict(RunStatus, dict(data))
-    except DecodeError:
-        return from_dict(RunStatus, _known(RunStatus, dict(data)))
+    return from_dict(RunStatus, data, skip_unknown=True)
 
 
 def write_status(status: RunStatus) -> dict[str, Any]:
@@ -322,7 +296,7 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     return patch
 
 
-def _shrinking(status: RunStatus) -> typing.Iterator[RunStatus]:
+def _shrinking(status: RunStatus) -> Iterator[RunStatus]:
     yield status
     for keep in (50, 20, 5, 0):
         status = replace(status, per_class=status.per_class[:keep])
@@ -331,23 +305,3 @@ def _shrinking(status: RunStatus) -> typing.Iterator[RunStatus]:
         yield status
     short_stages = tuple(replace(item, message=bounded(item.message, 100)) for item in status.stages)
     yield replace(status, stages=short_stages, message=bounded(status.message, 200))
-
-
-def _known(expected: Any, data: Any) -> Any:
-    """`data` without the fields that `expected` does not have, at any depth."""
-    origin = get_origin(expected)
-    if origin in (typing.Union, types.UnionType):
-        expected = next(arg for arg in get_args(expected) if arg is not type(None))
-        origin = get_origin(expected)
-    if origin is tuple and isinstance(data, list):
-        return [_known(get_args(expected)[0], item) for item in data]
-    if isinstance(expected, type) and dataclasses.is_dataclass(expected) and isinstance(data, dict):
-        types_by_key = _field_types(expected)
-        return {key: _known(types_by_key[key], value) for key, value in data.items() if key in types_by_key}
-    return data
-
-
-@functools.cache
-def _field_types(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {camel(item.name): hints[item.name] for item in dataclasses.fields(cls)}

@@ -8,12 +8,12 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json
+from atoll_contract.document import DecodeError, from_json, replace
 from atoll_contract.errors import IntegrityError
 from atoll_contract.release import DeviceReport
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store

@@ -1,9 +1,10 @@
 """What stands before a run's next stage: suspension, a missing object, the profile's snapshot, the queue. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, rfc3339, seconds_between

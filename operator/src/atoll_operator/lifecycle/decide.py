@@ -9,9 +9,9 @@ but for one thing: a new value of the annotation atoll.dev/retry on a failed run
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import CompileStatus, Phase, RunStatus, StageStatus, parse_time, rfc3339

@@ -1,9 +1,9 @@
 """`status.progress`: one percentage over all stages, and the sentence that says where the run is. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress

@@ -1,7 +1,6 @@
 """The one way out of Failed: a new value of the annotation atoll.dev/retry. Pure."""
 
-from dataclasses import replace
-
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, ReleaseStatus, RunStatus, StagePhase, StageStatus

@@ -1,9 +1,10 @@
 """What keeps an unfinished Job from running, in the words of its pod. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import JobRef, StagePhase, StageStatus, rfc3339, seconds_between, short

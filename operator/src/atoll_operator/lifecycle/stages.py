@@ -1,10 +1,10 @@
 """The end of an attempt: its success recorded, another attempt scheduled, or the stage given up. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from atoll_contract import keys
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import (

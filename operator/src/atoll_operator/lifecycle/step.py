@@ -1,9 +1,10 @@
 """What the parts of `decide` hand to each other: a `Step`, and the small moves that every part makes. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import (

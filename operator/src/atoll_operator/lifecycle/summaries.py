@@ -5,9 +5,9 @@ has the wrong type is passed over.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import CompilePolicy, Stage
