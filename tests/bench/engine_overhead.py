@@ -17,12 +17,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_cli.local.launch import launch
+from atoll_contract.document import replace
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import (
     ENV_POD_UID,

@@ -175,12 +175,23 @@ class Accelerator(StrEnum):
     CPU = "cpu"
 
 
+DEFAULT_STEPS = 1000
+DEFAULT_BATCH_SIZE = 16
+# The fields of spec.training that the seed's hyperparameters stand for: their names, of which the first that is given
+# counts, and the largest number. Its "epochs" are training steps in every version of the seed.
+SEED_NAMES = {
+    "steps": (("train-steps", "train_steps", "num_steps", "epochs"), 10_000_000),
+    "batchSize": (("batch_size", "batch-size"), 1024),
+    "evalEverySteps": (("eval-frequency", "eval_frequency"), 10_000_000),
+}
+
+
 class TrainSpec(Document, frozen=True):
     architecture: Architecture = Architecture.FPNLITE_320
     width: float = 1.0
     init_from: StartWeights = StartWeights()
-    steps: int = 1000
-    batch_size: int = 16
+    steps: int = DEFAULT_STEPS
+    batch_size: int = DEFAULT_BATCH_SIZE
     # None: the architecture's own, tied to the kind of start weights.
     learning_rate: float | None = None
     seed: int = 0

@@ -33,10 +33,10 @@ def test_the_file_is_a_run_that_the_api_takes() -> None:
     draft = drafted(look(), [KEY], place())
     (manifest,) = read_text(draft.text, source="run.yaml")
     spec = training_run({**manifest.value, "metadata": {"name": draft.run, "namespace": "local"}})
-    assert manifest.name == draft.run == draft.model == spec.model == "reefscape"
+    assert manifest.name == draft.run == draft.model == spec.publish.model == "reefscape"
     assert [item.key for item in spec.datasets] == [KEY]
     assert (spec.training.steps, spec.training.batch_size) == (draft.settings.steps, 8)
-    assert spec.training.start.type is InitFrom.RANDOM
+    assert spec.training.init_from.type is InitFrom.RANDOM
 
 
 def test_comments_tell_what_is_in_the_archive() -> None:

@@ -3,13 +3,13 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import Outcome, launch
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.files import file_sha256
 from atoll_contract.stage import Stage

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from atoll_contract.release import DeviceReport
 from atoll_contract.stage import (
+    SEED_NAMES,
     Accelerator,
     AddressingStyle,
     Architecture,
@@ -20,9 +21,8 @@ from atoll_contract.stage import (
     InitFrom,
     SplitBy,
 )
-from atoll_operator.api import types as hyperparameters
 from atoll_operator.api.crds import definitions
-from atoll_stages.train.config import BATCH_SIZE_NAMES, EVAL_NAMES, STEPS_NAMES, known_names
+from atoll_stages.train.config import known_names
 
 Schema = Mapping[str, Any]
 
@@ -151,12 +151,11 @@ def test_limits_are_the_contracts() -> None:
 def test_hyperparameters_are_those_of_the_train_stage() -> None:
     rules = [rule["rule"] for rule in SPEC["training.hyperparameters"]["x-kubernetes-validations"]]
     names = [set(re.findall(r"'([a-z_-]+)'", rule)) for rule in rules]
-    numbers = {*STEPS_NAMES, *BATCH_SIZE_NAMES, *EVAL_NAMES}
+    numbers = {name for names, _ in SEED_NAMES.values() for name in names}
     assert names[0] == set(known_names())
     assert names[1] == numbers
-    assert hyperparameters.STEPS_NAMES == STEPS_NAMES
-    assert hyperparameters.BATCH_SIZE_NAMES == BATCH_SIZE_NAMES
-    assert hyperparameters.EVAL_NAMES == EVAL_NAMES
+    training = ALL["TrainingRun.spec.training"]["properties"]
+    assert {name: training[name]["maximum"] for name in SEED_NAMES} == {n: most for n, (_, most) in SEED_NAMES.items()}
 
 
 def test_hyperparameters_are_named_in_the_message() -> None:

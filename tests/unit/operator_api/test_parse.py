@@ -9,7 +9,16 @@ from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
 from atoll_operator.api import parse
 from atoll_operator.api.parse import violation
-from atoll_operator.api.types import CompileTarget, KeyRef, TrainingRunSpec
+from atoll_operator.api.types import (
+    Checkpoint,
+    CompileTarget,
+    Credentials,
+    EarlyStopping,
+    EnvVar,
+    KeyRef,
+    NameRef,
+    TrainingRunSpec,
+)
 from atoll_operator.api.validation import check
 from support.crd_cases.bounds import PROFILE_FULL, RUN_FULL, STORE_FULL
 from support.crd_cases.case import changed
@@ -27,11 +36,11 @@ def typed(document: Any) -> TrainingRunSpec:
 def test_a_minimal_run() -> None:
     spec = typed(RUN)
     assert (spec.profile, spec.object_store, spec.store_names) == ("default", "default", ("default",))
-    assert (spec.architecture, spec.width) == (Architecture.FPNLITE_320, 1.0)
+    assert (spec.model.architecture, spec.model.width) == (Architecture.FPNLITE_320, 1.0)
     assert (spec.training.steps, spec.training.batch_size, spec.training.learning_rate) == (1000, 16, None)
-    assert spec.training.start.type is InitFrom.IMAGENET
+    assert spec.training.init_from.type is InitFrom.IMAGENET
     assert spec.compile == (CompileTarget("edgetpu", CompilePolicy.BEST_EFFORT),)
-    assert (spec.model, spec.channel) == ("note", "stable")
+    assert (spec.publish.model, spec.publish.channel) == ("note", "stable")
     assert (spec.run_policy.backoff_limit, spec.run_policy.active_deadline_seconds) == (2, None)
 
 
@@ -39,13 +48,12 @@ def test_a_run_with_every_field() -> None:
     spec = typed(RUN_FULL)
     assert spec.store_names == ("default", "archive")
     assert [dataset.object_store for dataset in spec.datasets] == [None, None, "archive"]
-    assert spec.datasets[0].sha256 is not None
-    assert not spec.datasets[0].sha256.startswith("sha256:")
+    assert spec.datasets[0].digest == RUN_FULL["spec"]["datasets"][0]["digest"]
     assert spec.conversion.rename[0] == Rename("Coral", "coral")
     assert spec.conversion.split == Split(by="hash", train=70, validation=15, test=15, seed=7)  # type: ignore[arg-type]
     assert spec.conversion.max_invalid_percent == 2.5
-    assert (spec.training.start.type, spec.training.start.release) == (InitFrom.RELEASE, "reefscape-coral-v2")
-    assert (spec.training.learning_rate, spec.training.early_stopping_patience) == (0.002, 5)
+    assert (spec.training.init_from.type, spec.training.init_from.release) == (InitFrom.RELEASE, "reefscape-coral-v2")
+    assert (spec.training.learning_rate, spec.training.early_stopping) == (0.002, EarlyStopping(5))
     assert (spec.quality.min_ap50, spec.quality.max_ap50_drop, spec.quality.min_mapped_percent) == (0.7, 0.05, 95.0)
     assert spec.run_policy.ttl_seconds_after_finished == 2592000
 
@@ -53,7 +61,7 @@ def test_a_run_with_every_field() -> None:
 def test_a_run_from_a_checkpoint() -> None:
     start = {"type": "checkpoint", "checkpoint": {"key": "w.h5", "digest": DIGEST}}
     spec = typed(run(training={"initFrom": start}))
-    assert (spec.training.start.key, spec.training.start.sha256) == ("w.h5", DIGEST[7:])
+    assert spec.training.init_from.checkpoint == Checkpoint("w.h5", DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,7 @@ def test_a_run_from_a_checkpoint() -> None:
         ({"hyperparameters": {"train-steps": "500", "batch-size": "8", "eval-frequency": "25"}}, 500, 8, 25),
         ({"hyperparameters": {"epochs": "200", "batch_size": "32"}}, 200, 32, None),
         ({"hyperparameters": {"epochs": "200", "train-steps": "500"}}, 500, 16, None),
+        ({"steps": 7, "hyperparameters": {"epochs": "200"}}, 7, 16, None),
         (
             {"steps": 7, "batchSize": 3, "evalEverySteps": 2, "hyperparameters": {"epochs": "9", "batch_size": "9"}},
             7,
@@ -76,6 +85,21 @@ def test_the_seeds_names_count_where_no_field_does(
     spec = typed(run(training=training)).training
     assert (spec.steps, spec.batch_size, spec.eval_every_steps) == (steps, batch_size, eval_every)
     assert spec.hyperparameters == {}
+
+
+def test_a_whole_hyperparameters_file_of_the_seed_is_accepted() -> None:
+    file = {"name": "x", "epochs": "200", "batch-size": "16", "eval-frequency": "25", "percent-eval": "30"}
+    file |= {"dataset-path": "/wpi-data/x.tar", "checkpoint": "default"}
+    spec = typed(run(training={"hyperparameters": file})).training
+    assert (spec.steps, spec.batch_size, spec.eval_every_steps) == (200, 16, 25)
+    assert set(spec.hyperparameters) == {"name", "percent-eval", "dataset-path", "checkpoint"}
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1.5", "many", ""])
+def test_a_bad_number_is_named(value: str) -> None:
+    unchecked = changed(dict(check(RUN).value), {"spec": {"training": {"hyperparameters": {"epochs": value}}}})
+    with pytest.raises(SpecError, match=r'hyperparameters\["epochs"\]'):
+        parse.training_run(unchecked)
 
 
 def test_other_hyperparameters_are_handed_through() -> None:
@@ -93,16 +117,16 @@ def test_a_number_that_the_crd_cannot_bound() -> None:
 
 def test_a_store() -> None:
     store = parse.object_store(check(STORE_FULL).value)
-    assert (store.bucket, store.prefix, store.credentials_secret) == ("frc", "atoll/", "s3")
+    assert (store.bucket, store.prefix, store.credentials.secret_ref) == ("frc", "atoll/", NameRef("s3"))
     assert store.signing_key == KeyRef("k", "ed25519.pem")
     assert store.ca_bundle == KeyRef("ca", "ca.crt")
-    assert (store.publish_credentials_secret, store.anonymous, store.workload_identity) == ("w", False, False)
+    assert (store.publish_credentials_ref, store.credentials.anonymous) == (NameRef("w"), False)
     assert store.directory is None
 
 
 def test_a_stores_other_credentials() -> None:
-    assert parse.object_store(check(credentials(anonymous=True)).value).anonymous
-    assert parse.object_store(check(credentials(workloadIdentity={})).value).workload_identity
+    assert parse.object_store(check(credentials(anonymous=True)).value).credentials.anonymous
+    assert parse.object_store(check(credentials(workloadIdentity={})).value).credentials == Credentials()
 
 
 def test_a_folder_store() -> None:
@@ -115,8 +139,12 @@ def test_a_profile() -> None:
     assert profile.images.of(Stage.EXPORT) == PINNED
     assert profile.images.of(Stage.TRAIN, gpu=True) == PINNED
     assert profile.resources[Stage.TRAIN].requests == {"cpu": "1"}
-    assert (profile.runtime_class, profile.priority_class, profile.scratch_size) == ("nvidia", "low", "1Gi")
-    assert (profile.env, profile.node_selector) == ({"A": "b"}, {"gpu": "yes"})
+    assert (profile.gpu.runtime_class_name, profile.priority_class_name, profile.scratch.size_limit) == (
+        "nvidia",
+        "low",
+        "1Gi",
+    )
+    assert (profile.env, profile.node_selector) == ((EnvVar("A", "b"),), {"gpu": "yes"})
     assert profile.limits.dataset.archive_bytes == 10
 
 
@@ -126,12 +154,12 @@ def test_a_minimal_profile() -> None:
     assert profile.images.of(Stage.TRAIN, gpu=True) is None
     assert [profile.images.of(stage) for stage in (Stage.CONVERT, Stage.TRAIN, Stage.PUBLISH)] == [PINNED] * 3
     assert profile.limits.dataset == DatasetLimits()
-    assert (profile.priority_class, profile.runtime_class, profile.max_concurrent_runs) == (None, None, 1)
+    assert (profile.priority_class_name, profile.gpu.runtime_class_name, profile.max_concurrent_runs) == ("", None, 1)
 
 
-def test_quantities_as_numbers_become_text() -> None:
+def test_quantities_may_be_numbers() -> None:
     document = changed(PROFILE, {"spec": {"resources": {"train": {"limits": {"cpu": 2}}}}})
-    assert parse.training_profile(check(document).value).resources[Stage.TRAIN].limits == {"cpu": "2"}
+    assert parse.training_profile(check(document).value).resources[Stage.TRAIN].limits == {"cpu": 2}
 
 
 def test_limits_of_the_profile() -> None:

@@ -13,7 +13,7 @@ from atoll_operator.api.crds import definitions
 from atoll_operator.api.openapi import defaulted
 from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
-from atoll_operator.api.types import ProfileEstimate, TrainingRunSpec
+from atoll_operator.api.types import NameRef, ProfileEstimate, TrainingRunSpec
 from atoll_operator.controller.estimates import Timings
 from atoll_operator.controller.queue import RunIndex
 from cluster.objects import run_manifest
@@ -88,7 +88,7 @@ def test_a_run_of_another_kind_tells_nothing(
 def test_width_and_profile_make_another_kind(timings: Timings) -> None:
     learn(timings, "before", done(train=40, active=40))
     own = spec()
-    for changed in (replace(own, width=0.5), replace(own, profile="gpu")):
+    for changed in (replace(own, model=replace(own.model, width=0.5)), replace(own, profile_ref=NameRef("gpu"))):
         assert changed != own
         assert timings.estimate("team", changed, on="cpu", default=None) is None
 

@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_operator.api.parse import object_store, training_profile, training_run
-from atoll_operator.api.types import CompileTarget
+from atoll_operator.api.types import CompileTarget, Resources
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.manifest import build_job, escaped, job_name, unescaped
 from atoll_operator.jobs.stage_input import Work, stage_input
@@ -221,6 +221,13 @@ def test_only_a_gpu_train_stage_asks_for_the_gpu() -> None:
 def test_the_compiler_is_pinned_to_amd64() -> None:
     pod = build_job(work(), CASES["compile"])["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+
+
+def test_an_amount_that_is_a_number_is_written_as_text() -> None:
+    base = work()
+    profile = replace(base.profile, resources={Stage.CONVERT: Resources(limits={"cpu": 2})})
+    pod = build_job(replace(base, profile=profile), CASES["convert"])["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
 
 
 def test_a_missing_image_is_a_sentence() -> None:

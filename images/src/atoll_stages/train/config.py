@@ -1,7 +1,6 @@
-"""The string settings of `training.hyperparameters`: the seed's names, and Atoll's finer ones.
+"""The string settings of `training.hyperparameters`: Atoll's finer ones, and names of the seed that are accepted.
 
-The seed's numbers that have a typed field (`train-steps`, `epochs`, `batch_size`, `batch-size`, `eval-frequency`) count
-only where that field stands at its default; "epochs" are training steps in every version of the seed.
+The engine has put the seed's numbers into their typed fields already (`atoll_contract.stage.SEED_NAMES`).
 """
 
 from __future__ import annotations
@@ -10,20 +9,17 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from atoll_contract.document import replace, to_json
+from atoll_contract.document import to_json
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Architecture, InitFrom, TrainSpec
+from atoll_contract.stage import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.optimizer import Schedule, Sizes
 from atoll_stages.train.trainer import TrainerSettings
 
 logger = logging.getLogger(__name__)
 
-STEPS_NAMES = ("train-steps", "train_steps", "num_steps", "epochs")
-BATCH_SIZE_NAMES = ("batch_size", "batch-size")
-EVAL_NAMES = ("eval-frequency", "eval_frequency")
 # Names of the seed whose work another part of a run does; accepted, so that an old file can be handed over whole.
 ELSEWHERE = {
     "percent-eval": "conversion.split",
@@ -33,8 +29,6 @@ ELSEWHERE = {
     "model": "model.architecture",
     "name": "metadata.name",
 }
-MAX_STEPS = 10_000_000
-MAX_BATCH_SIZE = 1024
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,8 @@ _WHOLE = {"frozen_blocks"}
 
 def known_names() -> list[str]:
     """Every name that is understood, sorted."""
-    return sorted({*STEPS_NAMES, *BATCH_SIZE_NAMES, *EVAL_NAMES, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
+    seed_names = (name for names, _ in SEED_NAMES.values() for name in names)
+    return sorted({*seed_names, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
 
 
 def _number(name: str, text: str, allowed: _Range) -> float:
@@ -93,12 +88,6 @@ def _number(name: str, text: str, allowed: _Range) -> float:
             f'hyperparameters["{name}"] is {text[:40]!r}; it must be a number from {allowed.low} to {allowed.high}'
         )
     return value
-
-
-def _whole(name: str, text: str, maximum: int) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= maximum):
-        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be a whole number from 1 to {maximum}')
-    return int(text)
 
 
 def _switch(name: str, text: str) -> bool:
@@ -125,27 +114,6 @@ def read_tuning(values: Mapping[str, str]) -> Tuning:
         elif name not in known_names():
             raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
     return replace(Tuning(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
-
-
-def with_seed_names(spec: TrainSpec) -> TrainSpec:
-    """`spec` with the numbers that its hyperparameters give by the seed's names, where no typed field does.
-
-    Raises:
-        SpecError: a value is no whole number in its range.
-    """
-    default = TrainSpec()
-    changed: dict[str, int] = {}
-    for field, names, maximum in (
-        ("steps", STEPS_NAMES, MAX_STEPS),
-        ("batch_size", BATCH_SIZE_NAMES, MAX_BATCH_SIZE),
-        ("eval_every_steps", EVAL_NAMES, MAX_STEPS),
-    ):
-        name = next((name for name in names if name in spec.hyperparameters), None)
-        if name is not None:
-            number = _whole(name, spec.hyperparameters[name], maximum)
-            if getattr(spec, field) == getattr(default, field):
-                changed[field] = number
-    return replace(spec, **changed)  # type: ignore[arg-type]  # as above
 
 
 # Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch.
@@ -192,7 +160,6 @@ def make_plan(spec: TrainSpec, *, classes: int, dataset_digest: str) -> Plan:
     Raises:
         SpecError: a hyperparameter is unknown or out of its range.
     """
-    spec = with_seed_names(spec)
     tuning = read_tuning(spec.hyperparameters)
     fixed_size = spec.architecture is Architecture.SSD_300
     evaluation = spec.eval_every_steps or max(MIN_EVALUATION_STEPS, math.ceil(spec.steps / EVALUATIONS))

@@ -1,12 +1,12 @@
 """How long a run would take: as `status.estimate` will have it, or by steps timed on this machine. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import Place
-from atoll_contract.document import DecodeError
+from atoll_contract.document import DecodeError, replace
 from atoll_contract.stage import Accelerator
 from atoll_contract.tool_reports import Timing
 from atoll_operator.api import API_VERSION

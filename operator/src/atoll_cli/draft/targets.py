@@ -188,9 +188,11 @@ def _gpu(cluster: Cluster, profile: TrainingProfileSpec | None) -> str | None:
     try:
         nodes = cluster.list_all(NODES)
     except Forbidden:
-        return profile.gpu_resource
-    amounts = [((node.get("status") or {}).get("allocatable") or {}).get(profile.gpu_resource, "0") for node in nodes]
-    return profile.gpu_resource if any(amount not in ("", "0") for amount in amounts) else None
+        return profile.gpu.resource_name
+    amounts = [
+        ((node.get("status") or {}).get("allocatable") or {}).get(profile.gpu.resource_name, "0") for node in nodes
+    ]
+    return profile.gpu.resource_name if any(amount not in ("", "0") for amount in amounts) else None
 
 
 def _start_cluster_place(

@@ -25,18 +25,17 @@ from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_operator.api.status import Phase, RunStatus, read_status, rfc3339
-from atoll_operator.jobs.stage_input import Places, Work, spec_digest, stage_input, store_spec
+from atoll_operator.jobs.stage_input import MountPaths, Work, spec_digest, stage_input, store_spec
 from atoll_operator.lifecycle.inputs import profile_view
 from atoll_operator.lifecycle.model import StageAttempt
 
 logger = logging.getLogger(__name__)
 
 # Secrets are the user's own environment here: S3 credentials come from boto3's chain, a CA from AWS_CA_BUNDLE.
-LOCAL_PLACES = Places(
+LOCAL_PATHS = MountPaths(
     credentials=lambda _: None,
     ca=lambda _: None,
     signing=lambda ref: str(Path(ref.name) / ref.key),
-    store_is_lock=True,
 )
 
 
@@ -165,7 +164,7 @@ def _work(file: RunFile, folder: RunFolder, store: Store) -> Work:
         labels=file.document["metadata"].get("labels") or {},
         start_release=start_release(file, store),
         provenance={"specDigest": spec_digest(file.document), "seed": str(file.spec.training.seed)},
-        places=LOCAL_PLACES,
+        mount_paths=LOCAL_PATHS,
         store_is_lock=True,
     )
     for stage in (Stage.CONVERT, Stage.TRAIN):
@@ -179,8 +178,8 @@ def start_release(file: RunFile, store: Store) -> ManifestRef | None:
     Raises:
         SpecError: there is no such release in the store.
     """
-    name = file.spec.training.start.release
-    if file.spec.training.start.type is not InitFrom.RELEASE or name is None:
+    name = file.spec.training.init_from.release
+    if file.spec.training.init_from.type is not InitFrom.RELEASE or name is None:
         return None
     model, _, version = name.rpartition("-v")
     if not model or not version.isdecimal():

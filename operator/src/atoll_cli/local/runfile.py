@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.manifests import Manifest, Reading, read_files

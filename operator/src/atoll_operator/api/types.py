@@ -1,15 +1,20 @@
-"""The specs of TrainingRun, ObjectStore and TrainingProfile as frozen dataclasses; `parse` makes them.
+"""The specs of TrainingRun, ObjectStore and TrainingProfile, shaped as the YAML; `parse` decodes them.
 
-Decimals are floats here and digests plain hex. Fields say only what `kubectl explain` does not.
+Only what the CRDs leave open has a default here: a body is always validated and defaulted before it is decoded.
+Decimals are floats here, and fields say only what `kubectl explain` does not.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.errors import SpecError
+import msgspec
+from msgspec import field
+
+from atoll_contract.document import camel
 from atoll_contract.stage import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_STEPS,
     Accelerator,
     AddressingStyle,
     Architecture,
@@ -18,96 +23,134 @@ from atoll_contract.stage import (
     DatasetFormat,
     DatasetLimits,
     InitFrom,
-    QualityGates,
     Rename,
     Split,
     Stage,
 )
 
-Document = Mapping[str, Any]
+Body = Mapping[str, Any]
+# An amount as Kubernetes writes it, such as 500m or 2.
+Quantity = int | str
 
-DEFAULT_STEPS = 1000
-DEFAULT_BATCH_SIZE = 16
-# Pictures of a step that a profile's estimate is about.
-STEP_PICTURES = 16
+# Images of a step that a profile's estimate refers to.
+ESTIMATE_BATCH_SIZE = 16
 
 
-@dataclass(frozen=True)
-class DatasetRef:
+class ApiType(msgspec.Struct, frozen=True, rename=camel):
+    """The base of the types below. Fields that a newer CRD has are passed over."""
+
+
+class NameRef(ApiType, frozen=True):
+    name: str
+
+
+class DatasetRef(ApiType, frozen=True):
     """An archive, or all below a key that ends in `/`. `object_store` is None for the run's own."""
 
     key: str
-    format: DatasetFormat = DatasetFormat.AUTO
-    sha256: str | None = None
-    object_store: str | None = None
+    format: DatasetFormat
+    digest: str | None = None
+    object_store_ref: NameRef | None = None
+
+    @property
+    def object_store(self) -> str | None:
+        return self.object_store_ref.name if self.object_store_ref else None
 
 
-@dataclass(frozen=True)
-class Conversion:
-    classes: tuple[str, ...] = ()
-    rename: tuple[Rename, ...] = ()
-    ignore: tuple[str, ...] = ()
-    split: Split = field(default_factory=Split)
-    max_invalid_percent: float = 1.0
+class Conversion(ApiType, frozen=True):
+    classes: tuple[str, ...]
+    rename: tuple[Rename, ...]
+    ignore: tuple[str, ...]
+    split: Split
+    max_invalid_percent: float
 
 
-@dataclass(frozen=True)
-class StartFrom:
-    """`release` names a ModelRelease (type release); `key` and `sha256` a weights file (type checkpoint)."""
-
-    type: InitFrom = InitFrom.IMAGENET
-    release: str | None = None
-    key: str | None = None
-    sha256: str | None = None
+class ModelSpec(ApiType, frozen=True):
+    architecture: Architecture
+    width: float
 
 
-@dataclass(frozen=True)
-class Training:
+class Checkpoint(ApiType, frozen=True):
+    key: str
+    digest: str
+
+
+class InitialWeights(ApiType, frozen=True):
+    """`release` names a ModelRelease (type release); `checkpoint` is a weights file (type checkpoint)."""
+
+    type: InitFrom
+    release_ref: NameRef | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def release(self) -> str | None:
+        return self.release_ref.name if self.release_ref else None
+
+
+class EarlyStopping(ApiType, frozen=True):
+    patience: int
+
+
+class Training(ApiType, frozen=True):
     """`hyperparameters` holds the names that no typed field stands for; the others are in the fields already."""
 
-    start: StartFrom = StartFrom()
+    init_from: InitialWeights
+    seed: int
+    accelerator: Accelerator
+    gpus: int
+    hyperparameters: Mapping[str, str]
     steps: int = DEFAULT_STEPS
     batch_size: int = DEFAULT_BATCH_SIZE
     learning_rate: float | None = None
-    seed: int = 0
-    accelerator: Accelerator = Accelerator.AUTO
-    gpus: int = 1
     eval_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
-    early_stopping_patience: int | None = None
-    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    early_stopping: EarlyStopping | None = None
 
 
-@dataclass(frozen=True)
-class CompileTarget:
+class Quality(ApiType, frozen=True):
+    min_ap50: float | None = field(default=None, name="minAP50")
+    max_ap50_drop: float | None = field(default=None, name="maxAP50Drop")
+    min_mapped_percent: float | None = None
+
+
+class CompileTarget(ApiType, frozen=True):
     target: str
     policy: CompilePolicy
 
 
-@dataclass(frozen=True)
-class RunPolicy:
-    active_deadline_seconds: int | None
-    backoff_limit: int
-    ttl_seconds_after_finished: int | None
-    job_ttl_seconds_after_finished: int
-
-
-@dataclass(frozen=True)
-class TrainingRunSpec:
-    suspend: bool
-    cancel: bool
-    profile: str
-    object_store: str
-    datasets: tuple[DatasetRef, ...]
-    conversion: Conversion
-    architecture: Architecture
-    width: float
-    training: Training
-    quality: QualityGates
-    compile: tuple[CompileTarget, ...]
+class PublishTarget(ApiType, frozen=True):
     model: str
     channel: str
+
+
+class RunPolicy(ApiType, frozen=True):
+    backoff_limit: int
+    job_ttl_seconds_after_finished: int = field(name="jobTTLSecondsAfterFinished")
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+
+
+class TrainingRunSpec(ApiType, frozen=True):
+    suspend: bool
+    cancel: bool
+    profile_ref: NameRef
+    object_store_ref: NameRef
+    datasets: tuple[DatasetRef, ...]
+    conversion: Conversion
+    model: ModelSpec
+    training: Training
+    quality: Quality
+    compile: tuple[CompileTarget, ...]
+    publish: PublishTarget
     run_policy: RunPolicy
+
+    @property
+    def profile(self) -> str:
+        return self.profile_ref.name
+
+    @property
+    def object_store(self) -> str:
+        return self.object_store_ref.name
 
     @property
     def store_names(self) -> tuple[str, ...]:
@@ -116,17 +159,22 @@ class TrainingRunSpec:
         return tuple(dict.fromkeys((self.object_store, *(name for name in others if name))))
 
 
-@dataclass(frozen=True)
-class KeyRef:
+class KeyRef(ApiType, frozen=True):
     """A key of a Secret or ConfigMap."""
 
     name: str
     key: str
 
 
-@dataclass(frozen=True)
-class ObjectStoreSpec:
-    """`directory` is set for a folder store of the embedded engine and wins over the bucket."""
+class Credentials(ApiType, frozen=True):
+    """Neither of the two: workload identity."""
+
+    secret_ref: NameRef | None = None
+    anonymous: bool = False
+
+
+class ObjectStoreSpec(ApiType, frozen=True):
+    """`directory` is set for a folder store of the embedded engine, which has no body; it wins over the bucket."""
 
     bucket: str
     prefix: str = ""
@@ -134,22 +182,18 @@ class ObjectStoreSpec:
     region: str | None = None
     addressing_style: AddressingStyle = AddressingStyle.AUTO
     checksum_mode: ChecksumMode = ChecksumMode.AUTO
-    # Exactly one of the three is set.
-    credentials_secret: str | None = None
-    workload_identity: bool = False
-    anonymous: bool = False
-    publish_credentials_secret: str | None = None
-    signing_key: KeyRef | None = None
-    ca_bundle: KeyRef | None = None
+    credentials: Credentials = Credentials()
+    publish_credentials_ref: NameRef | None = None
+    signing_key: KeyRef | None = field(default=None, name="signingKeyRef")
+    ca_bundle: KeyRef | None = field(default=None, name="caBundleRef")
     directory: Path | None = None
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(ApiType, frozen=True):
     convert: str
     train: str
     publish: str
-    train_gpu: str | None = None
+    train_gpu: str | None = field(default=None, name="trainGPU")
     compile: str | None = None
 
     def of(self, stage: Stage, *, gpu: bool = False) -> str | None:
@@ -167,95 +211,61 @@ class Images:
                 return self.publish
 
 
-@dataclass(frozen=True)
-class Resources:
-    """Quantities by resource name, as Kubernetes writes them."""
+class Resources(ApiType, frozen=True):
+    """Amounts by resource name."""
 
-    requests: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, Quantity] = field(default_factory=dict)
+    limits: Mapping[str, Quantity] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ProfileLimits:
+class Scratch(ApiType, frozen=True):
+    size_limit: Quantity
+
+
+class Gpu(ApiType, frozen=True):
+    resource_name: str
+    runtime_class_name: str | None = None
+
+
+class EnvVar(ApiType, frozen=True):
+    name: str
+    value: str
+
+
+class ServiceAccounts(ApiType, frozen=True):
+    stage: str
+    publish: str
+
+
+class ProfileLimits(ApiType, frozen=True):
     max_steps: int
     active_deadline_seconds: int
     pending_deadline_seconds: int
     dataset: DatasetLimits
 
 
-@dataclass(frozen=True)
-class ProfileEstimate:
-    """What a run needs as long as none like it has ended; a step is one of `STEP_PICTURES`."""
+class ProfileEstimate(ApiType, frozen=True):
+    """What a run needs as long as none like it has ended; a step has `ESTIMATE_BATCH_SIZE` images."""
 
     seconds_per_step: float
     other_seconds: int
 
 
-@dataclass(frozen=True)
-class TrainingProfileSpec:
-    """`tolerations` are as in a pod; `env` holds literals by name."""
+class TrainingProfileSpec(ApiType, frozen=True):
+    """`tolerations` are as in a pod; an empty `priority_class_name` stands for none."""
 
     images: Images
-    allow_tags: bool
     image_pull_policy: str
-    image_pull_secrets: tuple[str, ...]
+    image_pull_secrets: tuple[NameRef, ...]
     resources: Mapping[Stage, Resources]
-    scratch_size: str
-    gpu_resource: str
-    runtime_class: str | None
-    priority_class: str | None
+    scratch: Scratch
+    gpu: Gpu
+    priority_class_name: str
     node_selector: Mapping[str, str]
-    tolerations: tuple[Document, ...]
-    env: Mapping[str, str]
-    stage_service_account: str
-    publish_service_account: str
+    tolerations: tuple[Body, ...]
+    env: tuple[EnvVar, ...]
+    service_accounts: ServiceAccounts
     propagate_labels: tuple[str, ...]
     limits: ProfileLimits
     max_concurrent_runs: int
     estimate: ProfileEstimate | None = None
-
-
-# The seed's "epochs" are training steps, in every version of it.
-STEPS_NAMES = ("train-steps", "train_steps", "num_steps", "epochs")
-BATCH_SIZE_NAMES = ("batch_size", "batch-size")
-EVAL_NAMES = ("eval-frequency", "eval_frequency")
-
-MAX_STEPS = 10_000_000
-MAX_BATCH_SIZE = 1024
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """What the names came to, and `rest`: those that no typed field stands for."""
-
-    steps: int | None
-    batch_size: int | None
-    eval_every_steps: int | None
-    rest: Mapping[str, str]
-
-
-def read_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
-    """The numbers among `values`; where two names mean the same, the first of its list counts.
-
-    Raises:
-        SpecError: a value is no whole number in its range.
-    """
-    understood = {*STEPS_NAMES, *BATCH_SIZE_NAMES, *EVAL_NAMES}
-    return Hyperparameters(
-        steps=_first(values, STEPS_NAMES, maximum=MAX_STEPS),
-        batch_size=_first(values, BATCH_SIZE_NAMES, maximum=MAX_BATCH_SIZE),
-        eval_every_steps=_first(values, EVAL_NAMES, maximum=MAX_STEPS),
-        rest={name: value for name, value in values.items() if name not in understood},
-    )
-
-
-def _first(values: Mapping[str, str], names: tuple[str, ...], *, maximum: int) -> int | None:
-    name = next((name for name in names if name in values), None)
-    if name is None:
-        return None
-    text = values[name]
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= maximum):
-        raise SpecError(
-            f'spec.training.hyperparameters["{name}"] is {text[:40]!r}; it must be a whole number from 1 to {maximum}'
-        )
-    return int(text)

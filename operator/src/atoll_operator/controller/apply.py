@@ -124,7 +124,7 @@ class Carrier:
             return look
         try:
             work = _work(look, look.profile, look.stores)
-            manifest = build_job(replace(work, store_patience=self._settings.store_patience), attempt)
+            manifest = build_job(replace(work, store_retry_timeout=self._settings.store_patience), attempt)
         except SpecError as error:
             return replace(look, problem=error.message)
         extra = {"run": "/".join(look.key), "stage": str(attempt.stage), "attempt": attempt.attempt}

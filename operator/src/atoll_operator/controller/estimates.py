@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import Estimate, Phase, RunStatus
-from atoll_operator.api.types import STEP_PICTURES, ProfileEstimate, TrainingRunSpec
+from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec
 from atoll_operator.lifecycle.progress import duration
 
 # Kinds that are remembered; the oldest gives way.
@@ -53,7 +54,7 @@ class Timings:
             return
         try:
             spec = training_run(run)
-        except (SpecError, KeyError):
+        except (SpecError, KeyError, DecodeError):
             # Of another version: nothing to learn from.
             return
         self._learned.add(uid)
@@ -79,7 +80,7 @@ class Timings:
             per_step = timing.seconds_per_picture * spec.training.batch_size
             return _estimate(spec, per_step, timing.other_seconds, f"as in run {timing.run}")
         if default is not None:
-            per_step = default.seconds_per_step * spec.training.batch_size / STEP_PICTURES
+            per_step = default.seconds_per_step * spec.training.batch_size / ESTIMATE_BATCH_SIZE
             return _estimate(spec, per_step, default.other_seconds, f"by TrainingProfile {spec.profile}")
         return None
 
@@ -97,7 +98,7 @@ def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | No
 
 
 def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:
-    return _Kind(namespace, spec.profile, str(spec.architecture), spec.width, on, spec.training.gpus)
+    return _Kind(namespace, spec.profile, str(spec.model.architecture), spec.model.width, on, spec.training.gpus)
 
 
 def _estimate(spec: TrainingRunSpec, per_step: float, other_seconds: int, why: str) -> Estimate:

@@ -107,7 +107,7 @@ class Surroundings:
     def stores(self, namespace: str, spec: TrainingRunSpec, *, smoothly: bool = False) -> Stores:
         """The ObjectStores that the run names, and the release it starts from. `smoothly`: they may be as they were
         a moment ago, as nothing has failed that they could have been changed for."""
-        key = (namespace, tuple(spec.store_names), spec.training.start.release)
+        key = (namespace, tuple(spec.store_names), spec.training.init_from.release)
         kept = self._stores.get(key)
         if smoothly and kept is not None and self._clock() - kept[0] < STORES_KEPT_SECONDS:
             return kept[1]
@@ -125,7 +125,7 @@ class Surroundings:
             if body is None:
                 return Stores(missing=f"there is no ObjectStore {name!r} in namespace {namespace}")
             found[name] = object_store(body)
-        start = spec.training.start
+        start = spec.training.init_from
         if start.type is not InitFrom.RELEASE or start.release is None:
             return Stores(found)
         body = self._cluster.read(RELEASES, namespace, start.release)
@@ -133,7 +133,6 @@ class Surroundings:
         if not manifest:
             return Stores(found, missing=f"there is no published ModelRelease {start.release!r} in {namespace}")
         digest = plain_digest(manifest["sha256"])
-        assert digest is not None
         return Stores(found, ManifestRef(manifest["key"], digest, manifest.get("size", 0)))
 
     def releases(self, namespace: str, model: str) -> list[Body]:
@@ -240,8 +239,8 @@ class Look:
             invalid=invalid(self.spec, self.profile, problem=self.problem),
             missing=self.stores.missing if self.stores else "",
             queue=QueueView() if idle else index.place(self.run, slots=slots, now=now),
-            release=own_release(self.releases or (), model=self.spec.model, run_uid=self.ref.uid),
-            highest_version=highest_version(self.releases or (), model=self.spec.model),
+            release=own_release(self.releases or (), model=self.spec.publish.model, run_uid=self.ref.uid),
+            highest_version=highest_version(self.releases or (), model=self.spec.publish.model),
         )
         if idle or (self.status is not None and self.status.estimate is not None):
             return view
@@ -274,7 +273,7 @@ class Looker:
 
     def with_releases(self, look: Look) -> Look:
         """The same with the ModelReleases of the run's model: a version is about to be reserved."""
-        return replace(look, releases=tuple(self._surroundings.releases(look.key[0], look.spec.model)))
+        return replace(look, releases=tuple(self._surroundings.releases(look.key[0], look.spec.publish.model)))
 
     def _readings(self, look: Look) -> Iterator[Reading]:
         namespace, uid = look.key[0], look.ref.uid

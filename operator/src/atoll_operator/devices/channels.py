@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json
+from atoll_contract.document import DecodeError, from_json, replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel
 from atoll_contract.stage import StoreSpec

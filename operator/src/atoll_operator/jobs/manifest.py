@@ -37,7 +37,7 @@ def pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
     profile, stage = work.profile, attempt.stage
     on_gpu = uses_gpu(attempt)
     publishes = stage is Stage.PUBLISH
-    account = profile.publish_service_account if publishes else profile.stage_service_account
+    account = profile.service_accounts.publish if publishes else profile.service_accounts.stage
     volumes, mounts = _volumes(work, stage)
     spec: Manifest = {
         "restartPolicy": "Never",
@@ -59,9 +59,9 @@ def pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
     optional = {
         "nodeSelector": selector,
         "tolerations": [dict(item) for item in profile.tolerations],
-        "priorityClassName": profile.priority_class,
-        "runtimeClassName": profile.runtime_class if on_gpu else None,
-        "imagePullSecrets": [{"name": name} for name in profile.image_pull_secrets],
+        "priorityClassName": profile.priority_class_name,
+        "runtimeClassName": profile.gpu.runtime_class_name if on_gpu else None,
+        "imagePullSecrets": [{"name": ref.name} for ref in profile.image_pull_secrets],
     }
     return spec | {name: value for name, value in optional.items() if value}
 
@@ -106,8 +106,8 @@ def _environment(work: Work, attempt: StageAttempt) -> list[Manifest]:
         {"name": ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     ]
     taken = {item["name"] for item in own}
-    given = work.profile.env.items()
-    allowed = {name: value for name, value in given if name not in taken and not name.startswith(_RESERVED)}
+    given = {item.name: item.value for item in work.profile.env}
+    allowed = {k: v for k, v in given.items() if k not in taken and not k.startswith(_RESERVED)}
     return own + [{"name": name, "value": value} for name, value in sorted(allowed.items())]
 
 
@@ -124,19 +124,19 @@ def unescaped(value: str) -> str:
 def _resources(work: Work, attempt: StageAttempt) -> Manifest:
     profile = work.profile
     wanted = profile.resources.get(attempt.stage)
-    requests = dict(wanted.requests) if wanted else {}
-    limits = dict(wanted.limits) if wanted else {}
+    requests = {name: str(amount) for name, amount in wanted.requests.items()} if wanted else {}
+    limits = {name: str(amount) for name, amount in wanted.limits.items()} if wanted else {}
     if uses_gpu(attempt):
         gpus = str(work.spec.training.gpus)
-        requests[profile.gpu_resource] = gpus
-        limits[profile.gpu_resource] = gpus
+        requests[profile.gpu.resource_name] = gpus
+        limits[profile.gpu.resource_name] = gpus
     return {name: part for name, part in (("requests", requests), ("limits", limits)) if part}
 
 
 def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
     # All that is writable: the stage's scratch folder, its HOME and every temporary file. Each volume, variable and
     # label of a pod costs the API server at all of its dozen writes.
-    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": work.profile.scratch_size}}]
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": str(work.profile.scratch.size_limit)}}]
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     for number, (path, source) in enumerate(_files(work, stage).items()):
         name = f"files-{number}"
@@ -146,7 +146,7 @@ def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
 
 
 def _files(work: Work, stage: Stage) -> Mapping[str, Manifest]:
-    """The mounts that `jobs.inputs.Places` promises, by path: credentials, CA bundles, the signing key for publish."""
+    """The mounts that `MountPaths` promises, by path: credentials, CA bundles, the signing key for publish."""
     files: dict[str, Manifest] = {}
     for store in stores_of(work, stage).values():
         secret = credentials_secret_of(store, for_publish=stage is Stage.PUBLISH)

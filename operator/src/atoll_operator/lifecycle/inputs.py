@@ -6,10 +6,10 @@ from typing import Any
 
 from atoll_contract.document import to_dict
 from atoll_contract.errors import Reason
-from atoll_contract.stage import QualityGates, Stage
+from atoll_contract.stage import Stage
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.status import parse_time, read_status, rfc3339
-from atoll_operator.api.types import TrainingProfileSpec, TrainingRunSpec
+from atoll_operator.api.types import Quality, TrainingProfileSpec, TrainingRunSpec
 from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseReport, ReleaseView, Reservation, RunView
 
 RETRY_ANNOTATION = "atoll.dev/retry"
@@ -30,8 +30,8 @@ def run_view(document: Mapping[str, Any], spec: TrainingRunSpec) -> RunView:
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         created=parse_time(metadata["creationTimestamp"]),
-        model=spec.model,
-        channel=spec.channel,
+        model=spec.publish.model,
+        channel=spec.publish.channel,
         status=read_status(document.get("status")),
         suspend=spec.suspend,
         cancel=spec.cancel,
@@ -39,7 +39,7 @@ def run_view(document: Mapping[str, Any], spec: TrainingRunSpec) -> RunView:
         compile=tuple(CompileChoice(item.target, item.policy) for item in spec.compile),
         accelerator=spec.training.accelerator,
         gpus=spec.training.gpus,
-        quality_gated=spec.quality != QualityGates(),
+        quality_gated=spec.quality != Quality(),
         backoff_limit=policy.backoff_limit,
         active_deadline_seconds=policy.active_deadline_seconds,
         ttl_seconds=policy.ttl_seconds_after_finished,
@@ -61,7 +61,7 @@ def profile_view(
         has_compiler=spec.images.compile is not None,
         gpu_offered=gpu_offered,
         cpus={
-            stage: cpus(spec.resources[stage].requests.get("cpu", "0")) for stage in Stage if stage in spec.resources
+            stage: cpus(str(spec.resources[stage].requests.get("cpu", 0))) for stage in Stage if stage in spec.resources
         },
     )
 

@@ -6,20 +6,40 @@ from typing import Any
 import pytest
 
 from atoll_contract.errors import SpecError
+from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
-from atoll_contract.stage import Accelerator, CompilePolicy, DatasetLimits, InitFrom, StoreSpec, StoreType
+from atoll_contract.stage import (
+    Accelerator,
+    CompilePolicy,
+    DatasetLimits,
+    InitFrom,
+    Stage,
+    StageInput,
+    StoreSpec,
+    StoreType,
+    TrainSpec,
+)
 from atoll_contract.store import directory_store
 from atoll_operator.api import parse
 from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
 from atoll_operator.api.validation import check
-from atoll_operator.jobs import stage_input
+from atoll_operator.jobs.stage_input import (
+    Work,
+    credentials_secret_of,
+    relative_key,
+    spec_digest,
+    stage_input,
+    store_spec,
+)
+from atoll_operator.lifecycle.model import StageAttempt
 from support.crd_cases.bounds import RUN_FULL, STORE_FULL
-from support.crd_cases.case import changed
+from support.crd_cases.case import Document, changed
+from support.crd_cases.profiles import PROFILE
 from support.crd_cases.runs import DIGEST, RUN, run
 from support.crd_cases.stores import STORE, credentials, store
 
 S3 = StoreSpec(type=StoreType.S3, bucket="frc", prefix="atoll/")
-ARCHIVE = StoreSpec(type=StoreType.S3, bucket="frc-archive", anonymous=True)
+ARCHIVE = changed(credentials(anonymous=True), {"spec": {"bucket": "frc-archive"}})
 FOLDER = directory_store(Path("/store"))
 
 
@@ -33,23 +53,41 @@ def opened(document: Any) -> ObjectStoreSpec:
     return parse.object_store(check(document).value)
 
 
+def given(
+    document: Any, stage: Stage, *, release: ManifestRef | None = None, limits: Document | None = None
+) -> StageInput:
+    """What a stage of the run gets; its stores are `default` and `archive`, as the full run names them."""
+    profile = parse.training_profile(check(changed(PROFILE, {"spec": {"limits": {"dataset": limits or {}}}})).value)
+    stores = {"default": opened(STORE_FULL), "archive": opened(ARCHIVE)}
+    work = Work(RunRef("team", "note", "1"), typed(document), profile, stores, start_release=release)
+    return stage_input(work, StageAttempt(stage, 1, {}, 60, accelerator="cpu", version=3))
+
+
+def trained(document: Any, release: ManifestRef | None = None) -> TrainSpec:
+    section = given(document, Stage.TRAIN, release=release).train
+    assert section is not None
+    return section
+
+
 def test_convert() -> None:
-    limits = DatasetLimits(members=7)
-    spec = stage_input.convert_spec(typed(RUN_FULL), stores={"default": S3, "archive": ARCHIVE}, limits=limits)
+    spec = given(RUN_FULL, Stage.CONVERT, limits={"members": 7}).convert
+    assert spec is not None
     assert [source.key for source in spec.sources] == [
         "datasets/team-190/reefscape.tar",
         "datasets/team-190/practice/",
         "2025/notes.zip",
     ]
-    assert [source.store for source in spec.sources] == [None, None, ARCHIVE]
+    stores = [source.store for source in spec.sources]
+    assert stores == [None, None, StoreSpec(type=StoreType.S3, bucket="frc-archive", anonymous=True)]
     assert (spec.classes, spec.ignore, spec.max_invalid_percent) == (("coral", "algae"), ("robot",), 2.5)
-    assert spec.limits is limits
+    assert spec.limits == DatasetLimits(members=7)
 
 
 def test_naming_the_runs_own_store_is_no_other_store() -> None:
     document = run(datasets=[{"key": "a.tar", "objectStoreRef": {"name": "default"}}])
-    (source,) = stage_input.convert_spec(typed(document), stores={"default": S3}, limits=DatasetLimits()).sources
-    assert source.store is None
+    spec = given(document, Stage.CONVERT).convert
+    assert spec is not None
+    assert [source.store for source in spec.sources] == [None]
 
 
 @pytest.mark.parametrize(
@@ -57,24 +95,22 @@ def test_naming_the_runs_own_store_is_no_other_store() -> None:
     [("datasets/a.tar", "datasets/a.tar"), ("s3://frc/atoll/a.tar", "a.tar"), ("s3://frc/atoll/team/", "team/")],
 )
 def test_keys_become_relative(key: str, relative: str) -> None:
-    assert stage_input.relative_key(key, store=S3, field="key") == relative
+    assert relative_key(key, store=S3, field="key") == relative
 
 
 @pytest.mark.parametrize("key", ["s3://other/atoll/a.tar", "s3://frc/a.tar", "s3://frc/atollx/a.tar", "s3://frc/atoll"])
 def test_keys_outside_the_store_are_refused(key: str) -> None:
     with pytest.raises(SpecError, match=r"spec.key is .* does not lie in its ObjectStore at s3://frc/atoll/"):
-        stage_input.relative_key(key, store=S3, field="spec.key")
+        relative_key(key, store=S3, field="spec.key")
 
 
 def test_a_full_key_means_nothing_to_a_folder() -> None:
     with pytest.raises(SpecError, match="write the key relative to that folder"):
-        stage_input.relative_key("s3://frc/atoll/a.tar", store=FOLDER, field="spec.key")
+        relative_key("s3://frc/atoll/a.tar", store=FOLDER, field="spec.key")
 
 
 def test_train() -> None:
-    spec = stage_input.train_spec(
-        typed(RUN_FULL), store=S3, release=ManifestRef("models/m.json", "ab", 1), accelerator=Accelerator.CPU
-    )
+    spec = trained(RUN_FULL, ManifestRef("models/m.json", "ab", 1))
     assert (spec.init_from.type, spec.init_from.key, spec.init_from.sha256) == (InitFrom.RELEASE, "models/m.json", "ab")
     assert (spec.steps, spec.batch_size, spec.width, spec.learning_rate) == (4000, 32, 1.0, 0.002)
     assert (spec.accelerator, spec.eval_every_steps, spec.early_stopping_patience) == (Accelerator.CPU, 200, 5)
@@ -82,68 +118,67 @@ def test_train() -> None:
 
 def test_train_from_a_checkpoint() -> None:
     start = {"type": "checkpoint", "checkpoint": {"key": "s3://frc/atoll/weights/w.h5", "digest": DIGEST}}
-    weights = stage_input.train_spec(typed(run(training={"initFrom": start})), store=S3).init_from
+    weights = trained(run(training={"initFrom": start})).init_from
     assert (weights.key, weights.sha256) == ("weights/w.h5", DIGEST[7:])
 
 
 def test_train_from_a_release_that_is_not_published() -> None:
     with pytest.raises(SpecError, match=r"'reefscape-coral-v2' .* is not published"):
-        stage_input.train_spec(typed(RUN_FULL), store=S3)
+        trained(RUN_FULL)
 
 
 def test_hyperparameters_reach_the_train_stage() -> None:
-    document = run(training={"hyperparameters": {"epochs": "5", "weight-decay": "0.1"}})
-    spec = stage_input.train_spec(typed(document), store=S3)
+    spec = trained(run(training={"hyperparameters": {"epochs": "5", "weight-decay": "0.1"}}))
     assert (spec.steps, spec.hyperparameters) == (5, {"weight-decay": "0.1"})
 
 
 def test_export_compile_publish() -> None:
     document = changed(RUN_FULL, {"spec": {"training": {"initFrom": {"type": "random"}}}})
     del document["spec"]["training"]["initFrom"]["releaseRef"]
-    full = typed(document)
-    train = stage_input.train_spec(full, store=S3)
-    export = stage_input.export_spec(full, train=train)
-    assert (export.train, export.quality.min_ap50) == (train, 0.7)
-    compiled = stage_input.compile_spec(full, target="edgetpu")
+    export = given(document, Stage.EXPORT).export
+    assert export is not None
+    assert (export.train, export.quality.min_ap50) == (trained(document), 0.7)
+    compiled = given(document, Stage.COMPILE).compile
     assert compiled is not None
     assert (compiled.policy, compiled.min_mapped_percent) == (CompilePolicy.BEST_EFFORT, 95.0)
-    publish = stage_input.publish_spec(full, version=3, signing_key_path="/k", provenance={"seed": "0"})
+    publish = given(document, Stage.PUBLISH).publish
+    assert publish is not None
     assert (publish.model, publish.channel, publish.version) == ("reefscape-coral", "stable", 3)
 
 
 def test_compile_for_nothing() -> None:
-    assert stage_input.compile_spec(typed(run(compile=[])), target="edgetpu") is None
+    assert given(run(compile=[]), Stage.COMPILE).compile is None
 
 
 def test_stores() -> None:
-    spec = stage_input.store_spec(opened(STORE_FULL), credentials_dir="/c", ca_bundle_path="/ca.crt")
+    spec = store_spec(opened(STORE_FULL), credentials_dir="/c", ca_bundle_path="/ca.crt")
     assert (spec.type, spec.bucket, spec.prefix, spec.endpoint) == (StoreType.S3, "frc", "atoll/", "https://minio:9000")
     assert (spec.credentials_dir, spec.ca_bundle_path, spec.anonymous) == ("/c", "/ca.crt", False)
 
 
 def test_an_anonymous_store_is_published_to_with_its_other_secret() -> None:
     anonymous = opened(changed(credentials(anonymous=True), {"spec": {"publishCredentialsRef": {"name": "w"}}}))
-    assert stage_input.store_spec(anonymous).anonymous
-    assert not stage_input.store_spec(anonymous, for_publish=True).anonymous
-    assert stage_input.credentials_secret_of(anonymous) is None
-    assert stage_input.credentials_secret_of(anonymous, for_publish=True) == "w"
+    assert store_spec(anonymous).anonymous
+    assert not store_spec(anonymous, for_publish=True).anonymous
+    assert credentials_secret_of(anonymous) is None
+    assert credentials_secret_of(anonymous, for_publish=True) == "w"
 
 
 def test_secrets_of_a_store() -> None:
     plain = opened(STORE)
-    assert stage_input.credentials_secret_of(plain) == "s3"
-    assert stage_input.credentials_secret_of(plain, for_publish=True) == "s3"
+    assert credentials_secret_of(plain) == "s3"
+    assert credentials_secret_of(plain, for_publish=True) == "s3"
 
 
 def test_a_folder_store_needs_no_secret() -> None:
     annotated = changed(store(), {"metadata": {"annotations": {"atoll.dev/directory": "/store"}}})
-    assert stage_input.store_spec(opened(annotated)) == FOLDER
-    assert stage_input.credentials_secret_of(opened(annotated)) is None
+    assert store_spec(opened(annotated)) == FOLDER
+    assert credentials_secret_of(opened(annotated)) is None
 
 
 def test_the_digest_of_a_spec_leaves_out_what_may_change() -> None:
     def digest(document: Any) -> str:
-        return stage_input.spec_digest(check(document).value)
+        return spec_digest(check(document).value)
 
     assert digest(RUN) == digest(run(suspend=True, cancel=True, runPolicy={"ttlSecondsAfterFinished": 5}))
     assert digest(RUN) == digest(run(training={"gpus": 1}))
