@@ -1,11 +1,14 @@
 """What is refused before a run begins, and a state that was damaged."""
 
+import fcntl
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from atoll_cli.local.launch import start_release
+from atoll_cli.local.state import RunFolder
 from atoll_contract.errors import AtollError, IntegrityError, SpecError
 from atoll_contract.store import directory_store, open_store
 from support.noop_run import RUN, NoopRun
@@ -51,3 +54,27 @@ def test_data_that_does_not_exist_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(AtollError, match="does not exist"):
         run.launch(data=(tmp_path / "none.tar",))
     assert not (run.store / ".atoll/engine/local/noop/run.json").exists()
+
+
+def test_an_engine_holds_the_lock_of_its_run_and_asking_makes_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "local", "noop")
+    assert not folder.is_locked()
+    assert not folder.path.exists()
+    with folder.locked():
+        assert folder.is_locked()
+        with pytest.raises(SpecError, match="at work"), folder.locked():
+            pytest.fail("two engines have one run")
+    assert not folder.is_locked()
+
+
+def test_an_engine_starts_while_its_lock_is_asked_for(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "local", "noop")
+    with folder.locked():
+        pass
+    with (folder.path / "lock").open("rb") as question:
+        fcntl.flock(question, fcntl.LOCK_SH)
+        answered = threading.Timer(0.1, fcntl.flock, (question, fcntl.LOCK_UN))
+        answered.start()
+        with folder.locked():
+            assert folder.is_locked()
+        answered.join()

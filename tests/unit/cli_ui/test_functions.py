@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -165,6 +168,25 @@ def test_a_run_is_cancelled_whether_it_works_or_is_suspended(page: LocalPage) ->
         assert page.told(f"/api/runs/{name}/cancel", {}) == {}
         page.wait_for(name, "Cancelled")
     assert "has ended already" in page.told("/api/runs/one/cancel", {})["error"]
+
+
+def test_a_process_with_the_id_of_a_killed_engine_is_not_taken_for_one(page: LocalPage) -> None:
+    page.plan(train={"steps": 1000, "seconds": 0.05})
+    page.start("one")
+    wait_until(lambda: page.told("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    pid = page.store / ".atoll/engine/local/one/engine.pid"
+    assert page.told("/api/runs/one")["working"]
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    page.wait_for("one", "Interrupted")
+    with subprocess.Popen(["sleep", "300"]) as unrelated:
+        try:
+            pid.write_text(f"{unrelated.pid}\n")
+            assert not page.told("/api/runs/one")["working"]
+            assert page.state_of("one") == "Interrupted"
+            assert page.told("/api/runs/one/cancel", {}) == {}
+            page.wait_for("one", "Cancelled")
+        finally:
+            unrelated.kill()
 
 
 def test_what_waits_can_be_taken_out(page: LocalPage) -> None:

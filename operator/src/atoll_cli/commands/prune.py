@@ -94,7 +94,7 @@ def _local_runs(store: Path, namespace: str) -> Iterator[KnownRun]:
 
     folders = [folder for folder in known_runs(store.resolve()) if folder.namespace == namespace]
     records = [record for folder in folders if (record := read_record(folder)) is not None]
-    return _runs(record.body for record in records)
+    return _runs(record.manifest for record in records)
 
 
 def _runs(bodies: Iterable[dict[str, Any]]) -> Iterator[KnownRun]:

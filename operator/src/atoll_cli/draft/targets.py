@@ -114,7 +114,7 @@ def _run(folder: RunFolder) -> Mapping[str, Any] | None:
     except AtollError:
         # Its damage is told by the commands that need that run.
         return None
-    return record.body if record else None
+    return record.manifest if record else None
 
 
 def _has_weights(store: Store, width: float) -> bool:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atoll_cli.local.jobs import LocalJobs
-from atoll_cli.local.state import Reserved, RunFolder, RunRecord, with_release, write_record
+from atoll_cli.local.state import ReservedVersion, RunFolder, RunRecord, write_record
 from atoll_contract import keys
 from atoll_contract.document import replace
 from atoll_contract.stage import Stage
@@ -171,11 +171,11 @@ class Engine:
         matches = (_VERSION.fullmatch(info.key, len(prefix)) for info in self._around.store.list(prefix))
         self._highest = max((int(match[1]) for match in matches if match), default=0)
         if wanted.version > self._highest:
-            self._save(with_release(self._record, Reserved(wanted.version)))
+            self._save(self._record.with_release(ReservedVersion(wanted.version)))
 
     def _publish(self, report: ReleaseReport) -> None:
         version = int(report.name.rpartition("-v")[2])
-        self._save(with_release(self._record, Reserved(version, published=True)))
+        self._save(self._record.with_release(ReservedVersion(version, published=True)))
 
     def _create(self, attempt: StageAttempt) -> None:
         dataset = self._record.status.get("dataset") or {}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
-from atoll_cli.local.state import JobRecord, RunFolder, job_folder, read_jobs, remove_job, write_job
+from atoll_cli.local.state import JobRecord, RunFolder, read_jobs, remove_job, write_job
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage import ENV_GRACE, ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage
@@ -64,7 +64,7 @@ class LocalJobs:
             created=time.time(),
             deadline_seconds=manifest["spec"]["activeDeadlineSeconds"],
         )
-        folder = job_folder(self._folder, job.name)
+        folder = self._folder.job(job.name)
         (folder / "work").mkdir(parents=True, exist_ok=True)
         environ = self._environ(container["env"], job, grace=pod["terminationGracePeriodSeconds"])
         process = StageProcess(self._command(stage, container["command"]), environ, folder=folder / "work")
@@ -153,7 +153,7 @@ class LocalJobs:
         return None if reason is Reason.SUSPENDED else int(exit_code(reason))
 
     def _environ(self, literals: Sequence[Manifest], job: JobRecord, *, grace: int) -> dict[str, str]:
-        folder = job_folder(self._folder, job.name)
+        folder = self._folder.job(job.name)
         given = {item["name"]: unescaped(item["value"]) for item in literals if "value" in item}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ATOLL_STAGE")}
         return {
@@ -170,7 +170,7 @@ class LocalJobs:
     def _follow(self, name: str, process: StageProcess) -> None:
         """Pass the process's output to its file, note its progress, and its end."""
         assert process.popen.stdout is not None
-        with (job_folder(self._folder, name) / "output.log").open("ab") as log, process.popen.stdout as output:
+        with (self._folder.job(name) / "output.log").open("ab") as log, process.popen.stdout as output:
             while line := output.readline(_MAX_LINE):
                 log.write(line)
                 log.flush()
@@ -229,13 +229,13 @@ class LocalJobs:
 
     def _message(self, name: str) -> str:
         try:
-            return (job_folder(self._folder, name) / "termination.json").read_text(encoding="utf-8", errors="replace")
+            return (self._folder.job(name) / "termination.json").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
     def _last_words(self, name: str) -> str:
         """The end of the log, as Kubernetes gives it where a pod left no message."""
-        path = job_folder(self._folder, name) / "output.log"
+        path = self._folder.job(name) / "output.log"
         try:
             with path.open("rb") as log:
                 log.seek(max(0, path.stat().st_size - 2048))

@@ -14,7 +14,7 @@ from atoll_cli.local.engine import Audience, Engine, Surroundings
 from atoll_cli.local.jobs import LocalJobs, StageCommand, own_python
 from atoll_cli.local.result import fetch_files, result_document, write_result
 from atoll_cli.local.runfile import RunFile
-from atoll_cli.local.state import RunFolder, RunRecord, plain, read_record, set_aside, write_record
+from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, plain_copy, read_record, write_record
 from atoll_cli.local.uploads import put_dataset, put_weights
 from atoll_contract import keys
 from atoll_contract.document import replace, to_json
@@ -104,7 +104,7 @@ def _record(request: Request, folder: RunFolder, digests: list[str], told: Calla
     identity = _identity(request.file, digests)
     known = read_record(folder)
     if known is not None and request.rerun:
-        set_aside(folder, known)
+        move_to_history(folder, known)
         known = None
     if known is None:
         known = _new_record(request.file, identity)
@@ -124,12 +124,12 @@ def _continued(file: RunFile, folder: RunFolder, known: RunRecord, told: Callabl
     if status is not None and status.phase is Phase.FAILED:
         told(f"run {folder.name} failed before ({status.reason}); trying again from the stage that failed")
         retry = f"{rfc3339(datetime.now(UTC))}-{uuid.uuid4().hex[:6]}"
-        known = replace(known, retry=retry, profile=plain(file.profile_document))
+        known = replace(known, retry=retry, profile=plain_copy(file.profile_document))
     elif status is not None and not status.is_terminal:
         told(f"going on with run {folder.name}")
     # What may change on a run (suspend, cancel, policy) is taken from the file as it is now.
     metadata = known.document["metadata"]
-    known = replace(known, document={**plain(file.document), "metadata": metadata})
+    known = replace(known, document={**plain_copy(file.document), "metadata": metadata})
     write_record(folder, known)
     return known
 
@@ -141,9 +141,9 @@ def _new_record(file: RunFile, identity: str) -> RunRecord:
     return RunRecord(
         uid=uid,
         created=created,
-        document={**plain(file.document), "metadata": metadata},
+        document={**plain_copy(file.document), "metadata": metadata},
         identity=identity,
-        profile=plain(file.profile_document),
+        profile=plain_copy(file.profile_document),
     )
 
 

@@ -1,13 +1,14 @@
-"""Where the embedded engine keeps things, and the lock that keeps a second engine out."""
+"""The files of the local engine: a folder for each run, with its record, its Jobs and the lock of its engine."""
 
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from msgspec import field
 
@@ -17,14 +18,18 @@ from atoll_contract.files import written_whole
 from atoll_operator.api.status import read_status
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 
+T = TypeVar("T")
+
 DEFAULT_STORE = Path("atoll-store")
-# Beside the locks of the folder store: no key begins with it.
+# The folder store keeps its locks here, too: no key begins with it.
 _INTERNAL = ".atoll"
+# `is_locked` holds the lock for an instant; an engine that starts then tries again for this long.
+_LOCK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The state of one run. `store` is the folder store, or, with a bucket as the store, the state's folder only."""
+    """The state of one run. `store` is the folder store; where the store is a bucket, it is the state's folder only."""
 
     store: Path
     namespace: str
@@ -42,39 +47,74 @@ class RunFolder:
     def jobs(self) -> Path:
         return self.path / "jobs"
 
+    def job(self, name: str) -> Path:
+        """The folder of a Job: its record, its output and the work folder of its process."""
+        return self.jobs / name
+
     @property
     def cancel_request(self) -> Path:
         return self.path / "cancel"
 
     @property
     def results(self) -> Path:
-        """Where the bundle, the report and `result.json` are put for the user."""
+        """Where the user finds the bundle, the report and `result.json`."""
         return self.store / "results" / self.name
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Exclude other engines from this run; the kernel frees the lock of one that is killed.
+        """Exclude other engines from this run. The kernel frees the lock of an engine that is killed.
 
         Raises:
-            SpecError: another engine holds it.
+            SpecError: another engine holds the lock.
         """
         import fcntl
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+b") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SpecError(f"run {self.name} is at work in {self.store} already{_holder(self.path)}") from None
-            (self.path / "engine.pid").write_text(f"{os.getpid()}\n")
+        with self._lock.open("ab") as lock:
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while not _try_lock(lock, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise SpecError(f"run {self.name} is at work in {self.store} already{self._holder()}")
+                time.sleep(0.01)
+            self._pid.write_text(f"{os.getpid()}\n")
             yield
 
+    def is_locked(self) -> bool:
+        """Whether an engine works on this run. A process id would not tell: the kernel uses it again."""
+        try:
+            import fcntl
+        except ImportError:  # Windows, where no engine runs
+            return False
+        try:
+            with self._lock.open("rb") as lock:
+                return not _try_lock(lock, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
 
-def _holder(path: Path) -> str:
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def _pid(self) -> Path:
+        """The process id of the newest engine, for messages only."""
+        return self.path / "engine.pid"
+
+    def _holder(self) -> str:
+        try:
+            return f" (process {int(self._pid.read_text())})"
+        except (OSError, ValueError):
+            return ""
+
+
+def _try_lock(file: IO[bytes], kind: int) -> bool:
+    import fcntl
+
     try:
-        return f" (process {int((path / 'engine.pid').read_text())})"
-    except (OSError, ValueError):
-        return ""
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def known_runs(store: Path) -> list[RunFolder]:
@@ -83,43 +123,44 @@ def known_runs(store: Path) -> list[RunFolder]:
     return sorted((RunFolder(store, path.parts[-3], path.parts[-2]) for path in found), key=lambda item: item.name)
 
 
-T = TypeVar("T")
-
-
-class Reserved(Document, frozen=True):
-    """A version that the run has taken."""
+class ReservedVersion(Document, frozen=True):
+    """A version that the run has taken for its release."""
 
     version: int
     published: bool = False
 
 
 class RunRecord(Document, frozen=True):
-    """What must survive the engine: who the run is, what it was started with, and its status."""
+    """What must survive the engine: the run's identity, what it was started with, and its status."""
 
     uid: str
     created: str
     # The run's object as it was started, with its defaults.
     document: Mapping[str, Any]
-    # sha256 over everything that the result depends on; another one under the same name is another run.
+    # The sha256 of everything that the result depends on; another one under the same name is another run.
     identity: str
-    # The resolved profile, as the operator keeps it in a ControllerRevision.
+    # The resolved profile, which the operator keeps in a ControllerRevision.
     profile: Mapping[str, Any]
     status: Mapping[str, Any] = field(default_factory=dict)
-    releases: tuple[Reserved, ...] = ()
+    releases: tuple[ReservedVersion, ...] = ()
     retry: str | None = None
     schema_version: int = 1
 
     @property
-    def body(self) -> dict[str, Any]:
-        """The run's object as an API server would show it now."""
+    def manifest(self) -> dict[str, Any]:
+        """The run's object as an API server would return it now."""
         metadata = dict(self.document["metadata"]) | {"uid": self.uid, "creationTimestamp": self.created}
         if self.retry is not None:
             metadata["annotations"] = {**(metadata.get("annotations") or {}), RETRY_ANNOTATION: self.retry}
         return {**self.document, "metadata": metadata, "status": dict(self.status)}
 
+    def with_release(self, release: ReservedVersion) -> "RunRecord":
+        others = tuple(item for item in self.releases if item.version != release.version)
+        return replace(self, releases=(*others, release))
+
 
 class JobRecord(Document, frozen=True):
-    """One Job. `pid` and `started` (the process's own start time) are written before its work begins."""
+    """A Job. `pid` and `started`, the start time of the process, are written before the process begins its work."""
 
     name: str
     uid: str
@@ -130,14 +171,14 @@ class JobRecord(Document, frozen=True):
     pid: int | None = None
     started: str = ""
     finished: float | None = None
-    # As a shell has it: 128 + the signal.
+    # 128 + the signal for a process that a signal ended, as in a shell.
     exit_code: int | None = None
     timed_out: bool = False
     schema_version: int = 1
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
-    """The run's state, or None where there is none.
+    """The state of the run; None if there is none.
 
     Raises:
         IntegrityError: the file is damaged.
@@ -156,40 +197,31 @@ def write_record(folder: RunFolder, record: RunRecord) -> None:
 
 
 def read_jobs(folder: RunFolder) -> list[JobRecord]:
-    """Every Job that exists."""
+    """Every Job of the run."""
     found = (_read(JobRecord, path) for path in sorted(folder.jobs.glob("*/job.json")))
     return [record for record in found if record is not None]
 
 
 def write_job(folder: RunFolder, job: JobRecord) -> None:
-    job_folder(folder, job.name).mkdir(parents=True, exist_ok=True)
-    _write(job_folder(folder, job.name) / "job.json", job)
+    folder.job(job.name).mkdir(parents=True, exist_ok=True)
+    _write(folder.job(job.name) / "job.json", job)
 
 
 def remove_job(folder: RunFolder, name: str) -> None:
-    """The Job is no more; its output stays for the reader."""
-    (job_folder(folder, name) / "job.json").unlink(missing_ok=True)
-    shutil.rmtree(job_folder(folder, name) / "work", ignore_errors=True)
+    """Forget the Job, but keep its output for the user."""
+    (folder.job(name) / "job.json").unlink(missing_ok=True)
+    shutil.rmtree(folder.job(name) / "work", ignore_errors=True)
 
 
-def job_folder(folder: RunFolder, name: str) -> Path:
-    return folder.jobs / name
-
-
-def set_aside(folder: RunFolder, record: RunRecord) -> None:
-    """Move the state of an earlier run of this name out of the way. Its releases and files in the store stay."""
+def move_to_history(folder: RunFolder, record: RunRecord) -> None:
+    """Make way for a new run of this name. The releases and files of the old one stay in the store."""
     history = folder.path.parent.parent / "history" / folder.namespace / f"{folder.name}-{record.uid[:8]}"
     shutil.rmtree(history, ignore_errors=True)
     history.mkdir(parents=True)
-    # The record goes last: until then the run is still there, and a second try does the same.
+    # The record goes last: until then the run still exists, and a second try does the same.
     for item in sorted(folder.path.iterdir(), key=lambda path: path.name == folder.record.name):
         if item.name not in ("lock", "engine.pid"):
             item.replace(history / item.name)
-
-
-def with_release(record: RunRecord, release: Reserved) -> RunRecord:
-    others = tuple(item for item in record.releases if item.version != release.version)
-    return replace(record, releases=(*others, release))
 
 
 def _read(cls: type[T], path: Path) -> T | None:
@@ -210,7 +242,7 @@ def _write(path: Path, document: Any) -> None:
         stream.write(to_json(document))
 
 
-def plain(document: Mapping[str, Any]) -> dict[str, Any]:
+def plain_copy(document: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy in plain JSON types."""
     copied: dict[str, Any] = json.loads(to_json(document))
     return copied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ _LOG_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class LocalRun:
-    """A run on disk. `engine`: a process is at work on it, of this page or of a terminal."""
+    """A run on disk. `engine`: whether an engine works on it, started by this page or in a terminal."""
 
     folder: RunFolder
     record: RunRecord
@@ -108,15 +107,7 @@ def _read(folder: RunFolder) -> LocalRun | None:
         status = read_status(record.status) if record else None
     except (AtollError, DecodeError):
         return None
-    return LocalRun(folder, record, status or RunStatus(), _at_work(folder)) if record else None
-
-
-def _at_work(folder: RunFolder) -> bool:
-    try:
-        os.kill(int((folder.path / "engine.pid").read_text()), 0)
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+    return LocalRun(folder, record, status or RunStatus(), folder.is_locked()) if record else None
 
 
 def _state(run: LocalRun, waits: bool, ours: bool) -> str:
