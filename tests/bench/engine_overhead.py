@@ -44,9 +44,9 @@ def engine(folder: Path) -> None:
     request = run.request()
     images = replace(request.file.profile.images, compile="here")
     file = replace(request.file, profile=replace(request.file.profile, images=images))
-    outcome = launch(replace(request, file=file), audience=run.told, told=run.told.say, command=noop_command)
-    assert outcome.status.phase is Phase.SUCCEEDED, run.told.lines
-    assert all(item.attempts == 1 for item in outcome.status.stages)
+    result = launch(replace(request, file=file), observer=run.display, command=noop_command)
+    assert result.status.phase is Phase.SUCCEEDED, run.display.lines
+    assert all(item.attempts == 1 for item in result.status.stages)
 
 
 def plain(folder: Path) -> None:

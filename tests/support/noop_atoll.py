@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atoll_cli.commands.run import Interruption
 from atoll_cli.console import exit_status
-from atoll_cli.local.launch import Request, launch
+from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.runfile import read_run_file
 from atoll_cli.run_display import PlainDisplay
 from atoll_contract.errors import AtollError
@@ -22,18 +22,17 @@ def command(file: Path, store: Path) -> Sequence[str]:
 def main(file: Path, store: Path) -> int:
     display = PlainDisplay()
     try:
-        outcome = launch(
-            Request(read_run_file([file], store=store), store),
-            audience=display,
-            told=display.say,
-            started=Interruption(display).watch,
+        result = launch(
+            LaunchRequest(read_run_file([file], store=store), store),
+            observer=display,
+            on_start=Interruption(display).watch,
             command=noop_command,
         )
     except AtollError as error:
         display.say(f"error: {error.message}")
         return int(error.code)
-    print(json.dumps(outcome.document))
-    return exit_status(outcome.status)
+    print(json.dumps(result.document))
+    return exit_status(result.status)
 
 
 if __name__ == "__main__":

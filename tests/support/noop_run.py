@@ -11,7 +11,8 @@ from typing import Any
 
 from atoll_cli.commands.run import Interruption
 from atoll_cli.console import exit_status
-from atoll_cli.local.launch import Outcome, Request, launch
+from atoll_cli.local.launch import LaunchRequest, launch
+from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import read_run_file
 from atoll_cli.run_display import PlainDisplay
 from atoll_contract.stage import ENV_POD_UID, Stage
@@ -34,8 +35,8 @@ def noop_command(stage: Stage, command: Sequence[str]) -> Sequence[str]:
 
 
 @dataclass
-class Told(PlainDisplay):
-    """An audience that keeps what it hears."""
+class RecordedOutput(PlainDisplay):
+    """A display that keeps its lines."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -56,18 +57,18 @@ class NoopRun:
     def __post_init__(self) -> None:
         self.file = self.folder / "run.yaml"
         self.store = self.folder / "store"
-        self.told = Told()
+        self.display = RecordedOutput()
         self.file.write_text(self.text)
 
     def plan(self, **stages: dict[str, Any]) -> None:
         (self.folder / "plan.json").write_text(json.dumps(stages))
 
-    def request(self, **changes: Any) -> Request:
-        return Request(read_run_file([self.file], store=self.store), self.store, **changes)
+    def request(self, **changes: Any) -> LaunchRequest:
+        return LaunchRequest(read_run_file([self.file], store=self.store), self.store, **changes)
 
-    def launch(self, **changes: Any) -> Outcome:
+    def launch(self, **changes: Any) -> RunResult:
         """In this process; `NOOP_PLAN` must be set (a fixture does)."""
-        return launch(self.request(**changes), audience=self.told, told=self.told.say, command=noop_command)
+        return launch(self.request(**changes), observer=self.display, command=noop_command)
 
     def start(self) -> "subprocess.Popen[bytes]":
         """In a process of its own, which a test may kill."""
@@ -116,14 +117,13 @@ def main(folder: Path) -> int:
     """`atoll run` as the command line has it, but for the stages' command."""
     run = NoopRun(folder, (folder / "run.yaml").read_text())
     display = PlainDisplay()
-    outcome = launch(
+    result = launch(
         run.request(),
-        audience=display,
-        told=display.say,
-        started=Interruption(display).watch,
+        observer=display,
+        on_start=Interruption(display).watch,
         command=noop_command,
     )
-    return exit_status(outcome.status)
+    return exit_status(result.status)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from atoll_cli.local.launch import Outcome
+from atoll_cli.local.engine import RunObserver
+from atoll_cli.local.result import RunResult
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import Phase, RunStatus
@@ -25,22 +26,14 @@ _QUIET = frozenset(
 )
 
 
-class Display(Protocol):
-    """An audience of the engine that is also a context: its screen is tidy before and after."""
+class Display(RunObserver, Protocol):
+    """An observer of the engine that is also a context: it leaves the screen tidy."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def status(self, status: RunStatus) -> None: ...
-
-    def progress(self, stage: Stage, progress: Progress) -> None: ...
-
-    def event(self, event: RunEvent) -> None: ...
 
 
 class PlainDisplay:
@@ -149,11 +142,11 @@ def event_words(event: RunEvent) -> str:
     return f"{mark}: {event.message}" if mark else event.message
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(result: RunResult) -> None:
     """Print the result for a reader."""
     console = Console(highlight=False)
-    document = outcome.document
-    if outcome.recalled:
+    document = result.document
+    if result.recalled:
         console.print(f"run {document['run']} has ended before; --rerun starts it anew", markup=False)
     console.print(_stages(document))
     if "metrics" in document:
@@ -162,8 +155,8 @@ def print_outcome(outcome: Outcome) -> None:
     for name in ("bundle", "report"):
         if name in document:
             console.print(f"{name}: {document[name]}", markup=False, soft_wrap=True)
-    if outcome.status.phase is Phase.FAILED:
-        console.print(f"output of the stages: {outcome.folder.jobs}/*/output.log", markup=False, soft_wrap=True)
+    if result.status.phase is Phase.FAILED:
+        console.print(f"output of the stages: {result.folder.jobs}/*/output.log", markup=False, soft_wrap=True)
 
 
 def _why(document: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from atoll_cli.local.engine import Engine
-from atoll_cli.local.launch import Outcome, launch
+from atoll_cli.local.launch import launch
+from atoll_cli.local.result import RunResult
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.files import file_sha256
@@ -29,15 +30,13 @@ def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
     wait_until(lambda: not run.processes(), what="the end of every process of the run", timeout_seconds=60)
 
 
-def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], Outcome]]:
-    """A launch in a thread: the engine once it works, and the outcome once there is one."""
+def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], RunResult]]:
+    """A launch in a thread: the engine once it works, and the result once there is one."""
     engines: list[Engine] = []
-    outcomes: list[Outcome] = []
+    results: list[RunResult] = []
 
     def go() -> None:
-        outcomes.append(
-            launch(noop.request(), audience=noop.told, told=noop.told.say, started=engines.append, command=noop_command)
-        )
+        results.append(launch(noop.request(), observer=noop.display, on_start=engines.append, command=noop_command))
 
     thread = threading.Thread(target=go)
     thread.start()
@@ -46,20 +45,20 @@ def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], Out
         wait_until(lambda: engines, what="the engine", timeout_seconds=60)
         return engines[0]
 
-    def outcome() -> Outcome:
+    def result() -> RunResult:
         thread.join(timeout=200)
-        return outcomes[0]
+        return results[0]
 
-    return engine, outcome
+    return engine, result
 
 
 def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun) -> None:
-    outcome = noop.launch()
-    assert outcome.status.phase is Phase.SUCCEEDED
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
     assert noop.calls() == ["convert", "train", "export", "publish"]
     assert noop.manifests() == ["v1"]
-    assert outcome.status.stage(Stage.COMPILE).reason is Reason.COMPILER_UNAVAILABLE
-    document = dict(outcome.document)
+    assert result.status.stage(Stage.COMPILE).reason is Reason.COMPILER_UNAVAILABLE
+    document = dict(result.document)
     assert document["metrics"]["int8"]["perClass"] == {"RBC": 0.88}
     assert Path(document["bundle"]).is_file()
     assert Path(document["report"]).is_file()
@@ -86,8 +85,8 @@ def test_a_second_run_takes_old_and_new_pictures_and_starts_from_the_release(noo
     old, new = "datasets/local/pictures.tar", "datasets/local/harvest-20270109.tar"
     second = RUN.replace("name: noop }\nspec:", f"name: second }}\nspec:\n  {start}")
     noop.file.write_text(second.replace(f"[{{ key: {old} }}]", f"[{{ key: {old} }}, {{ key: {new} }}]"))
-    outcome = noop.launch()
-    assert outcome.document["release"] == "noop-v2"
+    result = noop.launch()
+    assert result.document["release"] == "noop-v2"
     assert [source["key"] for source in noop.given("convert")["convert"]["sources"]] == [old, new]
     manifest = noop.store / "models/local/noop/v1/manifest.json"
     assert noop.given("train")["train"]["initFrom"] == {
@@ -99,33 +98,33 @@ def test_a_second_run_takes_old_and_new_pictures_and_starts_from_the_release(noo
 
 def test_a_failure_that_may_pass_is_tried_again(noop: NoopRun) -> None:
     noop.plan(convert={"fail": "InternalError", "times": 1})
-    outcome = noop.launch()
-    assert outcome.status.phase is Phase.SUCCEEDED
-    convert = outcome.status.stage(Stage.CONVERT)
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
+    convert = result.status.stage(Stage.CONVERT)
     assert (convert.attempts, convert.failures) == (2, 1)
 
 
 def test_a_failed_run_goes_on_when_it_is_started_again(noop: NoopRun) -> None:
     noop.plan(train={"fail": "TrainingDiverged", "times": 1})
-    outcome = noop.launch()
-    assert outcome.status.phase is Phase.FAILED
-    assert outcome.status.reason is Reason.TRAINING_DIVERGED
+    result = noop.launch()
+    assert result.status.phase is Phase.FAILED
+    assert result.status.reason is Reason.TRAINING_DIVERGED
     assert noop.calls() == ["convert", "train"]
     again = noop.launch()
     assert again.status.phase is Phase.SUCCEEDED
     assert noop.calls() == ["convert", "train", "train", "export", "publish"]
-    assert any("trying again" in line for line in noop.told.lines)
+    assert any("trying again" in line for line in noop.display.lines)
 
 
 def test_a_suspended_run_resumes_from_its_checkpoint(noop: NoopRun) -> None:
     noop.plan(train={"steps": 1000, "seconds": 0.01})
-    engine, outcome = in_background(noop)
-    wait_until(lambda: any("train: attempt" in line for line in noop.told.lines), what="train", timeout_seconds=60)
+    engine, result = in_background(noop)
+    wait_until(lambda: any("train: attempt" in line for line in noop.display.lines), what="train", timeout_seconds=60)
     step = next(iter((noop.store / "runs/local").glob("*/train/checkpoints/step")), None)
     checkpoints = noop.store / "runs/local"
     wait_until(lambda: list(checkpoints.glob("*/train/checkpoints/step")), what="a checkpoint", timeout_seconds=60)
     engine().suspend()
-    suspended = outcome()
+    suspended = result()
     assert suspended.status.phase is Phase.SUSPENDED
     assert not noop.processes()
     step = next(iter(checkpoints.glob("*/train/checkpoints/step")))
@@ -139,10 +138,10 @@ def test_a_suspended_run_resumes_from_its_checkpoint(noop: NoopRun) -> None:
 
 def test_a_cancel_request_ends_the_run(noop: NoopRun) -> None:
     noop.plan(train={"steps": 100000, "seconds": 0.01})
-    _, outcome = in_background(noop)
+    _, result = in_background(noop)
     wait_until(lambda: "train" in noop.calls(), what="train", timeout_seconds=60)
     (noop.store / ".atoll/engine/local/noop/cancel").touch()
-    ended = outcome()
+    ended = result()
     assert ended.status.phase is Phase.CANCELLED
     assert ended.status.stage(Stage.TRAIN).phase is StagePhase.FAILED
     assert noop.launch().recalled
@@ -150,12 +149,12 @@ def test_a_cancel_request_ends_the_run(noop: NoopRun) -> None:
 
 def test_a_second_engine_is_kept_out(noop: NoopRun) -> None:
     noop.plan(train={"steps": 100000, "seconds": 0.01})
-    engine, outcome = in_background(noop)
+    engine, result = in_background(noop)
     engine()
     with pytest.raises(SpecError, match=r"at work in .* already \(process \d+\)"):
         noop.launch()
     engine().suspend()
-    assert outcome().status.phase is Phase.SUSPENDED
+    assert result().status.phase is Phase.SUSPENDED
 
 
 def test_the_deadline_ends_a_stage(noop: NoopRun) -> None:
@@ -164,9 +163,9 @@ def test_the_deadline_ends_a_stage(noop: NoopRun) -> None:
     request = noop.request()
     policy = replace(request.file.spec.run_policy, active_deadline_seconds=1)
     file = replace(request.file, spec=replace(request.file.spec, run_policy=policy))
-    outcome = launch(replace(request, file=file), audience=noop.told, told=noop.told.say, command=noop_command)
-    assert outcome.status.reason is Reason.DEADLINE_EXCEEDED
-    assert outcome.status.phase is Phase.FAILED
+    result = launch(replace(request, file=file), observer=noop.display, command=noop_command)
+    assert result.status.reason is Reason.DEADLINE_EXCEEDED
+    assert result.status.phase is Phase.FAILED
 
 
 def test_versions_that_the_store_has_are_left_alone(noop: NoopRun) -> None:
@@ -174,19 +173,19 @@ def test_versions_that_the_store_has_are_left_alone(noop: NoopRun) -> None:
         path = noop.store / f"models/local/noop/v{version}/manifest.json"
         path.parent.mkdir(parents=True)
         path.write_text("{}")
-    outcome = noop.launch()
-    assert outcome.document["release"] == "noop-v8"
+    result = noop.launch()
+    assert result.document["release"] == "noop-v8"
     assert noop.manifests() == ["v1", "v7", "v8"]
 
 
 def test_a_version_that_is_taken_meanwhile_is_jumped_over(noop: NoopRun) -> None:
     noop.plan(publish={"steps": 60, "seconds": 0.05})
-    _, outcome = in_background(noop)
+    _, result = in_background(noop)
     wait_until(lambda: "publish" in noop.calls(), what="publish", timeout_seconds=100)
     taken = noop.store / "models/local/noop/v1/manifest.json"
     taken.parent.mkdir(parents=True)
     taken.write_text("{}")
-    ended = outcome()
+    ended = result()
     assert ended.document["release"] == "noop-v2"
     assert noop.manifests() == ["v1", "v2"]
     assert taken.read_text() == "{}"

@@ -61,13 +61,13 @@ def test_a_killed_engine_goes_on(noop: NoopRun) -> None:
     killed = 0
     for _ in range(KILLS):
         killed += kill_engine(noop, rng.uniform(0.5, 6.0))
-    outcome = noop.launch()
+    result = noop.launch()
     assert killed
-    assert outcome.status.phase is Phase.SUCCEEDED
+    assert result.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1"]
     assert noop.outputs("train") == undisturbed()
     # An interrupted attempt costs none of the run's tries.
-    assert all(stage.failures == 0 for stage in outcome.status.stages)
+    assert all(stage.failures == 0 for stage in result.status.stages)
 
 
 def kill_stage(noop: NoopRun, rng: random.Random, *, whole: bool) -> None:
@@ -90,8 +90,8 @@ def test_a_killed_stage_goes_on(noop: NoopRun, whole: bool) -> None:
     rng = random.Random(8)
     for _ in range(max(1, KILLS // 2)):
         kill_stage(noop, rng, whole=whole)
-    outcome = noop.launch()
-    assert outcome.status.phase is Phase.SUCCEEDED
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1"]
     assert noop.outputs("train") == undisturbed()
 

@@ -13,7 +13,8 @@ import click
 
 from atoll_cli.console import exit_status
 from atoll_cli.local.engine import Engine
-from atoll_cli.local.launch import Outcome, Request, launch
+from atoll_cli.local.launch import LaunchRequest, launch
+from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
 from atoll_cli.options import files_option, store_option
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
@@ -64,23 +65,23 @@ def run_command(
         for line in error.lines:
             click.echo(line, err=True)
         context.exit(int(error.code))
-    request = Request(file, store, data=data, weights=weights, rerun=rerun, output=output)
-    outcome = _run(request, as_json=as_json)
+    request = LaunchRequest(file, store, data=data, weights=weights, rerun=rerun, output=output)
+    result = _run(request, as_json=as_json)
     if as_json:
-        click.echo(json.dumps(outcome.document, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(result.document, indent=2, ensure_ascii=False))
     else:
-        print_outcome(outcome)
-    context.exit(exit_status(outcome.status))
+        print_outcome(result)
+    context.exit(exit_status(result.status))
 
 
-def _run(request: Request, *, as_json: bool) -> Outcome:
+def _run(request: LaunchRequest, *, as_json: bool) -> RunResult:
     display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else LiveDisplay()
     with display:
         interruption = Interruption(display)
-        outcome = launch(request, audience=display, told=display.say, started=interruption.watch)
-    if outcome.status.phase is Phase.SUSPENDED and not outcome.recalled:
+        result = launch(request, observer=display, on_start=interruption.watch)
+    if result.status.phase is Phase.SUSPENDED and not result.recalled:
         click.echo("suspended; the same command goes on from the last checkpoint", err=True)
-    return outcome
+    return result
 
 
 class Interruption:

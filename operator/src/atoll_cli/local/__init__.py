@@ -1,4 +1,4 @@
-"""The embedded engine: the same `decide` and the same Jobs as on a cluster, as processes of this machine.
+"""The local engine: the operator's `decide` and Jobs on one machine, with processes for pods and a folder for a bucket.
 
-The only place of the operator, with one module of the command line, that starts stages.
+Beside `atoll_cli.tool` the only place of the command line that starts stages.
 """

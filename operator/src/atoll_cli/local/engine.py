@@ -1,15 +1,13 @@
-"""The loop: look, decide, carry out, wait for a change. One run, until it has ended or is suspended."""
+"""The local engine: reconciles one run, as the operator does on a cluster, until the run has ended or is suspended."""
 
-import logging
 import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from atoll_cli.local.jobs import LocalJobs
+from atoll_cli.local.jobs import LocalJobs, StageCommand, with_own_python
 from atoll_cli.local.state import ReservedVersion, RunFolder, RunRecord, write_record
 from atoll_contract import keys
 from atoll_contract.document import replace
@@ -32,15 +30,15 @@ from atoll_operator.lifecycle.model import (
     StageAttempt,
 )
 
-logger = logging.getLogger(__name__)
-
-# A cancel request is a file; it is looked for this often.
-LONGEST_WAIT_SECONDS = 1.0
-_VERSION = re.compile(r"v([1-9][0-9]{0,8})/manifest\.json")
+# A request to cancel is a file; the engine checks for it this often.
+MAX_WAIT_SECONDS = 1.0
+_MANIFEST = re.compile(r"v([1-9][0-9]{0,8})/manifest\.json")
 
 
-class Audience(Protocol):
-    """Who watches the run: the command line. Called from the engine's own thread."""
+class RunObserver(Protocol):
+    """Shows the run to the user. The engine calls it from its own thread."""
+
+    def say(self, text: str) -> None: ...
 
     def status(self, status: RunStatus) -> None: ...
 
@@ -50,8 +48,8 @@ class Audience(Protocol):
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a look needs beside the record and the Jobs."""
+class ReferencedObjects:
+    """What the run refers to: its store, and the profile and the inputs from which its Jobs are built."""
 
     work: Work
     profile: ProfileView
@@ -59,145 +57,140 @@ class Surroundings:
 
 
 class Engine:
-    """Drives one run whose folder is locked. `suspend` may be called from a signal handler."""
+    """Drives one run whose folder is locked. A signal handler may call `suspend` and `kill`."""
 
     def __init__(
         self,
         folder: RunFolder,
         record: RunRecord,
-        surroundings: Surroundings,
+        refs: ReferencedObjects,
         *,
-        audience: Audience,
-        jobs: Callable[[Callable[[bool], None]], LocalJobs],
+        observer: RunObserver,
+        command: StageCommand = with_own_python,
     ) -> None:
         self._folder = folder
         self._record = record
-        self._around = surroundings
-        self._audience = audience
+        self._refs = refs
+        self._observer = observer
         self._changed = threading.Event()
         self._ended = threading.Event()
-        self._jobs = jobs(self._note)
+        self._jobs = LocalJobs(folder, run_uid=record.uid, on_change=self._on_job_change, command=command)
         self._suspend = False
-        self._highest = 0
-        self._shown: Progress | None = None
-
-    @property
-    def record(self) -> RunRecord:
-        return self._record
-
-    def suspend(self) -> None:
-        """End the stage that runs, with its checkpoint, and stop."""
-        self._suspend = True
-        self._note(ended=True)
-
-    def kill(self) -> None:
-        """End the stage that runs at once."""
-        self._jobs.kill_all()
-
-    def seconds(self) -> dict[Stage, float]:
-        """How long the attempts of each stage have worked."""
-        return {stage: spent for stage in Stage if (spent := self._jobs.seconds(stage))}
+        self._highest_version = 0
+        self._shown_progress: Progress | None = None
 
     def run(self) -> RunStatus:
-        """Go on from where the run is, until it has ended or is suspended; the status then."""
+        """Continue the run until it has ended or is suspended; return its status."""
         try:
-            self._jobs.take_over()
-            self._look_once_suspended()
+            self._jobs.recover()
+            self._close_interrupted_attempts()
             while True:
                 self._ended.clear()
-                plan = self._look()
+                plan = self._reconcile()
                 if plan.status.is_terminal or (plan.status.phase is Phase.SUSPENDED and not plan.delete):
                     return plan.status
-                if not _acts(plan):
+                if not _requeues_at_once(plan):
                     self._wait(plan.requeue_after)
         finally:
             self._jobs.kill_all()
 
-    def _look_once_suspended(self) -> None:
-        """Close the attempts that an earlier engine left open: they were interrupted, and cost no try."""
+    def suspend(self) -> None:
+        """Stop the running stage, which saves its checkpoint, and return from `run`."""
+        self._suspend = True
+        self._on_job_change(ended=True)
+
+    def kill(self) -> None:
+        """Kill the running stage."""
+        self._jobs.kill_all()
+
+    def stage_seconds(self) -> dict[Stage, float]:
+        """How long the attempts of each stage have run, in all."""
+        return {stage: spent for stage in Stage if (spent := self._jobs.seconds(stage))}
+
+    def _close_interrupted_attempts(self) -> None:
+        """Reconcile once as suspended, so that attempts that an earlier engine left open use up no retry."""
         if self._record.status and not self._suspend:
             self._suspend = True
-            self._look()
+            self._reconcile()
             self._suspend = False
 
-    def _look(self) -> Plan:
+    def _reconcile(self) -> Plan:
         jobs, pods = self._jobs.views()
-        plan = decide(self._view(), jobs, pods, datetime.now(UTC))
-        self._carry_out(plan)
+        plan = decide(self._run_view(), jobs, pods, datetime.now(UTC))
+        self._apply(plan)
         return plan
 
-    def _view(self) -> RunView:
+    def _run_view(self) -> RunView:
         document = {**self._record.document, "status": self._record.status}
-        view = run_view(document, self._around.work.spec)
+        view = run_view(document, self._refs.work.spec)
         own = max(self._record.releases, key=lambda item: item.version, default=None)
         return replace(
             view,
             suspend=view.suspend or self._suspend,
             cancel=view.cancel or self._folder.cancel_request.exists(),
             retry=self._record.retry,
-            profile=self._around.profile,
+            profile=self._refs.profile,
             release=ReleaseView(f"{view.model}-v{own.version}", own.version, own.published) if own else None,
-            highest_version=self._highest,
-            # The engine's own folder shows what was; nothing here removes it by the clock.
+            highest_version=self._highest_version,
+            # The run's folder is its history: no TTL removes anything from it.
             ttl_seconds=None,
             job_ttl_seconds=None,
         )
 
-    def _carry_out(self, plan: Plan) -> None:
-        """In the order that `plan.py` asks for."""
+    def _apply(self, plan: Plan) -> None:
+        """Carry the plan out, in the order that `Plan` asks for."""
         if plan.release_status:
-            self._publish(plan.release_status)
+            self._record_release(plan.release_status)
         self._write_status(plan.status)
         if plan.reserve:
-            self._reserve(plan.reserve)
+            self._reserve_version(plan.reserve)
         for attempt in plan.create:
-            self._create(attempt)
+            self._create_job(attempt)
         for job in plan.delete:
             self._jobs.delete(job.name)
         for event in plan.events:
-            self._audience.event(event)
+            self._observer.event(event)
+
+    def _record_release(self, report: ReleaseReport) -> None:
+        version = int(report.name.rpartition("-v")[2])
+        self._save(self._record.with_release(ReservedVersion(version, published=True)))
 
     def _write_status(self, status: RunStatus) -> None:
         written = write_status(status)
         if written != self._record.status:
             self._save(replace(self._record, status=written))
-            self._audience.status(status)
+            self._observer.status(status)
 
-    def _reserve(self, wanted: Reservation) -> None:
-        """Take the version, unless the store has it already: then the next look asks for a higher one. The lock
-        itself is the store's conditional put in the publish stage."""
-        run = self._around.work.run
-        prefix = keys.model_prefix(run.namespace, wanted.model)
-        matches = (_VERSION.fullmatch(info.key, len(prefix)) for info in self._around.store.list(prefix))
-        self._highest = max((int(match[1]) for match in matches if match), default=0)
-        if wanted.version > self._highest:
+    def _reserve_version(self, wanted: Reservation) -> None:
+        """Take the version, unless the store has it: then the next reconcile asks for a higher one. What excludes
+        other engines is the store's conditional put in the publish stage."""
+        prefix = keys.model_prefix(self._refs.work.run.namespace, wanted.model)
+        matches = (_MANIFEST.fullmatch(info.key, len(prefix)) for info in self._refs.store.list(prefix))
+        self._highest_version = max((int(match[1]) for match in matches if match), default=0)
+        if wanted.version > self._highest_version:
             self._save(self._record.with_release(ReservedVersion(wanted.version)))
 
-    def _publish(self, report: ReleaseReport) -> None:
-        version = int(report.name.rpartition("-v")[2])
-        self._save(self._record.with_release(ReservedVersion(version, published=True)))
-
-    def _create(self, attempt: StageAttempt) -> None:
+    def _create_job(self, attempt: StageAttempt) -> None:
         dataset = self._record.status.get("dataset") or {}
-        provenance = {**self._around.work.provenance, "datasetDigest": str(dataset.get("digest", ""))}
-        work = replace(self._around.work, provenance=provenance)
+        provenance = {**self._refs.work.provenance, "datasetDigest": str(dataset.get("digest", ""))}
+        work = replace(self._refs.work, provenance=provenance)
         self._jobs.create(build_job(work, attempt))
 
     def _save(self, record: RunRecord) -> None:
         write_record(self._folder, record)
         self._record = record
 
-    def _note(self, ended: bool) -> None:
-        """A Job has made progress, or has ended. Called from the Jobs' threads."""
+    def _on_job_change(self, ended: bool) -> None:
+        """Called from the Jobs' threads when a Job has made progress or ended."""
         if ended:
             self._ended.set()
         self._changed.set()
 
     def _wait(self, requeue_after: float | None) -> None:
-        """Until a Job ends, or `requeue_after` has passed; progress is shown meanwhile."""
-        until = time.monotonic() + (LONGEST_WAIT_SECONDS if requeue_after is None else requeue_after)
+        """Wait until a Job ends, the user cancels the run, or `requeue_after` seconds have passed; show progress."""
+        until = time.monotonic() + (MAX_WAIT_SECONDS if requeue_after is None else requeue_after)
         while (left := until - time.monotonic()) > 0 and not self._ended.is_set():
-            left = min(left, LONGEST_WAIT_SECONDS, self._jobs.check_deadlines())
+            left = min(left, MAX_WAIT_SECONDS, self._jobs.check_deadlines())
             if self._changed.wait(max(left, 0.01)):
                 self._changed.clear()
                 self._show_progress()
@@ -205,13 +198,13 @@ class Engine:
                 return
 
     def _show_progress(self) -> None:
-        """Live progress goes to the audience as it comes; the status takes it every 30 s."""
+        """Show new progress at once; the status takes it every 30 s."""
         newest = self._jobs.progress()
-        if newest is not None and newest[1] is not self._shown:
-            self._shown = newest[1]
-            self._audience.progress(*newest)
+        if newest is not None and newest[1] is not self._shown_progress:
+            self._shown_progress = newest[1]
+            self._observer.progress(*newest)
 
 
-def _acts(plan: Plan) -> bool:
-    """Whether the next look should come at once: something was done that it has to see."""
+def _requeues_at_once(plan: Plan) -> bool:
+    """Whether the plan changed something that the next reconcile has to see."""
     return bool(plan.create or plan.delete or plan.reserve or plan.release_status) or plan.requeue_after == 0

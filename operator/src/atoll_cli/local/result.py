@@ -1,6 +1,8 @@
-"""What a run leaves for its user: the document of `--json`, the bundle and the report."""
+"""The result of a run for its user: the document of `--json`, the bundle and the report."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,31 @@ from atoll_contract.files import written_whole
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.base import Store
-from atoll_operator.api.status import Phase, RunStatus, StageStatus, parse_time
+from atoll_operator.api.status import Phase, RunStatus, StageStatus, parse_time, seconds_between
 
 BUNDLE = "model.tar.gz"
 REPORT = "report.html"
 RESULT = "result.json"
 
 
+@dataclass(frozen=True)
+class RunResult:
+    """The state in which `launch` leaves a run. `document` is that of `--json`; `recalled` is True where the run had
+    ended before."""
+
+    status: RunStatus
+    document: Mapping[str, Any]
+    folder: RunFolder
+    recalled: bool = False
+
+
 def fetch_files(status: RunStatus, store: Store, target: Path) -> dict[str, Path]:
-    """Put the bundle and the report of a run into `target`, as far as there are such; by name."""
-    wanted = {BUNDLE: _output(status, Stage.PUBLISH, "bundle"), REPORT: _output(status, Stage.EXPORT, "report")}
-    found = {name: artifact for name, artifact in wanted.items() if artifact is not None}
+    """Download the bundle and the report of a run into `target`, if they exist; return their paths by name."""
+    outputs = {
+        BUNDLE: stage_output(status, Stage.PUBLISH, "bundle"),
+        REPORT: stage_output(status, Stage.EXPORT, "report"),
+    }
+    found = {name: artifact for name, artifact in outputs.items() if artifact is not None}
     if found:
         target.mkdir(parents=True, exist_ok=True)
     for name, artifact in found.items():
@@ -30,7 +46,7 @@ def fetch_files(status: RunStatus, store: Store, target: Path) -> dict[str, Path
 def result_document(
     folder: RunFolder, status: RunStatus, files: Mapping[str, Path], seconds: Mapping[Stage, float]
 ) -> dict[str, Any]:
-    """The document that docs/contract.md §6 shows."""
+    """The document of docs/contract.md §6."""
     document: dict[str, Any] = {
         "run": folder.name,
         "namespace": folder.namespace,
@@ -46,14 +62,23 @@ def result_document(
     return {name: value for name, value in document.items() if value is not None}
 
 
-def write_result(document: Mapping[str, Any], target: Path) -> Path:
-    import json
-
+def write_result(document: Mapping[str, Any], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    path = target / RESULT
-    with written_whole(path) as stream:
+    with written_whole(target / RESULT) as stream:
         stream.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
-    return path
+
+
+def stage_output(status: RunStatus, stage: Stage, name: str) -> Artifact | None:
+    """The output of that name of a stage that has succeeded."""
+    outputs = next((item.outputs for item in status.stages if item.name is stage), ())
+    return next((item for item in outputs if item.name == name), None)
+
+
+def elapsed_seconds(stage: StageStatus) -> float | None:
+    """Seconds from the start of a stage to its completion; None for one that has not completed."""
+    if not stage.start_time or not stage.completion_time:
+        return None
+    return seconds_between(stage.start_time, parse_time(stage.completion_time))
 
 
 def _metrics(status: RunStatus) -> dict[str, Any] | None:
@@ -75,14 +100,9 @@ def _stage(stage: StageStatus, seconds: float | None) -> dict[str, Any]:
         "message": stage.message,
         "attempts": stage.attempts,
     }
-    if seconds is None and stage.start_time and stage.completion_time and stage.attempts:
-        seconds = (parse_time(stage.completion_time) - parse_time(stage.start_time)).total_seconds()
+    if seconds is None and stage.attempts:
+        seconds = elapsed_seconds(stage)
     return document if seconds is None else {**document, "seconds": round(seconds, 1)}
-
-
-def _output(status: RunStatus, stage: Stage, name: str) -> Artifact | None:
-    outputs = next((item.outputs for item in status.stages if item.name is stage), ())
-    return next((item for item in outputs if item.name == name), None)
 
 
 def _path(path: Path | None) -> str | None:

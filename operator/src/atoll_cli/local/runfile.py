@@ -1,4 +1,4 @@
-"""The user's file: one TrainingRun, and what it names, with local defaults for what is not there."""
+"""The user's file: one TrainingRun and the objects that it refers to, with local defaults for those it lacks."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ from atoll_operator.api.validation import check
 
 DEFAULT_NAMESPACE = "local"
 COMPILER = "edgetpu_compiler"
-_HERE = "this-machine"
+_THIS_MACHINE = "this-machine"
 
 
 class InvalidFile(SpecError):
-    """The file's objects are not valid; `lines` say what is wrong where, one sentence each."""
+    """The objects of the file are not valid. Each of `lines` says in a sentence what is wrong, and where."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -29,7 +29,7 @@ class InvalidFile(SpecError):
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run with the objects that it names. `document` is the run's object with its defaults and a namespace."""
+    """A run with the objects that it refers to. `document` is the run's object with its defaults and a namespace."""
 
     document: Mapping[str, Any]
     spec: TrainingRunSpec
@@ -53,12 +53,12 @@ class RunFile:
 def read_run_file(
     paths: Iterable[Path], *, store: Path, seed: int | None = None, signing_key: Path | None = None
 ) -> RunFile:
-    """The run in `paths`. `store` is the folder for ObjectStores that the files do not have; `seed` replaces the
-    run's; `signing_key` signs the release where it goes to a folder store.
+    """Read the run in `paths`. `store` is the folder for ObjectStores that the files lack; `seed` replaces that of the
+    run; `signing_key` signs the release if it goes to a folder store.
 
     Raises:
         InvalidFile: an object is not valid.
-        SpecError: there is not exactly one TrainingRun, or it exceeds its profile's limits.
+        SpecError: the files do not hold exactly one TrainingRun, or it exceeds the limits of its profile.
     """
     reading = read_files(paths)
     if reading.problems:
@@ -66,9 +66,9 @@ def read_run_file(
     document = _run_document(reading, seed)
     spec = training_run(document)
     profile_document = _named(reading, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
-    profile = _localised(training_profile(profile_document))
-    if too_much := violation(spec, profile, profile_name=spec.profile):
-        raise SpecError(too_much)
+    profile = _for_this_machine(training_profile(profile_document))
+    if exceeded := violation(spec, profile, profile_name=spec.profile):
+        raise SpecError(exceeded)
     stores = {name: _store(reading, name, folder=store) for name in spec.store_names}
     if signing_key is not None:
         key = KeyRef(name=str(signing_key.resolve().parent), key=signing_key.name)
@@ -106,7 +106,7 @@ def _store(reading: Reading, name: str, *, folder: Path) -> ObjectStoreSpec:
 
 
 def _default_profile(name: str) -> Mapping[str, Any]:
-    images = dict.fromkeys(("convert", "train", "publish"), f"{_HERE}:latest")
+    images = dict.fromkeys(("convert", "train", "publish"), f"{_THIS_MACHINE}:latest")
     document = {
         "apiVersion": API_VERSION,
         "kind": "TrainingProfile",
@@ -118,7 +118,12 @@ def _default_profile(name: str) -> Mapping[str, Any]:
     return checked.value
 
 
-def _localised(profile: TrainingProfileSpec) -> TrainingProfileSpec:
-    """`profile` for this machine: the stages are installed here, and the compiler is or is not."""
-    compiler = _HERE if shutil.which(COMPILER) else None
-    return replace(profile, images=Images(convert=_HERE, train=_HERE, publish=_HERE, train_gpu=_HERE, compile=compiler))
+def _for_this_machine(profile: TrainingProfileSpec) -> TrainingProfileSpec:
+    """`profile` with this machine in place of images; the compiler may be installed here or not."""
+    compiler = _THIS_MACHINE if shutil.which(COMPILER) else None
+    return replace(
+        profile,
+        images=Images(
+            convert=_THIS_MACHINE, train=_THIS_MACHINE, publish=_THIS_MACHINE, train_gpu=_THIS_MACHINE, compile=compiler
+        ),
+    )

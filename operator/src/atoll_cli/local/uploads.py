@@ -1,4 +1,4 @@
-"""Puts local files into the store before a run: a labelled archive (`--data`), start weights (`--weights`)."""
+"""Uploads local files into the store before a run: labelled archives (`--data`) and start weights (`--weights`)."""
 
 import tempfile
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import file_sha256
 from atoll_contract.store.base import Store
 
-Told = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def dataset_key(run: RunFile, archive: Path) -> str:
-    """Where the run looks for `archive`: the key of its data set with this file name, or that of its only one.
+    """The key under which the run reads `archive`: that of its data set with this file name, or of its only one.
 
     Raises:
-        SpecError: the run names no data set that this file could be.
+        SpecError: no data set of the run can be this file.
     """
     wanted = keys.datasets_prefix(run.namespace) + archive.name
     named = [item.key for item in run.spec.datasets if item.object_store in (None, run.spec.object_store)]
@@ -35,38 +35,47 @@ def dataset_key(run: RunFile, archive: Path) -> str:
     )
 
 
-def put_dataset(run: RunFile, store: Store, archive: Path, told: Told) -> str:
-    """Store `archive` where the run reads it, unless it is there already; its hex sha256."""
+def put_dataset(run: RunFile, store: Store, archive: Path, notify: Notify) -> str:
+    """Store `archive` where the run reads it, unless it is there already; return its hex sha256.
+
+    Raises:
+        DatasetError: DatasetNotFound, there is no such file.
+        SpecError: the run does not read it, or reads it from elsewhere than its own store.
+    """
     if not archive.is_file():
         what = "is a folder; pack it as a .tar" if archive.is_dir() else "does not exist"
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} {what}")
     key = dataset_key(run, archive)
     if key.startswith("s3://"):
         raise SpecError(f"--data {archive}: {key} is written in full; write it relative to the store's prefix")
-    return _put(store, key, archive, told)
+    return _put(store, key, archive, notify)
 
 
-def put_weights(store: Store, file: Path, told: Told) -> str:
-    """Store start weights under their file name; their hex sha256."""
+def put_weights(store: Store, file: Path, notify: Notify) -> str:
+    """Store start weights under their file name; return their hex sha256.
+
+    Raises:
+        SpecError: WeightsNotFound, there is no such file.
+    """
     if not file.is_file():
         raise SpecError(f"--weights {file} is no file", Reason.WEIGHTS_NOT_FOUND)
-    return _put(store, keys.weights(file.name), file, told)
+    return _put(store, keys.weights(file.name), file, notify)
 
 
-def _put(store: Store, key: str, file: Path, told: Told) -> str:
+def _put(store: Store, key: str, file: Path, notify: Notify) -> str:
     digest = file_sha256(file)
     if _stored_digest(store, key, file.stat().st_size) != digest:
-        told(f"putting {file} into {store.url} as {key}")
+        notify(f"putting {file} into {store.url} as {key}")
         store.upload(key, file)
     return digest
 
 
 def _stored_digest(store: Store, key: str, size: int) -> str | None:
-    """The digest of what lies at `key`; None where nothing of this size does."""
-    there = store.head(key)
-    if there is None or there.size != size:
+    """The hex sha256 of the object at `key`; None if there is none of this size."""
+    found = store.head(key)
+    if found is None or found.size != size:
         return None
-    if there.sha256 is not None:
-        return there.sha256
+    if found.sha256 is not None:
+        return found.sha256
     with tempfile.TemporaryDirectory() as folder:
         return store.download(key, Path(folder) / "object").sha256
