@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from atoll_cli.draft.settings import Start
-from atoll_cli.draft.targets import Place
+from atoll_cli.draft.settings import InitialWeights
+from atoll_cli.draft.targets import RunTarget
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
@@ -30,15 +30,15 @@ def look(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:
     return LintReport(**values | changes)
 
 
-def place(**changes: Any) -> Place:
+def place(**changes: Any) -> RunTarget:
     values: dict[str, Any] = {
-        "words": "this machine",
+        "description": "this machine",
         "namespace": "local",
         "cluster": False,
-        "start": Start(InitFrom.RANDOM),
-        "start_words": "imagenet starts better",
+        "initial_weights": InitialWeights(InitFrom.RANDOM),
+        "weights_note": "imagenet starts better",
     }
-    return Place(**values | changes)
+    return RunTarget(**values | changes)
 
 
 def ended_run(

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from atoll_cli.ui.datasets import Yard
-from atoll_cli.ui.handlers import Site
+from atoll_cli.ui.datasets import Workspace
+from atoll_cli.ui.handlers import Handlers
 from atoll_cli.ui.server import TOKEN_HEADER, UiServer
 from atoll_contract.store import directory_store, open_store
 from support.noop_atoll import command
@@ -39,8 +39,8 @@ class LocalPage:
 
     def __enter__(self) -> Self:
         store = open_store(directory_store(self.store))
-        self.site = Site(Yard(self.store, store, "local"), command=command)
-        self.server = UiServer(self.site, 0)
+        self.handlers = Handlers(Workspace(self.store, store, "local"), command=command)
+        self.server = UiServer(self.handlers, 0)
         self.server.start()
         return self
 
@@ -48,16 +48,16 @@ class LocalPage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.server.close()
-        self.site.close()
+        self.handlers.close()
 
     @property
     def address(self) -> str:
         return self.server.guard.address
 
-    def ask(
+    def send(
         self, path: str, body: bytes | Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Status and body of an answer; the token goes along unless `headers` are given."""
+        """Status and body of a response; the token is sent unless `headers` are given."""
         given = {TOKEN_HEADER: self.server.guard.token} if headers is None else dict(headers)
         data = json.dumps(body).encode() if isinstance(body, Mapping) else body
         request = urllib.request.Request(f"http://127.0.0.1:{self.server.guard.port}{path}", data=data, headers=given)
@@ -68,28 +68,28 @@ class LocalPage:
             with error:
                 return error.code, error.read()
 
-    def told(self, path: str, body: bytes | Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The document of an answer; `error` is in it where there was one."""
-        document: dict[str, Any] = json.loads(self.ask(path, body)[1])
+    def request(self, path: str, body: bytes | Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON document of a response; it has `error` if the request was refused."""
+        document: dict[str, Any] = json.loads(self.send(path, body)[1])
         return document
 
-    def errand(self, path: str, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
-        """What a request answers that goes on after its answer."""
-        started = self.told(path, body)
-        if "errand" not in started:
+    def run_task(self, path: str, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
+        """The result of the task that a request starts."""
+        started = self.request(path, body)
+        if "task" not in started:
             return started
 
         def ended() -> dict[str, Any] | None:
-            state = self.told(f"/api/errands/{started['errand']}")
+            state = self.request(f"/api/errands/{started['task']}")
             return state if state["state"] in ("done", "refused") else None
 
         return wait_until(ended, what=path, timeout_seconds=120)
 
     def start(self, name: str, *, model: str = "note") -> dict[str, Any]:
-        return self.told("/api/runs", {"text": RUN.format(name=name, model=model)})
+        return self.request("/api/runs", {"text": RUN.format(name=name, model=model)})
 
     def state_of(self, name: str) -> str:
-        found = (run["state"] for run in self.told("/api/state")["runs"] if run["name"] == name)
+        found = (run["state"] for run in self.request("/api/state")["runs"] if run["name"] == name)
         return next(found, "")
 
     def wait_for(self, name: str, *states: str) -> None:

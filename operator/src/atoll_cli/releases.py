@@ -9,9 +9,9 @@ from typing import Any
 
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
-from atoll_contract.errors import IntegrityError
-from atoll_contract.release import Channel, Manifest
-from atoll_contract.store.base import Store
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.release import Channel, Manifest, release_parts
+from atoll_contract.store.base import ObjectNotFound, Store
 
 _MANIFEST = re.compile(r"([a-z0-9-]+)/v[1-9][0-9]{0,8}/manifest\.json")
 
@@ -39,6 +39,21 @@ def releases(store: Store, namespace: str, model: str | None = None) -> list[Rel
     manifests = [_read(Manifest, store, key) for key in names if _MANIFEST.fullmatch(key, len(root))]
     ordered = sorted(manifests, key=lambda item: (item.model, item.version))
     return [Release(item, _naming(channels, item)) for item in ordered]
+
+
+def read_manifest(store: Store, namespace: str, release: str) -> Manifest:
+    """The manifest of the release `<model>-v<number>`.
+
+    Raises:
+        SpecError: there is no such release.
+        IntegrityError: its manifest cannot be read.
+    """
+    model, version = release_parts(release)
+    try:
+        manifest: Manifest = _read(Manifest, store, keys.manifest(namespace, model, version))
+    except ObjectNotFound:
+        raise SpecError(f"there is no release {release} in {store.url}; see atoll releases") from None
+    return manifest
 
 
 def _naming(channels: list[Channel], manifest: Manifest) -> tuple[str, ...]:

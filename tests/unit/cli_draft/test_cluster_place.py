@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atoll_cli.draft.targets import Place, cluster_place
+from atoll_cli.draft.targets import RunTarget, cluster_target
 from atoll_cli.options import Where
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import InitFrom
@@ -49,15 +49,15 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi
         yield served
 
 
-def seen(release: str | None = None) -> Place:
+def seen(release: str | None = None) -> RunTarget:
     access = Where(kubeconfig=os.environ["KUBECONFIG"]).connect()
-    return cluster_place(access.cluster, access.namespace, release=release)
+    return cluster_target(access.cluster, access.namespace, release=release)
 
 
 def test_a_gpu_counts_where_profile_and_node_offer_it(api: ScriptedApi) -> None:
     assert seen().gpu
-    assert seen().words == "TrainingProfile default, which offers nvidia.com/gpu"
-    assert seen().most_steps == 5000
+    assert seen().description == "TrainingProfile default, which offers nvidia.com/gpu"
+    assert seen().max_steps == 5000
     api.answers[NODES] = lambda _: nodes("0")
     assert not seen().gpu
     api.answers[NODES] = lambda _: nodes("1")
@@ -73,9 +73,9 @@ def test_who_may_not_list_nodes_takes_the_profiles_word(api: ScriptedApi) -> Non
 def test_a_profile_that_cannot_be_read_is_said(api: ScriptedApi) -> None:
     api.answers[PROFILE] = lambda _: FORBIDDEN
     assert not seen().gpu
-    assert "you may not read" in seen().words
+    assert "you may not read" in seen().description
     del api.answers[PROFILE]
-    assert "does not exist yet" in seen().words
+    assert "does not exist yet" in seen().description
 
 
 def test_weights_that_the_last_run_missed_are_not_asked_for_again(api: ScriptedApi) -> None:
@@ -83,14 +83,14 @@ def test_weights_that_the_last_run_missed_are_not_asked_for_again(api: ScriptedA
     missed["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     missed["status"]["reason"] = "WeightsNotFound"
     missed["status"]["stages"][0]["phase"] = "Failed"
-    assert seen().start.type is InitFrom.IMAGENET
+    assert seen().initial_weights.type is InitFrom.IMAGENET
     api.answers[RUNS] = lambda _: (200, {"items": [missed]})
-    assert seen().start.type is InitFrom.RANDOM
+    assert seen().initial_weights.type is InitFrom.RANDOM
     found = ended_run("b")
     found["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     found["metadata"]["creationTimestamp"] = "2027-01-10T00:00:00Z"
     api.answers[RUNS] = lambda _: (200, {"items": [missed, found]})
-    assert seen().start.type is InitFrom.IMAGENET
+    assert seen().initial_weights.type is InitFrom.IMAGENET
 
 
 def test_a_release_brings_its_detector_and_its_name(api: ScriptedApi) -> None:
@@ -103,5 +103,5 @@ def test_a_release_brings_its_detector_and_its_name(api: ScriptedApi) -> None:
         seen("note-v3")
     api.answers[RUNS] = lambda _: (200, {"items": [made_by]})
     place = seen("note-v3")
-    assert (place.model, place.start.release, place.start.width) == ("note", "note-v3", 0.35)
+    assert (place.model, place.initial_weights.release, place.initial_weights.width) == ("note", "note-v3", 0.35)
     assert place.taken == {"notes"}

@@ -1,11 +1,11 @@
-"""A drafted run.yaml: settings, time, text."""
+"""A draft_run run.yaml: settings, time, text."""
 
 from dataclasses import replace
 
 import pytest
 
-from atoll_cli.draft.draft import Wish, drafted
-from atoll_cli.draft.settings import MOST_STEPS, Settings, Start, choose
+from atoll_cli.draft.draft import DraftOptions, draft_run
+from atoll_cli.draft.settings import MAX_STEPS, InitialWeights, Settings, select_settings
 from atoll_cli.tool import ToolMissing
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Architecture, InitFrom
@@ -30,7 +30,7 @@ def cpu_timing(on_cpu: Settings, on_gpu: Settings) -> Timing:
 
 
 def test_the_file_is_a_run_that_the_api_takes() -> None:
-    draft = drafted(look(), [KEY], place())
+    draft = draft_run(look(), [KEY], place())
     (manifest,) = read_text(draft.text, source="run.yaml")
     spec = training_run({**manifest.value, "metadata": {"name": draft.run, "namespace": "local"}})
     assert manifest.name == draft.run == draft.model == spec.publish.model == "reefscape"
@@ -40,7 +40,7 @@ def test_the_file_is_a_run_that_the_api_takes() -> None:
 
 
 def test_comments_tell_what_is_in_the_archive() -> None:
-    text = drafted(look(warnings=("class x is unused",), negatives=4), [KEY], place()).text
+    text = draft_run(look(warnings=("class x is unused",), negatives=4), [KEY], place()).text
     assert "# coral        1600         400  3 tiny\n" in text
     assert "# algae          20           5  fewer than 50 to learn from" in text
     assert "4 pictures without objects" in text
@@ -50,7 +50,7 @@ def test_comments_tell_what_is_in_the_archive() -> None:
 @pytest.mark.parametrize("name", ["a\nspec: {}", "a\x1b[31mred", "a\u2028b", "x" * 500, "- {", "名前"])
 def test_a_class_name_can_neither_break_the_file_nor_the_terminal(name: str) -> None:
     classes = (LintClass(name, {"train": 9, "validation": 1}, tiny=0),)
-    text = drafted(look(classes=classes), [KEY], place()).text
+    text = draft_run(look(classes=classes), [KEY], place()).text
     assert spec_of(text)["publish"]["model"] == "reefscape"  # type: ignore[index]
     assert "\x1b" not in text
     assert "\u2028" not in text
@@ -60,30 +60,30 @@ def test_a_class_name_can_neither_break_the_file_nor_the_terminal(name: str) -> 
     "key", ["datasets/local/my export (1).tar", "datasets/local/a: b.tar", 'datasets/local/"q".tar']
 )
 def test_a_key_is_read_as_it_was_written(key: str) -> None:
-    datasets = spec_of(drafted(look(), [key], place()).text)["datasets"]
+    datasets = spec_of(draft_run(look(), [key], place()).text)["datasets"]
     assert datasets[0]["key"] == key  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ["null", "true", "1e3", "0x10", "2026", "no"])
 def test_a_name_that_looks_like_something_else_stays_a_name(name: str) -> None:
-    (manifest,) = read_text(drafted(look(), [f"datasets/local/{name}.tar"], place()).text, source="run.yaml")
+    (manifest,) = read_text(draft_run(look(), [f"datasets/local/{name}.tar"], place()).text, source="run.yaml")
     assert manifest.problems == ()
     assert manifest.name == name
 
 
 def test_more_pictures_mean_more_steps_within_bounds() -> None:
-    steps = [choose(pictures=count, start=Start(), gpu=False).steps for count in (10, 500, 2000, 100_000)]
+    steps = [select_settings(count, InitialWeights(), gpu=False).steps for count in (10, 500, 2000, 100_000)]
     assert steps == sorted(steps)
-    assert (steps[0], steps[-1]) == (1200, MOST_STEPS)
-    assert choose(pictures=2000, start=Start(), gpu=False, most_steps=500).steps == 500
+    assert (steps[0], steps[-1]) == (1200, MAX_STEPS)
+    assert select_settings(2000, InitialWeights(), gpu=False, max_steps=500).steps == 500
 
 
 def test_pretrained_weights_need_fewer_steps_and_a_gpu_takes_more() -> None:
     random, pretrained = (
-        choose(pictures=800, start=Start(kind), gpu=False) for kind in (InitFrom.RANDOM, InitFrom.IMAGENET)
+        select_settings(800, InitialWeights(kind), gpu=False) for kind in (InitFrom.RANDOM, InitFrom.IMAGENET)
     )
     assert pretrained.steps < random.steps
-    gpu = choose(pictures=800, start=Start(), gpu=True)
+    gpu = select_settings(800, InitialWeights(), gpu=True)
     assert (gpu.width, gpu.batch) == (1.0, 32)
     assert gpu.passes(800) == pytest.approx(random.passes(800), abs=3)
 
@@ -92,7 +92,7 @@ def test_the_time_is_that_of_the_newest_run_of_its_kind() -> None:
     older = ended_run("older", train_seconds=900, ended="2027-01-08T19:00:00Z")
     wide = ended_run("wide", width="1.0", train_seconds=3000, ended="2027-01-10T19:00:00Z")
     failed = ended_run("failed", phase=Phase.FAILED, train_seconds=1, ended="2027-01-10T19:00:00Z")
-    draft = drafted(look(100, 20), [KEY], place(runs=(ended_run(), older, wide, failed)))
+    draft = draft_run(look(100, 20), [KEY], place(runs=(ended_run(), older, wide, failed)))
     assert draft.settings.steps == 1200
     assert draft.seconds == 60 + 1200 * 0.5
     assert draft.basis == "0.5 s a step as in run first, and 60 s for the other stages"
@@ -101,17 +101,17 @@ def test_the_time_is_that_of_the_newest_run_of_its_kind() -> None:
 
 def test_a_profile_tells_the_time_as_long_as_no_run_has() -> None:
     cluster = place(cluster=True, gpu=False, namespace="team", estimate=ProfileEstimate(2.0, 100))
-    draft = drafted(look(100, 20), [KEY], cluster)
+    draft = draft_run(look(100, 20), [KEY], cluster)
     # A step of the profile has 16 pictures, one of the draft 8.
     assert draft.seconds == 100 + 1200
     ran = ended_run(namespace="team", on="cpu")
-    assert drafted(look(100, 20), [KEY], replace(cluster, runs=(ran,))).seconds == 660
+    assert draft_run(look(100, 20), [KEY], replace(cluster, runs=(ran,))).seconds == 660
     on_gpu = ended_run(namespace="team", on="gpu")
-    assert drafted(look(100, 20), [KEY], replace(cluster, runs=(on_gpu,))).seconds == 1300
+    assert draft_run(look(100, 20), [KEY], replace(cluster, runs=(on_gpu,))).seconds == 1300
 
 
 def test_without_earlier_runs_this_machine_is_timed() -> None:
-    draft = drafted(look(100, 20), [KEY], place(), stopwatch=cpu_timing)
+    draft = draft_run(look(100, 20), [KEY], place(), benchmark=cpu_timing)
     assert draft.seconds == 660
     assert draft.basis == "a few steps timed on this machine (2 CPUs): 0.50 s a step"
 
@@ -120,7 +120,7 @@ def test_a_gpu_that_the_timing_finds_gets_larger_settings() -> None:
     def gpu_timing(on_cpu: Settings, on_gpu: Settings) -> Timing:
         return Timing("gpu", 16, on_gpu.width, on_gpu.batch, seconds_per_step=0.1, other_seconds=60.0)
 
-    draft = drafted(look(), [KEY], place(), stopwatch=gpu_timing)
+    draft = draft_run(look(), [KEY], place(), benchmark=gpu_timing)
     assert (draft.settings.width, draft.settings.batch) == (1.0, 32)
 
 
@@ -128,24 +128,24 @@ def test_where_nothing_tells_the_time_the_reason_stands_there() -> None:
     def missing(on_cpu: Settings, on_gpu: Settings) -> Timing:
         raise ToolMissing("this machine could not be timed: no tensorflow")
 
-    draft = drafted(look(), [KEY], place(), stopwatch=missing)
+    draft = draft_run(look(), [KEY], place(), benchmark=missing)
     assert draft.seconds is None
     assert "# Time: no estimate: this machine could not be timed: no tensorflow" in draft.text
 
 
 def test_a_run_is_cut_to_the_time_there_is() -> None:
-    draft = drafted(look(), [KEY], place(), wish=Wish(within=660), stopwatch=cpu_timing)
+    draft = draft_run(look(), [KEY], place(), options=DraftOptions(within=660), benchmark=cpu_timing)
     assert draft.settings.steps == 1200
     assert draft.seconds == 660
     with pytest.raises(SpecError, match="70 s are too short"):
-        drafted(look(), [KEY], place(), wish=Wish(within=70), stopwatch=cpu_timing)
+        draft_run(look(), [KEY], place(), options=DraftOptions(within=70), benchmark=cpu_timing)
     with pytest.raises(SpecError, match="cannot be said"):
-        drafted(look(), [KEY], place(), wish=Wish(within=600))
+        draft_run(look(), [KEY], place(), options=DraftOptions(within=600))
 
 
 def test_a_release_is_gone_on_from_as_it_is() -> None:
-    start = Start(InitFrom.RELEASE, release="note-v3", width=0.35, architecture=Architecture.SSD_300)
-    draft = drafted(look(), [KEY], place(start=start, model="note", taken=frozenset({"note"})))
+    start = InitialWeights(InitFrom.RELEASE, release="note-v3", width=0.35, architecture=Architecture.SSD_300)
+    draft = draft_run(look(), [KEY], place(initial_weights=start, model="note", taken=frozenset({"note"})))
     spec = spec_of(draft.text)
     assert (draft.run, draft.model) == ("note-2", "note")
     assert spec["model"] == {"architecture": "ssd-mobilenet-v2-300", "width": "0.35"}
@@ -154,4 +154,4 @@ def test_a_release_is_gone_on_from_as_it_is() -> None:
 
 def test_a_name_that_no_object_can_have_is_a_sentence() -> None:
     with pytest.raises(SpecError, match=r"metadata\.name"):
-        drafted(look(), [KEY], place(), wish=Wish(name="My Model"))
+        draft_run(look(), [KEY], place(), options=DraftOptions(name="My Model"))

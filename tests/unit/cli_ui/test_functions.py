@@ -26,20 +26,20 @@ def uploads(page: LocalPage) -> list[Path]:
 
 
 def test_an_archive_is_looked_into_and_stored(page: LocalPage) -> None:
-    taken = page.errand("/api/archives?name=reef.tar", PICTURES)
-    assert taken["look"]["message"] == "12 pictures, 24 boxes, 2 classes"
+    taken = page.run_task("/api/archives?name=reef.tar", PICTURES)
+    assert taken["lint"]["message"] == "12 pictures, 24 boxes, 2 classes"
     assert (page.store / keys.dataset("local", "reef.tar")).read_bytes() == PICTURES
-    (listed,) = page.told("/api/state")["archives"]
-    assert listed["look"] == taken["look"]
+    (listed,) = page.request("/api/state")["archives"]
+    assert listed["lint"] == taken["lint"]
     assert uploads(page) == []
 
 
 def test_what_a_run_would_refuse_is_refused_and_not_kept(page: LocalPage) -> None:
-    refused = page.errand("/api/archives?name=broken.tar", PICTURES[:5000])
+    refused = page.run_task("/api/archives?name=broken.tar", PICTURES[:5000])
     assert refused["state"] == "refused"
     assert refused["reason"] == "DatasetMalformed"
     assert refused["error"].startswith("broken.tar: ")
-    assert page.told("/api/state")["archives"] == []
+    assert page.request("/api/state")["archives"] == []
     assert uploads(page) == []
 
 
@@ -55,7 +55,7 @@ def test_what_a_run_would_refuse_is_refused_and_not_kept(page: LocalPage) -> Non
     ],
 )
 def test_an_upload_chooses_no_place_and_no_kind(page: LocalPage, name: str, words: str) -> None:
-    answer = page.told(f"/api/archives?name={name}", PICTURES)
+    answer = page.request(f"/api/archives?name={name}", PICTURES)
     assert words in answer["error"]
     assert uploads(page) == []
 
@@ -91,12 +91,12 @@ def test_a_draft_is_valid_and_says_so(page: LocalPage) -> None:
     page.plan(train={"steps": 30, "seconds": 0.1})
     page.start("first")
     page.wait_for("first", "Succeeded")
-    page.errand("/api/archives?name=reef.tar", PICTURES)
-    draft = page.errand("/api/drafts", {"archives": ["reef.tar"]})
+    page.run_task("/api/archives?name=reef.tar", PICTURES)
+    draft = page.run_task("/api/drafts", {"archives": ["reef.tar"]})
     assert draft["run"] == "reef"
     assert "as in run first" in draft["basis"]
-    assert page.told("/api/checks", {"text": draft["text"]}) == {"problems": []}
-    going_on = page.errand("/api/drafts", {"archives": ["reef.tar"], "from": "note-v1"})
+    assert page.request("/api/checks", {"text": draft["text"]}) == {"problems": []}
+    going_on = page.run_task("/api/drafts", {"archives": ["reef.tar"], "from": "note-v1"})
     assert "type: release, releaseRef: { name: note-v1 }" in going_on["text"]
 
 
@@ -109,13 +109,13 @@ def test_a_draft_is_valid_and_says_so(page: LocalPage) -> None:
     ],
 )
 def test_a_draft_without_archive_is_refused(page: LocalPage, asked: dict[str, list[str]], words: str) -> None:
-    assert words in page.errand("/api/drafts", asked)["error"]
+    assert words in page.run_task("/api/drafts", asked)["error"]
 
 
 def test_problems_of_a_file_are_told_line_by_line(page: LocalPage) -> None:
-    problems = page.told("/api/checks", {"text": "kind: [\n"})["problems"]
+    problems = page.request("/api/checks", {"text": "kind: [\n"})["problems"]
     assert problems[0].startswith("run.yaml:")
-    answer = page.told(
+    answer = page.request(
         "/api/runs", {"text": "apiVersion: atoll.dev/v1alpha1\nkind: TrainingRun\nmetadata: {}\nspec: {}\n"}
     )
     assert answer["reason"] == "InvalidSpec"
@@ -124,35 +124,35 @@ def test_problems_of_a_file_are_told_line_by_line(page: LocalPage) -> None:
 
 def test_a_run_that_the_page_would_not_show_is_refused(page: LocalPage) -> None:
     text = RUN.format(name="one", model="note").replace("name: one", "name: one, namespace: team-190")
-    assert "this page shows local" in page.told("/api/runs", {"text": text})["error"]
+    assert "this page shows local" in page.request("/api/runs", {"text": text})["error"]
 
 
 def test_runs_follow_each_other_and_each_is_told_with_its_curve(page: LocalPage) -> None:
     page.plan(train={"steps": 40, "seconds": 0.05})
     for name in ("one", "two"):
         assert page.start(name) == {"run": name}
-    wait_until(lambda: page.told("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
     assert page.state_of("two") == "Queued"
     page.wait_for("one", "Succeeded")
     page.wait_for("two", "Succeeded")
-    run = page.told("/api/runs/two")
+    run = page.request("/api/runs/two")
     assert [stage["name"] for stage in run["stages"]] == ["convert", "train", "export", "compile", "publish"]
     assert [point["step"] for point in run["curve"]] == list(range(1, 41))
     assert run["curve"][-1]["loss"] == pytest.approx(1 / 40, abs=1e-3)
-    assert [item["release"] for item in page.told("/api/state")["releases"]] == ["note-v1", "note-v2"]
+    assert [item["release"] for item in page.request("/api/state")["releases"]] == ["note-v1", "note-v2"]
 
 
 def test_a_suspended_run_goes_on_where_it_was(page: LocalPage) -> None:
     page.plan(train={"steps": 100, "seconds": 0.05})
     page.start("one")
-    wait_until(lambda: page.told("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
-    assert page.told("/api/runs/one/suspend", {}) == {}
+    wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    assert page.request("/api/runs/one/suspend", {}) == {}
     page.wait_for("one", "Suspended")
-    reached = len(page.told("/api/runs/one")["curve"])
+    reached = len(page.request("/api/runs/one")["curve"])
     page.plan(train={"steps": 100})
-    assert page.told("/api/runs/one/resume", {}) == {}
+    assert page.request("/api/runs/one/resume", {}) == {}
     page.wait_for("one", "Succeeded")
-    steps = [point["step"] for point in page.told("/api/runs/one")["curve"]]
+    steps = [point["step"] for point in page.request("/api/runs/one")["curve"]]
     assert 0 < reached < 100
     assert steps == list(range(1, 101))
 
@@ -161,29 +161,29 @@ def test_a_run_is_cancelled_whether_it_works_or_is_suspended(page: LocalPage) ->
     page.plan(train={"steps": 1000, "seconds": 0.05})
     for name in ("one", "two"):
         page.start(name)
-        wait_until(lambda name=name: page.told(f"/api/runs/{name}").get("curve"), what="a curve", timeout_seconds=60)  # type: ignore[misc]
+        wait_until(lambda name=name: page.request(f"/api/runs/{name}").get("curve"), what="a curve", timeout_seconds=60)  # type: ignore[misc]
         if name == "two":
-            page.told("/api/runs/two/suspend", {})
+            page.request("/api/runs/two/suspend", {})
             page.wait_for("two", "Suspended")
-        assert page.told(f"/api/runs/{name}/cancel", {}) == {}
+        assert page.request(f"/api/runs/{name}/cancel", {}) == {}
         page.wait_for(name, "Cancelled")
-    assert "has ended already" in page.told("/api/runs/one/cancel", {})["error"]
+    assert "has ended already" in page.request("/api/runs/one/cancel", {})["error"]
 
 
 def test_a_process_with_the_id_of_a_killed_engine_is_not_taken_for_one(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
-    wait_until(lambda: page.told("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
     pid = page.store / ".atoll/engine/local/one/engine.pid"
-    assert page.told("/api/runs/one")["working"]
+    assert page.request("/api/runs/one")["working"]
     os.kill(int(pid.read_text()), signal.SIGKILL)
     page.wait_for("one", "Interrupted")
     with subprocess.Popen(["sleep", "300"]) as unrelated:
         try:
             pid.write_text(f"{unrelated.pid}\n")
-            assert not page.told("/api/runs/one")["working"]
+            assert not page.request("/api/runs/one")["working"]
             assert page.state_of("one") == "Interrupted"
-            assert page.told("/api/runs/one/cancel", {}) == {}
+            assert page.request("/api/runs/one/cancel", {}) == {}
             page.wait_for("one", "Cancelled")
         finally:
             unrelated.kill()
@@ -194,17 +194,17 @@ def test_what_waits_can_be_taken_out(page: LocalPage) -> None:
     page.start("one")
     page.start("two")
     assert "in the queue already" in page.start("two")["error"]
-    assert page.told("/api/runs/two/suspend", {}) == {}
+    assert page.request("/api/runs/two/suspend", {}) == {}
     assert page.state_of("two") == ""
-    assert "is not at work here" in page.told("/api/runs/two/suspend", {})["error"]
+    assert "is not at work here" in page.request("/api/runs/two/suspend", {})["error"]
 
 
 def test_a_failed_run_says_why_and_is_tried_again(page: LocalPage) -> None:
     page.plan(train={"fail": "TrainingDiverged", "times": 1})
     page.start("one")
     page.wait_for("one", "Failed")
-    assert "fails by plan" in page.told("/api/runs/one")["message"]
-    page.told("/api/runs/one/resume", {})
+    assert "fails by plan" in page.request("/api/runs/one")["message"]
+    page.request("/api/runs/one/resume", {})
     page.wait_for("one", "Succeeded")
     assert "a run one already" in page.start("one")["error"]
 
@@ -215,24 +215,24 @@ def test_a_run_that_cannot_begin_says_why(page: LocalPage) -> None:
         "  datasets: [{ key: datasets/local/pictures.tar }]\n  publish: { model: note }\n"
         "  training: { initFrom: { type: release, releaseRef: { name: note-v9 } } }\n"
     )
-    page.told("/api/runs", {"text": text})
+    page.request("/api/runs", {"text": text})
     page.wait_for("lost", "Failed")
-    (run,) = page.told("/api/state")["runs"]
+    (run,) = page.request("/api/state")["runs"]
     assert "there is no release note-v9" in run["message"]
 
 
 def test_the_end_of_the_page_suspends_its_run(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
-    wait_until(lambda: page.told("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
-    assert page.site.close() == "one"
+    wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    assert page.handlers.close() == "one"
     assert page.state_of("one") == "Suspended"
 
 
 def test_report_and_bundle_have_addresses_of_their_own(page: LocalPage) -> None:
     page.start("one")
     page.wait_for("one", "Succeeded")
-    report = page.told("/api/runs/one/report", {})["path"]
+    report = page.request("/api/runs/one/report", {})["path"]
     connection = http.client.HTTPConnection("127.0.0.1", page.server.guard.port, timeout=30)
     connection.request("GET", report)
     answer = connection.getresponse()
@@ -240,27 +240,27 @@ def test_report_and_bundle_have_addresses_of_their_own(page: LocalPage) -> None:
     # A report shows what stood in somebody's archive: it may show, and do nothing.
     assert answer.getheader("Content-Security-Policy", "").startswith("sandbox; default-src 'none'")
     connection.close()
-    bundle = page.told("/api/releases/note-v1/bundle", {})["path"]
+    bundle = page.request("/api/releases/note-v1/bundle", {})["path"]
     assert bundle.endswith("/model.tar.gz")
-    assert page.ask(bundle, headers={})[0] == 200
-    assert page.ask(bundle[:-20] + "model.tar.gz", headers={})[0] == 403
-    assert "no release" in page.told("/api/releases/note/bundle", {})["error"]
+    assert page.send(bundle, headers={})[0] == 200
+    assert page.send(bundle[:-20] + "model.tar.gz", headers={})[0] == 403
+    assert "no release" in page.request("/api/releases/note/bundle", {})["error"]
 
 
 def test_two_releases_stand_side_by_side(page: LocalPage) -> None:
     for name in ("one", "two"):
         page.start(name)
         page.wait_for(name, "Succeeded")
-    pair = page.told("/api/comparison?old=note-v1&new=note-v2")
+    pair = page.request("/api/comparison?old=note-v1&new=note-v2")
     assert pair["figures"][0] == {"name": "AP50 of the exported model", "old": 0.88, "new": 0.88}
     assert {"name": "Run", "old": "one", "new": "two"} in pair["facts"]
-    assert "there is no release note-v7" in page.told("/api/comparison?old=note-v1&new=note-v7")["error"]
+    assert "there is no release note-v7" in page.request("/api/comparison?old=note-v1&new=note-v7")["error"]
 
 
 def test_a_damaged_manifest_does_not_take_the_page_with_it(page: LocalPage) -> None:
     path = page.store / keys.manifest("local", "note", 1)
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    state = page.told("/api/state")
+    state = page.request("/api/state")
     assert state["releases"] == []
     assert "manifest.json" in state["problem"]

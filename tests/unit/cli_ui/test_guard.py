@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from atoll_cli.ui.download_links import LIFE_SECONDS, MOST, Linked, Links
+from atoll_cli.ui.handlers import LINK_SECONDS, MAX_LINKS, DownloadLinks, LinkedFile
 from atoll_cli.ui.server import TOKEN_HEADER
 from support.local_page import LocalPage
 
@@ -28,15 +28,15 @@ def asked(page: LocalPage, path: str, headers: dict[str, str], method: str = "GE
 
 @pytest.mark.parametrize("path", ["/api/state", "/api/runs/x", "/api/comparison?old=a-v1&new=a-v2", "/nothing"])
 def test_without_the_token_nothing_is_told(page: LocalPage, path: str) -> None:
-    assert page.ask(path, headers={})[0] == 403
-    assert page.ask(path, headers={TOKEN_HEADER: "x" * 32})[0] == 403
+    assert page.send(path, headers={})[0] == 403
+    assert page.send(path, headers={TOKEN_HEADER: "x" * 32})[0] == 403
 
 
 @pytest.mark.parametrize(
     "path", ["/api/runs", "/api/drafts", "/api/checks", "/api/archives?name=a.tar", "/api/runs/x/cancel"]
 )
 def test_without_the_token_nothing_is_done(page: LocalPage, path: str) -> None:
-    assert page.ask(f"/api/{path}", b"{}", headers={})[0] == 403
+    assert page.send(f"/api/{path}", b"{}", headers={})[0] == 403
     assert not page.store.exists()
 
 
@@ -64,7 +64,7 @@ def test_the_page_listens_on_the_loopback_only(page: LocalPage) -> None:
 
 @pytest.mark.parametrize("path", STATIC)
 def test_the_page_itself_knows_no_secret_and_loads_nothing_from_elsewhere(page: LocalPage, path: str) -> None:
-    status, body = page.ask(path, headers={})
+    status, body = page.send(path, headers={})
     assert status == 200
     text = body.decode()
     assert page.server.guard.token not in text
@@ -78,19 +78,19 @@ def test_the_token_is_behind_the_hash_where_no_server_sees_it(page: LocalPage) -
 
 def test_an_address_of_a_file_lives_ten_minutes() -> None:
     now = [0.0]
-    links = Links(clock=lambda: now[0])
-    path = links.add(Linked("report.html", "text/html", lambda: b"", sandboxed=True))
+    links = DownloadLinks(clock=lambda: now[0])
+    path = links.add(LinkedFile("report.html", "text/html", lambda: b"", sandboxed=True))
     found = links.find(path)
     assert found is not None
     assert found.sandboxed
-    now[0] = LIFE_SECONDS
+    now[0] = LINK_SECONDS
     assert links.find(path) is None
 
 
 def test_addresses_are_bounded_and_not_guessed() -> None:
-    links = Links(clock=lambda: 0.0)
-    paths = [links.add(Linked("a", "text/plain", lambda: b"")) for _ in range(MOST + 1)]
-    assert len(set(paths)) == MOST + 1
+    links = DownloadLinks(clock=lambda: 0.0)
+    paths = [links.add(LinkedFile("a", "text/plain", lambda: b"")) for _ in range(MAX_LINKS + 1)]
+    assert len(set(paths)) == MAX_LINKS + 1
     assert links.find(paths[0]) is None
     assert links.find(paths[1]) is not None
     assert links.find("/files/a") is None

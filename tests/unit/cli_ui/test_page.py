@@ -35,8 +35,8 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         browser.wait("document.querySelector('#releases').innerText.includes('reef-2025-v1')")
         browser.choose_file("#file", archive)
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')")
-        assert "12 pictures, 24 boxes, 2 classes" in browser.text("#look")
-        assert re.search(r"coral\s+\d+\s+\d+", browser.text("#look"))
+        assert "12 pictures, 24 boxes, 2 classes" in browser.text("#contents")
+        assert re.search(r"coral\s+\d+\s+\d+", browser.text("#contents"))
         assert "as in run first" in browser.text("#estimate")
 
         browser.run(TYPE.format(old="batchSize: 8", new="batchSize: 0"))
@@ -56,7 +56,7 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         # Stages that did no work left no model to run.
         assert "reef-2025-v1 does not name its dataset" in browser.text("#comparison .problem")
         browser.click("[data-focus='bundle reef-2025-v2']")
-        browser.wait("document.querySelector('#said').innerText.includes('is in your downloads')")
+        browser.wait("document.querySelector('#message').innerText.includes('is in your downloads')")
         assert browser.complaints == []
 
 
@@ -72,13 +72,13 @@ def test_a_refused_archive_is_told_beside_the_field(page: LocalPage, archive: Pa
 def test_without_the_address_that_was_printed_the_page_says_what_to_open(page: LocalPage) -> None:
     with Browser() as browser:
         browser.open(page.address.partition("#")[0])
-        browser.wait("document.querySelector('#said').innerText.includes('open the address that atoll ui printed')")
+        browser.wait("document.querySelector('#message').innerText.includes('open the address that atoll ui printed')")
 
 
 def test_the_keyboard_reaches_everything_and_stays_where_it_is(page: LocalPage, archive: Path) -> None:
     page.start("one")
     page.wait_for("one", "Succeeded")
-    page.errand("/api/archives?name=reef.tar", archive.read_bytes())
+    page.run_task("/api/archives?name=reef.tar", archive.read_bytes())
     with Browser() as browser:
         browser.open(page.address)
         browser.wait("document.querySelector('#releases').innerText.includes('note-v1')")
@@ -87,7 +87,16 @@ def test_the_keyboard_reaches_everything_and_stays_where_it_is(page: LocalPage, 
         for _ in range(20):
             browser.press("Tab", code=9)
             reached.add(browser.run("document.activeElement.dataset.focus || document.activeElement.id"))
-        wanted = {"file", "archive reef.tar", "look reef.tar", "from", "text", "run one", "report", "bundle note-v1"}
+        wanted = {
+            "file",
+            "archive reef.tar",
+            "contents reef.tar",
+            "from",
+            "text",
+            "run one",
+            "report",
+            "bundle note-v1",
+        }
         assert wanted <= reached
         browser.run("document.querySelector(\"[data-focus='archive reef.tar']\").focus()")
         browser.press(" ", code=32, text=" ")

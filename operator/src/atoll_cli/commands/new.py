@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from atoll_cli.console import waiting
-from atoll_cli.draft.archives import Archive, found_archives, stopwatch_for
-from atoll_cli.draft.draft import Draft, Wish, drafted
-from atoll_cli.draft.targets import DEFAULT_REF, Place, local_place
+from atoll_cli.draft.archives import Archive, find_archives
+from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
+from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, local_target
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import Access, Duration, Where, either_options, local_folder, opened_store
@@ -36,16 +36,16 @@ class Target:
     folder: Path | None = None
     access: Access | None = None
 
-    def place(self, release: str | None, *, profile: str, object_store: str) -> Place:
+    def run_target(self, release: str | None, *, profile: str, object_store: str) -> RunTarget:
         if self.access is not None:
-            from atoll_cli.draft.targets import cluster_place
+            from atoll_cli.draft.targets import cluster_target
 
-            return cluster_place(
+            return cluster_target(
                 self.access.cluster, self.namespace, release=release, profile=profile, object_store=object_store
             )
         assert self.folder is not None
         assert self.store is not None
-        return local_place(self.folder, self.store, self.namespace, release=release)
+        return local_target(self.folder, self.store, self.namespace, release=release)
 
 
 @click.command(name="new", short_help="Write a run.yaml for a labelled archive.")
@@ -94,17 +94,17 @@ def new_command(
     with explained(endpoint=endpoint):
         target = _target(archives, store, where, endpoint, object_store)
         with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
-            found = found_archives(archives, target.store, target.namespace, scratch=Path(scratch))
+            found = find_archives(archives, target.store, target.namespace, scratch=Path(scratch))
             with waiting(f"looking into {', '.join(item.path.name for item in found)}"):
                 look = inspected([item.path for item in found])
     if not look.ok:
         raise DatasetError(Reason(look.reason), f"{look.fault_of(look.path)}; no file was written")
-    draft = drafted(
+    draft = draft_run(
         look,
         [item.key for item in found],
-        target.place(release, profile=profile, object_store=object_store),
-        wish=Wish(name, within),
-        stopwatch=None if no_timing or target.access is not None else stopwatch_for(look, told=_tell),
+        target.run_target(release, profile=profile, object_store=object_store),
+        options=DraftOptions(name, within),
+        benchmark=None if no_timing or target.access is not None else benchmark_for(look, notify=_tell),
     )
     _write(output, draft.text)
     following = _following(found, target, output, asked=store)
@@ -114,10 +114,10 @@ def new_command(
     click.echo(f"{', '.join(item.path.name for item in found)}: {look.message}")
     for warning in look.warnings:
         click.echo(f"warning: {warning}", err=True)
-    settings = draft.settings
+    settings, weights = draft.settings, draft.settings.initial_weights
     click.echo(
         f"{output}: run {draft.run}, {settings.architecture} width {settings.width}, "
-        f"{settings.steps} steps of {settings.batch} pictures from {settings.start.release or settings.start.type}"
+        f"{settings.steps} steps of {settings.batch} pictures from {weights.release or weights.type}"
     )
     time = f"time: about {duration(draft.seconds)}" if draft.seconds is not None else "time: no estimate"
     click.echo(f"{time} ({draft.basis})")
@@ -168,7 +168,7 @@ def _document(draft: Draft, output: Path, following: Sequence[str]) -> dict[str,
         "model": draft.model,
         "architecture": str(settings.architecture),
         "width": settings.width,
-        "initFrom": str(settings.start.type),
+        "initFrom": str(settings.initial_weights.type),
         "steps": settings.steps,
         "batchSize": settings.batch,
         "estimateSeconds": draft.seconds,

@@ -34,14 +34,14 @@ def ui_command(store: Path, namespace: str, port: int, show: bool) -> None:
     """
     if sys.platform == "win32":
         raise SpecError("stages run on Linux, macOS and WSL2; use atoll ui there")
-    from atoll_cli.ui.datasets import Yard
-    from atoll_cli.ui.handlers import Site
+    from atoll_cli.ui.datasets import Workspace
+    from atoll_cli.ui.handlers import Handlers
     from atoll_cli.ui.server import UiServer
 
     folder = store.resolve()
-    site = Site(Yard(folder, opened_store(folder, ()), namespace))
+    handlers = Handlers(Workspace(folder, opened_store(folder, ()), namespace))
     try:
-        server = UiServer(site, port)
+        server = UiServer(handlers, port)
     except OSError as error:
         raise SpecError(f"port {port} of this machine cannot be used: {error.strerror}; --port names another") from None
     ended = threading.Event()
@@ -53,7 +53,7 @@ def ui_command(store: Path, namespace: str, port: int, show: bool) -> None:
         ended.wait()
     click.echo("ending; a run at work saves its checkpoint first", err=True)
     server.close()
-    suspended = site.close()
+    suspended = handlers.close()
     if suspended:
         click.echo(f"run {suspended} is suspended; start it from the page to go on", err=True)
 

@@ -1,1 +1,1 @@
-"""A run.yaml for a labelled data set: names, settings and a time estimate. `atoll new` and `atoll ui` write it."""
+"""Drafts a run.yaml for labelled archives: names, settings and a time estimate, for `atoll new` and `atoll ui`."""

@@ -1,54 +1,32 @@
-"""Names that a run and its model get from their archive."""
+"""Drafts a run: its name, its settings, its time estimate and the text of its run.yaml."""
 
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from atoll_cli.draft.estimate import Pace, known_pace, of_timing
-from atoll_cli.draft.render import written
-from atoll_cli.draft.settings import LEAST_STEPS, Settings, choose, shortened
-from atoll_cli.draft.targets import Place
+from atoll_cli.draft.estimate import ThroughputEstimate, estimate_from_benchmark, estimate_from_runs
+from atoll_cli.draft.render import render
+from atoll_cli.draft.settings import MIN_STEPS, Settings, limit_steps, select_settings
+from atoll_cli.draft.targets import RunTarget
+from atoll_cli.tool import timed
 from atoll_contract.errors import SpecError
 from atoll_contract.tool_reports import LintReport, Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.lifecycle.progress import duration
 
 MAX_NAME = 40
-FALLBACK = "detector"
+FALLBACK_NAME = "detector"
+NO_ESTIMATE_YET = "no run with these settings has ended there yet; the first one will tell"
 _SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
-
-def model_name(archives: Sequence[str]) -> str:
-    """A name for the model, from the file names (or keys) of its archives: of a-z, 0-9 and "-", at most 40.
-
-    What the labelling tool adds (`project 12.tar`, `Reefscape_2025`) stays, in small letters.
-    """
-    stem = PurePosixPath(archives[0].rstrip("/")).name if archives else ""
-    suffix = next((item for item in _SUFFIXES if stem.lower().endswith(item)), "")
-    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower().removesuffix(suffix)).strip("-")
-    return plain[:MAX_NAME].rstrip("-") or FALLBACK
-
-
-def free_name(wanted: str, taken: Container[str]) -> str:
-    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that no run has: a run cannot be changed, only followed."""
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        ending = f"-{number}"
-        name = wanted[: MAX_NAME - len(ending)].rstrip("-") + ending
-    return name
-
-
-# Given the settings for a CPU and those for a GPU, times this machine with the one that it would train with.
-Stopwatch = Callable[[Settings, Settings], Timing]
-
-NO_PACE_YET = "no run with these settings has ended there yet; the first one will tell"
+# Takes the settings for a CPU and those for a GPU; times this machine with those that it would train with.
+Benchmark = Callable[[Settings, Settings], Timing]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user asked for beside the archive. `within`: seconds that the whole run may take."""
+class DraftOptions:
+    """The user's choices. `within`: seconds that the whole run may take."""
 
     name: str | None = None
     within: float | None = None
@@ -56,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Draft:
-    """A run.yaml, checked. `seconds` is the estimate, and `basis` where it comes from or why there is none."""
+    """A valid run.yaml. `seconds` is the estimate; `basis` says where it comes from, or why there is none."""
 
     text: str
     run: str
@@ -66,66 +44,105 @@ class Draft:
     basis: str
 
 
-def drafted(
-    look: LintReport, keys: Sequence[str], place: Place, *, wish: Wish | None = None, stopwatch: Stopwatch | None = None
+def draft_run(
+    lint: LintReport,
+    keys: Sequence[str],
+    target: RunTarget,
+    *,
+    options: DraftOptions | None = None,
+    benchmark: Benchmark | None = None,
 ) -> Draft:
-    """A run for the archives under `keys`, which `look` has seen together. Without a stopwatch only earlier runs
-    tell the time.
+    """Draft a run for the archives under `keys`, which `lint` describes as one data set. Without a benchmark only
+    earlier runs give an estimate.
 
     Raises:
-        SpecError: the time that is wished for is too short, or cannot be judged; or a name cannot be used.
+        SpecError: the time limit is too short, or nothing is known about the time; or a name is not valid.
     """
-    wish = wish or Wish()
-    model = place.model or wish.name or model_name(keys)
-    run = free_name(wish.name or model, place.taken)
-    settings, pace, basis = _timed(look, place, stopwatch)
-    if wish.within is not None:
-        settings = _fitted(settings, pace, wish.within, basis)
-    seconds = round(pace.seconds(settings.steps)) if pace else None
-    told = f"about {duration(seconds)} on {place.words}: {basis}" if seconds is not None else f"no estimate: {basis}"
+    options = options or DraftOptions()
+    model = target.model or options.name or model_name(keys)
+    run = free_name(options.name or model, target.taken)
+    settings, estimate, basis = _settings(lint, target, benchmark)
+    if options.within is not None:
+        settings = _fit_time(settings, estimate, options.within, basis)
+    seconds = round(estimate.seconds(settings.steps)) if estimate else None
+    time = "no estimate" if seconds is None else f"about {duration(seconds)} on {target.description}"
     draft = Draft("", run, model, settings, seconds, basis)
-    text = written(look, keys, place, draft_run=run, model=model, settings=settings, time=told)
+    text = render(lint, keys, target, run=run, model=model, settings=settings, time=f"{time}: {basis}")
     _check(text)
     return replace(draft, text=text)
 
 
-def _timed(look: LintReport, place: Place, stopwatch: Stopwatch | None) -> tuple[Settings, Pace | None, str]:
-    """The settings for the device that will train, and how fast it is."""
-    pictures = (look.split or {}).get("train", 0)
+def model_name(archives: Sequence[str]) -> str:
+    """A name for the model from the file name (or key) of its first archive: of a-z, 0-9 and "-", at most 40.
+
+    Additions of the labelling tool (`project 12.tar`, `Reefscape_2025`) stay, in lower case.
+    """
+    stem = PurePosixPath(archives[0].rstrip("/")).name if archives else ""
+    suffix = next((item for item in _SUFFIXES if stem.lower().endswith(item)), "")
+    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower().removesuffix(suffix)).strip("-")
+    return plain[:MAX_NAME].rstrip("-") or FALLBACK_NAME
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that no run has: the spec of a run cannot be replaced."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        suffix = f"-{number}"
+        name = wanted[: MAX_NAME - len(suffix)].rstrip("-") + suffix
+    return name
+
+
+def benchmark_for(lint: LintReport, *, notify: Callable[[str], None] = lambda _: None) -> Benchmark:
+    """A benchmark of this machine on data like that of `lint`; `notify` is called before it, as it takes a moment."""
+
+    def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
+        notify("timing a few training steps on this machine (--no-timing leaves it out)")
+        cpu, gpu = on_cpu.benchmark_option, on_gpu.benchmark_option
+        return timed(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps)
+
+    return run
+
+
+def _settings(
+    lint: LintReport, target: RunTarget, benchmark: Benchmark | None
+) -> tuple[Settings, ThroughputEstimate | None, str]:
+    """The settings for the device that will train, its throughput, and what that is based on."""
+    images = (lint.split or {}).get("train", 0)
     on_cpu, on_gpu = (
-        choose(pictures=pictures, start=place.start, gpu=gpu, most_steps=place.most_steps) for gpu in (False, True)
+        select_settings(images, target.initial_weights, gpu=gpu, max_steps=target.max_steps) for gpu in (False, True)
     )
-    # Of an earlier run on this machine nothing tells but its width whether it had a GPU.
-    candidates = [on_cpu, on_gpu] if place.gpu is None else [on_gpu if place.gpu else on_cpu]
+    # Whether this machine has a GPU shows only in the width of its earlier runs.
+    candidates = [on_cpu, on_gpu] if target.gpu is None else [on_gpu if target.gpu else on_cpu]
     for settings in candidates:
-        pace = known_pace(place, settings)
-        if pace is not None:
-            return settings, pace, pace.basis
-    if stopwatch is None or place.cluster:
-        return candidates[0], None, NO_PACE_YET
+        estimate = estimate_from_runs(target, settings)
+        if estimate is not None:
+            return settings, estimate, estimate.basis
+    if benchmark is None or target.cluster:
+        return candidates[0], None, NO_ESTIMATE_YET
     try:
-        timing = stopwatch(on_cpu, on_gpu)
+        timing = benchmark(on_cpu, on_gpu)
     except SpecError as error:
         return candidates[0], None, error.message
-    pace = of_timing(timing)
-    return (on_gpu if timing.accelerator == "gpu" else on_cpu), pace, pace.basis
+    estimate = estimate_from_benchmark(timing)
+    return (on_gpu if timing.accelerator == "gpu" else on_cpu), estimate, estimate.basis
 
 
-def _fitted(settings: Settings, pace: Pace | None, within: float, basis: str) -> Settings:
-    if pace is None:
+def _fit_time(settings: Settings, estimate: ThroughputEstimate | None, within: float, basis: str) -> Settings:
+    if estimate is None:
         raise SpecError(f"how many steps fit into {duration(within)} cannot be said: {basis}")
-    steps = pace.steps(within)
-    if steps < LEAST_STEPS:
-        least = duration(pace.seconds(LEAST_STEPS))
-        raise SpecError(f"{duration(within)} are too short for a training: {LEAST_STEPS} steps take about {least}")
-    return shortened(settings, steps)
+    steps = estimate.steps(within)
+    if steps < MIN_STEPS:
+        needed = duration(estimate.seconds(MIN_STEPS))
+        raise SpecError(f"{duration(within)} are too short for a training: {MIN_STEPS} steps take about {needed}")
+    return limit_steps(settings, steps)
 
 
 def _check(text: str) -> None:
-    """What `atoll validate` says.
+    """Validate the text as `atoll validate` does.
 
     Raises:
-        SpecError: it is not valid: a name that no object can have, a key that no archive can have.
+        SpecError: it is not valid, because of the name of an object or the key of an archive.
     """
     problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
     if problems:

@@ -1,11 +1,11 @@
-"""How long a run would take: as `status.estimate` will have it, or by steps timed on this machine. Pure."""
+"""Estimates how long a run takes: from earlier runs as `status.estimate` does, or from a benchmark here. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from atoll_cli.draft.settings import Settings
-from atoll_cli.draft.targets import Place
+from atoll_cli.draft.targets import RunTarget
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.stage import Accelerator
 from atoll_contract.tool_reports import Timing
@@ -16,13 +16,13 @@ from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.api.validation import check
 from atoll_operator.controller.estimates import Timings
 
-# Steps of a run that is only made to tell the time of one.
-_MANY = 1_000_000
+# Estimates for no steps and for this many give the seconds of one step.
+_MANY_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Pace:
-    """`fixed` seconds pass whatever the steps, `per_step` with each; `basis` says where the numbers come from."""
+class ThroughputEstimate:
+    """A run takes `fixed` seconds and `per_step` seconds for each step; `basis` says where the numbers come from."""
 
     fixed: float
     per_step: float
@@ -36,30 +36,29 @@ class Pace:
         return int(max(0.0, seconds - self.fixed) / self.per_step)
 
 
-def known_pace(place: Place, settings: Settings) -> Pace | None:
-    """The pace of the newest run of this kind that has succeeded there, else what the profile says; None where there is
-    neither."""
+def estimate_from_runs(target: RunTarget, settings: Settings) -> ThroughputEstimate | None:
+    """The throughput of the newest successful run with these settings, else that of the profile, else None."""
     timings = Timings()
-    for run in place.runs:
+    for run in target.runs:
         _learn(timings, run)
-    # The local engine leaves the choice to TensorFlow, and the operator makes it.
-    on = (Accelerator.GPU if place.gpu else Accelerator.CPU) if place.cluster else Accelerator.AUTO
-    spec = _spec(place, settings)
+    # The operator selects the accelerator; the local engine leaves that to TensorFlow.
+    on = (Accelerator.GPU if target.gpu else Accelerator.CPU) if target.cluster else Accelerator.AUTO
+    spec = _spec(target, settings)
     none, many = (
-        timings.estimate(place.namespace, _with_steps(spec, steps), on=on, default=place.estimate)
-        for steps in (0, _MANY)
+        timings.estimate(target.namespace, _with_steps(spec, steps), on=on, default=target.estimate)
+        for steps in (0, _MANY_STEPS)
     )
     if none is None or many is None:
         return None
-    return Pace(none.seconds, (many.seconds - none.seconds) / _MANY, none.basis)
+    return ThroughputEstimate(none.seconds, (many.seconds - none.seconds) / _MANY_STEPS, none.basis)
 
 
-def of_timing(timing: Timing) -> Pace:
-    """What a few timed steps say of the whole run."""
+def estimate_from_benchmark(timing: Timing) -> ThroughputEstimate:
+    """The throughput that a few timed steps predict for the whole run."""
     device = "its GPU" if timing.accelerator == "gpu" else f"{timing.cpus} CPUs"
     shown = f"{timing.seconds_per_step:.2f}" if timing.seconds_per_step < 10 else f"{timing.seconds_per_step:.0f}"
     basis = f"a few steps timed on this machine ({device}): {shown} s a step"
-    return Pace(timing.other_seconds, timing.seconds_per_step, basis)
+    return ThroughputEstimate(timing.other_seconds, timing.seconds_per_step, basis)
 
 
 def _learn(timings: Timings, run: Mapping[str, Any]) -> None:
@@ -71,10 +70,10 @@ def _learn(timings: Timings, run: Mapping[str, Any]) -> None:
         timings.learn(run, status)
 
 
-def _spec(place: Place, settings: Settings) -> TrainingRunSpec:
-    """The run as far as its time depends on it."""
+def _spec(target: RunTarget, settings: Settings) -> TrainingRunSpec:
+    """A run with the fields that its duration depends on."""
     spec = {
-        "profileRef": {"name": place.profile},
+        "profileRef": {"name": target.profile},
         "datasets": [{"key": "any.tar"}],
         "model": {"architecture": str(settings.architecture), "width": str(settings.width)},
         "training": {"batchSize": settings.batch, "initFrom": {"type": "random"}},

@@ -1,4 +1,4 @@
-"""The text of a run.yaml, with the comments that tell its reader what was found and why it says what it says."""
+"""Renders the text of a run.yaml, with comments on the archives and on the reasons for the settings."""
 
 import json
 import re
@@ -7,53 +7,53 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from atoll_cli.draft.settings import Settings
-from atoll_cli.draft.targets import DEFAULT_REF, Place
+from atoll_cli.draft.targets import DEFAULT_REF, RunTarget
 from atoll_contract.stage import InitFrom, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_operator.api import API_VERSION
 
-# With fewer boxes to learn from a class is hardly ever found.
+# A class with fewer boxes in the training split is hardly ever detected.
 FEW_BOXES = 50
-_MOST_CLASSES = 40
-_MOST_WARNINGS = 10
+_MAX_CLASSES = 40
+_MAX_WARNINGS = 10
 _WIDTH = 116
 _PLAIN = re.compile(r"[a-z][a-z0-9-]*(/[A-Za-z0-9_.-]+)*/?")
-# YAML 1.1 has them as booleans and nothing.
-_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
+# YAML 1.1 reads these as booleans and null.
+_KEYWORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
 
 
-def written(
-    look: LintReport, keys: Sequence[str], place: Place, *, draft_run: str, model: str, settings: Settings, time: str
+def render(
+    lint: LintReport, keys: Sequence[str], target: RunTarget, *, run: str, model: str, settings: Settings, time: str
 ) -> str:
-    """A TrainingRun as YAML. Text of the data set stands in comments and quotes only."""
-    comments = [f"# {line}".rstrip() for line in _comments(look, keys, time)]
-    return "\n".join([*comments, *_object(look, keys, place, run=draft_run, model=model, settings=settings)]) + "\n"
+    """A TrainingRun as YAML. Text from the data set appears only in comments and in quotes."""
+    comments = [f"# {line}".rstrip() for line in _comments(lint, keys, time)]
+    return "\n".join([*comments, *_object(lint, keys, target, run=run, model=model, settings=settings)]) + "\n"
 
 
-def _comments(look: LintReport, keys: Sequence[str], time: str) -> Iterator[str]:
+def _comments(lint: LintReport, keys: Sequence[str], time: str) -> Iterator[str]:
     names = ", ".join(key.rpartition("/")[2] or key for key in keys)
-    negatives = f", {look.negatives} pictures without objects" if look.negatives else ""
-    yield from _wrapped(f"{names}: {look.message}{negatives}")
+    negatives = f", {lint.negatives} pictures without objects" if lint.negatives else ""
+    yield from _wrapped(f"{names}: {lint.message}{negatives}")
     yield ""
-    yield from _table(look)
+    yield from _table(lint)
     yield ""
-    yield from _wrapped(_split_words(look))
-    for warning in look.warnings[:_MOST_WARNINGS]:
+    yield from _wrapped(_split_sentence(lint))
+    for warning in lint.warnings[:_MAX_WARNINGS]:
         yield from _wrapped(f"warning: {warning}")
     yield ""
     yield from _wrapped(f"Time: {time}")
 
 
-def _table(look: LintReport) -> Iterator[str]:
-    parts = list(look.split or {})
-    shown = look.classes[:_MOST_CLASSES]
+def _table(lint: LintReport) -> Iterator[str]:
+    splits = list(lint.split or {})
+    shown = lint.classes[:_MAX_CLASSES]
     width = max([5, *(len(_plain(item.name)) for item in shown)])
-    yield f"{'boxes':<{width}}  " + "  ".join(f"{part:>10}" for part in parts)
+    yield f"{'boxes':<{width}}  " + "  ".join(f"{split:>10}" for split in splits)
     for item in shown:
-        counts = "  ".join(f"{item.boxes.get(part, 0):>10}" for part in parts)
+        counts = "  ".join(f"{item.boxes.get(split, 0):>10}" for split in splits)
         yield f"{_plain(item.name):<{width}}  {counts}{_remark(item)}"
-    if len(look.classes) > len(shown):
-        yield f"and {len(look.classes) - len(shown)} classes more"
+    if len(lint.classes) > len(shown):
+        yield f"and {len(lint.classes) - len(shown)} classes more"
 
 
 def _remark(item: LintClass) -> str:
@@ -63,71 +63,71 @@ def _remark(item: LintClass) -> str:
     return "  " + "; ".join(remarks) if remarks else ""
 
 
-def _split_words(look: LintReport) -> str:
-    counts = ", ".join(f"{count} {part}" for part, count in (look.split or {}).items())
+def _split_sentence(lint: LintReport) -> str:
+    counts = ", ".join(f"{count} {split}" for split, count in (lint.split or {}).items())
     by = {
         SplitBy.TAGS: "by the export's own tags",
         SplitBy.DATASETS: "by the names of its data sets",
         SplitBy.HASH: "by chance, but the frames of one video stay together",
-    }.get(SplitBy(look.split_by), look.split_by)
+    }.get(SplitBy(lint.split_by), lint.split_by)
     return f"The pictures are split {by}: {counts}"
 
 
 def _object(
-    look: LintReport, keys: Sequence[str], place: Place, *, run: str, model: str, settings: Settings
+    lint: LintReport, keys: Sequence[str], target: RunTarget, *, run: str, model: str, settings: Settings
 ) -> Iterator[str]:
     yield f"apiVersion: {API_VERSION}"
     yield "kind: TrainingRun"
     yield "metadata:"
     yield f"  name: {_scalar(run)}"
-    if place.cluster or place.namespace != "local":
-        yield f"  namespace: {_scalar(place.namespace)}"
+    if target.cluster or target.namespace != "local":
+        yield f"  namespace: {_scalar(target.namespace)}"
     yield "spec:"
-    if place.profile != DEFAULT_REF:
-        yield f"  profileRef: {{ name: {_scalar(place.profile)} }}"
-    if place.object_store != DEFAULT_REF:
-        yield f"  objectStoreRef: {{ name: {_scalar(place.object_store)} }}"
+    if target.profile != DEFAULT_REF:
+        yield f"  profileRef: {{ name: {_scalar(target.profile)} }}"
+    if target.object_store != DEFAULT_REF:
+        yield f"  objectStoreRef: {{ name: {_scalar(target.object_store)} }}"
     yield "  datasets:"
     yield from (f"    - key: {_scalar(key)}" for key in keys)
     yield "  conversion:"
     yield "    ignore: [] # classes that you labelled and do not want"
-    if look.split_by == SplitBy.HASH:
+    if lint.split_by == SplitBy.HASH:
         yield "    split: { train: 80, validation: 20, test: 0 } # percent; a test part makes the figures honest"
     yield "  model:"
-    yield _noted(f"    architecture: {settings.architecture}", _architecture_words(settings))
-    yield _noted(f'    width: "{settings.width}"', '"1.0" finds more, "0.35" is faster')
+    yield _with_note(f"    architecture: {settings.architecture}", _architecture_note(settings))
+    yield _with_note(f'    width: "{settings.width}"', '"1.0" finds more, "0.35" is faster')
     yield "  training:"
-    yield _noted(f"    initFrom: {_start(settings)}", place.start_words)
-    passes = settings.passes((look.split or {}).get("train", 0))
-    yield _noted(f"    steps: {settings.steps}", f"each picture is seen about {passes} times")
+    yield _with_note(f"    initFrom: {_init_from(settings)}", target.weights_note)
+    passes = settings.passes((lint.split or {}).get("train", 0))
+    yield _with_note(f"    steps: {settings.steps}", f"each picture is seen about {passes} times")
     yield f"    batchSize: {settings.batch}"
     yield '  # quality: { minAP50: "0.6" } # below it nothing is published'
     yield "  publish:"
-    yield _noted(f"    model: {_scalar(model)}", f"published as {model}-v1, {model}-v2, …")
+    yield _with_note(f"    model: {_scalar(model)}", f"published as {model}-v1, {model}-v2, …")
 
 
-def _architecture_words(settings: Settings) -> str:
+def _architecture_note(settings: Settings) -> str:
     side = settings.architecture.side
     return f"sees {side}×{side} pixels" + ("" if side == 300 else "; ssd-mobilenet-v2-300 for Axon's own Pi script")
 
 
-def _start(settings: Settings) -> str:
-    if settings.start.type is InitFrom.RELEASE:
-        return f"{{ type: release, releaseRef: {{ name: {settings.start.release} }} }}"
-    return f"{{ type: {settings.start.type} }}"
+def _init_from(settings: Settings) -> str:
+    if settings.initial_weights.type is InitFrom.RELEASE:
+        return f"{{ type: release, releaseRef: {{ name: {settings.initial_weights.release} }} }}"
+    return f"{{ type: {settings.initial_weights.type} }}"
 
 
-def _noted(line: str, note: str) -> str:
+def _with_note(line: str, note: str) -> str:
     return f"{line} # {_plain(note)}"
 
 
 def _scalar(text: str) -> str:
-    """A YAML string: plain where nobody's YAML could take it for something else, else in JSON's quotes."""
-    return text if _PLAIN.fullmatch(text) and text not in _WORDS else json.dumps(text)
+    """A YAML string: plain where no YAML parser can take it for something else, otherwise quoted as in JSON."""
+    return text if _PLAIN.fullmatch(text) and text not in _KEYWORDS else json.dumps(text)
 
 
 def _plain(text: str) -> str:
-    """Foreign text for a comment: one line, nothing that a terminal or YAML could act on."""
+    """Text from the data set as one line of a comment, without characters that a terminal or YAML interprets."""
     one_line = " ".join(text.split())
     return "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in one_line)
 

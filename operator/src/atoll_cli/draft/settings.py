@@ -1,4 +1,4 @@
-"""How a data set is trained when nobody has said how. Pure; docs/accuracy.md has the figures behind the numbers."""
+"""The training settings of a draft, from the size of the data set. Pure; docs/accuracy.md has the measurements."""
 
 import math
 from collections.abc import Mapping
@@ -7,27 +7,27 @@ from types import MappingProxyType
 
 from atoll_contract.stage import Architecture, InitFrom
 
-# How often each picture is seen, and the fewest steps that have been seen to be enough (BCCD: 670 of 8 from ImageNet
-# weights, 1200 of 8 from random ones). A release has most of it behind it.
+# How often each image is seen, and how many steps were measured to be enough (BCCD: 670 of batch 8 from ImageNet
+# weights, 1200 of batch 8 from random ones). A release has done most of its training already.
 PASSES: Mapping[InitFrom, int] = MappingProxyType(
     {InitFrom.RANDOM: 45, InitFrom.IMAGENET: 26, InitFrom.RELEASE: 15, InitFrom.CHECKPOINT: 15}
 )
-FEWEST_STEPS: Mapping[InitFrom, int] = MappingProxyType(
+SUFFICIENT_STEPS: Mapping[InitFrom, int] = MappingProxyType(
     {InitFrom.RANDOM: 1200, InitFrom.IMAGENET: 670, InitFrom.RELEASE: 400, InitFrom.CHECKPOINT: 400}
 )
-# Beyond it more passes over the same pictures have little left to give.
-MOST_STEPS = 20_000
-# Steps of a training that is cut short; fewer teach nothing.
-LEAST_STEPS = 50
-ROUNDED_TO = 10
+# More passes over the same images improve little.
+MAX_STEPS = 20_000
+# A training that is shortened to a time limit has at least these steps; fewer teach nothing.
+MIN_STEPS = 50
+STEPS_MULTIPLE = 10
 
 CPU_WIDTH, CPU_BATCH = 0.5, 8
 GPU_WIDTH, GPU_BATCH = 1.0, 32
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where training starts. `width` and `architecture` where the start weights leave no choice."""
+class InitialWeights:
+    """The weights that training starts from. `width` and `architecture` are set where these weights fix them."""
 
     type: InitFrom = InitFrom.RANDOM
     release: str | None = None
@@ -37,43 +37,39 @@ class Start:
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of a run.yaml. `gpu`: they are meant for one."""
+    """The numbers of a run.yaml. `gpu`: whether they are meant for a GPU."""
 
     architecture: Architecture
     width: float
     batch: int
     steps: int
-    start: Start
+    initial_weights: InitialWeights
     gpu: bool
 
     @property
-    def timed_as(self) -> str:
-        """The setting as the timing program takes it."""
+    def benchmark_option(self) -> str:
+        """Width and batch in the form that the benchmark of the train stage takes, as `0.5x8`."""
         return f"{self.width}x{self.batch}"
 
-    def passes(self, pictures: int) -> int:
-        """How often each of the train part's pictures is seen."""
-        return round(self.steps * self.batch / max(1, pictures))
+    def passes(self, images: int) -> int:
+        """How often each of the training images is seen."""
+        return round(self.steps * self.batch / max(1, images))
 
 
-def choose(*, pictures: int, start: Start, gpu: bool, most_steps: int = MOST_STEPS) -> Settings:
-    """Settings for `pictures` in the train part.
+def select_settings(images: int, weights: InitialWeights, *, gpu: bool, max_steps: int = MAX_STEPS) -> Settings:
+    """Select settings for `images` training images.
 
-    A CPU gets the narrower detector and small steps; so does a small data set on a GPU, where a step of 32 would
-    hold a good part of it.
+    A CPU gets the narrower detector and small batches. A small data set gets small batches on a GPU, too: a batch of
+    32 would hold a good part of it.
     """
-    width = start.width or (GPU_WIDTH if gpu else CPU_WIDTH)
-    batch = min(GPU_BATCH, max(CPU_BATCH, 2 ** int(math.log2(max(1, pictures // 20))))) if gpu else CPU_BATCH
-    wanted = max(FEWEST_STEPS[start.type], math.ceil(PASSES[start.type] * pictures / batch))
-    steps = min(MOST_STEPS, most_steps, _rounded(wanted))
-    architecture = start.architecture or Architecture.FPNLITE_320
-    return Settings(architecture, width, batch, steps, start, gpu)
+    width = weights.width or (GPU_WIDTH if gpu else CPU_WIDTH)
+    batch = min(GPU_BATCH, max(CPU_BATCH, 2 ** int(math.log2(max(1, images // 20))))) if gpu else CPU_BATCH
+    wanted = max(SUFFICIENT_STEPS[weights.type], math.ceil(PASSES[weights.type] * images / batch))
+    steps = min(MAX_STEPS, max_steps, math.ceil(wanted / STEPS_MULTIPLE) * STEPS_MULTIPLE)
+    architecture = weights.architecture or Architecture.FPNLITE_320
+    return Settings(architecture, width, batch, steps, weights, gpu)
 
 
-def shortened(settings: Settings, steps: int) -> Settings:
-    """`settings` with no more than `steps` steps."""
-    return replace(settings, steps=min(settings.steps, max(LEAST_STEPS, steps // ROUNDED_TO * ROUNDED_TO)))
-
-
-def _rounded(steps: int) -> int:
-    return math.ceil(steps / ROUNDED_TO) * ROUNDED_TO
+def limit_steps(settings: Settings, steps: int) -> Settings:
+    """`settings` with at most `steps` steps, but never fewer than MIN_STEPS."""
+    return replace(settings, steps=min(settings.steps, max(MIN_STEPS, steps // STEPS_MULTIPLE * STEPS_MULTIPLE)))

@@ -1,1 +1,1 @@
-"""`atoll ui`: one page on this machine over the same functions as the command line."""
+"""`atoll ui`: a page on this machine with the functions of the command line."""

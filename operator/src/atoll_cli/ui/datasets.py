@@ -1,4 +1,4 @@
-"""An archive that is dropped on the page: streamed to the disk, never held in memory, within bounds."""
+"""The archives of the page: an upload is streamed to the disk within bounds, inspected, stored, and drafted from."""
 
 import re
 import shutil
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from atoll_cli.draft.archives import stopwatch_for
-from atoll_cli.draft.draft import Draft, drafted
+from atoll_cli.draft.draft import benchmark_for, draft_run
 from atoll_cli.draft.settings import Settings
-from atoll_cli.draft.targets import local_place
+from atoll_cli.draft.targets import local_target
 from atoll_cli.tool import inspected
-from atoll_cli.ui.tasks import Document, Told
+from atoll_cli.ui.tasks import Document, Notify
 from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.errors import DatasetError, Reason, SpecError
@@ -22,24 +21,26 @@ from atoll_contract.store.base import Store
 from atoll_contract.tool_reports import LintReport, Timing
 
 MAX_BYTES = 50 * 2**30
-# What is left free on the disk: a run needs some for itself.
-SPARED_BYTES = 2**30
-_PIECE = 1 << 20
+# Space that an upload leaves free on the disk, for the run.
+SPARE_BYTES = 2**30
+MAX_LISTED = 200
+BUSY = "a training is at work on this machine, which would be timed along with it"
+_BLOCK = 1 << 20
 _NAME = re.compile(r"\w[\w. ()+-]{0,127}")
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 class Readable(Protocol):
-    """What a request's body can be read from."""
+    """The body of a request."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def archive_name(given: str) -> str:
-    """The file name for the store: the user's, where it is a plain one.
+    """Return `given` if it is a plain file name of an archive.
 
     Raises:
-        SpecError: it names a place, or is no archive's.
+        SpecError: it has a path or unusual characters, or is not an archive's.
     """
     if not _NAME.fullmatch(given):
         raise SpecError(f"the file is called {given[:80]!r}; call it by letters, digits, dots, dashes and blanks")
@@ -48,11 +49,13 @@ def archive_name(given: str) -> str:
     return given
 
 
-def received(stream: Readable, length: int, folder: Path, name: str) -> Path:
-    """`length` bytes of the stream as a file of that name in a new folder below `folder`; `dropped` removes both.
+def receive_upload(stream: Readable, length: int, folder: Path, name: str) -> Path:
+    """Write `length` bytes of the stream to a file of that name in a new folder below `folder`; `remove_upload` removes
+    both.
 
     Raises:
-        DatasetError: DatasetTooLarge. SpecError: the disk has no room, or the browser went away.
+        DatasetError: DatasetTooLarge.
+        SpecError: the disk has no room, or the connection was closed.
     """
     if length > MAX_BYTES:
         raise DatasetError(
@@ -60,11 +63,11 @@ def received(stream: Readable, length: int, folder: Path, name: str) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    # The store keeps a copy of its own, for a moment beside this one.
-    if 2 * length + SPARED_BYTES > free:
+    # The store makes a copy; for a moment both exist.
+    if 2 * length + SPARE_BYTES > free:
         raise SpecError(
             f"the archive has {length / 2**20:.0f} MiB and the disk of {folder} {free / 2**20:.0f} MiB free; "
-            f"twice its size and {SPARED_BYTES // 2**20} MiB are needed",
+            f"twice its size and {SPARE_BYTES // 2**20} MiB are needed",
             Reason.EPHEMERAL_STORAGE_EXCEEDED,
         )
     path = Path(tempfile.mkdtemp(dir=folder, prefix="upload-")) / name
@@ -72,139 +75,133 @@ def received(stream: Readable, length: int, folder: Path, name: str) -> Path:
         with path.open("xb") as target:
             _copy(stream, target, length)
     except BaseException:
-        dropped(path)
+        remove_upload(path)
         raise
     return path
 
 
-def dropped(path: Path) -> None:
-    """Remove an upload and the folder that was made for it."""
+def remove_upload(path: Path) -> None:
     shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _copy(stream: Readable, target: IO[bytes], length: int) -> None:
     left = length
     while left:
-        piece = stream.read(min(_PIECE, left))
-        if not piece:
+        block = stream.read(min(_BLOCK, left))
+        if not block:
             raise SpecError(f"the browser went away {left} bytes before the end; drop the file once more")
-        target.write(piece)
-        left -= len(piece)
-
-
-MOST_LISTED = 200
-BUSY = "a training is at work on this machine, which would be timed along with it"
+        target.write(block)
+        left -= len(block)
 
 
 @dataclass(frozen=True)
-class Yard:
-    """The folder of the local engine, which is the store too, and the namespace in it."""
+class Workspace:
+    """The folder of the local engine, which is also the store, and the namespace that the page shows."""
 
     folder: Path
     store: Store
     namespace: str
 
     @property
-    def own(self) -> Path:
-        """The page's own files, beside the engine's."""
+    def ui_folder(self) -> Path:
+        """The page's own files, beside those of the engine."""
         return self.folder / ".atoll" / "ui"
 
 
 class Archives:
-    """What was looked into is kept until the program ends, and the timings with it."""
+    """The archives in the store. Their lint reports and the benchmarks are kept until the program ends."""
 
-    def __init__(self, yard: Yard) -> None:
-        self._yard = yard
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._lock = threading.Lock()
-        self._looks: dict[str, LintReport] = {}
+        self._reports: dict[str, LintReport] = {}
         self._timings: dict[tuple[str, str], Timing] = {}
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Every archive of the namespace, with what is known of it."""
-        prefix = keys.datasets_prefix(self._yard.namespace)
+    def summaries(self) -> list[dict[str, Any]]:
+        """The archives of the namespace, with the lint report of those that were inspected."""
+        prefix = keys.datasets_prefix(self._workspace.namespace)
         found = []
-        for info in self._yard.store.list(prefix):
-            look = self._looks.get(info.key)
+        for info in self._workspace.store.list(prefix):
+            report = self._reports.get(info.key)
             item = {"name": info.key.removeprefix(prefix), "bytes": info.size}
-            found.append({**item, "look": _shown(look)} if look else item)
-            if len(found) == MOST_LISTED:
+            found.append({**item, "lint": _lint_document(report)} if report else item)
+            if len(found) == MAX_LISTED:
                 break
         return found
 
-    def take(self, name: str, path: Path, told: Told) -> Document:
-        """Look into an upload and put it into the store; `path` is gone afterwards.
+    def add(self, name: str, path: Path, notify: Notify) -> Document:
+        """Inspect an upload and put it into the store; remove `path`.
 
         Raises:
             DatasetError: a run would refuse it, so it is not kept.
         """
         try:
-            told(f"looking into {name}")
-            look = _usable(inspected([path]), name)
-            key = keys.dataset(self._yard.namespace, name)
-            told(f"putting {name} into the store")
-            self._yard.store.upload(key, path)
+            notify(f"looking into {name}")
+            report = _require_usable(inspected([path]), name)
+            key = keys.dataset(self._workspace.namespace, name)
+            notify(f"putting {name} into the store")
+            self._workspace.store.upload(key, path)
         finally:
-            dropped(path)
+            remove_upload(path)
         with self._lock:
-            self._looks[key] = look
-        return {"name": name, "look": _shown(look)}
+            self._reports[key] = report
+        return {"name": name, "lint": _lint_document(report)}
 
-    def look(self, names: Sequence[str], told: Told) -> LintReport:
-        """What a run would make of these archives, taken together.
+    def draft(self, names: Sequence[str], release: str | None, *, busy: bool, notify: Notify) -> Document:
+        """Draft a run.yaml for these archives. A `busy` machine is not benchmarked.
 
         Raises:
-            DatasetError: one is not in the store, or a run would refuse them.
+            DatasetError: an archive is not in the store, or a run would refuse them.
+            SpecError: no archive is named, or there is no such release.
         """
+        report = self._inspect(names, notify)
+        workspace = self._workspace
+        target = local_target(workspace.folder, workspace.store, workspace.namespace, release=release)
+
+        def benchmark(on_cpu: Settings, on_gpu: Settings) -> Timing:
+            key = (on_cpu.benchmark_option, on_gpu.benchmark_option)
+            if key not in self._timings:
+                if busy:
+                    raise SpecError(BUSY)
+                notify("timing a few training steps on this machine")
+                self._timings[key] = benchmark_for(report)(on_cpu, on_gpu)
+            return self._timings[key]
+
+        wanted = [keys.dataset(workspace.namespace, name) for name in names]
+        draft = draft_run(report, wanted, target, benchmark=benchmark)
+        seconds = {} if draft.seconds is None else {"seconds": draft.seconds}
+        return {"text": draft.text, "run": draft.run, "basis": draft.basis, **seconds, "lint": _lint_document(report)}
+
+    def _inspect(self, names: Sequence[str], notify: Notify) -> LintReport:
+        """The lint report of these archives as one data set."""
         if not names:
             raise SpecError("choose an archive first")
-        wanted = [keys.dataset(self._yard.namespace, name) for name in names]
-        known = self._looks.get(wanted[0]) if len(wanted) == 1 else None
+        wanted = [keys.dataset(self._workspace.namespace, name) for name in names]
+        known = self._reports.get(wanted[0]) if len(wanted) == 1 else None
         if known is not None:
             return known
-        told(f"looking into {', '.join(names)}")
-        # The store is a folder: a run reads the same file.
+        notify(f"looking into {', '.join(names)}")
         paths = [self._path(key, name) for key, name in zip(wanted, names, strict=True)]
-        look = _usable(inspected(paths), ", ".join(names))
+        report = _require_usable(inspected(paths), ", ".join(names))
         if len(wanted) == 1:
             with self._lock:
-                self._looks[wanted[0]] = look
-        return look
-
-    def draft(self, names: Sequence[str], release: str | None, *, busy: bool, told: Told) -> Document:
-        """A run.yaml for these archives; `busy` machines are not timed."""
-        look = self.look(names, told)
-        place = local_place(self._yard.folder, self._yard.store, self._yard.namespace, release=release)
-
-        def stopwatch(on_cpu: Settings, on_gpu: Settings) -> Timing:
-            known = self._timings.get((on_cpu.timed_as, on_gpu.timed_as))
-            if known is None and busy:
-                raise SpecError(BUSY)
-            told("timing a few training steps on this machine")
-            timing = known or stopwatch_for(look)(on_cpu, on_gpu)
-            self._timings[on_cpu.timed_as, on_gpu.timed_as] = timing
-            return timing
-
-        wanted = [keys.dataset(self._yard.namespace, name) for name in names]
-        return {**_document(drafted(look, wanted, place, stopwatch=stopwatch)), "look": _shown(look)}
+                self._reports[wanted[0]] = report
+        return report
 
     def _path(self, key: str, name: str) -> Path:
-        if self._yard.store.head(key) is None:
+        """The file of an archive: the store is a folder, and a run reads the same file."""
+        if self._workspace.store.head(key) is None:
             raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no {name} in the store any more")
-        return self._yard.folder / key
+        return self._workspace.folder / key
 
 
-def _usable(look: LintReport, name: str) -> LintReport:
-    if not look.ok:
-        raise DatasetError(Reason(look.reason), look.fault_of(name))
-    return look
+def _require_usable(report: LintReport, name: str) -> LintReport:
+    if not report.ok:
+        raise DatasetError(Reason(report.reason), report.fault_of(name))
+    return report
 
 
-def _document(draft: Draft) -> dict[str, Any]:
-    document: dict[str, Any] = {"text": draft.text, "run": draft.run, "basis": draft.basis}
-    return {**document, "seconds": draft.seconds} if draft.seconds is not None else document
-
-
-def _shown(look: LintReport) -> dict[str, Any]:
-    """The look without the paths of this machine and without the long list of problems."""
-    shown: dict[str, Any] = to_dict(look)
-    return {name: value for name, value in shown.items() if name not in ("path", "problems", "ok", "reason")}
+def _lint_document(report: LintReport) -> dict[str, Any]:
+    """The report without paths of this machine and without the long list of problems."""
+    document: dict[str, Any] = to_dict(report)
+    return {name: value for name, value in document.items() if name not in ("path", "problems", "ok", "reason")}

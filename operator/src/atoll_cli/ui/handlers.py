@@ -1,18 +1,23 @@
-"""What the page can ask for and do; the server only carries it."""
+"""The handlers of the page's requests, and the addresses of the files that it offers for download."""
 
 import re
+import secrets
 import tempfile
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atoll_cli.local.result import stage_output
 from atoll_cli.local.runfile import InvalidFile
-from atoll_cli.releases import Release, releases
-from atoll_cli.ui.comparison import compared, manifest_of, on_same_pictures
-from atoll_cli.ui.datasets import Archives, Readable, Yard, archive_name, dropped, received
-from atoll_cli.ui.download_links import Linked, Links
-from atoll_cli.ui.runs import found_run, found_runs, line, view
-from atoll_cli.ui.tasks import Document, Errands, RunCommand, RunQueue, Told, own_atoll
+from atoll_cli.releases import Release, read_manifest, releases
+from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
+from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
+from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
+from atoll_cli.ui.tasks import Document, Notify, RunCommand, RunQueue, TaskQueue, own_atoll
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.release import ManifestFile, Role
 from atoll_contract.stage import Stage
@@ -20,12 +25,16 @@ from atoll_contract.stage_result import Artifact
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.yaml import YamlError
 
-# A bundle holds two models of some MB each, a report some pictures.
+DOWNLOAD_PREFIX = "/files/"
+LINK_SECONDS = 600.0
+MAX_LINKS = 100
+MAX_RELEASES = 100
+# A bundle holds two models of some MB each; a report holds some images.
 MAX_FILE_BYTES = 256 * 2**20
-MOST_RELEASES = 100
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-# Of a run that has left no state so far.
-_NOTHING_YET = {
+_HTML = "text/html; charset=utf-8"
+_RUN_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# The summary of a run that has no state yet.
+_NO_STATE = {
     "message": "",
     "percent": 0,
     "ap50": "",
@@ -33,129 +42,171 @@ _NOTHING_YET = {
     "ended": False,
     "working": False,
     "report": False,
+    "queuePosition": 0,
 }
 
 
-class Site:
-    """The page's functions over one folder of the local engine."""
+@dataclass(frozen=True)
+class LinkedFile:
+    """A file for download. `sandboxed`: whether it is a page, which the browser shows but lets run nothing."""
 
-    def __init__(self, yard: Yard, *, command: RunCommand = own_atoll) -> None:
-        self._yard = yard
-        self._archives = Archives(yard)
-        self._queue = RunQueue(yard.folder, yard.namespace, yard.own / "runs", command=command)
-        self._errands = Errands()
-        self.links = Links()
+    name: str
+    media_type: str
+    read: Callable[[], bytes]
+    sandboxed: bool = False
+
+
+class DownloadLinks:
+    """Addresses that cannot be guessed, each valid for ten minutes: a browser tab that opens a file sends no token, so
+    the address is one. `clock` is a parameter for tests."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._links: OrderedDict[str, tuple[float, LinkedFile]] = OrderedDict()
+
+    def add(self, file: LinkedFile) -> str:
+        """Return the path under which the file is served."""
+        path = f"{DOWNLOAD_PREFIX}{secrets.token_urlsafe(24)}/{file.name}"
+        with self._lock:
+            self._links[path] = self._clock() + LINK_SECONDS, file
+            while len(self._links) > MAX_LINKS:
+                self._links.popitem(last=False)
+        return path
+
+    def find(self, path: str) -> LinkedFile | None:
+        with self._lock:
+            until, file = self._links.get(path, (0.0, None))
+        return file if self._clock() < until else None
+
+
+class Handlers:
+    """The functions of the page over a folder of the local engine: first those for GET, then those for POST."""
+
+    def __init__(self, workspace: Workspace, *, command: RunCommand = own_atoll) -> None:
+        self._workspace = workspace
+        self._archives = Archives(workspace)
+        self._runs = RunQueue(workspace.folder, workspace.namespace, workspace.ui_folder / "runs", command=command)
+        self._tasks = TaskQueue()
+        self.links = DownloadLinks()
 
     def close(self) -> str | None:
-        """Suspend the run that works, and forget what waits; the run's name."""
-        self._errands.close()
-        return self._queue.close()
-
-    # What GET asks for, by path.
+        """Suspend the running training and forget the queue; return the run's name."""
+        self._tasks.close()
+        return self._runs.close()
 
     def state(self) -> Document:
-        runs = [line(run, self._queue) for run in found_runs(self._yard.folder, self._yard.namespace)]
+        runs = [summary(run, self._runs) for run in list_runs(self._workspace.folder, self._workspace.namespace)]
         published, problem = self._releases()
         return {
-            "store": _at_home(self._yard.folder),
-            "archives": self._archives.listed(),
-            "runs": [*self._not_begun({item["name"] for item in runs}), *runs],
+            "store": _home_relative(self._workspace.folder),
+            "archives": self._archives.summaries(),
+            "runs": [*self._runs_without_state({item["name"] for item in runs}), *runs],
             "releases": [_release(item) for item in published],
             "problem": problem,
         }
 
     def run(self, name: str) -> Document:
-        run = found_run(self._yard.folder, self._yard.namespace, _checked(name))
-        return {**view(run, self._queue), "problem": self._queue.problems.get(name, "")}
+        return {**details(self._find_run(name), self._runs), "problem": self._runs.problems.get(name, "")}
 
-    def errand(self, number: str) -> Document:
-        found = self._errands.state(number)
-        if found is None:
+    def task(self, task: str) -> Document:
+        state = self._tasks.state(task)
+        if state is None:
             raise SpecError("this was asked for too long ago; ask once more")
-        return found
+        return state
 
     def comparison(self, old: str, new: str) -> Document:
-        return compared(self._yard.store, self._yard.namespace, old, new)
-
-    # What POST does, by path.
+        return compare_figures(self._workspace.store, self._workspace.namespace, old, new)
 
     def upload(self, name: str, stream: Readable, length: int) -> Document:
-        """Receive an archive; looking into it goes on after the answer."""
-        path = received(stream, length, self._yard.own / "uploads", archive_name(name))
+        """Receive an archive; a task inspects and stores it."""
+        path = receive_upload(stream, length, self._workspace.ui_folder / "uploads", archive_name(name))
         try:
-            return self._errands.start(lambda told: self._archives.take(name, path, told))
+            return self._tasks.start(lambda notify: self._archives.add(name, path, notify))
         except BaseException:
-            dropped(path)
+            remove_upload(path)
             raise
 
-    def draft(self, asked: Mapping[str, Any]) -> Document:
-        names = [archive_name(str(name)) for name in asked.get("archives") or ()]
-        release = str(asked["from"]) if asked.get("from") else None
-        busy = self._queue.running is not None
-        return self._errands.start(lambda told: self._archives.draft(names, release, busy=busy, told=told))
+    def draft(self, request: Document) -> Document:
+        names = [archive_name(str(name)) for name in request.get("archives") or ()]
+        release = str(request["from"]) if request.get("from") else None
+        busy = self._runs.running is not None
+        return self._tasks.start(lambda notify: self._archives.draft(names, release, busy=busy, notify=notify))
 
-    def check(self, asked: Mapping[str, Any]) -> Document:
-        """What `atoll validate` says of a text."""
+    def check(self, request: Document) -> Document:
+        """Validate a run.yaml as `atoll validate` does."""
         try:
-            manifests = read_text(_text(asked), source="run.yaml")
+            manifests = read_text(_text(request), source="run.yaml")
         except YamlError as error:
             return {"problems": [f"run.yaml:{error.line}: {error.message}"]}
         return {"problems": [str(problem) for manifest in manifests for problem in manifest.problems]}
 
-    def start(self, asked: Mapping[str, Any]) -> Document:
+    def start(self, request: Document) -> Document:
         try:
-            return {"run": self._queue.add(_text(asked), taken=self._known)}
+            return {"run": self._runs.add(_text(request), exists=self._exists)}
         except InvalidFile as error:
             raise SpecError("\n".join(error.lines)) from None
 
-    def compare(self, asked: Mapping[str, Any]) -> Document:
-        """Run both releases on the same pictures; the answer has an address of the page with the pictures."""
-        old, new = str(asked.get("old")), str(asked.get("new"))
-        page = self._yard.own / "comparison.html"
+    def compare(self, request: Document) -> Document:
+        """Run both releases on the same images. The task's result has the address of a page that shows them."""
+        old, new = str(request.get("old")), str(request.get("new"))
+        page = self._workspace.ui_folder / "comparison.html"
 
-        def work(told: Told) -> Document:
-            told(f"running {old} and {new} on the same pictures")
-            document = on_same_pictures(self._yard.folder, self._yard.namespace, old, new, page)
+        def work(notify: Notify) -> Document:
+            notify(f"running {old} and {new} on the same pictures")
+            document = compare_on_same_images(self._workspace.folder, self._workspace.namespace, old, new, page)
             data = page.read_bytes()
-            linked = Linked("comparison.html", "text/html; charset=utf-8", lambda: data, sandboxed=True)
-            return {**document, "path": self.links.add(linked)}
+            return {**document, "path": self.links.add(LinkedFile(page.name, _HTML, lambda: data, sandboxed=True))}
 
         page.parent.mkdir(parents=True, exist_ok=True)
-        return self._errands.start(work)
+        return self._tasks.start(work)
 
     def act(self, name: str, action: str) -> Document:
-        """Suspend, go on with or cancel a run."""
+        """Suspend, resume or cancel a run."""
         if action == "suspend":
-            self._queue.suspend(_checked(name))
+            self._runs.suspend(_require_run_name(name))
         elif action == "resume":
-            self._queue.again(_checked(name))
+            self._runs.resume(_require_run_name(name))
         elif action == "cancel":
-            self._cancel(_checked(name))
+            self._cancel(name)
         else:
             raise SpecError(f"a run can be asked to suspend, resume or cancel, not to {action[:40]!r}")
         return {}
 
     def report(self, name: str) -> Document:
-        """An address of the run's report."""
-        run = found_run(self._yard.folder, self._yard.namespace, _checked(name))
-        artifact = run.artifact(Stage.EXPORT, "report")
+        """The address of the run's report."""
+        artifact = stage_output(self._find_run(name).status, Stage.EXPORT, "report")
         if artifact is None:
             raise SpecError(f"run {name} has no report yet; its export stage has not ended")
-        linked = Linked("report.html", "text/html; charset=utf-8", self._reader(artifact), sandboxed=True)
-        return {"path": self.links.add(linked)}
+        return {"path": self.links.add(LinkedFile("report.html", _HTML, self._reader(artifact), sandboxed=True))}
 
     def bundle(self, release: str) -> Document:
-        """An address of the release's model.tar.gz."""
-        file = manifest_of(self._yard.store, self._yard.namespace, release).file(Role.BUNDLE)
+        """The address of the release's model.tar.gz."""
+        file = read_manifest(self._workspace.store, self._workspace.namespace, release).file(Role.BUNDLE)
         if file is None:
             raise SpecError(f"release {release} has no bundle")
-        return {"path": self.links.add(Linked("model.tar.gz", file.media_type, self._reader(file)))}
+        return {"path": self.links.add(LinkedFile("model.tar.gz", file.media_type, self._reader(file)))}
+
+    def _find_run(self, name: str) -> LocalRun:
+        return find_run(self._workspace.folder, self._workspace.namespace, _require_run_name(name))
+
+    def _exists(self, name: str) -> bool:
+        return any(run.folder.name == name for run in list_runs(self._workspace.folder, self._workspace.namespace))
+
+    def _cancel(self, name: str) -> None:
+        run = self._find_run(name)
+        if run.status.is_terminal:
+            raise SpecError(f"run {name} has ended already: {run.status.phase}")
+        run.folder.cancel_request.touch()
+        if not run.engine and self._runs.running != name:
+            # No engine reads the request: start one, which ends the run at once.
+            self._runs.resume(name)
 
     def _reader(self, file: Artifact | ManifestFile) -> Callable[[], bytes]:
         def read() -> bytes:
             with tempfile.TemporaryDirectory(prefix="atoll-ui-") as folder:
                 path = Path(folder) / "file"
-                self._yard.store.download(file.key, path, sha256=file.sha256)
+                self._workspace.store.download(file.key, path, sha256=file.sha256)
                 return path.read_bytes()
 
         if file.size > MAX_FILE_BYTES:
@@ -163,36 +214,20 @@ class Site:
         return read
 
     def _releases(self) -> tuple[list[Release], str]:
-        """What is published; where a manifest cannot be read the rest of the page still works, and says so."""
+        """The published releases. If a manifest cannot be read, the rest of the page still works and shows why."""
         try:
-            return releases(self._yard.store, self._yard.namespace)[-MOST_RELEASES:], ""
+            return releases(self._workspace.store, self._workspace.namespace)[-MAX_RELEASES:], ""
         except AtollError as error:
             return [], error.message
 
-    def _not_begun(self, known: set[str]) -> list[dict[str, Any]]:
-        """Runs that wait for their turn, or are being started, and are not on record yet."""
-        waiting = [name for name in self._queue.waiting if name not in known]
-        found = [{"name": name, "state": "Queued", "place": number + 1} for number, name in enumerate(waiting)]
-        running = self._queue.running
-        starting = [{"name": running, "state": "Starting", "place": 0}] if running and running not in known else []
-        failed = [
-            {"name": name, "state": "Failed", "place": 0, "message": problem}
-            for name, problem in self._queue.problems.items()
-            if name not in known
-        ]
-        return [{**_NOTHING_YET, **item} for item in (*starting, *found, *failed)]
-
-    def _known(self, name: str) -> bool:
-        return any(run.folder.name == name for run in found_runs(self._yard.folder, self._yard.namespace))
-
-    def _cancel(self, name: str) -> None:
-        run = found_run(self._yard.folder, self._yard.namespace, name)
-        if run.status.is_terminal:
-            raise SpecError(f"run {name} has ended already: {run.status.phase}")
-        run.folder.cancel_request.touch()
-        if not run.engine and self._queue.running != name:
-            # No engine sees the request: the next one does, and ends at once.
-            self._queue.again(name)
+    def _runs_without_state(self, known: set[str]) -> list[dict[str, Any]]:
+        """Runs that wait, start, or failed to start, and of which the engine has no record yet."""
+        running = self._runs.running
+        found: list[dict[str, Any]] = [{"name": running, "state": "Starting"}] if running else []
+        waiting = [name for name in self._runs.waiting if name not in known]
+        found += [{"name": name, "state": "Queued", "queuePosition": n} for n, name in enumerate(waiting, start=1)]
+        found += [{"name": n, "state": "Failed", "message": problem} for n, problem in self._runs.problems.items()]
+        return [{**_NO_STATE, **item} for item in found if item["name"] not in known]
 
 
 def _release(item: Release) -> dict[str, Any]:
@@ -211,19 +246,19 @@ def _release(item: Release) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def _at_home(folder: Path) -> str:
-    """The path as a shell shows it."""
+def _home_relative(folder: Path) -> str:
+    """The path with ~ for the home folder."""
     return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
 
 
-def _text(asked: Mapping[str, Any]) -> str:
-    text = asked.get("text")
+def _text(request: Mapping[str, Any]) -> str:
+    text = request.get("text")
     if not isinstance(text, str):
         raise SpecError("the request has no text")
     return text
 
 
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+def _require_run_name(name: str) -> str:
+    if not _RUN_NAME.fullmatch(name):
         raise SpecError(f"{name[:80]!r} is no name of a run")
     return name

@@ -1,24 +1,25 @@
-"""The runs of the local engine as the page shows them: one line each, and one with its stages and curve."""
+"""The runs of the local engine for the page: a summary of each, and one run with its stages and its curve."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
 from atoll_cli.ui.tasks import RunQueue
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import Stage
-from atoll_contract.stage_result import Artifact, Progress, parse_line
-from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus, parse_time, read_status
+from atoll_contract.stage_result import Progress, parse_line
+from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus, read_status
 
-MOST_LISTED = 50
+MAX_LISTED = 50
+MAX_POINTS = 400
 AT_WORK = "At work"
-MOST_POINTS = 400
-# A progress line has less than 200 bytes and comes every few seconds: this is more than a day.
+# A line of progress has less than 200 bytes and comes every few seconds: this is more than a day.
 _LOG_BYTES = 4 * 2**20
 
 
@@ -31,22 +32,18 @@ class LocalRun:
     status: RunStatus
     engine: bool
 
-    def artifact(self, stage: Stage, name: str) -> Artifact | None:
-        outputs = next((item.outputs for item in self.status.stages if item.name is stage), ())
-        return next((item for item in outputs if item.name == name), None)
 
-
-def found_runs(store: Path, namespace: str) -> Iterator[LocalRun]:
-    """The newest runs first; one whose state cannot be read is passed over."""
+def list_runs(store: Path, namespace: str) -> Iterator[LocalRun]:
+    """The newest runs first, without those whose state cannot be read."""
     folders = [folder for folder in known_runs(store) if folder.namespace == namespace]
-    for folder in sorted(folders, key=lambda item: _changed(item.record), reverse=True)[:MOST_LISTED]:
+    for folder in sorted(folders, key=lambda item: _modified(item.record), reverse=True)[:MAX_LISTED]:
         run = _read(folder)
         if run is not None:
             yield run
 
 
-def found_run(store: Path, namespace: str, name: str) -> LocalRun:
-    """Raises SpecError where there is none."""
+def find_run(store: Path, namespace: str, name: str) -> LocalRun:
+    """Raises SpecError if there is none."""
     folder = next((item for item in known_runs(store) if (item.namespace, item.name) == (namespace, name)), None)
     run = _read(folder) if folder else None
     if run is None:
@@ -54,34 +51,32 @@ def found_run(store: Path, namespace: str, name: str) -> LocalRun:
     return run
 
 
-def line(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
-    """The run in a list. `state` is a word for people, `open` whether it can go on."""
+def summary(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
+    """The run as an item of the list. `state` is a word for people; `queuePosition` is 0 unless the run waits."""
     status, name = run.status, run.folder.name
-    progress = status.progress
     waiting = queue.waiting
-    document: dict[str, Any] = {
+    return {
         "name": name,
-        "state": _state(run, name in waiting, queue.running == name),
+        "state": _state(run, waits=name in waiting, started_here=queue.running == name),
         "message": status.message,
         "model": run.record.document["spec"]["publish"]["model"],
         "created": run.record.created,
-        "percent": 100 if status.phase is Phase.SUCCEEDED else progress.percent if progress else 0,
+        "percent": 100 if status.phase is Phase.SUCCEEDED else status.progress.percent if status.progress else 0,
         "ap50": status.summary.ap50,
         "release": status.release.name if status.release and status.phase is Phase.SUCCEEDED else "",
         "ended": status.is_terminal,
         "working": run.engine,
-        "place": waiting.index(name) + 1 if name in waiting else 0,
-        "report": run.artifact(Stage.EXPORT, "report") is not None,
+        "queuePosition": waiting.index(name) + 1 if name in waiting else 0,
+        "report": stage_output(status, Stage.EXPORT, "report") is not None,
     }
-    return document
 
 
-def view(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
-    """The run with its stages and its curve."""
-    points = [_point(item) for item in thinned(list(_progress(run.folder)))]
+def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
+    """The summary with the stages and the curve of the training."""
+    points = [_point(item) for item in thin_out(_progress(run.folder))]
     newest = points[-1] if points else {}
     return {
-        **line(run, queue),
+        **summary(run, queue),
         "stages": [_stage(item) for item in run.status.stages],
         "curve": points,
         "steps": run.record.document["spec"]["training"].get("steps"),
@@ -90,14 +85,15 @@ def view(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
     }
 
 
-def thinned(points: list[Progress]) -> list[Progress]:
-    """At most MOST_POINTS of them, the last one with them; of an attempt that went back, what came after counts."""
+def thin_out(points: Iterable[Progress]) -> list[Progress]:
+    """At most MAX_POINTS of the points, with the last one. An attempt that resumed from a checkpoint replaces what came
+    after the checkpoint."""
     kept: list[Progress] = []
     for point in points:
         while kept and (kept[-1].step or 0) >= (point.step or 0):
             kept.pop()
         kept.append(point)
-    every = max(1, -(-len(kept) // MOST_POINTS))
+    every = max(1, -(-len(kept) // MAX_POINTS))
     return [point for number, point in enumerate(kept) if (len(kept) - 1 - number) % every == 0]
 
 
@@ -110,29 +106,28 @@ def _read(folder: RunFolder) -> LocalRun | None:
     return LocalRun(folder, record, status or RunStatus(), folder.is_locked()) if record else None
 
 
-def _state(run: LocalRun, waits: bool, ours: bool) -> str:
-    """A word for people. A process that begins or ends has a record that says otherwise still."""
+def _state(run: LocalRun, *, waits: bool, started_here: bool) -> str:
+    """A word for people. While the process of a run begins or ends, its record still has the former phase."""
     phase = run.status.phase
+    rests = phase in TERMINAL or phase is Phase.SUSPENDED
     if waits:
         return "Queued"
-    if ours:
-        return AT_WORK if phase in TERMINAL or phase is Phase.SUSPENDED else str(phase)
-    if phase in TERMINAL or phase is Phase.SUSPENDED or run.engine:
-        return str(phase)
-    return "Interrupted"
+    if started_here:
+        return AT_WORK if rests else str(phase)
+    return str(phase) if rests or run.engine else "Interrupted"
 
 
 def _stage(stage: StageStatus) -> dict[str, Any]:
     document: dict[str, Any] = {"name": str(stage.name), "phase": str(stage.phase), "message": stage.message}
-    if stage.phase in (StagePhase.SUCCEEDED, StagePhase.FAILED) and stage.start_time and stage.completion_time:
-        seconds = (parse_time(stage.completion_time) - parse_time(stage.start_time)).total_seconds()
-        document["seconds"] = max(0.0, seconds)
+    seconds = elapsed_seconds(stage)
+    if stage.phase in (StagePhase.SUCCEEDED, StagePhase.FAILED) and seconds is not None:
+        document["seconds"] = seconds
     return document
 
 
 def _progress(folder: RunFolder) -> Iterator[Progress]:
-    """What the train stage has told, attempt after attempt; the logs outlive the engine and this page."""
-    logs = sorted(folder.jobs.glob(f"{folder.name}-{Stage.TRAIN}-*/output.log"), key=_changed)
+    """The progress of the train stage, attempt after attempt, from the logs, which outlive the engine and the page."""
+    logs = sorted(folder.jobs.glob(f"{folder.name}-{Stage.TRAIN}-*/output.log"), key=_modified)
     for path in logs:
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - _LOG_BYTES))
@@ -148,7 +143,7 @@ def _point(progress: Progress) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _changed(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,8 +1,8 @@
-"""Who may ask: only the page that this process gave out, in a browser on this machine.
+"""The HTTP server of the page. It answers only the page that this process gave out, in a browser on this machine.
 
-The server listens on 127.0.0.1 alone. Other pages in the same browser can still send requests there: by a name of
-their own that they let point to it (DNS rebinding), or by a form. The first has another Host, the second another
-Origin, and neither knows the token, which is in the address that was printed and never leaves the page but in a header.
+It listens on 127.0.0.1 alone. Other pages in the same browser can still send requests there: under a name of their own
+that resolves to this address (DNS rebinding), or by a form. The former have another Host, the latter another Origin,
+and neither know the token, which is in the printed address and leaves the page only in a header.
 """
 
 import hmac
@@ -19,47 +19,18 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from atoll_cli.ui.download_links import PREFIX, Linked
-from atoll_cli.ui.handlers import Site
-from atoll_cli.ui.tasks import Document, answered
+from atoll_cli.ui.handlers import DOWNLOAD_PREFIX, Handlers, LinkedFile
+from atoll_cli.ui.tasks import Document, respond
 from atoll_contract.errors import SpecError
-
-TOKEN_HEADER = "X-Atoll-Token"
-LOOPBACK = "127.0.0.1"
-_NAMES = (LOOPBACK, "localhost")
-
-
-@dataclass(frozen=True)
-class Guard:
-    """`port` is the one that the server listens on."""
-
-    port: int
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-
-    @property
-    def address(self) -> str:
-        """What the user opens. What stands behind # is sent to no server and in no Referer."""
-        return f"http://{LOOPBACK}:{self.port}/#{self.token}"
-
-    def refusal(self, headers: Message, *, needs_token: bool) -> str:
-        """Why a request is not answered; empty where it is."""
-        host = headers.get("Host", "")
-        if host not in {f"{name}:{self.port}" for name in _NAMES}:
-            return f"this page is asked for as {host[:80]!r}; open the address that atoll ui printed"
-        origin = headers.get("Origin")
-        if origin is not None and origin != f"http://{host}":
-            return f"another page ({origin[:80]}) may not ask here"
-        if needs_token and not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
-            return "the token is missing or old; open the address that atoll ui printed"
-        return ""
-
 
 logger = logging.getLogger(__name__)
 
-# A browser that stalls does not hold a thread for ever.
+TOKEN_HEADER = "X-Atoll-Token"
+LOOPBACK = "127.0.0.1"
+# A browser that stalls must not hold a thread for ever.
 REQUEST_SECONDS = 60
 MAX_JSON_BYTES = 512 * 1024
-
+_HOST_NAMES = (LOOPBACK, "localhost")
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/ui.css": ("ui.css", "text/css; charset=utf-8"),
@@ -69,22 +40,47 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report shows what stood in somebody's archive: it may show, and do nothing.
+# A report contains text from somebody's archive: the browser may show it, but run and load nothing.
 _FILE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Refuses foreign requests. `port` is the one that the server listens on."""
+
+    port: int
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+
+    @property
+    def address(self) -> str:
+        """The address for the user. Browsers send the part after # to no server and in no Referer."""
+        return f"http://{LOOPBACK}:{self.port}/#{self.token}"
+
+    def refusal(self, headers: Message, *, needs_token: bool) -> str:
+        """Why a request is refused; empty if it is not."""
+        host = headers.get("Host", "")
+        if host not in {f"{name}:{self.port}" for name in _HOST_NAMES}:
+            return f"this page is asked for as {host[:80]!r}; open the address that atoll ui printed"
+        origin = headers.get("Origin")
+        if origin is not None and origin != f"http://{host}":
+            return f"another page ({origin[:80]}) may not ask here"
+        if needs_token and not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
+            return "the token is missing or old; open the address that atoll ui printed"
+        return ""
+
+
 class UiServer:
-    """Serves a Site from `start` to `close`; port 0 takes a free one.
+    """Serves the page from `start` to `close`; port 0 takes a free one.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, site: Site, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"site": site})
-        self._server = ThreadingHTTPServer((LOOPBACK, port), handler)
+    def __init__(self, handlers: Handlers, port: int) -> None:
+        request_handler = type("RequestHandler", (_RequestHandler,), {"handlers": handlers})
+        self._server = ThreadingHTTPServer((LOOPBACK, port), request_handler)
         self._server.daemon_threads = True
-        self.guard = handler.guard = Guard(self._server.server_address[1])  # type: ignore[attr-defined]
+        self.guard = request_handler.guard = Guard(self._server.server_address[1])  # type: ignore[attr-defined]
 
     def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
@@ -94,8 +90,8 @@ class UiServer:
         self._server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    site: Site
+class _RequestHandler(BaseHTTPRequestHandler):
+    handlers: Handlers
     guard: Guard
     timeout = REQUEST_SECONDS
     server_version = "atoll-ui"
@@ -103,74 +99,76 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        linked = self.site.links.find(path) if path.startswith(PREFIX) else None
-        public = path in _STATIC or linked is not None
+        file = self.handlers.links.find(path) if path.startswith(DOWNLOAD_PREFIX) else None
+        public = path in _STATIC or file is not None
         if refusal := self.guard.refusal(self.headers, needs_token=not public):
-            self._json(HTTPStatus.FORBIDDEN, {"error": refusal})
+            self._send_json(HTTPStatus.FORBIDDEN, {"error": refusal})
         elif path in _STATIC:
-            name, kind = _STATIC[path]
-            self._send(resources.files("atoll_cli.ui").joinpath("static", name).read_bytes(), kind, _PAGE_POLICY)
-        elif linked is not None:
-            self._file(linked)
+            name, media_type = _STATIC[path]
+            data = resources.files("atoll_cli.ui").joinpath("static", name).read_bytes()
+            self._send(data, media_type, _PAGE_POLICY)
+        elif file is not None:
+            self._send_file(file)
         else:
-            self._answer(self._asked_for(path))
+            self._respond(self._get_handler(path))
 
     def do_POST(self) -> None:
         path = urlsplit(self.path).path
         if refusal := self.guard.refusal(self.headers, needs_token=True):
-            self._json(HTTPStatus.FORBIDDEN, {"error": refusal})
+            self._send_json(HTTPStatus.FORBIDDEN, {"error": refusal})
         elif path == "/api/archives":
-            self._upload()
+            self._receive_upload()
         else:
-            self._answer(self._told_to(path))
+            self._respond(self._post_handler(path))
 
-    def _asked_for(self, path: str) -> Callable[[], Document] | None:
-        site, query = self.site, self._query()
+    def _get_handler(self, path: str) -> Callable[[], Document] | None:
+        handlers, query = self.handlers, self._query()
         match path.strip("/").split("/"):
             case ["api", "state"]:
-                return site.state
+                return handlers.state
             case ["api", "runs", name]:
-                return lambda: site.run(unquote(name))
-            case ["api", "errands", number]:
-                return lambda: site.errand(number)
+                return lambda: handlers.run(unquote(name))
+            case ["api", "errands", task]:
+                return lambda: handlers.task(task)
             case ["api", "comparison"]:
-                return lambda: site.comparison(query.get("old", ""), query.get("new", ""))
+                return lambda: handlers.comparison(query.get("old", ""), query.get("new", ""))
         return None
 
-    def _told_to(self, path: str) -> Callable[[], Document] | None:
-        site = self.site
+    def _post_handler(self, path: str) -> Callable[[], Document] | None:
+        handlers = self.handlers
         match path.strip("/").split("/"):
             case ["api", "drafts"]:
-                return lambda: site.draft(self._body())
+                return lambda: handlers.draft(self._body())
             case ["api", "checks"]:
-                return lambda: site.check(self._body())
+                return lambda: handlers.check(self._body())
             case ["api", "comparisons"]:
-                return lambda: site.compare(self._body())
+                return lambda: handlers.compare(self._body())
             case ["api", "runs"]:
-                return lambda: site.start(self._body())
+                return lambda: handlers.start(self._body())
             case ["api", "runs", name, "report"]:
-                return lambda: site.report(unquote(name))
+                return lambda: handlers.report(unquote(name))
             case ["api", "runs", name, action]:
-                return lambda: site.act(unquote(name), action)
+                return lambda: handlers.act(unquote(name), action)
             case ["api", "releases", name, "bundle"]:
-                return lambda: site.bundle(unquote(name))
+                return lambda: handlers.bundle(unquote(name))
         return None
 
-    def _upload(self) -> None:
+    def _receive_upload(self) -> None:
         length = self._length()
         if length is None:
-            self._json(HTTPStatus.LENGTH_REQUIRED, {"error": "the browser does not say how large the file is"})
+            self._send_json(HTTPStatus.LENGTH_REQUIRED, {"error": "the browser does not say how large the file is"})
             return
-        status, document = answered(lambda: self.site.upload(self._query().get("name", ""), self.rfile, length))
-        # What was not read of a refused upload is not the next request.
+        name = self._query().get("name", "")
+        status, document = respond(lambda: self.handlers.upload(name, self.rfile, length))
+        # The unread rest of a refused upload is not the next request.
         self.close_connection = True
-        self._json(status, document)
+        self._send_json(status, document)
 
-    def _answer(self, work: Callable[[], Document] | None) -> None:
+    def _respond(self, work: Callable[[], Document] | None) -> None:
         if work is None:
-            self._json(HTTPStatus.NOT_FOUND, {"error": "there is nothing under this address"})
+            self._send_json(HTTPStatus.NOT_FOUND, {"error": "there is nothing under this address"})
         else:
-            self._json(*answered(work))
+            self._send_json(*respond(work))
 
     def _body(self) -> Mapping[str, Any]:
         length = self._length() or 0
@@ -191,22 +189,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _query(self) -> dict[str, str]:
         return {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query).items()}
 
-    def _file(self, linked: Linked) -> None:
-        status, document = answered(lambda: {"data": linked.read()})
+    def _send_file(self, file: LinkedFile) -> None:
+        status, document = respond(lambda: {"data": file.read()})
         if status is not HTTPStatus.OK:
-            self._json(status, document)
+            self._send_json(status, document)
             return
-        extra = {} if linked.sandboxed else {"Content-Disposition": f'attachment; filename="{linked.name}"'}
-        self._send(document["data"], linked.kind, _FILE_POLICY, extra=extra)
+        extra = {} if file.sandboxed else {"Content-Disposition": f'attachment; filename="{file.name}"'}
+        self._send(document["data"], file.media_type, _FILE_POLICY, extra=extra)
 
-    def _json(self, status: HTTPStatus, document: Document) -> None:
+    def _send_json(self, status: HTTPStatus, document: Document) -> None:
         body = json.dumps(document, ensure_ascii=False).encode()
         self._send(body, "application/json; charset=utf-8", "default-src 'none'", status=status)
 
     def _send(
         self,
         body: bytes,
-        kind: str,
+        media_type: str,
         policy: str,
         *,
         status: HTTPStatus = HTTPStatus.OK,
@@ -214,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         headers = {
-            "Content-Type": kind,
+            "Content-Type": media_type,
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",

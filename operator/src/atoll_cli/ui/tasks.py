@@ -1,4 +1,4 @@
-"""Work that takes longer than a browser waits: started, asked after, one at a time."""
+"""Work that takes longer than a browser waits: short tasks and trainings, each in a queue of its own."""
 
 import logging
 import secrets
@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,22 @@ from atoll_operator.kube.errors import ClusterError
 logger = logging.getLogger(__name__)
 
 Document = Mapping[str, Any]
-# Is told in a sentence what the errand is at.
-Told = Callable[[str], None]
+# Takes a sentence on what a task is doing.
+Notify = Callable[[str], None]
+# Maps the file of a run and the folder of the engine to the command that runs it.
+RunCommand = Callable[[Path, Path], Sequence[str]]
 
-MOST = 100
+MAX_TASKS = 100
+MAX_PROBLEMS = 50
+# A stage that is stopped saves its checkpoint first.
+END_SECONDS = 90.0
 
 
-def answered(work: Callable[[], Document]) -> tuple[HTTPStatus, Document]:
-    """The answer to a request: what the work gives, or why it cannot, as a sentence. The page's one broad except: a
-    fault in one answer must not end the training that runs beside it."""
+def respond(work: Callable[[], Document]) -> tuple[HTTPStatus, Document]:
+    """Do the work and return the response to its request: its document, or the error as a sentence.
+
+    This is the page's only broad except: a defect in one response must not end the training of this process.
+    """
     try:
         return HTTPStatus.OK, work()
     except AtollError as error:
@@ -39,72 +46,69 @@ def answered(work: Callable[[], Document]) -> tuple[HTTPStatus, Document]:
         return HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error), "reason": "InternalError"}
     except Exception:
         logger.exception("a request failed")
-        words = "a fault of Atoll itself; the terminal of atoll ui has the details"
-        return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": words, "reason": "InternalError"}
+        message = "a fault of Atoll itself; the terminal of atoll ui has the details"
+        return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": message, "reason": "InternalError"}
 
 
-class Errands:
-    """Runs one errand after the other; keeps the newest answers."""
+class TaskQueue:
+    """Runs one task after the other and keeps the newest results."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="errand")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="task")
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Document] = OrderedDict()
+        self._states: OrderedDict[str, Document] = OrderedDict()
 
-    def start(self, work: Callable[[Told], Document]) -> Document:
-        """`{"errand": id}`, with which its state can be asked for."""
-        number = secrets.token_hex(8)
-        self._note(number, {"state": "waiting", "words": "waiting for its turn"})
-        self._pool.submit(self._run, number, work)
-        return {"errand": number}
+    def start(self, work: Callable[[Notify], Document]) -> Document:
+        """Queue the work; return `{"task": id}`. The page asks for the state of the task by its id."""
+        task = secrets.token_hex(8)
+        self._set(task, {"state": "waiting", "message": "waiting for its turn"})
+        self._pool.submit(self._run, task, work)
+        return {"task": task}
 
-    def state(self, number: str) -> Document | None:
-        """`state` is waiting, working, done or refused; with the answer's fields once it is there."""
+    def state(self, task: str) -> Document | None:
+        """`state` is waiting, working, done or refused. The result of the work, or its error, stands beside it."""
         with self._lock:
-            return self._known.get(number)
+            return self._states.get(task)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, number: str, work: Callable[[Told], Document]) -> None:
-        def tell(words: str) -> None:
-            self._note(number, {"state": "working", "words": words})
+    def _run(self, task: str, work: Callable[[Notify], Document]) -> None:
+        def notify(message: str) -> None:
+            self._set(task, {"state": "working", "message": message})
 
-        tell("at work")
-        status, document = answered(lambda: work(tell))
-        self._note(number, {"state": "done" if status is HTTPStatus.OK else "refused", **document})
+        notify("at work")
+        status, document = respond(lambda: work(notify))
+        self._set(task, {"state": "done" if status is HTTPStatus.OK else "refused", **document})
 
-    def _note(self, number: str, state: Document) -> None:
+    def _set(self, task: str, state: Document) -> None:
         with self._lock:
-            self._known[number] = state
-            while len(self._known) > MOST:
-                self._known.popitem(last=False)
-
-
-# From the file of a run, and the folder of the engine, to the command that runs it.
-RunCommand = Callable[[Path, Path], Sequence[str]]
-
-# The stage saves its checkpoint first.
-END_SECONDS = 90.0
-MOST_PROBLEMS = 50
+            self._states[task] = state
+            while len(self._states) > MAX_TASKS:
+                self._states.popitem(last=False)
 
 
 def own_atoll(file: Path, store: Path) -> Sequence[str]:
-    """`atoll run` with this program's own Python."""
+    """`atoll run` with the Python of this process."""
     arguments = ["run", "-f", str(file), "--store", str(store), "--json"]
     return [sys.executable, "-P", "-m", "atoll_cli.main", *arguments]
 
 
 @dataclass
-class _Work:
+class _RunningProcess:
     name: str
-    file: Path
     process: "subprocess.Popen[bytes]"
-    asked_to_end: bool = field(default=False)
+    interrupted: bool = False
+
+    def interrupt(self) -> None:
+        """Send SIGINT once: a second one would end the stage without its checkpoint."""
+        if not self.interrupted and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.interrupted = True
 
 
 class RunQueue:
-    """First come, first served. The machine is busy with one training; a second beside it would slow down both."""
+    """Runs one training after the other, in the order in which they came: two at once would slow each other down."""
 
     def __init__(self, store: Path, namespace: str, folder: Path, *, command: RunCommand = own_atoll) -> None:
         self._store = store
@@ -112,35 +116,36 @@ class RunQueue:
         self._folder = folder
         self._command = command
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[str, Path]] = deque()
-        self._work: _Work | None = None
+        self._waiting: deque[str] = deque()
+        self._running: _RunningProcess | None = None
         self._problems: dict[str, str] = {}
         self._closed = False
-        self._thread = threading.Thread(target=self._go_on, name="runs", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> list[str]:
         with self._changed:
-            return [name for name, _ in self._waiting]
+            return list(self._waiting)
 
     @property
     def running(self) -> str | None:
         with self._changed:
-            return self._work.name if self._work else None
+            return self._running.name if self._running else None
 
     @property
     def problems(self) -> dict[str, str]:
-        """Runs whose process ended with an error of its own, before the run could: what it said."""
+        """The error messages of the processes that failed before their run began, by run."""
         with self._changed:
             return dict(self._problems)
 
-    def add(self, text: str, *, taken: Callable[[str], bool]) -> str:
-        """Take a run.yaml into the queue; the run's name. `taken`: whether the engine has a run of this name.
+    def add(self, text: str, *, exists: Callable[[str], bool]) -> str:
+        """Take a run.yaml into the queue and return the run's name. `exists` tells whether the engine has a run of a
+        name.
 
         Raises:
             InvalidFile: it is not valid, with a line for each problem.
-            SpecError: it holds not exactly one run, or one of another namespace, or of a name that is taken.
+            SpecError: it does not hold exactly one run, or one of another namespace, or one whose name is taken.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._changed:
@@ -148,104 +153,95 @@ class RunQueue:
             with written_whole(draft) as stream:
                 stream.write(text.encode())
             run = read_run_file([draft], store=self._store)
-            name = run.name
             if run.namespace != self._namespace:
                 raise SpecError(f"the run is for namespace {run.namespace}, this page shows {self._namespace} (see -n)")
-            if taken(name):
-                raise SpecError(f"there is a run {name} already; give this one another metadata.name")
-            self._require_idle(name)
-            file = draft.replace(self._folder / f"{name}.yaml")
-            self._waiting.append((name, file))
-            self._changed.notify_all()
-        return name
+            if exists(run.name):
+                raise SpecError(f"there is a run {run.name} already; give this one another metadata.name")
+            self._enqueue(run.name)
+            draft.replace(self._file(run.name))
+        return run.name
 
-    def again(self, name: str) -> None:
-        """Go on with a suspended, interrupted or failed run.
+    def resume(self, name: str) -> None:
+        """Continue a suspended, interrupted or failed run.
 
         Raises:
-            SpecError: it waits or works already, or was not started from this page.
+            SpecError: it is in the queue already, or was not started from this page.
         """
-        file = self._folder / f"{name}.yaml"
-        if not file.is_file():
+        if not self._file(name).is_file():
             raise SpecError(
                 f"run {name} was not started from this page; its own command goes on with it: atoll run -f …"
             )
         with self._changed:
-            self._require_idle(name)
-            self._waiting.append((name, file))
-            self._changed.notify_all()
+            self._enqueue(name)
 
     def suspend(self, name: str) -> None:
-        """Take a run out of the queue, or end its stage with a checkpoint.
+        """Take a run out of the queue, or stop its stage, which saves a checkpoint.
 
         Raises:
-            SpecError: it does neither wait nor work here.
+            SpecError: the run is neither in the queue nor running.
         """
         with self._changed:
-            kept = [item for item in self._waiting if item[0] != name]
-            if len(kept) < len(self._waiting):
-                self._waiting = deque(kept)
-                return
-            if self._work is None or self._work.name != name:
+            if name in self._waiting:
+                self._waiting.remove(name)
+            elif self._running is not None and self._running.name == name:
+                self._running.interrupt()
+            else:
                 raise SpecError(
                     f"run {name} is not at work here; where it was started in a terminal, press Ctrl-C there"
                 )
-            self._interrupt(self._work)
 
     def close(self) -> str | None:
-        """Suspend what runs; its name."""
+        """Suspend the running training; return its name."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
-            work = self._work
-            if work is not None:
-                self._interrupt(work)
+            running = self._running
+            if running is not None:
+                running.interrupt()
             self._changed.notify_all()
         self._thread.join(END_SECONDS)
-        return work.name if work else None
+        return running.name if running else None
 
-    def _require_idle(self, name: str) -> None:
-        if any(name == waiting for waiting, _ in self._waiting) or (self._work and self._work.name == name):
+    def _enqueue(self, name: str) -> None:
+        if name in self._waiting or (self._running and self._running.name == name):
             raise SpecError(f"run {name} is in the queue already")
+        self._waiting.append(name)
+        self._changed.notify_all()
 
-    def _interrupt(self, work: _Work) -> None:
-        """Once: a second signal would end the stage without its checkpoint."""
-        if not work.asked_to_end and work.process.poll() is None:
-            work.process.send_signal(signal.SIGINT)
-        work.asked_to_end = True
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.yaml"
 
-    def _go_on(self) -> None:
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._waiting)
                 if self._closed:
                     return
-                name, file = self._waiting.popleft()
+                name = self._waiting.popleft()
                 self._problems.pop(name, None)
-                if len(self._problems) > MOST_PROBLEMS:
+                if len(self._problems) > MAX_PROBLEMS:
                     self._problems.clear()
                 try:
-                    self._work = work = self._started(name, file)
+                    self._running = running = _RunningProcess(name, self._start(name))
                 except OSError as error:
                     self._problems[name] = f"atoll run could not be started: {error}"
                     continue
-            code = work.process.wait()
+            code = running.process.wait()
             with self._changed:
-                self._work = None
+                self._running = None
                 if code and (last := _last_line(self._folder / f"{name}.log")).startswith("error: "):
                     self._problems[name] = last.removeprefix("error: ")
 
-    def _started(self, name: str, file: Path) -> _Work:
-        # A session of its own: Ctrl-C in the terminal is this program's to pass on, once.
+    def _start(self, name: str) -> "subprocess.Popen[bytes]":
         with (self._folder / f"{name}.json").open("wb") as out, (self._folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                list(self._command(file, self._store)),
+            return subprocess.Popen(
+                list(self._command(self._file(name), self._store)),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
+                # Ctrl-C in the terminal reaches this program alone, which passes it on once.
                 start_new_session=True,
             )
-        return _Work(name, file, process)
 
 
 def _last_line(path: Path) -> str:

@@ -1,6 +1,6 @@
 "use strict";
 
-const at = id => document.getElementById(id);
+const byId = id => document.getElementById(id);
 const token = location.hash.slice(1) || sessionStorage.getItem("token") || "";
 sessionStorage.setItem("token", token);
 history.replaceState(null, "", location.pathname);
@@ -21,52 +21,54 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// A list is only drawn anew when it has changed, and the keyboard stays where it was.
+// Redraws a list only when it has changed, and keeps the keyboard focus.
 function fill(target, key, children) {
   if (target.dataset.key === key) return;
-  const held = document.activeElement && target.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  const focused = document.activeElement && target.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   target.dataset.key = key;
   target.replaceChildren(...children());
-  if (held) target.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus();
+  if (focused) target.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
 }
 
-function button(words, focus, work) {
-  return make("button", { type: "button", "data-focus": focus, onclick: event => guarded(work, event.target) }, words);
+function button(label, focus, work) {
+  return make("button", { type: "button", "data-focus": focus, onclick: event => withErrors(work, event.target) }, label);
 }
 
-let quiet;
-function say(words) {
-  at("said").textContent = words;
-  clearTimeout(quiet);
-  if (!words.startsWith("✗")) quiet = setTimeout(() => { at("said").textContent = ""; }, 10000);
+let clearTimer;
+function announce(message) {
+  byId("message").textContent = message;
+  clearTimeout(clearTimer);
+  if (!message.startsWith("✗")) clearTimer = setTimeout(() => { byId("message").textContent = ""; }, 10000);
 }
 
-async function guarded(work, pressed) {
-  if (pressed) pressed.disabled = true;
+// Runs the work and announces its error; the element that triggered it is disabled meanwhile.
+async function withErrors(work, trigger) {
+  if (trigger) trigger.disabled = true;
   try { await work(); }
-  catch (error) { say("✗ " + error.message); }
-  finally { if (pressed) pressed.disabled = false; }
+  catch (error) { announce("✗ " + error.message); }
+  finally { if (trigger) trigger.disabled = false; }
 }
 
-async function ask(path, body) {
+// GET without a body, POST with one; returns the JSON document or throws its error.
+async function request(path, body) {
   const options = { headers: { "X-Atoll-Token": token } };
   if (body !== undefined) Object.assign(options, { method: "POST", body: JSON.stringify(body) });
-  let answer;
-  try { answer = await fetch(path, options); }
+  let response;
+  try { response = await fetch(path, options); }
   catch { throw new Error("atoll ui does not answer; is it still running in its terminal?"); }
-  const document = await answer.json();
-  if (!answer.ok) throw new Error(document.error || `the page was answered with ${answer.status}`);
-  return document;
+  const json = await response.json();
+  if (!response.ok) throw new Error(json.error || `the page was answered with ${response.status}`);
+  return json;
 }
 
 const pause = millis => new Promise(done => setTimeout(done, millis));
 
-async function errand(started, tell) {
+async function waitForTask(started, onProgress) {
   for (;;) {
-    const now = await ask("/api/errands/" + started.errand);
+    const now = await request("/api/errands/" + started.task);
     if (now.state === "done") return now;
     if (now.state === "refused") throw new Error(now.error);
-    tell(now.words);
+    onProgress(now.message);
     await pause(300);
   }
 }
@@ -82,186 +84,186 @@ function time(seconds) {
 // 1 Pictures
 
 function upload(file) {
-  const request = new XMLHttpRequest();
-  at("drop-problem").textContent = "";
-  at("sent").hidden = false;
-  request.open("POST", "/api/archives?name=" + encodeURIComponent(file.name));
-  request.setRequestHeader("X-Atoll-Token", token);
-  request.upload.onprogress = event => { at("sent").value = 100 * event.loaded / event.total; };
+  const xhr = new XMLHttpRequest();
+  byId("drop-problem").textContent = "";
+  byId("upload-progress").hidden = false;
+  xhr.open("POST", "/api/archives?name=" + encodeURIComponent(file.name));
+  xhr.setRequestHeader("X-Atoll-Token", token);
+  xhr.upload.onprogress = event => { byId("upload-progress").value = 100 * event.loaded / event.total; };
   return new Promise((done, failed) => {
-    request.onload = () => {
-      let answer = {};
-      try { answer = JSON.parse(request.responseText); } catch { /* told below */ }
-      if (request.status === 200) done(answer); else failed(new Error(answer.error || "the upload was refused"));
+    xhr.onload = () => {
+      let response = {};
+      try { response = JSON.parse(xhr.responseText); } catch { /* reported below */ }
+      if (xhr.status === 200) done(response); else failed(new Error(response.error || "the upload was refused"));
     };
-    request.onerror = () => failed(new Error("the upload broke off; is atoll ui still running in its terminal?"));
-    request.send(file);
+    xhr.onerror = () => failed(new Error("the upload broke off; is atoll ui still running in its terminal?"));
+    xhr.send(file);
   });
 }
 
-async function take(file) {
+async function addArchive(file) {
   if (!file) return;
   try {
-    say(`sending ${file.name}`);
+    announce(`sending ${file.name}`);
     const started = await upload(file);
-    at("sent").hidden = true;
-    const taken = await errand(started, say);
-    say(`${file.name} is in the store`);
+    byId("upload-progress").hidden = true;
+    const added = await waitForTask(started, announce);
+    announce(`${file.name} is in the store`);
     chosen.clear();
-    chosen.add(taken.name);
+    chosen.add(added.name);
     await refresh();
-    showLook(taken.name, taken.look);
+    showContents(added.name, added.lint);
     await writeFile();
   } catch (error) {
-    at("drop-problem").textContent = error.message;
-    say("");
+    byId("drop-problem").textContent = error.message;
+    announce("");
   } finally {
-    at("sent").hidden = true;
-    at("file").value = "";
+    byId("upload-progress").hidden = true;
+    byId("file").value = "";
   }
 }
 
 function drawArchives() {
-  fill(at("archives"), JSON.stringify([state.archives, [...chosen]]), () => state.archives.map(item => {
+  fill(byId("archives"), JSON.stringify([state.archives, [...chosen]]), () => state.archives.map(item => {
     const box = make("input", { type: "checkbox", checked: chosen.has(item.name), "data-focus": "archive " + item.name,
       onchange: () => { box.checked ? chosen.add(item.name) : chosen.delete(item.name); drawArchives(); } });
-    const words = item.look ? item.look.message : "not looked into yet";
+    const message = item.lint ? item.lint.message : "not looked into yet";
     return make("li", {}, make("label", { class: "grow" }, box, " ", make("span", { class: "name" }, item.name), " ",
-      make("span", { class: "soft" }, `${megabytes(item.bytes)}, ${words}`)),
-      item.look ? button("What is in it", "look " + item.name, () => showLook(item.name, item.look)) : "");
+      make("span", { class: "muted" }, `${megabytes(item.bytes)}, ${message}`)),
+      item.lint ? button("What is in it", "contents " + item.name, () => showContents(item.name, item.lint)) : "");
   }));
-  at("write").disabled = !chosen.size;
+  byId("write").disabled = !chosen.size;
 }
 
-function showLook(name, look) {
-  const parts = Object.keys(look.split || {});
-  const tiny = look.classes.some(item => item.tiny);
-  const rows = look.classes.map(item => make("tr", {}, make("th", { scope: "row" }, item.name),
-    ...parts.map(part => make("td", {}, String(item.boxes[part] || 0))), tiny ? make("td", {}, String(item.tiny)) : ""));
-  const split = parts.map(part => `${look.split[part]} ${part}`).join(", ");
-  const empty = look.negatives ? ` ${plural(look.negatives, "picture")} without objects.` : "";
-  const problems = Object.entries(look.problemCounts || {}).map(([kind, count]) => `${kind}: ${count}`);
-  at("look").hidden = false;
-  at("look").replaceChildren(
+function showContents(name, lint) {
+  const splits = Object.keys(lint.split || {});
+  const tiny = lint.classes.some(item => item.tiny);
+  const rows = lint.classes.map(item => make("tr", {}, make("th", { scope: "row" }, item.name),
+    ...splits.map(split => make("td", {}, String(item.boxes[split] || 0))), tiny ? make("td", {}, String(item.tiny)) : ""));
+  const counts = splits.map(split => `${lint.split[split]} ${split}`).join(", ");
+  const empty = lint.negatives ? ` ${plural(lint.negatives, "picture")} without objects.` : "";
+  const problems = Object.entries(lint.problemCounts || {}).map(([kind, count]) => `${kind}: ${count}`);
+  byId("contents").hidden = false;
+  byId("contents").replaceChildren(
     make("h3", {}, name),
-    make("p", {}, `${look.message}. Pictures: ${split}.${empty}`),
+    make("p", {}, `${lint.message}. Pictures: ${counts}.${empty}`),
     make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "boxes"),
-      ...parts.map(part => make("th", { scope: "col" }, part)), tiny ? make("th", { scope: "col" }, "tiny") : "")), make("tbody", {}, ...rows)),
-    ...(look.warnings || []).map(words => make("p", {}, "⚠ " + words)),
-    ...(problems.length ? [make("p", { class: "soft" }, "Counted on the way: " + problems.join(", "))] : []));
+      ...splits.map(split => make("th", { scope: "col" }, split)), tiny ? make("th", { scope: "col" }, "tiny") : "")), make("tbody", {}, ...rows)),
+    ...(lint.warnings || []).map(warning => make("p", {}, "⚠ " + warning)),
+    ...(problems.length ? [make("p", { class: "muted" }, "Counted on the way: " + problems.join(", "))] : []));
 }
 
 // 2 run.yaml
 
 async function writeFile() {
   const archives = [...chosen];
-  const started = await ask("/api/drafts", { archives, from: at("from").value });
-  const draft = await errand(started, words => { at("estimate").textContent = words + " …"; });
-  at("text").value = draft.text;
-  showLook(archives.join(", "), draft.look);
-  at("estimate").textContent = draft.seconds ? `About ${time(draft.seconds)} (${draft.basis}).` : `No estimate: ${draft.basis}.`;
-  say(`run ${draft.run} can start`);
+  const started = await request("/api/drafts", { archives, from: byId("from").value });
+  const draft = await waitForTask(started, message => { byId("estimate").textContent = message + " …"; });
+  byId("text").value = draft.text;
+  showContents(archives.join(", "), draft.lint);
+  byId("estimate").textContent = draft.seconds ? `About ${time(draft.seconds)} (${draft.basis}).` : `No estimate: ${draft.basis}.`;
+  announce(`run ${draft.run} can start`);
   await check();
 }
 
 async function check() {
-  const text = at("text").value;
-  const problems = text.trim() ? (await ask("/api/checks", { text })).problems : [];
-  at("problems").replaceChildren(...problems.map(words => make("li", {}, words)));
-  at("start").disabled = !text.trim() || problems.length > 0;
+  const text = byId("text").value;
+  const problems = text.trim() ? (await request("/api/checks", { text })).problems : [];
+  byId("problems").replaceChildren(...problems.map(problem => make("li", {}, problem)));
+  byId("start").disabled = !text.trim() || problems.length > 0;
 }
 
 async function start() {
-  const begun = await ask("/api/runs", { text: at("text").value });
-  shownRun = begun.run;
-  say(`run ${begun.run} is in the queue`);
+  const queued = await request("/api/runs", { text: byId("text").value });
+  shownRun = queued.run;
+  announce(`run ${queued.run} is in the queue`);
   await refresh();
 }
 
 // 3 Training
 
-const MARKS = { Succeeded: ["✓", "good"], Failed: ["✗", "bad"], Cancelled: ["✗", "rest"], Suspended: ["‖", "rest"],
-  Interrupted: ["‖", "bad"], Queued: ["…", "rest"], Pending: ["…", "rest"] };
+const STATE_MARKS = { Succeeded: ["✓", "good"], Failed: ["✗", "bad"], Cancelled: ["✗", "idle"], Suspended: ["‖", "idle"],
+  Interrupted: ["‖", "bad"], Queued: ["…", "idle"], Pending: ["…", "idle"] };
 
 const STAGE_MARKS = { Succeeded: "✓", Failed: "✗", Running: "▶ now", Skipped: "– skipped", Pending: "…" };
 
-function stateWord(run) {
-  const [mark, kind] = MARKS[run.state] || ["▶", "busy"];
-  return make("span", { class: "state " + kind }, `${mark} ${run.state}${run.place ? " " + run.place : ""}`);
+function stateLabel(run) {
+  const [mark, kind] = STATE_MARKS[run.state] || ["▶", "busy"];
+  return make("span", { class: "state " + kind }, `${mark} ${run.state}${run.queuePosition ? " " + run.queuePosition : ""}`);
 }
 
-function actions(run) {
-  const does = (words, action) => button(words, `${action} ${run.name}`, async () => {
-    await ask(`/api/runs/${run.name}/${action}`, {});
+function actionButtons(run) {
+  const actionButton = (label, action) => button(label, `${action} ${run.name}`, async () => {
+    await request(`/api/runs/${run.name}/${action}`, {});
     await refresh();
   });
-  const found = [];
-  if (["Suspended", "Interrupted", "Failed"].includes(run.state)) found.push(does(run.state === "Failed" ? "Try again" : "Go on", "resume"));
-  if (run.state === "Queued" || (run.working && !run.ended)) found.push(does(run.state === "Queued" ? "Take out" : "Suspend", "suspend"));
-  if (!run.ended && run.model) found.push(does("Cancel", "cancel"));
-  return found;
+  const buttons = [];
+  if (["Suspended", "Interrupted", "Failed"].includes(run.state)) buttons.push(actionButton(run.state === "Failed" ? "Try again" : "Go on", "resume"));
+  if (run.state === "Queued" || (run.working && !run.ended)) buttons.push(actionButton(run.state === "Queued" ? "Take out" : "Suspend", "suspend"));
+  if (!run.ended && run.model) buttons.push(actionButton("Cancel", "cancel"));
+  return buttons;
 }
 
 function drawRuns() {
-  at("no-runs").hidden = state.runs.length > 0;
-  fill(at("runs"), JSON.stringify([state.runs, shownRun]), () => state.runs.map(run => make("li", {},
+  byId("no-runs").hidden = state.runs.length > 0;
+  fill(byId("runs"), JSON.stringify([state.runs, shownRun]), () => state.runs.map(run => make("li", {},
     make("button", { type: "button", class: "grow", "data-focus": "run " + run.name, "aria-pressed": String(run.name === shownRun),
-      onclick: () => { shownRun = run.name; guarded(drawRun); drawRuns(); } }, make("span", { class: "name" }, run.name),
-      run.ap50 ? make("span", { class: "soft" }, ` AP50 ${run.ap50}`) : ""),
-    stateWord(run))));
+      onclick: () => { shownRun = run.name; withErrors(drawRun); drawRuns(); } }, make("span", { class: "name" }, run.name),
+      run.ap50 ? make("span", { class: "muted" }, ` AP50 ${run.ap50}`) : ""),
+    stateLabel(run))));
 }
 
 async function drawRun() {
   const listed = state.runs.find(run => run.name === shownRun);
-  at("run").hidden = !listed;
+  byId("run").hidden = !listed;
   if (!listed) return;
-  const run = listed.model ? await ask("/api/runs/" + encodeURIComponent(shownRun)) : { ...listed, stages: [], curve: [], perClass: [] };
-  fill(at("run"), JSON.stringify(run), () => [
+  const run = listed.model ? await request("/api/runs/" + encodeURIComponent(shownRun)) : { ...listed, stages: [], curve: [], perClass: [] };
+  fill(byId("run"), JSON.stringify(run), () => [
     make("h3", {}, run.name),
     make("progress", { max: "100", value: String(run.percent), "aria-label": `${run.name}: ${run.percent} percent` }),
-    make("p", {}, stateWord(run), " ", run.problem || run.message || "", run.eta ? ` About ${time(run.eta)} of training left.` : ""),
+    make("p", {}, stateLabel(run), " ", run.problem || run.message || "", run.eta ? ` About ${time(run.eta)} of training left.` : ""),
     make("ol", { class: "stages" }, ...run.stages.map(stage => make("li", { class: stage.phase, title: stage.message },
       make("b", {}, stage.name), make("br"), make("span", { class: "hidden" }, stage.phase + " "),
       (STAGE_MARKS[stage.phase] || "") + (stage.seconds ? ` ${time(stage.seconds)}` : "")))),
-    ...(run.curve.length > 1 ? [curve(run), make("p", { class: "soft" }, curveWords(run))] : []),
+    ...(run.curve.length > 1 ? [curve(run), make("p", { class: "muted" }, curveDescription(run))] : []),
     ...(run.perClass.length ? [make("p", {}, "AP50: " + run.perClass.map(item => `${item.name} ${Number(item.ap50).toFixed(3)}`).join(", "))] : []),
-    make("p", { class: "row" }, ...(run.report ? [button("Open the report", "report", () => openReport(run.name))] : []), ...actions(run)),
+    make("p", { class: "row" }, ...(run.report ? [button("Open the report", "report", () => openReport(run.name))] : []), ...actionButtons(run)),
   ]);
 }
 
-function curveWords(run) {
+function curveDescription(run) {
   const last = run.curve[run.curve.length - 1];
   return `Step ${last.step} of ${Math.max(run.steps || 0, last.step)}` + (last.loss === undefined ? "" : `, loss ${last.loss.toFixed(2)}`)
     + (last.ap50 === undefined ? "" : `, best AP50 so far ${last.ap50.toFixed(2)}`);
 }
 
 function curve(run) {
-  const width = Math.max(280, at("run").clientWidth);
+  const width = Math.max(280, byId("run").clientWidth);
   const [height, left, right, top, bottom] = [240, 36, 32, 30, 26];
   const last = run.curve[run.curve.length - 1];
   const steps = Math.max(run.steps || 0, last.step);
   const losses = run.curve.map(point => point.loss).filter(value => value !== undefined);
-  // The first steps' loss would flatten all that follows.
-  const most = [...losses].sort((a, b) => a - b)[Math.floor(losses.length * 0.98)] || 1;
+  // The loss of the first steps would flatten the rest of the curve.
+  const maxLoss = [...losses].sort((a, b) => a - b)[Math.floor(losses.length * 0.98)] || 1;
   const x = step => left + (width - left - right) * step / steps;
-  const y = share => top + (height - top - bottom) * (1 - Math.min(1, Math.max(0, share)));
-  const line = (name, share) => run.curve.filter(point => point[name] !== undefined)
-    .map((point, index) => `${index ? "L" : "M"}${x(point.step).toFixed(1)} ${y(share(point[name])).toFixed(1)}`).join("");
+  const y = fraction => top + (height - top - bottom) * (1 - Math.min(1, Math.max(0, fraction)));
+  const line = (name, fraction) => run.curve.filter(point => point[name] !== undefined)
+    .map((point, index) => `${index ? "L" : "M"}${x(point.step).toFixed(1)} ${y(fraction(point[name])).toFixed(1)}`).join("");
   const svg = (tag, attributes, text = "") => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.textContent = text;
     return element;
   };
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": curveWords(run) });
-  for (const share of [0, 0.5, 1]) {
-    drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(share), y2: y(share) }),
-      svg("text", { x: left - 6, y: y(share) + 4, "text-anchor": "end" }, (share * most).toFixed(1)),
-      svg("text", { x: width - right + 6, y: y(share) + 4 }, share.toFixed(1)));
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": curveDescription(run) });
+  for (const fraction of [0, 0.5, 1]) {
+    drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(fraction), y2: y(fraction) }),
+      svg("text", { x: left - 6, y: y(fraction) + 4, "text-anchor": "end" }, (fraction * maxLoss).toFixed(1)),
+      svg("text", { x: width - right + 6, y: y(fraction) + 4 }, fraction.toFixed(1)));
   }
   for (const step of [0, steps / 2, steps])
     drawing.append(svg("text", { x: x(step), y: height - 6, "text-anchor": "middle" }, String(Math.round(step))));
-  drawing.append(svg("path", { class: "loss", d: line("loss", value => value / most) }), svg("path", { class: "ap", d: line("ap50", value => value) }),
+  drawing.append(svg("path", { class: "loss", d: line("loss", value => value / maxLoss) }), svg("path", { class: "ap", d: line("ap50", value => value) }),
     svg("text", { class: "loss-name", x: 2, y: 14 }, "loss (dashed)"),
     svg("text", { class: "ap-name", x: width - 2, y: 14, "text-anchor": "end" }, "best AP50 (solid)"));
   return drawing;
@@ -270,7 +272,7 @@ function curve(run) {
 async function openReport(name) {
   const tab = window.open("about:blank");
   try {
-    const link = await ask(`/api/runs/${name}/report`, {});
+    const link = await request(`/api/runs/${name}/report`, {});
     if (tab) { tab.opener = null; tab.location = link.path; } else location.assign(link.path);
   } catch (error) { tab?.close(); throw error; }
 }
@@ -278,30 +280,30 @@ async function openReport(name) {
 // 4 Releases
 
 function drawReleases() {
-  at("no-releases").hidden = state.releases.length > 0;
-  if (state.problem) at("no-releases").textContent = "✗ " + state.problem;
-  at("compare").hidden = state.releases.length < 2;
+  byId("no-releases").hidden = state.releases.length > 0;
+  if (state.problem) byId("no-releases").textContent = "✗ " + state.problem;
+  byId("compare").hidden = state.releases.length < 2;
   const key = JSON.stringify(state.releases);
   const newest = [...state.releases].reverse();
-  fill(at("releases"), key, () => newest.map(item => make("li", {},
-    make("span", { class: "grow" }, make("span", { class: "name" }, item.release), " ", make("span", { class: "soft" },
+  fill(byId("releases"), key, () => newest.map(item => make("li", {},
+    make("span", { class: "grow" }, make("span", { class: "name" }, item.release), " ", make("span", { class: "muted" },
       [item.ap50 === undefined ? "" : `AP50 ${item.ap50.toFixed(2)}`, item.tpu ? "Edge TPU" : "CPU only", item.labels.join(" "), item.channels.join(" ")].filter(Boolean).join(" · "))),
     state.runs.some(run => run.name === item.run && run.report) ? button("Report", "report " + item.release, () => openReport(item.run)) : "",
     button("model.tar.gz", "bundle " + item.release, async () => {
-      const link = await ask(`/api/releases/${item.release}/bundle`, {});
+      const link = await request(`/api/releases/${item.release}/bundle`, {});
       make("a", { href: link.path, download: "model.tar.gz" }).click();
-      say(`${item.release} is in your downloads`);
+      announce(`${item.release} is in your downloads`);
     }))));
   const options = () => newest.map(item => make("option", {}, item.release));
-  fill(at("from"), key, () => [make("option", { value: "" }, "no release"), ...options()]);
-  if (at("old").dataset.key !== key) {
-    fill(at("old"), key, options);
-    fill(at("new"), key, options);
-    at("old").selectedIndex = Math.min(1, newest.length - 1);
+  fill(byId("from"), key, () => [make("option", { value: "" }, "no release"), ...options()]);
+  if (byId("old").dataset.key !== key) {
+    fill(byId("old"), key, options);
+    fill(byId("new"), key, options);
+    byId("old").selectedIndex = Math.min(1, newest.length - 1);
   }
 }
 
-function verdict(old, now) {
+function changeCell(old, now) {
   const gain = old === undefined || now === undefined ? NaN : now - old;
   if (Number.isNaN(gain)) return make("td", {}, "");
   if (Math.abs(gain) < 0.0005) return make("td", {}, "= same");
@@ -310,8 +312,8 @@ function verdict(old, now) {
 
 function figuresTable(names, rows, facts = []) {
   const shown = value => value === undefined ? "–" : value.toFixed(3);
-  const head = ["", ...names, "change"].map(words => make("th", { scope: "col" }, words));
-  const figures = rows.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, shown(row.old)), make("td", {}, shown(row.new)), verdict(row.old, row.new)));
+  const head = ["", ...names, "change"].map(title => make("th", { scope: "col" }, title));
+  const figures = rows.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, shown(row.old)), make("td", {}, shown(row.new)), changeCell(row.old, row.new)));
   const others = facts.map(row => make("tr", {}, make("th", { scope: "row" }, row.name), make("td", {}, row.old), make("td", {}, row.new), make("td")));
   return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...figures, ...others));
 }
@@ -323,53 +325,53 @@ function setRows(set) {
 }
 
 async function compare() {
-  const pair = { old: at("old").value, new: at("new").value };
-  const own = await ask(`/api/comparison?old=${encodeURIComponent(pair.old)}&new=${encodeURIComponent(pair.new)}`);
+  const pair = { old: byId("old").value, new: byId("new").value };
+  const own = await request(`/api/comparison?old=${encodeURIComponent(pair.old)}&new=${encodeURIComponent(pair.new)}`);
   const waiting = make("p", { role: "status" });
-  at("comparison").replaceChildren(make("h3", {}, "By their own figures"), figuresTable([pair.old, pair.new], own.figures, own.facts),
-    make("p", { class: "soft" }, own.note), make("h3", {}, "On the same pictures"), waiting);
+  byId("comparison").replaceChildren(make("h3", {}, "By their own figures"), figuresTable([pair.old, pair.new], own.figures, own.facts),
+    make("p", { class: "muted" }, own.note), make("h3", {}, "On the same pictures"), waiting);
   if (pair.old === pair.new) { waiting.textContent = "Both are the same release."; return; }
   try {
-    const both = await errand(await ask("/api/comparisons", pair), words => { waiting.textContent = words + " …"; });
+    const both = await waitForTask(await request("/api/comparisons", pair), message => { waiting.textContent = message + " …"; });
     const sets = both.sets.flatMap(set => [make("p", {}, `${set.name}: ${plural(set.pictures, "picture")}, ${plural(set.boxes, "box")}`.replace(/boxs$/, "boxes")),
       figuresTable([pair.old, pair.new], setRows(set))]);
-    waiting.replaceWith(...sets, ...both.notes.map(note => make("p", { class: "soft" }, note)),
+    waiting.replaceWith(...sets, ...both.notes.map(note => make("p", { class: "muted" }, note)),
       make("p", {}, make("a", { href: both.path, target: "_blank", rel: "noopener" }, "The pictures on which they differ the most")));
   } catch (error) { waiting.replaceWith(make("p", { class: "problem" }, error.message)); }
 }
 
-// All of it
+// The whole page
 
 async function refresh() {
-  state = await ask("/api/state");
-  at("store").textContent = state.store;
+  state = await request("/api/state");
+  byId("store").textContent = state.store;
   if (!shownRun && state.runs.length) shownRun = state.runs[0].name;
   drawArchives(); drawRuns(); drawReleases();
   await drawRun();
 }
 
 async function watch() {
-  let away = false;
+  let offline = false;
   for (;;) {
     try {
-      if (!document.hidden) { await refresh(); if (away) say(""); away = false; }
-    } catch (error) { say("✗ " + error.message); away = true; }
-    await pause(away ? 4000 : 1500);
+      if (!document.hidden) { await refresh(); if (offline) announce(""); offline = false; }
+    } catch (error) { announce("✗ " + error.message); offline = true; }
+    await pause(offline ? 4000 : 1500);
   }
 }
 
-let typed;
-at("file").addEventListener("change", () => take(at("file").files[0]));
-at("write").addEventListener("click", event => guarded(writeFile, event.target).then(() => { at("write").disabled = !chosen.size; }));
-at("start").addEventListener("click", event => guarded(start, event.target));
-at("text").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(() => guarded(check), 400); });
-at("compare").addEventListener("submit", event => { event.preventDefault(); guarded(compare, event.submitter); });
+let checkTimer;
+byId("file").addEventListener("change", () => addArchive(byId("file").files[0]));
+byId("write").addEventListener("click", event => withErrors(writeFile, event.target).then(() => { byId("write").disabled = !chosen.size; }));
+byId("start").addEventListener("click", event => withErrors(start, event.target));
+byId("text").addEventListener("input", () => { clearTimeout(checkTimer); checkTimer = setTimeout(() => withErrors(check), 400); });
+byId("compare").addEventListener("submit", event => { event.preventDefault(); withErrors(compare, event.submitter); });
 for (const name of ["dragover", "dragenter"])
-  at("drop").addEventListener(name, event => { event.preventDefault(); at("drop").classList.add("over"); });
-for (const name of ["dragleave", "drop"]) at("drop").addEventListener(name, () => at("drop").classList.remove("over"));
-at("drop").addEventListener("drop", event => { event.preventDefault(); take(event.dataTransfer.files[0]); });
-// A file that misses the field must not replace the page.
+  byId("drop").addEventListener(name, event => { event.preventDefault(); byId("drop").classList.add("over"); });
+for (const name of ["dragleave", "drop"]) byId("drop").addEventListener(name, () => byId("drop").classList.remove("over"));
+byId("drop").addEventListener("drop", event => { event.preventDefault(); addArchive(event.dataTransfer.files[0]); });
+// A file that is dropped beside the field must not replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, event => event.preventDefault());
 
 if (token) watch();
-else say("✗ open the address that atoll ui printed in its terminal");
+else announce("✗ open the address that atoll ui printed in its terminal");
