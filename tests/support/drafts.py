@@ -1,4 +1,4 @@
-"""What drafts of run.yaml are made from, by hand: looks, places, runs that have ended."""
+"""Inputs of drafts for tests: lint reports, targets, runs that have ended."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, St
 from atoll_operator.api.validation import check
 
 
-def look(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:
-    """A look at pictures of two classes, `algae` rare."""
+def lint_report(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:
+    """The report on images of two classes; `algae` is rare."""
     classes = (
         LintClass("coral", {"train": 2 * train, "validation": 2 * validation}, tiny=3),
         LintClass("algae", {"train": 20, "validation": 5}, tiny=0),
@@ -30,7 +30,7 @@ def look(train: int = 800, validation: int = 200, **changes: Any) -> LintReport:
     return LintReport(**values | changes)
 
 
-def place(**changes: Any) -> RunTarget:
+def target(**changes: Any) -> RunTarget:
     values: dict[str, Any] = {
         "description": "this machine",
         "namespace": "local",
@@ -55,7 +55,7 @@ def ended_run(
     on: str = "auto",
     namespace: str = "local",
 ) -> dict[str, Any]:
-    """A TrainingRun as a cluster has it; `on` is what it was resolved to: gpu, cpu, or auto by the local engine."""
+    """A TrainingRun with its status. `on` is its resolved accelerator: gpu, cpu, or auto for the local engine."""
     manifest = {
         "apiVersion": "atoll.dev/v1alpha1",
         "kind": "TrainingRun",

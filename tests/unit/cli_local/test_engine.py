@@ -1,4 +1,4 @@
-"""The embedded engine with real processes on stages without work."""
+"""The local engine with real processes, on stages that do no work."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
 
 
 def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], RunResult]]:
-    """A launch in a thread: the engine once it works, and the result once there is one."""
+    """Launch in a thread: functions that wait for the engine and for the result."""
     engines: list[Engine] = []
     results: list[RunResult] = []
 
@@ -79,7 +79,7 @@ def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun)
     assert noop.manifests() == ["v1", "v2"]
 
 
-def test_a_second_run_takes_old_and_new_pictures_and_starts_from_the_release(noop: NoopRun) -> None:
+def test_a_second_run_takes_old_and_new_images_and_starts_from_the_release(noop: NoopRun) -> None:
     assert noop.launch().document["release"] == "noop-v1"
     start = "training: { initFrom: { type: release, releaseRef: { name: noop-v1 } } }"
     old, new = "datasets/local/pictures.tar", "datasets/local/harvest-20270109.tar"
@@ -96,7 +96,7 @@ def test_a_second_run_takes_old_and_new_pictures_and_starts_from_the_release(noo
     }
 
 
-def test_a_failure_that_may_pass_is_tried_again(noop: NoopRun) -> None:
+def test_a_transient_failure_is_retried(noop: NoopRun) -> None:
     noop.plan(convert={"fail": "InternalError", "times": 1})
     result = noop.launch()
     assert result.status.phase is Phase.SUCCEEDED
@@ -104,7 +104,7 @@ def test_a_failure_that_may_pass_is_tried_again(noop: NoopRun) -> None:
     assert (convert.attempts, convert.failures) == (2, 1)
 
 
-def test_a_failed_run_goes_on_when_it_is_started_again(noop: NoopRun) -> None:
+def test_a_failed_run_continues_when_it_is_started_again(noop: NoopRun) -> None:
     noop.plan(train={"fail": "TrainingDiverged", "times": 1})
     result = noop.launch()
     assert result.status.phase is Phase.FAILED
@@ -147,7 +147,7 @@ def test_a_cancel_request_ends_the_run(noop: NoopRun) -> None:
     assert noop.launch().recalled
 
 
-def test_a_second_engine_is_kept_out(noop: NoopRun) -> None:
+def test_a_second_engine_is_refused(noop: NoopRun) -> None:
     noop.plan(train={"steps": 100000, "seconds": 0.01})
     engine, result = in_background(noop)
     engine()
@@ -168,7 +168,7 @@ def test_the_deadline_ends_a_stage(noop: NoopRun) -> None:
     assert result.status.phase is Phase.FAILED
 
 
-def test_versions_that_the_store_has_are_left_alone(noop: NoopRun) -> None:
+def test_versions_in_the_store_are_not_used_again(noop: NoopRun) -> None:
     for version in (1, 7):
         path = noop.store / f"models/local/noop/v{version}/manifest.json"
         path.parent.mkdir(parents=True)
@@ -178,7 +178,7 @@ def test_versions_that_the_store_has_are_left_alone(noop: NoopRun) -> None:
     assert noop.manifests() == ["v1", "v7", "v8"]
 
 
-def test_a_version_that_is_taken_meanwhile_is_jumped_over(noop: NoopRun) -> None:
+def test_a_version_that_is_taken_meanwhile_is_skipped(noop: NoopRun) -> None:
     noop.plan(publish={"steps": 60, "seconds": 0.05})
     _, result = in_background(noop)
     wait_until(lambda: "publish" in noop.calls(), what="publish", timeout_seconds=100)

@@ -31,14 +31,14 @@ def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
     wait_until(lambda: not run.processes(), what="the end of every process of the run", timeout_seconds=60)
 
 
-def undisturbed() -> dict[str, str]:
-    """What the train stage of `noop_stages` leaves: it depends on nothing but the names."""
+def expected_outputs() -> dict[str, str]:
+    """The outputs of the train stage of `noop_stages`, which depend only on their names."""
     contents = {name: hashlib.sha256(f"train {name}".encode()).digest() for name in ("weights", "history")}
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def kill_engine(noop: NoopRun, after: float) -> bool:
-    """Start the command, and kill it `after` seconds; False where it was faster."""
+    """Start the command and kill it after `after` seconds; False if it ended before."""
     engine = noop.start()
     try:
         engine.wait(timeout=after)
@@ -56,7 +56,7 @@ def end(engine: "subprocess.Popen[bytes]") -> None:
     engine.stderr.close()
 
 
-def test_a_killed_engine_goes_on(noop: NoopRun) -> None:
+def test_a_run_survives_kills_of_its_engine(noop: NoopRun) -> None:
     rng = random.Random(7)
     killed = 0
     for _ in range(KILLS):
@@ -65,7 +65,7 @@ def test_a_killed_engine_goes_on(noop: NoopRun) -> None:
     assert killed
     assert result.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1"]
-    assert noop.outputs("train") == undisturbed()
+    assert noop.outputs("train") == expected_outputs()
     # An interrupted attempt costs none of the run's tries.
     assert all(stage.failures == 0 for stage in result.status.stages)
 
@@ -86,17 +86,17 @@ def kill_stage(noop: NoopRun, rng: random.Random, *, whole: bool) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["stage", "stage-and-engine"])
-def test_a_killed_stage_goes_on(noop: NoopRun, whole: bool) -> None:
+def test_a_run_survives_kills_of_its_stages(noop: NoopRun, whole: bool) -> None:
     rng = random.Random(8)
     for _ in range(max(1, KILLS // 2)):
         kill_stage(noop, rng, whole=whole)
     result = noop.launch()
     assert result.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1"]
-    assert noop.outputs("train") == undisturbed()
+    assert noop.outputs("train") == expected_outputs()
 
 
-def test_nothing_is_left_of_a_killed_engine(noop: NoopRun) -> None:
+def test_a_killed_engine_leaves_no_process(noop: NoopRun) -> None:
     noop.plan(train={"steps": 100_000, "seconds": 0.02})
     engine = noop.start()
     wait_until(lambda: "train" in noop.calls(), what="train", timeout_seconds=100)

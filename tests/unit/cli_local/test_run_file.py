@@ -1,4 +1,4 @@
-"""The user's file and what is put into the store before a run."""
+"""The user's file, and the uploads before a run."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def read(tmp_path: Path, text: str, **changes: int) -> RunFile:
     return read_run_file([path], store=tmp_path / "store", seed=changes.get("seed"))
 
 
-def test_what_the_file_does_not_have_gets_a_local_default(tmp_path: Path) -> None:
+def test_objects_that_the_file_lacks_get_local_defaults(tmp_path: Path) -> None:
     run = read(tmp_path, RUN)
     assert (run.namespace, run.name) == ("local", "note")
     assert run.own_store.directory == tmp_path / "store"
@@ -50,7 +50,7 @@ def test_what_the_file_does_not_have_gets_a_local_default(tmp_path: Path) -> Non
     assert run.spec.compile[0].policy is CompilePolicy.BEST_EFFORT
 
 
-def test_several_documents_are_understood(tmp_path: Path) -> None:
+def test_a_file_may_have_several_documents(tmp_path: Path) -> None:
     run = read(tmp_path, RUN.replace("publish:", "training: { steps: 50 }\n  publish:") + STORE + PROFILE)
     assert run.own_store.bucket == "frc"
     assert run.own_store.directory is None
@@ -63,7 +63,7 @@ def test_a_folder_may_stand_in_for_a_bucket(tmp_path: Path, monkeypatch: pytest.
     assert read(tmp_path, RUN + annotated).own_store.directory == tmp_path / "here"
 
 
-def test_a_profiles_limit_is_kept(tmp_path: Path) -> None:
+def test_a_run_beyond_the_limits_of_its_profile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="1000 training steps exceed the 100"):
         read(tmp_path, RUN + PROFILE)
 
@@ -73,7 +73,7 @@ def test_a_seed_of_the_command_line_replaces_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (RUN.replace("publish:", "publsh:"), "publish"),
         (RUN + "---" + RUN.replace("name: note", "name: other"), "2 TrainingRuns"),
@@ -81,12 +81,12 @@ def test_a_seed_of_the_command_line_replaces_the_files(tmp_path: Path) -> None:
         ("a: [", "run.yaml:1"),
     ],
 )
-def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(SpecError, match=r"(?s).*" + words):
+def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=r"(?s).*" + message):
         read(tmp_path, text)
 
 
-def test_every_problem_is_told(tmp_path: Path) -> None:
+def test_every_problem_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile) as caught:
         read(tmp_path, RUN.replace("publish: { model: note }", "publish: { model: Note, chanel: x }"))
     assert len(caught.value.lines) >= 2
@@ -97,13 +97,13 @@ def test_data_goes_where_the_run_reads_it(tmp_path: Path) -> None:
     store = open_store(directory_store(tmp_path / "store"))
     archive = tmp_path / "pictures.tar"
     archive.write_bytes(b"pictures")
-    told: list[str] = []
-    first = put_dataset(run, store, archive, told.append)
+    messages: list[str] = []
+    first = put_dataset(run, store, archive, messages.append)
     assert store.get("datasets/local/pictures.tar") == b"pictures"
-    assert put_dataset(run, store, archive, told.append) == first
-    assert len(told) == 1
+    assert put_dataset(run, store, archive, messages.append) == first
+    assert len(messages) == 1
     archive.write_bytes(b"PICTURES")
-    put_dataset(run, store, archive, told.append)
+    put_dataset(run, store, archive, messages.append)
     assert store.get("datasets/local/pictures.tar") == b"PICTURES"
 
 

@@ -15,12 +15,12 @@ from atoll_cli.ui.server import TOKEN_HEADER
 from support.polling import wait_until
 
 ATOLL = [sys.executable, "-P", "-m", "atoll_cli.main", "ui", "--port", "0"]
-# Writes down what it is asked to open, as a browser's process would get it.
+# A browser that records the address which it is started with.
 BROWSER = "#!/bin/sh\necho \"$1\" > '{folder}/opened'\n"
 
 
 @pytest.mark.timeout(200)
-def test_it_prints_an_address_opens_it_without_telling_others_and_ends_cleanly(tmp_path: Path) -> None:
+def test_it_prints_an_address_opens_it_in_private_and_ends_cleanly(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(BROWSER.format(folder=tmp_path))
     browser.chmod(0o755)
@@ -49,7 +49,7 @@ def test_it_prints_an_address_opens_it_without_telling_others_and_ends_cleanly(t
     assert "Traceback" not in complaints
 
 
-def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     first = subprocess.Popen([*ATOLL, "--no-open"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert first.stdout is not None

@@ -1,4 +1,4 @@
-"""The page of `atoll ui` in a real browser: everything by the eyes and hands of a user."""
+"""The page of `atoll ui` in a real browser, used as a user does."""
 
 import re
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         assert browser.complaints == []
 
 
-def test_a_refused_archive_is_told_beside_the_field(page: LocalPage, archive: Path) -> None:
+def test_the_error_of_a_refused_archive_is_shown_beside_the_field(page: LocalPage, archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:5000])
     with Browser() as browser:
         browser.open(page.address)
@@ -75,7 +75,7 @@ def test_without_the_address_that_was_printed_the_page_says_what_to_open(page: L
         browser.wait("document.querySelector('#message').innerText.includes('open the address that atoll ui printed')")
 
 
-def test_the_keyboard_reaches_everything_and_stays_where_it_is(page: LocalPage, archive: Path) -> None:
+def test_the_keyboard_reaches_everything_and_keeps_its_focus(page: LocalPage, archive: Path) -> None:
     page.start("one")
     page.wait_for("one", "Succeeded")
     page.run_task("/api/archives?name=reef.tar", archive.read_bytes())
@@ -104,7 +104,7 @@ def test_the_keyboard_reaches_everything_and_stays_where_it_is(page: LocalPage, 
         assert browser.run("document.activeElement.dataset.focus") == "archive reef.tar"
 
 
-def test_nothing_runs_out_of_the_page(page: LocalPage) -> None:
+def test_nothing_is_wider_than_the_page(page: LocalPage) -> None:
     page.plan(train={"steps": 5})
     page.start("a-run-with-quite-a-long-name-in-the-list", model="a-model-with-quite-a-long-name-as-well")
     page.wait_for("a-run-with-quite-a-long-name-in-the-list", "Succeeded")

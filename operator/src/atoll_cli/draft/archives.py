@@ -29,7 +29,10 @@ def find_archives(names: Sequence[str], store: Store | None, namespace: str, *, 
         SpecError: nothing was named and the store holds several archives, or two archives have the same name.
     """
     if not names and store is not None:
-        return [_download(store, _only_key(store, namespace), scratch / "0")]
+        stored = _keys(store, namespace)
+        if len(stored) != 1:
+            raise SpecError(f"name an archive: in {store.url} {_listed(stored, namespace)}")
+        return [_download(store, stored[0], scratch / "0")]
     found = [_find(name, store, namespace, scratch / str(number)) for number, name in enumerate(names)]
     archive_keys = [item.key for item in found]
     twice = next((key for key in archive_keys if archive_keys.count(key) > 1), None)
@@ -50,7 +53,7 @@ def _find(name: str, store: Store | None, namespace: str, scratch: Path) -> Arch
     candidates = [item for item in (name, keys.dataset(namespace, name)) if _is_key(item)]
     key = next((item for item in candidates if store.head(item) is not None), "")
     if not key:
-        listed = _listed(store, namespace)
+        listed = _listed(_keys(store, namespace), namespace)
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no file {name} here, nor in {store.url} {listed}")
     return _download(store, key, scratch)
 
@@ -63,19 +66,11 @@ def _download(store: Store, key: str, scratch: Path) -> Archive:
     return Archive(path, key, stored=True)
 
 
-def _only_key(store: Store, namespace: str) -> str:
-    found = _keys(store, namespace)
-    if len(found) == 1:
-        return found[0]
-    raise SpecError(f"name an archive: in {store.url} {_listed(store, namespace)}")
-
-
-def _listed(store: Store, namespace: str) -> str:
-    found = _keys(store, namespace)
-    if not found:
+def _listed(stored: Sequence[str], namespace: str) -> str:
+    if not stored:
         return f"(there is none under {keys.datasets_prefix(namespace)}; see atoll push)"
-    more = f" and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
-    return f"(there are {', '.join(found[:_MAX_LISTED])}{more})"
+    more = f" and {len(stored) - _MAX_LISTED} more" if len(stored) > _MAX_LISTED else ""
+    return f"(there are {', '.join(stored[:_MAX_LISTED])}{more})"
 
 
 def _keys(store: Store, namespace: str) -> list[str]:

@@ -56,7 +56,7 @@ def draft_run(
     earlier runs give an estimate.
 
     Raises:
-        SpecError: the time limit is too short, or nothing is known about the time; or a name is not valid.
+        SpecError: the time limit is too short or cannot be checked, or a name or key is not valid.
     """
     options = options or DraftOptions()
     model = target.model or options.name or model_name(keys)
@@ -68,7 +68,9 @@ def draft_run(
     time = "no estimate" if seconds is None else f"about {duration(seconds)} on {target.description}"
     draft = Draft("", run, model, settings, seconds, basis)
     text = render(lint, keys, target, run=run, model=model, settings=settings, time=f"{time}: {basis}")
-    _check(text)
+    problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
+    if problems:
+        raise SpecError("; ".join(problems))
     return replace(draft, text=text)
 
 
@@ -136,14 +138,3 @@ def _fit_time(settings: Settings, estimate: ThroughputEstimate | None, within: f
         needed = duration(estimate.seconds(MIN_STEPS))
         raise SpecError(f"{duration(within)} are too short for a training: {MIN_STEPS} steps take about {needed}")
     return limit_steps(settings, steps)
-
-
-def _check(text: str) -> None:
-    """Validate the text as `atoll validate` does.
-
-    Raises:
-        SpecError: it is not valid, because of the name of an object or the key of an archive.
-    """
-    problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
-    if problems:
-        raise SpecError("; ".join(problems))

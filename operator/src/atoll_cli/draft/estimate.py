@@ -45,7 +45,12 @@ def estimate_from_runs(target: RunTarget, settings: Settings) -> ThroughputEstim
     on = (Accelerator.GPU if target.gpu else Accelerator.CPU) if target.cluster else Accelerator.AUTO
     spec = _spec(target, settings)
     none, many = (
-        timings.estimate(target.namespace, _with_steps(spec, steps), on=on, default=target.estimate)
+        timings.estimate(
+            target.namespace,
+            replace(spec, training=replace(spec.training, steps=steps)),
+            on=on,
+            default=target.estimate,
+        )
         for steps in (0, _MANY_STEPS)
     )
     if none is None or many is None:
@@ -83,7 +88,3 @@ def _spec(target: RunTarget, settings: Settings) -> TrainingRunSpec:
     checked = check(document)
     assert not checked.problems, checked.problems
     return training_run(checked.value)
-
-
-def _with_steps(spec: TrainingRunSpec, steps: int) -> TrainingRunSpec:
-    return replace(spec, training=replace(spec.training, steps=steps))

@@ -64,11 +64,8 @@ def local_target(folder: Path, store: Store, namespace: str, *, release: str | N
     """
     folders = [item for item in known_runs(folder.resolve()) if item.namespace == namespace]
     runs = tuple(run for item in folders if (run := _read_run(item)) is not None)
-    model = None
     if release is not None:
-        model, _ = release_parts(release)
-        weights = _release_weights(release, runs, read_manifest(store, namespace, release).run.uid)
-        note = _release_note(release)
+        weights, note = _release_weights(release, runs, read_manifest(store, namespace, release).run.uid)
     else:
         weights, note = _stored_weights(store)
     return RunTarget(
@@ -79,7 +76,7 @@ def local_target(folder: Path, store: Store, namespace: str, *, release: str | N
         weights_note=note,
         runs=runs,
         taken=frozenset(item.name for item in folders),
-        model=model,
+        model=release_parts(release)[0] if release else None,
     )
 
 
@@ -126,11 +123,8 @@ def cluster_target(
     found, missing = _read_profile(cluster, profile)
     resource = _gpu_resource(cluster, found)
     offer = f"which offers {resource}" if resource else missing or "on CPUs"
-    model = None
     if release is not None:
-        model, _ = release_parts(release)
-        weights = _release_weights(release, runs, _release_run_uid(cluster, namespace, release))
-        note = _release_note(release)
+        weights, note = _release_weights(release, runs, _release_run_uid(cluster, namespace, release))
     else:
         weights, note = _image_weights(runs)
     return RunTarget(
@@ -143,7 +137,7 @@ def cluster_target(
         taken=frozenset(str(run["metadata"]["name"]) for run in runs),
         gpu=resource is not None,
         max_steps=min(MAX_STEPS, found.limits.max_steps) if found else MAX_STEPS,
-        model=model,
+        model=release_parts(release)[0] if release else None,
         profile=profile,
         estimate=found.estimate if found else None,
         object_store=object_store,
@@ -175,6 +169,7 @@ def _gpu_resource(cluster: Cluster, profile: TrainingProfileSpec | None) -> str 
 
 
 def _release_run_uid(cluster: Cluster, namespace: str, release: str) -> str | None:
+    release_parts(release)
     found = cluster.read(RELEASES, namespace, release)
     if found is None:
         raise SpecError(f"there is no ModelRelease {release} in namespace {namespace} (see atoll releases)")
@@ -205,8 +200,8 @@ def _lacks_weights(runs: tuple[Run, ...]) -> bool:
     return max(missed)[1] if missed else False
 
 
-def _release_weights(release: str, runs: tuple[Run, ...], uid: str | None) -> InitialWeights:
-    """The weights of a release that the run with `uid` made; its architecture and width have to stay.
+def _release_weights(release: str, runs: tuple[Run, ...], uid: str | None) -> tuple[InitialWeights, str]:
+    """The weights of a release that the run with `uid` made, with a note.
 
     Raises:
         SpecError: that run is not known any more.
@@ -219,8 +214,5 @@ def _release_weights(release: str, runs: tuple[Run, ...], uid: str | None) -> In
         )
     model = run["spec"]["model"]
     architecture = Architecture(model["architecture"])
-    return InitialWeights(InitFrom.RELEASE, release, width=float(model["width"]), architecture=architecture)
-
-
-def _release_note(release: str) -> str:
-    return f"goes on from {release}; its architecture and width must stay"
+    weights = InitialWeights(InitFrom.RELEASE, release, width=float(model["width"]), architecture=architecture)
+    return weights, f"goes on from {release}; its architecture and width must stay"

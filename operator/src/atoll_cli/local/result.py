@@ -56,8 +56,7 @@ def result_document(
         "release": status.release.name if status.release and status.phase is Phase.SUCCEEDED else None,
         "metrics": _metrics(status),
         "stages": [_stage(item, seconds.get(item.name)) for item in status.stages],
-        "bundle": _path(files.get(BUNDLE)),
-        "report": _path(files.get(REPORT)),
+        **{name: str(files[file]) for name, file in (("bundle", BUNDLE), ("report", REPORT)) if file in files},
     }
     return {name: value for name, value in document.items() if value is not None}
 
@@ -103,7 +102,3 @@ def _stage(stage: StageStatus, seconds: float | None) -> dict[str, Any]:
     if seconds is None and stage.attempts:
         seconds = elapsed_seconds(stage)
     return document if seconds is None else {**document, "seconds": round(seconds, 1)}
-
-
-def _path(path: Path | None) -> str | None:
-    return str(path) if path else None

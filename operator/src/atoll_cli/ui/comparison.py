@@ -42,7 +42,7 @@ def compare_figures(store: Store, namespace: str, old: str, new: str) -> dict[st
     digests = [item.provenance.get("datasetDigest") for item in pair]
     same = bool(digests[0]) and digests[0] == digests[1]
     note = "Both were measured on the same pictures." if same else OTHER_IMAGES
-    return {"old": old, "new": new, "figures": rows, "facts": facts, "note": note}
+    return {"figures": rows, "facts": facts, "note": note}
 
 
 def compare_on_same_images(folder: Path, namespace: str, old: str, new: str, page: Path) -> dict[str, Any]:

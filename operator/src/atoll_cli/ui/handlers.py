@@ -38,7 +38,6 @@ _NO_STATE = {
     "message": "",
     "percent": 0,
     "ap50": "",
-    "release": "",
     "ended": False,
     "working": False,
     "report": False,
@@ -239,7 +238,6 @@ def _release(item: Release) -> dict[str, Any]:
         "run": manifest.run.name,
         "channels": list(item.channels),
         "ap50": ap50,
-        "created": manifest.created_at,
         "labels": list(manifest.labels),
         "tpu": manifest.edgetpu.compiled,
     }

@@ -1,4 +1,4 @@
-"""A cluster as its user sees it, with the rights that a user may lack; `tests/api` has a real API server."""
+"""Clusters as targets of a draft, also for users without some rights; `tests/api` has a real API server."""
 
 import os
 from collections.abc import Iterator
@@ -49,59 +49,59 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi
         yield served
 
 
-def seen(release: str | None = None) -> RunTarget:
+def read_target(release: str | None = None) -> RunTarget:
     access = Where(kubeconfig=os.environ["KUBECONFIG"]).connect()
     return cluster_target(access.cluster, access.namespace, release=release)
 
 
 def test_a_gpu_counts_where_profile_and_node_offer_it(api: ScriptedApi) -> None:
-    assert seen().gpu
-    assert seen().description == "TrainingProfile default, which offers nvidia.com/gpu"
-    assert seen().max_steps == 5000
+    assert read_target().gpu
+    assert read_target().description == "TrainingProfile default, which offers nvidia.com/gpu"
+    assert read_target().max_steps == 5000
     api.answers[NODES] = lambda _: nodes("0")
-    assert not seen().gpu
+    assert not read_target().gpu
     api.answers[NODES] = lambda _: nodes("1")
     api.answers[PROFILE] = lambda _: (200, profile(**{key: IMAGES[key] for key in ("convert", "train", "publish")}))
-    assert not seen().gpu
+    assert not read_target().gpu
 
 
-def test_who_may_not_list_nodes_takes_the_profiles_word(api: ScriptedApi) -> None:
+def test_the_profile_decides_for_a_user_who_may_not_list_nodes(api: ScriptedApi) -> None:
     api.answers[NODES] = lambda _: FORBIDDEN
-    assert seen().gpu
+    assert read_target().gpu
 
 
-def test_a_profile_that_cannot_be_read_is_said(api: ScriptedApi) -> None:
+def test_a_profile_that_cannot_be_read_is_reported(api: ScriptedApi) -> None:
     api.answers[PROFILE] = lambda _: FORBIDDEN
-    assert not seen().gpu
-    assert "you may not read" in seen().description
+    assert not read_target().gpu
+    assert "you may not read" in read_target().description
     del api.answers[PROFILE]
-    assert "does not exist yet" in seen().description
+    assert "does not exist yet" in read_target().description
 
 
-def test_weights_that_the_last_run_missed_are_not_asked_for_again(api: ScriptedApi) -> None:
+def test_weights_that_the_last_run_missed_are_not_drafted_again(api: ScriptedApi) -> None:
     missed = ended_run("a")
     missed["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     missed["status"]["reason"] = "WeightsNotFound"
     missed["status"]["stages"][0]["phase"] = "Failed"
-    assert seen().initial_weights.type is InitFrom.IMAGENET
+    assert read_target().initial_weights.type is InitFrom.IMAGENET
     api.answers[RUNS] = lambda _: (200, {"items": [missed]})
-    assert seen().initial_weights.type is InitFrom.RANDOM
+    assert read_target().initial_weights.type is InitFrom.RANDOM
     found = ended_run("b")
     found["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     found["metadata"]["creationTimestamp"] = "2027-01-10T00:00:00Z"
     api.answers[RUNS] = lambda _: (200, {"items": [missed, found]})
-    assert seen().initial_weights.type is InitFrom.IMAGENET
+    assert read_target().initial_weights.type is InitFrom.IMAGENET
 
 
-def test_a_release_brings_its_detector_and_its_name(api: ScriptedApi) -> None:
+def test_a_release_determines_architecture_width_and_model(api: ScriptedApi) -> None:
     with pytest.raises(SpecError, match="there is no ModelRelease note-v3"):
-        seen("note-v3")
+        read_target("note-v3")
     made_by = ended_run("notes", width="0.35")
     release = {"spec": {"runRef": {"name": "notes", "uid": "uid-notes"}}}
     api.answers[RELEASE] = lambda _: (200, release)
     with pytest.raises(SpecError, match="the run that made note-v3 is gone"):
-        seen("note-v3")
+        read_target("note-v3")
     api.answers[RUNS] = lambda _: (200, {"items": [made_by]})
-    place = seen("note-v3")
-    assert (place.model, place.initial_weights.release, place.initial_weights.width) == ("note", "note-v3", 0.35)
-    assert place.taken == {"notes"}
+    target = read_target("note-v3")
+    assert (target.model, target.initial_weights.release, target.initial_weights.width) == ("note", "note-v3", 0.35)
+    assert target.taken == {"notes"}

@@ -1,4 +1,4 @@
-"""What the page does, over HTTP, with real archives and real processes."""
+"""The handlers of the page, over HTTP, with real archives and real processes."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ def uploads(page: LocalPage) -> list[Path]:
     return sorted((page.store / ".atoll/ui/uploads").glob("*"))
 
 
-def test_an_archive_is_looked_into_and_stored(page: LocalPage) -> None:
+def test_an_archive_is_inspected_and_stored(page: LocalPage) -> None:
     taken = page.run_task("/api/archives?name=reef.tar", PICTURES)
     assert taken["lint"]["message"] == "12 pictures, 24 boxes, 2 classes"
     assert (page.store / keys.dataset("local", "reef.tar")).read_bytes() == PICTURES
@@ -34,7 +34,7 @@ def test_an_archive_is_looked_into_and_stored(page: LocalPage) -> None:
     assert uploads(page) == []
 
 
-def test_what_a_run_would_refuse_is_refused_and_not_kept(page: LocalPage) -> None:
+def test_an_archive_that_a_run_would_refuse_is_not_kept(page: LocalPage) -> None:
     refused = page.run_task("/api/archives?name=broken.tar", PICTURES[:5000])
     assert refused["state"] == "refused"
     assert refused["reason"] == "DatasetMalformed"
@@ -44,7 +44,7 @@ def test_what_a_run_would_refuse_is_refused_and_not_kept(page: LocalPage) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("../../etc/x.tar", "call it by letters"),
         ("..%2Fx.tar", "call it by letters"),
@@ -54,9 +54,9 @@ def test_what_a_run_would_refuse_is_refused_and_not_kept(page: LocalPage) -> Non
         ("a" * 200 + ".tar", "call it by letters"),
     ],
 )
-def test_an_upload_chooses_no_place_and_no_kind(page: LocalPage, name: str, words: str) -> None:
+def test_an_upload_cannot_choose_its_folder_or_its_type(page: LocalPage, name: str, message: str) -> None:
     answer = page.request(f"/api/archives?name={name}", PICTURES)
-    assert words in answer["error"]
+    assert message in answer["error"]
     assert uploads(page) == []
 
 
@@ -87,7 +87,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(page: LocalPage) -> None:
     assert uploads(page) == []
 
 
-def test_a_draft_is_valid_and_says_so(page: LocalPage) -> None:
+def test_a_draft_is_valid(page: LocalPage) -> None:
     page.plan(train={"steps": 30, "seconds": 0.1})
     page.start("first")
     page.wait_for("first", "Succeeded")
@@ -101,18 +101,18 @@ def test_a_draft_is_valid_and_says_so(page: LocalPage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("document", "message"),
     [
         ({"archives": []}, "choose an archive"),
         ({"archives": ["none.tar"]}, "there is no none.tar"),
         ({"archives": ["../x.tar"]}, "call it by"),
     ],
 )
-def test_a_draft_without_archive_is_refused(page: LocalPage, asked: dict[str, list[str]], words: str) -> None:
-    assert words in page.run_task("/api/drafts", asked)["error"]
+def test_a_draft_without_archive_is_refused(page: LocalPage, document: dict[str, list[str]], message: str) -> None:
+    assert message in page.run_task("/api/drafts", document)["error"]
 
 
-def test_problems_of_a_file_are_told_line_by_line(page: LocalPage) -> None:
+def test_problems_of_a_file_are_reported_line_by_line(page: LocalPage) -> None:
     problems = page.request("/api/checks", {"text": "kind: [\n"})["problems"]
     assert problems[0].startswith("run.yaml:")
     answer = page.request(
@@ -127,7 +127,7 @@ def test_a_run_that_the_page_would_not_show_is_refused(page: LocalPage) -> None:
     assert "this page shows local" in page.request("/api/runs", {"text": text})["error"]
 
 
-def test_runs_follow_each_other_and_each_is_told_with_its_curve(page: LocalPage) -> None:
+def test_runs_follow_each_other_and_each_has_its_curve(page: LocalPage) -> None:
     page.plan(train={"steps": 40, "seconds": 0.05})
     for name in ("one", "two"):
         assert page.start(name) == {"run": name}
@@ -142,7 +142,7 @@ def test_runs_follow_each_other_and_each_is_told_with_its_curve(page: LocalPage)
     assert [item["release"] for item in page.request("/api/state")["releases"]] == ["note-v1", "note-v2"]
 
 
-def test_a_suspended_run_goes_on_where_it_was(page: LocalPage) -> None:
+def test_a_suspended_run_resumes_from_its_checkpoint(page: LocalPage) -> None:
     page.plan(train={"steps": 100, "seconds": 0.05})
     page.start("one")
     wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
@@ -157,7 +157,7 @@ def test_a_suspended_run_goes_on_where_it_was(page: LocalPage) -> None:
     assert steps == list(range(1, 101))
 
 
-def test_a_run_is_cancelled_whether_it_works_or_is_suspended(page: LocalPage) -> None:
+def test_a_running_or_suspended_run_is_cancelled(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     for name in ("one", "two"):
         page.start(name)
@@ -189,7 +189,7 @@ def test_a_process_with_the_id_of_a_killed_engine_is_not_taken_for_one(page: Loc
             unrelated.kill()
 
 
-def test_what_waits_can_be_taken_out(page: LocalPage) -> None:
+def test_a_run_is_taken_out_of_the_queue(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
     page.start("two")
@@ -199,7 +199,7 @@ def test_what_waits_can_be_taken_out(page: LocalPage) -> None:
     assert "is not at work here" in page.request("/api/runs/two/suspend", {})["error"]
 
 
-def test_a_failed_run_says_why_and_is_tried_again(page: LocalPage) -> None:
+def test_a_failed_run_has_its_reason_and_is_retried(page: LocalPage) -> None:
     page.plan(train={"fail": "TrainingDiverged", "times": 1})
     page.start("one")
     page.wait_for("one", "Failed")
@@ -209,7 +209,7 @@ def test_a_failed_run_says_why_and_is_tried_again(page: LocalPage) -> None:
     assert "a run one already" in page.start("one")["error"]
 
 
-def test_a_run_that_cannot_begin_says_why(page: LocalPage) -> None:
+def test_a_run_that_cannot_begin_has_its_reason(page: LocalPage) -> None:
     text = (
         "apiVersion: atoll.dev/v1alpha1\nkind: TrainingRun\nmetadata: { name: lost }\nspec:\n"
         "  datasets: [{ key: datasets/local/pictures.tar }]\n  publish: { model: note }\n"
@@ -221,7 +221,7 @@ def test_a_run_that_cannot_begin_says_why(page: LocalPage) -> None:
     assert "there is no release note-v9" in run["message"]
 
 
-def test_the_end_of_the_page_suspends_its_run(page: LocalPage) -> None:
+def test_closing_the_page_suspends_its_run(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
     wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
@@ -247,7 +247,7 @@ def test_report_and_bundle_have_addresses_of_their_own(page: LocalPage) -> None:
     assert "no release" in page.request("/api/releases/note/bundle", {})["error"]
 
 
-def test_two_releases_stand_side_by_side(page: LocalPage) -> None:
+def test_two_releases_are_compared(page: LocalPage) -> None:
     for name in ("one", "two"):
         page.start(name)
         page.wait_for(name, "Succeeded")
@@ -257,7 +257,7 @@ def test_two_releases_stand_side_by_side(page: LocalPage) -> None:
     assert "there is no release note-v7" in page.request("/api/comparison?old=note-v1&new=note-v7")["error"]
 
 
-def test_a_damaged_manifest_does_not_take_the_page_with_it(page: LocalPage) -> None:
+def test_the_page_works_with_a_damaged_manifest(page: LocalPage) -> None:
     path = page.store / keys.manifest("local", "note", 1)
     path.parent.mkdir(parents=True)
     path.write_text("{")
