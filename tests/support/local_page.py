@@ -1,4 +1,4 @@
-"""The page of `atoll ui` on a folder of its own, with runs whose stages do no work."""
+"""The page of `atoll ui` over a folder of its own; the stages of its runs do no work."""
 
 import json
 import urllib.error

@@ -15,7 +15,7 @@ from support.noop_run import noop_command
 
 
 def command(file: Path, store: Path) -> Sequence[str]:
-    """In place of `atoll run`."""
+    """The command instead of `atoll run`."""
     return [sys.executable, "-P", "-m", "support.noop_atoll", str(file), str(store)]
 
 

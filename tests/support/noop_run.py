@@ -1,4 +1,4 @@
-"""Runs of the embedded engine on the stages of `noop_stages`, in this process or in one of its own."""
+"""Runs of the local engine with the stages of `noop_stages`, in this process or in one of their own."""
 
 import json
 import os
@@ -30,13 +30,13 @@ spec:
 
 
 def noop_command(stage: Stage, command: Sequence[str]) -> Sequence[str]:
-    """In place of the container's command."""
+    """The command of a stage that does no work, instead of the container's."""
     return [sys.executable, "-P", str(STAGES), str(stage)]
 
 
 @dataclass
 class RecordedOutput(PlainDisplay):
-    """A display that keeps its lines."""
+    """A display that records its lines."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -67,23 +67,23 @@ class NoopRun:
         return LaunchRequest(read_run_file([self.file], store=self.store), self.store, **changes)
 
     def launch(self, **changes: Any) -> RunResult:
-        """In this process; `NOOP_PLAN` must be set (a fixture does)."""
+        """Run in this process. `NOOP_PLAN` must be set; a fixture does that."""
         return launch(self.request(**changes), observer=self.display, command=noop_command)
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """In a process of its own, which a test may kill."""
+        """Run in a new process, which a test may kill."""
         environ = {**os.environ, "NOOP_PLAN": str(self.folder), "PYTHONPATH": str(STAGES.parents[1])}
         environ.pop(ENV_POD_UID, None)
         command = [sys.executable, "-P", "-m", "support.noop_run", str(self.folder)]
         return subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def calls(self) -> list[str]:
-        """The stages that were started, in order."""
+        """The stages in the order in which they were started."""
         path = self.folder / "calls"
         return [line.split()[0] for line in path.read_text().splitlines()] if path.is_file() else []
 
     def given(self, stage: str) -> dict[str, Any]:
-        """The input of the stage's newest start."""
+        """The input with which the stage was started last."""
         document: dict[str, Any] = json.loads((self.folder / f"{stage}.json").read_text())
         return document
 
@@ -91,13 +91,13 @@ class NoopRun:
         return sorted(path.parent.name for path in self.store.glob("models/*/*/v*/manifest.json"))
 
     def outputs(self, stage: str) -> dict[str, str]:
-        """Name → digest of what a stage left, by the engine's own record."""
+        """The sha256 of each output of a stage, by name, from the engine's record."""
         record = json.loads((self.store / ".atoll/engine/local/noop/run.json").read_text())
         found = next(item for item in record["status"]["stages"] if item["name"] == stage)
         return {item["name"]: item["sha256"] for item in found.get("outputs", [])}
 
     def processes(self) -> list[int]:
-        """Every living process that works for this run."""
+        """Every living process of this run."""
         mark = str(self.folder).encode()
         found = []
         for entry in Path("/proc").iterdir():
@@ -114,7 +114,7 @@ class NoopRun:
 
 
 def main(folder: Path) -> int:
-    """`atoll run` as the command line has it, but for the stages' command."""
+    """`atoll run` with another command for the stages."""
     run = NoopRun(folder, (folder / "run.yaml").read_text())
     display = PlainDisplay()
     result = launch(

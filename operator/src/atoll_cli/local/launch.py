@@ -11,10 +11,10 @@ from atoll_cli.local.engine import Engine, ReferencedObjects, RunObserver
 from atoll_cli.local.jobs import StageCommand, with_own_python
 from atoll_cli.local.result import RunResult, fetch_files, result_document, write_result
 from atoll_cli.local.runfile import RunFile
-from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, plain_copy, read_record, write_record
+from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, read_record, write_record
 from atoll_cli.local.uploads import put_dataset, put_weights
 from atoll_contract import keys
-from atoll_contract.document import replace, to_json
+from atoll_contract.document import replace, to_dict, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
@@ -149,11 +149,11 @@ def _continued(file: RunFile, known: RunRecord, observer: RunObserver) -> RunRec
     if status is not None and status.phase is Phase.FAILED:
         observer.say(f"run {file.name} failed before ({status.reason}); trying again from the stage that failed")
         retry = f"{rfc3339(datetime.now(UTC))}-{uuid.uuid4().hex[:6]}"
-        known = replace(known, retry=retry, profile=plain_copy(file.profile_document))
+        known = replace(known, retry=retry, profile=to_dict(file.profile_document))
     elif status is not None and not status.is_terminal:
         observer.say(f"going on with run {file.name}")
     # What may change on a run (suspend, cancel, policy) comes from the file as it is now.
-    return replace(known, document={**plain_copy(file.document), "metadata": known.document["metadata"]})
+    return replace(known, document={**to_dict(file.document), "metadata": known.document["metadata"]})
 
 
 def _new_record(file: RunFile, identity: str) -> RunRecord:
@@ -163,9 +163,9 @@ def _new_record(file: RunFile, identity: str) -> RunRecord:
     return RunRecord(
         uid=uid,
         created=created,
-        document={**plain_copy(file.document), "metadata": metadata},
+        document={**to_dict(file.document), "metadata": metadata},
         identity=identity,
-        profile=plain_copy(file.profile_document),
+        profile=to_dict(file.profile_document),
     )
 
 

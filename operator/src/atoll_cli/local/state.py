@@ -1,6 +1,5 @@
 """The files of the local engine: a folder for each run, with its record, its Jobs and the lock of its engine."""
 
-import json
 import os
 import shutil
 import time
@@ -240,9 +239,3 @@ def _damaged(path: Path, error: DecodeError) -> IntegrityError:
 def _write(path: Path, document: Any) -> None:
     with written_whole(path) as stream:
         stream.write(to_json(document))
-
-
-def plain_copy(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy in plain JSON types."""
-    copied: dict[str, Any] = json.loads(to_json(document))
-    return copied

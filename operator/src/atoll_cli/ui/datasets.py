@@ -13,7 +13,7 @@ from atoll_cli.draft.draft import benchmark_for, draft_run
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import local_target
 from atoll_cli.tool import inspected
-from atoll_cli.ui.tasks import Document, Notify
+from atoll_cli.ui.tasks import JsonObject, Notify
 from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.errors import DatasetError, Reason, SpecError
@@ -129,7 +129,7 @@ class Archives:
                 break
         return found
 
-    def add(self, name: str, path: Path, notify: Notify) -> Document:
+    def add(self, name: str, path: Path, notify: Notify) -> JsonObject:
         """Inspect an upload and put it into the store; remove `path`.
 
         Raises:
@@ -147,7 +147,7 @@ class Archives:
             self._reports[key] = report
         return {"name": name, "lint": _lint_document(report)}
 
-    def draft(self, names: Sequence[str], release: str | None, *, busy: bool, notify: Notify) -> Document:
+    def draft(self, names: Sequence[str], release: str | None, *, busy: bool, notify: Notify) -> JsonObject:
         """Draft a run.yaml for these archives. A `busy` machine is not benchmarked.
 
         Raises:

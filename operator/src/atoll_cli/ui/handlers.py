@@ -17,7 +17,7 @@ from atoll_cli.releases import Release, read_manifest, releases
 from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
 from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
-from atoll_cli.ui.tasks import Document, Notify, RunCommand, RunQueue, TaskQueue, own_atoll
+from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, own_atoll
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.release import ManifestFile, Role
 from atoll_contract.stage import Stage
@@ -94,7 +94,7 @@ class Handlers:
         self._tasks.close()
         return self._runs.close()
 
-    def state(self) -> Document:
+    def state(self) -> JsonObject:
         runs = [summary(run, self._runs) for run in list_runs(self._workspace.folder, self._workspace.namespace)]
         published, problem = self._releases()
         return {
@@ -105,19 +105,19 @@ class Handlers:
             "problem": problem,
         }
 
-    def run(self, name: str) -> Document:
+    def run(self, name: str) -> JsonObject:
         return {**details(self._find_run(name), self._runs), "problem": self._runs.problems.get(name, "")}
 
-    def task(self, task: str) -> Document:
+    def task(self, task: str) -> JsonObject:
         state = self._tasks.state(task)
         if state is None:
             raise SpecError("this was asked for too long ago; ask once more")
         return state
 
-    def comparison(self, old: str, new: str) -> Document:
+    def comparison(self, old: str, new: str) -> JsonObject:
         return compare_figures(self._workspace.store, self._workspace.namespace, old, new)
 
-    def upload(self, name: str, stream: Readable, length: int) -> Document:
+    def upload(self, name: str, stream: Readable, length: int) -> JsonObject:
         """Receive an archive; a task inspects and stores it."""
         path = receive_upload(stream, length, self._workspace.ui_folder / "uploads", archive_name(name))
         try:
@@ -126,13 +126,13 @@ class Handlers:
             remove_upload(path)
             raise
 
-    def draft(self, request: Document) -> Document:
+    def draft(self, request: JsonObject) -> JsonObject:
         names = [archive_name(str(name)) for name in request.get("archives") or ()]
         release = str(request["from"]) if request.get("from") else None
         busy = self._runs.running is not None
         return self._tasks.start(lambda notify: self._archives.draft(names, release, busy=busy, notify=notify))
 
-    def check(self, request: Document) -> Document:
+    def check(self, request: JsonObject) -> JsonObject:
         """Validate a run.yaml as `atoll validate` does."""
         try:
             manifests = read_text(_text(request), source="run.yaml")
@@ -140,18 +140,18 @@ class Handlers:
             return {"problems": [f"run.yaml:{error.line}: {error.message}"]}
         return {"problems": [str(problem) for manifest in manifests for problem in manifest.problems]}
 
-    def start(self, request: Document) -> Document:
+    def start(self, request: JsonObject) -> JsonObject:
         try:
             return {"run": self._runs.add(_text(request), exists=self._exists)}
         except InvalidFile as error:
             raise SpecError("\n".join(error.lines)) from None
 
-    def compare(self, request: Document) -> Document:
+    def compare(self, request: JsonObject) -> JsonObject:
         """Run both releases on the same images. The task's result has the address of a page that shows them."""
         old, new = str(request.get("old")), str(request.get("new"))
         page = self._workspace.ui_folder / "comparison.html"
 
-        def work(notify: Notify) -> Document:
+        def work(notify: Notify) -> JsonObject:
             notify(f"running {old} and {new} on the same pictures")
             document = compare_on_same_images(self._workspace.folder, self._workspace.namespace, old, new, page)
             data = page.read_bytes()
@@ -160,7 +160,7 @@ class Handlers:
         page.parent.mkdir(parents=True, exist_ok=True)
         return self._tasks.start(work)
 
-    def act(self, name: str, action: str) -> Document:
+    def act(self, name: str, action: str) -> JsonObject:
         """Suspend, resume or cancel a run."""
         if action == "suspend":
             self._runs.suspend(_require_run_name(name))
@@ -172,14 +172,14 @@ class Handlers:
             raise SpecError(f"a run can be asked to suspend, resume or cancel, not to {action[:40]!r}")
         return {}
 
-    def report(self, name: str) -> Document:
+    def report(self, name: str) -> JsonObject:
         """The address of the run's report."""
         artifact = stage_output(self._find_run(name).status, Stage.EXPORT, "report")
         if artifact is None:
             raise SpecError(f"run {name} has no report yet; its export stage has not ended")
         return {"path": self.links.add(LinkedFile("report.html", _HTML, self._reader(artifact), sandboxed=True))}
 
-    def bundle(self, release: str) -> Document:
+    def bundle(self, release: str) -> JsonObject:
         """The address of the release's model.tar.gz."""
         file = read_manifest(self._workspace.store, self._workspace.namespace, release).file(Role.BUNDLE)
         if file is None:

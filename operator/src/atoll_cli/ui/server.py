@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from atoll_cli.ui.handlers import DOWNLOAD_PREFIX, Handlers, LinkedFile
-from atoll_cli.ui.tasks import Document, respond
+from atoll_cli.ui.tasks import JsonObject, respond
 from atoll_contract.errors import SpecError
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         else:
             self._respond(self._post_handler(path))
 
-    def _get_handler(self, path: str) -> Callable[[], Document] | None:
+    def _get_handler(self, path: str) -> Callable[[], JsonObject] | None:
         handlers, query = self.handlers, self._query()
         match path.strip("/").split("/"):
             case ["api", "state"]:
@@ -134,7 +134,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 return lambda: handlers.comparison(query.get("old", ""), query.get("new", ""))
         return None
 
-    def _post_handler(self, path: str) -> Callable[[], Document] | None:
+    def _post_handler(self, path: str) -> Callable[[], JsonObject] | None:
         handlers = self.handlers
         match path.strip("/").split("/"):
             case ["api", "drafts"]:
@@ -164,7 +164,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send_json(status, document)
 
-    def _respond(self, work: Callable[[], Document] | None) -> None:
+    def _respond(self, work: Callable[[], JsonObject] | None) -> None:
         if work is None:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": "there is nothing under this address"})
         else:
@@ -197,7 +197,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         extra = {} if file.sandboxed else {"Content-Disposition": f'attachment; filename="{file.name}"'}
         self._send(document["data"], file.media_type, _FILE_POLICY, extra=extra)
 
-    def _send_json(self, status: HTTPStatus, document: Document) -> None:
+    def _send_json(self, status: HTTPStatus, document: JsonObject) -> None:
         body = json.dumps(document, ensure_ascii=False).encode()
         self._send(body, "application/json; charset=utf-8", "default-src 'none'", status=status)
 

@@ -21,7 +21,7 @@ from atoll_operator.kube.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 
-Document = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 # Takes a sentence on what a task is doing.
 Notify = Callable[[str], None]
 # Maps the file of a run and the folder of the engine to the command that runs it.
@@ -33,7 +33,7 @@ MAX_PROBLEMS = 50
 END_SECONDS = 90.0
 
 
-def respond(work: Callable[[], Document]) -> tuple[HTTPStatus, Document]:
+def respond(work: Callable[[], JsonObject]) -> tuple[HTTPStatus, JsonObject]:
     """Do the work and return the response to its request: its document, or the error as a sentence.
 
     This is the page's only broad except: a defect in one response must not end the training of this process.
@@ -56,16 +56,16 @@ class TaskQueue:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="task")
         self._lock = threading.Lock()
-        self._states: OrderedDict[str, Document] = OrderedDict()
+        self._states: OrderedDict[str, JsonObject] = OrderedDict()
 
-    def start(self, work: Callable[[Notify], Document]) -> Document:
+    def start(self, work: Callable[[Notify], JsonObject]) -> JsonObject:
         """Queue the work; return `{"task": id}`. The page asks for the state of the task by its id."""
         task = secrets.token_hex(8)
         self._set(task, {"state": "waiting", "message": "waiting for its turn"})
         self._pool.submit(self._run, task, work)
         return {"task": task}
 
-    def state(self, task: str) -> Document | None:
+    def state(self, task: str) -> JsonObject | None:
         """`state` is waiting, working, done or refused. The result of the work, or its error, stands beside it."""
         with self._lock:
             return self._states.get(task)
@@ -73,7 +73,7 @@ class TaskQueue:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, task: str, work: Callable[[Notify], Document]) -> None:
+    def _run(self, task: str, work: Callable[[Notify], JsonObject]) -> None:
         def notify(message: str) -> None:
             self._set(task, {"state": "working", "message": message})
 
@@ -81,7 +81,7 @@ class TaskQueue:
         status, document = respond(lambda: work(notify))
         self._set(task, {"state": "done" if status is HTTPStatus.OK else "refused", **document})
 
-    def _set(self, task: str, state: Document) -> None:
+    def _set(self, task: str, state: JsonObject) -> None:
         with self._lock:
             self._states[task] = state
             while len(self._states) > MAX_TASKS:
