@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from atoll_cli.draft.estimate import ThroughputEstimate, estimate_from_benchmark, estimate_from_runs
@@ -66,12 +66,11 @@ def draft_run(
         settings = _fit_time(settings, estimate, options.within, basis)
     seconds = round(estimate.seconds(settings.steps)) if estimate else None
     time = "no estimate" if seconds is None else f"about {duration(seconds)} on {target.description}"
-    draft = Draft("", run, model, settings, seconds, basis)
     text = render(lint, keys, target, run=run, model=model, settings=settings, time=f"{time}: {basis}")
     problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
     if problems:
         raise SpecError("; ".join(problems))
-    return replace(draft, text=text)
+    return Draft(text, run, model, settings, seconds, basis)
 
 
 def model_name(archives: Sequence[str]) -> str:
