@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_edge.agent import Agent
 from atoll_edge.camera.files import draw_scene
-from atoll_edge.camera.source import Pacer
+from atoll_edge.camera.source import FrameRateLimiter
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.backends import Backend, loader
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.model import ServedModel
-from atoll_edge.models.bundle import served_bundle, unpack
-from atoll_edge.models.manager import FixedModel
+from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.models.bundle import bundle_spec, unpack
+from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.networktables import NetworkTables
 from support.polling import wait_until
 
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        model = served_bundle("bench", unpack(options.bundle, Path(folder) / "bundle"))
+        model = bundle_spec("bench", unpack(options.bundle, Path(folder) / "bundle"))
         figures = per_frame(model, options.frames) | in_service(model, options.memory_frames)
     print(json.dumps(figures) if options.json else table(figures))
 
 
-def per_frame(model: ServedModel, frames: int) -> dict[str, float]:
+def per_frame(model: LoadedModelSpec, frames: int) -> dict[str, float]:
     """Median milliseconds of one frame, bare and through the child, measured alternately."""
     assert model.cpu_path is not None
     bare = loader().load(model.cpu_path, threads=1)
@@ -66,37 +66,43 @@ def per_frame(model: ServedModel, frames: int) -> dict[str, float]:
         client.begin_load(str(model.cpu_path), threads=1)
         wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=60)
         for name, fps in (("backToBack", 100_000.0), ("at30Fps", 30.0)):
-            found |= in_turns(name, Pacer(fps), lambda picture: bare.detect(as_image(picture)), client.detect, frames)
-        found |= processor(lambda picture: bare.detect(as_image(picture)), client, frames)
+            found |= in_turns(
+                name, FrameRateLimiter(fps), lambda image: bare.detect(as_image(image)), client.detect, frames
+            )
+        found |= processor(lambda image: bare.detect(as_image(image)), client, frames)
     finally:
         client.close()
     return found
 
 
 def in_turns(
-    name: str, pacer: Pacer, bare: Callable[[Picture], object], child: Callable[[Picture], object], frames: int
+    name: str,
+    pacer: FrameRateLimiter,
+    bare: Callable[[Picture], object],
+    child: Callable[[Picture], object],
+    frames: int,
 ) -> dict[str, float]:
     """Median milliseconds of both, and their ratio; each frame goes to one after the other, at the pacer's ticks."""
     times: dict[str, list[float]] = {"BareMillis": [], "ChildMillis": []}
     for number in range(frames):
-        picture = draw_scene(320, 240, number)
+        image = draw_scene(320, 240, number)
         for row, work in (("BareMillis", bare), ("ChildMillis", child)):
             pacer.wait(1.0)
-            times[row].append(millis(functools.partial(work, picture)))
+            times[row].append(millis(functools.partial(work, image)))
     medians = {name + row: round(statistics.median(values), 3) for row, values in times.items()}
     return {**medians, f"{name}Ratio": round(medians[f"{name}ChildMillis"] / medians[f"{name}BareMillis"], 3)}
 
 
 def processor(bare: Callable[[Picture], object], client: DetectorClient, frames: int) -> dict[str, float]:
     """Milliseconds of the processor for a frame, of this process and of the child, and their ratio."""
-    pictures = [draw_scene(320, 240, number) for number in range(frames)]
+    images = [draw_scene(320, 240, number) for number in range(frames)]
     started = time.process_time()
-    for picture in pictures:
-        bare(picture)
+    for image in images:
+        bare(image)
     alone = (time.process_time() - started) * 1000 / frames
     started, before = time.process_time(), on_processor(client.pid)
-    for picture in pictures:
-        client.detect(picture)
+    for image in images:
+        client.detect(image)
     both = (time.process_time() - started + on_processor(client.pid) - before) * 1000 / frames
     figures = {"processorBareMillis": alone, "processorChildMillis": both, "processorRatio": both / alone}
     return {name: round(value, 3) for name, value in figures.items()}
@@ -108,9 +114,9 @@ def on_processor(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
-def as_image(picture: Picture) -> Image.Image:
+def as_image(image: Picture) -> Image.Image:
     """A camera's frame as the resize takes it."""
-    return Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def millis(work: Callable[[], object]) -> float:
@@ -119,7 +125,7 @@ def millis(work: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def in_service(model: ServedModel, frames: int) -> dict[str, float]:
+def in_service(model: LoadedModelSpec, frames: int) -> dict[str, float]:
     """The whole agent with a robot connected: latency, swap, memory."""
     tables, raw, marked, http = free_ports(4)
     robot = NetworkTables("robot")
@@ -132,14 +138,14 @@ def in_service(model: ServedModel, frames: int) -> dict[str, float]:
         streams=StreamConfig(raw_port=raw, annotated_port=marked),
         http=HttpConfig(port=http),
     )
-    agent = Agent(config, lambda keeper, *_: FixedModel(model, keeper))
+    agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector))
     agent.start()
     try:
-        wait_until(lambda: agent.pipeline.answers > SETTLED, what="frames", timeout_seconds=600)
+        wait_until(lambda: agent.pipeline.results > SETTLED, what="frames", timeout_seconds=600)
         first = memory(agent)
         latency = agent.pipeline.latency.quantiles()
         gap = swap_gap(agent, model)
-        wait_until(lambda: agent.pipeline.answers >= frames, what="frames", timeout_seconds=3600, interval_seconds=1)
+        wait_until(lambda: agent.pipeline.results >= frames, what="frames", timeout_seconds=3600, interval_seconds=1)
         last = memory(agent)
     finally:
         agent.stop()
@@ -154,19 +160,19 @@ def in_service(model: ServedModel, frames: int) -> dict[str, float]:
     }
 
 
-def swap_gap(agent: Agent, model: ServedModel) -> float:
+def swap_gap(agent: Agent, model: LoadedModelSpec) -> float:
     """The longest time between two answers while a model is loaded beside the running one and takes over."""
     agent.pipeline.longest_gap = 0.0
-    agent.keeper.request(model).result(timeout=60)
-    after = agent.pipeline.answers + 30
-    wait_until(lambda: agent.pipeline.answers > after, what="frames after the swap", timeout_seconds=60)
+    agent.detector.request(model).result(timeout=60)
+    after = agent.pipeline.results + 30
+    wait_until(lambda: agent.pipeline.results > after, what="frames after the swap", timeout_seconds=60)
     return round(agent.pipeline.longest_gap * 1000, 1)
 
 
 def memory(agent: Agent) -> float:
     """Resident MiB of agent, detector and spare detector."""
     total = 0
-    pids = [str(pid) for pid in (agent.keeper.health.pid, agent.keeper.spare_pid) if pid is not None]
+    pids = [str(pid) for pid in (agent.detector.health.pid, agent.detector.spare_pid) if pid is not None]
     for process in ("self", *pids):
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

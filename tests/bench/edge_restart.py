@@ -30,11 +30,12 @@ from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.backends import Backend
-from atoll_edge.detector.client import CHILD_COMMAND, SPARE_SECONDS, DetectorClient
-from atoll_edge.detector.manager import DetectorKeeper
-from atoll_edge.detector.model import BackendChoice, ServedModel
-from atoll_edge.models.bundle import served_bundle, unpack
-from atoll_edge.models.manager import FixedModel
+from atoll_edge.detector.client import WORKER_COMMAND, DetectorClient
+from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.pool import SPARE_SECONDS
+from atoll_edge.models.bundle import bundle_spec, unpack
+from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.models.sideload import import_bundle
 from atoll_edge.robot.topics import detection_struct
 from support import edge_scripted
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = served_bundle("bench", unpack(options.bundle, folder / "bundle"))
+        model = bundle_spec("bench", unpack(options.bundle, folder / "bundle"))
         rows = measured(model, options.times, options.coral_seconds, folder)
         rows["power-on without a network, model on the card: process start to first detections"] = [
             boot_seconds(options.bundle, folder / f"boot-{number}") for number in range(max(3, options.times // 4))
@@ -73,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(rows) if options.json else table(rows))
 
 
-def measured(model: ServedModel, times: int, coral_seconds: float, folder: Path) -> dict[str, list[float]]:
+def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: Path) -> dict[str, list[float]]:
     """Seconds of each row."""
     rows = {"a bare interpreter: start, import, load, one frame (peer)": [bare_seconds(model) for _ in range(times)]}
-    with running(model, DetectorKeeper(BackendChoice("cpu", lambda: False), threads=1)) as run:
+    with running(model, DetectorManager(BackendChoice("cpu", lambda: False), threads=1)) as run:
         rows["CPU: the detector is killed"] = losses(run, times, kill)
         rows["CPU: the detector hangs (2 s are the watchdog's)"] = losses(run, max(3, times // 4), stop)
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
@@ -89,7 +90,7 @@ def measured(model: ServedModel, times: int, coral_seconds: float, folder: Path)
     return rows
 
 
-def bare_seconds(model: ServedModel) -> float:
+def bare_seconds(model: LoadedModelSpec) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", BARE, str(model.cpu_path)], check=True, capture_output=True, timeout=120)
     return time.perf_counter() - started
@@ -102,13 +103,13 @@ def script(folder: Path, entries: dict[str, Any]) -> None:
     os.environ["EDGE_SCRIPT"] = str(path)
 
 
-def scripted_keeper() -> DetectorKeeper:
+def scripted_keeper() -> DetectorManager:
     """A scripted Edge TPU beside the real interpreter on the CPU."""
 
     def spawn(backend: Backend) -> DetectorClient:
-        return DetectorClient(backend, command=CHILD_COMMAND if backend is Backend.CPU else edge_scripted.COMMAND)
+        return DetectorClient(backend, command=WORKER_COMMAND if backend is Backend.CPU else edge_scripted.COMMAND)
 
-    return DetectorKeeper(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
+    return DetectorManager(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Running:
 
 
 @contextmanager
-def running(model: ServedModel, keeper: DetectorKeeper) -> Iterator["Running"]:
+def running(model: LoadedModelSpec, detector: DetectorManager) -> Iterator["Running"]:
     """The whole agent on a drawn scene, with a robot that reads every list."""
     robot = Robot()
     read = robot.tables.struct_array_queue(f"/Atoll/{CAMERA}/detections", detection_struct())
@@ -132,10 +133,10 @@ def running(model: ServedModel, keeper: DetectorKeeper) -> Iterator["Running"]:
         lists += len(read())
         return beat(), lists
 
-    agent = Agent(config(robot.port), lambda keeper, *_: FixedModel(model, keeper), keeper=keeper)
+    agent = Agent(config(robot.port), lambda detector, *_: FixedModelManager(model, detector), detector=detector)
     agent.start()
     try:
-        wait_until(lambda: agent.pipeline.answers > 30 and heard()[1], what="frames", timeout_seconds=120)
+        wait_until(lambda: agent.pipeline.results > 30 and heard()[1], what="frames", timeout_seconds=120)
         yield Running(agent, heard)
     finally:
         agent.stop()
@@ -161,16 +162,16 @@ def losses(run: Running, times: int, how: Callable[[int], None]) -> list[float]:
 
 
 def one_loss(run: Running, how: Callable[[int], None]) -> float:
-    keeper, pipeline = run.agent.keeper, run.agent.pipeline
-    spare = wait_until(lambda: keeper.spare_pid, what="the spare", timeout_seconds=SPARE_SECONDS + 60)
+    detector, pipeline = run.agent.detector, run.agent.pipeline
+    spare = wait_until(lambda: detector.spare_pid, what="the spare", timeout_seconds=SPARE_SECONDS + 60)
     wait_until(lambda: settled(spare), what="the spare's imports", timeout_seconds=60)
-    keeper._losses._times.clear()
-    before, (beat, lists), pid = pipeline.answers, run.heard(), keeper.health.pid
+    detector._crashes._times.clear()
+    before, (beat, lists), pid = pipeline.results, run.heard(), detector.health.pid
     assert pid is not None
     started = time.monotonic()
     how(pid)
     silent = started
-    while pipeline.answers <= before + 1 or keeper.health.pid == pid:
+    while pipeline.results <= before + 1 or detector.health.pid == pid:
         now = time.monotonic()
         heard = run.heard()
         if heard[0] > beat and heard[1] > lists:
@@ -178,7 +179,7 @@ def one_loss(run: Running, how: Callable[[int], None]) -> float:
         assert now - silent < WATCHED_SECONDS, "the robot heard neither heartbeat nor list"
         assert now - started < 60, "the detector did not come back"
         time.sleep(0.005)
-    return pipeline.answer_at - started
+    return pipeline.result_at - started
 
 
 def settled(pid: int) -> bool:
@@ -196,36 +197,36 @@ def stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-def to_the_cpu(model: ServedModel, folder: Path, coral_seconds: float) -> float:
+def to_the_cpu(model: LoadedModelSpec, folder: Path, coral_seconds: float) -> float:
     """Seconds from the third loss of the Edge TPU to the CPU's first answer."""
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
     with running(model, scripted_keeper()) as run:
-        keeper, pipeline = run.agent.keeper, run.agent.pipeline
+        detector, pipeline = run.agent.detector, run.agent.pipeline
         for number in range(3):
-            wait_until(lambda: keeper.answering, what="the Edge TPU", timeout_seconds=60)
-            started, pid = time.monotonic(), keeper.health.pid
+            wait_until(lambda: detector._client is not None, what="the Edge TPU", timeout_seconds=60)
+            started, pid = time.monotonic(), detector.health.pid
             assert pid is not None
             kill(pid)
-            wait_until(partial(lost, keeper, number + 1), what="the loss", interval_seconds=0.002)
-        wait_until(lambda: keeper.health.fallen_back, what="the CPU", timeout_seconds=60, interval_seconds=0.002)
-        before = pipeline.answers
-        wait_until(lambda: pipeline.answers > before, what="an answer", interval_seconds=0.002)
-        return pipeline.answer_at - started
+            wait_until(partial(lost, detector, number + 1), what="the loss", interval_seconds=0.002)
+        wait_until(lambda: detector.health.fallen_back, what="the CPU", timeout_seconds=60, interval_seconds=0.002)
+        before = pipeline.results
+        wait_until(lambda: pipeline.results > before, what="an answer", interval_seconds=0.002)
+        return pipeline.result_at - started
 
 
-def lost(keeper: DetectorKeeper, times: int) -> bool:
-    return keeper.health.losses >= times
+def lost(detector: DetectorManager, times: int) -> bool:
+    return detector.health.losses >= times
 
 
 def boot_seconds(bundle: Path, state: Path) -> float:
     """Seconds from the start of `atoll-edge run` to a list with what its model saw, at a robot; the store is out of
     reach, and the model is on the card."""
-    from atoll_edge.models.release_store import DeviceStore
+    from atoll_edge.models.release_store import ReleaseStore
 
-    device = DeviceStore(state)
-    device.hold()
+    device = ReleaseStore(state)
+    device.lock()
     import_bundle(bundle, device)
-    device.release_hold()
+    device.unlock()
     robot = Robot()
     frames = robot.tables.struct_array_queue(f"/Atoll/{CAMERA}/detections", detection_struct())
     names = robot.tables.string_array_reader(f"/Atoll/{CAMERA}/labels")

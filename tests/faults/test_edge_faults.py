@@ -22,10 +22,10 @@ from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import StoreError, StoreForbidden
 from atoll_contract.store.s3 import S3Store
 from atoll_edge.config import Verify
-from atoll_edge.models.download import Look, ReleaseFetcher
-from atoll_edge.models.poller import Schedule, StoreLoop
-from atoll_edge.models.release_store import DeviceStore
-from atoll_edge.models.verify import Expectation
+from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.poller import PollSchedule, ReleasePoller
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import ExpectedRelease
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 from support.faulted_store import Bench
 from support.minio import MinioServer
@@ -44,18 +44,18 @@ def key() -> KeyPair:
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Iterator[DeviceStore]:
-    store = DeviceStore(tmp_path / "device")
-    store.hold()
+def device(tmp_path: Path) -> Iterator[ReleaseStore]:
+    store = ReleaseStore(tmp_path / "device")
+    store.lock()
     yield store
-    store.release_hold()
+    store.unlock()
 
 
-def loop_on(store: S3Store, device: DeviceStore, key: KeyPair) -> StoreLoop:
+def loop_on(store: S3Store, device: ReleaseStore, key: KeyPair) -> ReleasePoller:
     """The device's own thread of work, one step at a time; the model's trial is not what is asked here."""
-    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
-    fetcher = ReleaseFetcher(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
-    return StoreLoop(fetcher, Schedule(30.0), report=lambda: REPORT, report_seconds=60.0)
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
+    fetcher = ReleaseDownloader(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
+    return ReleasePoller(fetcher, PollSchedule(30.0), report=lambda: REPORT, report_seconds=60.0)
 
 
 def signing_with(key: KeyPair) -> Callable[[bytes], bytes]:
@@ -63,11 +63,11 @@ def signing_with(key: KeyPair) -> Callable[[bytes], bytes]:
 
 
 def test_E9_a_device_at_1970_keeps_what_it_has_and_goes_on_when_its_clock_is_set(
-    bench: Bench, device: DeviceStore, key: KeyPair, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, device: ReleaseStore, key: KeyPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = loop_on(bench.open(), device, key)
     first = publish(bench.real, 1, sign=signing_with(key))
-    loop.turn(0.0)
+    loop.step(0.0)
     assert device.read().candidate == first.sha256
     second = publish(bench.real, 2, sign=signing_with(key))
     signing: Any = importlib.import_module("botocore.auth")
@@ -75,11 +75,11 @@ def test_E9_a_device_at_1970_keeps_what_it_has_and_goes_on_when_its_clock_is_set
         at_1970 = datetime.datetime(1970, 1, 1, 0, 0, 7, tzinfo=datetime.UTC)
         wrong.setattr(signing, "get_current_datetime", lambda *_, **__: at_1970.replace(tzinfo=None))
         for hour in range(1, 25):
-            loop.turn(hour * 3600.0)
+            loop.step(hour * 3600.0)
             assert "the clock of this machine is wrong" in str(loop.status.last_result)
         assert device.read().candidate == first.sha256
-    loop.turn(26 * 3600.0)
-    assert loop.status.last_result == Look.STAGED
+    loop.step(26 * 3600.0)
+    assert loop.status.last_result == PollResult.STAGED
     assert device.read().candidate == second.sha256
 
 
@@ -127,11 +127,11 @@ def documented_policy() -> str:
     return block[1]
 
 
-def test_E12_a_devices_keys_serve_for_all_that_it_does(leak: Leak, device: DeviceStore, key: KeyPair) -> None:
+def test_E12_a_devices_keys_serve_for_all_that_it_does(leak: Leak, device: ReleaseStore, key: KeyPair) -> None:
     published = publish(leak.owner, 1, sign=signing_with(key))
     loop = loop_on(leak.store, device, key)
-    loop.turn(0.0)
-    assert loop.status.last_result == Look.STAGED
+    loop.step(0.0)
+    assert loop.status.last_result == PollResult.STAGED
     assert device.read().candidate == published.sha256
     written = leak.owner.get(keys.device_report(NAMESPACE, MODEL, DEVICE))
     assert from_json(DeviceReport, written) == REPORT

@@ -15,7 +15,7 @@ from typing import Any
 
 from atoll_contract.document import from_json
 from atoll_contract.release import Manifest, Role
-from atoll_edge.models.canary import canary_job, run_canary
+from atoll_edge.models.verify import canary_job, run_canary
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
 from support.story import Story

@@ -12,7 +12,7 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, HttpConfig, ModelConfig, StreamConfig, Verify
 from atoll_edge.demo import free_ports
-from atoll_edge.models.release_manager import StoreManager
+from atoll_edge.models.manager import ReleaseManager
 from support.edge_release import MODEL, NAMESPACE
 from support.polling import wait_until
 
@@ -26,7 +26,7 @@ class RunningAgent:
     folder: Path
     nt_port: int
     verify: Verify = Verify.DIGEST_ONLY
-    keeper: Any = None
+    detector: Any = None
     token_file: str | None = None
     harvest: HarvestConfig | None = None
     key_files: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class RunningAgent:
             ),
             harvest=self.harvest or HarvestConfig(),
         )
-        self.agent = Agent(self.config, functools.partial(StoreManager, self.config), keeper=self.keeper)
+        self.agent = Agent(self.config, functools.partial(ReleaseManager, self.config), detector=self.detector)
         self.agent.start()
 
     @property

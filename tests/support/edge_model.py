@@ -92,10 +92,10 @@ def _module(tf: Any, side: int) -> Any:
             self.kernel = tf.Variable(kernel * (4.0 / stride**2))
 
         @tf.function(input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32)])  # type: ignore[untyped-decorator]
-        def __call__(self, picture: Any) -> Any:
-            logits = tf.nn.conv2d(picture, self.kernel, stride, "VALID")
+        def __call__(self, image: Any) -> Any:
+            logits = tf.nn.conv2d(image, self.kernel, stride, "VALID")
             scores = tf.sigmoid(tf.reshape(logits, [1, CELLS * CELLS, len(LABELS)]) - 6.0)
-            still = tf.reshape(tf.nn.conv2d(picture, self.kernel[..., :1] * 0.0, stride, "VALID"), [1, -1, 1])
+            still = tf.reshape(tf.nn.conv2d(image, self.kernel[..., :1] * 0.0, stride, "VALID"), [1, -1, 1])
             return post_process(tf.concat([still] * 4, -1), scores, tf.constant(anchors))
 
     return Detector()
@@ -106,10 +106,10 @@ def _calibration(side: int) -> Any:
 
     random = np.random.default_rng(0)
     for _ in range(16):
-        picture = random.uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
-        picture[0, : side // 4, : side // 4] = (1, -1, -1)
-        picture[0, -(side // 4) :, : side // 4] = (-1, -1, 1)
-        yield [picture]
+        image = random.uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+        image[0, : side // 4, : side // 4] = (1, -1, -1)
+        image[0, -(side // 4) :, : side // 4] = (-1, -1, 1)
+        yield [image]
 
 
 def _in_order(raw: bytes) -> bytes:

@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 from atoll_edge.agent import Agent
-from atoll_edge.demo import Ports, demo_config, free_ports, picture_folder
-from atoll_edge.models.bundle import served_bundle, unpack
-from atoll_edge.models.manager import FixedModel
+from atoll_edge.demo import Ports, demo_config, free_ports, image_folder
+from atoll_edge.models.bundle import bundle_spec, unpack
+from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.networktables import NetworkTables
 from support.polling import wait_until
 
@@ -66,18 +66,18 @@ def _browse(url: str, what: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def main(bundle: Path, pictures: Path, target: Path, min_score: float) -> None:
+def main(bundle: Path, images: Path, target: Path, min_score: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        model = served_bundle("bccd-v1", unpack(bundle, Path(folder) / "bundle"))
-        camera = picture_folder(pictures, Path(folder) / "pictures")
+        model = bundle_spec("bccd-v1", unpack(bundle, Path(folder) / "bundle"))
+        camera = image_folder(images, Path(folder) / "pictures")
         ports = Ports(*free_ports(4))
         robot = NetworkTables("robot")
         robot.start_server("127.0.0.1", ports.tables)
-        agent = Agent(demo_config(ports, camera, min_score), lambda keeper, *_: FixedModel(model, keeper))
+        agent = Agent(demo_config(ports, camera, min_score), lambda detector, *_: FixedModelManager(model, detector))
         agent.start()
         try:
             wait_until(lambda: agent.status.status().fps > 0 and agent.tables.peers, what="frames", timeout_seconds=120)
-            wait_until(lambda: agent.pipeline.shown and agent.pipeline.shown.observations, what="a detection")
+            wait_until(lambda: agent.pipeline.displayed and agent.pipeline.displayed.observations, what="a detection")
             photograph(f"http://127.0.0.1:{ports.http}/", target)
         finally:
             agent.stop()
@@ -94,4 +94,4 @@ if __name__ == "__main__":
     parser.add_argument("target", type=Path)
     parser.add_argument("--min-score", type=float, default=0.5)
     given = parser.parse_args()
-    main(given.bundle, given.pictures, given.target, given.min_score)
+    main(given.bundle, given.images, given.target, given.min_score)

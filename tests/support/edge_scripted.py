@@ -15,7 +15,7 @@ from typing import Any
 
 from atoll_contract.release import Detection
 from atoll_edge.detector.backends import Backend, DeviceMissing
-from atoll_edge.detector.outputs import Reading
+from atoll_edge.detector.outputs import ModelOutput
 from atoll_edge.detector.worker import main
 
 COMMAND = (sys.executable, "-P", __file__)
@@ -29,7 +29,7 @@ class ScriptedModel:
         self._backend = backend
         self._answers = 0
 
-    def detect(self, picture: Any) -> Reading:
+    def detect(self, image: Any) -> ModelOutput:
         script = read_script(self._backend)
         self._answers += 1
         if self._answers > script.get("abort_after", 10**9):
@@ -37,7 +37,7 @@ class ScriptedModel:
         if self._answers > script.get("hang_after", 10**9):
             time.sleep(3600)
         time.sleep(script.get("seconds", 0.0))
-        return Reading((SEEN,), int(script.get("nan", 0)))
+        return ModelOutput((SEEN,), int(script.get("nan", 0)))
 
 
 class ScriptedLoader:

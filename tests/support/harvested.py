@@ -13,12 +13,12 @@ from atoll_contract.release import Detection
 from atoll_contract.store.base import Store
 from atoll_edge.camera.source import Frame
 from atoll_edge.detector.backends import Backend
-from atoll_edge.detector.model import Answer, ServedModel
+from atoll_edge.detector.model import DetectionResult, LoadedModelSpec
 from support.archives import SIZE, jpeg
 
 LABELS = ("note", "robot")
 THRESHOLDS = (0.5, 0.4)
-MODEL = ServedModel("colours-v3", "d" * 64, 3, LABELS, THRESHOLDS, Path("model.tflite"))
+MODEL = LoadedModelSpec("colours-v3", "d" * 64, 3, LABELS, THRESHOLDS, Path("model.tflite"))
 BOX = (0.25, 0.25, 0.75, 0.75)
 
 
@@ -28,8 +28,8 @@ def scene(seed: int = 0, *, side: int = 64) -> Frame:
     return Frame(cells.repeat(side // 8, axis=0).repeat(side // 8, axis=1), seed + 1, 0)
 
 
-def answer(*detections: Detection, model: ServedModel = MODEL) -> Answer:
-    return Answer(model, Backend.CPU, detections, 0, 0.01)
+def answer(*detections: Detection, model: LoadedModelSpec = MODEL) -> DetectionResult:
+    return DetectionResult(model, Backend.CPU, detections, 0, 0.01)
 
 
 def detection(score: float, class_id: int = 0, box: tuple[float, ...] = BOX) -> Detection:

@@ -57,6 +57,10 @@ FIELD_WORDS = {
     "early_stopping_patience": "Keras' name",
     "service_account": "Kubernetes' name",
     "account_id": "AWS' name",
+    "min_doubt": "a setting of the edge",
+    "pinned": "a field of the edge's state and status",
+    "probation": "a status",
+    "contact_sheet": "photography's name",
 }
 
 

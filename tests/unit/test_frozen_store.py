@@ -35,7 +35,7 @@ from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import parse_line, parse_result
 from atoll_contract.store.directory import DirStore
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_operator.api.parse import training_profile, training_run
 from atoll_operator.api.status import Phase, read_status
 from atoll_operator.api.validation import check
@@ -234,8 +234,8 @@ class Variable:
 def test_a_device_serves_what_it_served(tmp_path: Path) -> None:
     folder = tmp_path / "device"
     shutil.copytree(FROZEN / "device-8c7468f", folder)
-    device = DeviceStore(folder)
-    device.hold()
+    device = ReleaseStore(folder)
+    device.lock()
     try:
         state = device.read()
         assert to_json(state) == (folder / "state.json").read_bytes()
@@ -243,7 +243,7 @@ def test_a_device_serves_what_it_served(tmp_path: Path) -> None:
         manifest = device.check(state.current)
         assert (manifest.release, manifest.labels, manifest.thresholds) == ("note-v1", ("note", "robot"), (0.42, 0.5))
     finally:
-        device.release_hold()
+        device.unlock()
 
 
 # The cluster.

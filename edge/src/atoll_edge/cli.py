@@ -1,4 +1,4 @@
-"""The commands of `atoll-edge` that change or show the device's models; the running agent sees the change at once."""
+"""`atoll-edge`: the agent of one device, its self-test, and the commands that change or show the device's models."""
 
 import argparse
 import json
@@ -25,121 +25,29 @@ from atoll_edge.config import (
     with_frc,
 )
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.manager import DetectorKeeper
-from atoll_edge.detector.model import BackendChoice, ServedModel
+from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
-from atoll_edge.models import release_state as device_state
-from atoll_edge.models.bundle import BundleError, served_bundle, served_file, unpack
-from atoll_edge.models.manager import FixedModel, ModelManager
-from atoll_edge.models.release_manager import StoreManager
-from atoll_edge.models.release_state import DeviceState, Refusal, StateError
-from atoll_edge.models.release_store import DeviceStore, StoreBusy
+from atoll_edge.models import release_state
+from atoll_edge.models.activation import StateChange
+from atoll_edge.models.bundle import BundleError, bundle_spec, file_spec, unpack
+from atoll_edge.models.manager import FixedModelManager, ModelManager, ReleaseManager
+from atoll_edge.models.release_state import Refusal, StateError
+from atoll_edge.models.release_store import ReleaseStore, StoreLocked
 from atoll_edge.models.sideload import import_bundle
 from atoll_edge.prometheus import Metrics
-from atoll_edge.robot.match import MatchMonitor
+from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.selftest import SelfTest, run_selftest
 from atoll_edge.system import coral_present, is_32_bit
-
-STATUS_SECONDS = 3
-Configuration = Callable[[argparse.Namespace], EdgeConfig]
-
-
-def add_commands(commands: Any, configuration: Configuration) -> None:
-    """`import`, `pin`, `unpin`, `rollback` and `status`."""
-    bring = commands.add_parser("import", help="bring a bundle (model.tar.gz) from a file; it stays until `unpin`")
-    bring.add_argument("bundle", type=Path)
-    bring.set_defaults(command=lambda options: import_command(options, configuration(options)))
-    changes = {
-        "pin": (device_state.pinned, "stay with the model that serves now"),
-        "unpin": (device_state.unpinned, "follow the channel again"),
-        "rollback": (device_state.rolled_back, "serve the model before, and stay with it"),
-    }
-    for name, (change, text) in changes.items():
-        command = commands.add_parser(name, help=text)
-        command.set_defaults(command=lambda options, change=change: change_command(change, configuration(options)))
-    status = commands.add_parser("status", help="what the running agent says of itself, as JSON")
-    status.set_defaults(command=lambda options: status_command(configuration(options)))
-    for command in commands.choices.values():
-        command.add_argument("--config", type=Path, help="settings (default /etc/atoll-edge/config.yaml)")
-        command.add_argument("--state-dir", help="the device's store (default /var/lib/atoll-edge)")
-
-
-def import_command(options: argparse.Namespace, config: EdgeConfig) -> int:
-    device = DeviceStore(Path(config.state_dir))
-    try:
-        release, name = import_bundle(options.bundle, device)
-    except Refusal as refusal:
-        print(f"atoll-edge: refused: {refusal.message}", file=sys.stderr)
-        return 2
-    print(f"{name} ({release[:12]}) passed its self-test and serves next, pinned; `atoll-edge unpin` ends that")
-    return 0
-
-
-def change_command(change: Callable[[DeviceState], DeviceState], config: EdgeConfig) -> int:
-    try:
-        state = DeviceStore(Path(config.state_dir)).change(change)
-    except StateError as error:
-        print(f"atoll-edge: {error}", file=sys.stderr)
-        return 2
-    print(f"current {(state.current or 'none')[:12]}, pinned {(state.pinned or 'no')[:12]}")
-    return 0
-
-
-def status_command(config: EdgeConfig) -> int:
-    import urllib.request  # for this command alone, and slow to load
-
-    url = f"http://127.0.0.1:{config.http.port}/status"
-    try:
-        with urllib.request.urlopen(url, timeout=STATUS_SECONDS) as answer:
-            print(json.dumps(json.load(answer), indent=2))
-    except (OSError, ValueError) as error:
-        print(f"atoll-edge: no agent answers on {url}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def add_selftest_command(commands: Any, configuration: Callable[[argparse.Namespace], EdgeConfig]) -> None:
-    command = commands.add_parser("selftest", help="try this device: packages, disk, camera, Coral, inference")
-    command.add_argument("--json", action="store_true", help="the whole result as one JSON document")
-    command.add_argument("--bundle", type=Path, help="model.tar.gz to run (default: the model that serves)")
-    command.add_argument("--inferences", type=int, help="how many (default 200 on the CPU, 500 on the Edge TPU)")
-    command.set_defaults(command=lambda options: selftest_command(options, configuration(options)))
-
-
-def selftest_command(options: argparse.Namespace, config: EdgeConfig) -> int:
-    """Exit status 0 where no step failed."""
-    state_dir = Path(config.state_dir)
-    with tempfile.TemporaryDirectory(prefix="atoll-selftest-") as folder:
-        model = _model(options.bundle, state_dir, Path(folder))
-        result = run_selftest(model, state_dir, inferences=options.inferences)
-    print(to_json(result).decode() if options.json else as_text(result))
-    return 0 if result.passed else 1
-
-
-def _model(bundle: Path | None, state_dir: Path, folder: Path) -> ServedModel | None:
-    if bundle is not None:
-        return served_bundle(bundle.name, unpack(bundle, folder / "bundle"))
-    device = DeviceStore(state_dir)
-    current = device.read().current
-    return None if current is None else device.served(current, device.check(current))
-
-
-def as_text(result: SelfTest) -> str:
-    """One line for a step."""
-    lines = []
-    for step in result.steps:
-        figures = ", ".join(f"{name} {value}" for name, value in step.figures.items())
-        lines.append(f"{step.outcome:8} {step.name}: {step.message or figures}")
-    return "\n".join([*lines, "passed" if result.passed else "FAILED"])
-
 
 logger = logging.getLogger(__name__)
 
 CONFIG = Path("/etc/atoll-edge/config.yaml")
+STATUS_SECONDS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point; the exit status is 0, 2 where the input cannot be used, or 1 where it failed."""
+    """The entry point. Returns the exit status: 0, 2 if the input cannot be used, or 1 if the command failed."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if is_32_bit():
@@ -147,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         result: int = options.command(options)
-    except (ConfigError, FrcError, BundleError, SourceError, StoreBusy, AtollError) as error:
+    except (ConfigError, FrcError, BundleError, SourceError, StoreLocked, AtollError) as error:
         print(f"atoll-edge: {error}", file=sys.stderr)
         return 2
     except PermissionError as error:
@@ -159,6 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(prog="atoll-edge", description=__doc__)
     commands = program.add_subparsers(required=True)
+    _add_run(commands)
+    _add_selftest(commands)
+    _add_import(commands)
+    _add_change(commands, "pin", release_state.pin, "stay with the model that serves now")
+    _add_change(commands, "unpin", release_state.unpin, "follow the channel again")
+    _add_change(commands, "rollback", release_state.roll_back, "serve the model before, and stay with it")
+    _add_status(commands)
+    for command in commands.choices.values():
+        command.add_argument("--config", type=Path, help="settings (default /etc/atoll-edge/config.yaml)")
+        command.add_argument("--state-dir", help="the device's store (default /var/lib/atoll-edge)")
+    return program
+
+
+def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="detect, publish, serve; needs no store where a model is given")
     run.add_argument("--model", type=Path, help="serve this .tflite file and nothing else")
     run.add_argument("--labels", type=Path, help="label map of the model (map.pbtxt)")
@@ -168,23 +90,44 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", type=WantedBackend, choices=list(WantedBackend), help="what runs the model")
     run.add_argument("--http-port", type=int, help="port of the status page (default 5808)")
     run.set_defaults(command=run_command)
-    add_selftest_command(commands, file_settings)
-    add_commands(commands, file_settings)
-    return program
+
+
+def _add_selftest(commands: Any) -> None:
+    selftest = commands.add_parser("selftest", help="try this device: packages, disk, camera, Coral, inference")
+    selftest.add_argument("--json", action="store_true", help="the whole result as one JSON document")
+    selftest.add_argument("--bundle", type=Path, help="model.tar.gz to run (default: the model that serves)")
+    selftest.add_argument("--inferences", type=int, help="how many (default 200 on the CPU, 500 on the Edge TPU)")
+    selftest.set_defaults(command=selftest_command)
+
+
+def _add_import(commands: Any) -> None:
+    command = commands.add_parser("import", help="bring a bundle (model.tar.gz) from a file; it stays until `unpin`")
+    command.add_argument("bundle", type=Path)
+    command.set_defaults(command=import_command)
+
+
+def _add_change(commands: Any, name: str, change: StateChange, text: str) -> None:
+    command = commands.add_parser(name, help=text)
+    command.set_defaults(command=lambda options: change_command(options, change))
+
+
+def _add_status(commands: Any) -> None:
+    status = commands.add_parser("status", help="what the running agent says of itself, as JSON")
+    status.set_defaults(command=status_command)
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Run until SIGTERM or Ctrl-C."""
+    """Runs until SIGTERM or Ctrl-C."""
     config, frc, warnings = configuration(options)
     manager = model_manager(options, config)
     entry = frc_camera(config, frc) if frc is not None else None
-    # They are of that camera, and of no other that the settings or a flag name.
+    # The settings of frc.json are for its own camera, not for one that the configuration or a flag names.
     settings = entry.settings if entry is not None and entry.path == config.camera.path else None
-    # The detector's process imports its packages while this one imports its own, which takes as long.
-    first_child = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
+    # The worker imports its packages while this process imports its own, which takes as long.
+    first_worker = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
     from atoll_edge.agent import Agent, run_until
 
-    agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_child=first_child)
+    agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_worker=first_worker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -192,10 +135,72 @@ def run_command(options: argparse.Namespace) -> int:
     return 0 if run_until(agent, stop) else 1
 
 
-def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
-    """The settings from flags, file and frc.json, and what is worth a warning.
+def selftest_command(options: argparse.Namespace) -> int:
+    """Returns 0 if no step failed."""
+    state_dir = Path(file_settings(options).state_dir)
+    with tempfile.TemporaryDirectory(prefix="atoll-selftest-") as folder:
+        model = _selftest_model(options.bundle, state_dir, Path(folder))
+        result = run_selftest(model, state_dir, inferences=options.inferences)
+    print(to_json(result).decode() if options.json else as_text(result))
+    return 0 if result.passed else 1
 
-    A broken frc.json stops nothing; a broken config.yaml ends the program, so that nothing half-set runs.
+
+def _selftest_model(bundle: Path | None, state_dir: Path, folder: Path) -> LoadedModelSpec | None:
+    if bundle is not None:
+        return bundle_spec(bundle.name, unpack(bundle, folder / "bundle"))
+    device = ReleaseStore(state_dir)
+    current = device.read().current
+    return None if current is None else device.model_spec(current, device.check(current))
+
+
+def as_text(result: SelfTest) -> str:
+    """Formats a self-test with one line for each step."""
+    lines = []
+    for step in result.steps:
+        figures = ", ".join(f"{name} {value}" for name, value in step.figures.items())
+        lines.append(f"{step.outcome:8} {step.name}: {step.message or figures}")
+    return "\n".join([*lines, "passed" if result.passed else "FAILED"])
+
+
+def import_command(options: argparse.Namespace) -> int:
+    device = ReleaseStore(Path(file_settings(options).state_dir))
+    try:
+        release, name = import_bundle(options.bundle, device)
+    except Refusal as refusal:
+        print(f"atoll-edge: refused: {refusal.message}", file=sys.stderr)
+        return 2
+    print(f"{name} ({release[:12]}) passed its self-test and serves next, pinned; `atoll-edge unpin` ends that")
+    return 0
+
+
+def change_command(options: argparse.Namespace, change: StateChange) -> int:
+    """Changes the device's state, which the running agent then follows."""
+    try:
+        state = ReleaseStore(Path(file_settings(options).state_dir)).change(change)
+    except StateError as error:
+        print(f"atoll-edge: {error}", file=sys.stderr)
+        return 2
+    print(f"current {(state.current or 'none')[:12]}, pinned {(state.pinned or 'no')[:12]}")
+    return 0
+
+
+def status_command(options: argparse.Namespace) -> int:
+    import urllib.request  # for this command alone, and slow to load
+
+    url = f"http://127.0.0.1:{file_settings(options).http.port}/status"
+    try:
+        with urllib.request.urlopen(url, timeout=STATUS_SECONDS) as response:
+            print(json.dumps(json.load(response), indent=2))
+    except (OSError, ValueError) as error:
+        print(f"atoll-edge: no agent answers on {url}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
+    """Returns the settings of flags, file and frc.json, the content of frc.json, and warnings.
+
+    A broken frc.json stops nothing; a broken config.yaml ends the program, so that nothing runs with half its settings.
     """
     config = file_settings(options)
     warnings: list[str] = []
@@ -213,31 +218,31 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
 
 
 def unserved(config: EdgeConfig, frc: FrcConfig | None) -> list[str]:
-    """What frc.json has and one agent does not serve."""
+    """Returns a warning for each part of frc.json that one agent does not serve."""
     if frc is None:
         return []
     entry = frc_camera(config, frc)
     others = [camera.name for camera in frc.cameras if camera is not entry]
-    told = []
+    warnings = []
     if entry is not None and others:
-        told.append(
+        warnings.append(
             f"frc.json has {len(frc.cameras)} cameras; this agent runs {entry.name} (choose by camera.name), and not "
             + ", ".join(others)
         )
     if frc.switched:
-        told.append(f"switched cameras of frc.json are not served: {', '.join(frc.switched)}")
-    return told
+        warnings.append(f"switched cameras of frc.json are not served: {', '.join(frc.switched)}")
+    return warnings
 
 
 def file_settings(options: argparse.Namespace) -> EdgeConfig:
-    """The settings of the file, with the folder that the flag names."""
+    """Returns the settings of the file, with the state folder of the flag."""
     path = options.config or (CONFIG if CONFIG.is_file() else None)
     config = read_config(path) if path is not None else EdgeConfig()
     return replace(config, state_dir=options.state_dir or config.state_dir)
 
 
 def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
-    """`config` with the flags of `run`."""
+    """Returns `config` with the flags of `run`."""
     camera: CameraConfig = config.camera
     if options.video:
         camera = replace(camera, path=options.video)
@@ -255,12 +260,12 @@ def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
 
 def model_manager(
     options: argparse.Namespace, config: EdgeConfig
-) -> Callable[[DetectorKeeper, MatchMonitor, Metrics], ModelManager]:
-    """One file where `--model` names it; else the device's store, with a bucket where the settings name one."""
+) -> Callable[[DetectorManager, MatchMonitor, Metrics], ModelManager]:
+    """Returns what makes the model manager: for the file that `--model` names, else for the device's releases."""
     if options.model is not None:
-        model = served_file(options.model, options.labels)
-        return lambda keeper, *_: FixedModel(model, keeper)
-    return lambda keeper, match, metrics: StoreManager(config, keeper, match, metrics)
+        model = file_spec(options.model, options.labels)
+        return lambda detector, *_: FixedModelManager(model, detector)
+    return lambda detector, match, metrics: ReleaseManager(config, detector, match, metrics)
 
 
 if __name__ == "__main__":

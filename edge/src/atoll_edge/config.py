@@ -1,4 +1,4 @@
-"""The settings of an edge device: flags, then `config.yaml`, then `frc.json`, then defaults."""
+"""The settings of an edge device: from flags, else `config.yaml`, else `frc.json`, else defaults."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ from atoll_contract.document import DecodeError, Document, from_dict, replace
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
 from atoll_edge.detector.protocol import PIXEL_BYTES
-from atoll_edge.frc import CameraEntry, FrcConfig, NtMode
+from atoll_edge.frc import FrcCamera, FrcConfig, NtMode
 from atoll_edge.robot.topics import Compatibility
+
+# The largest number that fits the address 10.TE.AM.2.
+MAX_TEAM = 25599
+MAX_PORT = 65535
+# Of a frame: the memory of the detector's worker has room for a square of this size.
+MAX_FRAME_SIDE = math.isqrt(PIXEL_BYTES // 3)
+MAX_FPS = 240
+MAX_SECONDS = 86400
+MAX_MEBIBYTES = 2**20
+_HOST_AND_PORT = re.compile(r"[^\s:/]+(:[1-9][0-9]{0,4})?")
+
+_Bound = tuple[str, float | None, float, float]
 
 
 class ConfigError(ValueError):
-    """A setting cannot be used; the text names file and field."""
+    """A setting cannot be used; the text names the file and the field."""
 
 
 class Verify(StrEnum):
-    """What a release must show before it is parsed. `digest-only` trusts whoever can write to the bucket."""
+    """How a release is verified. `digest-only` trusts everyone who can write to the bucket."""
 
     REQUIRED = "required"
     DIGEST_ONLY = "digest-only"
@@ -35,7 +47,7 @@ class WantedBackend(StrEnum):
 
 
 class CameraConfig(Document, frozen=True):
-    """`path` is a device (`/dev/video0`, better a stable `/dev/v4l/by-path/…`), a URL, a file or folder, or
+    """`path`: a device (`/dev/video0`, better a stable `/dev/v4l/by-path/…`), a URL, a file or folder, or
     `synthetic`. Field of view in degrees."""
 
     name: str | None = None
@@ -57,7 +69,7 @@ class DetectionConfig(Document, frozen=True):
 
 
 class StreamConfig(Document, frozen=True):
-    """`name` is how dashboards list the annotated stream: `Axon` (2021) or `MLOut` (2019, 2020)."""
+    """`name` is the name of the annotated stream for dashboards: `Axon` (2021) or `MLOut` (2019, 2020)."""
 
     enabled: bool = True
     raw_port: int = 1181
@@ -91,8 +103,8 @@ class ModelConfig(Document, frozen=True):
 
 
 class HarvestConfig(Document, frozen=True):
-    """Keeping frames that the model is unsure of; needs `model`, whose bucket they go to. `min_doubt` is in boxes (see
-    `harvest.doubt`). `while_enabled` also looks while the robot is enabled without a field: at practice."""
+    """Keeps frames of which the model is uncertain; needs `model`, for its bucket. `min_doubt` is in boxes (see
+    `harvest.uncertainty`). `while_enabled` also harvests while the robot is enabled off the field, at practice."""
 
     enabled: bool = False
     interval_seconds: float = 10.0
@@ -107,13 +119,13 @@ class EdgeConfig(Document, frozen=True):
 
     device: str | None = None
     team: int | None = None
-    # None: as frc.json says, else a client.
+    # None: that of frc.json, else a client.
     nt_mode: NtMode | None = None
     # `host` or `host:port` instead of the team's addresses.
     nt_server: str | None = None
     nt_port: int = 5810
     state_dir: str = "/var/lib/atoll-edge"
-    # A bundle in the image that serves until a proven release is there.
+    # A bundle in the image, for use until a release was verified.
     factory_bundle: str | None = None
     camera: CameraConfig = CameraConfig()
     detection: DetectionConfig = DetectionConfig()
@@ -128,11 +140,11 @@ class EdgeConfig(Document, frozen=True):
 
 
 def read_config(path: Path) -> EdgeConfig:
-    """The configuration in a YAML file.
+    """Reads the configuration from a YAML file.
 
     Raises:
-        ConfigError: unreadable, an unknown field, a wrong type, a number out of range, or settings that do not go
-            together.
+        ConfigError: it cannot be read, or has an unknown field, a wrong type, a number out of range, or settings that
+            exclude each other.
     """
     import yaml
 
@@ -145,7 +157,7 @@ def read_config(path: Path) -> EdgeConfig:
 
 
 def checked(config: EdgeConfig, where: str) -> EdgeConfig:
-    """`config`, if all of it can be used. Raises ConfigError, whose text begins with `where`."""
+    """Returns `config` if all of it can be used. Raises ConfigError, whose text begins with `where`."""
     wrong = problem(config)
     if wrong:
         raise ConfigError(f"{where}{wrong}")
@@ -153,7 +165,7 @@ def checked(config: EdgeConfig, where: str) -> EdgeConfig:
 
 
 def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:
-    """`config` with what it leaves open filled from frc.json: team, mode, and the camera of that name, or the first."""
+    """Fills what `config` leaves open from frc.json: team, mode, and the camera of the same name, or the first."""
     if frc is None:
         return config
     entry = frc_camera(config, frc)
@@ -170,33 +182,19 @@ def with_frc(config: EdgeConfig, frc: FrcConfig | None) -> EdgeConfig:
     return replace(config, team=config.team or frc.team, nt_mode=config.nt_mode or frc.nt_mode, camera=camera)
 
 
-def frc_camera(config: EdgeConfig, frc: FrcConfig) -> CameraEntry | None:
-    """The entry of frc.json that `config` means: the one of its camera's name, else the first."""
+def frc_camera(config: EdgeConfig, frc: FrcConfig) -> FrcCamera | None:
+    """Returns the entry of frc.json with the name of the configured camera; without a name the first."""
     return next((entry for entry in frc.cameras if config.camera.name in (None, entry.name)), None)
 
 
-# 10.TE.AM.2 has room for no more.
-MOST_TEAM = 25599
-MOST_PORT = 65535
-# Of a frame: the detector's process has room for a square of this side.
-MOST_SIDE = math.isqrt(PIXEL_BYTES // 3)
-MOST_FPS = 240
-MOST_SECONDS = 86400
-MOST_MEBIBYTES = 2**20
-_HOST_AND_PORT = re.compile(r"[^\s:/]+(:[1-9][0-9]{0,4})?")
-
-_Bound = tuple[str, float | None, float, float]
-
-
 def problem(config: EdgeConfig) -> str | None:
-    """The first setting that cannot be used, by its name in the file, with what is allowed; None where there is
-    none."""
+    """Describes the first setting that cannot be used: its name in the file, and what is allowed; None if all can."""
     for name, value, low, high in _bounds(config):
-        # Not a number is in no range either.
+        # Written so that NaN is out of every range.
         if value is not None and not low <= value <= high:
             return f"{name} is {value:g}; it must be {low:g} to {high:g}"
     server = config.nt_server
-    if server is not None and (_HOST_AND_PORT.fullmatch(server) is None or _port_of(server) > MOST_PORT):
+    if server is not None and (_HOST_AND_PORT.fullmatch(server) is None or _port_of(server) > MAX_PORT):
         return f"ntServer is {server[:80]!r}; it must be host or host:port"
     streams = config.streams
     if streams.enabled and streams.raw_port == streams.annotated_port:
@@ -209,33 +207,33 @@ def problem(config: EdgeConfig) -> str | None:
 
 
 def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
-    """Name, value, lowest, highest."""
+    """Yields the name, value, minimum and maximum of each number."""
     camera, detection, streams, harvest = config.camera, config.detection, config.streams, config.harvest
-    yield "team", config.team, 1, MOST_TEAM
-    yield "ntPort", config.nt_port, 1, MOST_PORT
-    # 0 takes a free one.
-    yield "http.port", config.http.port, 0, MOST_PORT
-    yield "camera.width", camera.width, 1, MOST_SIDE
-    yield "camera.height", camera.height, 1, MOST_SIDE
-    yield "camera.fps", camera.fps, 1, MOST_FPS
+    yield "team", config.team, 1, MAX_TEAM
+    yield "ntPort", config.nt_port, 1, MAX_PORT
+    # 0 takes a free port.
+    yield "http.port", config.http.port, 0, MAX_PORT
+    yield "camera.width", camera.width, 1, MAX_FRAME_SIDE
+    yield "camera.height", camera.height, 1, MAX_FRAME_SIDE
+    yield "camera.fps", camera.fps, 1, MAX_FPS
     yield "camera.horizontalFieldOfView", camera.horizontal_field_of_view, 1, 179
     yield "camera.verticalFieldOfView", camera.vertical_field_of_view, 1, 179
     yield "detection.threads", detection.threads, 0, 64
     yield "detection.minScore", detection.min_score, 0, 1
-    yield "streams.rawPort", streams.raw_port, 1, MOST_PORT
-    yield "streams.annotatedPort", streams.annotated_port, 1, MOST_PORT
-    yield "streams.fps", streams.fps, 1, MOST_FPS
+    yield "streams.rawPort", streams.raw_port, 1, MAX_PORT
+    yield "streams.annotatedPort", streams.annotated_port, 1, MAX_PORT
+    yield "streams.fps", streams.fps, 1, MAX_FPS
     yield "streams.compression", streams.compression, 0, 100
-    yield "streams.width", streams.width, 1, MOST_SIDE
-    yield "streams.height", streams.height, 1, MOST_SIDE
+    yield "streams.width", streams.width, 1, MAX_FRAME_SIDE
+    yield "streams.height", streams.height, 1, MAX_FRAME_SIDE
     if config.model is not None:
-        yield "model.pollSeconds", config.model.poll_seconds, 1, MOST_SECONDS
-        yield "model.reportSeconds", config.model.report_seconds, 1, MOST_SECONDS
-    # No camera shows anything new sooner.
-    yield "harvest.intervalSeconds", harvest.interval_seconds, 0.1, MOST_SECONDS
+        yield "model.pollSeconds", config.model.poll_seconds, 1, MAX_SECONDS
+        yield "model.reportSeconds", config.model.report_seconds, 1, MAX_SECONDS
+    # No camera has a new frame sooner.
+    yield "harvest.intervalSeconds", harvest.interval_seconds, 0.1, MAX_SECONDS
     yield "harvest.minDoubt", harvest.min_doubt, 0, 1e6
-    yield "harvest.maxMebibytes", harvest.max_mebibytes, 0, MOST_MEBIBYTES
-    yield "harvest.minFreeMebibytes", harvest.min_free_mebibytes, 0, MOST_MEBIBYTES
+    yield "harvest.maxMebibytes", harvest.max_mebibytes, 0, MAX_MEBIBYTES
+    yield "harvest.minFreeMebibytes", harvest.min_free_mebibytes, 0, MAX_MEBIBYTES
 
 
 def _port_of(server: str) -> int:

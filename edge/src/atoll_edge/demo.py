@@ -1,4 +1,4 @@
-"""The robot's side of the demo: an NT4 client that reads what robot code reads."""
+"""`python -m atoll_edge.demo`: one agent on a bundle and a few images, with a robot's server and a client beside it."""
 
 import argparse
 import logging
@@ -21,65 +21,18 @@ from atoll_contract.stage import DatasetLimits
 from atoll_edge.agent import Agent
 from atoll_edge.camera.files import SUFFIXES, SourceError
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
-from atoll_edge.detector.model import ServedModel
-from atoll_edge.models.bundle import BundleError, served_bundle, unpack
-from atoll_edge.models.manager import FixedModel
+from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.models.bundle import BundleError, bundle_spec, unpack
+from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.networktables import NetworkTables, Server
 from atoll_edge.robot.topics import detection_struct
-
-
-@dataclass(frozen=True)
-class SeenDetection:
-    label: str
-    score: float
-    xmin: float
-    ymin: float
-    xmax: float
-    ymax: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One frame's detections with the time of capture, in microseconds of the server's clock."""
-
-    time_us: int
-    detections: tuple[SeenDetection, ...]
-
-
-class RobotClient:
-    """Subscribes to `/Atoll/<camera>` on a server of this machine."""
-
-    def __init__(self, port: int, camera: str) -> None:
-        self._tables = NetworkTables("demo-client")
-        self._frames = self._tables.struct_array_queue(f"/Atoll/{camera}/detections", detection_struct())
-        self._labels = self._tables.string_array_reader(f"/Atoll/{camera}/labels")
-        self._tables.start_client(Server(host="127.0.0.1", port=port))
-
-    def next_with_detections(self, timeout_seconds: float) -> Seen | None:
-        """The next frame in which something was seen, or None."""
-        deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
-            for time_us, values in self._frames():
-                if values and self._labels():
-                    return Seen(time_us, tuple(self._detection(value) for value in values))
-            time.sleep(0.02)
-        return None
-
-    def close(self) -> None:
-        self._tables.close()
-
-    def _detection(self, value: Any) -> SeenDetection:
-        labels = self._labels()
-        label = labels[value.class_id] if value.class_id < len(labels) else str(value.class_id)
-        return SeenDetection(label, value.score, value.xmin, value.ymin, value.xmax, value.ymax)
-
 
 CAMERA = "demo"
 STREAM_SECONDS = 20.0
 BLOCK = 1024
 MAX_JPEG = 4 * 2**20
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-MAX_PICTURES = 200
+MAX_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -96,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="atoll-edge-demo-") as folder:
             bundle = unpack(options.bundle, Path(folder) / "bundle")
-            pictures = picture_folder(options.pictures, Path(folder) / "pictures")
-            model = served_bundle(options.bundle.name.removesuffix(".tar.gz"), bundle)
-            return run(model, pictures, options)
+            images = image_folder(options.pictures, Path(folder) / "pictures")
+            model = bundle_spec(options.bundle.name.removesuffix(".tar.gz"), bundle)
+            return run(model, images, options)
     except (BundleError, SourceError, AtollError) as error:
         print(f"edge-demo: {error}", file=sys.stderr)
         return 2
@@ -117,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(model: ServedModel, pictures: Path, options: argparse.Namespace) -> int:
-    """Start everything, print the story, stop everything."""
+def run(model: LoadedModelSpec, images: Path, options: argparse.Namespace) -> int:
+    """Starts everything, prints what happens, stops everything."""
     ports = Ports(*free_ports(4))
     with ExitStack() as cleanup:
         robot = NetworkTables("demo-robot")
@@ -127,24 +80,25 @@ def run(model: ServedModel, pictures: Path, options: argparse.Namespace) -> int:
         print(f"robot    NetworkTables server (NT4) on 127.0.0.1:{ports.tables}")
         client = RobotClient(ports.tables, CAMERA)
         cleanup.callback(client.close)
-        agent = Agent(demo_config(ports, pictures, options.min_score), lambda keeper, *_: FixedModel(model, keeper))
+        config = demo_config(ports, images, options.min_score)
+        agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector))
         cleanup.callback(agent.stop)
         agent.start()
-        count = sum(1 for _ in pictures.iterdir())
+        count = sum(1 for _ in images.iterdir())
         print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
         print(f"         annotated {stream_url(ports.annotated)}")
         print(f"         raw       {stream_url(ports.raw)}")
         print(f"         page      http://localhost:{ports.http}/", flush=True)
-        told = print_detections(client, options.frames, options.seconds)
-        if told == 0:
+        printed = print_detections(client, options.frames, options.seconds)
+        if printed == 0:
             print(f"client   no detection within {options.seconds:g} s", file=sys.stderr)
             print(f"         the edge says: {agent.manager.model_status()}", file=sys.stderr)
             return 1
-        picture = first_picture(ports.annotated)
-        if picture is None:
+        image = first_image(ports.annotated)
+        if image is None:
             print("viewer   the annotated stream gives no picture", file=sys.stderr)
             return 1
-        print(f"viewer   the annotated stream gives pictures: the first is a JPEG of {len(picture) / 1000:.1f} kB")
+        print(f"viewer   the annotated stream gives pictures: the first is a JPEG of {len(image) / 1000:.1f} kB")
         status = agent.status.status()
         print(
             f"edge     {status.fps:.0f} frames/s on {status.detector.backend}, inference "
@@ -162,8 +116,8 @@ def stream_url(port: int) -> str:
     return f"http://localhost:{port}/?action=stream"
 
 
-def first_picture(port: int) -> bytes | None:
-    """The first picture of the MJPEG stream on a port; None where none comes."""
+def first_image(port: int) -> bytes | None:
+    """Returns the first image of the MJPEG stream on a port; None if none comes."""
     url = f"http://localhost:{port}/?action=stream"
     data = b""
     try:
@@ -176,20 +130,20 @@ def first_picture(port: int) -> bytes | None:
     return None if start < 0 or end < start else data[start : end + len(JPEG_END)]
 
 
-def print_detections(client: RobotClient, frames: int, seconds: float) -> int:
-    """Print frames with detections as the client gets them; how many there were."""
+def print_detections(client: "RobotClient", frames: int, seconds: float) -> int:
+    """Prints frames with detections as the client gets them; returns their number."""
     deadline = time.monotonic() + seconds
-    told = 0
-    while told < frames and time.monotonic() < deadline:
+    printed = 0
+    while printed < frames and time.monotonic() < deadline:
         seen = client.next_with_detections(0.5)
         if seen is not None:
-            told += 1
+            printed += 1
             print(describe(seen), flush=True)
-    return told
+    return printed
 
 
-def describe(seen: Seen) -> str:
-    """One line for a frame: labels, scores and boxes in percent of the frame."""
+def describe(seen: "ReceivedFrame") -> str:
+    """Describes a frame in one line: labels, scores, and boxes in percent of the frame."""
     boxes = "; ".join(
         f"{item.label} {item.score:.0%} x {item.xmin:.0%}-{item.xmax:.0%} y {item.ymin:.0%}-{item.ymax:.0%}"
         for item in seen.detections[:3]
@@ -198,22 +152,22 @@ def describe(seen: Seen) -> str:
     return f"client   /Atoll/{CAMERA}/detections at {seen.time_us / 1e6:.3f} s: {boxes}{more}"
 
 
-def demo_config(ports: Ports, pictures: Path, min_score: float) -> EdgeConfig:
+def demo_config(ports: Ports, images: Path, min_score: float) -> EdgeConfig:
     return EdgeConfig(
         device="demo",
         nt_server=f"127.0.0.1:{ports.tables}",
-        camera=CameraConfig(name=CAMERA, path=str(pictures), fps=10),
+        camera=CameraConfig(name=CAMERA, path=str(images), fps=10),
         detection=DetectionConfig(min_score=min_score),
         streams=StreamConfig(raw_port=ports.raw, annotated_port=ports.annotated, width=640, height=480),
         http=HttpConfig(port=ports.http),
     )
 
 
-def picture_folder(source: Path, folder: Path) -> Path:
-    """A folder with the pictures of `source`, which is one already or an archive of a dataset.
+def image_folder(source: Path, folder: Path) -> Path:
+    """Returns a folder of images: `source` itself, or `folder` with the images of the archive `source`.
 
     Raises:
-        SourceError: it holds no picture.
+        SourceError: there is no image.
     """
     if source.is_dir():
         return source
@@ -222,24 +176,70 @@ def picture_folder(source: Path, folder: Path) -> Path:
     kept = 0
     with extract(source, folder / "members", DatasetLimits(archive_bytes=2**30, expanded_bytes=2**31)) as members:
         for member in members.with_suffix(*sorted(SUFFIXES)):
-            if kept == MAX_PICTURES:
+            if kept == MAX_IMAGES:
                 break
             (folder / f"{kept:05d}{Path(member.base).suffix.lower()}").write_bytes(member.path.read_bytes())
             kept += 1
     if not kept:
         raise SourceError(f"{source} holds no picture ({', '.join(sorted(SUFFIXES))})")
-    # Not a picture by its suffix, so the source would pass over it; removed so that the count is right.
+    # The source would skip this folder; it is removed so that the printed count is right.
     shutil.rmtree(folder / "members")
     return folder
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
+    """Returns ports that are free now, all different."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("", 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+@dataclass(frozen=True)
+class ReceivedDetection:
+    label: str
+    score: float
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """The detections of one frame; `time_us` is its time of capture in microseconds of the server's clock."""
+
+    time_us: int
+    detections: tuple[ReceivedDetection, ...]
+
+
+class RobotClient:
+    """Reads `/Atoll/<camera>` from a server on this machine, as robot code does."""
+
+    def __init__(self, port: int, camera: str) -> None:
+        self._tables = NetworkTables("demo-client")
+        self._frames = self._tables.struct_array_queue(f"/Atoll/{camera}/detections", detection_struct())
+        self._labels = self._tables.string_array_reader(f"/Atoll/{camera}/labels")
+        self._tables.start_client(Server(host="127.0.0.1", port=port))
+
+    def next_with_detections(self, timeout_seconds: float) -> ReceivedFrame | None:
+        """Returns the next frame with detections, or None."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            for time_us, values in self._frames():
+                if values and self._labels():
+                    return ReceivedFrame(time_us, tuple(self._detection(value) for value in values))
+            time.sleep(0.02)
+        return None
+
+    def close(self) -> None:
+        self._tables.close()
+
+    def _detection(self, value: Any) -> ReceivedDetection:
+        labels = self._labels()
+        label = labels[value.class_id] if value.class_id < len(labels) else str(value.class_id)
+        return ReceivedDetection(label, value.score, value.xmin, value.ymin, value.xmax, value.ymax)
 
 
 def wait_for_interrupt() -> None:

@@ -7,12 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-# Where the first partition of a Raspberry Pi is mounted: before and since Debian 12.
+# The mount point of a Raspberry Pi's first partition before Debian 12, and since.
 PATHS = (Path("/boot/frc.json"), Path("/boot/firmware/frc.json"))
 
 
 class FrcError(ValueError):
-    """The file cannot be used; the text names file and key."""
+    """The file cannot be used; the text names the file and the key."""
 
 
 class NtMode(StrEnum):
@@ -23,8 +23,8 @@ class NtMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class CameraEntry:
-    """One camera. `settings` is the whole entry, which cscore takes as it is; sizes are None where not given."""
+class FrcCamera:
+    """One camera. `settings` is its whole entry, which cscore takes as it is; sizes are None where they are not set."""
 
     name: str
     path: str
@@ -36,16 +36,16 @@ class CameraEntry:
 
 @dataclass(frozen=True)
 class FrcConfig:
-    """What the file says. `switched` are names of switched cameras, which Atoll reads and does not serve."""
+    """The content of the file. `switched` names the switched cameras, which Atoll reads but does not serve."""
 
     team: int | None
     nt_mode: NtMode
-    cameras: tuple[CameraEntry, ...]
+    cameras: tuple[FrcCamera, ...]
     switched: tuple[str, ...] = ()
 
 
 def read_frc(paths: tuple[Path, ...] = PATHS) -> FrcConfig | None:
-    """The first of `paths` that exists; None where there is none.
+    """Reads the first of `paths` that exists; returns None if none does.
 
     Raises:
         FrcError: it cannot be read, is not JSON, or a field has the wrong type.
@@ -61,7 +61,7 @@ def read_frc(paths: tuple[Path, ...] = PATHS) -> FrcConfig | None:
 
 
 def parse_frc(text: str, *, name: str) -> FrcConfig:
-    """See `read_frc`."""
+    """Reads the text of the file `name`. Raises FrcError."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -76,12 +76,12 @@ def parse_frc(text: str, *, name: str) -> FrcConfig:
     return FrcConfig(_integer(document, "team", name), NtMode(mode.lower()), cameras, switched)
 
 
-def _camera(entry: Mapping[str, Any], where: str) -> CameraEntry:
+def _camera(entry: Mapping[str, Any], where: str) -> FrcCamera:
     for key in ("name", "path"):
         if not isinstance(entry.get(key), str):
             raise FrcError(f"{where}: {key} is missing or not a string")
     sizes = {key: _integer(entry, key, where) for key in ("width", "height", "fps")}
-    return CameraEntry(entry["name"], entry["path"], settings=entry, **sizes)
+    return FrcCamera(entry["name"], entry["path"], settings=entry, **sizes)
 
 
 def _list(document: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:

@@ -1,18 +1,18 @@
-"""Prometheus metrics, filled from a status when they are asked for, and by the supervisor's counters."""
+"""The agent's Prometheus metrics: counters, and gauges that are set from the status at each scrape."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from atoll_edge.detector.model import Answer
+from atoll_edge.detector.model import DetectionResult
 from atoll_edge.status import HarvestStatus, Status
 
 BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0)
 
 
 class Metrics:
-    """The metrics of one agent, in a registry of its own."""
+    """The metrics of one agent, in a registry of their own."""
 
     def __init__(self) -> None:
-        # When each series began is of use to nobody, and doubles a page that people read.
+        # The time at which each series began would only double the length of the page.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         prefix = "atoll_edge"
@@ -48,15 +48,15 @@ class Metrics:
         }
         self._gauges = {name: Gauge(f"{prefix}_{name}", text, registry=self.registry) for name, text in names.items()}
 
-    def observe(self, answer: Answer) -> None:
-        """Count one answer of the detector."""
-        self.inference.labels(answer.backend).observe(answer.seconds)
-        for found in answer.detections:
-            if 0 <= found.class_id < len(answer.model.labels):
-                self.detections.labels(answer.model.labels[found.class_id]).inc()
+    def observe(self, result: DetectionResult) -> None:
+        """Counts one result of the detector."""
+        self.inference.labels(result.backend).observe(result.seconds)
+        for found in result.detections:
+            if 0 <= found.class_id < len(result.model.labels):
+                self.detections.labels(result.model.labels[found.class_id]).inc()
 
     def exposition(self, status: Status) -> bytes:
-        """The metrics as Prometheus reads them, with the gauges of `status`."""
+        """Returns the metrics in Prometheus' text format, with the gauges set from `status`."""
         values: dict[str, float | None] = {
             "fps": status.fps,
             "frames": status.camera.frames,
@@ -82,7 +82,7 @@ class Metrics:
 
 
 def soc_temperature() -> float | None:
-    """The first thermal zone, in °C; None where the machine has none."""
+    """Returns the temperature of the first thermal zone in °C; None where the machine has none."""
     try:
         with open("/sys/class/thermal/thermal_zone0/temp", encoding="ascii") as file:  # noqa: PTH123 (a kernel file)
             return int(file.read()) / 1000

@@ -1,9 +1,10 @@
-"""`atoll-edge selftest`: what no test machine of the project has, tried on the device that it runs on.
+"""`atoll-edge selftest`: tries the hardware and packages of the device that it runs on.
 
-Each step says `passed`, `failed` or `skipped` with the reason, and its figures. Nothing is published, and no model
-changes; stop the agent first where the Coral is to be tried, as one process holds it.
+Each step is `passed`, `failed` or `skipped`, with the reason and its figures. Nothing is published, and no model is
+changed. To try the Coral, stop the agent first: only one process can hold it.
 """
 
+import importlib
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ from atoll_contract.document import Document
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.model import ServedModel
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.detector.protocol import Refused
 from atoll_edge.prometheus import soc_temperature
 from atoll_edge.system import agent_version, coral_usb_ids, cores, is_32_bit
@@ -37,7 +38,7 @@ class Outcome(StrEnum):
 
 
 class Step(Document, frozen=True):
-    """One step's outcome; `figures` are numbers and names for a bug report."""
+    """The outcome of one step; `figures` are numbers and names for a bug report."""
 
     name: str
     outcome: Outcome
@@ -46,22 +47,22 @@ class Step(Document, frozen=True):
 
 
 class SelfTest(Document, frozen=True):
-    """All steps; `passed` where none failed."""
+    """All steps; `passed` if none failed."""
 
     version: str
     passed: bool
     steps: tuple[Step, ...]
 
 
-def run_selftest(model: ServedModel | None, state_dir: Path, *, inferences: int | None = None) -> SelfTest:
-    """Every step in turn. Without `model` nothing is inferred."""
+def run_selftest(model: LoadedModelSpec | None, state_dir: Path, *, inferences: int | None = None) -> SelfTest:
+    """Runs every step. Without `model` the steps of inference are skipped."""
     steps = [system_step(), packages_step(), disk_step(state_dir), usb_step(), cameras_step(Path("/dev"))]
     steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in Backend]
     return SelfTest(agent_version(), all(step.outcome is not Outcome.FAILED for step in steps), tuple(steps))
 
 
 def system_step() -> Step:
-    """64 bits, and facts of kernel, C library and pages."""
+    """Checks for 64 bits; figures of the kernel, the C library and the page size."""
     figures = {
         "machine": platform.machine(),
         "system": platform.platform(),
@@ -77,9 +78,7 @@ def system_step() -> Step:
 
 
 def packages_step() -> Step:
-    """The native packages load."""
-    import importlib
-
+    """Checks that the native packages can be imported."""
     versions = {}
     for name in ("numpy", "PIL", "cv2", "ntcore", "cscore", "ai_edge_litert.interpreter"):
         try:
@@ -90,7 +89,7 @@ def packages_step() -> Step:
 
 
 def disk_step(state_dir: Path) -> Step:
-    """Room for models, and how long a synced write takes: slow cards delay a swap."""
+    """Checks the free space for models, and measures a synced write: a slow card delays a change of the model."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=state_dir) as file:
@@ -112,7 +111,7 @@ def disk_step(state_dir: Path) -> Step:
 
 
 def usb_step() -> Step:
-    """A Coral, by its ids."""
+    """Looks for a Coral by its USB ids."""
     ids = coral_usb_ids()
     if not ids:
         return Step("coral", Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
@@ -120,7 +119,7 @@ def usb_step() -> Step:
 
 
 def cameras_step(devices: Path) -> Step:
-    """Cameras that V4L lists."""
+    """Lists the cameras that V4L knows."""
     found = sorted(str(path) for path in devices.glob("v4l/by-path/*")) or sorted(
         str(path) for path in devices.glob("video*")
     )
@@ -129,8 +128,8 @@ def cameras_step(devices: Path) -> Step:
     return Step("cameras", Outcome.PASSED, figures={"paths": found})
 
 
-def backend_step(backend: Backend, model: ServedModel | None, inferences: int) -> Step:
-    """Load and run the model in a detector child, as in service."""
+def backend_step(backend: Backend, model: LoadedModelSpec | None, inferences: int) -> Step:
+    """Loads and runs the model in a detector worker, as the agent does."""
     name = f"inference-{backend}"
     path = model.path(backend) if model is not None else None
     if path is None:
@@ -169,7 +168,7 @@ def _measure(name: str, client: DetectorClient, path: Path, inferences: int) -> 
 
 
 def _seconds_of_one(client: DetectorClient, number: int) -> float:
-    picture = draw_scene(320, 240, number)
+    image = draw_scene(320, 240, number)
     started = time.perf_counter()
-    client.detect(picture)
+    client.detect(image)
     return time.perf_counter() - started

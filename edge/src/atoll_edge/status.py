@@ -1,5 +1,6 @@
-"""The status document: what `/status`, the page and the device report are made of."""
+"""The status document of `/status` and the page, and the health checks; none needs the bucket, the robot or DNS."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from msgspec import field
@@ -7,9 +8,27 @@ from msgspec import field
 from atoll_contract.document import Document
 from atoll_edge.throughput import Quantiles
 
+# A frame or a result that is older than this is not fresh.
+FRESH_SECONDS = 2.0
+MAX_TICK_SECONDS = 5.0
+
+
+class ModelState(StrEnum):
+    """The state of the model, as the status, NetworkTables and the device report show it."""
+
+    NO_MODEL = "NoModel"
+    DOWNLOADING = "Downloading"
+    VERIFYING = "Verifying"
+    STAGED = "Staged"
+    DEFERRED = "Deferred"
+    PROBATION = "Probation"
+    ACTIVE = "Active"
+    ROLLED_BACK = "RolledBack"
+    REJECTED = "Rejected"
+
 
 class ModelStatus(Document, frozen=True):
-    """The model that answers, and the one that is wanted where it is another."""
+    """The active model; `desired_sequence` is that of the release that the channel names."""
 
     state: str
     name: str | None = None
@@ -21,7 +40,7 @@ class ModelStatus(Document, frozen=True):
 
 
 class DetectorStatus(Document, frozen=True):
-    """`fallen_back`: on the CPU because the Edge TPU was lost too often, or does not answer."""
+    """`fallen_back`: the CPU runs the model because the Edge TPU was lost too often, or does not answer."""
 
     backend: str | None
     losses: int
@@ -45,7 +64,7 @@ class TablesStatus(Document, frozen=True):
 
 
 class StreamStatus(Document, frozen=True):
-    """`error` says why a stream is not served (its port is taken)."""
+    """`error` says why a stream is not served, such as a port that is taken."""
 
     raw_port: int | None
     annotated_port: int | None
@@ -53,7 +72,7 @@ class StreamStatus(Document, frozen=True):
 
 
 class MatchStatus(Document, frozen=True):
-    """From the field's control word; `locked` holds a new model back."""
+    """From the field's control word; while `locked`, no new model is tried."""
 
     enabled: bool
     fms_attached: bool
@@ -61,7 +80,7 @@ class MatchStatus(Document, frozen=True):
 
 
 class SyncStatus(Document, frozen=True):
-    """How the last look into the store ended; times are seconds ago by the monotonic clock."""
+    """The result of the last poll of the bucket; `seconds_since_success` by the monotonic clock."""
 
     store: str | None = None
     last_result: str | None = None
@@ -70,8 +89,8 @@ class SyncStatus(Document, frozen=True):
 
 
 class HarvestStatus(Document, frozen=True):
-    """Doubtful frames: on the card now (`waiting`), and since the agent started kept, uploaded, dropped for newer ones
-    or for room (`evicted`), and lost (`failed`). `paused`: the match, or the robot is enabled."""
+    """Uncertain frames: on the card now (`waiting`), and since the start of the agent kept, uploaded, removed for newer
+    ones or for room (`evicted`), and lost (`failed`). `paused`: during a match, or while the robot is enabled."""
 
     waiting: int
     waiting_bytes: int
@@ -84,7 +103,7 @@ class HarvestStatus(Document, frozen=True):
 
 
 class Status(Document, frozen=True):
-    """One moment of the device. Holds no secret."""
+    """The state of the device at one moment. Holds no secret."""
 
     device: str
     version: str
@@ -101,21 +120,37 @@ class Status(Document, frozen=True):
     # None: switched off.
     harvest: HarvestStatus | None = None
     seconds_since_answer: float | None = None
-    # The page's buttons; none without a token file.
+    # The buttons of the page; none without a token file.
     actions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     schema_version: int = 1
 
 
-class ModelState(StrEnum):
-    """As the status, NetworkTables and the device report show it."""
+@dataclass(frozen=True)
+class HealthCheck:
+    """The result of a probe; `reason` is its body."""
 
-    NO_MODEL = "NoModel"
-    DOWNLOADING = "Downloading"
-    VERIFYING = "Verifying"
-    STAGED = "Staged"
-    DEFERRED = "Deferred"
-    PROBATION = "Probation"
-    ACTIVE = "Active"
-    ROLLED_BACK = "RolledBack"
-    REJECTED = "Rejected"
+    ok: bool
+    reason: str
+
+
+def check_live(threads_alive: bool, seconds_since_tick: float) -> HealthCheck:
+    """Checks whether the program works at all: a missing camera or model is no reason to restart it."""
+    if not threads_alive:
+        return HealthCheck(False, "a thread of the pipeline ended")
+    if seconds_since_tick > MAX_TICK_SECONDS:
+        return HealthCheck(False, f"the supervisor has not ticked for {seconds_since_tick:.0f} s")
+    return HealthCheck(True, "live")
+
+
+def check_ready(status: Status) -> HealthCheck:
+    """Checks whether the robot gets detections of fresh frames."""
+    if status.model.state == ModelState.NO_MODEL:
+        return HealthCheck(False, "there is no model")
+    for what, seconds in (
+        ("frame of the camera", status.camera.seconds_since_frame),
+        ("answer of the detector", status.seconds_since_answer),
+    ):
+        if seconds is None or seconds > FRESH_SECONDS:
+            return HealthCheck(False, f"no {what} for {FRESH_SECONDS:.0f} s")
+    return HealthCheck(True, "ready")

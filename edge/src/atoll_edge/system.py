@@ -1,22 +1,28 @@
-"""Facts of the machine."""
+"""Facts about the machine and its processes."""
 
 import os
 import platform
+import signal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+DEVICES = Path("/sys/bus/usb/devices")
+# Vendor and product ids of a Coral: the chip maker's before its firmware is loaded, Google's afterwards.
+UNINITIALISED = ("1a6e", "089a")
+READY = ("18d1", "9302")
+
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def agent_version() -> str:
-    """Of the image, which has no package's metadata in it, or of the installed package."""
-    if told := os.environ.get("ATOLL_VERSION"):
-        return told
+    """Returns the version of the image, which carries no package metadata, or of the installed package."""
+    if image_version := os.environ.get("ATOLL_VERSION"):
+        return image_version
     try:
         return version("atoll")
     except PackageNotFoundError:
@@ -24,24 +30,18 @@ def agent_version() -> str:
 
 
 def is_32_bit() -> bool:
-    """A 32-bit system on a 64-bit Pi runs, but has no packages for LiteRT or NetworkTables."""
+    """Returns whether the system has 32 bits: it runs on a 64-bit Pi, but LiteRT and NetworkTables have no packages."""
     return platform.architecture()[0] == "32bit"
 
 
-DEVICES = Path("/sys/bus/usb/devices")
-# Before its firmware is loaded it names its chip maker, afterwards Google.
-UNINITIALISED = ("1a6e", "089a")
-READY = ("18d1", "9302")
-
-
 def coral_usb_ids(devices: Path = DEVICES) -> list[str]:
-    """`vendor:product` of every Coral that the system lists, in either of its two guises."""
+    """Returns `vendor:product` of every Coral that the system lists, before and after its firmware is loaded."""
     found = []
     for vendor_file in sorted(devices.glob("*/idVendor")):
         try:
             ids = (vendor_file.read_text().strip(), (vendor_file.parent / "idProduct").read_text().strip())
         except OSError:
-            continue  # unplugged in this moment
+            continue  # unplugged just now
         if ids in (UNINITIALISED, READY):
             found.append(":".join(ids))
     return found
@@ -49,3 +49,13 @@ def coral_usb_ids(devices: Path = DEVICES) -> list[str]:
 
 def coral_present() -> bool:
     return bool(coral_usb_ids())
+
+
+def describe_exit(code: int) -> str:
+    """Describes a child's return code: `SIGABRT` for -6, `exit code 1` for 1."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,7 +1,7 @@
-"""Threads that no fault ends: what nobody foresaw is logged, and the work goes on. The agent's one `except Exception`.
+"""A thread that survives unforeseen errors: it logs them and goes on. Here is the agent's only `except Exception`.
 
-A robot on the field has nobody who restarts its camera; and what fails again and again is told by `healthy`, upon which
-the program ends and is started anew by systemd or the kubelet.
+Nobody can restart a camera on the field. A thread that only fails is reported by `healthy`; the program then ends, and
+systemd or the kubelet starts it anew.
 """
 
 import logging
@@ -11,15 +11,16 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
+# After an error.
 PAUSE_SECONDS = 0.5
-# So long may a thread do nothing but fail.
+# A thread that only fails is healthy for so long.
 FAILING_SECONDS = 30.0
-# The same fault is logged with its traceback once in so many times.
+# Every so many failures in a row one is logged, with its traceback.
 LOG_EVERY = 120
 
 
-class SteadyThread:
-    """Calls `step` again and again until `stopping` is set, with `every_seconds` between two calls."""
+class RepeatingThread:
+    """Calls `step` until `stopping` is set, with `every_seconds` between two calls."""
 
     def __init__(
         self, name: str, step: Callable[[], None], stopping: threading.Event, *, every_seconds: float = 0.0
@@ -36,12 +37,12 @@ class SteadyThread:
         self._thread.start()
 
     def join(self, timeout_seconds: float) -> None:
-        if self._thread.ident is not None:  # it was started
+        if self._thread.ident is not None:  # was started
             self._thread.join(timeout_seconds)
 
     @property
     def healthy(self) -> bool:
-        """Whether it runs, and did not only fail for a while."""
+        """Whether the thread runs, and has not only failed for FAILING_SECONDS."""
         since = self._failing_since
         return self._thread.is_alive() and (since is None or time.monotonic() - since < FAILING_SECONDS)
 
@@ -57,11 +58,11 @@ class SteadyThread:
                 self._failing_since, self._failures = None, 0
 
     def _pause(self, seconds: float) -> bool:
-        """Whether it is time to end."""
+        """Waits; returns whether the thread is to end."""
         return self._stopping.wait(seconds) if seconds else self._stopping.is_set()
 
     def _failed(self) -> bool:
-        """Count a failure; whether it is one to be logged."""
+        """Counts a failure, and returns whether to log it."""
         if self._failing_since is None:
             self._failing_since = time.monotonic()
         self._failures += 1

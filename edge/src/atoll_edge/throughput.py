@@ -1,38 +1,35 @@
-"""Running figures of the pipeline that other threads read: rate and latencies."""
+"""Measures of the pipeline that other threads read: its rate, its latencies, and the expected interval of results."""
 
 import threading
 from collections import deque
 
 from atoll_contract.document import Document
 
-KEEP = 300
-# Intervals that the rate is averaged over.
+KEPT_SAMPLES = 300
+# The rate is averaged over so many events, none of them older than RATE_SECONDS.
 RATE_FRAMES = 30
-# A rate that is older than this is zero.
 RATE_SECONDS = 2.0
+# A longer pause between two frames means that the camera is gone, not that it is slow.
+MAX_INTERVAL_SECONDS = 1.0
 
 
 class Quantiles(Document, frozen=True):
-    """Milliseconds; None before the first sample."""
+    """Median and 95th percentile in milliseconds; None before the first sample."""
 
     p50: float | None
     p95: float | None
 
 
 class Samples:
-    """The newest samples of a duration, in seconds."""
+    """The newest samples of a duration in seconds. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: deque[float] = deque(maxlen=KEEP)
+        self._values: deque[float] = deque(maxlen=KEPT_SAMPLES)
 
     def add(self, seconds: float) -> None:
         with self._lock:
             self._values.append(seconds)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._values.clear()
 
     def quantiles(self) -> Quantiles:
         with self._lock:
@@ -44,7 +41,7 @@ class Samples:
 
 
 class Rate:
-    """Events per second over the newest ones."""
+    """The rate of the newest events, per second. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,28 +59,22 @@ class Rate:
         return round((len(times) - 1) / (times[-1] - times[0]), 2) if times[-1] > times[0] else 0.0
 
 
-# A longer pause between two frames is a camera that is gone, not one that is slow.
-SLOWEST_PACE_SECONDS = 1.0
-
-
-class Pace:
-    """How long it takes from one answer to the next where all is well: by the camera, the detector, or as asked."""
+class ResultInterval:
+    """The time from one result to the next while all is well: the camera's, the detector's, or that of `fps_limit`."""
 
     def __init__(self) -> None:
         self._frame_at: float | None = None
         self._frame_seconds = 0.0
-        self._answer_seconds = 0.0
+        self._result_seconds = 0.0
 
-    def frame(self, now: float) -> None:
-        """A frame came."""
+    def frame_arrived(self, now: float) -> None:
         if self._frame_at is not None:
             self._frame_seconds = now - self._frame_at
         self._frame_at = now
 
-    def answer(self, seconds: float) -> None:
-        """An answer took so long."""
-        self._answer_seconds = seconds
+    def result_took(self, seconds: float) -> None:
+        self._result_seconds = seconds
 
     def seconds(self, fps_limit: float) -> float:
-        asked = 1.0 / fps_limit if fps_limit > 0 else 0.0
-        return max(asked, min(max(self._frame_seconds, self._answer_seconds), SLOWEST_PACE_SECONDS))
+        requested = 1.0 / fps_limit if fps_limit > 0 else 0.0
+        return max(requested, min(max(self._frame_seconds, self._result_seconds), MAX_INTERVAL_SECONDS))

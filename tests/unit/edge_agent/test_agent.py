@@ -12,7 +12,7 @@ from atoll_contract.document import from_json
 from atoll_contract.harvest import HarvestNote
 from atoll_contract.release import DeviceReport
 from atoll_edge.config import HarvestConfig
-from atoll_edge.models.release_store import StoreBusy
+from atoll_edge.models.release_store import StoreLocked
 from atoll_edge.robot.topics import detection_struct
 from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
 from support.edge_agent import DEVICE, RunningAgent
@@ -47,7 +47,7 @@ def test_a_release_reaches_the_robot_and_the_next_one_takes_over(tmp_path: Path,
         publish(running.bucket, 2)
         running.wait_for("Active", 2)
         assert robot.sample("/Atoll/front/modelSeq", lambda value: value == 2)
-        assert running.agent.keeper.health.losses == 0
+        assert running.agent.detector.health.losses == 0
     finally:
         running.close()
 
@@ -140,7 +140,7 @@ def assert_mjpeg(port: int) -> None:
 def test_nobody_looking_means_nothing_is_encoded(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
-        marked = running.agent.streams.marked
+        marked = running.agent.streams.annotated
         assert marked is not None
         assert not marked.watched
         with urllib.request.urlopen(f"http://127.0.0.1:{marked.port}/?action=stream", timeout=30) as stream:
@@ -162,7 +162,7 @@ def test_a_taken_port_is_said_with_what_may_hold_it() -> None:
 def test_a_second_agent_on_the_same_store_is_refused(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
-        with pytest.raises(StoreBusy, match="systemctl stop atoll-edge"):
+        with pytest.raises(StoreLocked, match="systemctl stop atoll-edge"):
             RunningAgent(tmp_path, robot.port)
     finally:
         running.close()

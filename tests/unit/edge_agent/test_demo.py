@@ -24,21 +24,21 @@ def bundle(tmp_path: Path) -> Path:
     return path
 
 
-def demo(bundle: Path, pictures: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "atoll_edge.demo", "--bundle", str(bundle), "--pictures", str(pictures)]
+def demo(bundle: Path, images: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "atoll_edge.demo", "--bundle", str(bundle), "--pictures", str(images)]
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=200, check=False)
 
 
-def folder(path: Path, *pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Path:
+def folder(path: Path, *images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Path:
     path.mkdir()
-    for number, picture in enumerate(pictures):
-        cv2.imwrite(str(path / f"{number}.png"), picture)
+    for number, image in enumerate(images):
+        cv2.imwrite(str(path / f"{number}.png"), image)
     return path
 
 
 def test_it_tells_what_the_robot_saw_and_where_to_look(bundle: Path, tmp_path: Path) -> None:
-    pictures = folder(tmp_path / "pictures", *(draw_scene(320, 240, number) for number in (10, 40, 70)))
-    done = demo(bundle, pictures, "--frames", "2", "--seconds", "120")
+    images = folder(tmp_path / "pictures", *(draw_scene(320, 240, number) for number in (10, 40, 70)))
+    done = demo(bundle, images, "--frames", "2", "--seconds", "120")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert sum(line.startswith("client   /Atoll/demo/detections at ") for line in lines) == 2
@@ -48,8 +48,8 @@ def test_it_tells_what_the_robot_saw_and_where_to_look(bundle: Path, tmp_path: P
 
 
 def test_it_fails_where_no_detection_reached_the_robot(bundle: Path, tmp_path: Path) -> None:
-    pictures = folder(tmp_path / "pictures", np.full((240, 320, 3), GREY, np.uint8))
-    done = demo(bundle, pictures, "--seconds", "6")
+    images = folder(tmp_path / "pictures", np.full((240, 320, 3), GREY, np.uint8))
+    done = demo(bundle, images, "--seconds", "6")
     assert done.returncode == 1
     assert "no detection within 6 s" in done.stderr
 

@@ -15,9 +15,10 @@ from atoll_edge import threads as steady
 from atoll_edge.agent import run_until
 from atoll_edge.config import Verify
 from atoll_edge.demo import free_ports
-from atoll_edge.threads import SteadyThread
-from atoll_edge.throughput import SLOWEST_PACE_SECONDS, Pace
-from atoll_edge.web.server import Site, StatusServer, Verdict
+from atoll_edge.status import HealthCheck
+from atoll_edge.threads import RepeatingThread
+from atoll_edge.throughput import MAX_INTERVAL_SECONDS, ResultInterval
+from atoll_edge.web.server import Handlers, StatusServer
 from support.edge_agent import RunningAgent
 from support.edge_release import publish
 from support.edge_robot import Robot
@@ -39,7 +40,7 @@ def test_a_fault_does_not_end_a_thread(stopping: threading.Event, caplog: pytest
         if len(calls) < 3:
             raise KeyError("nobody foresaw this")
 
-    thread = SteadyThread("camera", step, stopping, every_seconds=0.01)
+    thread = RepeatingThread("camera", step, stopping, every_seconds=0.01)
     thread.start()
     wait_until(lambda: len(calls) > 5, what="steps after the fault")
     assert thread.healthy
@@ -55,31 +56,31 @@ def test_a_thread_that_does_nothing_but_fail_is_told(
     def step() -> None:
         raise OSError("the camera is gone")
 
-    thread = SteadyThread("camera", step, stopping)
+    thread = RepeatingThread("camera", step, stopping)
     thread.start()
     wait_until(lambda: not thread.healthy, what="the thread's ill health")
 
 
 def test_an_agent_that_no_longer_lives_ends_to_be_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd and the kubelet start what ended; a program that only stands there helps nobody."""
-    monkeypatch.setattr(agents, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(agents, "HEALTH_CHECK_SECONDS", 0.01)
     monkeypatch.setattr(agents, "DEAD_SECONDS", 0.1)
     done: list[str] = []
-    status = SimpleNamespace(live=lambda: Verdict(False, "a thread of the pipeline ended"))
+    status = SimpleNamespace(live=lambda: HealthCheck(False, "a thread of the pipeline ended"))
     agent = SimpleNamespace(start=lambda: done.append("start"), stop=lambda: done.append("stop"), status=status)
     assert run_until(agent, threading.Event()) is False  # type: ignore[arg-type]
     assert done == ["start", "stop"]
 
 
-def site() -> Site:
-    ok = Verdict(True, "live")
-    return Site(
+def site() -> Handlers:
+    ok = HealthCheck(True, "live")
+    return Handlers(
         status=lambda: None,  # type: ignore[arg-type, return-value]
         live=lambda: ok,
         ready=lambda: ok,
         started=lambda: ok,
         metrics=lambda: b"",
-        picture=lambda: None,
+        image=lambda: None,
     )
 
 
@@ -156,12 +157,12 @@ def test_streams_are_announced_by_address_once_there_is_a_network(
 
 
 def test_the_pace_is_the_slowest_of_camera_detector_and_wish_but_no_pause() -> None:
-    pace = Pace()
-    assert pace.seconds(0.0) == 0.0
+    interval = ResultInterval()
+    assert interval.seconds(0.0) == 0.0
     for now in (10.0, 10.2):
-        pace.frame(now)
-    pace.answer(0.05)
-    assert pace.seconds(0.0) == pytest.approx(0.2)
-    assert pace.seconds(2.0) == pytest.approx(0.5)
-    pace.frame(60.0)
-    assert pace.seconds(0.0) == SLOWEST_PACE_SECONDS
+        interval.frame_arrived(now)
+    interval.result_took(0.05)
+    assert interval.seconds(0.0) == pytest.approx(0.2)
+    assert interval.seconds(2.0) == pytest.approx(0.5)
+    interval.frame_arrived(60.0)
+    assert interval.seconds(0.0) == MAX_INTERVAL_SECONDS

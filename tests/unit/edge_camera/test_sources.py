@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from atoll_edge.camera.files import MAX_SIDE, PictureSource, SourceError, SyntheticSource, draw_scene
+from atoll_edge.camera.files import MAX_SIDE, ImageSource, SourceError, SyntheticSource, draw_scene
 from atoll_edge.camera.open import open_source
 from atoll_edge.camera.source import Frame, LatestFrame
 from atoll_edge.config import CameraConfig
@@ -23,7 +23,7 @@ def write_pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
     return folder
 
 
-def grab(source: PictureSource | SyntheticSource) -> Frame:
+def grab(source: ImageSource | SyntheticSource) -> Frame:
     frame = source.grab(5.0)
     assert frame is not None
     return frame
@@ -33,14 +33,14 @@ def test_a_folder_is_looped_in_the_order_of_names(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "pictures", (64, 48), (96, 48), (128, 48))
     (folder / "notes.txt").write_text("no picture")
     (folder / "broken.jpg").write_bytes(b"no picture either")
-    source = PictureSource(folder, fps=1000, now_us=now_us)
+    source = ImageSource(folder, fps=1000, now_us=now_us)
     assert [grab(source).width for _ in range(7)] == [64, 96, 128, 64, 96, 128, 64]
     assert (source.mode, source.description) == ((64, 48, 1000), "pictures")
     source.close()
 
 
 def test_frames_are_numbered_and_stamped(tmp_path: Path) -> None:
-    source = PictureSource(write_pictures(tmp_path / "p", (64, 48)), fps=1000, now_us=now_us)
+    source = ImageSource(write_pictures(tmp_path / "p", (64, 48)), fps=1000, now_us=now_us)
     assert [(frame.number, frame.captured_us) for frame in (grab(source), grab(source))] == [(1, 42), (2, 42)]
 
 
@@ -50,14 +50,14 @@ def test_a_video_is_looped(tmp_path: Path) -> None:
     for number in range(3):
         writer.write(draw_scene(64, 48, number))
     writer.release()
-    source = PictureSource(path, fps=1000, now_us=now_us)
+    source = ImageSource(path, fps=1000, now_us=now_us)
     assert [grab(source).number for _ in range(7)] == list(range(1, 8))
     source.close()
 
 
 def test_pictures_larger_than_any_camera_are_made_smaller(tmp_path: Path) -> None:
-    source = PictureSource(write_pictures(tmp_path / "p", (4000, 1000)), fps=1000, now_us=now_us)
-    assert max(grab(source).picture.shape[:2]) == MAX_SIDE
+    source = ImageSource(write_pictures(tmp_path / "p", (4000, 1000)), fps=1000, now_us=now_us)
+    assert max(grab(source).image.shape[:2]) == MAX_SIDE
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "text.mp4"])
@@ -65,14 +65,14 @@ def test_a_source_without_pictures_is_refused(tmp_path: Path, name: str) -> None
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(SourceError, match=name.split(".")[0]):
-        PictureSource(tmp_path / name, fps=30, now_us=now_us)
+        ImageSource(tmp_path / name, fps=30, now_us=now_us)
 
 
 def test_the_drawn_scene_moves() -> None:
     source = SyntheticSource(320, 240, fps=1000, now_us=now_us)
     first, second = grab(source), grab(source)
-    assert first.picture.shape == (240, 320, 3)
-    assert (first.picture != second.picture).any()
+    assert first.image.shape == (240, 320, 3)
+    assert (first.image != second.image).any()
 
 
 def test_the_newest_frame_wins() -> None:
@@ -88,4 +88,4 @@ def test_the_newest_frame_wins() -> None:
 def test_a_path_means_a_source(tmp_path: Path) -> None:
     assert isinstance(open_source(CameraConfig(path="synthetic"), now_us=now_us), SyntheticSource)
     folder = write_pictures(tmp_path / "p", (64, 48))
-    assert isinstance(open_source(CameraConfig(path=os.fspath(folder)), now_us=now_us), PictureSource)
+    assert isinstance(open_source(CameraConfig(path=os.fspath(folder)), now_us=now_us), ImageSource)

@@ -11,8 +11,8 @@ from atoll_edge.camera.files import draw_scene
 from atoll_edge.camera.source import Frame
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.manager import DetectorKeeper
-from atoll_edge.detector.model import BackendChoice, ServedModel
+from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
 from support.edge_scripted import COMMAND
 
 Script = Callable[..., None]
@@ -32,9 +32,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> ServedModel:
+def both(tmp_path: Path) -> LoadedModelSpec:
     """A release with a model for each backend."""
-    return ServedModel("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
+    return LoadedModelSpec("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
 
 
 @pytest.fixture
@@ -43,18 +43,18 @@ def frame() -> Frame:
 
 
 @pytest.fixture
-def make_keeper(script: Script) -> Iterator[Callable[..., DetectorKeeper]]:
+def make_detector(script: Script) -> Iterator[Callable[..., DetectorManager]]:
     """Keepers with scripted children; `coral` is what the USB list says."""
     made = []
 
-    def make(wanted: str = "auto", *, coral: Callable[[], bool] = lambda: True, **options: Any) -> DetectorKeeper:
+    def make(wanted: str = "auto", *, coral: Callable[[], bool] = lambda: True, **options: Any) -> DetectorManager:
         def spawn(backend: Backend) -> DetectorClient:
             return DetectorClient(backend, command=COMMAND)
 
-        keeper = DetectorKeeper(BackendChoice(wanted, coral), threads=1, spawn=spawn, **options)
-        made.append(keeper)
-        return keeper
+        detector = DetectorManager(BackendChoice(wanted, coral), threads=1, spawn=spawn, **options)
+        made.append(detector)
+        return detector
 
     yield make
-    for keeper in made:
-        keeper.close()
+    for detector in made:
+        detector.close()

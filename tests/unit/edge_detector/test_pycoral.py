@@ -86,9 +86,9 @@ def test_a_model_on_the_edge_tpu_finds_what_was_drawn(pycoral: Path, tmp_path: P
     client, ended = load(colour_detector(), tmp_path)
     try:
         assert isinstance(ended, Loaded)
-        picture = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        rows = sorted(client.detect(picture, timeout_seconds=60).rows)
+        image = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        rows = sorted(client.detect(image, timeout_seconds=60).rows)
     finally:
         client.close()
     assert [int(row[0]) for row in rows] == [class_id for class_id, _ in GOLDEN_BOXES]

@@ -26,12 +26,12 @@ def test_the_child_finds_what_was_drawn(tmp_path: Path) -> None:
     """The pixels go as BGR, and a red square must not come back as blue."""
     path = tmp_path / "model.tflite"
     path.write_bytes(colour_detector())
-    picture = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
+    image = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
     client = DetectorClient(Backend.CPU)
     try:
         assert isinstance(load(client, path), Loaded)
-        answer = client.detect(picture, timeout_seconds=60)
+        answer = client.detect(image, timeout_seconds=60)
     finally:
         client.close()
     rows = sorted(answer.rows)
@@ -56,12 +56,12 @@ def test_a_second_model_takes_over_between_two_frames(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(colour_detector())
     client = DetectorClient(Backend.CPU)
-    picture = np.zeros((48, 64, 3), np.uint8)
+    image = np.zeros((48, 64, 3), np.uint8)
     try:
         first = load(client, tmp_path / "one")
         second = client.begin_load(str(tmp_path / "two"), threads=1)
-        assert client.detect(picture, timeout_seconds=60).model in (first.id, second)
-        wait_until(lambda: client.detect(picture, timeout_seconds=60).model == second, what="the second model")
+        assert client.detect(image, timeout_seconds=60).model in (first.id, second)
+        wait_until(lambda: client.detect(image, timeout_seconds=60).model == second, what="the second model")
     finally:
         client.close()
 

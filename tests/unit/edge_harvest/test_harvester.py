@@ -13,9 +13,9 @@ from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.harvest.harvester import Harvester, make_harvester
-from atoll_edge.harvest.spool import Shelf
-from atoll_edge.harvest.upload import Destination, Uploads
-from atoll_edge.robot.match import Match
+from atoll_edge.harvest.spool import Spool
+from atoll_edge.harvest.upload import Destination, SpoolUploader
+from atoll_edge.robot.topics import Match
 from support.harvested import LABELS, answer, detection, scene
 
 OFF, ENABLED, FIELD = Match(False, False), Match(True, False), Match(False, True)
@@ -65,29 +65,29 @@ class Bench:
             device="pi-front", state_dir=str(self.folder), camera=CameraConfig(name="front"), model=model
         )
         self.bucket = Bucket(self.folder / "bucket")
-        self.shelf = Shelf(
+        self.spool = Spool(
             self.folder / "harvest",
             max_bytes=self.wanted.max_mebibytes * 2**20,
             min_free_bytes=self.wanted.min_free_mebibytes * 2**20,
             free=lambda _: self.free,
         )
         self.harvester = Harvester(
-            config, self.wanted, model, match=lambda: self.match, shelf=self.shelf, clock=lambda: 1_800_000_000.0
+            config, self.wanted, model, match=lambda: self.match, spool=self.spool, clock=lambda: 1_800_000_000.0
         )
         destination = Destination(self.bucket, "local", "pi-front")
-        self.uploads = Uploads(self.shelf, destination, allowed=lambda: not self.match.locked)
+        self.uploader = SpoolUploader(self.spool, destination, allowed=lambda: not self.match.locked)
 
     def interval(self, *, seconds: float = 10_000_000.0) -> None:
         """One doubtful frame of a new scene, and the time until it is kept."""
         self.seed += 1
-        self.harvester.see(scene(self.seed), answer(DOUBTFUL))
+        self.harvester.on_frame(scene(self.seed), answer(DOUBTFUL))
         self.now += seconds
         self.harvester.keep(self.now)
 
     def upload(self, *, turns: int = 1, seconds: float = 2.0) -> None:
         for _ in range(turns):
             self.now += seconds
-            self.uploads.turn(self.now)
+            self.uploader.step(self.now)
 
 
 @pytest.fixture
@@ -107,15 +107,15 @@ def test_a_doubtful_frame_reaches_the_bucket_with_what_the_model_said(bench: Ben
     bench.upload()
     note_key, picture_key = sorted(bench.bucket.names(), key=lambda key: not key.endswith(".json"))
     read = from_json(HarvestNote, bench.bucket.get(note_key))
-    picture = bench.bucket.get(picture_key)
+    image = bench.bucket.get(picture_key)
     assert picture_key == f"harvest/local/pi-front/{read.sha256}.jpg"
-    assert picture.startswith(b"\xff\xd8\xff")
+    assert image.startswith(b"\xff\xd8\xff")
     assert (read.device, read.camera, read.model, read.release, read.digest) == (
         "pi-front", "front", "colours", "colours-v3", "d" * 64,
     )  # fmt: skip
-    assert (read.width, read.height, read.size, read.labels) == (64, 64, len(picture), LABELS)
+    assert (read.width, read.height, read.size, read.labels) == (64, 64, len(image), LABELS)
     assert (read.detections, read.doubt, read.taken_at) == ((DOUBTFUL,), 1.0, "2027-01-15T08:00:00Z")
-    assert bench.shelf.frames == 0
+    assert bench.spool.frames == 0
 
 
 def test_frames_of_one_session_are_numbered(bench: Bench) -> None:
@@ -139,31 +139,31 @@ def test_nothing_is_kept_written_or_sent_in_a_match(bench: Bench, match: Match) 
     for _ in range(5):
         bench.interval()
         bench.upload()
-    assert (bench.shelf.frames, bench.bucket.puts) == (1, 0)
+    assert (bench.spool.frames, bench.bucket.puts) == (1, 0)
     assert bench.harvester.status().paused
     bench.match = OFF
     bench.upload()
-    assert (bench.shelf.frames, bench.bucket.puts) == (0, 2)
+    assert (bench.spool.frames, bench.bucket.puts) == (0, 2)
 
 
 def test_a_frame_of_before_the_match_is_written_after_it(bench: Bench) -> None:
-    bench.harvester.see(scene(7), answer(DOUBTFUL))
+    bench.harvester.on_frame(scene(7), answer(DOUBTFUL))
     bench.match = FIELD
     bench.interval()
-    assert bench.shelf.frames == 0
+    assert bench.spool.frames == 0
     bench.match = OFF
     bench.harvester.keep(bench.now)
-    assert bench.shelf.frames == 1
+    assert bench.spool.frames == 1
 
 
 def test_practice_counts_where_that_is_asked_for_and_a_match_never(tmp_path: Path) -> None:
     bench = Bench(tmp_path, HarvestConfig(enabled=True, while_enabled=True), match=ENABLED)
     bench.interval()
     bench.upload()
-    assert (bench.shelf.frames, bench.bucket.puts) == (1, 0)
+    assert (bench.spool.frames, bench.bucket.puts) == (1, 0)
     bench.match = Match(True, True)
     bench.interval()
-    assert bench.shelf.frames == 1
+    assert bench.spool.frames == 1
 
 
 @pytest.mark.parametrize("trouble", [StoreUnavailable("no route to host"), OSError(5, "Input/output error")])
@@ -172,11 +172,11 @@ def test_a_store_that_is_away_is_asked_again_ever_more_seldom(bench: Bench, trou
     bench.interval()
     bench.upload(turns=3600, seconds=1.0)
     assert 10 < bench.bucket.puts < 40
-    assert bench.shelf.frames == 1
-    assert str(trouble) in str(bench.uploads.last_error)
+    assert bench.spool.frames == 1
+    assert str(trouble) in str(bench.uploader.last_error)
     bench.bucket.gone = None
     bench.upload(turns=1, seconds=1000.0)
-    assert (bench.shelf.frames, len(bench.bucket.names())) == (0, 2)
+    assert (bench.spool.frames, len(bench.bucket.names())) == (0, 2)
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -185,8 +185,8 @@ def test_a_frame_whose_answer_was_lost_is_put_again_without_harm(bench: Bench, l
     bench.interval()
     bench.upload(turns=5, seconds=1000.0)
     assert len(bench.bucket.names()) == 2
-    assert bench.shelf.frames == 0
-    assert bench.uploads.uploaded == 1
+    assert bench.spool.frames == 0
+    assert bench.uploader.uploaded == 1
 
 
 def test_a_full_card_loses_frames_and_nothing_else(bench: Bench) -> None:
@@ -200,14 +200,14 @@ def test_a_full_card_loses_frames_and_nothing_else(bench: Bench) -> None:
     bench.free = 2**40
     bench.interval()
     assert bench.harvester.status().last_error is None
-    assert bench.shelf.frames == 1
+    assert bench.spool.frames == 1
 
 
 def test_a_card_that_others_fill_gets_its_room_back_without_a_new_frame(bench: Bench) -> None:
     bench.interval()
     bench.free = 0
     bench.harvester.keep(bench.now)
-    assert (bench.shelf.frames, bench.shelf.evicted) == (0, 1)
+    assert (bench.spool.frames, bench.spool.evicted) == (0, 1)
 
 
 def test_a_read_only_card_is_said_and_stops_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_a_read_only_card_is_said_and_stops_nothing(bench: Bench, monkeypatch: p
     assert bench.harvester.status().last_error == "not kept: Read-only file system"
     monkeypatch.undo()
     bench.interval()
-    assert bench.shelf.frames == 1
+    assert bench.spool.frames == 1
 
 
 def test_a_torn_frame_is_dropped_and_the_next_one_goes(bench: Bench) -> None:
@@ -228,14 +228,14 @@ def test_a_torn_frame_is_dropped_and_the_next_one_goes(bench: Bench) -> None:
     first = min((bench.folder / "harvest").glob("*.jpg"))
     first.write_bytes(b"torn")
     bench.upload(turns=2, seconds=1000.0)
-    assert (bench.uploads.damaged, bench.uploads.uploaded, bench.shelf.frames) == (1, 1, 0)
+    assert (bench.uploader.damaged, bench.uploader.uploaded, bench.spool.frames) == (1, 1, 0)
 
 
 def test_the_bucket_gets_at_most_one_frame_a_second(bench: Bench) -> None:
     for _ in range(20):
         bench.interval()
     before = bench.now
-    uploaded: Callable[[], int] = lambda: bench.uploads.uploaded  # noqa: E731
+    uploaded: Callable[[], int] = lambda: bench.uploader.uploaded  # noqa: E731
     while uploaded() < 20:
         bench.upload(seconds=0.1)
     assert bench.now - before >= 15

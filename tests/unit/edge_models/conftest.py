@@ -8,9 +8,9 @@ import pytest
 from atoll_contract.signing import KeyPair, generate_key, sign
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models.download import ReleaseFetcher
-from atoll_edge.models.release_store import DeviceStore
-from atoll_edge.models.verify import Expectation
+from atoll_edge.models.download import ReleaseDownloader
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import ExpectedRelease
 from support.edge_release import CHANNEL, MODEL, NAMESPACE
 
 
@@ -20,11 +20,11 @@ def bucket(tmp_path: Path) -> DirStore:
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Iterator[DeviceStore]:
-    store = DeviceStore(tmp_path / "device")
-    store.hold()
+def device(tmp_path: Path) -> Iterator[ReleaseStore]:
+    store = ReleaseStore(tmp_path / "device")
+    store.lock()
     yield store
-    store.release_hold()
+    store.unlock()
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +38,6 @@ def signed(key: KeyPair) -> Callable[[bytes], bytes]:
 
 
 @pytest.fixture
-def fetcher(bucket: DirStore, device: DeviceStore, key: KeyPair) -> ReleaseFetcher:
-    expected = Expectation(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
-    return ReleaseFetcher(bucket, device, expected, CHANNEL)
+def fetcher(bucket: DirStore, device: ReleaseStore, key: KeyPair) -> ReleaseDownloader:
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.REQUIRED, lambda: (key.public_pem,))
+    return ReleaseDownloader(bucket, device, expected, CHANNEL)

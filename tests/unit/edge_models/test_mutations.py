@@ -20,12 +20,12 @@ from atoll_contract.errors import AtollError
 from atoll_contract.release import Detection, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.signing import KeyPair, generate_key, sign
 from atoll_contract.store.directory import DirStore
-from atoll_edge.detector.outputs import Reading
-from atoll_edge.models.canary import run_canary
-from atoll_edge.models.canary_worker import CanaryFailed, CanaryJob, require_sane
-from atoll_edge.models.download import Look, ReleaseFetcher
-from atoll_edge.models.release_state import committed
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.detector.outputs import ModelOutput
+from atoll_edge.models.canary_worker import CanaryFailed, CanaryJob, require_valid
+from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.release_state import commit
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import run_canary
 from support.edge_model import CELLS, colour_detector
 from support.edge_release import MODEL, NAMESPACE, Published, point, publish
 
@@ -40,18 +40,18 @@ class World:
     """A device that serves version 5, and a bucket in which something happens to version 6."""
 
     bucket: DirStore
-    device: DeviceStore
-    fetcher: ReleaseFetcher
+    device: ReleaseStore
+    fetcher: ReleaseDownloader
     sign: Sign
     good: Published
 
 
 @pytest.fixture
-def world(bucket: DirStore, device: DeviceStore, fetcher: ReleaseFetcher, signed: Sign) -> World:
+def world(bucket: DirStore, device: ReleaseStore, fetcher: ReleaseDownloader, signed: Sign) -> World:
     good = publish(bucket, 5, sign=signed)
     untried = replace(fetcher, canary=lambda *_, **__: None)
-    assert untried.look(None, lambda _: None)[0] is Look.STAGED
-    device.change(lambda state: committed(state, good.sha256, model=f"{NAMESPACE}/{MODEL}", sequence=5))
+    assert untried.poll(None, lambda _: None)[0] is PollResult.STAGED
+    device.change(lambda state: commit(state, good.sha256, model=f"{NAMESPACE}/{MODEL}", sequence=5))
     return World(bucket, device, fetcher, signed, good)
 
 
@@ -63,7 +63,7 @@ def refusal(world: World, *, tried: bool = False) -> AtollError:
         run_canary(job, name=name)
 
     with pytest.raises(AtollError) as caught:
-        replace(world.fetcher, canary=canary).look(None, lambda _: None)
+        replace(world.fetcher, canary=canary).poll(None, lambda _: None)
     state = world.device.read()
     assert (state.current, state.candidate) == (world.good.sha256, None)
     world.device.check(world.good.sha256)
@@ -95,7 +95,7 @@ def test_E1_a_damaged_model_is_refused(world: World, mutate: Mutate) -> None:
 @pytest.mark.parametrize("mutate", [flipped, cut])
 @pytest.mark.parametrize("number", [1, 2])
 def test_E1_a_damaged_label_map_or_golden_picture_is_refused(
-    bucket: DirStore, device: DeviceStore, fetcher: ReleaseFetcher, signed: Sign, number: int, mutate: Mutate
+    bucket: DirStore, device: ReleaseStore, fetcher: ReleaseDownloader, signed: Sign, number: int, mutate: Mutate
 ) -> None:
     """On a device without any release: one that has the same file whole does not fetch it again."""
     item = publish(bucket, 6, sign=signed).manifest.files[number]
@@ -103,7 +103,7 @@ def test_E1_a_damaged_label_map_or_golden_picture_is_refused(
     for seed in range(16):
         bucket.put(item.key, mutate(content, seed))
         with pytest.raises(AtollError, match=item.name):
-            fetcher.look(None, lambda _: None)
+            fetcher.poll(None, lambda _: None)
         assert device.read().candidate is None, seed
 
 
@@ -204,10 +204,10 @@ def test_E10_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
     assert "requires Edge TPU runtime ≥ 15, this device has 14" in refusal(world).message
 
 
-def elsewhere(picture: ManifestFile) -> ManifestFile:
+def elsewhere(image: ManifestFile) -> ManifestFile:
     """A golden picture whose boxes are promised where nothing is."""
-    expected = tuple(replace(item, box=(0.7, 0.7, 0.9, 0.9)) for item in picture.expected or ())
-    return replace(picture, expected=expected)
+    expected = tuple(replace(item, box=(0.7, 0.7, 0.9, 0.9)) for item in image.expected or ())
+    return replace(image, expected=expected)
 
 
 def with_anchors(value: float) -> bytes:
@@ -256,7 +256,7 @@ def test_E4_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(
     canary = functools.partial(run_canary, command=(sys.executable, "-c", program), timeout_seconds=2.0)
     release = publish(world.bucket, 6, sign=world.sign)
     with pytest.raises(AtollError, match="self-test") as caught:
-        replace(world.fetcher, canary=canary).look(None, lambda _: None)
+        replace(world.fetcher, canary=canary).poll(None, lambda _: None)
     assert reason in caught.value.message
     assert world.device.read().current == world.good.sha256
     assert getattr(caught.value, "release", None) == release.sha256
@@ -264,11 +264,11 @@ def test_E4_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(
 
 def test_insane_answers_are_refused() -> None:
     with pytest.raises(CanaryFailed, match="NaN"):
-        require_sane(Reading((), 1), 2)
+        require_valid(ModelOutput((), 1), 2)
     with pytest.raises(CanaryFailed, match="class 2"):
-        require_sane(Reading((Detection(2, 0.5, (0, 0, 1, 1)),), 0), 2)
+        require_valid(ModelOutput((Detection(2, 0.5, (0, 0, 1, 1)),), 0), 2)
     with pytest.raises(CanaryFailed, match="score"):
-        require_sane(Reading((Detection(0, 1.5, (0, 0, 1, 1)),), 0), 2)
+        require_valid(ModelOutput((Detection(0, 1.5, (0, 0, 1, 1)),), 0), 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schemaVersion":1', b"\xff\xfe"])
@@ -285,18 +285,18 @@ def test_E3_a_missing_blob_keeps_the_old_model_and_the_release_can_still_come(wo
     refusal(world)
     world.bucket.put(item.key, content)
     untried = replace(world.fetcher, canary=lambda *_, **__: None)
-    assert untried.look(None, lambda _: None)[0] is Look.STAGED
+    assert untried.poll(None, lambda _: None)[0] is PollResult.STAGED
 
 
 def test_the_good_release_passes_everything(world: World) -> None:
     """What is refused above is refused for its fault alone."""
     release = publish(world.bucket, 6, sign=world.sign)
-    assert world.fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    assert world.fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
     assert world.device.read().candidate == release.sha256
     assert to_json(world.device.check(release.sha256)) == release.data
 
 
 def test_E13_a_channel_that_is_gone_changes_nothing(world: World) -> None:
     world.bucket.delete(keys.channel(NAMESPACE, MODEL, "stable"))
-    assert world.fetcher.look(None, lambda _: None)[0] is Look.NO_CHANNEL
+    assert world.fetcher.poll(None, lambda _: None)[0] is PollResult.NO_CHANNEL
     assert world.device.read().current == world.good.sha256

@@ -11,7 +11,7 @@ from atoll_contract.labelmap import format_label_map
 from atoll_edge.cli import main
 from atoll_edge.models.bundle import BundleError, unpack
 from atoll_edge.models.release_state import Refusal
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.sideload import import_bundle
 from support.edge_model import LABELS, colour_detector
 
@@ -31,22 +31,22 @@ def tarball(path: Path, **members: bytes) -> Path:
     return path
 
 
-def test_atolls_bundle_is_proven_and_pinned(tmp_path: Path, device: DeviceStore) -> None:
+def test_atolls_bundle_is_proven_and_pinned(tmp_path: Path, device: ReleaseStore) -> None:
     bundle = tarball(tmp_path / "note.tar.gz", unoptimized_tflite=colour_detector(), map_pbtxt=PBTXT)
     release, name = import_bundle(bundle, device)
     state = device.read()
     assert (state.candidate, state.pinned, name) == (release, release, "note-v0")
-    served = device.served(release, device.check(release))
+    served = device.model_spec(release, device.check(release))
     assert (served.labels, served.thresholds) == (LABELS, (0.5, 0.5))
     assert served.edgetpu_path is None
 
 
-def test_axons_tarball_keeps_both_models(tmp_path: Path, device: DeviceStore) -> None:
+def test_axons_tarball_keeps_both_models(tmp_path: Path, device: ReleaseStore) -> None:
     bundle = tarball(
         tmp_path / "axon.tar.gz", model_tflite=COMPILED, unoptimized_tflite=colour_detector(), map_pbtxt=PBTXT
     )
     release, _ = import_bundle(bundle, device)
-    served = device.served(release, device.check(release))
+    served = device.model_spec(release, device.check(release))
     assert served.edgetpu_path is not None
     assert served.edgetpu_path.read_bytes() == COMPILED
 
@@ -69,21 +69,21 @@ def test_a_model_that_was_never_compiled_runs_on_the_cpu_whatever_its_name(tmp_p
     ],
 )
 def test_what_is_no_bundle_is_refused(
-    tmp_path: Path, device: DeviceStore, members: dict[str, bytes], reason: str
+    tmp_path: Path, device: ReleaseStore, members: dict[str, bytes], reason: str
 ) -> None:
     with pytest.raises(BundleError, match=reason):
         import_bundle(tarball(tmp_path / "b.tar.gz", **members), device)
     assert device.read().candidate is None
 
 
-def test_a_bundle_that_fails_its_self_test_is_refused(tmp_path: Path, device: DeviceStore) -> None:
+def test_a_bundle_that_fails_its_self_test_is_refused(tmp_path: Path, device: ReleaseStore) -> None:
     bundle = tarball(tmp_path / "b.tar.gz", unoptimized_tflite=b"no model", map_pbtxt=PBTXT)
     with pytest.raises(Refusal, match="self-test"):
         import_bundle(bundle, device)
     assert device.read().candidate is None
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, device: DeviceStore) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, device: ReleaseStore) -> None:
     (tmp_path / "b.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(BundleError, match=r"b\.tar\.gz cannot be unpacked"):
         import_bundle(tmp_path / "b.tar.gz", device)

@@ -10,55 +10,55 @@ import pytest
 
 from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
-from atoll_edge.models import release_state as device_state
-from atoll_edge.models.download import Look, ReleaseFetcher
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models import release_state
+from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.release_store import ReleaseStore
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: needs root")
 
 
-def serve(device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, version: int, sign: object) -> str:
+def serve(device: ReleaseStore, bucket: DirStore, fetcher: ReleaseDownloader, version: int, sign: object) -> str:
     release = publish(bucket, version, sign=sign).sha256  # type: ignore[arg-type]
-    assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    assert fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
     model = f"{NAMESPACE}/{MODEL}"
-    device.change(lambda state: device_state.committed(state, release, model=model, sequence=version))
+    device.change(lambda state: release_state.commit(state, release, model=model, sequence=version))
     return release
 
 
 @pytest.fixture
 def releases(
-    device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, signed: object, monkeypatch: pytest.MonkeyPatch
+    device: ReleaseStore, bucket: DirStore, fetcher: ReleaseDownloader, signed: object, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """A device that serves version 2, after version 1."""
     monkeypatch.setattr("atoll_edge.models.download.run_canary", lambda *_, **__: None)
-    untried = ReleaseFetcher(bucket, device, fetcher.expected, fetcher.channel, canary=lambda *_, **__: None)
+    untried = ReleaseDownloader(bucket, device, fetcher.expected, fetcher.channel, canary=lambda *_, **__: None)
     return [serve(device, bucket, untried, version, signed) for version in (1, 2)]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"current": 7}', b'{"ofALaterAgent": 1}'])
 def test_an_unreadable_state_is_made_anew_from_the_newest_release_on_disk(
-    device: DeviceStore, releases: list[str], content: bytes
+    device: ReleaseStore, releases: list[str], content: bytes
 ) -> None:
     """Without it garbage collection would remove every model that the device has."""
     (device.root / "state.json").write_bytes(content)
-    again = DeviceStore(device.root)
+    again = ReleaseStore(device.root)
     again.collect_garbage()
-    state = again.change(device_state.at_boot)
+    state = again.change(release_state.recover_at_boot)
     assert state.current == releases[1]
     assert state.sequences == {f"{NAMESPACE}/{MODEL}": 2}
     assert "could not be read" in (state.last_refusal or "")
     again.check(releases[1])
-    assert DeviceStore(device.root).read() == state
+    assert ReleaseStore(device.root).read() == state
 
 
-def test_of_damaged_releases_none_is_taken(device: DeviceStore, releases: list[str]) -> None:
+def test_of_damaged_releases_none_is_taken(device: ReleaseStore, releases: list[str]) -> None:
     blob = device.blob_path(device.manifest(releases[1]).files[0].sha256)
     blob.chmod(0o644)
     blob.write_bytes(b"worn")
     (device.root / "state.json").write_bytes(b"worn too")
-    assert DeviceStore(device.root).read().current == releases[0]
+    assert ReleaseStore(device.root).read().current == releases[0]
 
 
 READ_ONLY = """
@@ -69,16 +69,15 @@ exec "$@"
 BOOT = """
 import sys
 import time
-import time
 from pathlib import Path
 from atoll_edge.config import EdgeConfig
-from atoll_edge.detector.model import Health
-from atoll_edge.models.release_manager import StoreManager
-from atoll_edge.robot.match import Match
+from atoll_edge.detector.model import DetectorHealth
+from atoll_edge.models.manager import ReleaseManager
+from atoll_edge.robot.topics import Match
 from atoll_edge.prometheus import Metrics
 
-class Keeper:
-    active, health, asked = None, Health(), []
+class ScriptedDetector:
+    active, health, pending = None, DetectorHealth(), []
     def request(self, model):
         from concurrent.futures import Future
         self.active = model
@@ -89,19 +88,19 @@ class NoMatch:
     def now(self):
         return Match(False, False)
 
-keeper = Keeper()
-manager = StoreManager(EdgeConfig(state_dir=sys.argv[1]), keeper, NoMatch(), Metrics())
+detector = ScriptedDetector()
+manager = ReleaseManager(EdgeConfig(state_dir=sys.argv[1]), detector, NoMatch(), Metrics())
 manager.start()
-print(keeper.active.digest)
+print(detector.active.digest)
 manager.stop()
 """
 
 
 @ROOT_ONLY
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="NOT RUN: unshare is not installed here")
-def test_E6_a_card_that_became_read_only_serves_its_model(device: DeviceStore, releases: list[str]) -> None:
+def test_E6_a_card_that_became_read_only_serves_its_model(device: ReleaseStore, releases: list[str]) -> None:
     """Really read-only, in a mount namespace of its own."""
-    device.release_hold()
+    device.unlock()
     boot = [sys.executable, "-P", "-c", BOOT, str(device.root)]
     command = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(device.root), *boot]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -112,28 +111,28 @@ def test_E6_a_card_that_became_read_only_serves_its_model(device: DeviceStore, r
 
 
 @ROOT_ONLY
-def test_what_root_changes_belongs_to_the_agents_user(device: DeviceStore, releases: list[str]) -> None:
+def test_what_root_changes_belongs_to_the_agents_user(device: ReleaseStore, releases: list[str]) -> None:
     """`sudo atoll-edge pin` and the pod are root, the unit's agent is not: it could not write its own state again."""
-    device.release_hold()
+    device.unlock()
     for path in [device.root, *device.root.rglob("*")]:
         os.chown(path, AGENT, AGENT)
     for command in ("pin", "unpin", "rollback"):
         assert main([command, "--state-dir", str(device.root)]) == 0
-    again = DeviceStore(device.root)
-    again.hold()
+    again = ReleaseStore(device.root)
+    again.lock()
     again.add_release("ab" * 32, b"{}")
-    again.release_hold()
+    again.unlock()
     foreign = [path for path in device.root.rglob("*") if path.stat().st_uid != AGENT]
     assert foreign == []
 
 
 def test_E9_a_clock_at_1970_refuses_nothing(
-    device: DeviceStore, bucket: DirStore, fetcher: ReleaseFetcher, signed: object, monkeypatch: pytest.MonkeyPatch
+    device: ReleaseStore, bucket: DirStore, fetcher: ReleaseDownloader, signed: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Pi 4 has no clock of its own: a signed release of 2027 is proven by one that has just been switched on."""
     release = publish(bucket, 1, sign=signed)  # type: ignore[arg-type]
     monkeypatch.setattr(time, "time", lambda: 0.0)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
-    assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+    assert fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
     assert device.check(release.sha256).sequence == 1
-    assert device.change(device_state.at_boot).candidate == release.sha256
+    assert device.change(release_state.recover_at_boot).candidate == release.sha256

@@ -12,7 +12,7 @@ import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
-from atoll_edge.robot.topics import Compatibility, RobotTables, Sighting
+from atoll_edge.robot.topics import Compatibility, FrameDetections, RobotTables
 from support.edge_robot import Robot
 
 SEEN = (
@@ -69,7 +69,7 @@ def test_each_generation_reads_the_right_boxes(
     robot.connect(client)
     robot.watch(*(f"/ML/{name}" for name in ENTRIES))
     edge = RobotTables(client, "front", compatibility=shape)
-    edge.publish(Sighting(1, now_us(), 640, 480, SEEN, 0.0, 0.0))
+    edge.publish(FrameDetections(1, now_us(), 640, 480, SEEN, 0.0, 0.0))
     table = {name: robot.sample(f"/ML/{name}").value for name in ENTRIES}
     seen = read(table)
     assert [label for label, *_ in seen] == [label for label, *_ in expected]

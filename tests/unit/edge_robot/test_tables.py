@@ -6,12 +6,12 @@ import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
-from atoll_edge.robot.topics import SCHEMA, Requests, RobotTables, Serving, Sighting, detection_struct
+from atoll_edge.robot.topics import SCHEMA, ActiveModel, FrameDetections, RobotRequests, RobotTables, detection_struct
 from support.edge_robot import Robot
 from support.polling import wait_until
 
 CARGO = Observation(0, "Power Cell", 0.75, 0.1, 0.2, 0.5, 0.6, yaw=-10.0, pitch=5.0, area=0.16)
-SERVING = Serving("cargo-v3", "ab" * 32, 3, "edgetpu", ("Power Cell", "Hatch"))
+SERVING = ActiveModel("cargo-v3", "ab" * 32, 3, "edgetpu", ("Power Cell", "Hatch"))
 TYPES = {
     "/ML/detections": "string",
     "/ML/nb_objects": "double",
@@ -37,15 +37,15 @@ TYPES = {
 }
 
 
-def sighting(*observations: Observation, frame: int = 7, captured_us: int | None = None) -> Sighting:
+def sighting(*observations: Observation, frame: int = 7, captured_us: int | None = None) -> FrameDetections:
     when = now_us() if captured_us is None else captured_us
-    return Sighting(frame, when, 640, 480, observations, capture_latency_millis=4.5, latency_millis=12.5)
+    return FrameDetections(frame, when, 640, 480, observations, capture_latency_millis=4.5, latency_millis=12.5)
 
 
 def publish_everything(edge: RobotTables, captured_us: int) -> None:
     edge.resolution(640, 480)
-    edge.serving(SERVING)
-    edge.beat(29.5, "Active")
+    edge.active_model(SERVING)
+    edge.heartbeat(29.5, "Active")
     edge.publish(sighting(CARGO, captured_us=captured_us))
 
 
@@ -160,13 +160,13 @@ def test_a_request_that_is_no_number_asks_for_nothing(robot: Robot, edge: RobotT
     wait_until(lambda: edge.requests().fps_limit == 5.0, what="the robot's requests")
     limit.set(value)
     score.set(value)
-    nothing = Requests(enabled=True, min_score=0.0, fps_limit=0.0)
+    nothing = RobotRequests(enabled=True, min_score=0.0, fps_limit=0.0)
     wait_until(lambda: edge.requests() == nothing, what="nothing to be asked for")
 
 
 def test_labels_outlive_the_client(robot: Robot, edge: RobotTables, client: NetworkTables) -> None:
     robot.watch("/Atoll/front/labels")
-    edge.serving(SERVING)
+    edge.active_model(SERVING)
     robot.sample("/Atoll/front/labels")
     client._stop()
     wait_until(lambda: not robot.tables.peers, what="the client to be gone")

@@ -9,7 +9,7 @@ import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
-from atoll_edge.robot.topics import Compatibility, RobotTables, Serving, Sighting
+from atoll_edge.robot.topics import ActiveModel, Compatibility, FrameDetections, RobotTables
 from support.edge_robot import Robot
 from support.polling import wait_until
 
@@ -44,9 +44,9 @@ def edge(robot: Robot) -> Iterator[RobotTables]:
 
 
 def publish(edge: RobotTables, *seen: Observation) -> None:
-    edge.serving(Serving("m-v1", "aa", 1, "cpu", ("Cargo", "Hatch")))
-    edge.beat(30.0, "Active")
-    edge.publish(Sighting(1, now_us(), 640, 480, seen, 0.0, 0.0))
+    edge.active_model(ActiveModel("m-v1", "aa", 1, "cpu", ("Cargo", "Hatch")))
+    edge.heartbeat(30.0, "Active")
+    edge.publish(FrameDetections(1, now_us(), 640, 480, seen, 0.0, 0.0))
 
 
 def test_the_robot_sees_what_the_edge_published(sample: Any, robot: Robot, edge: RobotTables) -> None:

@@ -1,1 +1,1 @@
-"""Where pictures come from: cameras, files, a synthetic scene."""
+"""Frame sources: cameras, image and video files, a synthetic scene."""

@@ -1,11 +1,11 @@
-"""A folder of pictures, or one video file, looped as if it were a camera."""
+"""Frame sources without a camera: a folder of images or a video file in a loop, and a drawn scene."""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atoll_edge.camera.source import Frame, Pacer
+from atoll_edge.camera.source import Frame, FrameRateLimiter
 
 if TYPE_CHECKING:
     from numpy import uint8
@@ -15,19 +15,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-# Larger pictures are made smaller: no camera of a robot gives more, and the detector squashes them anyway.
+# Larger images are scaled down: no camera of a robot gives more, and the detector resizes them anyway.
 MAX_SIDE = 1920
+# The synthetic scene: its background, and the frames that a square takes from one side to the other.
+GREY = 110
+PERIOD = 120
 
 
 class SourceError(ValueError):
-    """The file or folder has no pictures that can be read; the text says which and what is allowed."""
+    """A file or folder has no readable image; the text says which one, and what is allowed."""
 
 
-class PictureSource:
-    """Pictures of `path` (a folder, in name order, or a video file), again and again, at `fps`.
+class ImageSource:
+    """Repeats the images of a folder, in the order of their names, or the frames of a video file, at `fps`.
 
     Raises:
-        SourceError: nothing readable there.
+        SourceError: there is no readable image.
     """
 
     connected = True
@@ -36,10 +39,10 @@ class PictureSource:
         self._path = path
         self._fps = fps
         self._now_us = now_us
-        self._pacer = Pacer(fps)
+        self._limiter = FrameRateLimiter(fps)
         self._number = 0
-        self._pictures = _folder(path) if path.is_dir() else _video(path)
-        self._first = next(self._pictures)
+        self._images = _folder(path) if path.is_dir() else _video(path)
+        self._first = next(self._images)
 
     @property
     def description(self) -> str:
@@ -51,14 +54,14 @@ class PictureSource:
         return width, height, round(self._fps)
 
     def grab(self, timeout_seconds: float) -> Frame | None:
-        if not self._pacer.wait(timeout_seconds):
+        if not self._limiter.wait(timeout_seconds):
             return None
-        picture = self._first if self._number == 0 else next(self._pictures)
+        image = self._first if self._number == 0 else next(self._images)
         self._number += 1
-        return Frame(picture, self._number, self._now_us())
+        return Frame(image, self._number, self._now_us())
 
     def close(self) -> None:
-        self._pictures.close()
+        self._images.close()
 
 
 def _folder(folder: Path) -> "Generator[NDArray[uint8]]":
@@ -73,10 +76,10 @@ def _video(path: Path) -> "Generator[NDArray[uint8]]":
 def _looped(frames: Callable[[], "Iterator[NDArray[uint8] | None]"], *, what: str) -> "Generator[NDArray[uint8]]":
     while True:
         found = False
-        for picture in frames():
-            if picture is not None:
+        for image in frames():
+            if image is not None:
                 found = True
-                yield _limited(picture)
+                yield _limited(image)
         if not found:
             raise SourceError(f"there is no picture to read in {what}")
 
@@ -84,10 +87,10 @@ def _looped(frames: Callable[[], "Iterator[NDArray[uint8] | None]"], *, what: st
 def _read(path: Path) -> "NDArray[uint8] | None":
     import cv2
 
-    picture: NDArray[uint8] | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image: NDArray[uint8] | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         logger.warning("skipped %s: not a picture", path)
-    return picture
+    return image
 
 
 def _video_frames(path: Path) -> "Generator[NDArray[uint8]]":
@@ -98,31 +101,27 @@ def _video_frames(path: Path) -> "Generator[NDArray[uint8]]":
     video = cv2.VideoCapture(str(path))
     try:
         while True:
-            read, picture = video.read()
+            read, image = video.read()
             if not read:
                 return
-            yield picture
+            yield image
     finally:
         video.release()
 
 
-def _limited(picture: "NDArray[uint8]") -> "NDArray[uint8]":
-    longest = max(picture.shape[:2])
+def _limited(image: "NDArray[uint8]") -> "NDArray[uint8]":
+    longest = max(image.shape[:2])
     if longest <= MAX_SIDE:
-        return picture
+        return image
     import cv2
 
     factor = MAX_SIDE / longest
-    smaller: NDArray[uint8] = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    smaller: NDArray[uint8] = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     return smaller
 
 
-GREY = 110
-PERIOD = 120
-
-
 class SyntheticSource:
-    """Frames of a drawn scene at `fps`."""
+    """Draws a scene with two moving squares at `fps`."""
 
     connected = True
     description = "synthetic"
@@ -131,7 +130,7 @@ class SyntheticSource:
         self._size = (width, height)
         self._fps = fps
         self._now_us = now_us
-        self._pacer = Pacer(fps)
+        self._limiter = FrameRateLimiter(fps)
         self._number = 0
 
     @property
@@ -139,7 +138,7 @@ class SyntheticSource:
         return (*self._size, round(self._fps))
 
     def grab(self, timeout_seconds: float) -> Frame | None:
-        if not self._pacer.wait(timeout_seconds):
+        if not self._limiter.wait(timeout_seconds):
             return None
         self._number += 1
         return Frame(draw_scene(*self._size, self._number), self._number, self._now_us())
@@ -149,13 +148,13 @@ class SyntheticSource:
 
 
 def draw_scene(width: int, height: int, number: int) -> "NDArray[uint8]":
-    """Frame `number` of the scene, BGR [h, w, 3]: squares an eighth of the frame's height wide."""
+    """Draws frame `number` of the scene, BGR [h, w, 3]; the squares are an eighth of the frame's height wide."""
     import numpy as np
 
-    picture: NDArray[uint8] = np.full((height, width, 3), GREY, np.uint8)
+    image: NDArray[uint8] = np.full((height, width, 3), GREY, np.uint8)
     side = height // 8
     across = (number % PERIOD) / PERIOD
     x = int(across * (width - side))
-    picture[height // 4 : height // 4 + side, x : x + side] = (0, 0, 255)
-    picture[height // 2 : height // 2 + side, width - side - x : width - x] = (255, 0, 0)
-    return picture
+    image[height // 4 : height // 4 + side, x : x + side] = (0, 0, 255)
+    image[height // 2 : height // 2 + side, width - side - x : width - x] = (255, 0, 0)
+    return image

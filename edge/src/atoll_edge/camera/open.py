@@ -1,16 +1,24 @@
-"""The frame source that a path means."""
+"""Opens the frame source that the settings name: a camera through cscore, files, or the synthetic scene.
 
+cscore opens a USB camera by its device path, with the settings that WPILibPi keeps for it, and a network camera by its
+URL. It reconnects by itself, and stamps frames with the driver's time in NetworkTables' clock.
+"""
+
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atoll_edge.camera.cscore import CameraSource
-from atoll_edge.camera.files import PictureSource, SyntheticSource
-from atoll_edge.camera.source import FrameSource
+from atoll_edge.camera.files import ImageSource, SyntheticSource
+from atoll_edge.camera.source import Frame, FrameSource
 from atoll_edge.config import CameraConfig
 
+if TYPE_CHECKING:
+    from numpy import uint8
+    from numpy.typing import NDArray
+
 DEFAULT_PATH = "/dev/video0"
-# The size that the seed used, and that a field's bandwidth allows.
+# What the seed used, and what the bandwidth of a field allows.
 DEFAULT_SIZE = (320, 240)
 DEFAULT_FPS = 30
 
@@ -18,10 +26,10 @@ DEFAULT_FPS = 30
 def open_source(
     camera: CameraConfig, *, now_us: Callable[[], int], settings: Mapping[str, Any] | None = None
 ) -> FrameSource:
-    """The source of `camera`; `settings` are cscore's for a real camera.
+    """Opens the source of `camera`; `settings` are cscore's own, for a real camera.
 
     Raises:
-        SourceError: a file or folder without pictures.
+        SourceError: a file or folder holds no image.
     """
     path = camera.path or DEFAULT_PATH
     size = (camera.width or DEFAULT_SIZE[0], camera.height or DEFAULT_SIZE[1])
@@ -30,9 +38,46 @@ def open_source(
         return SyntheticSource(*size, fps=fps, now_us=now_us)
     if path.startswith(("http://", "https://", "/dev/")):
         return CameraSource(camera_name(camera), path, size=size, fps=fps, settings=settings or {})
-    return PictureSource(Path(path), fps=fps, now_us=now_us)
+    return ImageSource(Path(path), fps=fps, now_us=now_us)
 
 
 def camera_name(camera: CameraConfig) -> str:
     """The camera's part of `/Atoll/<camera>`."""
     return camera.name or "camera"
+
+
+class CameraSource:
+    """A cscore camera. `settings` is a camera entry of frc.json, which cscore takes as it is."""
+
+    def __init__(self, name: str, path: str, *, size: tuple[int, int], fps: int, settings: Mapping[str, Any]) -> None:
+        import cscore
+        import numpy as np
+
+        self.description = path
+        self.mode = (*size, fps)
+        self._number = 0
+        if path.startswith(("http://", "https://")):
+            self.camera = cscore.HttpCamera(name, path)
+        else:
+            self.camera = cscore.UsbCamera(name, path)
+        wanted = {"pixel format": "mjpeg", **settings, "width": size[0], "height": size[1], "fps": fps}
+        self.camera.setConfigJson(json.dumps(wanted))
+        self.camera.setConnectionStrategy(cscore.VideoSource.ConnectionStrategy.kConnectionKeepOpen)
+        self._sink = cscore.CvSink(f"{name} frames")
+        self._sink.setSource(self.camera)
+        self._buffer: NDArray[uint8] = np.zeros((size[1], size[0], 3), np.uint8)
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.camera.isConnected())
+
+    def grab(self, timeout_seconds: float) -> Frame | None:
+        captured_us, image = self._sink.grabFrame(self._buffer, timeout_seconds)
+        if captured_us == 0:
+            return None
+        self._number += 1
+        # The sink fills the same buffer again while the detector may still read this frame.
+        return Frame(image.copy(), self._number, int(captured_us))
+
+    def close(self) -> None:
+        self._sink.setEnabled(False)

@@ -1,4 +1,4 @@
-"""A picture of the camera, and what gives pictures."""
+"""Frames, the sources that give them, and the hand-over of the newest frame between two threads."""
 
 import threading
 import time
@@ -12,46 +12,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture, BGR [h, w, 3]; its number from 1; when it was taken, in microseconds of NetworkTables' clock."""
+    """One image, BGR [h, w, 3], with its number from 1 and its time in microseconds of NetworkTables' clock."""
 
-    picture: "NDArray[uint8]"
+    image: "NDArray[uint8]"
     number: int
     captured_us: int
 
     @property
     def width(self) -> int:
-        return int(self.picture.shape[1])
+        return int(self.image.shape[1])
 
     @property
     def height(self) -> int:
-        return int(self.picture.shape[0])
+        return int(self.image.shape[0])
 
 
 class FrameSource(Protocol):
-    """A camera or what stands for one."""
+    """A camera, or a substitute for one."""
 
     @property
     def description(self) -> str:
-        """What people are told: a device path, a URL, a folder."""
+        """The device path, URL or folder, for the status page."""
         ...
 
     @property
     def mode(self) -> tuple[int, int, int]:
-        """Width, height and frames per second that were asked for."""
+        """The requested width, height and frames per second."""
         ...
 
     @property
     def connected(self) -> bool: ...
 
     def grab(self, timeout_seconds: float) -> Frame | None:
-        """The next frame, or None if none came within `timeout_seconds`. Called by one thread."""
+        """Returns the next frame, or None if none came within `timeout_seconds`. One thread calls this."""
         ...
 
     def close(self) -> None: ...
 
 
 class LatestFrame:
-    """Hands the newest frame from the capture thread to the detector thread; older ones are dropped and counted."""
+    """Passes the newest frame from the capture thread to the detector thread; counts the frames that it replaces."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -66,7 +66,7 @@ class LatestFrame:
             self._condition.notify()
 
     def take(self, timeout_seconds: float) -> Frame | None:
-        """The newest frame that was not taken yet, waiting up to `timeout_seconds` for one."""
+        """Returns a frame that was not taken yet, after waiting up to `timeout_seconds` for one, else None."""
         with self._condition:
             if self._frame is None:
                 self._condition.wait(timeout_seconds)
@@ -74,15 +74,15 @@ class LatestFrame:
             return frame
 
 
-class Pacer:
-    """Waits for the next tick of `fps`; after a long pause it goes on from now instead of catching up."""
+class FrameRateLimiter:
+    """Limits a loop to `fps`. After a long pause it starts anew from now instead of catching up."""
 
     def __init__(self, fps: float) -> None:
         self._step = 1.0 / fps
         self._next = time.monotonic()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Whether the tick came within `timeout_seconds`."""
+        """Sleeps until the next frame is due; returns False where that is later than `timeout_seconds` from now."""
         now = time.monotonic()
         delay = self._next - now
         if delay > timeout_seconds:

@@ -1,1 +1,1 @@
-"""The detector child process, its backends, and the agent's side of it."""
+"""The detector: worker processes with their backends, and the agent's side of them."""

@@ -1,17 +1,20 @@
-"""What a detector backend is, and which there are.
+"""The detector's backends: what a backend provides, how one is chosen by name, and the one for the CPU.
 
-A backend is imported in the detector child only, by name: the agent never loads a native interpreter.
+Only a worker process imports a backend, by the name of its module: the agent never loads a native interpreter.
 """
 
 import importlib
 import os
+import queue
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from atoll_edge.detector.outputs import OutputsError, Reading, read_outputs
+from atoll_edge.detector.outputs import ModelOutput, OutputsError, read_outputs
 
 if TYPE_CHECKING:
+    from numpy import uint8
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 
@@ -27,7 +30,7 @@ class LoadError(RuntimeError):
 
 
 class DeviceMissing(LoadError):
-    """The backend's accelerator does not answer; another backend may."""
+    """The accelerator does not answer, or the backend is not installed; another backend may work."""
 
 
 class LoadedModel(Protocol):
@@ -39,20 +42,20 @@ class LoadedModel(Protocol):
     @property
     def height(self) -> int: ...
 
-    def detect(self, picture: "Image") -> Reading:
-        """The detections in an RGB picture of any size, squashed to the input size first."""
+    def detect(self, image: "Image") -> ModelOutput:
+        """Returns the detections in an RGB image of any size, which is resized to the input size first."""
         ...
 
 
 class ModelLoader(Protocol):
-    """Loads model files; one loader per process, so that a second model can share an accelerator with the first."""
+    """Loads model files. A process has one loader, so that a second model shares the accelerator with the first."""
 
     def load(self, path: Path, *, threads: int) -> LoadedModel:
-        """Raises LoadError."""
+        """Loads a model file. Raises LoadError."""
         ...
 
 
-# Module of each backend; its function `loader()` makes the ModelLoader.
+# The module of each backend; its function `loader()` returns the ModelLoader.
 MODULES = {
     Backend.CPU: "atoll_edge.detector.backends",
     Backend.EDGETPU: "atoll_edge.detector.edgetpu",
@@ -60,10 +63,10 @@ MODULES = {
 
 
 def make_loader(backend: Backend, modules: dict[Backend, str] | None = None) -> ModelLoader:
-    """The loader of `backend`.
+    """Returns the loader of `backend`.
 
     Raises:
-        LoadError: its packages are not installed.
+        DeviceMissing: its packages are not installed.
     """
     name = (modules or MODULES)[backend]
     try:
@@ -73,11 +76,11 @@ def make_loader(backend: Backend, modules: dict[Backend, str] | None = None) -> 
         raise DeviceMissing(f"the backend {backend} is not installed here: {error}") from None
 
 
-class InterpretedModel:
-    """Wraps an interpreter whose tensors are allocated.
+class InterpreterModel:
+    """A LoadedModel over a TensorFlow Lite interpreter whose tensors are allocated.
 
     Raises:
-        LoadError: the input is not one uint8 RGB picture.
+        LoadError: the input is not one square uint8 RGB image.
     """
 
     def __init__(self, interpreter: Any) -> None:
@@ -92,10 +95,10 @@ class InterpretedModel:
         self._index = inputs[0]["index"]
         self.height, self.width = shape[1], shape[2]
 
-    def detect(self, picture: "Image") -> Reading:
+    def detect(self, image: "Image") -> ModelOutput:
         from atoll_contract.images import resize
 
-        self._interpreter.set_tensor(self._index, resize(picture, self.width)[None])
+        self._interpreter.set_tensor(self._index, resize(image, self.width)[None])
         self._interpreter.invoke()
         try:
             return read_outputs(self._interpreter)
@@ -104,20 +107,52 @@ class InterpretedModel:
 
 
 class LiteRtLoader:
-    """Loads int8 models for the CPU."""
+    """Loads int8 models on the CPU."""
 
-    def load(self, path: Path, *, threads: int) -> InterpretedModel:
+    def load(self, path: Path, *, threads: int) -> InterpreterModel:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
             interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            # A compiled model asks for the custom op that only libedgetpu has.
+            # A compiled model needs the custom operator that only libedgetpu has.
             raise LoadError(f"LiteRT cannot load {path.name}: {error}") from None
-        return InterpretedModel(interpreter)
+        return InterpreterModel(interpreter)
 
 
 def loader() -> LiteRtLoader:
-    """See `backend.ModelLoader`."""
+    """See MODULES."""
     return LiteRtLoader()
+
+
+class InterpreterPool:
+    """`workers` interpreters of one model on the CPU, with one thread each, for work on files, where throughput counts.
+    As many threads may call `detect` at once.
+
+    Raises:
+        LoadError: LiteRT cannot load the file, or it is not a detector.
+    """
+
+    def __init__(self, path: Path, *, workers: int) -> None:
+        self.workers = workers
+        self._idle: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
+        litert = loader()
+        for _ in range(workers):
+            self._idle.put(litert.load(path, threads=1))
+
+    def detect(self, image: "NDArray[uint8]") -> ModelOutput:
+        """Returns the detections in a BGR image [h, w, 3].
+
+        Raises:
+            LoadError: the outputs are not those of a detector.
+        """
+        import cv2
+        from PIL import Image
+
+        rgb = Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        model = self._idle.get()
+        try:
+            return model.detect(rgb)
+        finally:
+            self._idle.put(model)

@@ -1,7 +1,7 @@
 """The Edge TPU backend: pycoral over `tflite_runtime` and libedgetpu.
 
-Imported in the Edge TPU child only. libedgetpu ends the process on USB errors (`LOG(FATAL)` in its USB driver), which
-is why a backend never runs in the agent. A model that is loaded while another runs shares the open device.
+Only the Edge TPU worker imports this module. libedgetpu ends its process on USB errors (`LOG(FATAL)` in its USB
+driver), which is why no backend runs in the agent. A model that is loaded while another runs shares the open device.
 """
 
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from pycoral.utils.edgetpu import get_runtime_version, list_edge_tpus, make_interpreter
 
-from atoll_edge.detector.backends import DeviceMissing, InterpretedModel, LoadError
+from atoll_edge.detector.backends import DeviceMissing, InterpreterModel, LoadError
 
 
 class EdgeTpuLoader:
-    """Loads models that `edgetpu_compiler` made."""
+    """Loads models that `edgetpu_compiler` compiled."""
 
-    def load(self, path: Path, *, threads: int) -> InterpretedModel:  # noqa: ARG002 (the device has its own)
+    def load(self, path: Path, *, threads: int) -> InterpreterModel:  # noqa: ARG002 (the device has no threads)
         try:
             interpreter = make_interpreter(os.fspath(path))
         except (ValueError, OSError) as error:
-            # The same ValueError for a device that does not answer, often without a word, and for a file that is no
-            # model; the first names the delegate where it names anything.
+            # pycoral raises the same ValueError for a device that does not answer, often without a text, and for a
+            # file that is not a model. The text of the first, where it has one, names the delegate.
             text, found = str(error).strip(), len(list_edge_tpus())
             if found and text and "delegate" not in text.lower():
                 raise LoadError(f"the Edge TPU cannot load {path.name}: {text}") from None
@@ -29,9 +29,9 @@ class EdgeTpuLoader:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise LoadError(f"the Edge TPU ({get_runtime_version()}) cannot load {path.name}: {error}") from None
-        return InterpretedModel(interpreter)
+        return InterpreterModel(interpreter)
 
 
 def loader() -> EdgeTpuLoader:
-    """See `backend.ModelLoader`."""
+    """See `backends.MODULES`."""
     return EdgeTpuLoader()

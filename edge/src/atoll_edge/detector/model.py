@@ -1,4 +1,4 @@
-"""A model as the pipeline serves it: files that were proven elsewhere, labels and thresholds."""
+"""A model for the detector, the backend that runs it, its results, and the health of the detector."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,13 +7,16 @@ from pathlib import Path
 from atoll_contract.release import Detection
 from atoll_edge.detector.backends import Backend
 
-# Score from which a class counts as seen where no manifest says so: what the seed's scripts had fixed.
+# The threshold of a class for which no manifest has one: the value that the seed's scripts used.
 DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """`digest` names the release (hex sha256 of its manifest, or of the model file where there is none)."""
+class LoadedModelSpec:
+    """Verified files with their labels and thresholds.
+
+    `digest` identifies the release: the hex sha256 of its manifest, or of the model file where there is no manifest.
+    """
 
     name: str
     digest: str
@@ -24,12 +27,12 @@ class ServedModel:
     edgetpu_path: Path | None = None
 
     def path(self, backend: Backend) -> Path | None:
-        """The file for `backend`; a compiled model runs on the Edge TPU only."""
+        """Returns the file for `backend`; a compiled model runs on the Edge TPU only."""
         return self.edgetpu_path if backend is Backend.EDGETPU else self.cpu_path
 
 
 class BackendChoice:
-    """What the configuration allows: `auto` prefers an Edge TPU that is there, and goes on without."""
+    """Chooses a backend within the configuration: `auto` prefers an Edge TPU, and does without where there is none."""
 
     def __init__(self, wanted: str, coral_present: Callable[[], bool]) -> None:
         self._wanted = wanted
@@ -41,18 +44,18 @@ class BackendChoice:
 
     @property
     def first(self) -> Backend:
-        """What will run a model that has a file for each."""
-        if self._wanted == Backend.EDGETPU or self.worth_a_probe:
+        """The backend that would run a model with a file for each."""
+        if self._wanted == Backend.EDGETPU or self.edgetpu_available:
             return Backend.EDGETPU
         return Backend.CPU
 
     @property
-    def worth_a_probe(self) -> bool:
-        """Whether an Edge TPU is listed that may be used; one that was plugged in late is one too."""
+    def edgetpu_available(self) -> bool:
+        """Whether an Edge TPU may be used and is listed now, also one that was plugged in late."""
         return self._wanted == "auto" and self._coral_present()
 
-    def choose(self, model: ServedModel, *, fallen_back: bool) -> Backend | None:
-        """The backend for `model`; None where there is none that could run it."""
+    def choose(self, model: LoadedModelSpec, *, fallen_back: bool) -> Backend | None:
+        """Returns the backend for `model`; None if none can run it."""
         edgetpu = self._wanted in ("auto", Backend.EDGETPU) and model.edgetpu_path is not None
         forced = self._wanted == Backend.EDGETPU
         if edgetpu and (forced or (not fallen_back and self._coral_present())):
@@ -63,10 +66,10 @@ class BackendChoice:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the detector said of one frame, and the model that said it."""
+class DetectionResult:
+    """The detections in one frame and the model that found them; `seconds` is the time of the inference."""
 
-    model: ServedModel
+    model: LoadedModelSpec
     backend: Backend
     detections: tuple[Detection, ...]
     non_finite: int
@@ -74,22 +77,22 @@ class Answer:
 
 
 @dataclass
-class Health:
-    """Counters that other threads read."""
+class DetectorHealth:
+    """Counters and state of the detector that other threads read."""
 
     losses: int = 0
     last_loss: str = ""
-    # By the monotonic clock.
+    # On the monotonic clock.
     last_loss_at: float | None = None
     last_refusal: str = ""
     backend: Backend | None = None
-    # The CPU runs the model because the Edge TPU was lost too often, or does not answer.
+    # True while the CPU runs the model because the Edge TPU was lost too often or does not answer.
     fallen_back: bool = False
     pid: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
 
     def lost(self, reason: str, now: float) -> None:
-        """Count a lost child."""
+        """Counts a lost worker."""
         self.losses += 1
         self.last_loss, self.last_loss_at = reason, now
         self.reasons[reason] = self.reasons.get(reason, 0) + 1

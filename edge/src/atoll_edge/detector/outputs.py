@@ -2,10 +2,11 @@
 
 With one signature: `output_0` count, `output_1` scores, `output_2` class ids, `output_3` boxes. Without: boxes, class
 ids, scores, count where the last output holds one number, else scores, boxes, count, class ids. Entries past the count
-are garbage. Boxes are [ymin, xmin, ymax, xmax], relative, and may reach past the picture.
+are garbage. Boxes are [ymin, xmin, ymax, xmax], relative to the image, and may reach beyond it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,15 @@ class OutputsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The valid detections of one picture, best first, and how many entries were not finite and were left out."""
+class ModelOutput:
+    """The finite detections of one image, best first, and the number of entries that were left out as not finite."""
 
     detections: tuple[Detection, ...]
     non_finite: int
 
 
-def read_outputs(interpreter: Any) -> Reading:
-    """The detections in an interpreter's output tensors after `invoke`.
+def read_outputs(interpreter: Any) -> ModelOutput:
+    """Reads the detections from an interpreter's output tensors after `invoke`.
 
     Raises:
         OutputsError: the outputs are not four tensors of the expected sizes.
@@ -35,7 +36,7 @@ def read_outputs(interpreter: Any) -> Reading:
     if not 0 <= total <= len(scores):
         raise OutputsError(f"the model counts {total} detections in tensors for {len(scores)}")
     found, non_finite = [], 0
-    # As Python's own numbers in one go: one by one they take longer than the rest of the reading.
+    # Converted to Python numbers in one call: one by one takes longer than all the rest.
     tensors = (boxes[:total].tolist(), class_ids[:total].tolist(), scores[:total].tolist())
     for corners, class_id, score in zip(*tensors, strict=True):
         box = tuple(corners)
@@ -44,11 +45,11 @@ def read_outputs(interpreter: Any) -> Reading:
         else:
             non_finite += 1
     found.sort(key=lambda detection: -detection.score)
-    return Reading(tuple(found), non_finite)
+    return ModelOutput(tuple(found), non_finite)
 
 
 def _tensors(interpreter: Any) -> tuple[Any, Any, Any, float]:
-    """Boxes [n, 4], class ids [n], scores [n] and the count."""
+    """Returns boxes [n, 4], class ids [n], scores [n] and the count."""
     ordered = _by_signature(interpreter) or _by_position(interpreter)
     boxes, class_ids, scores, count = ordered
     if boxes.ndim != 3 or boxes.shape[2] != 4 or class_ids.shape != boxes.shape[:2] or scores.shape != boxes.shape[:2]:
@@ -83,3 +84,14 @@ def _by_position(interpreter: Any) -> tuple[Any, ...]:
         return tuple(tensors)
     scores, boxes, count, class_ids = tensors
     return boxes, class_ids, scores, count
+
+
+def intersection_over_union(one: Sequence[float], other: Sequence[float]) -> float:
+    """Returns the IoU of two boxes [ymin, xmin, ymax, xmax]; 0 for boxes that do not overlap."""
+    height = min(one[2], other[2]) - max(one[0], other[0])
+    width = min(one[3], other[3]) - max(one[1], other[1])
+    if height <= 0 or width <= 0:
+        return 0.0
+    both = height * width
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return both / (areas - both)

@@ -1,43 +1,119 @@
-"""Several interpreters of one model in this process: what works on files wants throughput, not the first answer."""
+"""The worker processes of a device: one ready in reserve, and what follows when workers keep crashing.
 
-import queue
-from pathlib import Path
-from typing import TYPE_CHECKING
+`WorkerPool` starts and ends processes; `CrashTracker` only counts, with the time passed in.
+"""
 
-from atoll_edge.detector.backends import LoadedModel, loader
-from atoll_edge.detector.outputs import Reading
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
+from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.client import DetectorClient, DetectorLost
+
+logger = logging.getLogger(__name__)
+
+# Between a start and that of the spare worker: the model that loads has the processor for itself.
+SPARE_SECONDS = 3.0
+# So many losses of the Edge TPU within the window move the detector to the CPU.
+WINDOW_SECONDS = 60.0
+MAX_LOSSES = 3
+# Between two tries of an Edge TPU that was given up.
+PROBE_SECONDS = 30.0
+# Before the next start, by the number of losses within the window.
+RESTART_DELAYS = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
 
 
-class DetectorPool:
-    """`workers` interpreters on the CPU, one thread each; as many threads may call `detect` at once.
+class WorkerPool:
+    """Starts and ends workers. Used by the detector thread alone."""
 
-    Raises:
-        LoadError: LiteRT cannot load the file, or it is no detector.
-    """
+    def __init__(self, spawn: Callable[[Backend], DetectorClient], spare: DetectorClient | None = None) -> None:
+        self._spawn = spawn
+        self._spare = spare
+        self._spare_at = 0.0
 
-    def __init__(self, path: Path, *, workers: int) -> None:
-        self.workers = workers
-        self._idle: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
-        loads = loader()
-        for _ in range(workers):
-            self._idle.put(loads.load(path, threads=1))
+    @property
+    def spare_pid(self) -> int | None:
+        return None if self._spare is None else self._spare.pid
 
-    def detect(self, picture: "NDArray[uint8]") -> Reading:
-        """The detections in a BGR picture [h, w, 3].
+    def take(self, backend: Backend, now: float) -> DetectorClient:
+        """Returns a worker for `backend`: the spare if it has that backend and lives, else a new one.
 
         Raises:
-            LoadError: the outputs are not a detector's.
+            DetectorLost: the system cannot start a process now.
         """
-        import cv2
-        from PIL import Image
+        spare, self._spare = self._spare, None
+        self._spare_at = now + SPARE_SECONDS
+        if spare is not None and spare.backend is backend and spare.alive:
+            return spare
+        if spare is not None:
+            self.retire(spare)
+        return self.start(backend)
 
-        rgb = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-        model = self._idle.get()
+    def ensure_spare(self, backend: Backend, now: float) -> None:
+        """Starts a spare for `backend` if there is none and the last start was a while ago."""
+        if self._spare is None and now >= self._spare_at:
+            self._spare_at = now + SPARE_SECONDS
+            try:
+                self._spare = self.start(backend)
+            except DetectorLost as loss:
+                logger.warning("there is no spare detector: %s", loss.reason)
+
+    def retire(self, client: DetectorClient) -> None:
+        """Ends a worker without waiting for it: the system takes a while to free the memory of a large one."""
+        threading.Thread(target=client.close, name="retire", daemon=True).start()
+
+    def close(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def start(self, backend: Backend) -> DetectorClient:
+        """Starts a new worker. Raises DetectorLost if the system cannot."""
         try:
-            return model.detect(rgb)
-        finally:
-            self._idle.put(model)
+            return self._spawn(backend)
+        except OSError as error:
+            raise DetectorLost(f"the detector cannot be started: {error}") from None
+
+
+class CrashTracker:
+    """Counts lost workers, moves to the CPU after three losses of the Edge TPU in a minute, and delays restarts."""
+
+    def __init__(self, *, cpu_allowed: bool) -> None:
+        self._cpu_allowed = cpu_allowed
+        self._times: deque[float] = deque()
+        self._next_probe = 0.0
+        # True while the CPU stands in for the Edge TPU.
+        self.fallen_back = False
+
+    def lost(self, backend: Backend, now: float) -> None:
+        self._times.append(now)
+        self._drop_old(now)
+        if backend is Backend.EDGETPU and self._cpu_allowed and len(self._times) >= MAX_LOSSES:
+            self.fall_back(now)
+
+    def fall_back(self, now: float) -> None:
+        """Use the CPU from now on, and probe for the Edge TPU later."""
+        self.fallen_back = True
+        self._next_probe = now + PROBE_SECONDS
+        self._times.clear()
+
+    def probe_due(self, now: float) -> bool:
+        """Returns whether to try the Edge TPU again; True at most once per PROBE_SECONDS."""
+        if now < self._next_probe:
+            return False
+        self._next_probe = now + PROBE_SECONDS
+        return True
+
+    def recovered(self) -> None:
+        """Called when the Edge TPU answers again."""
+        self.fallen_back = False
+
+    def restart_delay(self, now: float) -> float:
+        """Returns the seconds to wait before the next start: none after the first losses, more in a crash loop."""
+        self._drop_old(now)
+        return RESTART_DELAYS[min(len(self._times), len(RESTART_DELAYS) - 1)]
+
+    def _drop_old(self, now: float) -> None:
+        while self._times and self._times[0] < now - WINDOW_SECONDS:
+            self._times.popleft()

@@ -1,7 +1,7 @@
-"""What the agent and the detector child say to each other over a socket; pixels lie in shared memory.
+"""The messages between the agent and a detector worker, which travel over a socket.
 
-The agent asks `Load` and `Detect`; the child answers each with the same `id`. Pixels lie in a memory map that both
-hold, as RGB rows without padding. What goes back and forth with each frame is packed, the rest is JSON.
+The agent sends `Load` and `Detect`; the worker answers each with the same `id`. Pixels lie in a memory map that both
+hold, as RGB rows without padding. The messages of each frame are packed, the others are JSON.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-# Pages that are never written take no memory, so the map is made for the largest picture.
+# Room for the largest image: pages that are never written take no memory.
 PIXEL_BYTES = 48 * 2**20
 
 
@@ -24,7 +24,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Detect:
-    """`width` × `height` × 3 bytes lie in the map."""
+    """Asks for the detections in the image in the map, of `width` × `height` × 3 bytes."""
 
     id: int
     width: int
@@ -33,7 +33,7 @@ class Detect:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The model of `Load` `id` serves from now on; it takes pictures of `width` × `height`."""
+    """The model of the Load `id` is active from now on; its input is `width` × `height` pixels."""
 
     id: int
     width: int
@@ -42,7 +42,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Refused:
-    """The model of `Load` `id` cannot be used; `missing` where the device does not answer."""
+    """The model of the Load `id` cannot be used; `missing`: because the device does not answer."""
 
     id: int
     error: str
@@ -63,7 +63,7 @@ class Detected:
 Message = Load | Detect | Loaded | Refused | Detected
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Load, Loaded, Refused)}
 
-# First a byte that says which it is; JSON begins with `[`.
+# The first byte tells which message follows; JSON begins with `[`.
 _DETECT, _DETECTED = b"?", b"!"
 _REQUEST = struct.Struct("=cqii")
 _ANSWER = struct.Struct("=cqqid")
@@ -75,7 +75,7 @@ def send(connection: "Connection[Any, Any]", message: Message) -> None:
 
 
 def receive(connection: "Connection[Any, Any]") -> Message:
-    """The next message. Raises EOFError where the other side is gone."""
+    """Returns the next message. Raises EOFError if the other side is gone."""
     data = connection.recv_bytes()
     tag = data[:1]
     if tag == _DETECT:

@@ -1,7 +1,7 @@
-"""The detector process: owns the interpreter and the accelerator, answers the agent, may die at any time.
+"""The detector worker: owns the interpreter and the accelerator, and answers the agent. It may crash at any time.
 
 `python -m atoll_edge.detector.worker --backend cpu --socket FD --pixels FD`. It ends when the agent's socket closes.
-A model that is loaded while another serves is loaded beside it, in a thread, and takes over between two frames.
+A thread loads a new model beside the active one; the new model takes over between two frames.
 """
 
 import argparse
@@ -36,17 +36,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WARM_UPS = 2
-# How often a loaded model is looked for while no frame comes.
+# How often a finished load is looked for while no frame comes.
 LOADING_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Ready:
+    """A load that succeeded."""
+
     load: Load
     model: LoadedModel
 
 
-class DetectorChild:
+class DetectorWorker:
     """Serves one socket until it closes."""
 
     def __init__(self, backend: Backend, *, modules: dict[Backend, str], socket: int, pixels: int) -> None:
@@ -63,7 +65,7 @@ class DetectorChild:
         self._prepare()
         while True:
             try:
-                # A message wakes this at once; what a load brings is looked for.
+                # A message ends the wait at once; a finished load is polled for.
                 if not self._loads or self._connection.poll(LOADING_SECONDS):
                     self._handle(receive(self._connection))
                 self._take_over()
@@ -71,7 +73,7 @@ class DetectorChild:
                 return
 
     def _prepare(self) -> None:
-        """Import what every model needs, so that a child without one is a spare that loads at once."""
+        """Imports what every model needs, so that a spare worker loads its first model at once."""
         import numpy as np
         from PIL import Image
 
@@ -81,7 +83,7 @@ class DetectorChild:
         try:
             self._loader = make_loader(self._backend, self._modules)
         except LoadError as error:
-            logger.debug("%s", error)  # the first load says it to the agent
+            logger.debug("%s", error)  # the first load reports it to the agent
 
     def _handle(self, message: object) -> None:
         if isinstance(message, Load):
@@ -124,8 +126,8 @@ class DetectorChild:
         size = (request.width, request.height)
         started = time.perf_counter()
         view = np.frombuffer(self._pixels, np.uint8, count=request.width * request.height * 3)
-        picture = Image.frombuffer("RGB", size, view, "raw", "RGB", 0, 1)
-        reading = self._active.model.detect(picture)
+        image = Image.frombuffer("RGB", size, view, "raw", "RGB", 0, 1)
+        reading = self._active.model.detect(image)
         rows = [[float(found.class_id), found.score, *found.box] for found in reading.detections]
         seconds = time.perf_counter() - started
         send(self._connection, Detected(request.id, self._active.load.id, rows, reading.non_finite, seconds))
@@ -138,14 +140,14 @@ def _grey(width: int, height: int) -> "Image":
 
 
 def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] = MODULES) -> None:
-    """Run the child; `modules` lets tests script a backend."""
+    """Runs the worker; tests pass `modules` with scripted backends."""
     parser = argparse.ArgumentParser(prog="atoll_edge.detector.worker")
     parser.add_argument("--backend", type=Backend, required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--pixels", type=int, required=True)
-    given = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the agent, which closes the socket
-    DetectorChild(given.backend, modules=modules, socket=given.socket, pixels=given.pixels).serve()
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent, which closes the socket
+    DetectorWorker(options.backend, modules=modules, socket=options.socket, pixels=options.pixels).serve()
 
 
 if __name__ == "__main__":

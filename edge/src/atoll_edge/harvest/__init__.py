@@ -1,1 +1,1 @@
-"""The frames that the model is unsure of: kept on the card within bounds, uploaded when there is time."""
+"""Harvesting: frames of which the model is uncertain, kept on the card within bounds, and uploaded."""

@@ -1,4 +1,4 @@
-"""Which frames are worth the card: the most doubtful one of each interval, and none that is like one just kept."""
+"""Harvests frames for labelling: the most uncertain one of each interval, unless it resembles one that was kept."""
 
 import datetime
 import functools
@@ -20,41 +20,47 @@ from atoll_contract.images import changes
 from atoll_edge.camera.open import camera_name
 from atoll_edge.camera.source import Frame
 from atoll_edge.config import EdgeConfig, HarvestConfig, ModelConfig
-from atoll_edge.detector.model import Answer
-from atoll_edge.harvest.spool import Shelf
-from atoll_edge.harvest.uncertainty import Doubt, DoubtMeter, cells_of
-from atoll_edge.harvest.upload import Destination, Uploads, patient_store
-from atoll_edge.robot.match import Match
+from atoll_edge.detector.model import DetectionResult
+from atoll_edge.harvest.spool import Spool
+from atoll_edge.harvest.uncertainty import Uncertainty, UncertaintyEstimator, cells_of
+from atoll_edge.harvest.upload import Destination, SpoolUploader, open_upload_store
+from atoll_edge.robot.topics import Match
 from atoll_edge.status import HarvestStatus
-from atoll_edge.threads import SteadyThread
+from atoll_edge.threads import RepeatingThread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# A robot that stands in the pit all night shows one picture: it is kept once.
+logger = logging.getLogger(__name__)
+
+STEP_SECONDS = 0.5
+# So many kept frames are compared with new ones: a robot that stands in the pit all night shows one image.
 REMEMBERED = 256
-# The share of the picture that must differ; what `atoll frames` asks for.
+# The share of the image by which a new frame must differ; that of `atoll frames`.
 MIN_CHANGE = 0.01
+# High, so that a labeller sees what the camera saw.
+JPEG_QUALITY = 95
+SESSION_LETTERS = 8
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A frame with what the model said of it, and when by the device's clock (seconds since 1970)."""
+    """A frame with its result; `taken_at` is the time of the device's clock in seconds since 1970."""
 
     frame: Frame
-    answer: Answer
+    result: DetectionResult
     thresholds: tuple[float, ...]
-    doubt: Doubt
+    uncertainty: Uncertainty
     cells: "NDArray[Any]"
     taken_at: float
 
 
 class Selection:
-    """Frames are offered by the detector's thread and taken by another."""
+    """Holds the most uncertain frame of the interval. The detector thread offers frames, another thread takes them."""
 
-    def __init__(self, *, min_doubt: float, every_seconds: float, now: float) -> None:
-        self._min_doubt = min_doubt
+    def __init__(self, *, min_uncertainty: float, every_seconds: float, now: float) -> None:
+        self._min_uncertainty = min_uncertainty
         self._every_seconds = every_seconds
         self._due_at = now + every_seconds
         self._lock = threading.Lock()
@@ -62,15 +68,17 @@ class Selection:
         self._kept: deque[NDArray[Any]] = deque(maxlen=REMEMBERED)
 
     def offer(self, candidate: Candidate) -> None:
-        """Hold it until a more doubtful one comes."""
+        """Holds the frame until a more uncertain one is offered."""
         with self._lock:
-            if candidate.doubt.boxes < max(self._min_doubt, self._best.doubt.boxes if self._best else 0.0):
+            if candidate.uncertainty.boxes < max(
+                self._min_uncertainty, self._best.uncertainty.boxes if self._best else 0.0
+            ):
                 return
             if not self._is_known(candidate):
                 self._best = candidate
 
     def take(self, now: float) -> Candidate | None:
-        """The most doubtful frame since the last one that was taken, once an interval is over."""
+        """Returns the most uncertain frame since the last one, once the interval is over, else None."""
         with self._lock:
             if now < self._due_at or self._best is None:
                 return None
@@ -87,16 +95,8 @@ class Selection:
         return bool(changes(np.stack(self._kept), candidate.cells).min() < MIN_CHANGE)
 
 
-logger = logging.getLogger(__name__)
-
-TURN_SECONDS = 0.5
-# What a labeller sees should be what the camera saw.
-JPEG_QUALITY = 95
-SESSION_LETTERS = 8
-
-
 class Harvester:
-    """Runs from `start` to `stop`; `see` comes from the detector's thread."""
+    """Runs from `start` to `stop`: the detector thread calls `on_frame`, its own threads write and upload frames."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Harvester:
         model: ModelConfig,
         *,
         match: Callable[[], Match],
-        shelf: Shelf | None = None,
+        spool: Spool | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._wanted = wanted
@@ -115,22 +115,22 @@ class Harvester:
         self._match = match
         self._clock = clock
         self._session = "".join(secrets.choice(string.ascii_lowercase) for _ in range(SESSION_LETTERS))
-        self._meter = DoubtMeter(config.detection.min_score)
+        self._estimator = UncertaintyEstimator(config.detection.min_score)
         self._selection = Selection(
-            min_doubt=wanted.min_doubt, every_seconds=wanted.interval_seconds, now=time.monotonic()
+            min_uncertainty=wanted.min_doubt, every_seconds=wanted.interval_seconds, now=time.monotonic()
         )
-        self._shelf = shelf or Shelf(
+        self._spool = spool or Spool(
             Path(config.state_dir) / "harvest",
             max_bytes=wanted.max_mebibytes * 2**20,
             min_free_bytes=wanted.min_free_mebibytes * 2**20,
         )
-        destination = Destination(patient_store(model.store), model.namespace, self._device)
-        self._uploads = Uploads(self._shelf, destination, allowed=lambda: not match().locked)
+        destination = Destination(open_upload_store(model.store), model.namespace, self._device)
+        self._uploader = SpoolUploader(self._spool, destination, allowed=lambda: not match().locked)
         self._stopping = threading.Event()
-        pause = min(TURN_SECONDS, wanted.interval_seconds / 4)
+        pause = min(STEP_SECONDS, wanted.interval_seconds / 4)
         self._threads = [
-            SteadyThread(name, functools.partial(self._turn, turn), self._stopping, every_seconds=pause)
-            for name, turn in (("harvest", self.keep), ("harvest upload", self._uploads.turn))
+            RepeatingThread(name, functools.partial(self._step_now, step), self._stopping, every_seconds=pause)
+            for name, step in (("harvest", self.keep), ("harvest upload", self._uploader.step))
         ]
         self._kept = 0
         self._failed = 0
@@ -146,28 +146,27 @@ class Harvester:
             # A request that hangs ends by its own timeout, or with the process.
             thread.join(0.5)
 
-    def see(self, frame: Frame, answer: Answer) -> None:
-        """Look at one frame and the answer to it; must not block."""
+    def on_frame(self, frame: Frame, result: DetectionResult) -> None:
+        """Considers one frame and its result; does not block."""
         if not self._allowed():
             return
-        model = answer.model
-        thresholds = self._meter.thresholds(model.thresholds)
+        model = result.model
+        thresholds = self._estimator.thresholds(model.thresholds)
         cells = cells_of(frame)
-        doubt = self._meter.read(model.digest, cells, answer.detections, thresholds)
-        self._selection.offer(Candidate(frame, answer, thresholds, doubt, cells, self._clock()))
+        uncertainty = self._estimator.estimate(model.digest, cells, result.detections, thresholds)
+        self._selection.offer(Candidate(frame, result, thresholds, uncertainty, cells, self._clock()))
 
     def keep(self, now: float) -> None:
-        """One turn of the card's thread: put the most doubtful frame of the interval on the shelf, and leave the rest
-        of the device its room."""
+        """Frees space for the rest of the device, then writes the most uncertain frame of the interval to the card."""
         if not self._allowed():
             return
         try:
-            self._shelf.give_back()
+            self._spool.free_space()
             candidate = self._selection.take(now)
             if candidate is None:
                 return
-            picture = _jpeg(candidate.frame)
-            self._shelf.add(picture, to_json(self._note(candidate, picture)))
+            image = _jpeg(candidate.frame)
+            self._spool.add(image, to_json(self._note(candidate, image)))
         except OSError as error:
             logger.warning("a doubtful frame was not kept: %s", error)
             self._failed += 1
@@ -177,27 +176,27 @@ class Harvester:
             self._last_error = None
 
     def status(self) -> HarvestStatus:
-        """The counters since the start of the agent, and what lies on the card."""
+        """Returns the counters since the start of the agent, and what is on the card."""
         return HarvestStatus(
-            waiting=self._shelf.frames,
-            waiting_bytes=self._shelf.size,
+            waiting=self._spool.frames,
+            waiting_bytes=self._spool.size,
             kept=self._kept,
-            uploaded=self._uploads.uploaded,
-            evicted=self._shelf.evicted,
-            failed=self._failed + self._uploads.damaged,
+            uploaded=self._uploader.uploaded,
+            evicted=self._spool.evicted,
+            failed=self._failed + self._uploader.damaged,
             paused=not self._allowed(),
-            last_error=self._last_error or self._uploads.last_error,
+            last_error=self._last_error or self._uploader.last_error,
         )
 
     def _allowed(self) -> bool:
         match = self._match()
         return not match.fms_attached and (self._wanted.while_enabled or not match.enabled)
 
-    def _turn(self, turn: Callable[[float], None]) -> None:
-        turn(time.monotonic())
+    def _step_now(self, step: Callable[[float], None]) -> None:
+        step(time.monotonic())
 
-    def _note(self, candidate: Candidate, picture: bytes) -> HarvestNote:
-        answer, frame = candidate.answer, candidate.frame
+    def _note(self, candidate: Candidate, image: bytes) -> HarvestNote:
+        result, frame = candidate.result, candidate.frame
         taken = datetime.datetime.fromtimestamp(candidate.taken_at, datetime.UTC)
         return HarvestNote(
             namespace=self._model.namespace,
@@ -206,39 +205,39 @@ class Harvester:
             session=self._session,
             number=self._kept + self._failed + 1,
             taken_at=taken.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            sha256=hashlib.sha256(picture).hexdigest(),
-            size=len(picture),
+            sha256=hashlib.sha256(image).hexdigest(),
+            size=len(image),
             width=frame.width,
             height=frame.height,
-            cause=candidate.doubt.cause,
-            doubt=round(candidate.doubt.boxes, 4),
+            cause=candidate.uncertainty.cause,
+            doubt=round(candidate.uncertainty.boxes, 4),
             model=self._model.name,
-            release=answer.model.name,
-            digest=answer.model.digest,
-            sequence=answer.model.sequence,
-            backend=answer.backend,
-            labels=answer.model.labels,
+            release=result.model.name,
+            digest=result.model.digest,
+            sequence=result.model.sequence,
+            backend=result.backend,
+            labels=result.model.labels,
             thresholds=candidate.thresholds,
-            detections=answer.detections,
+            detections=result.detections,
         )
 
 
 def make_harvester(config: EdgeConfig, match: Callable[[], Match]) -> Harvester | None:
-    """The harvester that the settings ask for; None where they do not."""
+    """Makes the harvester of the settings; returns None if they do not enable it."""
     if not config.harvest.enabled or config.model is None:
         return None
     return Harvester(config, config.harvest, config.model, match=match)
 
 
 def _jpeg(frame: Frame) -> bytes:
-    """The frame as JPEG.
+    """Encodes the frame as JPEG.
 
     Raises:
-        OSError: it cannot be encoded, or would be larger than who fetches it takes.
+        OSError: it cannot be encoded, or exceeds MAX_PICTURE_BYTES, the limit of `atoll harvest`.
     """
     import cv2
 
-    encoded, data = cv2.imencode(".jpg", frame.picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    encoded, data = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not encoded or data.size > MAX_PICTURE_BYTES:
         raise OSError(f"a frame of {frame.width}×{frame.height} gives no JPEG of at most {MAX_PICTURE_BYTES} bytes")
     return data.tobytes()

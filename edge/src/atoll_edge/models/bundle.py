@@ -1,4 +1,4 @@
-"""Model bundles: `model.tar.gz` as the robot scripts of 2021 take it, an older tarball, or a bare .tflite file."""
+"""Reads models from files: a bundle (`model.tar.gz` as robot scripts of 2021 take it), a folder, or a .tflite file."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from atoll_contract.errors import AtollError
 from atoll_contract.files import file_sha256
 from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, Manifest, Role, unpack_bundle
-from atoll_edge.detector.model import DEFAULT_THRESHOLD, ServedModel
+from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 
-# The custom operator of a compiled model: it stands as a name in the file.
+MANIFEST_NAME = "manifest.json"
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+# The name of the custom operator, which the file of a compiled model contains.
 COMPILED_MARK = b"edgetpu-custom-op"
 
 
@@ -21,7 +23,7 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """Files of a bundle, unpacked into a folder; at least one model."""
+    """The files of a bundle, unpacked into a folder. At least one of the models is there."""
 
     cpu_path: Path | None
     edgetpu_path: Path | None
@@ -29,10 +31,10 @@ class Bundle:
 
 
 def unpack(archive: Path, folder: Path) -> Bundle:
-    """The bundle `archive`, with its files in `folder` (created).
+    """Unpacks the bundle `archive` into `folder`, which is created.
 
     Raises:
-        BundleError: not there, not an archive, unsafe, too large, or without a model or label map.
+        BundleError: it is missing, not an archive, unsafe, too large, or lacks a model or the label map.
     """
     if not archive.is_file():
         raise BundleError(f"there is no file {archive}")
@@ -44,17 +46,17 @@ def unpack(archive: Path, folder: Path) -> Bundle:
 
 
 def bundle_in(folder: Path) -> Bundle:
-    """The files of a bundle that lie in `folder`.
+    """Reads a bundle from the files in `folder`.
 
     Raises:
-        BundleError: there is no model or no label map.
+        BundleError: the model or the label map is missing.
     """
     names = (INT8_NAME, EDGETPU_NAME, LABELS_NAME)
     return _bundle_of({name: folder / name for name in names if (folder / name).is_file()}, str(folder))
 
 
 def _bundle_of(found: dict[str, Path], where: str) -> Bundle:
-    """A `model.tflite` that was never compiled runs on the CPU, whatever its name says."""
+    """Makes a bundle of files by name. A `model.tflite` that was never compiled counts as the model for the CPU."""
     if LABELS_NAME not in found or not {INT8_NAME, EDGETPU_NAME} & set(found):
         raise BundleError(
             f"{where} lacks a model or its labels: it must hold {LABELS_NAME} and {INT8_NAME} or {EDGETPU_NAME}"
@@ -66,12 +68,12 @@ def _bundle_of(found: dict[str, Path], where: str) -> Bundle:
 
 
 def is_compiled(path: Path) -> bool:
-    """Whether a model file was made by `edgetpu_compiler`."""
+    """Returns whether `edgetpu_compiler` compiled the model file."""
     return COMPILED_MARK in path.read_bytes()
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names of a label map, by id.
+    """Returns the class names of a label map, in the order of their ids.
 
     Raises:
         BundleError: it cannot be read, or its ids are not 1, 2, 3, ….
@@ -85,11 +87,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(label.name for label in labels)
 
 
-def served_bundle(name: str, bundle: Bundle) -> ServedModel:
-    """A bundle without manifest, with the seed's threshold."""
+def bundle_spec(name: str, bundle: Bundle) -> LoadedModelSpec:
+    """Describes a bundle, which has no manifest, with the default threshold."""
     main = bundle.cpu_path or bundle.edgetpu_path
     assert main is not None
-    return ServedModel(
+    return LoadedModelSpec(
         name=name,
         digest=file_sha256(main),
         sequence=0,
@@ -100,17 +102,17 @@ def served_bundle(name: str, bundle: Bundle) -> ServedModel:
     )
 
 
-def served_file(model: Path, labels: Path | None) -> ServedModel:
-    """A bare .tflite file; without a label map the classes are called `0`, `1`, ….
+def file_spec(model: Path, labels: Path | None) -> LoadedModelSpec:
+    """Describes a .tflite file; without a label map its classes are called `0`, `1`, ….
 
     Raises:
-        BundleError: no such file, or the label map cannot be read.
+        BundleError: there is no such file, or the label map cannot be read.
     """
     if not model.is_file():
         raise BundleError(f"there is no model file {model}")
     names = read_labels(labels) if labels is not None else tuple(str(number) for number in range(100))
     compiled = is_compiled(model)
-    return ServedModel(
+    return LoadedModelSpec(
         name=model.stem,
         digest=file_sha256(model),
         sequence=0,
@@ -121,17 +123,13 @@ def served_file(model: Path, labels: Path | None) -> ServedModel:
     )
 
 
-MANIFEST_NAME = "manifest.json"
-_ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
+def named_model(path: Path, *, labels: Path | None, folder: Path) -> LoadedModelSpec:
+    """Finds the model at `path`, which must have a file for the CPU; a bundle is unpacked into `folder` (created).
 
-
-def named_model(path: Path, *, labels: Path | None, folder: Path) -> ServedModel:
-    """The model at `path`, which has a file for the CPU; a bundle is unpacked into `folder` (created).
-
-    A folder with a manifest has the thresholds and labels of its release; everything else the seed's threshold.
+    A folder with a manifest has the thresholds and labels of its release; all else the default threshold.
 
     Raises:
-        BundleError: there is no such model, its labels are not known, or it runs on an Edge TPU only.
+        BundleError: there is no such model, it has no label map, or it runs on an Edge TPU only.
     """
     model = _model(path, labels, folder)
     if model.cpu_path is None:
@@ -142,9 +140,9 @@ def named_model(path: Path, *, labels: Path | None, folder: Path) -> ServedModel
     return model
 
 
-def _model(path: Path, labels: Path | None, folder: Path) -> ServedModel:
+def _model(path: Path, labels: Path | None, folder: Path) -> LoadedModelSpec:
     if path.is_dir():
-        return _in_folder(path, folder)
+        return _folder_spec(path, folder)
     if not path.is_file():
         raise BundleError(f"there is no model {path}")
     if path.suffix == ".tflite":
@@ -152,30 +150,30 @@ def _model(path: Path, labels: Path | None, folder: Path) -> ServedModel:
         known = labels or (beside if beside.is_file() else None)
         if known is None:
             raise BundleError(f"there is no {LABELS_NAME} beside {path}; name its label map with --labels")
-        return served_file(path, known)
-    return served_bundle(_stem(path), unpack(path, folder))
+        return file_spec(path, known)
+    return bundle_spec(_stem(path), unpack(path, folder))
 
 
-def _in_folder(path: Path, folder: Path) -> ServedModel:
+def _folder_spec(path: Path, folder: Path) -> LoadedModelSpec:
     if (path / MANIFEST_NAME).is_file():
-        return _released(path)
+        return _release_spec(path)
     if not (path / LABELS_NAME).is_file() and (path / BUNDLE_NAME).is_file():
-        return served_bundle(path.resolve().name, unpack(path / BUNDLE_NAME, folder))
-    return served_bundle(path.resolve().name, bundle_in(path))
+        return bundle_spec(path.resolve().name, unpack(path / BUNDLE_NAME, folder))
+    return bundle_spec(path.resolve().name, bundle_in(path))
 
 
-def _released(path: Path) -> ServedModel:
-    """The files of a release beside its manifest."""
+def _release_spec(path: Path) -> LoadedModelSpec:
+    """Describes the files of a release that lie beside its manifest."""
     data = (path / MANIFEST_NAME).read_bytes()
     try:
         manifest = from_json(Manifest, data)
     except DecodeError as error:
         raise BundleError(f"{path / MANIFEST_NAME} cannot be read: {error}") from None
-    held = manifest.file(Role.MODEL_INT8)
-    model = path / Path(held.name).name if held is not None else None
+    item = manifest.file(Role.MODEL_INT8)
+    model = path / Path(item.name).name if item is not None else None
     if model is None or not model.is_file():
         raise BundleError(f"{path} lacks the int8 model that its {MANIFEST_NAME} names")
-    return ServedModel(
+    return LoadedModelSpec(
         name=manifest.release,
         digest=hashlib.sha256(data).hexdigest(),
         sequence=manifest.sequence,
@@ -186,5 +184,5 @@ def _released(path: Path) -> ServedModel:
 
 
 def _stem(path: Path) -> str:
-    ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), "")
-    return path.name.removesuffix(ending)
+    suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if path.name.endswith(suffix)), "")
+    return path.name.removesuffix(suffix)

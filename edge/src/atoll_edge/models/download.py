@@ -1,4 +1,4 @@
-"""From the channel to a proven release on disk: look, fetch, prove. One turn at a time; nothing serves from here."""
+"""Downloads what the channel names: reads its pointer, fetches the release, verifies it, and makes it the candidate."""
 
 import logging
 from collections.abc import Callable
@@ -11,21 +11,27 @@ from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_edge.models.canary import canary_job, run_canary
-from atoll_edge.models.release_state import FinalRefusal, Refusal, mended, staged
-from atoll_edge.models.release_store import DeviceStore, needed_files
-from atoll_edge.models.verify import Expectation, prove_manifest, require_digest, require_labels
+from atoll_edge.models.release_state import FinalRefusal, Refusal, clear_refusal, stage
+from atoll_edge.models.release_store import ReleaseStore, needed_files
+from atoll_edge.models.verify import (
+    ExpectedRelease,
+    canary_job,
+    require_digest,
+    require_labels,
+    run_canary,
+    verify_manifest,
+)
 from atoll_edge.status import ModelState
 
 logger = logging.getLogger(__name__)
 
 DOCUMENT_LIMIT = 2**20
-# Left free for the system: a full card stops more than this program.
+# Kept free for the system: a full card stops more than this program.
 RESERVE_BYTES = 64 * 2**20
 
 
-class Look(StrEnum):
-    """How a turn ended."""
+class PollResult(StrEnum):
+    """What a poll of the channel found; also the label of a metric."""
 
     UNCHANGED = "unchanged"
     CURRENT = "current"
@@ -36,46 +42,51 @@ class Look(StrEnum):
 
 
 @dataclass(frozen=True)
-class ReleaseFetcher:
-    """Looks for a newer release in the store. `progress` is told what a turn is doing."""
+class ReleaseDownloader:
+    """Takes newer releases from the bucket `store` into the folder `device`."""
 
     store: Store
-    device: DeviceStore
-    expected: Expectation
+    device: ReleaseStore
+    expected: ExpectedRelease
     channel: str
     canary: Callable[..., None] = run_canary
 
-    def look(self, etag: str | None, progress: Callable[[ModelState], None]) -> tuple[Look, str | None, int | None]:
-        """One turn: what was found, the channel's ETag to pass next time, and the sequence that is wanted.
+    def poll(
+        self, etag: str | None, progress: Callable[[ModelState], None]
+    ) -> tuple[PollResult, str | None, int | None]:
+        """Reads the channel, and downloads the release that it names unless the device has or refused it.
+
+        `progress` is called at each phase. Returns the result, the channel's ETag for the next poll, and the sequence
+        that the channel names.
 
         Raises:
-            StoreError: the store did not give what was asked; try again later.
-            Refusal: what it gave cannot serve.
-            OSError: the disk of the device.
+            StoreError: the bucket cannot be read now.
+            Refusal: the release cannot be used.
+            OSError: the device's disk cannot be written.
         """
         state = self.device.read()
         if state.pinned is not None:
-            return Look.PINNED, None, None
+            return PollResult.PINNED, None, None
         expected = self.expected
         try:
             key = keys.channel(expected.namespace, expected.model, self.channel)
-            answer = self.store.get_if_changed(key, etag)
+            response = self.store.get_if_changed(key, etag)
         except ObjectNotFound:
-            return Look.NO_CHANNEL, None, None
-        if answer is None:
-            return Look.UNCHANGED, etag, None
-        data, etag = answer
+            return PollResult.NO_CHANNEL, None, None
+        if response is None:
+            return PollResult.UNCHANGED, etag, None
+        data, etag = response
         pointer = self._pointer(data)
         release = pointer.manifest.sha256
         if release in state.bad:
-            return Look.REFUSED_BEFORE, etag, pointer.sequence
+            return PollResult.REFUSED_BEFORE, etag, pointer.sequence
         if release in (state.current, state.candidate):
             if state.last_refusal is not None:
-                self.device.change(mended)
-            return Look.CURRENT, etag, pointer.sequence
-        with self.device.fetching():
+                self.device.change(clear_refusal)
+            return PollResult.CURRENT, etag, pointer.sequence
+        with self.device.adding():
             self._fetch(pointer, progress)
-        return Look.STAGED, etag, pointer.sequence
+        return PollResult.STAGED, etag, pointer.sequence
 
     def _pointer(self, data: bytes) -> Channel:
         try:
@@ -86,15 +97,15 @@ class ReleaseFetcher:
     def _fetch(self, pointer: Channel, progress: Callable[[ModelState], None]) -> None:
         expected = self.expected
         progress(ModelState.DOWNLOADING)
-        # The pointer is a hint from anyone who can write there: the key comes from the version, not from it.
+        # Anyone who can write to the bucket may have written the pointer: the key is made of the version alone.
         key = keys.manifest(expected.namespace, expected.model, pointer.version)
         data = self.store.get(key, limit=DOCUMENT_LIMIT)
         envelope = self._envelope(pointer.version)
         release = pointer.manifest.sha256
-        manifest = prove_manifest(data, envelope, expected=expected, state=self.device.read(), sha256=release)
+        manifest = verify_manifest(data, envelope, expected=expected, state=self.device.read(), sha256=release)
         self._fetch_files(manifest)
         labels = manifest.file(Role.LABELS)
-        assert labels is not None  # proven with the manifest
+        assert labels is not None  # verified with the manifest
         require_labels(manifest, self.device.blob_path(labels.sha256))
         progress(ModelState.VERIFYING)
         try:
@@ -102,7 +113,7 @@ class ReleaseFetcher:
         except Refusal as refusal:
             raise FinalRefusal(refusal.reason, refusal.message, release) from None
         self.device.add_release(release, data)
-        self.device.change(lambda state: staged(state, release))
+        self.device.change(lambda state: stage(state, release))
 
     def _envelope(self, version: int) -> bytes | None:
         try:
@@ -126,7 +137,7 @@ class ReleaseFetcher:
     def _fetch_file(self, manifest: Manifest, item: ManifestFile) -> None:
         path: Path = self.device.temporary / item.sha256
         try:
-            # The key too comes from the digest.
+            # The key is made of the digest, whatever the manifest says.
             self.store.download(keys.blob(item.sha256), path, sha256=item.sha256)
         except IntegrityError as error:
             raise Refusal(error.reason, f"{item.name} of {manifest.release}: {error.message}") from None

@@ -1,4 +1,4 @@
-"""When to look into the store: steadily with jitter, seldom after failures, never while the match holds. Pure."""
+"""Polls the channel for releases, and sends the device's report: with jitter, with backoff, not while a match is on."""
 
 import logging
 import threading
@@ -12,19 +12,23 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError
 from atoll_contract.release import DeviceReport
 from atoll_contract.store.base import StoreError
-from atoll_edge.models import release_state as device_state
-from atoll_edge.models.download import Look, ReleaseFetcher
+from atoll_edge.models import release_state
+from atoll_edge.models.download import PollResult, ReleaseDownloader
 from atoll_edge.models.release_state import FinalRefusal, Refusal
 from atoll_edge.status import ModelState
-from atoll_edge.threads import SteadyThread
+from atoll_edge.threads import RepeatingThread
 
+logger = logging.getLogger(__name__)
+
+STEP_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 300.0
+# Share of an interval by which it is made longer or shorter, so that many devices do not ask at the same moment.
 JITTER = 0.2
 
 
 @dataclass
-class Schedule:
-    """Times are seconds of a monotonic clock that the caller passes in: no clock of the day is needed."""
+class PollSchedule:
+    """When something is due again. Times are seconds of a monotonic clock, passed in: the time of day may be wrong."""
 
     every_seconds: float
     random: Random = field(default_factory=Random)
@@ -47,14 +51,9 @@ class Schedule:
         return seconds * self.random.uniform(1 - JITTER, 1 + JITTER)
 
 
-logger = logging.getLogger(__name__)
-
-TURN_SECONDS = 0.5
-
-
 @dataclass(frozen=True)
-class LoopStatus:
-    """What the last turns brought; `succeeded_at` by the monotonic clock."""
+class PollStatus:
+    """What the last polls brought. `succeeded_at` is on the monotonic clock; `working` is the phase of a download."""
 
     last_result: str | None = None
     succeeded_at: float | None = None
@@ -62,39 +61,43 @@ class LoopStatus:
     working: ModelState | None = None
 
 
-class StoreLoop:
-    """Runs from `start` to `stop`; `turn` is its one step, with the time passed in."""
+class ReleasePoller:
+    """Runs from `start` to `stop`; `step` polls and reports where that is due, with the time passed in.
+
+    `locked` returns whether the match forbids network traffic; `on_result` is called with the result of each poll.
+    """
 
     def __init__(
         self,
-        fetcher: ReleaseFetcher,
-        schedule: Schedule,
+        downloader: ReleaseDownloader,
+        schedule: PollSchedule,
         *,
         report: Callable[[], DeviceReport],
         report_seconds: float,
         locked: Callable[[], bool] = lambda: False,
-        counted: Callable[[str], None] = lambda _: None,
+        on_result: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._fetcher = fetcher
+        self._downloader = downloader
         self._schedule = schedule
         self._report = report
-        self._report_schedule = Schedule(report_seconds)
+        self._report_schedule = PollSchedule(report_seconds)
         self._reported: DeviceReport | None = None
         self._locked = locked
-        self._counted = counted
+        self._on_result = on_result
         self._etag: str | None = None
         self._kept: set[str] = set()
         self._stopping = threading.Event()
-        self._thread = SteadyThread("store", self._turn, self._stopping, every_seconds=TURN_SECONDS)
+        self._thread = RepeatingThread("store", self._step_now, self._stopping, every_seconds=STEP_SECONDS)
         self._begins_at = 0.0
-        self.status = LoopStatus()
+        self.status = PollStatus()
 
     @property
     def store_url(self) -> str:
-        return self._fetcher.store.url
+        return self._downloader.store.url
 
     def start(self, after_seconds: float = 0.0) -> None:
-        """Begin, after a while where a cached model comes first: the packages for the store take long to load."""
+        """Starts the thread, which waits so long before its first poll: loading the packages for the bucket takes
+        time that a cached model needs first."""
         self._begins_at = time.monotonic() + after_seconds
         self._thread.start()
 
@@ -103,81 +106,81 @@ class StoreLoop:
         # A request that hangs ends by its own timeout, or with the process.
         self._thread.join(0.5)
 
-    def _turn(self) -> None:
-        now = time.monotonic()
-        if now >= self._begins_at:
-            self.turn(now)
-
-    def turn(self, now: float) -> None:
-        """Look and report where it is time to."""
+    def step(self, now: float) -> None:
+        """Polls the channel and sends the report, each if it is due."""
         locked = self._locked()
         if self._schedule.due(now, locked=locked):
-            self._look(now)
+            self._poll(now)
         if not locked:
             self._send_report(now)
 
-    def _look(self, now: float) -> None:
-        # Until it ended well it failed, also by what nobody foresaw: the store is not asked again at once.
+    def _step_now(self) -> None:
+        now = time.monotonic()
+        if now >= self._begins_at:
+            self.step(now)
+
+    def _poll(self, now: float) -> None:
+        # Counted as failed until it succeeds, so that after an unforeseen error the bucket is not polled at once.
         self._schedule.failed(now)
         try:
-            found, self._etag, desired = self._fetcher.look(self._etag, self._working)
+            result, self._etag, desired = self._downloader.poll(self._etag, self._set_phase)
         except Refusal as refusal:
             self._refused(refusal)
         except (AtollError, OSError) as error:
-            # The same channel is fetched again: what it points to was not taken yet.
+            # Without an ETag the same channel is read again: its release was not taken yet.
             self._etag = None
-            self._note(str(error), "failed")
+            self._fail(str(error), "failed")
         else:
             wanted = desired if desired is not None else self.status.desired_sequence
             self.status = replace(
-                self.status, last_result=found, succeeded_at=now, desired_sequence=wanted, working=None
+                self.status, last_result=result, succeeded_at=now, desired_sequence=wanted, working=None
             )
-            if found is not Look.UNCHANGED:
-                logger.info("store: %s", found)
-            self._counted(found)
+            if result is not PollResult.UNCHANGED:
+                logger.info("store: %s", result)
+            self._on_result(result)
             self._schedule.succeeded(now)
-            self._tidy()
+            self._collect_garbage()
 
-    def _tidy(self) -> None:
-        """Remove what no release that is kept needs, when that has changed."""
-        kept = self._fetcher.device.read().kept
+    def _collect_garbage(self) -> None:
+        """Removes what no kept release needs, if the kept releases have changed."""
+        kept = self._downloader.device.read().kept
         if kept == self._kept:
             return
         try:
-            self._fetcher.device.collect_garbage()
+            self._downloader.device.collect_garbage()
             self._kept = kept
         except OSError as error:
             logger.warning("old releases cannot be removed: %s", error)
 
-    def _working(self, state: ModelState) -> None:
+    def _set_phase(self, state: ModelState) -> None:
         self.status = replace(self.status, working=state)
 
     def _refused(self, refusal: Refusal) -> None:
-        """Keep the reason; a release that will never pass is not fetched again."""
+        """Records the reason; a release that failed for good is not downloaded again."""
         self._etag = None
         release = refusal.release if isinstance(refusal, FinalRefusal) else None
         try:
-            self._fetcher.device.change(lambda state: device_state.refused(state, release, refusal.message))
+            self._downloader.device.change(lambda state: release_state.refuse(state, release, refusal.message))
         except OSError as error:
             logger.error("the refusal cannot be kept: %s", error)
-        self._note(refusal.message, "refused")
+        self._fail(refusal.message, "refused")
 
-    def _note(self, message: str, result: str) -> None:
+    def _fail(self, message: str, result: str) -> None:
         logger.warning("store: %s", message)
         self.status = replace(self.status, last_result=message, working=None)
-        self._counted(result)
+        self._on_result(result)
 
     def _send_report(self, now: float) -> None:
-        """The newest report only, at once where the state changed."""
+        """Sends the current report: at once if an essential field changed, else at its interval."""
         report = self._report()
-        changed = self._reported is None or _essence(report) != _essence(self._reported)
+        changed = self._reported is None or _essential_fields(report) != _essential_fields(self._reported)
         backing_off = self._report_schedule.failures and now < self._report_schedule.next_at
         if backing_off or not (changed or self._report_schedule.due(now, locked=False)):
             return
         key = keys.device_report(report.namespace, report.model, report.device)
         self._report_schedule.failed(now)
         try:
-            self._fetcher.store.put(key, to_json(report))
+            self._downloader.store.put(key, to_json(report))
         except (StoreError, OSError) as error:
             logger.warning("the report was not taken: %s", error)
         else:
@@ -185,6 +188,5 @@ class StoreLoop:
             self._report_schedule.succeeded(now)
 
 
-def _essence(report: DeviceReport) -> tuple[object, ...]:
-    """What makes a report worth sending at once."""
+def _essential_fields(report: DeviceReport) -> tuple[object, ...]:
     return report.state, report.manifest_sha256, report.backend, report.error, report.desired_version

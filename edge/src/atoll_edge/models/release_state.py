@@ -1,8 +1,8 @@
-"""What the device remembers about models, and every way that it changes. Pure; `device_store` keeps it on disk.
+"""The device's record of its releases, and every transition of it. Pure; `release_store` keeps it on disk.
 
-A release is named by the hex sha256 of its manifest. `candidate` is proven but has not served yet, or is on probation;
-`attempts` counts its activations and is on disk before each, so that a model that takes the whole device down is not
-tried for ever.
+A release is named by the hex sha256 of its manifest. `candidate` is verified, and waits for its trial or is on trial.
+`attempts` counts its activations; each is written before the model loads, so that a model that takes the whole device
+down is not tried for ever.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,23 @@ MAX_BAD = 32
 
 
 class StateError(ValueError):
-    """What was asked for does not fit the state; the text is for the user."""
+    """The state does not allow the requested change; the text is for the user."""
+
+
+class Refusal(AtollError):
+    """A release cannot be used as it is now; it may pass later, once it or the device's settings are corrected."""
+
+
+class FinalRefusal(Refusal):
+    """The release with this manifest digest was tried and failed: its bytes are never tried again."""
+
+    def __init__(self, reason: Reason, message: str, release: str) -> None:
+        super().__init__(reason, message)
+        self.release = release
 
 
 class DeviceState(Document, frozen=True):
-    """`state.json`. `sequences` holds, for `<namespace>/<model>`, the highest sequence that served."""
+    """The document `state.json`. `sequences`: the highest sequence that became current, by `<namespace>/<model>`."""
 
     current: str | None = None
     previous: str | None = None
@@ -39,25 +51,25 @@ class DeviceState(Document, frozen=True):
         return {name for name in (self.current, self.previous, self.candidate, self.pinned) if name is not None}
 
 
-def staged(state: DeviceState, release: str, *, pin: bool = False) -> DeviceState:
-    """A proven release that shall serve next. `pin`: a person chose it, the store does not replace it."""
+def stage(state: DeviceState, release: str, *, pin: bool = False) -> DeviceState:
+    """Makes a verified release the candidate. With `pin` a person chose it, and the channel does not replace it."""
     if release == state.current:
         return replace(state, candidate=None, attempts=0, pinned=release if pin else state.pinned)
     return replace(state, candidate=release, attempts=0, pinned=release if pin else state.pinned)
 
 
-def activating(state: DeviceState) -> DeviceState:
-    """To be on disk before the candidate serves."""
+def begin_activation(state: DeviceState) -> DeviceState:
+    """Counts an activation of the candidate; to be on disk before its model loads."""
     return replace(state, attempts=state.attempts + 1)
 
 
-def untried(state: DeviceState, release: str) -> DeviceState:
-    """The candidate's last activation told nothing about it."""
+def cancel_activation(state: DeviceState, release: str) -> DeviceState:
+    """Takes back the count of an activation that said nothing about the candidate."""
     return replace(state, attempts=max(0, state.attempts - 1)) if state.candidate == release else state
 
 
-def committed(state: DeviceState, release: str, *, model: str, sequence: int) -> DeviceState:
-    """The candidate `release` passed its probation; nothing where somebody pinned or rolled back meanwhile."""
+def commit(state: DeviceState, release: str, *, model: str, sequence: int) -> DeviceState:
+    """Makes the candidate `release`, which passed its trial, current; no change if it is no longer the candidate."""
     if state.candidate != release:
         return state
     highest = max(sequence, state.sequences.get(model, 0))
@@ -72,8 +84,8 @@ def committed(state: DeviceState, release: str, *, model: str, sequence: int) ->
     )
 
 
-def refused(state: DeviceState, release: str | None, reason: str) -> DeviceState:
-    """A release will not serve; with `release` it is never tried again. A pin on it ends."""
+def refuse(state: DeviceState, release: str | None, reason: str) -> DeviceState:
+    """Records why a release was refused. With `release` it is never tried again, and a pin on it ends."""
     if release is None:
         return replace(state, last_refusal=reason)
     bad = dict(list(state.bad.items())[-(MAX_BAD - 1) :])
@@ -89,27 +101,27 @@ def refused(state: DeviceState, release: str | None, reason: str) -> DeviceState
     )
 
 
-def given_up(state: DeviceState, release: str, reason: str) -> DeviceState:
-    """The release that serves cannot be loaded any more: the one before serves, and the channel is still followed."""
+def fall_back(state: DeviceState, release: str, reason: str) -> DeviceState:
+    """Returns to the previous release, because the current one cannot be loaded any more; sets no pin."""
     if state.current != release or state.previous is None:
         return replace(state, last_refusal=reason)
-    return refused(replace(state, current=state.previous, previous=None), release, reason)
+    return refuse(replace(state, current=state.previous, previous=None), release, reason)
 
 
-def mended(state: DeviceState) -> DeviceState:
-    """The store wants what serves already: an earlier refusal is history."""
+def clear_refusal(state: DeviceState) -> DeviceState:
+    """Forgets the last refusal: the channel names a release that the device has."""
     return replace(state, last_refusal=None)
 
 
-def at_boot(state: DeviceState) -> DeviceState:
-    """The state after a start: a candidate that was activated twice without passing is given up."""
+def recover_at_boot(state: DeviceState) -> DeviceState:
+    """Refuses, after a start, a candidate that was activated MAX_ATTEMPTS times without passing its trial."""
     if state.candidate is not None and state.attempts >= MAX_ATTEMPTS:
-        return refused(state, state.candidate, f"the device stopped {state.attempts} times while it was on probation")
+        return refuse(state, state.candidate, f"the device stopped {state.attempts} times while it was on probation")
     return state
 
 
-def damaged(state: DeviceState, release: str) -> DeviceState:
-    """The files of `release` are not what they were (a worn SD card): it is forgotten, so that it can come again."""
+def forget_damaged(state: DeviceState, release: str) -> DeviceState:
+    """Forgets a release whose files were damaged (a worn SD card), so that it can be downloaded again."""
     fallback = state.previous if state.previous != release else None
     return replace(
         state,
@@ -121,24 +133,24 @@ def damaged(state: DeviceState, release: str) -> DeviceState:
     )
 
 
-def pinned(state: DeviceState) -> DeviceState:
-    """Stay with what serves now.
+def pin(state: DeviceState) -> DeviceState:
+    """Pins the current release.
 
     Raises:
-        StateError: nothing serves.
+        StateError: there is none.
     """
     if state.current is None:
         raise StateError("there is no model to pin yet")
     return replace(state, pinned=state.current, candidate=None, attempts=0)
 
 
-def unpinned(state: DeviceState) -> DeviceState:
-    """Follow the channel again."""
+def unpin(state: DeviceState) -> DeviceState:
+    """Ends the pin, so that the device follows its channel again."""
     return replace(state, pinned=None)
 
 
-def rolled_back(state: DeviceState) -> DeviceState:
-    """Serve the release before, and stay with it.
+def roll_back(state: DeviceState) -> DeviceState:
+    """Makes the previous release current, and pins it.
 
     Raises:
         StateError: there is none.
@@ -148,15 +160,3 @@ def rolled_back(state: DeviceState) -> DeviceState:
     return replace(
         state, current=state.previous, previous=state.current, pinned=state.previous, candidate=None, attempts=0
     )
-
-
-class Refusal(AtollError):
-    """A release will not be served as it is now; another look may find it, or this device's settings, mended."""
-
-
-class FinalRefusal(Refusal):
-    """`release`, by the digest of its manifest, was tried and failed: these bytes are never tried again."""
-
-    def __init__(self, reason: Reason, message: str, release: str) -> None:
-        super().__init__(reason, message)
-        self.release = release

@@ -1,12 +1,12 @@
-"""Releases on the device's disk: content-addressed, synced before they are named, and safe to pull the plug on.
+"""The device's folder of releases: content-addressed, and consistent after a power cut at any moment.
 
     blobs/sha256/<hex>             a file of some release; written once, read-only
     releases/<hex>/manifest.json   the manifest's own bytes; <hex> is their sha256
-    state.json                     `DeviceState`, replaced as a whole; the one source of truth
+    state.json                     `DeviceState`, replaced as a whole
     tmp/                           unfinished work, emptied at every start
 
-A release's blobs are durable before its manifest, and that before `state.json` names it. One agent holds `agent.lock`
-for as long as it runs (k3s and systemd share the folder); `state.lock` is held for one change.
+A release's blobs are synced before its manifest is written, and that before `state.json` names it. One agent holds
+`agent.lock` while it runs (k3s and systemd share the folder); `state.lock` is held for one change.
 """
 
 import contextlib
@@ -23,68 +23,68 @@ from typing import IO
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
 from atoll_contract.release import Manifest, ManifestFile, Role
-from atoll_edge.detector.model import ServedModel
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.release_state import DeviceState
 
 logger = logging.getLogger(__name__)
 
-# What a device needs of a release; reports and bundles stay in the store.
+# The roles that a device needs of a release; it does not download reports and bundles.
 NEEDED = frozenset({Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS, Role.GOLDEN})
 
 
-class StoreBusy(RuntimeError):
-    """Another agent runs on this folder."""
+class StoreLocked(RuntimeError):
+    """Another agent holds the folder."""
 
 
 class ReleaseDamaged(RuntimeError):
-    """A release on this disk is not whole."""
+    """A file of a release on this disk is missing or changed."""
 
 
-class DeviceStore:
-    """The folder `root`; made if it is not there."""
+class ReleaseStore:
+    """The folder `root`, which is created when it is first written to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.temporary = root / "tmp"
         self._lock: IO[bytes] | None = None
-        # What `read` made of an unreadable state, until a change has written one.
+        # The state that `_newest` found in place of an unreadable file, until `change` writes one.
         self._recovered: DeviceState | None = None
 
-    def hold(self) -> None:
-        """Be the one agent of this folder, until `release_hold` or the end of the process, and clear `tmp/`.
+    def lock(self) -> None:
+        """Takes the agent's lock, until `unlock` or the end of the process, and clears `tmp/`.
 
         Raises:
-            StoreBusy: another agent is.
+            StoreLocked: another agent has it.
         """
         path = self.root / "agent.lock"
         try:
-            self._make()
-            lock: IO[bytes] = path.open("ab")
+            self._make_folders()
+            file: IO[bytes] = path.open("ab")
         except OSError:
-            # A card that became read-only: what is on it is served.
-            lock = path.open("rb")
+            # The card became read-only: its releases still serve.
+            file = path.open("rb")
         self._own(path)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            lock.close()
+            file.close()
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            raise StoreBusy(
+            raise StoreLocked(
                 f"another atoll-edge runs on {self.root}: stop it first (systemctl stop atoll-edge, or the pod)"
             ) from None
-        self._lock = lock
+        self._lock = file
         shutil.rmtree(self.temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
-            self._make()
+            self._make_folders()
 
-    def release_hold(self) -> None:
+    def unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def read(self) -> DeviceState:
-        """The state; where it cannot be read, what the releases on the disk allow to know of it."""
+        """Returns the state; where its file cannot be read, one made of the releases on the disk."""
         path = self.root / "state.json"
         try:
             return from_json(DeviceState, path.read_bytes())
@@ -97,7 +97,7 @@ class DeviceStore:
             return self._recovered
 
     def _newest(self) -> DeviceState:
-        """All releases on disk are proven: the whole one with the highest sequence serves."""
+        """Makes a state of the newest undamaged release: every release on the disk was verified."""
         found: list[tuple[int, str, str]] = []
         folder = self.root / "releases"
         for release in folder.iterdir() if folder.is_dir() else ():
@@ -111,12 +111,12 @@ class DeviceStore:
         return DeviceState(current=max(found)[1], sequences=highest, last_refusal=text)
 
     def change(self, change: Callable[[DeviceState], DeviceState]) -> DeviceState:
-        """Replace the state by `change(state)`, durably.
+        """Replaces the state by `change(state)`, durably, and returns it.
 
         Raises:
             OSError: the disk is full or read-only; the state is as it was.
         """
-        self._make()
+        self._make_folders()
         path = self.root / "state.json"
         with file_lock(self.root / "state.lock"):
             self._own(self.root / "state.lock")
@@ -136,8 +136,8 @@ class DeviceStore:
         return self.root / "blobs" / "sha256" / sha256
 
     def add_blob(self, path: Path, sha256: str) -> None:
-        """Move a file of this file system, whose digest was checked, among the blobs."""
-        self._make()
+        """Moves a file of the same file system, whose digest was verified, into the blobs."""
+        self._make_folders()
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
         path.chmod(0o444)
@@ -146,7 +146,7 @@ class DeviceStore:
         sync_folder(self.blob_path(sha256).parent)
 
     def add_release(self, release: str, manifest: bytes) -> None:
-        """Keep a manifest; its blobs are there already."""
+        """Writes a manifest, whose blobs must be there already."""
         folder = self._release(release)
         folder.mkdir(parents=True, exist_ok=True)
         with written_whole(folder / "manifest.json") as stream:
@@ -156,10 +156,10 @@ class DeviceStore:
         sync_folder(folder.parent)
 
     def manifest(self, release: str) -> Manifest:
-        """The manifest of a release on this disk.
+        """Reads the manifest of a release.
 
         Raises:
-            ReleaseDamaged: it is not there or not what it was.
+            ReleaseDamaged: it is missing or changed.
         """
         path = self._release(release) / "manifest.json"
         try:
@@ -170,10 +170,10 @@ class DeviceStore:
             raise ReleaseDamaged(f"{path}: {error}") from None
 
     def check(self, release: str) -> Manifest:
-        """The manifest of a release whose every needed file was read and has its digest.
+        """Reads every needed file of a release, compares the digests, and returns the manifest.
 
         Raises:
-            ReleaseDamaged: one has not.
+            ReleaseDamaged: a file is missing or changed; its blob is removed.
         """
         manifest = self.manifest(release)
         for item in needed_files(manifest):
@@ -187,14 +187,14 @@ class DeviceStore:
                 raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
         return manifest
 
-    def served(self, release: str, manifest: Manifest) -> ServedModel:
-        """A release as the pipeline serves it."""
+    def model_spec(self, release: str, manifest: Manifest) -> LoadedModelSpec:
+        """Describes a release for the detector."""
 
         def path(role: Role) -> Path | None:
             item = manifest.file(role)
             return None if item is None else self.blob_path(item.sha256)
 
-        return ServedModel(
+        return LoadedModelSpec(
             name=manifest.release,
             digest=release,
             sequence=manifest.sequence,
@@ -207,14 +207,14 @@ class DeviceStore:
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
 
-    def fetching(self) -> AbstractContextManager[None]:
-        """Held while blobs of a release that no state names yet are brought in: they are no garbage."""
-        self._make()
+    def adding(self) -> AbstractContextManager[None]:
+        """Locks the blobs against `collect_garbage` while a release that no state names yet is added."""
+        self._make_folders()
         return self._blobs_lock()
 
     def collect_garbage(self) -> None:
-        """Remove releases that the state does not keep, and blobs that no kept release needs."""
-        self._make()
+        """Removes releases that the state does not keep, and blobs that no kept release needs."""
+        self._make_folders()
         with self._blobs_lock():
             self._collect()
 
@@ -243,7 +243,7 @@ class DeviceStore:
             self._own(path)
             yield
 
-    def _make(self) -> None:
+    def _make_folders(self) -> None:
         blobs = self.root / "blobs"
         for folder in (blobs, blobs / "sha256", self.root / "releases", self.temporary):
             if not folder.is_dir():
@@ -251,15 +251,15 @@ class DeviceStore:
                 self._own(folder)
 
     def _own(self, path: Path) -> None:
-        """What root writes (`sudo atoll-edge import`, the pod) belongs to the folder's owner, the agent of systemd."""
+        """Gives a file that root wrote (`sudo atoll-edge import`, the pod) to the folder's owner, systemd's agent."""
         if os.geteuid() != 0:
             return
-        owner, found = self.root.stat(), path.stat()
-        if (owner.st_uid, owner.st_gid) != (found.st_uid, found.st_gid):
+        owner, current = self.root.stat(), path.stat()
+        if (owner.st_uid, owner.st_gid) != (current.st_uid, current.st_gid):
             with contextlib.suppress(OSError):
                 os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def needed_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
-    """The files of a release that a device keeps."""
+    """Returns the files of a release that a device needs."""
     return tuple(item for item in manifest.files if item.role in NEEDED)

@@ -1,7 +1,7 @@
-"""Bringing a bundle to a device by hand: from a USB stick, with no store and no network.
+"""Imports a bundle into a device from a file, such as one on a USB stick, without a bucket or a network.
 
-A bundle has no manifest; one is made here, with sequence 0 and no golden pictures. It takes the same canary and the
-same probation as any release, and stays until somebody unpins it.
+A bundle has no manifest; one is made here, with sequence 0 and no golden images. The model takes the same canary and
+the same trial as any release, and stays until somebody unpins it.
 """
 
 import hashlib
@@ -26,23 +26,25 @@ from atoll_contract.release import (
 )
 from atoll_edge.detector.model import DEFAULT_THRESHOLD
 from atoll_edge.models.bundle import Bundle, BundleError, unpack
-from atoll_edge.models.canary import canary_job, run_canary
-from atoll_edge.models.release_state import staged
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.models.release_state import stage
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import canary_job, run_canary
 
 NAMESPACE = "side-loaded"
-# The seed's; a bundle does not say, and the canary reads the true one from the model.
+# The seed's input size: a bundle does not name one, and the canary reads the true one from the model.
 SEED_SIDE = 300
 
 
-def import_bundle(archive: Path, device: DeviceStore) -> tuple[str, str]:
-    """Prove the bundle and stage it, pinned; the digest of its release and its name. The agent takes it up.
+def import_bundle(archive: Path, device: ReleaseStore) -> tuple[str, str]:
+    """Verifies a bundle, and makes it the pinned candidate, which the running agent then tries.
+
+    Returns the digest of its release, and its name.
 
     Raises:
-        BundleError: it is no bundle, or has no model for the CPU, on which it could be tried.
-        Refusal: it crashed, hung or answered nonsense.
+        BundleError: it is not a bundle, or has no model for the CPU, on which the canary runs.
+        Refusal: the model crashed, hung or failed its canary.
     """
-    with device.fetching(), tempfile.TemporaryDirectory(dir=device.temporary) as folder:
+    with device.adding(), tempfile.TemporaryDirectory(dir=device.temporary) as folder:
         bundle = unpack(archive, Path(folder) / "bundle")
         if bundle.cpu_path is None:
             raise BundleError(
@@ -50,24 +52,24 @@ def import_bundle(archive: Path, device: DeviceStore) -> tuple[str, str]:
             )
         labels = Path(folder) / LABELS_NAME
         labels.write_text(format_label_map(bundle.labels), "utf-8")
-        files = _take(bundle, labels, device)
+        files = _add_blobs(bundle, labels, device)
         manifest = _manifest(archive, bundle, files)
         run_canary(canary_job(manifest, device.blob_path), name=archive.name)
         data = to_json(manifest)
         release = hashlib.sha256(data).hexdigest()
         device.add_release(release, data)
-        device.change(lambda state: staged(state, release, pin=True))
+        device.change(lambda state: stage(state, release, pin=True))
     return release, manifest.release
 
 
-def _take(bundle: Bundle, labels: Path, device: DeviceStore) -> tuple[ManifestFile, ...]:
-    """Copy the files among the blobs."""
+def _add_blobs(bundle: Bundle, labels: Path, device: ReleaseStore) -> tuple[ManifestFile, ...]:
+    """Copies the files into the blobs."""
     assert bundle.cpu_path is not None
-    held = [(Role.MODEL_INT8, INT8_NAME, bundle.cpu_path), (Role.LABELS, LABELS_NAME, labels)]
+    sources = [(Role.MODEL_INT8, INT8_NAME, bundle.cpu_path), (Role.LABELS, LABELS_NAME, labels)]
     if bundle.edgetpu_path is not None:
-        held.append((Role.MODEL_EDGETPU, EDGETPU_NAME, bundle.edgetpu_path))
+        sources.append((Role.MODEL_EDGETPU, EDGETPU_NAME, bundle.edgetpu_path))
     files = []
-    for role, name, path in held:
+    for role, name, path in sources:
         digest = file_sha256(path)
         files.append(ManifestFile(role, name, keys.blob(digest), digest, path.stat().st_size))
         if not device.has_blob(digest):

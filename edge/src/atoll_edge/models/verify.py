@@ -1,33 +1,42 @@
-"""What a release must show before any of its bytes is parsed as a model: digest, signature, sequence, fitness.
+"""Verification of a release: its manifest, signature, sequence, files and labels, and a canary run of its model.
 
-A manifest never expires: a device without a clock of its own must be able to check it on a field without network.
+All but the canary precedes the first byte that is parsed as a model; the canary parses it in a child process. A
+manifest never expires: a device without a clock must be able to check it on a field without a network.
 """
 
 import hashlib
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_contract.document import DecodeError, from_json
+from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import AtollError, Reason
+from atoll_contract.files import file_sha256
 from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import Manifest, ManifestFile, Role
 from atoll_contract.signing import verify
 from atoll_edge.config import Verify
+from atoll_edge.models.canary_worker import CanaryJob, GoldenImage
 from atoll_edge.models.release_state import DeviceState, Refusal
+from atoll_edge.system import describe_exit
 
-# The runtime of libedgetpu 16.0, the newest there is.
+# The runtime version of libedgetpu 16.0, the newest release.
 EDGETPU_RUNTIME = 14
 MAX_MODEL_BYTES = 256 * 2**20
 MAX_SIDE = 1024
+CANARY_SECONDS = 60.0
+CANARY_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.models.canary_worker")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """What the device takes: one model of one namespace, signed as `verify` says by one of `public_keys` (PEM),
-    which are read anew for each proof."""
+class ExpectedRelease:
+    """What the device accepts: one model of one namespace, signed as `verify` says by one of `public_keys` (PEM),
+    which are read anew for each release."""
 
     namespace: str
     model: str
@@ -39,13 +48,13 @@ class Expectation:
         return f"{self.namespace}/{self.model}"
 
 
-def prove_manifest(
-    data: bytes, envelope: bytes | None, *, expected: Expectation, state: DeviceState, sha256: str
+def verify_manifest(
+    data: bytes, envelope: bytes | None, *, expected: ExpectedRelease, state: DeviceState, sha256: str
 ) -> Manifest:
-    """The manifest `data`, after everything that can be said without its files.
+    """Decodes the manifest `data` after all checks that need none of its files; `envelope` holds the signature.
 
     Raises:
-        Refusal: why not.
+        Refusal: a check failed.
     """
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
@@ -78,7 +87,7 @@ def _require_signature(data: bytes, envelope: bytes | None, public_keys: Sequenc
         raise Refusal(error.reason, error.message) from None
 
 
-def _require_fit(manifest: Manifest, expected: Expectation) -> None:
+def _require_fit(manifest: Manifest, expected: ExpectedRelease) -> None:
     named = f"{manifest.namespace}/{manifest.model}"
     if named != expected.key:
         raise Refusal(Reason.INTEGRITY_MISMATCH, f"the manifest is of {named}, this device runs {expected.key}")
@@ -114,7 +123,7 @@ def _require_files(manifest: Manifest) -> None:
             )
 
 
-def _require_newer(manifest: Manifest, expected: Expectation, state: DeviceState, sha256: str) -> None:
+def _require_newer(manifest: Manifest, expected: ExpectedRelease, state: DeviceState, sha256: str) -> None:
     highest = state.sequences.get(expected.key, 0)
     if manifest.sequence < highest:
         raise Refusal(Reason.VERSION_CONFLICT, f"refused: sequence {manifest.sequence} < {highest}")
@@ -125,13 +134,11 @@ def _require_newer(manifest: Manifest, expected: Expectation, state: DeviceState
 
 
 def require_digest(item: ManifestFile, path: Path) -> None:
-    """Size and sha256 of a downloaded file.
+    """Compares the size and sha256 of a downloaded file with the manifest.
 
     Raises:
         Refusal: they differ.
     """
-    from atoll_contract.files import file_sha256
-
     size = path.stat().st_size
     if size != item.size:
         raise Refusal(Reason.INTEGRITY_MISMATCH, f"{item.name} has {size} bytes, the manifest says {item.size}")
@@ -144,10 +151,10 @@ def require_digest(item: ManifestFile, path: Path) -> None:
 
 
 def require_labels(manifest: Manifest, path: Path) -> None:
-    """The label map says what the manifest says.
+    """Compares the label map with the labels of the manifest.
 
     Raises:
-        Refusal: it does not.
+        Refusal: they differ.
     """
     try:
         names = tuple(label.name for label in parse_label_map(path.read_text("utf-8")))
@@ -157,3 +164,40 @@ def require_labels(manifest: Manifest, path: Path) -> None:
         raise Refusal(
             Reason.INTEGRITY_MISMATCH, f"map.pbtxt names {list(names)[:8]}, the manifest {list(manifest.labels)[:8]}"
         )
+
+
+def canary_job(manifest: Manifest, blob: Callable[[str], Path]) -> CanaryJob:
+    """Describes the canary run of a release; `blob` returns the path of a file by its digest."""
+    model = manifest.file(Role.MODEL_INT8)
+    assert model is not None
+    golden = tuple(
+        GoldenImage(str(blob(item.sha256)), item.expected)
+        for item in manifest.files
+        if item.role is Role.GOLDEN and item.expected is not None
+    )
+    # The manifest that an import makes for a bundle does not know the input size.
+    side = manifest.input.width if golden or manifest.sequence else None
+    return CanaryJob(str(blob(model.sha256)), len(manifest.labels), side, golden)
+
+
+def run_canary(
+    job: CanaryJob, *, name: str, timeout_seconds: float = CANARY_SECONDS, command: Sequence[str] = CANARY_COMMAND
+) -> None:
+    """Runs a model in a child process on noise and on the release's golden images.
+
+    Raises:
+        Refusal: it crashed, hung or gave wrong results; the text calls the model `name`.
+    """
+    try:
+        child = subprocess.run(command, input=to_json(job), capture_output=True, timeout=timeout_seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} hung in its self-test ({timeout_seconds:g} s)") from None
+    if child.returncode != 0:
+        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} crashed its self-test ({describe_exit(child.returncode)})")
+    try:
+        # A native library may have printed lines before the result.
+        error = json.loads(child.stdout.splitlines()[-1])["error"]
+    except (ValueError, LookupError):
+        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} made its self-test answer nonsense") from None
+    if error is not None:
+        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} failed its self-test: {error}")

@@ -1,1 +1,1 @@
-"""NetworkTables: the one adapter and the tables that robot code reads."""
+"""NetworkTables: the adapter of ntcore, and the topics that robot code reads and writes."""

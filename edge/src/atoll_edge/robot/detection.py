@@ -1,4 +1,4 @@
-"""What the robot is told about one object: label, score, box inside the frame, and the angles to its centre."""
+"""An observation as the robot gets it: label, score, box within the frame, and the angles to the box's centre."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from atoll_contract.release import Detection
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """The camera's whole opening angles in degrees."""
+    """The camera's full angles of view in degrees."""
 
     horizontal: float = 60.0
     vertical: float = 47.0
@@ -17,8 +17,8 @@ class FieldOfView:
 
 @dataclass(frozen=True)
 class Observation:
-    """Coordinates are relative to the frame, 0…1, from the top left. Yaw is positive to the right, pitch positive
-    upwards, in degrees from the centre of the frame; area is relative to the frame's."""
+    """One seen object. Coordinates and area are relative to the frame, 0…1, from its top left. Yaw and pitch are in
+    degrees from the centre of the frame; yaw is positive to the right, pitch upwards."""
 
     class_id: int
     label: str
@@ -35,7 +35,10 @@ class Observation:
 def observe(
     detections: Sequence[Detection], *, labels: Sequence[str], thresholds: Sequence[float], view: FieldOfView
 ) -> tuple[Observation, ...]:
-    """The detections that count as seen: score of at least the class's threshold, clipped to the frame."""
+    """Returns the detections whose score reaches the threshold of their class, clipped to the frame.
+
+    `labels` and `thresholds` are by class id; detections of other classes are left out.
+    """
     seen = []
     for detection in detections:
         known = 0 <= detection.class_id < len(labels)
@@ -60,6 +63,6 @@ def _observation(detection: Detection, label: str, view: FieldOfView) -> Observa
     )
 
 
-def _angle(offset: float, opening_degrees: float) -> float:
-    """The angle of a point `offset` frame widths off the centre, for a lens without distortion."""
-    return math.degrees(math.atan(2 * offset * math.tan(math.radians(opening_degrees / 2))))
+def _angle(offset: float, view_degrees: float) -> float:
+    """Returns the angle in degrees of a point `offset` frame widths off the centre, for a lens without distortion."""
+    return math.degrees(math.atan(2 * offset * math.tan(math.radians(view_degrees / 2))))

@@ -1,6 +1,6 @@
-"""The one module that knows ntcore's API: 2026 (camelCase, NT3 beside NT4) now, 2027 (snake_case) prepared.
+"""The only module that uses ntcore's API: that of 2026 (camelCase, NT3 beside NT4) and that of 2027 (snake_case).
 
-Everything else sees `NetworkTables`: publishers with a `set(value, time_us)`, subscribers with a `get()`.
+`NetworkTables` gives publishers with `set(value, time_us)`, and readers that are plain functions.
 """
 
 import logging
@@ -14,20 +14,19 @@ T = TypeVar("T")
 Value = TypeVar("Value", contravariant=True)
 
 NT4_PORT = 5810
-NT3_PORT = 1735
-# Every value is sent, in order, with its time; the server gets them within 10 ms.
+# Every value is sent in order and with its time; the server gets it within 10 ms.
 EVERY_SAMPLE_SECONDS = 0.01
 
 
 class TopicPublisher(Protocol[Value]):
     def set(self, value: Value, time_us: int = 0) -> None:
-        """Publish; `time_us` is when it was true in `now_us`, 0 for now."""
+        """Publishes a value; `time_us` is its time on the clock of `now_us`, 0 for now."""
         ...
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where the robot's server is: a team number (every address that a robot may have) or one address."""
+    """The address of the robot's server: a team number, for every address that a robot may have, or one host."""
 
     team: int | None = None
     host: str | None = None
@@ -35,7 +34,7 @@ class Server:
 
 
 def now_us() -> int:
-    """NetworkTables' clock in microseconds; cscore stamps frames with it."""
+    """Returns the time of NetworkTables' clock in microseconds; cscore stamps frames with it."""
     import ntcore
 
     clock = _method(ntcore, "_now")
@@ -43,7 +42,7 @@ def now_us() -> int:
 
 
 def _method(owner: Any, *names: str) -> Any:
-    """The first of `names` that this version of ntcore has."""
+    """Returns the first of `names` that this version of ntcore has."""
     for name in names:
         if hasattr(owner, name):
             return getattr(owner, name)
@@ -59,7 +58,7 @@ class _Publisher(Generic[T]):
 
 
 class NetworkTables:
-    """One NetworkTables instance: a client of the robot's server (or a server itself, for `ntmode: server`)."""
+    """One NetworkTables instance: a client of the robot's server, or a server itself for `ntmode: server`."""
 
     def __init__(self, identity: str) -> None:
         import ntcore
@@ -71,18 +70,18 @@ class NetworkTables:
         self._handles: list[Any] = []
 
     def start_client(self, server: Server) -> None:
-        """Connect, and connect again for ever; returns at once."""
+        """Connects, and reconnects for ever; returns at once."""
         _method(self.instance, "start_client", "startClient4")(self._identity)
         if server.host is not None:
             _method(self.instance, "set_server", "setServer")(server.host, server.port)
         elif server.team is not None:
             _method(self.instance, "set_server_team", "setServerTeam")(server.team, server.port)
-            # A laptop with the Driver Station tells where a simulated robot runs.
+            # The Driver Station of a laptop knows the address of a simulated robot.
             _method(self.instance, "start_ds_client", "startDSClient")()
         self._stop = _method(self.instance, "stop_client", "stopClient")
 
     def start_server(self, address: str, port: int, port3: int = 0) -> None:
-        """Serve; nothing is kept on disk. 2027 has no NT3."""
+        """Serves, without a file on disk. 2027 has no NT3."""
         if hasattr(self.instance, "startServer"):
             self.instance.startServer("", address, port3, port)
         else:
@@ -90,9 +89,9 @@ class NetworkTables:
         self._stop = _method(self.instance, "stop_server", "stopServer")
 
     def close(self) -> None:
-        """Disconnect and forget."""
-        # Publishers and subscribers before their instance: ntcore gives its number to the next one, and a handle that
-        # is collected later would close what has its own number there.
+        """Disconnects, and releases all topics."""
+        # Publishers and subscribers before their instance: ntcore gives its number to the next instance, where a
+        # handle that is collected later would close the one with its own number.
         self._stop()
         for handle in self._handles:
             handle.close()
@@ -101,12 +100,12 @@ class NetworkTables:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Addresses of the other ends: the server's for a client."""
+        """The addresses of the other ends; for a client that of the server."""
         connections = _method(self.instance, "get_connections", "getConnections")()
         return tuple(f"{peer.remote_ip}:{peer.remote_port}" for peer in connections)
 
     def flush(self) -> None:
-        """Send what was published now instead of at the next interval."""
+        """Sends the published values now instead of at the next interval."""
         self.instance.flush()
 
     def strings(self, topic: str) -> TopicPublisher[str]:
@@ -132,7 +131,7 @@ class NetworkTables:
         return publisher
 
     def struct_arrays(self, topic: str, kind: type) -> TopicPublisher[list[Any]]:
-        """Every sample is kept, also equal ones: the robot sees each frame."""
+        """Sends every sample, also equal ones, so that the robot sees each frame."""
         handle = _method(self.instance, "get_struct_array_topic", "getStructArrayTopic")(topic, kind)
         return self._publish(handle, self._options(every=True))
 
@@ -153,9 +152,9 @@ class NetworkTables:
         return self._reader(handle.subscribe([]))
 
     def struct_array_queue(self, topic: str, kind: type) -> Callable[[], list[tuple[int, list[Any]]]]:
-        """Reads all samples since the last call, each with its time.
+        """Returns a function that gives all samples since its last call, each with its time.
 
-        Read as bytes: ntcore's own struct subscribers pass over empty arrays in their queue.
+        It reads bytes: ntcore's own struct subscribers skip empty arrays in their queue.
         """
         from wpiutil import wpistruct
 

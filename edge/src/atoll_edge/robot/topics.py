@@ -1,10 +1,12 @@
-"""The table `ML` as robot code of 2019 to 2021 reads it.
+"""The topics of a camera: those that the agent publishes for robot code, and those that it reads from the robot.
 
-2019 (`boxes`, `nb_objects`/`nb_boxes`, `object_classes`/`boxes_names`) and 2020 (`detections` with `name`) were written
-for frames of 320×240, and robot code has those numbers in its formulas: their pixels are always of that size. 2021
-(`detections` with `label`) counts pixels of the camera's own frame, whose size is in `ML/resolution`.
+The table `ML` is as robot code of 2019 to 2021 reads it. Code of 2019 (`boxes`, `nb_objects`/`nb_boxes`,
+`object_classes`/`boxes_names`) and 2020 (`detections` with `name`) was written for frames of 320×240, and has those
+numbers in its formulas: its pixels are always of that size. Code of 2021 (`detections` with `label`) counts pixels of
+the camera's own frame, whose size is in `ML/resolution`. `/Atoll/<camera>` has the structured topics.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -17,17 +19,29 @@ from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables
 
 SEED_SIZE = (320, 240)
+# `ML/coral` names the accelerator of a backend, or says that there is none.
+CORAL_NAMES = {"edgetpu": "Coral Edge TPU"}
+NO_CORAL = "Unoptimized"
+# The struct of `/Atoll/<camera>/detections`, as its topic `/.schema/struct:Detection` has it; robot code in Java and
+# C++ declares the same.
+SCHEMA = (
+    "int32 class_id; float score; float xmin; float ymin; float xmax; float ymax; float yaw; float pitch; float area"
+)
+# The robot's control word: the topic of 2026 and before, and its name from 2027.
+CONTROL_WORD_TOPICS = ("/FMSInfo/FMSControlData", "/FMSInfo/ControlWord")
+ENABLED = 1 << 0
+FMS_ATTACHED = 1 << 4
 
 
 class Compatibility(StrEnum):
-    """Which shape `ML/detections` has: Axon's of 2021, or DetectCoral's of 2020. One key cannot hold both."""
+    """The format of `ML/detections`: Axon's of 2021 or DetectCoral's of 2020, as one topic cannot hold both."""
 
     AXON = "axon"
     DETECTCORAL = "detectcoral"
 
 
 def flat_boxes(observations: Sequence[Observation]) -> list[float]:
-    """2019: [x1, y1, x2, y2, …] in pixels of 320×240, three decimals."""
+    """Returns `ML/boxes` of 2019: [x1, y1, x2, y2, …] in pixels of 320×240, with three decimals."""
     width, height = SEED_SIZE
     return [
         round(value, 3)
@@ -37,7 +51,7 @@ def flat_boxes(observations: Sequence[Observation]) -> list[float]:
 
 
 def detections_json(observations: Sequence[Observation], shape: Compatibility, *, width: int, height: int) -> str:
-    """`ML/detections` for a frame of `width` × `height` pixels."""
+    """Returns `ML/detections` for a frame of `width` × `height` pixels."""
     if shape is Compatibility.DETECTCORAL:
         return json.dumps([_detectcoral(seen) for seen in observations])
     return json.dumps([_axon(seen, width, height) for seen in observations])
@@ -62,17 +76,9 @@ def _axon(seen: Observation, width: int, height: int) -> dict[str, object]:
     return {"label": seen.label, "box": box, "confidence": round(seen.score, 4)}
 
 
-# As published in the schema topic `/.schema/struct:Detection`; robot code in Java and C++ declares the same.
-SCHEMA = (
-    "int32 class_id; float score; float xmin; float ymin; float xmax; float ymax; float yaw; float pitch; float area"
-)
-
-
 @functools.cache
 def detection_struct() -> Any:
-    """The class that ntcore packs."""
-    import dataclasses
-
+    """Returns the class that ntcore packs, made of SCHEMA."""
     from wpiutil import wpistruct
 
     fields = [
@@ -89,13 +95,9 @@ def to_structs(observations: tuple[Observation, ...]) -> list[Any]:
     ]
 
 
-CORAL_WORDS = {"edgetpu": "Coral Edge TPU"}
-NO_CORAL = "Unoptimized"
-
-
 @dataclass(frozen=True)
-class Sighting:
-    """What one frame showed. Times are microseconds of NetworkTables' clock."""
+class FrameDetections:
+    """The observations in one frame. `captured_us` is in microseconds of NetworkTables' clock."""
 
     frame: int
     captured_us: int
@@ -107,10 +109,10 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Serving:
-    """Which model runs, as the robot is told."""
+class ActiveModel:
+    """The model that runs, and on what."""
 
-    model: str
+    name: str
     digest: str
     sequence: int
     backend: str
@@ -118,8 +120,8 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Requests:
-    """What the robot asks for: `enabled` false pauses detection, the others are 0 where nothing is asked."""
+class RobotRequests:
+    """What robot code asks for: `enabled` false pauses detection; the others are 0 where they are not set."""
 
     enabled: bool
     min_score: float
@@ -132,8 +134,8 @@ class RobotTables:
     def __init__(self, tables: NetworkTables, camera: str, *, compatibility: Compatibility) -> None:
         self._tables = tables
         self._compatibility = compatibility
-        self._heartbeat = 0
-        self._serving: Serving | None = None
+        self._beats = 0
+        self._active_model: ActiveModel | None = None
         self._make_seed_topics(tables)
         self._make_topics(tables, f"/Atoll/{camera}")
 
@@ -150,37 +152,37 @@ class RobotTables:
         self._detections = tables.struct_arrays(f"{table}/detections", detection_struct())
         self._labels = tables.string_arrays(f"{table}/labels", retained=True)
         self._frame = tables.integers(f"{table}/frameSeq")
-        self._beat = tables.integers(f"{table}/heartbeat")
+        self._heartbeat = tables.integers(f"{table}/heartbeat")
         self._fps = tables.doubles(f"{table}/fps")
         self._latency = tables.doubles(f"{table}/latencyMillis")
         self._capture_latency = tables.doubles(f"{table}/captureLatencyMillis")
-        self._words = [tables.strings(f"{table}/{name}") for name in ("backend", "modelDigest", "modelName")]
+        self._model_texts = [tables.strings(f"{table}/{name}") for name in ("backend", "modelDigest", "modelName")]
         self._state = tables.strings(f"{table}/state")
         self._sequence = tables.integers(f"{table}/modelSeq")
         self._enabled = tables.boolean_reader(f"{table}/enabledRequest", True)
         self._min_score = tables.double_reader(f"{table}/minScoreRequest", 0.0)
         self._fps_limit = tables.double_reader(f"{table}/fpsLimitRequest", 0.0)
 
-    def publish(self, sighting: Sighting) -> None:
-        """One frame's detections, an empty list included, stamped with the time of capture."""
-        seen, when = sighting.observations, sighting.captured_us
+    def publish(self, detections: FrameDetections) -> None:
+        """Publishes one frame's observations, also an empty list, with the time of capture."""
+        seen, when = detections.observations, detections.captured_us
         self._detections.set(to_structs(seen), when)
-        size = {"width": sighting.width, "height": sighting.height}
+        size = {"width": detections.width, "height": detections.height}
         self._json.set(detections_json(seen, self._compatibility, **size), when)
         for count in self._counts:
             count.set(float(len(seen)), when)
         for names in self._names:
             names.set([item.label for item in seen], when)
         self._boxes.set(flat_boxes(seen), when)
-        self._frame.set(sighting.frame, when)
-        self._latency.set(sighting.latency_millis, when)
-        self._capture_latency.set(sighting.capture_latency_millis, when)
+        self._frame.set(detections.frame, when)
+        self._latency.set(detections.latency_millis, when)
+        self._capture_latency.set(detections.capture_latency_millis, when)
         self._tables.flush()
 
-    def beat(self, fps: float, state: str) -> None:
-        """Say that the program lives, whatever the camera and the detector do."""
-        self._heartbeat += 1
-        self._beat.set(self._heartbeat)
+    def heartbeat(self, fps: float, state: str) -> None:
+        """Publishes that the program runs, whatever the camera and the detector do."""
+        self._beats += 1
+        self._heartbeat.set(self._beats)
         self._state.set(state)
         self._fps.set(fps)
         self._seed_fps.set(fps)
@@ -188,22 +190,48 @@ class RobotTables:
     def resolution(self, width: int, height: int) -> None:
         self._resolution.set(f"{width}, {height}")
 
-    def serving(self, serving: Serving) -> None:
-        """Which model runs on what; published where it changed."""
-        if serving == self._serving:
+    def active_model(self, model: ActiveModel) -> None:
+        """Publishes the active model and its backend, if they changed."""
+        if model == self._active_model:
             return
-        self._serving = serving
-        self._coral.set(CORAL_WORDS.get(serving.backend, NO_CORAL))
-        for publisher, value in zip(self._words, (serving.backend, serving.digest, serving.model), strict=True):
+        self._active_model = model
+        self._coral.set(CORAL_NAMES.get(model.backend, NO_CORAL))
+        for publisher, value in zip(self._model_texts, (model.backend, model.digest, model.name), strict=True):
             publisher.set(value)
-        self._sequence.set(serving.sequence)
-        self._labels.set(list(serving.labels))
+        self._sequence.set(model.sequence)
+        self._labels.set(list(model.labels))
 
-    def requests(self) -> Requests:
-        """The robot's wishes of now."""
-        return Requests(self._enabled(), _asked(self._min_score()), _asked(self._fps_limit()))
+    def requests(self) -> RobotRequests:
+        """Reads the requests of robot code."""
+        return RobotRequests(self._enabled(), _valid_request(self._min_score()), _valid_request(self._fps_limit()))
 
 
-def _asked(value: float) -> float:
-    """A division by zero in robot code asks for nothing; taken as it is, it would hide every detection."""
+def _valid_request(value: float) -> float:
+    """Returns 0 for NaN, infinity and negative numbers: a division by zero in robot code would hide every detection."""
     return value if math.isfinite(value) and value > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Match:
+    """The state of the robot. `locked`: nothing may be changed on it now."""
+
+    enabled: bool
+    fms_attached: bool
+
+    @property
+    def locked(self) -> bool:
+        return self.enabled or self.fms_attached
+
+
+class MatchMonitor:
+    """Reads the field's control word. Without a robot there is no match; after the robot vanished its last word counts
+    for as long as NetworkTables keeps the value."""
+
+    def __init__(self, tables: NetworkTables) -> None:
+        self._readers = [tables.integer_reader(topic, 0) for topic in CONTROL_WORD_TOPICS]
+
+    def now(self) -> Match:
+        word = 0
+        for read in self._readers:
+            word |= int(read())
+        return Match(enabled=bool(word & ENABLED), fms_attached=bool(word & FMS_ATTACHED))

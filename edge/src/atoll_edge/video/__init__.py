@@ -1,1 +1,1 @@
-"""What people look at: annotated frames and MJPEG streams."""
+"""Video for people: annotated frames, MJPEG streams, and the evaluation of a model on video files."""

@@ -1,10 +1,11 @@
-"""`python -m atoll_edge.video`: a model on videos, as `atoll test-video` starts it.
+"""`python -m atoll_edge.video`: runs a model on video files; `atoll test-video` starts it.
 
-Standard output is one JSON document: what was seen, or `reason` and `message` of what was wrong; standard error has
-lines of progress as a stage's output has. The exit code is that of the reason.
+Standard output is one JSON document: the result, or the `reason` and `message` of a failure. Standard error has lines
+of progress, as a stage's output has. The exit code is that of the reason.
 """
 
 import argparse
+import errno
 import json
 import sys
 import tempfile
@@ -14,10 +15,10 @@ from pathlib import Path
 
 from atoll_contract.errors import AtollError, ExitCode, Reason, SpecError
 from atoll_edge.detector.backends import LoadError
-from atoll_edge.detector.model import ServedModel
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import BundleError, named_model
-from atoll_edge.video.evaluate import try_films
-from atoll_edge.video.files import Film
+from atoll_edge.video.evaluate import evaluate_videos
+from atoll_edge.video.files import VideoFile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,13 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="atoll-video-") as folder:
             model = _model(options, Path(folder) / "bundle")
-            document = try_films(model, [Film(name, Path(path)) for name, path in options.film], options.output)
+            videos = [VideoFile(name, Path(path)) for name, path in options.film]
+            document = evaluate_videos(model, videos, options.output)
     except (BundleError, LoadError) as error:
         return _refuse(SpecError(str(error)))
     except AtollError as error:
         return _refuse(error)
     except OSError as error:
-        return _refuse(_trouble(error))
+        return _refuse(_disk_error(error))
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     print(json.dumps(document, indent=2, ensure_ascii=False))
@@ -48,15 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(options: argparse.Namespace, folder: Path) -> ServedModel:
+def _model(options: argparse.Namespace, folder: Path) -> LoadedModelSpec:
     model = named_model(options.model, labels=options.labels, folder=folder)
     if options.threshold is None:
         return model
     return replace(model, thresholds=(options.threshold,) * len(model.labels))
 
 
-def _trouble(error: OSError) -> AtollError:
-    full = error.errno == 28
+def _disk_error(error: OSError) -> AtollError:
+    full = error.errno == errno.ENOSPC
     reason = Reason.EPHEMERAL_STORAGE_EXCEEDED if full else Reason.INVALID_SPEC
     return AtollError(reason, f"{error.filename or 'a file'}: {error.strerror or error}")
 

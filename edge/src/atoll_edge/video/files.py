@@ -1,4 +1,4 @@
-"""The video library, loaded by what works on video files: the agent on a robot needs none."""
+"""Reads and writes video files through PyAV, which only work on files needs; the agent on a robot does without it."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# FFmpeg may read no other format: a playlist that is named .mp4 could refer to files and addresses elsewhere.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
+USUAL_RATE = 30.0
+TICKS = 90_000  # per second: the clock of MPEG
+_ENCODER = {"preset": "veryfast", "crf": "23"}
 INSTALL = "pip install '.[video,edge]' in a checkout of Atoll"
 
 
@@ -33,32 +38,27 @@ def load_av() -> ModuleType:
     return av
 
 
-# A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
-USUAL_RATE = 30.0
-
-
 @dataclass(frozen=True)
-class FilmFrame:
+class DecodedFrame:
     """One frame: its number from 0, its time since the first (seconds), its pixels BGR [h, w, 3]."""
 
     number: int
     seconds: float
-    picture: "NDArray[uint8]"
+    image: "NDArray[uint8]"
 
 
-class Film:
-    """A video file. `problem` says why it, or a part of it, could not be read; it is known after the iteration."""
+class VideoFile:
+    """A video to iterate over. `problem` says why it, or a part of it, cannot be read; it is set while iterating."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
         self.problem = ""
         self.rate = USUAL_RATE
-        # What the file promises; 0 where it promises nothing. Only for telling how far the work is.
+        # The number of frames by the file's header, 0 if it has none; only for the progress.
         self.expected = 0
-        self._look()
+        self._probe()
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         av = load_av()
         try:
             with self._open() as container:
@@ -70,9 +70,9 @@ class Film:
                 length = container.duration / av.time_base if container.duration else 0.0
                 self.expected = int(stream.frames or length * self.rate)
         except (av.FFmpegError, OSError) as error:
-            self.problem = _words(error)
+            self.problem = _describe(error)
 
-    def __iter__(self) -> Iterator[FilmFrame]:
+    def __iter__(self) -> Iterator[DecodedFrame]:
         if self.problem:
             return
         av = load_av()
@@ -80,26 +80,26 @@ class Film:
             with self._open() as container:
                 yield from self._frames(container)
         except av.FFmpegError as error:
-            self.problem = _words(error)
+            self.problem = _describe(error)
 
     def _open(self) -> "InputContainer":
         container: InputContainer = load_av().open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
         return container
 
-    def _frames(self, container: "InputContainer") -> Iterator[FilmFrame]:
+    def _frames(self, container: "InputContainer") -> Iterator[DecodedFrame]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         start, latest = None, 0.0
         for number, frame in enumerate(self._decoded(container, stream)):
             at = frame.time if frame.time is not None else number / self.rate
             start = at if start is None else start
-            # Where two recordings were joined the clock may jump back; time goes on from where it was.
+            # In joined recordings the clock may jump back; here time goes on from the last frame.
             start -= max(0.0, latest - (at - start))
             latest = at - start
-            yield FilmFrame(number, latest, _upright(frame))
+            yield DecodedFrame(number, latest, _upright(frame))
 
     def _decoded(self, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
-        """All frames but those of damaged packets, of which a file that broke off has one at its end."""
+        """Yields all frames but those of damaged packets; a truncated file has one at its end."""
         damaged = 0
         av = load_av()
         for packet in container.demux(stream):
@@ -111,24 +111,20 @@ class Film:
 
 
 def _upright(frame: "VideoFrame") -> "NDArray[uint8]":
-    """A telephone films lying down and notes how it was held."""
+    """Returns the BGR image [h, w, 3] of a frame, turned by its rotation: a telephone records how it was held."""
     import numpy as np
 
-    picture: NDArray[uint8] = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    image: NDArray[uint8] = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
     quarters = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
+    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
 
 
-def _words(error: Any) -> str:
+def _describe(error: Any) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-TICKS = 90_000  # per second: the clock of MPEG, which every player divides well
-_ENCODER = {"preset": "veryfast", "crf": "23"}
-
-
-class Mp4:
-    """One video; a frame for each `add`, scaled to the size of the first. The file is there when it is whole."""
+class Mp4Writer:
+    """Writes an H.264 video; `add` appends a frame, scaled to the given size. The file appears once it is complete."""
 
     def __init__(self, path: Path, *, width: int, height: int, rate: float) -> None:
         self.path = path
@@ -145,7 +141,7 @@ class Mp4:
         self._stream.codec_context.time_base = Fraction(1, TICKS)
         self._last = -1
 
-    def __enter__(self) -> "Mp4":
+    def __enter__(self) -> "Mp4Writer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -160,13 +156,13 @@ class Mp4:
         finally:
             self._partial.unlink(missing_ok=True)
 
-    def add(self, picture: "NDArray[uint8]", seconds: float) -> None:
-        """Append a BGR picture, `seconds` after the start.
+    def add(self, image: "NDArray[uint8]", seconds: float) -> None:
+        """Appends a BGR image [h, w, 3], `seconds` after the start.
 
         Raises:
-            OSError: the file cannot be written (disk full).
+            OSError: the file cannot be written, such as on a full disk.
         """
-        frame = self._av.VideoFrame.from_ndarray(picture, format="bgr24")
+        frame = self._av.VideoFrame.from_ndarray(image, format="bgr24")
         frame = frame.reformat(width=self.width, height=self.height, format="yuv420p")
         frame.pts = self._last = max(self._last + 1, round(seconds * TICKS))
         frame.time_base = Fraction(1, TICKS)

@@ -1,4 +1,4 @@
-"""Boxes and labels on a frame, as the seed's stream showed them."""
+"""Draws boxes and labels on a frame, in the style of the seed's stream."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,32 +15,32 @@ TEXT = (0, 0, 0)
 PAPER = (255, 255, 255)
 
 
-def annotated(picture: "NDArray[uint8]", observations: Sequence[Observation], footer: str) -> "NDArray[uint8]":
-    """A copy of a BGR picture with what was seen, and one line at its bottom."""
-    drawn: NDArray[uint8] = picture.copy()
+def annotated(image: "NDArray[uint8]", observations: Sequence[Observation], footer: str) -> "NDArray[uint8]":
+    """Returns a copy of a BGR image [h, w, 3] with the observations, best first, and a line of text at its bottom."""
+    drawn: NDArray[uint8] = image.copy()
     height, width = drawn.shape[:2]
-    for seen in reversed(observations):  # the best last, above the others
+    for seen in reversed(observations):  # the best is drawn last, above the others
         _draw_box(drawn, seen, width, height)
     _write(drawn, footer, (2, height - 4), scale=max(0.35, height / 900))
     return drawn
 
 
-def _draw_box(picture: "NDArray[uint8]", seen: Observation, width: int, height: int) -> None:
+def _draw_box(image: "NDArray[uint8]", seen: Observation, width: int, height: int) -> None:
     import cv2
 
     corner = (int(seen.xmin * width), int(seen.ymin * height))
     other = (int(seen.xmax * width), int(seen.ymax * height))
-    cv2.rectangle(picture, corner, other, BOX, max(1, height // 160))
+    cv2.rectangle(image, corner, other, BOX, max(1, height // 160))
     scale = max(0.35, height / 700)
-    _write(picture, f"{seen.label}: {seen.score:.0%}", (corner[0], max(corner[1], round(26 * scale))), scale=scale)
+    _write(image, f"{seen.label}: {seen.score:.0%}", (corner[0], max(corner[1], round(26 * scale))), scale=scale)
 
 
-def _write(picture: "NDArray[uint8]", text: str, at: tuple[int, int], *, scale: float) -> None:
+def _write(image: "NDArray[uint8]", text: str, at: tuple[int, int], *, scale: float) -> None:
     import cv2
 
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    # A label at the right edge moves in, so that all of it is read.
-    at = (max(0, min(at[0], picture.shape[1] - width)), at[1])
+    # A label at the right edge is moved in, so that all of it can be read.
+    at = (max(0, min(at[0], image.shape[1] - width)), at[1])
     paper = ((at[0], at[1] - height - below), (at[0] + width, at[1] + below))
-    cv2.rectangle(picture, *paper, PAPER, cv2.FILLED)
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, TEXT, 1, cv2.LINE_AA)
+    cv2.rectangle(image, *paper, PAPER, cv2.FILLED)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, TEXT, 1, cv2.LINE_AA)

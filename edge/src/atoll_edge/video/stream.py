@@ -1,6 +1,5 @@
-"""MJPEG streams by cscore. A frame is encoded only while somebody looks, and no faster than the cap."""
+"""MJPEG streams through cscore, and their entries for dashboards. Frames are encoded only while somebody watches."""
 
-import logging
 import socket
 import time
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-logger = logging.getLogger(__name__)
-
-
 class PortTaken(RuntimeError):
-    """Another program serves on the port; the text says what to do."""
+    """Another program serves on the port; the text says what to do about it."""
 
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """Keeps the field's bandwidth: frames per second and JPEG quality where the viewer asks for nothing else."""
+    """Limits that keep within the bandwidth of a field, for viewers that ask for nothing else: frames per second, JPEG
+    quality (0…100), and pixels."""
 
     fps: int = 15
     compression: int = 30
@@ -32,6 +29,8 @@ class StreamLimits:
 
 class MjpegStream:
     """One stream on one port; viewers open `http://<host>:<port>/?action=stream`.
+
+    `camera` is a cscore camera whose own JPEGs are passed on; without one, frames are given to `put`.
 
     Raises:
         PortTaken: the port is in use.
@@ -48,7 +47,6 @@ class MjpegStream:
         self._interval = 1.0 / limits.fps
         self._next = 0.0
         pixels = cscore.VideoMode.PixelFormat.kMJPEG
-        # A camera's own JPEG is passed on as it is; anything else is encoded here.
         self._own = camera is None
         self._source = camera or cscore.CvSource(name, pixels, *size, limits.fps)
         self._server = cscore.MjpegServer(f"serve_{name}", "", port)
@@ -64,16 +62,16 @@ class MjpegStream:
 
     @property
     def due(self) -> bool:
-        """Whether a frame put now would be shown."""
+        """Whether a frame that is put now would be shown."""
         return self._own and self.watched and time.monotonic() >= self._next
 
-    def put(self, picture: "NDArray[uint8]") -> None:
-        """Show a BGR picture; call it when `due`."""
+    def put(self, image: "NDArray[uint8]") -> None:
+        """Shows a BGR image. Call it when `due`."""
         self._next = time.monotonic() + self._interval
-        self._source.putFrame(picture)
+        self._source.putFrame(image)
 
     def close(self) -> None:
-        """Stop serving: cscore frees the port when both objects are gone."""
+        """Stops serving: cscore frees the port once both objects are deleted."""
         del self._server
         del self._source
 
@@ -84,7 +82,7 @@ def _within(size: tuple[int, int], limits: StreamLimits) -> tuple[int, int]:
 
 
 def _require_free(port: int, name: str) -> None:
-    """cscore only logs that a port is taken, so it is tried first."""
+    """Tries the port first, because cscore only logs that it is taken. Raises PortTaken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -96,13 +94,13 @@ def _require_free(port: int, name: str) -> None:
             ) from None
 
 
-class CameraEntry:
-    """One stream's entry, with the types that cscore's own CameraServer publishes."""
+class CameraPublisher:
+    """A stream's entry in `/CameraPublisher`, with the types that cscore's own CameraServer publishes."""
 
     def __init__(self, tables: NetworkTables, name: str, *, source: str, port: int, mode: str) -> None:
         table = f"/CameraPublisher/{name}"
         self._port = port
-        self._hosts: list[str] = []
+        self._known_hosts: list[str] = []
         self._streams = tables.string_arrays(f"{table}/streams")
         self._connected = tables.booleans(f"{table}/connected")
         tables.strings(f"{table}/source").set(source)
@@ -110,10 +108,10 @@ class CameraEntry:
         tables.strings(f"{table}/mode").set(mode)
         tables.string_arrays(f"{table}/modes").set([mode])
 
-    def at(self, hosts: list[str]) -> None:
-        """Names and addresses under which the stream's port is reached."""
-        if hosts != self._hosts:
-            self._hosts = hosts
+    def hosts(self, hosts: list[str]) -> None:
+        """Publishes the stream's URLs on these names and addresses, if they changed."""
+        if hosts != self._known_hosts:
+            self._known_hosts = hosts
             self._streams.set([f"mjpg:{url}" for url in stream_urls(hosts, self._port)])
 
     def connected(self, value: bool) -> None:
@@ -125,5 +123,5 @@ def stream_urls(hosts: list[str], port: int) -> list[str]:
 
 
 def mode_text(width: int, height: int, fps: int) -> str:
-    """As cscore writes a mode."""
+    """Formats a mode as cscore does."""
     return f"{width}x{height} MJPEG {fps} fps"

@@ -1,1 +1,1 @@
-"""The status server on port 5808."""
+"""The status page and its server on port 5808."""

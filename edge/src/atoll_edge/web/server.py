@@ -1,4 +1,4 @@
-"""Live, ready, started: pure answers from a status. None depends on the store, the robot, DNS or an API server."""
+"""The status server: the page, `/status`, the probes, the metrics, the newest frame, and the page's buttons."""
 
 import hmac
 import logging
@@ -13,88 +13,57 @@ from pathlib import Path
 from socketserver import TCPServer
 
 from atoll_contract.document import to_json
-from atoll_edge.status import ModelState, Status
-from atoll_edge.threads import SteadyThread
-
-FRESH_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    ok: bool
-    reason: str
-
-
-def live(threads_alive: bool, seconds_since_tick: float) -> Verdict:
-    """Whether the program works at all; a missing camera or model is no reason to restart it."""
-    if not threads_alive:
-        return Verdict(False, "a thread of the pipeline ended")
-    if seconds_since_tick > 5.0:
-        return Verdict(False, f"the supervisor has not ticked for {seconds_since_tick:.0f} s")
-    return Verdict(True, "live")
-
-
-def ready(status: Status) -> Verdict:
-    """Whether the robot gets detections of fresh frames."""
-    if status.model.state == ModelState.NO_MODEL:
-        return Verdict(False, "there is no model")
-    for what, seconds in (
-        ("frame of the camera", status.camera.seconds_since_frame),
-        ("answer of the detector", status.seconds_since_answer),
-    ):
-        if seconds is None or seconds > FRESH_SECONDS:
-            return Verdict(False, f"no {what} for {FRESH_SECONDS:.0f} s")
-    return Verdict(True, "ready")
-
+from atoll_edge.status import HealthCheck, Status
+from atoll_edge.threads import RepeatingThread
 
 logger = logging.getLogger(__name__)
 
-# A reader that stalls does not hold a thread for ever.
+# Ends the thread of a client that stalls.
 REQUEST_SECONDS = 10
-# How often a port that was taken is tried again.
+# Between two tries of a port that is taken.
 BIND_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Site:
-    """What the server shows. `actions` are the page's buttons: a name and what it does; it answers with a sentence."""
+class Handlers:
+    """The functions behind the paths. `actions` are the page's buttons by name; each returns a sentence."""
 
     status: Callable[[], Status]
-    live: Callable[[], Verdict]
-    ready: Callable[[], Verdict]
-    started: Callable[[], Verdict]
+    live: Callable[[], HealthCheck]
+    ready: Callable[[], HealthCheck]
+    started: Callable[[], HealthCheck]
     metrics: Callable[[], bytes]
-    picture: Callable[[], bytes | None]
+    image: Callable[[], bytes | None]
     actions: dict[str, Callable[[], str]] = field(default_factory=dict)
     token_file: Path | None = None
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # How soon it notices that it shall end.
+    # How soon the server notices that it is to end.
     timeout = 0.2
 
     def server_bind(self) -> None:
-        """Without the base class's question for this machine's full name: on a field no DNS answers it, for minutes."""
+        """Leaves out the base class's query for the machine's full name: on a field no DNS answers it, for minutes."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "", self.server_address[1]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (the base class's)
-        """A reader who went away is no news, a fault of ours is."""
+        """Logs errors, but not that a client disconnected."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             logger.error("http: the answer to %s failed: %r", client_address, error)
 
 
 class StatusServer:
-    """Serves a Site from `start` to `close`; port 0 takes a free one. While the port is taken it is tried again and
-    again: the robot's detections do not wait for a page."""
+    """Serves from `start` to `close`; port 0 takes a free one. A port that is taken is tried until it is free: the
+    robot's detections do not wait for a page."""
 
-    def __init__(self, site: Site, port: int) -> None:
-        self._handler = type("Handler", (_Handler,), {"site": site})
+    def __init__(self, handlers: Handlers, port: int) -> None:
+        self._handler = type("Handler", (_Handler,), {"handlers": handlers})
         self.port = port
         self._closing = threading.Event()
-        self._thread = SteadyThread("http", self._serve, self._closing)
+        self._thread = RepeatingThread("http", self._serve, self._closing)
         self._server = self._bound()
 
     def start(self) -> None:
@@ -123,7 +92,7 @@ class StatusServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    site: Site
+    handlers: Handlers
     timeout = REQUEST_SECONDS
     server_version = "atoll-edge"
     sys_version = ""
@@ -132,18 +101,18 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         routes: dict[str, Callable[[], None]] = {
             "/": lambda: self._send(page(), "text/html; charset=utf-8"),
-            "/status": lambda: self._send(to_json(self.site.status()), "application/json"),
-            "/livez": lambda: self._probe(self.site.live()),
-            "/readyz": lambda: self._probe(self.site.ready()),
-            "/startupz": lambda: self._probe(self.site.started()),
-            "/metrics": lambda: self._send(self.site.metrics(), "text/plain; version=0.0.4; charset=utf-8"),
-            "/picture.jpg": self._picture,
+            "/status": lambda: self._send(to_json(self.handlers.status()), "application/json"),
+            "/livez": lambda: self._probe(self.handlers.live()),
+            "/readyz": lambda: self._probe(self.handlers.ready()),
+            "/startupz": lambda: self._probe(self.handlers.started()),
+            "/metrics": lambda: self._send(self.handlers.metrics(), "text/plain; version=0.0.4; charset=utf-8"),
+            "/picture.jpg": self._image,
         }
         routes.get(path, self._unknown)()
 
     def do_POST(self) -> None:
         """`/actions/<name>` with `Authorization: Bearer <token>`."""
-        action = self.site.actions.get(self.path.removeprefix("/actions/"))
+        action = self.handlers.actions.get(self.path.removeprefix("/actions/"))
         if action is None:
             self._unknown()
         elif not self._allowed():
@@ -152,26 +121,26 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(f"{action()}\n".encode(), "text/plain; charset=utf-8")
 
     def _allowed(self) -> bool:
-        if self.site.token_file is None:
+        if self.handlers.token_file is None:
             return False
         try:
-            expected = self.site.token_file.read_text("utf-8").strip()
+            expected = self.handlers.token_file.read_text("utf-8").strip()
         except OSError as error:
             logger.error("the token file cannot be read: %s", error)
             return False
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         return bool(expected) and hmac.compare_digest(expected.encode(), given.encode())
 
-    def _picture(self) -> None:
-        picture = self.site.picture()
-        if picture is None:
+    def _image(self) -> None:
+        image = self.handlers.image()
+        if image is None:
             self._send(b"no frame yet\n", "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
         else:
-            self._send(picture, "image/jpeg")
+            self._send(image, "image/jpeg")
 
-    def _probe(self, verdict: Verdict) -> None:
-        status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
-        self._send(f"{verdict.reason}\n".encode(), "text/plain; charset=utf-8", status)
+    def _probe(self, check: HealthCheck) -> None:
+        status = HTTPStatus.OK if check.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        self._send(f"{check.reason}\n".encode(), "text/plain; charset=utf-8", status)
 
     def _unknown(self) -> None:
         self._send(b"not found\n", "text/plain", HTTPStatus.NOT_FOUND)
@@ -194,5 +163,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def page() -> bytes:
-    """The status page; it asks `/status` and `/picture.jpg` by itself."""
+    """Returns the status page, which loads `/status` and `/picture.jpg` itself."""
     return resources.files("atoll_edge.web").joinpath("page.html").read_bytes()

@@ -7,70 +7,70 @@ import pytest
 from atoll_contract.harvest import Cause
 from atoll_contract.release import Detection
 from atoll_edge.harvest.harvester import REMEMBERED, Candidate, Selection
-from atoll_edge.harvest.uncertainty import BAND, Doubt, DoubtMeter, cells_of, margin_doubt
+from atoll_edge.harvest.uncertainty import HARVEST_BAND, Uncertainty, UncertaintyEstimator, cells_of, score_uncertainty
 from support.harvested import THRESHOLDS, answer, detection, scene
 
-AT, NEAR, SURE, NEVER = 0.5, 0.5 + BAND / 2, 0.5 + BAND, 0.5 - BAND
+AT, NEAR, SURE, NEVER = 0.5, 0.5 + HARVEST_BAND / 2, 0.5 + HARVEST_BAND, 0.5 - HARVEST_BAND
 
 
 def test_a_score_at_its_threshold_counts_one_box_and_a_sure_one_none() -> None:
-    assert margin_doubt([detection(AT)], THRESHOLDS) == 1.0
-    assert margin_doubt([detection(NEAR)], THRESHOLDS) == pytest.approx(0.5)
-    assert margin_doubt([detection(SURE), detection(0.99), detection(NEVER)], THRESHOLDS) == pytest.approx(0)
+    assert score_uncertainty([detection(AT)], THRESHOLDS) == 1.0
+    assert score_uncertainty([detection(NEAR)], THRESHOLDS) == pytest.approx(0.5)
+    assert score_uncertainty([detection(SURE), detection(0.99), detection(NEVER)], THRESHOLDS) == pytest.approx(0)
 
 
 def test_each_class_has_its_own_threshold_and_the_boxes_add_up() -> None:
-    assert margin_doubt([detection(0.4, class_id=1), detection(AT)], THRESHOLDS) == 2.0
-    assert margin_doubt([detection(AT, class_id=2), detection(AT, class_id=-1)], THRESHOLDS) == 0.0
+    assert score_uncertainty([detection(0.4, class_id=1), detection(AT)], THRESHOLDS) == 2.0
+    assert score_uncertainty([detection(AT, class_id=2), detection(AT, class_id=-1)], THRESHOLDS) == 0.0
 
 
 def test_a_threshold_of_the_settings_replaces_the_models() -> None:
-    assert DoubtMeter(0.3).thresholds(THRESHOLDS) == (0.3, 0.3)
-    assert DoubtMeter().thresholds(THRESHOLDS) == THRESHOLDS
+    assert UncertaintyEstimator(0.3).thresholds(THRESHOLDS) == (0.3, 0.3)
+    assert UncertaintyEstimator().thresholds(THRESHOLDS) == THRESHOLDS
 
 
-def read(meter: DoubtMeter, seed: int, *detections: Detection, digest: str = "d") -> Doubt:
-    return meter.read(digest, cells_of(scene(seed)), detections, THRESHOLDS)
+def read(estimator: UncertaintyEstimator, seed: int, *detections: Detection, digest: str = "d") -> Uncertainty:
+    return estimator.estimate(digest, cells_of(scene(seed)), detections, THRESHOLDS)
 
 
 def test_an_object_that_comes_and_goes_in_a_still_scene_is_doubtful() -> None:
-    meter = DoubtMeter()
-    assert read(meter, 0, detection(0.9)).boxes == 0.0
-    assert read(meter, 0) == Doubt(1.0, Cause.FLICKER)
-    assert read(meter, 0, detection(0.9)) == Doubt(1.0, Cause.FLICKER)
-    assert read(meter, 0, detection(0.9)).boxes == 0.0
+    estimator = UncertaintyEstimator()
+    assert read(estimator, 0, detection(0.9)).boxes == 0.0
+    assert read(estimator, 0) == Uncertainty(1.0, Cause.FLICKER)
+    assert read(estimator, 0, detection(0.9)) == Uncertainty(1.0, Cause.FLICKER)
+    assert read(estimator, 0, detection(0.9)).boxes == 0.0
     # The other class in the same place is one object gone and another come.
-    assert read(meter, 0, detection(0.9, class_id=1)).boxes == 2.0
+    assert read(estimator, 0, detection(0.9, class_id=1)).boxes == 2.0
 
 
 def test_another_scene_another_model_and_the_border_are_no_flicker() -> None:
-    meter = DoubtMeter()
-    read(meter, 0, detection(0.9))
-    assert read(meter, 1).boxes == 0.0
-    read(meter, 1, detection(0.9))
-    assert read(meter, 1, digest="another").boxes == 0.0
+    estimator = UncertaintyEstimator()
+    read(estimator, 0, detection(0.9))
+    assert read(estimator, 1).boxes == 0.0
+    read(estimator, 1, detection(0.9))
+    assert read(estimator, 1, digest="another").boxes == 0.0
     leaving = detection(0.9, box=(0.4, 0.9, 0.6, 1.0))
-    read(meter, 1, leaving)
-    assert read(meter, 1).boxes == 0.0
+    read(estimator, 1, leaving)
+    assert read(estimator, 1).boxes == 0.0
 
 
-def candidate(seed: int, doubt: float) -> Candidate:
+def candidate(seed: int, uncertainty: float) -> Candidate:
     frame = scene(seed)
-    return Candidate(frame, answer(), THRESHOLDS, Doubt(doubt, Cause.SCORE), cells_of(frame), 0.0)
+    return Candidate(frame, answer(), THRESHOLDS, Uncertainty(uncertainty, Cause.SCORE), cells_of(frame), 0.0)
 
 
 @pytest.fixture
 def selection() -> Selection:
-    return Selection(min_doubt=0.5, every_seconds=10.0, now=0.0)
+    return Selection(min_uncertainty=0.5, every_seconds=10.0, now=0.0)
 
 
 def test_the_most_doubtful_frame_of_an_interval_is_taken_and_no_other(selection: Selection) -> None:
-    for seed, doubt in enumerate((0.6, 2.0, 1.0)):
-        selection.offer(candidate(seed, doubt))
+    for seed, uncertainty in enumerate((0.6, 2.0, 1.0)):
+        selection.offer(candidate(seed, uncertainty))
     assert selection.take(9.9) is None
     taken = selection.take(10.0)
     assert taken is not None
-    assert taken.doubt.boxes == 2.0
+    assert taken.uncertainty.boxes == 2.0
     assert selection.take(1000.0) is None
 
 

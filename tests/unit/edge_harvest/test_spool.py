@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_edge.harvest.spool import Shelf
+from atoll_edge.harvest.spool import Spool
 
 NOTE = b"{}"
 PLENTY = 2**40
 
 
-def shelf(root: Path, *, max_bytes: int = 1000, min_free_bytes: int = 100, free: int = PLENTY) -> Shelf:
-    return Shelf(root, max_bytes=max_bytes, min_free_bytes=min_free_bytes, free=lambda _: free)
+def spool(root: Path, *, max_bytes: int = 1000, min_free_bytes: int = 100, free: int = PLENTY) -> Spool:
+    return Spool(root, max_bytes=max_bytes, min_free_bytes=min_free_bytes, free=lambda _: free)
 
 
 def names(root: Path) -> list[str]:
@@ -22,10 +22,10 @@ def names(root: Path) -> list[str]:
 
 
 def test_what_is_put_comes_back_in_order_also_after_a_restart(tmp_path: Path) -> None:
-    first = shelf(tmp_path / "harvest")
+    first = spool(tmp_path / "harvest")
     for number in range(12):
         first.add(b"picture %d" % number, NOTE)
-    again = shelf(tmp_path / "harvest")
+    again = spool(tmp_path / "harvest")
     for number in range(12):
         item = again.oldest()
         assert item is not None
@@ -40,7 +40,7 @@ def test_never_more_than_its_bytes_and_the_oldest_goes(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     root = tmp_path_factory.mktemp("harvest")
-    full = shelf(root)
+    full = spool(root)
     for number, size in enumerate(sizes):
         full.add(bytes([number]) * size, NOTE)
         assert sum(path.stat().st_size for path in root.iterdir()) == full.size <= 1000
@@ -55,10 +55,10 @@ def test_never_more_than_its_bytes_and_the_oldest_goes(
 
 def test_a_card_that_fills_up_gets_its_room_back(tmp_path: Path) -> None:
     free = [PLENTY]
-    held = Shelf(tmp_path, max_bytes=10_000, min_free_bytes=100, free=lambda _: free[0])
+    held = Spool(tmp_path, max_bytes=10_000, min_free_bytes=100, free=lambda _: free[0])
     for number in range(5):
         held.add(b"picture %d" % number, NOTE)
-    held.give_back()
+    held.free_space()
     assert held.frames == 5
     free[0] = 50
     with pytest.raises(OSError, match="too little room") as caught:
@@ -71,11 +71,11 @@ def test_room_is_given_back_without_a_new_frame(tmp_path: Path) -> None:
     """A release that is fetched needs the room more."""
     root = tmp_path / "harvest"
     # What is free grows by each frame that goes.
-    held = Shelf(root, max_bytes=10_000, min_free_bytes=0, free=lambda _: PLENTY)
+    held = Spool(root, max_bytes=10_000, min_free_bytes=0, free=lambda _: PLENTY)
     for number in range(5):
         held.add(b"picture %d" % number, NOTE)
-    again = Shelf(root, max_bytes=10_000, min_free_bytes=100, free=lambda _: 110 - 10 * len(list(root.glob("*.jpg"))))
-    again.give_back()
+    again = Spool(root, max_bytes=10_000, min_free_bytes=100, free=lambda _: 110 - 10 * len(list(root.glob("*.jpg"))))
+    again.free_space()
     assert (again.frames, again.evicted) == (1, 4)
     item = again.oldest()
     assert item is not None
@@ -84,7 +84,7 @@ def test_room_is_given_back_without_a_new_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails_at", ["jpg", "json"])
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
-    held = shelf(tmp_path / "harvest")
+    held = spool(tmp_path / "harvest")
     held.add(b"before", NOTE)
     replace = Path.replace
 
@@ -101,21 +101,21 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in (tmp_path / "harvest").glob("*.part")] == []
     monkeypatch.undo()
     held.add(b"picture", NOTE)
-    assert shelf(tmp_path / "harvest").frames == 2
+    assert spool(tmp_path / "harvest").frames == 2
 
 
 def test_what_a_power_cut_tore_is_not_handed_on(tmp_path: Path) -> None:
-    held = shelf(tmp_path)
+    held = spool(tmp_path)
     for number in range(3):
         held.add(b"picture %d" % number, NOTE)
-    pictures = sorted(tmp_path.glob("*.jpg"))
-    pictures[0].write_bytes(b"\0" * 9)  # allocated, never written
-    pictures[1].with_suffix(".json").unlink()  # the note was still to come
+    images = sorted(tmp_path.glob("*.jpg"))
+    images[0].write_bytes(b"\0" * 9)  # allocated, never written
+    images[1].with_suffix(".json").unlink()  # the note was still to come
     (tmp_path / "new.part").write_bytes(b"half a")
-    again = shelf(tmp_path)
+    again = spool(tmp_path)
     assert again.frames == 2
     assert not (tmp_path / "new.part").exists()
-    assert not pictures[1].exists()
+    assert not images[1].exists()
     torn = again.oldest()
     assert torn is not None
     assert again.read(torn) is None
@@ -127,4 +127,4 @@ def test_what_a_power_cut_tore_is_not_handed_on(tmp_path: Path) -> None:
 
 def test_a_frame_that_is_larger_than_all_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too little room"):
-        shelf(tmp_path).add(b"x" * 1000, NOTE)
+        spool(tmp_path).add(b"x" * 1000, NOTE)

@@ -1,4 +1,4 @@
-"""The supervisor's steps with the time passed in, on a real store on disk and a detector that is told what to do."""
+"""The activation's steps with the time passed in, on a real store on disk and a detector that is told what to do."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,13 +12,13 @@ from atoll_edge.config import Verify
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.manager import ModelRefused
-from atoll_edge.detector.model import Answer, Health, ServedModel
-from atoll_edge.models import release_state as device_state
-from atoll_edge.models.activation import Supervisor
-from atoll_edge.models.download import Look, ReleaseFetcher
-from atoll_edge.models.release_store import DeviceStore
+from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
+from atoll_edge.models import release_state
+from atoll_edge.models.activation import ActivationController
+from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.trial import FRAMES, RELOAD_SECONDS
-from atoll_edge.models.verify import Expectation
+from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.status import ModelState
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass
-class ToldKeeper:
+class ScriptedDetector:
     """Serves at once what it is asked for, but for the releases in `refuses`: by a word, or an error of its own."""
 
     refuses: dict[str, str | Exception] = field(default_factory=dict)
-    active: ServedModel | None = None
-    asked: list[str] = field(default_factory=list)
-    health: Health = field(default_factory=Health)
+    active: LoadedModelSpec | None = None
+    pending: list[str] = field(default_factory=list)
+    health: DetectorHealth = field(default_factory=DetectorHealth)
 
-    def request(self, model: ServedModel) -> "Future[Backend]":
-        self.asked.append(model.name)
+    def request(self, model: LoadedModelSpec) -> "Future[Backend]":
+        self.pending.append(model.name)
         future: Future[Backend] = Future()
         if model.name in self.refuses:
             refusal = self.refuses[model.name]
@@ -51,44 +51,44 @@ class Bench:
     """A device whose time is `now`."""
 
     bucket: DirStore
-    device: DeviceStore
-    keeper: ToldKeeper
+    device: ReleaseStore
+    detector: ScriptedDetector
     locked: bool = False
     now: float = 100.0
-    factory: ServedModel | None = None
+    factory: LoadedModelSpec | None = None
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """What a reboot leaves: the disk."""
-        self.keeper.active = None
-        self.supervisor = Supervisor(
+        self.detector.active = None
+        self.activation = ActivationController(
             self.device,
-            self.keeper,  # type: ignore[arg-type]
+            self.detector,  # type: ignore[arg-type]
             locked=lambda: self.locked,
             factory=self.factory,
         )
-        self.supervisor.boot()
+        self.activation.boot()
         self.tick()
 
     def fetch(self, version: int) -> str:
         """A proven release of this version is staged."""
         published = publish(self.bucket, version)
-        expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-        fetcher = ReleaseFetcher(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
-        assert fetcher.look(None, lambda _: None)[0] is Look.STAGED
+        expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+        fetcher = ReleaseDownloader(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
+        assert fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
         return published.sha256
 
     def tick(self, seconds: float = 0.2) -> ModelState:
         self.now += seconds
-        self.supervisor.tick(self.now)
-        return self.supervisor.state
+        self.activation.tick(self.now)
+        return self.activation.state
 
     def answer(self, count: int = 1, *, non_finite: int = 0, seconds: float = 0.01) -> None:
-        assert self.keeper.active is not None
+        assert self.detector.active is not None
         for _ in range(count):
-            self.supervisor.on_answer(Answer(self.keeper.active, Backend.CPU, (), non_finite, seconds))
+            self.activation.on_result(DetectionResult(self.detector.active, Backend.CPU, (), non_finite, seconds))
 
     def serve(self, version: int) -> str:
         """Fetch a version and let it pass its probation."""
@@ -103,8 +103,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(bucket: DirStore, device: DeviceStore) -> Bench:
-    return Bench(bucket, device, ToldKeeper())
+def bench(bucket: DirStore, device: ReleaseStore) -> Bench:
+    return Bench(bucket, device, ScriptedDetector())
 
 
 def test_without_a_model_it_says_so(bench: Bench) -> None:
@@ -145,8 +145,8 @@ def test_trouble_on_probation_brings_the_model_before_back(
     second = bench.fetch(2)
     bench.tick()
     bench.tick()
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v2"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v2"
     trouble(bench)
     bench.tick()
     assert bench.tick() is ModelState.ROLLED_BACK
@@ -154,7 +154,7 @@ def test_trouble_on_probation_brings_the_model_before_back(
     assert (state.current, state.candidate) == (first, None)
     assert reason in state.bad[second]
     assert reason in (state.last_refusal or "")
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active.name == "colours-v1"
 
 
 def test_a_lost_detector_is_no_proof_against_a_model_but_two_are(bench: Bench) -> None:
@@ -164,7 +164,7 @@ def test_a_lost_detector_is_no_proof_against_a_model_but_two_are(bench: Bench) -
         bench.tick()
         assert bench.tick() is ModelState.PROBATION
         assert bench.device.read().candidate == second
-        bench.keeper.health.losses = losses
+        bench.detector.health.losses = losses
         bench.tick()
     bench.tick()
     state = bench.device.read()
@@ -174,7 +174,7 @@ def test_a_lost_detector_is_no_proof_against_a_model_but_two_are(bench: Bench) -
 
 def test_a_model_that_the_detector_refuses_never_serves(bench: Bench) -> None:
     first = bench.serve(1)
-    bench.keeper.refuses["colours-v2"] = "the Edge TPU cannot load it"
+    bench.detector.refuses["colours-v2"] = "the Edge TPU cannot load it"
     second = bench.fetch(2)
     bench.tick()
     bench.tick()
@@ -185,13 +185,13 @@ def test_a_model_that_the_detector_refuses_never_serves(bench: Bench) -> None:
 
 def test_a_rejected_release_is_not_fetched_again(bench: Bench) -> None:
     bench.serve(1)
-    bench.keeper.refuses["colours-v2"] = "no"
+    bench.detector.refuses["colours-v2"] = "no"
     bench.fetch(2)
     bench.tick()
     bench.tick()
-    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-    fetcher = ReleaseFetcher(bench.bucket, bench.device, expected, CHANNEL)
-    assert fetcher.look(None, lambda _: None)[0] is Look.REFUSED_BEFORE
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseDownloader(bench.bucket, bench.device, expected, CHANNEL)
+    assert fetcher.poll(None, lambda _: None)[0] is PollResult.REFUSED_BEFORE
 
 
 def test_the_match_holds_a_new_model_back(bench: Bench) -> None:
@@ -200,8 +200,8 @@ def test_the_match_holds_a_new_model_back(bench: Bench) -> None:
     bench.fetch(2)
     assert bench.tick() is ModelState.DEFERRED
     assert bench.tick(600.0) is ModelState.DEFERRED
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v1"
     bench.locked = False
     bench.tick()
     assert bench.tick() is ModelState.PROBATION
@@ -225,8 +225,8 @@ def test_a_candidate_that_took_the_device_down_twice_is_given_up(bench: Bench) -
     state = bench.device.read()
     assert (state.current, state.candidate) == (first, None)
     assert "stopped 2 times" in state.bad[second]
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v1"
 
 
 def test_a_damaged_current_release_gives_way_to_the_one_before(bench: Bench) -> None:
@@ -238,47 +238,47 @@ def test_a_damaged_current_release_gives_way_to_the_one_before(bench: Bench) -> 
     bench.restart()
     assert bench.device.read().current == first
     assert "were damaged" in (bench.device.read().last_refusal or "")
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v1"
 
 
 def test_where_nothing_proven_is_left_the_factorys_model_serves(bench: Bench, tmp_path: Path) -> None:
     release = bench.serve(1)
     bench.device.blob_path(bench.device.manifest(release).files[0].sha256).unlink()
-    bench.factory = ServedModel("factory", "ff", 0, ("a",), (0.5,), tmp_path / "factory.tflite")
+    bench.factory = LoadedModelSpec("factory", "ff", 0, ("a",), (0.5,), tmp_path / "factory.tflite")
     bench.restart()
-    assert bench.keeper.active is bench.factory
+    assert bench.detector.active is bench.factory
 
 
 def test_rollback_pins_the_release_before(bench: Bench) -> None:
     first = bench.serve(1)
     bench.serve(2)
-    assert "done" in bench.supervisor.by_hand(device_state.rolled_back)
+    assert "done" in bench.activation.change_by_user(release_state.roll_back)
     bench.tick()
     state = bench.device.read()
     assert (state.current, state.pinned) == (first, first)
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v1"
     publish(bench.bucket, 3)
-    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-    fetcher = ReleaseFetcher(bench.bucket, bench.device, expected, CHANNEL)
-    assert fetcher.look(None, lambda _: None)[0] is Look.PINNED
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseDownloader(bench.bucket, bench.device, expected, CHANNEL)
+    assert fetcher.poll(None, lambda _: None)[0] is PollResult.PINNED
 
 
 def test_there_is_nothing_to_roll_back_to_at_first(bench: Bench) -> None:
     bench.serve(1)
-    assert "no earlier release" in bench.supervisor.by_hand(device_state.rolled_back)
+    assert "no earlier release" in bench.activation.change_by_user(release_state.roll_back)
 
 
 def test_a_current_model_that_cannot_be_loaded_is_asked_for_again_later(bench: Bench) -> None:
     bench.serve(1)
-    bench.keeper.refuses["colours-v1"] = "the device is busy"
+    bench.detector.refuses["colours-v1"] = "the device is busy"
     bench.restart()
-    asked = len(bench.keeper.asked)
+    pending = len(bench.detector.pending)
     for _ in range(10):
         bench.tick()
-    assert len(bench.keeper.asked) == asked
-    bench.keeper.refuses.clear()
+    assert len(bench.detector.pending) == pending
+    bench.detector.refuses.clear()
     bench.tick(RELOAD_SECONDS + 1)
     bench.tick()
     assert bench.tick() is ModelState.ACTIVE
@@ -288,11 +288,11 @@ def test_a_detector_that_died_while_it_loaded_is_no_proof_against_what_served(be
     """A brown-out at power-on: the release is asked for again, and neither given up nor its device pinned."""
     bench.serve(1)
     second = bench.serve(2)
-    bench.keeper.refuses["colours-v2"] = DetectorLost("the process ended (SIGABRT)")
+    bench.detector.refuses["colours-v2"] = DetectorLost("the process ended (SIGABRT)")
     bench.restart()
     for _ in range(4):
         bench.tick()
-    bench.keeper.refuses.clear()
+    bench.detector.refuses.clear()
     for _ in range(8):
         bench.tick()
     state = bench.device.read()
@@ -303,7 +303,7 @@ def test_a_detector_that_died_while_it_loaded_is_no_proof_against_what_served(be
 def test_a_release_that_kills_every_detector_gives_way_without_a_pin(bench: Bench) -> None:
     first = bench.serve(1)
     second = bench.serve(2)
-    bench.keeper.refuses["colours-v2"] = DetectorLost("the process ended (SIGSEGV)")
+    bench.detector.refuses["colours-v2"] = DetectorLost("the process ended (SIGSEGV)")
     bench.restart()
     for _ in range(60):
         bench.tick()
@@ -319,7 +319,7 @@ def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Benc
     bench.serve(1)
     second = bench.serve(2)
     missing = ModelRefused("no Edge TPU answers (0 listed)", missing=True)
-    bench.keeper.refuses.update({"colours-v1": missing, "colours-v2": missing, "colours-v3": missing})
+    bench.detector.refuses.update({"colours-v1": missing, "colours-v2": missing, "colours-v3": missing})
     bench.restart()
     third = bench.fetch(3)
     for _ in range(200):
@@ -327,7 +327,7 @@ def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Benc
     state = bench.device.read()
     assert (state.current, state.candidate, dict(state.bad)) == (second, third, {})
     assert state.attempts == 0
-    bench.keeper.refuses.clear()
+    bench.detector.refuses.clear()
     bench.tick(RELOAD_SECONDS + 1)
     bench.tick()
     assert bench.tick() is ModelState.PROBATION
@@ -336,8 +336,8 @@ def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Benc
 def test_a_pin_that_comes_between_look_and_commit_wins(bench: Bench) -> None:
     first = bench.serve(1)
     second = bench.fetch(2)
-    state = bench.device.change(device_state.pinned)
-    assert device_state.committed(state, second, model="local/colours", sequence=2) == state
+    state = bench.device.change(release_state.pin)
+    assert release_state.commit(state, second, model="local/colours", sequence=2) == state
     assert state.current == first
 
 
@@ -363,8 +363,8 @@ def test_a_full_card_keeps_what_serves(bench: Bench, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench.device, "change", full)
     with pytest.raises(OSError, match="No space left"):
         bench.tick()
-    assert bench.keeper.active is not None
-    assert bench.keeper.active.name == "colours-v1"
+    assert bench.detector.active is not None
+    assert bench.detector.active.name == "colours-v1"
 
 
 def test_a_read_only_card_still_boots_the_cached_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,8 +379,8 @@ def test_a_read_only_card_still_boots_the_cached_model(bench: Bench, monkeypatch
 
 
 def test_the_list_of_bad_releases_is_bounded() -> None:
-    state = device_state.DeviceState(current="c")
+    state = release_state.DeviceState(current="c")
     for number in range(100):
-        state = device_state.refused(state, f"r{number}", "no")
-    assert len(state.bad) == device_state.MAX_BAD
+        state = release_state.refuse(state, f"r{number}", "no")
+    assert len(state.bad) == release_state.MAX_BAD
     assert "r99" in state.bad

@@ -8,17 +8,17 @@ from atoll_contract.release import DeviceReport
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models.download import Look, ReleaseFetcher
-from atoll_edge.models.poller import JITTER, MAX_BACKOFF_SECONDS, Schedule, StoreLoop
-from atoll_edge.models.release_store import DeviceStore
-from atoll_edge.models.verify import Expectation
+from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.poller import JITTER, MAX_BACKOFF_SECONDS, PollSchedule, ReleasePoller
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import ExpectedRelease
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
 WEEK = 7 * 24 * 3600
 
 
 def test_E8_devices_do_not_ask_at_the_same_moment() -> None:
-    schedules = [Schedule(30.0, Random(seed)) for seed in range(500)]
+    schedules = [PollSchedule(30.0, Random(seed)) for seed in range(500)]
     for schedule in schedules:
         schedule.succeeded(0.0)
     times = sorted(schedule.next_at for schedule in schedules)
@@ -28,7 +28,7 @@ def test_E8_devices_do_not_ask_at_the_same_moment() -> None:
 
 
 def test_failures_are_followed_by_longer_waits_up_to_the_cap() -> None:
-    schedule, now, waits = Schedule(30.0), 0.0, []
+    schedule, now, waits = PollSchedule(30.0), 0.0, []
     for _ in range(40):
         schedule.failed(now)
         waits.append(schedule.next_at - now)
@@ -39,7 +39,7 @@ def test_failures_are_followed_by_longer_waits_up_to_the_cap() -> None:
 
 
 def test_the_match_holds_every_look_back() -> None:
-    schedule = Schedule(30.0)
+    schedule = PollSchedule(30.0)
     assert not schedule.due(1000.0, locked=True)
     assert schedule.due(1000.0, locked=False)
 
@@ -63,41 +63,41 @@ class Unreachable(DirStore):
 
 
 @pytest.fixture
-def loop(device: DeviceStore) -> tuple[StoreLoop, Unreachable]:
+def loop(device: ReleaseStore) -> tuple[ReleasePoller, Unreachable]:
     store = Unreachable(device.root.parent / "bucket")
-    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-    fetcher = ReleaseFetcher(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    fetcher = ReleaseDownloader(store, device, expected, CHANNEL, canary=lambda *_, **__: None)
     report = DeviceReport(NAMESPACE, MODEL, "pi", "Active", "1970-01-01T00:00:00Z", CHANNEL)
-    return StoreLoop(fetcher, Schedule(30.0), report=lambda: report, report_seconds=60.0), store
+    return ReleasePoller(fetcher, PollSchedule(30.0), report=lambda: report, report_seconds=60.0), store
 
 
 def test_E7_after_a_week_offline_the_newest_release_comes_and_none_between(
-    loop: tuple[StoreLoop, Unreachable], bucket: DirStore, device: DeviceStore
+    loop: tuple[ReleasePoller, Unreachable], bucket: DirStore, device: ReleaseStore
 ) -> None:
     turns, store = loop
     for version in range(1, 8):
         newest = publish(bucket, version)
     step = 60.0
     for number in range(int(WEEK / step)):
-        turns.turn(number * step)
+        turns.step(number * step)
     # Backed off: a request in five minutes at most, and no report kept for each that was not sent.
     assert store.requests <= WEEK / (MAX_BACKOFF_SECONDS * (1 - JITTER))
     assert turns.status.last_result == "no route to host"
     store.back = True
-    asked = store.requests
-    turns.turn(WEEK + MAX_BACKOFF_SECONDS * 2)
-    assert store.requests == asked + 1
+    pending = store.requests
+    turns.step(WEEK + MAX_BACKOFF_SECONDS * 2)
+    assert store.requests == pending + 1
     assert device.read().candidate == newest.sha256
-    assert turns.status.last_result == Look.STAGED
+    assert turns.status.last_result == PollResult.STAGED
     assert len(list((device.root / "blobs" / "sha256").iterdir())) == len(newest.manifest.files)
     assert bucket.head(f"devices/{NAMESPACE}/{MODEL}/pi.json") is not None
 
 
-def test_an_unchanged_channel_is_not_read_again(loop: tuple[StoreLoop, Unreachable], bucket: DirStore) -> None:
+def test_an_unchanged_channel_is_not_read_again(loop: tuple[ReleasePoller, Unreachable], bucket: DirStore) -> None:
     turns, store = loop
     store.back = True
     publish(bucket, 1)
-    turns.turn(0.0)
-    turns.turn(100.0)
-    assert turns.status.last_result == Look.UNCHANGED
+    turns.step(0.0)
+    turns.step(100.0)
+    assert turns.status.last_result == PollResult.UNCHANGED
     assert turns.status.desired_sequence == 1

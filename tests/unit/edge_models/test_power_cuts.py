@@ -18,10 +18,10 @@ import pytest
 
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.models import release_state as device_state
-from atoll_edge.models.download import ReleaseFetcher
-from atoll_edge.models.release_store import DeviceStore
-from atoll_edge.models.verify import Expectation
+from atoll_edge.models import release_state
+from atoll_edge.models.download import ReleaseDownloader
+from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.verify import ExpectedRelease
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, Published, publish
 
 pytestmark = pytest.mark.timeout(600)
@@ -30,15 +30,15 @@ MODEL_KEY = f"{NAMESPACE}/{MODEL}"
 MAX_STEPS = 400
 
 
-def update(device: DeviceStore, bucket: DirStore) -> None:
-    """The whole way of a release, as fetcher and supervisor do it."""
-    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-    ReleaseFetcher(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).look(None, lambda _: None)
+def update(device: ReleaseStore, bucket: DirStore) -> None:
+    """The whole way of a release, as fetcher and activation do it."""
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    ReleaseDownloader(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).poll(None, lambda _: None)
     release = device.read().candidate
     assert release is not None
     device.check(release)
-    device.change(device_state.activating)
-    device.change(lambda state: device_state.committed(state, release, model=MODEL_KEY, sequence=2))
+    device.change(release_state.begin_activation)
+    device.change(lambda state: release_state.commit(state, release, model=MODEL_KEY, sequence=2))
     device.collect_garbage()
 
 
@@ -94,7 +94,7 @@ def killed_at(step: int, root: Path, bucket: Path, log: Path) -> bool:
 
     def child() -> None:
         Saboteur(root, log, step).install()
-        update(DeviceStore(root), DirStore(bucket))
+        update(ReleaseStore(root), DirStore(bucket))
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
@@ -123,28 +123,28 @@ def pull_the_plug(log: Path, *, renames: bool) -> None:
 
 def assert_boots(root: Path, versions: dict[str, int]) -> int:
     """The device comes up with a release that is whole, and can take the update again. Its version."""
-    device = DeviceStore(root)
-    device.hold()
+    device = ReleaseStore(root)
+    device.lock()
     try:
-        state = device.change(device_state.at_boot)
+        state = device.change(release_state.recover_at_boot)
         assert state.current in versions, state
         device.check(state.current)
         if state.candidate is not None:
             device.check(state.candidate)
         return versions[state.current]
     finally:
-        device.release_hold()
+        device.unlock()
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, int]]:
     """A device that serves version 1, and a bucket that has version 2."""
     folder = tmp_path_factory.mktemp("power")
-    bucket, device = DirStore(folder / "bucket"), DeviceStore(folder / "device")
+    bucket, device = DirStore(folder / "bucket"), ReleaseStore(folder / "device")
     releases: list[Published] = [publish(bucket, 1)]
-    expected = Expectation(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-    ReleaseFetcher(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).look(None, lambda _: None)
-    device.change(lambda state: device_state.committed(state, releases[0].sha256, model=MODEL_KEY, sequence=1))
+    expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+    ReleaseDownloader(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).poll(None, lambda _: None)
+    device.change(lambda state: release_state.commit(state, releases[0].sha256, model=MODEL_KEY, sequence=1))
     releases.append(publish(bucket, 2))
     return folder / "device", folder / "bucket", {release.sha256: number for number, release in enumerate(releases, 1)}
 

@@ -14,9 +14,9 @@ from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpCon
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.manager import DetectorKeeper
-from atoll_edge.detector.model import BackendChoice, ServedModel
-from atoll_edge.models.manager import FixedModel
+from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.topics import detection_struct
 from support.edge_robot import Robot
 from support.edge_scripted import COMMAND
@@ -61,10 +61,10 @@ def agent(tmp_path: Path, script: Script, robot: Robot) -> Iterator[Agent]:
         streams=StreamConfig(raw_port=raw, annotated_port=marked),
         http=HttpConfig(port=http),
     )
-    model = ServedModel("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
+    model = LoadedModelSpec("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
     spawn = functools.partial(DetectorClient, command=COMMAND)
-    keeper = DetectorKeeper(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
-    agent = Agent(config, lambda keeper, *_: FixedModel(model, keeper), keeper=keeper)
+    detector = DetectorManager(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
+    agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector), detector=detector)
     agent.start()
     yield agent
     agent.stop()
@@ -115,7 +115,7 @@ def test_heartbeat_and_empty_lists_go_on_while_the_detector_hangs(
     assert agent.pipeline.alive
     script()
     wait_for_detections(frames)
-    assert "no answer within 2 s" in agent.keeper.health.last_loss
+    assert "no answer within 2 s" in agent.detector.health.last_loss
 
 
 def test_a_slow_detector_is_not_told_as_nothing_seen(agent: Agent, frames: Frames, script: Script) -> None:
@@ -129,8 +129,8 @@ def test_a_slow_detector_is_not_told_as_nothing_seen(agent: Agent, frames: Frame
 
 
 def wait_for_answers(agent: Agent, count: int) -> None:
-    wanted = agent.pipeline.answers + count
-    wait_until(lambda: agent.pipeline.answers >= wanted, what=f"{count} answers", timeout_seconds=60)
+    wanted = agent.pipeline.results + count
+    wait_until(lambda: agent.pipeline.results >= wanted, what=f"{count} answers", timeout_seconds=60)
 
 
 def test_a_model_that_loads_slowly_on_the_cpu_leaves_the_one_before_answering(
@@ -138,24 +138,24 @@ def test_a_model_that_loads_slowly_on_the_cpu_leaves_the_one_before_answering(
 ) -> None:
     wait_for_detections(frames)
     script(cpu={"load_seconds": 1.0})
-    second = ServedModel("second-v2", "bb", 2, ("a",), (0.5,), tmp_path / "cpu.tflite")
-    loaded = agent.keeper.request(second)
-    before = agent.pipeline.answers
+    second = LoadedModelSpec("second-v2", "bb", 2, ("a",), (0.5,), tmp_path / "cpu.tflite")
+    loaded = agent.detector.request(second)
+    before = agent.pipeline.results
     wait_until(loaded.done, what="the second model", timeout_seconds=60)
     assert loaded.result() is Backend.CPU
-    assert agent.pipeline.answers > before + 5
-    assert agent.keeper.health.losses == 0
+    assert agent.pipeline.results > before + 5
+    assert agent.detector.health.losses == 0
 
 
 def test_a_model_that_kills_its_loader_leaves_the_one_before_answering(
     agent: Agent, frames: Frames, script: Script, tmp_path: Path
 ) -> None:
     wait_for_detections(frames)
-    serving = agent.keeper.health.pid
+    serving = agent.detector.health.pid
     script(cpu={"abort_after": 0})
-    loaded = agent.keeper.request(ServedModel("second-v2", "bb", 2, ("a",), (0.5,), tmp_path / "cpu.tflite"))
+    loaded = agent.detector.request(LoadedModelSpec("second-v2", "bb", 2, ("a",), (0.5,), tmp_path / "cpu.tflite"))
     wait_until(loaded.done, what="the end of the second model", timeout_seconds=60)
     assert "SIGABRT" in str(loaded.exception())
     frames()
     wait_for_detections(frames)
-    assert agent.keeper.health.pid == serving
+    assert agent.detector.health.pid == serving
