@@ -38,7 +38,7 @@ from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.networktables import NetworkTables
 from support.polling import wait_until
 
-Picture = NDArray[uint8]
+BgrImage = NDArray[uint8]
 
 SETTLED = 500
 
@@ -77,9 +77,9 @@ def per_frame(model: LoadedModelSpec, frames: int) -> dict[str, float]:
 
 def in_turns(
     name: str,
-    pacer: FrameRateLimiter,
-    bare: Callable[[Picture], object],
-    child: Callable[[Picture], object],
+    limiter: FrameRateLimiter,
+    bare: Callable[[BgrImage], object],
+    child: Callable[[BgrImage], object],
     frames: int,
 ) -> dict[str, float]:
     """Median milliseconds of both, and their ratio; each frame goes to one after the other, at the pacer's ticks."""
@@ -87,13 +87,13 @@ def in_turns(
     for number in range(frames):
         image = draw_scene(320, 240, number)
         for row, work in (("BareMillis", bare), ("ChildMillis", child)):
-            pacer.wait(1.0)
+            limiter.wait(1.0)
             times[row].append(millis(functools.partial(work, image)))
     medians = {name + row: round(statistics.median(values), 3) for row, values in times.items()}
     return {**medians, f"{name}Ratio": round(medians[f"{name}ChildMillis"] / medians[f"{name}BareMillis"], 3)}
 
 
-def processor(bare: Callable[[Picture], object], client: DetectorClient, frames: int) -> dict[str, float]:
+def processor(bare: Callable[[BgrImage], object], client: DetectorClient, frames: int) -> dict[str, float]:
     """Milliseconds of the processor for a frame, of this process and of the child, and their ratio."""
     images = [draw_scene(320, 240, number) for number in range(frames)]
     started = time.process_time()
@@ -114,7 +114,7 @@ def on_processor(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
-def as_image(image: Picture) -> Image.Image:
+def as_image(image: BgrImage) -> Image.Image:
     """A camera's frame as the resize takes it."""
     return Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 

@@ -82,7 +82,7 @@ def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: P
         rows["CPU: the detector hangs (2 s are the watchdog's)"] = losses(run, max(3, times // 4), stop)
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
     coral = replace(model, edgetpu_path=model.cpu_path)
-    with running(coral, scripted_keeper()) as run:
+    with running(coral, scripted_detector()) as run:
         rows[f"scripted Edge TPU, {coral_seconds:g} s to load: lost once"] = losses(run, max(3, times // 4), kill)
     rows["scripted Edge TPU: third loss within a minute, to the CPU"] = [
         to_the_cpu(coral, folder, coral_seconds) for _ in range(3)
@@ -103,7 +103,7 @@ def script(folder: Path, entries: dict[str, Any]) -> None:
     os.environ["EDGE_SCRIPT"] = str(path)
 
 
-def scripted_keeper() -> DetectorManager:
+def scripted_detector() -> DetectorManager:
     """A scripted Edge TPU beside the real interpreter on the CPU."""
 
     def spawn(backend: Backend) -> DetectorClient:
@@ -200,7 +200,7 @@ def stop(pid: int) -> None:
 def to_the_cpu(model: LoadedModelSpec, folder: Path, coral_seconds: float) -> float:
     """Seconds from the third loss of the Edge TPU to the CPU's first answer."""
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
-    with running(model, scripted_keeper()) as run:
+    with running(model, scripted_detector()) as run:
         detector, pipeline = run.agent.detector, run.agent.pipeline
         for number in range(3):
             wait_until(lambda: detector._client is not None, what="the Edge TPU", timeout_seconds=60)

@@ -28,7 +28,7 @@ class Published:
     sha256: str
 
 
-def golden_picture() -> bytes:
+def golden_image() -> bytes:
     """A PNG with one red and one blue square, each exactly in one cell of the detector."""
     import numpy as np
     from PIL import Image
@@ -52,7 +52,7 @@ def release_files(model: bytes, labels: tuple[str, ...] = LABELS) -> dict[Manife
     contents = (
         (Role.MODEL_INT8, "unoptimized.tflite", model, None),
         (Role.LABELS, "map.pbtxt", format_label_map(labels).encode(), None),
-        (Role.GOLDEN, "golden-0.png", golden_picture(), expected),
+        (Role.GOLDEN, "golden-0.png", golden_image(), expected),
     )
     return {
         ManifestFile(role, name, keys.blob(_sha(data)), _sha(data), len(data), expected=seen): data

@@ -135,21 +135,21 @@ def print_detections(client: "RobotClient", frames: int, seconds: float) -> int:
     deadline = time.monotonic() + seconds
     printed = 0
     while printed < frames and time.monotonic() < deadline:
-        seen = client.next_with_detections(0.5)
-        if seen is not None:
+        frame = client.next_with_detections(0.5)
+        if frame is not None:
             printed += 1
-            print(describe(seen), flush=True)
+            print(describe(frame), flush=True)
     return printed
 
 
-def describe(seen: "ReceivedFrame") -> str:
+def describe(frame: "ReceivedFrame") -> str:
     """Describes a frame in one line: labels, scores, and boxes in percent of the frame."""
     boxes = "; ".join(
-        f"{item.label} {item.score:.0%} x {item.xmin:.0%}-{item.xmax:.0%} y {item.ymin:.0%}-{item.ymax:.0%}"
-        for item in seen.detections[:3]
+        f"{label} {item.score:.0%} x {item.xmin:.0%}-{item.xmax:.0%} y {item.ymin:.0%}-{item.ymax:.0%}"
+        for label, item in frame.detections[:3]
     )
-    more = f"; +{len(seen.detections) - 3} more" if len(seen.detections) > 3 else ""
-    return f"client   /Atoll/{CAMERA}/detections at {seen.time_us / 1e6:.3f} s: {boxes}{more}"
+    more = f"; +{len(frame.detections) - 3} more" if len(frame.detections) > 3 else ""
+    return f"client   /Atoll/{CAMERA}/detections at {frame.time_us / 1e6:.3f} s: {boxes}{more}"
 
 
 def demo_config(ports: Ports, images: Path, min_score: float) -> EdgeConfig:
@@ -197,21 +197,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ReceivedDetection:
-    label: str
-    score: float
-    xmin: float
-    ymin: float
-    xmax: float
-    ymax: float
-
-
-@dataclass(frozen=True)
 class ReceivedFrame:
-    """The detections of one frame; `time_us` is its time of capture in microseconds of the server's clock."""
+    """Labels and detection structs of one frame; `time_us`: its capture, in microseconds of the server's clock."""
 
     time_us: int
-    detections: tuple[ReceivedDetection, ...]
+    detections: tuple[tuple[str, Any], ...]
 
 
 class RobotClient:
@@ -228,18 +218,14 @@ class RobotClient:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             for time_us, values in self._frames():
-                if values and self._labels():
-                    return ReceivedFrame(time_us, tuple(self._detection(value) for value in values))
+                if values and (labels := dict(enumerate(self._labels()))):
+                    named = ((labels.get(value.class_id, str(value.class_id)), value) for value in values)
+                    return ReceivedFrame(time_us, tuple(named))
             time.sleep(0.02)
         return None
 
     def close(self) -> None:
         self._tables.close()
-
-    def _detection(self, value: Any) -> ReceivedDetection:
-        labels = self._labels()
-        label = labels[value.class_id] if value.class_id < len(labels) else str(value.class_id)
-        return ReceivedDetection(label, value.score, value.xmin, value.ymin, value.xmax, value.ymax)
 
 
 def wait_for_interrupt() -> None:

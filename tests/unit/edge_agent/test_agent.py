@@ -86,7 +86,7 @@ def test_offline_at_boot_the_cached_model_serves(tmp_path: Path, robot: Robot) -
         second.close()
 
 
-def test_a_refused_release_is_told_everywhere(tmp_path: Path, robot: Robot) -> None:
+def test_a_refused_release_is_reported_everywhere(tmp_path: Path, robot: Robot) -> None:
     robot.watch("/Atoll/front/state")
     running = RunningAgent(tmp_path, robot.port)
     try:
@@ -102,7 +102,7 @@ def test_a_refused_release_is_told_everywhere(tmp_path: Path, robot: Robot) -> N
         running.close()
 
 
-def test_page_probes_metrics_picture_and_streams(tmp_path: Path, robot: Robot) -> None:
+def test_page_probes_metrics_image_and_streams(tmp_path: Path, robot: Robot) -> None:
     token = tmp_path / "token"
     token.write_text("open sesame\n")
     running = RunningAgent(tmp_path, robot.port, token_file=str(token))
@@ -198,7 +198,7 @@ def test_the_match_lock_is_the_fields_control_word(tmp_path: Path, robot: Robot)
         running.close()
 
 
-def test_doubtful_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Path, robot: Robot) -> None:
+def test_uncertain_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Path, robot: Robot) -> None:
     # The colour detector is never unsure: everything counts.
     wanted = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_mebibytes=0)
     field = robot.tables.integers("/FMSInfo/FMSControlData")

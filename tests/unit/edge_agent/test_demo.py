@@ -36,7 +36,7 @@ def folder(path: Path, *images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]])
     return path
 
 
-def test_it_tells_what_the_robot_saw_and_where_to_look(bundle: Path, tmp_path: Path) -> None:
+def test_it_prints_what_the_robot_saw_and_the_addresses(bundle: Path, tmp_path: Path) -> None:
     images = folder(tmp_path / "pictures", *(draw_scene(320, 240, number) for number in (10, 40, 70)))
     done = demo(bundle, images, "--frames", "2", "--seconds", "120")
     assert done.returncode == 0, done.stderr

@@ -87,7 +87,7 @@ def wait_for_empty_lists(frames: Frames) -> None:
     wait_until(lambda: [values for _, values in frames() if not values], what="an empty list", timeout_seconds=60)
 
 
-def test_E11_three_losses_move_to_the_cpu_and_everybody_is_told(
+def test_E11_three_losses_move_to_the_cpu_and_robot_and_page_show_it(
     agent: Agent, frames: Frames, robot: Robot, script: Script
 ) -> None:
     wait_for_detections(frames)
@@ -118,7 +118,7 @@ def test_heartbeat_and_empty_lists_go_on_while_the_detector_hangs(
     assert "no answer within 2 s" in agent.detector.health.last_loss
 
 
-def test_a_slow_detector_is_not_told_as_nothing_seen(agent: Agent, frames: Frames, script: Script) -> None:
+def test_a_slow_detector_is_not_published_as_nothing_seen(agent: Agent, frames: Frames, script: Script) -> None:
     """A Pi 3 takes 0.4 s for a frame: between two answers nothing is published, and least of all an empty list."""
     wait_for_detections(frames)
     script(edgetpu={"seconds": 0.4})

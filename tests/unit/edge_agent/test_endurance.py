@@ -47,9 +47,7 @@ def test_a_fault_does_not_end_a_thread(stopping: threading.Event, caplog: pytest
     assert [record.getMessage() for record in caplog.records] == ["a fault in the thread 'camera', which goes on"]
 
 
-def test_a_thread_that_does_nothing_but_fail_is_told(
-    stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_only_fails_is_unhealthy(stopping: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(steady, "FAILING_SECONDS", 0.1)
 
@@ -106,7 +104,7 @@ def test_a_taken_page_port_is_tried_until_it_is_free(monkeypatch: pytest.MonkeyP
         server.close()
 
 
-def test_no_dns_is_asked_for_this_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_dns_query_for_this_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """`http.server` asks; on a field without DNS the whole start would wait for the answer that does not come."""
 
     def unanswered(*_: object) -> str:
@@ -156,7 +154,7 @@ def test_streams_are_announced_by_address_once_there_is_a_network(
         robot.close()
 
 
-def test_the_pace_is_the_slowest_of_camera_detector_and_wish_but_no_pause() -> None:
+def test_the_interval_is_that_of_the_slowest_part_but_not_of_a_pause() -> None:
     interval = ResultInterval()
     assert interval.seconds(0.0) == 0.0
     for now in (10.0, 10.2):

@@ -17,7 +17,7 @@ from support.polling import wait_until
 PICTURE = Path(__file__).parents[3] / "docs" / "images" / "edge-page.png"
 
 
-def test_the_picture_in_docs_is_such_a_photograph() -> None:
+def test_the_image_in_docs_is_such_a_screenshot() -> None:
     page = cv2.imread(str(PICTURE))
     assert page is not None
     assert page.shape[:2] == (SIZE[1], SIZE[0])
@@ -27,7 +27,7 @@ def test_the_picture_in_docs_is_such_a_photograph() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(chromium() is None, reason="NOT RUN: no Chromium here: apt-get install chromium")
-def test_the_page_shows_picture_state_and_figures(tmp_path: Path) -> None:
+def test_the_page_shows_image_state_and_figures(tmp_path: Path) -> None:
     robot = Robot()
     harvest = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_mebibytes=0)
     running = RunningAgent(tmp_path, robot.port, harvest=harvest)

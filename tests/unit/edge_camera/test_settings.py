@@ -62,7 +62,7 @@ def test_what_is_no_frc_json_is_refused(text: str) -> None:
         parse_frc(text, name="frc.json")
 
 
-def test_both_places_of_the_boot_partition_are_looked_at(tmp_path: Path) -> None:
+def test_both_mount_points_of_the_boot_partition_are_read(tmp_path: Path) -> None:
     old, new = tmp_path / "boot.json", tmp_path / "firmware.json"
     assert read_frc((old, new)) is None
     new.write_text(json.dumps(WPILIBPI))

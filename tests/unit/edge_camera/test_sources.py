@@ -16,7 +16,7 @@ def now_us() -> int:
     return 42
 
 
-def write_pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
+def write_images(folder: Path, *sizes: tuple[int, int]) -> Path:
     folder.mkdir()
     for number, (width, height) in enumerate(sizes):
         cv2.imwrite(str(folder / f"{number:03d}.png"), draw_scene(width, height, number))
@@ -30,7 +30,7 @@ def grab(source: ImageSource | SyntheticSource) -> Frame:
 
 
 def test_a_folder_is_looped_in_the_order_of_names(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "pictures", (64, 48), (96, 48), (128, 48))
+    folder = write_images(tmp_path / "pictures", (64, 48), (96, 48), (128, 48))
     (folder / "notes.txt").write_text("no picture")
     (folder / "broken.jpg").write_bytes(b"no picture either")
     source = ImageSource(folder, fps=1000, now_us=now_us)
@@ -40,7 +40,7 @@ def test_a_folder_is_looped_in_the_order_of_names(tmp_path: Path) -> None:
 
 
 def test_frames_are_numbered_and_stamped(tmp_path: Path) -> None:
-    source = ImageSource(write_pictures(tmp_path / "p", (64, 48)), fps=1000, now_us=now_us)
+    source = ImageSource(write_images(tmp_path / "p", (64, 48)), fps=1000, now_us=now_us)
     assert [(frame.number, frame.captured_us) for frame in (grab(source), grab(source))] == [(1, 42), (2, 42)]
 
 
@@ -55,13 +55,13 @@ def test_a_video_is_looped(tmp_path: Path) -> None:
     source.close()
 
 
-def test_pictures_larger_than_any_camera_are_made_smaller(tmp_path: Path) -> None:
-    source = ImageSource(write_pictures(tmp_path / "p", (4000, 1000)), fps=1000, now_us=now_us)
+def test_images_larger_than_any_camera_are_scaled_down(tmp_path: Path) -> None:
+    source = ImageSource(write_images(tmp_path / "p", (4000, 1000)), fps=1000, now_us=now_us)
     assert max(grab(source).image.shape[:2]) == MAX_SIDE
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "text.mp4"])
-def test_a_source_without_pictures_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_source_without_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(SourceError, match=name.split(".")[0]):
@@ -76,16 +76,16 @@ def test_the_drawn_scene_moves() -> None:
 
 
 def test_the_newest_frame_wins() -> None:
-    slot = LatestFrame()
+    latest = LatestFrame()
     frames = [Frame(draw_scene(8, 8, number), number, 0) for number in range(3)]
     for frame in frames:
-        slot.put(frame)
-    assert slot.take(0) is frames[-1]
-    assert slot.take(0) is None
-    assert slot.dropped == 2
+        latest.put(frame)
+    assert latest.take(0) is frames[-1]
+    assert latest.take(0) is None
+    assert latest.dropped == 2
 
 
 def test_a_path_means_a_source(tmp_path: Path) -> None:
     assert isinstance(open_source(CameraConfig(path="synthetic"), now_us=now_us), SyntheticSource)
-    folder = write_pictures(tmp_path / "p", (64, 48))
+    folder = write_images(tmp_path / "p", (64, 48))
     assert isinstance(open_source(CameraConfig(path=os.fspath(folder)), now_us=now_us), ImageSource)

@@ -147,7 +147,7 @@ def test_a_coral_that_is_listed_late_is_moved_to(
     assert answer(detector, frame, lambda found: found.backend is Backend.EDGETPU)
 
 
-def test_without_a_listed_coral_no_child_is_started_to_look_for_it(
+def test_without_a_listed_coral_no_worker_is_started_to_probe_for_it(
     make_detector: Make, script: Script, both: LoadedModelSpec, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atoll_edge.detector.pool.PROBE_SECONDS", 0.0)
@@ -158,7 +158,7 @@ def test_without_a_listed_coral_no_child_is_started_to_look_for_it(
     assert detector._probe is None
 
 
-def test_a_spare_takes_the_place_of_what_died(
+def test_a_spare_replaces_a_worker_that_died(
     make_detector: Make, script: Script, both: LoadedModelSpec, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atoll_edge.detector.pool.SPARE_SECONDS", 0.0)

@@ -20,7 +20,7 @@ from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import colour_detector
-from support.edge_release import GOLDEN_BOXES, golden_picture
+from support.edge_release import GOLDEN_BOXES, golden_image
 from support.polling import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -86,7 +86,7 @@ def test_a_model_on_the_edge_tpu_finds_what_was_drawn(pycoral: Path, tmp_path: P
     client, ended = load(colour_detector(), tmp_path)
     try:
         assert isinstance(ended, Loaded)
-        image = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(golden_image(), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         rows = sorted(client.detect(image, timeout_seconds=60).rows)
     finally:

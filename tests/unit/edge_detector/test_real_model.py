@@ -10,7 +10,7 @@ from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import colour_detector
-from support.edge_release import GOLDEN_BOXES, golden_picture
+from support.edge_release import GOLDEN_BOXES, golden_image
 from support.polling import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -26,7 +26,7 @@ def test_the_child_finds_what_was_drawn(tmp_path: Path) -> None:
     """The pixels go as BGR, and a red square must not come back as blue."""
     path = tmp_path / "model.tflite"
     path.write_bytes(colour_detector())
-    image = cv2.imdecode(np.frombuffer(golden_picture(), np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(golden_image(), np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     client = DetectorClient(Backend.CPU)
     try:

@@ -13,13 +13,12 @@ from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.harvest.harvester import Harvester, make_harvester
-from atoll_edge.harvest.spool import Spool
-from atoll_edge.harvest.upload import Destination, SpoolUploader
+from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader
 from atoll_edge.robot.topics import Match
 from support.harvested import LABELS, answer, detection, scene
 
 OFF, ENABLED, FIELD = Match(False, False), Match(True, False), Match(False, True)
-DOUBTFUL = detection(0.5)
+UNCERTAIN = detection(0.5)
 ON = HarvestConfig(enabled=True)
 
 
@@ -80,7 +79,7 @@ class Bench:
     def interval(self, *, seconds: float = 10_000_000.0) -> None:
         """One doubtful frame of a new scene, and the time until it is kept."""
         self.seed += 1
-        self.harvester.on_frame(scene(self.seed), answer(DOUBTFUL))
+        self.harvester.on_frame(scene(self.seed), answer(UNCERTAIN))
         self.now += seconds
         self.harvester.keep(self.now)
 
@@ -95,26 +94,26 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
+def test_it_is_off_by_default(tmp_path: Path) -> None:
     store = StoreSpec(StoreType.DIRECTORY, path=str(tmp_path))
     config = EdgeConfig(state_dir=str(tmp_path / "device"), model=ModelConfig("local", "colours", store))
     assert make_harvester(config, lambda: OFF) is None
     assert not (tmp_path / "device").exists()
 
 
-def test_a_doubtful_frame_reaches_the_bucket_with_what_the_model_said(bench: Bench) -> None:
+def test_an_uncertain_frame_reaches_the_bucket_with_its_result(bench: Bench) -> None:
     bench.interval()
     bench.upload()
-    note_key, picture_key = sorted(bench.bucket.names(), key=lambda key: not key.endswith(".json"))
+    note_key, image_key = sorted(bench.bucket.names(), key=lambda key: not key.endswith(".json"))
     read = from_json(HarvestNote, bench.bucket.get(note_key))
-    image = bench.bucket.get(picture_key)
-    assert picture_key == f"harvest/local/pi-front/{read.sha256}.jpg"
+    image = bench.bucket.get(image_key)
+    assert image_key == f"harvest/local/pi-front/{read.sha256}.jpg"
     assert image.startswith(b"\xff\xd8\xff")
     assert (read.device, read.camera, read.model, read.release, read.digest) == (
         "pi-front", "front", "colours", "colours-v3", "d" * 64,
     )  # fmt: skip
     assert (read.width, read.height, read.size, read.labels) == (64, 64, len(image), LABELS)
-    assert (read.detections, read.doubt, read.taken_at) == ((DOUBTFUL,), 1.0, "2027-01-15T08:00:00Z")
+    assert (read.detections, read.doubt, read.taken_at) == ((UNCERTAIN,), 1.0, "2027-01-15T08:00:00Z")
     assert bench.spool.frames == 0
 
 
@@ -147,7 +146,7 @@ def test_nothing_is_kept_written_or_sent_in_a_match(bench: Bench, match: Match) 
 
 
 def test_a_frame_of_before_the_match_is_written_after_it(bench: Bench) -> None:
-    bench.harvester.on_frame(scene(7), answer(DOUBTFUL))
+    bench.harvester.on_frame(scene(7), answer(UNCERTAIN))
     bench.match = FIELD
     bench.interval()
     assert bench.spool.frames == 0
@@ -156,7 +155,7 @@ def test_a_frame_of_before_the_match_is_written_after_it(bench: Bench) -> None:
     assert bench.spool.frames == 1
 
 
-def test_practice_counts_where_that_is_asked_for_and_a_match_never(tmp_path: Path) -> None:
+def test_practice_counts_where_it_is_enabled_and_a_match_never(tmp_path: Path) -> None:
     bench = Bench(tmp_path, HarvestConfig(enabled=True, while_enabled=True), match=ENABLED)
     bench.interval()
     bench.upload()
@@ -167,7 +166,7 @@ def test_practice_counts_where_that_is_asked_for_and_a_match_never(tmp_path: Pat
 
 
 @pytest.mark.parametrize("trouble", [StoreUnavailable("no route to host"), OSError(5, "Input/output error")])
-def test_a_store_that_is_away_is_asked_again_ever_more_seldom(bench: Bench, trouble: Exception) -> None:
+def test_an_unreachable_bucket_is_retried_with_backoff(bench: Bench, trouble: Exception) -> None:
     bench.bucket.gone = trouble
     bench.interval()
     bench.upload(turns=3600, seconds=1.0)

@@ -33,7 +33,7 @@ def read(estimator: UncertaintyEstimator, seed: int, *detections: Detection, dig
     return estimator.estimate(digest, cells_of(scene(seed)), detections, THRESHOLDS)
 
 
-def test_an_object_that_comes_and_goes_in_a_still_scene_is_doubtful() -> None:
+def test_an_object_that_comes_and_goes_in_a_still_scene_is_uncertain() -> None:
     estimator = UncertaintyEstimator()
     assert read(estimator, 0, detection(0.9)).boxes == 0.0
     assert read(estimator, 0) == Uncertainty(1.0, Cause.FLICKER)
@@ -64,7 +64,7 @@ def selection() -> Selection:
     return Selection(min_uncertainty=0.5, every_seconds=10.0, now=0.0)
 
 
-def test_the_most_doubtful_frame_of_an_interval_is_taken_and_no_other(selection: Selection) -> None:
+def test_only_the_most_uncertain_frame_of_an_interval_is_taken(selection: Selection) -> None:
     for seed, uncertainty in enumerate((0.6, 2.0, 1.0)):
         selection.offer(candidate(seed, uncertainty))
     assert selection.take(9.9) is None

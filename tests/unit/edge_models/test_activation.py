@@ -111,7 +111,7 @@ def test_without_a_model_it_says_so(bench: Bench) -> None:
     assert bench.tick() is ModelState.NO_MODEL
 
 
-def test_a_release_serves_after_its_probation(bench: Bench) -> None:
+def test_a_release_is_current_after_its_trial(bench: Bench) -> None:
     bench.fetch(1)
     assert bench.tick() is ModelState.PROBATION
     bench.tick()
@@ -123,7 +123,7 @@ def test_a_release_serves_after_its_probation(bench: Bench) -> None:
     assert bench.device.read().sequences == {f"{NAMESPACE}/{MODEL}": 1}
 
 
-def test_time_alone_ends_a_probation_where_there_is_no_camera(bench: Bench) -> None:
+def test_time_alone_ends_a_trial_without_a_camera(bench: Bench) -> None:
     bench.fetch(1)
     bench.tick()
     bench.tick()
@@ -138,7 +138,7 @@ def test_time_alone_ends_a_probation_where_there_is_no_camera(bench: Bench) -> N
         (lambda b: b.answer(seconds=1.5), "took 1.5 s for a frame"),
     ],
 )
-def test_trouble_on_probation_brings_the_model_before_back(
+def test_a_failed_trial_brings_the_previous_model_back(
     bench: Bench, trouble: Callable[[Bench], None], reason: str
 ) -> None:
     first = bench.serve(1)
@@ -157,7 +157,7 @@ def test_trouble_on_probation_brings_the_model_before_back(
     assert bench.detector.active.name == "colours-v1"
 
 
-def test_a_lost_detector_is_no_proof_against_a_model_but_two_are(bench: Bench) -> None:
+def test_one_lost_detector_does_not_blame_the_candidate_but_two_do(bench: Bench) -> None:
     first = bench.serve(1)
     second = bench.fetch(2)
     for losses in (1, 2):
@@ -270,7 +270,7 @@ def test_there_is_nothing_to_roll_back_to_at_first(bench: Bench) -> None:
     assert "no earlier release" in bench.activation.change_by_user(release_state.roll_back)
 
 
-def test_a_current_model_that_cannot_be_loaded_is_asked_for_again_later(bench: Bench) -> None:
+def test_a_current_model_that_cannot_be_loaded_is_loaded_again_later(bench: Bench) -> None:
     bench.serve(1)
     bench.detector.refuses["colours-v1"] = "the device is busy"
     bench.restart()
@@ -284,7 +284,7 @@ def test_a_current_model_that_cannot_be_loaded_is_asked_for_again_later(bench: B
     assert bench.tick() is ModelState.ACTIVE
 
 
-def test_a_detector_that_died_while_it_loaded_is_no_proof_against_what_served(bench: Bench) -> None:
+def test_a_worker_that_died_while_it_loaded_does_not_blame_the_current_model(bench: Bench) -> None:
     """A brown-out at power-on: the release is asked for again, and neither given up nor its device pinned."""
     bench.serve(1)
     second = bench.serve(2)
@@ -333,7 +333,7 @@ def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Benc
     assert bench.tick() is ModelState.PROBATION
 
 
-def test_a_pin_that_comes_between_look_and_commit_wins(bench: Bench) -> None:
+def test_a_pin_that_comes_between_poll_and_commit_wins(bench: Bench) -> None:
     first = bench.serve(1)
     second = bench.fetch(2)
     state = bench.device.change(release_state.pin)

@@ -94,7 +94,7 @@ def test_E1_a_damaged_model_is_refused(world: World, mutate: Mutate) -> None:
 
 @pytest.mark.parametrize("mutate", [flipped, cut])
 @pytest.mark.parametrize("number", [1, 2])
-def test_E1_a_damaged_label_map_or_golden_picture_is_refused(
+def test_E1_a_damaged_label_map_or_golden_image_is_refused(
     bucket: DirStore, device: ReleaseStore, fetcher: ReleaseDownloader, signed: Sign, number: int, mutate: Mutate
 ) -> None:
     """On a device without any release: one that has the same file whole does not fetch it again."""

@@ -38,7 +38,7 @@ def test_failures_are_followed_by_longer_waits_up_to_the_cap() -> None:
     assert max(waits) <= MAX_BACKOFF_SECONDS * (1 + JITTER)
 
 
-def test_the_match_holds_every_look_back() -> None:
+def test_no_poll_is_due_during_a_match() -> None:
     schedule = PollSchedule(30.0)
     assert not schedule.due(1000.0, locked=True)
     assert schedule.due(1000.0, locked=False)

@@ -31,7 +31,7 @@ def tarball(path: Path, **members: bytes) -> Path:
     return path
 
 
-def test_atolls_bundle_is_proven_and_pinned(tmp_path: Path, device: ReleaseStore) -> None:
+def test_atolls_bundle_is_verified_and_pinned(tmp_path: Path, device: ReleaseStore) -> None:
     bundle = tarball(tmp_path / "note.tar.gz", unoptimized_tflite=colour_detector(), map_pbtxt=PBTXT)
     release, name = import_bundle(bundle, device)
     state = device.read()

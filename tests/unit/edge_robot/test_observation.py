@@ -21,7 +21,7 @@ def test_each_class_has_its_threshold() -> None:
     assert [item.label for item in seen] == ["a"]
 
 
-def test_a_class_without_label_is_not_told() -> None:
+def test_a_class_without_label_is_not_observed() -> None:
     assert observe([one((0, 0, 1, 1), class_id=3)], labels=["a"], thresholds=[0.0], view=VIEW) == ()
 
 

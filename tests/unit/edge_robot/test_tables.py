@@ -37,7 +37,7 @@ TYPES = {
 }
 
 
-def sighting(*observations: Observation, frame: int = 7, captured_us: int | None = None) -> FrameDetections:
+def detections(*observations: Observation, frame: int = 7, captured_us: int | None = None) -> FrameDetections:
     when = now_us() if captured_us is None else captured_us
     return FrameDetections(frame, when, 640, 480, observations, capture_latency_millis=4.5, latency_millis=12.5)
 
@@ -46,7 +46,7 @@ def publish_everything(edge: RobotTables, captured_us: int) -> None:
     edge.resolution(640, 480)
     edge.active_model(SERVING)
     edge.heartbeat(29.5, "Active")
-    edge.publish(sighting(CARGO, captured_us=captured_us))
+    edge.publish(detections(CARGO, captured_us=captured_us))
 
 
 def test_every_topic_has_its_type(robot: Robot, edge: RobotTables) -> None:
@@ -82,7 +82,7 @@ def test_values_arrive_as_they_were_given(robot: Robot, edge: RobotTables) -> No
 
 def test_structured_detections_hold_every_field(robot: Robot, edge: RobotTables) -> None:
     samples = robot.struct_reader("/Atoll/front/detections", detection_struct())
-    edge.publish(sighting(CARGO))
+    edge.publish(detections(CARGO))
     [(_, [seen])] = samples(1)
     read = {field.split()[1]: getattr(seen, field.split()[1]) for field in SCHEMA.split("; ")}
     assert read == pytest.approx(
@@ -103,7 +103,7 @@ def test_structured_detections_hold_every_field(robot: Robot, edge: RobotTables)
 def test_the_struct_is_36_bytes_and_its_schema_is_published(robot: Robot, edge: RobotTables) -> None:
     from wpiutil import wpistruct
 
-    edge.publish(sighting(CARGO))
+    edge.publish(detections(CARGO))
     robot.watch("/.schema/struct:Detection")
     assert wpistruct.getSize(detection_struct()) == 36
     assert bytes(robot.sample("/.schema/struct:Detection").value).decode() == SCHEMA
@@ -117,7 +117,7 @@ def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTa
     structs = robot.struct_reader("/Atoll/front/detections", detection_struct())
     offset = wait_until(lambda: [client.instance.getServerTimeOffset()], what="the clocks' offset")[0] or 0
     captured = now_us() - 40_000
-    edge.publish(sighting(CARGO, captured_us=captured))
+    edge.publish(detections(CARGO, captured_us=captured))
     # The offset is measured again and again; a millisecond is what may lie between two measurements here.
     times = [robot.sample(topic).time_us for topic in topics] + [time_us for time_us, _ in structs(1)]
     assert times == pytest.approx([captured + offset] * (len(topics) + 1), abs=1000)
@@ -125,18 +125,18 @@ def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTa
 
 def test_equal_frames_all_arrive(robot: Robot, edge: RobotTables) -> None:
     samples = robot.struct_reader("/Atoll/front/detections", detection_struct())
-    edge.publish(sighting(frame=0))
+    edge.publish(detections(frame=0))
     samples(1)
     for frame in range(1, 20):
-        edge.publish(sighting(frame=frame))
+        edge.publish(detections(frame=frame))
     assert [values for _, values in samples(20)] == [[]] * 20
 
 
 def test_an_empty_list_is_published_when_nothing_is_seen(robot: Robot, edge: RobotTables) -> None:
     robot.watch("/ML/detections", "/ML/boxes", "/ML/nb_objects")
-    edge.publish(sighting(CARGO))
+    edge.publish(detections(CARGO))
     robot.sample("/ML/nb_objects", lambda value: value == 1.0)
-    edge.publish(sighting())
+    edge.publish(detections())
     assert robot.sample("/ML/nb_objects", lambda value: value == 0.0).value == 0.0
     assert robot.sample("/ML/detections", lambda value: value == "[]").value == "[]"
     assert robot.sample("/ML/boxes", lambda value: value == []).value == []

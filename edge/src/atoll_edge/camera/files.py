@@ -1,16 +1,11 @@
 """Frame sources without a camera: a folder of images or a video file in a loop, and a drawn scene."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from atoll_edge.camera.source import Frame, FrameRateLimiter
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
-
+from atoll_edge.camera.source import BgrImage, Frame, FrameRateLimiter
 
 logger = logging.getLogger(__name__)
 
@@ -26,54 +21,63 @@ class SourceError(ValueError):
     """A file or folder has no readable image; the text says which one, and what is allowed."""
 
 
-class ImageSource:
-    """Repeats the images of a folder, in the order of their names, or the frames of a video file, at `fps`.
+class TimedSource(ABC):
+    """Gives images at `fps`, with their time on the clock `now_us`."""
+
+    connected = True
+
+    def __init__(self, fps: float, now_us: Callable[[], int]) -> None:
+        self._fps = fps
+        self._now_us = now_us
+        self._limiter = FrameRateLimiter(fps)
+        self._number = 0
+
+    def grab(self, timeout_seconds: float) -> Frame | None:
+        if not self._limiter.wait(timeout_seconds):
+            return None
+        self._number += 1
+        return Frame(self._image(self._number), self._number, self._now_us())
+
+    @abstractmethod
+    def _image(self, number: int) -> BgrImage:
+        """Returns the image of frame `number`, from 1."""
+
+
+class ImageSource(TimedSource):
+    """Repeats the images of a folder, in the order of their names, or the frames of a video file.
 
     Raises:
         SourceError: there is no readable image.
     """
 
-    connected = True
-
     def __init__(self, path: Path, *, fps: float, now_us: Callable[[], int]) -> None:
-        self._path = path
-        self._fps = fps
-        self._now_us = now_us
-        self._limiter = FrameRateLimiter(fps)
-        self._number = 0
+        super().__init__(fps, now_us)
+        self.description = path.name
         self._images = _folder(path) if path.is_dir() else _video(path)
         self._first = next(self._images)
-
-    @property
-    def description(self) -> str:
-        return self._path.name
 
     @property
     def mode(self) -> tuple[int, int, int]:
         height, width = self._first.shape[:2]
         return width, height, round(self._fps)
 
-    def grab(self, timeout_seconds: float) -> Frame | None:
-        if not self._limiter.wait(timeout_seconds):
-            return None
-        image = self._first if self._number == 0 else next(self._images)
-        self._number += 1
-        return Frame(image, self._number, self._now_us())
+    def _image(self, number: int) -> BgrImage:
+        return self._first if number == 1 else next(self._images)
 
     def close(self) -> None:
         self._images.close()
 
 
-def _folder(folder: Path) -> "Generator[NDArray[uint8]]":
+def _folder(folder: Path) -> Generator[BgrImage]:
     names = sorted(item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES)
     return _looped(lambda: (_read(item) for item in names), what=f"{folder} (pictures {', '.join(sorted(SUFFIXES))})")
 
 
-def _video(path: Path) -> "Generator[NDArray[uint8]]":
+def _video(path: Path) -> Generator[BgrImage]:
     return _looped(lambda: _video_frames(path), what=str(path))
 
 
-def _looped(frames: Callable[[], "Iterator[NDArray[uint8] | None]"], *, what: str) -> "Generator[NDArray[uint8]]":
+def _looped(frames: "Callable[[], Iterator[BgrImage | None]]", *, what: str) -> Generator[BgrImage]:
     while True:
         found = False
         for image in frames():
@@ -84,16 +88,16 @@ def _looped(frames: Callable[[], "Iterator[NDArray[uint8] | None]"], *, what: st
             raise SourceError(f"there is no picture to read in {what}")
 
 
-def _read(path: Path) -> "NDArray[uint8] | None":
+def _read(path: Path) -> "BgrImage | None":
     import cv2
 
-    image: NDArray[uint8] | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image: BgrImage | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         logger.warning("skipped %s: not a picture", path)
     return image
 
 
-def _video_frames(path: Path) -> "Generator[NDArray[uint8]]":
+def _video_frames(path: Path) -> Generator[BgrImage]:
     import cv2
 
     if not path.is_file():
@@ -109,49 +113,39 @@ def _video_frames(path: Path) -> "Generator[NDArray[uint8]]":
         video.release()
 
 
-def _limited(image: "NDArray[uint8]") -> "NDArray[uint8]":
+def _limited(image: BgrImage) -> BgrImage:
     longest = max(image.shape[:2])
     if longest <= MAX_SIDE:
         return image
     import cv2
 
     factor = MAX_SIDE / longest
-    smaller: NDArray[uint8] = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    smaller: BgrImage = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     return smaller
 
 
-class SyntheticSource:
-    """Draws a scene with two moving squares at `fps`."""
+class SyntheticSource(TimedSource):
+    """Draws a scene with two moving squares."""
 
-    connected = True
     description = "synthetic"
 
     def __init__(self, width: int, height: int, *, fps: float, now_us: Callable[[], int]) -> None:
+        super().__init__(fps, now_us)
         self._size = (width, height)
-        self._fps = fps
-        self._now_us = now_us
-        self._limiter = FrameRateLimiter(fps)
-        self._number = 0
+        self.mode = (width, height, round(fps))
 
-    @property
-    def mode(self) -> tuple[int, int, int]:
-        return (*self._size, round(self._fps))
-
-    def grab(self, timeout_seconds: float) -> Frame | None:
-        if not self._limiter.wait(timeout_seconds):
-            return None
-        self._number += 1
-        return Frame(draw_scene(*self._size, self._number), self._number, self._now_us())
+    def _image(self, number: int) -> BgrImage:
+        return draw_scene(*self._size, number)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: the source holds nothing."""
 
 
-def draw_scene(width: int, height: int, number: int) -> "NDArray[uint8]":
+def draw_scene(width: int, height: int, number: int) -> BgrImage:
     """Draws frame `number` of the scene, BGR [h, w, 3]; the squares are an eighth of the frame's height wide."""
     import numpy as np
 
-    image: NDArray[uint8] = np.full((height, width, 3), GREY, np.uint8)
+    image: BgrImage = np.full((height, width, 3), GREY, np.uint8)
     side = height // 8
     across = (number % PERIOD) / PERIOD
     x = int(across * (width - side))

@@ -7,15 +7,11 @@ URL. It reconnects by itself, and stamps frames with the driver's time in Networ
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atoll_edge.camera.files import ImageSource, SyntheticSource
-from atoll_edge.camera.source import Frame, FrameSource
+from atoll_edge.camera.source import BgrImage, Frame, FrameSource
 from atoll_edge.config import CameraConfig
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
 
 DEFAULT_PATH = "/dev/video0"
 # What the seed used, and what the bandwidth of a field allows.
@@ -65,7 +61,7 @@ class CameraSource:
         self.camera.setConnectionStrategy(cscore.VideoSource.ConnectionStrategy.kConnectionKeepOpen)
         self._sink = cscore.CvSink(f"{name} frames")
         self._sink.setSource(self.camera)
-        self._buffer: NDArray[uint8] = np.zeros((size[1], size[0], 3), np.uint8)
+        self._buffer: BgrImage = np.zeros((size[1], size[0], 3), np.uint8)
 
     @property
     def connected(self) -> bool:

@@ -3,18 +3,21 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
+
+# An image as OpenCV has it: BGR [h, w, 3]. A string, because only what handles pixels imports numpy.
+BgrImage: TypeAlias = "NDArray[uint8]"
 
 
 @dataclass(frozen=True)
 class Frame:
     """One image, BGR [h, w, 3], with its number from 1 and its time in microseconds of NetworkTables' clock."""
 
-    image: "NDArray[uint8]"
+    image: BgrImage
     number: int
     captured_us: int
 

@@ -10,11 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.outputs import ModelOutput, OutputsError, read_outputs
 
 if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
 
@@ -141,7 +140,7 @@ class InterpreterPool:
         for _ in range(workers):
             self._idle.put(litert.load(path, threads=1))
 
-    def detect(self, image: "NDArray[uint8]") -> ModelOutput:
+    def detect(self, image: BgrImage) -> ModelOutput:
         """Returns the detections in a BGR image [h, w, 3].
 
         Raises:

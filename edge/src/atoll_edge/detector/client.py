@@ -10,15 +10,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Pipe
-from typing import TYPE_CHECKING
 
+from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
 from atoll_edge.system import describe_exit
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
 
 DETECT_SECONDS = 2.0
 # The first start after power-on reads everything from an SD card.
@@ -84,7 +80,7 @@ class DetectorClient:
             raise self._lost(f"loading a model took longer than {LOAD_SECONDS[self.backend]:.0f} s")
         return finished
 
-    def detect(self, image: "NDArray[uint8]", *, timeout_seconds: float = DETECT_SECONDS) -> Detected:
+    def detect(self, image: BgrImage, *, timeout_seconds: float = DETECT_SECONDS) -> Detected:
         """Returns the detections in a BGR image [h, w, 3]. A model must have been loaded.
 
         Raises:
@@ -94,7 +90,7 @@ class DetectorClient:
         import numpy as np
 
         height, width = image.shape[:2]
-        target: NDArray[uint8] = np.frombuffer(self._pixels, np.uint8, count=height * width * 3)
+        target: BgrImage = np.frombuffer(self._pixels, np.uint8, count=height * width * 3)
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=target.reshape(height, width, 3))
         self._next_id += 1
         self._send(Detect(self._next_id, width, height))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atoll_edge.detector.backends import (
     MODULES,
@@ -28,10 +28,6 @@ from atoll_edge.detector.backends import (
     make_loader,
 )
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +89,14 @@ class DetectorWorker:
             self._detect(message)
 
     def _load(self, load: Load) -> None:
+        from PIL import Image
+
         try:
             if self._loader is None:
                 self._loader = make_loader(self._backend, self._modules)
             model = self._loader.load(Path(load.path), threads=load.threads)
             for _ in range(WARM_UPS):
-                model.detect(_grey(model.width, model.height))
+                model.detect(Image.new("RGB", (model.width, model.height), (127, 127, 127)))
         except (LoadError, OSError, RuntimeError, ValueError, MemoryError) as error:
             self._results.put(Refused(load.id, str(error), missing=isinstance(error, DeviceMissing)))
         else:
@@ -131,12 +129,6 @@ class DetectorWorker:
         rows = [[float(found.class_id), found.score, *found.box] for found in reading.detections]
         seconds = time.perf_counter() - started
         send(self._connection, Detected(request.id, self._active.load.id, rows, reading.non_finite, seconds))
-
-
-def _grey(width: int, height: int) -> "Image":
-    from PIL import Image
-
-    return Image.new("RGB", (width, height), (127, 127, 127))
 
 
 def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] = MODULES) -> None:

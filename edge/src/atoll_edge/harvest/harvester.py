@@ -21,9 +21,8 @@ from atoll_edge.camera.open import camera_name
 from atoll_edge.camera.source import Frame
 from atoll_edge.config import EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.detector.model import DetectionResult
-from atoll_edge.harvest.spool import Spool
+from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader, open_upload_store
 from atoll_edge.harvest.uncertainty import Uncertainty, UncertaintyEstimator, cells_of
-from atoll_edge.harvest.upload import Destination, SpoolUploader, open_upload_store
 from atoll_edge.robot.topics import Match
 from atoll_edge.status import HarvestStatus
 from atoll_edge.threads import RepeatingThread
@@ -233,7 +232,7 @@ def _jpeg(frame: Frame) -> bytes:
     """Encodes the frame as JPEG.
 
     Raises:
-        OSError: it cannot be encoded, or exceeds MAX_PICTURE_BYTES, the limit of `atoll harvest`.
+        OSError: it cannot be encoded, or is larger than `atoll harvest` takes.
     """
     import cv2
 

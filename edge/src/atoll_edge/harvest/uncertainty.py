@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HARVEST_BAND = 0.2
 # Two frames that differ in a larger share of the image are not one scene.
 SAME_SCENE = 0.1
-# The least IoU of two boxes of one object.
+# The smallest IoU of two boxes of one object.
 SAME_OBJECT = 0.3
 # Objects enter and leave at the border, which is no flicker. Relative to the image.
 BORDER = 0.02

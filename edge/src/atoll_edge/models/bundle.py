@@ -91,15 +91,8 @@ def bundle_spec(name: str, bundle: Bundle) -> LoadedModelSpec:
     """Describes a bundle, which has no manifest, with the default threshold."""
     main = bundle.cpu_path or bundle.edgetpu_path
     assert main is not None
-    return LoadedModelSpec(
-        name=name,
-        digest=file_sha256(main),
-        sequence=0,
-        labels=bundle.labels,
-        thresholds=(DEFAULT_THRESHOLD,) * len(bundle.labels),
-        cpu_path=bundle.cpu_path,
-        edgetpu_path=bundle.edgetpu_path,
-    )
+    thresholds = (DEFAULT_THRESHOLD,) * len(bundle.labels)
+    return LoadedModelSpec(name, file_sha256(main), 0, bundle.labels, thresholds, bundle.cpu_path, bundle.edgetpu_path)
 
 
 def file_spec(model: Path, labels: Path | None) -> LoadedModelSpec:
@@ -112,15 +105,7 @@ def file_spec(model: Path, labels: Path | None) -> LoadedModelSpec:
         raise BundleError(f"there is no model file {model}")
     names = read_labels(labels) if labels is not None else tuple(str(number) for number in range(100))
     compiled = is_compiled(model)
-    return LoadedModelSpec(
-        name=model.stem,
-        digest=file_sha256(model),
-        sequence=0,
-        labels=names,
-        thresholds=(DEFAULT_THRESHOLD,) * len(names),
-        cpu_path=None if compiled else model,
-        edgetpu_path=model if compiled else None,
-    )
+    return bundle_spec(model.stem, Bundle(None if compiled else model, model if compiled else None, names))
 
 
 def named_model(path: Path, *, labels: Path | None, folder: Path) -> LoadedModelSpec:

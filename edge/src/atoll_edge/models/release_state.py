@@ -53,9 +53,8 @@ class DeviceState(Document, frozen=True):
 
 def stage(state: DeviceState, release: str, *, pin: bool = False) -> DeviceState:
     """Makes a verified release the candidate. With `pin` a person chose it, and the channel does not replace it."""
-    if release == state.current:
-        return replace(state, candidate=None, attempts=0, pinned=release if pin else state.pinned)
-    return replace(state, candidate=release, attempts=0, pinned=release if pin else state.pinned)
+    candidate = None if release == state.current else release
+    return replace(state, candidate=candidate, attempts=0, pinned=release if pin else state.pinned)
 
 
 def begin_activation(state: DeviceState) -> DeviceState:

@@ -58,16 +58,13 @@ def verify_manifest(
     """
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise Refusal(
-            Reason.INTEGRITY_MISMATCH,
-            f"the manifest has sha256 {found[:16]}…, the channel says {sha256[:16]}…",
-        )
+        raise _mismatch(f"the manifest has sha256 {found[:16]}…, the channel says {sha256[:16]}…")
     if expected.verify is Verify.REQUIRED:
         _require_signature(data, envelope, expected.public_keys())
     try:
         manifest = from_json(Manifest, data)
     except DecodeError as error:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"the manifest cannot be read: {error}") from None
+        raise _mismatch(f"the manifest cannot be read: {error}") from None
     _require_fit(manifest, expected)
     _require_newer(manifest, expected, state, sha256)
     return manifest
@@ -90,19 +87,15 @@ def _require_signature(data: bytes, envelope: bytes | None, public_keys: Sequenc
 def _require_fit(manifest: Manifest, expected: ExpectedRelease) -> None:
     named = f"{manifest.namespace}/{manifest.model}"
     if named != expected.key:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"the manifest is of {named}, this device runs {expected.key}")
+        raise _mismatch(f"the manifest is of {named}, this device runs {expected.key}")
     size = manifest.input
     if size.dtype != "uint8" or size.channels != 3 or size.width != size.height or not 0 < size.width <= MAX_SIDE:
-        raise Refusal(
-            Reason.INTEGRITY_MISMATCH,
+        raise _mismatch(
             f"the model takes {size.width}×{size.height}×{size.channels} {size.dtype}; "
-            f"this device gives squares of uint8 RGB up to {MAX_SIDE}",
+            f"this device gives squares of uint8 RGB up to {MAX_SIDE}"
         )
     if not manifest.labels or len(manifest.labels) != len(manifest.thresholds):
-        raise Refusal(
-            Reason.INTEGRITY_MISMATCH,
-            f"the manifest has {len(manifest.labels)} labels and {len(manifest.thresholds)} thresholds",
-        )
+        raise _mismatch(f"the manifest has {len(manifest.labels)} labels and {len(manifest.thresholds)} thresholds")
     _require_files(manifest)
     runtime = manifest.edgetpu.min_runtime_version
     if manifest.file(Role.MODEL_EDGETPU) is not None and runtime is not None and runtime > EDGETPU_RUNTIME:
@@ -114,13 +107,10 @@ def _require_fit(manifest: Manifest, expected: ExpectedRelease) -> None:
 def _require_files(manifest: Manifest) -> None:
     for role in (Role.MODEL_INT8, Role.LABELS):
         if manifest.file(role) is None:
-            raise Refusal(Reason.INTEGRITY_MISMATCH, f"the manifest names no file of role {role}")
+            raise _mismatch(f"the manifest names no file of role {role}")
     for item in manifest.files:
         if not _DIGEST.fullmatch(item.sha256) or not 0 <= item.size <= MAX_MODEL_BYTES:
-            raise Refusal(
-                Reason.INTEGRITY_MISMATCH,
-                f"{item.name}: sha256 {item.sha256[:70]!r} or size {item.size} is out of range",
-            )
+            raise _mismatch(f"{item.name}: sha256 {item.sha256[:70]!r} or size {item.size} is out of range")
 
 
 def _require_newer(manifest: Manifest, expected: ExpectedRelease, state: DeviceState, sha256: str) -> None:
@@ -141,13 +131,10 @@ def require_digest(item: ManifestFile, path: Path) -> None:
     """
     size = path.stat().st_size
     if size != item.size:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{item.name} has {size} bytes, the manifest says {item.size}")
+        raise _mismatch(f"{item.name} has {size} bytes, the manifest says {item.size}")
     found = file_sha256(path)
     if found != item.sha256:
-        raise Refusal(
-            Reason.INTEGRITY_MISMATCH,
-            f"{item.name} has sha256 {found[:16]}…, the manifest says {item.sha256[:16]}…",
-        )
+        raise _mismatch(f"{item.name} has sha256 {found[:16]}…, the manifest says {item.sha256[:16]}…")
 
 
 def require_labels(manifest: Manifest, path: Path) -> None:
@@ -159,11 +146,9 @@ def require_labels(manifest: Manifest, path: Path) -> None:
     try:
         names = tuple(label.name for label in parse_label_map(path.read_text("utf-8")))
     except (LabelMapError, UnicodeDecodeError) as error:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"map.pbtxt: {error}") from None
+        raise _mismatch(f"map.pbtxt: {error}") from None
     if names != manifest.labels:
-        raise Refusal(
-            Reason.INTEGRITY_MISMATCH, f"map.pbtxt names {list(names)[:8]}, the manifest {list(manifest.labels)[:8]}"
-        )
+        raise _mismatch(f"map.pbtxt names {list(names)[:8]}, the manifest {list(manifest.labels)[:8]}")
 
 
 def canary_job(manifest: Manifest, blob: Callable[[str], Path]) -> CanaryJob:
@@ -191,13 +176,17 @@ def run_canary(
     try:
         child = subprocess.run(command, input=to_json(job), capture_output=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} hung in its self-test ({timeout_seconds:g} s)") from None
+        raise _mismatch(f"{name} hung in its self-test ({timeout_seconds:g} s)") from None
     if child.returncode != 0:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} crashed its self-test ({describe_exit(child.returncode)})")
+        raise _mismatch(f"{name} crashed its self-test ({describe_exit(child.returncode)})")
     try:
         # A native library may have printed lines before the result.
         error = json.loads(child.stdout.splitlines()[-1])["error"]
     except (ValueError, LookupError):
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} made its self-test answer nonsense") from None
+        raise _mismatch(f"{name} made its self-test answer nonsense") from None
     if error is not None:
-        raise Refusal(Reason.INTEGRITY_MISMATCH, f"{name} failed its self-test: {error}")
+        raise _mismatch(f"{name} failed its self-test: {error}")
+
+
+def _mismatch(message: str) -> Refusal:
+    return Refusal(Reason.INTEGRITY_MISMATCH, message)

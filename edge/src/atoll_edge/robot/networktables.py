@@ -6,22 +6,15 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Value = TypeVar("Value", contravariant=True)
 
 NT4_PORT = 5810
 # Every value is sent in order and with its time; the server gets it within 10 ms.
 EVERY_SAMPLE_SECONDS = 0.01
-
-
-class TopicPublisher(Protocol[Value]):
-    def set(self, value: Value, time_us: int = 0) -> None:
-        """Publishes a value; `time_us` is its time on the clock of `now_us`, 0 for now."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -49,11 +42,14 @@ def _method(owner: Any, *names: str) -> Any:
     raise AttributeError(f"this version of ntcore has none of {', '.join(names)}; Atoll knows 2026 and 2027")
 
 
-class _Publisher(Generic[T]):
+class Publisher(Generic[T]):
+    """Publishes the values of one topic."""
+
     def __init__(self, publisher: Any) -> None:
         self._publisher = publisher
 
     def set(self, value: T, time_us: int = 0) -> None:
+        """Publishes a value; `time_us` is its time on the clock of `now_us`, 0 for now."""
         self._publisher.set(value, time_us)
 
 
@@ -108,29 +104,29 @@ class NetworkTables:
         """Sends the published values now instead of at the next interval."""
         self.instance.flush()
 
-    def strings(self, topic: str) -> TopicPublisher[str]:
+    def strings(self, topic: str) -> Publisher[str]:
         return self._publish(_method(self.instance, "get_string_topic", "getStringTopic")(topic))
 
-    def doubles(self, topic: str) -> TopicPublisher[float]:
+    def doubles(self, topic: str) -> Publisher[float]:
         return self._publish(_method(self.instance, "get_double_topic", "getDoubleTopic")(topic))
 
-    def integers(self, topic: str) -> TopicPublisher[int]:
+    def integers(self, topic: str) -> Publisher[int]:
         return self._publish(_method(self.instance, "get_integer_topic", "getIntegerTopic")(topic))
 
-    def booleans(self, topic: str) -> TopicPublisher[bool]:
+    def booleans(self, topic: str) -> Publisher[bool]:
         return self._publish(_method(self.instance, "get_boolean_topic", "getBooleanTopic")(topic))
 
-    def double_arrays(self, topic: str) -> TopicPublisher[list[float]]:
+    def double_arrays(self, topic: str) -> Publisher[list[float]]:
         return self._publish(_method(self.instance, "get_double_array_topic", "getDoubleArrayTopic")(topic))
 
-    def string_arrays(self, topic: str, *, retained: bool = False) -> TopicPublisher[list[str]]:
+    def string_arrays(self, topic: str, *, retained: bool = False) -> Publisher[list[str]]:
         handle = _method(self.instance, "get_string_array_topic", "getStringArrayTopic")(topic)
-        publisher: TopicPublisher[list[str]] = self._publish(handle)
+        publisher: Publisher[list[str]] = self._publish(handle)
         if retained:
             _method(handle, "set_retained", "setRetained")(True)
         return publisher
 
-    def struct_arrays(self, topic: str, kind: type) -> TopicPublisher[list[Any]]:
+    def struct_arrays(self, topic: str, kind: type) -> Publisher[list[Any]]:
         """Sends every sample, also equal ones, so that the robot sees each frame."""
         handle = _method(self.instance, "get_struct_array_topic", "getStructArrayTopic")(topic, kind)
         return self._publish(handle, self._options(every=True))
@@ -174,10 +170,10 @@ class NetworkTables:
             options.sendAll = options.keepDuplicates = every
         return options
 
-    def _publish(self, topic: Any, options: Any = None) -> _Publisher[Any]:
+    def _publish(self, topic: Any, options: Any = None) -> Publisher[Any]:
         publisher = topic.publish(options if options is not None else self._options(every=False))
         self._handles.append(publisher)
-        return _Publisher(publisher)
+        return Publisher(publisher)
 
     def _reader(self, subscriber: Any) -> Callable[[], Any]:
         self._handles.append(subscriber)

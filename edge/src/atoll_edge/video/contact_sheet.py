@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atoll_edge.camera.source import BgrImage
 from atoll_edge.robot.detection import Observation
 
 if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
@@ -42,7 +41,7 @@ class UncertainFrame:
     margin: float
     nearest: Observation
     seen: tuple[Observation, ...]
-    image: "NDArray[uint8]"
+    image: BgrImage
 
 
 class UncertainFrames:
@@ -89,13 +88,13 @@ def _seconds_between(one: UncertainFrame, other: UncertainFrame) -> float:
     return abs(one.seconds - other.seconds) if one.video == other.video else float("inf")
 
 
-def thumbnail(image: "NDArray[uint8]") -> "NDArray[uint8]":
+def thumbnail(image: BgrImage) -> BgrImage:
     """Scales an image [h, w, 3] to the width of a cell."""
     import cv2
 
     height, width = image.shape[:2]
     size = (CELL_WIDTH, max(1, round(height * CELL_WIDTH / width)))
-    smaller: NDArray[uint8] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    smaller: BgrImage = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return smaller
 
 
@@ -150,12 +149,8 @@ def _shortened(draw: "ImageDraw", text: str, size: int) -> str:
 
 def _corners(item: Observation, image: "Image") -> tuple[int, int, int, int]:
     right, bottom = image.width - 1, image.height - 1
-    return (
-        round(item.xmin * right),
-        round(item.ymin * bottom),
-        round(item.xmax * right),
-        round(item.ymax * bottom),
-    )
+    left_top = (round(item.xmin * right), round(item.ymin * bottom))
+    return (*left_top, round(item.xmax * right), round(item.ymax * bottom))
 
 
 def _font(size: int) -> "FreeTypeFont":

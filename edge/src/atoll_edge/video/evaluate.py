@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -54,8 +54,10 @@ def evaluate_videos(model: LoadedModelSpec, videos: Sequence[VideoFile], output:
         raise DatasetError(Reason.DATASET_MALFORMED, f"no video could be read: {_problems(videos)}")
     evaluation = Evaluation(VideoDetector(model, workers=min(MAX_WORKERS, cores())), videos, output)
     started = time.monotonic()
-    with _table(output / TABLE) as rows:
-        summaries = [evaluation.run(video, rows) for video in videos]
+    with (output / TABLE).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        summaries = [evaluation.run(video, table) for video in videos]
     elapsed = time.monotonic() - started
     frames = sum(summary["frames"] for summary in summaries)
     if not frames:
@@ -84,8 +86,8 @@ class Evaluation:
         self._done = 0
         self._started = self._reported_at = time.monotonic()
 
-    def run(self, video: VideoFile, rows: Any) -> dict[str, Any]:
-        """Evaluates one video, adds its detections to the csv writer `rows`, and returns its part of the summary."""
+    def run(self, video: VideoFile, table: Any) -> dict[str, Any]:
+        """Evaluates one video, writes its detections to the csv writer `table`, and returns its part of the summary."""
         counts = DetectionCounts(self.detector.model.labels)
         target = self.output / f"{video.name}.mp4"
         size, unnamed = (0, 0), 0
@@ -93,7 +95,7 @@ class Evaluation:
             for result in results:
                 height, width = result.frame.image.shape[:2]
                 size = (width, height)
-                rows.writerows(_rows(video.name, result))
+                table.writerows(_rows(video.name, result))
                 counts.add(result.frame.seconds, result.seen)
                 unnamed += result.unnamed
                 self._keep_uncertain(video.name, result)
@@ -268,14 +270,6 @@ class DetectionCounts:
                 for second in sorted(self.frames_in)
             ],
         }
-
-
-@contextmanager
-def _table(path: Path) -> Iterator[Any]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        yield writer
 
 
 def _rows(video: str, result: FrameResult) -> Iterator[tuple[object, ...]]:

@@ -9,12 +9,11 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from atoll_contract.errors import SpecError
+from atoll_edge.camera.source import BgrImage
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
-    from numpy import uint8
-    from numpy.typing import NDArray
 
 
 # FFmpeg may read no other format: a playlist that is named .mp4 could refer to files and addresses elsewhere.
@@ -44,7 +43,7 @@ class DecodedFrame:
 
     number: int
     seconds: float
-    image: "NDArray[uint8]"
+    image: BgrImage
 
 
 class VideoFile:
@@ -110,11 +109,11 @@ class VideoFile:
                 self.problem = f"{damaged} damaged piece{'s' if damaged > 1 else ''}"
 
 
-def _upright(frame: "VideoFrame") -> "NDArray[uint8]":
+def _upright(frame: "VideoFrame") -> BgrImage:
     """Returns the BGR image [h, w, 3] of a frame, turned by its rotation: a telephone records how it was held."""
     import numpy as np
 
-    image: NDArray[uint8] = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    image: BgrImage = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
     quarters = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
 
@@ -156,7 +155,7 @@ class Mp4Writer:
         finally:
             self._partial.unlink(missing_ok=True)
 
-    def add(self, image: "NDArray[uint8]", seconds: float) -> None:
+    def add(self, image: BgrImage, seconds: float) -> None:
         """Appends a BGR image [h, w, 3], `seconds` after the start.
 
         Raises:

@@ -1,23 +1,18 @@
 """Draws boxes and labels on a frame, in the style of the seed's stream."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from atoll_edge.camera.source import BgrImage
 from atoll_edge.robot.detection import Observation
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
-
 
 BOX = (10, 255, 0)
 TEXT = (0, 0, 0)
 PAPER = (255, 255, 255)
 
 
-def annotated(image: "NDArray[uint8]", observations: Sequence[Observation], footer: str) -> "NDArray[uint8]":
+def annotated(image: BgrImage, observations: Sequence[Observation], footer: str) -> BgrImage:
     """Returns a copy of a BGR image [h, w, 3] with the observations, best first, and a line of text at its bottom."""
-    drawn: NDArray[uint8] = image.copy()
+    drawn: BgrImage = image.copy()
     height, width = drawn.shape[:2]
     for seen in reversed(observations):  # the best is drawn last, above the others
         _draw_box(drawn, seen, width, height)
@@ -25,7 +20,7 @@ def annotated(image: "NDArray[uint8]", observations: Sequence[Observation], foot
     return drawn
 
 
-def _draw_box(image: "NDArray[uint8]", seen: Observation, width: int, height: int) -> None:
+def _draw_box(image: BgrImage, seen: Observation, width: int, height: int) -> None:
     import cv2
 
     corner = (int(seen.xmin * width), int(seen.ymin * height))
@@ -35,7 +30,7 @@ def _draw_box(image: "NDArray[uint8]", seen: Observation, width: int, height: in
     _write(image, f"{seen.label}: {seen.score:.0%}", (corner[0], max(corner[1], round(26 * scale))), scale=scale)
 
 
-def _write(image: "NDArray[uint8]", text: str, at: tuple[int, int], *, scale: float) -> None:
+def _write(image: BgrImage, text: str, at: tuple[int, int], *, scale: float) -> None:
     import cv2
 
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

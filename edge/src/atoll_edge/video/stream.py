@@ -3,13 +3,10 @@
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from atoll_edge.camera.source import BgrImage
 from atoll_edge.robot.networktables import NetworkTables
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
 
 
 class PortTaken(RuntimeError):
@@ -65,7 +62,7 @@ class MjpegStream:
         """Whether a frame that is put now would be shown."""
         return self._own and self.watched and time.monotonic() >= self._next
 
-    def put(self, image: "NDArray[uint8]") -> None:
+    def put(self, image: BgrImage) -> None:
         """Shows a BGR image. Call it when `due`."""
         self._next = time.monotonic() + self._interval
         self._source.putFrame(image)
