@@ -84,31 +84,40 @@ def run(model: LoadedModelSpec, images: Path, options: argparse.Namespace) -> in
         agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector))
         cleanup.callback(agent.stop)
         agent.start()
-        count = sum(1 for _ in images.iterdir())
-        print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
-        print(f"         annotated {stream_url(ports.annotated)}")
-        print(f"         raw       {stream_url(ports.raw)}")
-        print(f"         page      http://localhost:{ports.http}/", flush=True)
-        printed = print_detections(client, options.frames, options.seconds)
-        if printed == 0:
-            print(f"client   no detection within {options.seconds:g} s", file=sys.stderr)
-            print(f"         the edge says: {agent.manager.model_status()}", file=sys.stderr)
-            return 1
-        image = first_image(ports.annotated)
-        if image is None:
-            print("viewer   the annotated stream gives no picture", file=sys.stderr)
-            return 1
-        print(f"viewer   the annotated stream gives pictures: the first is a JPEG of {len(image) / 1000:.1f} kB")
-        status = agent.status.status()
-        print(
-            f"edge     {status.fps:.0f} frames/s on {status.detector.backend}, inference "
-            f"{status.detector.inference_millis.p50} ms, capture to published {status.latency_millis.p50} ms (medians)"
-        )
-        if options.keep:
+        print_addresses(model, images, ports)
+        result = print_results(client, agent, ports, options)
+        if result == 0 and options.keep:
             print("Open the page or a stream in a browser; Ctrl-C ends it", flush=True)
             wait_for_interrupt()
-        else:
+        elif result == 0:
             print("To look at page and streams in a browser: make edge-demo KEEP=1")
+    return result
+
+
+def print_addresses(model: LoadedModelSpec, images: Path, ports: Ports) -> None:
+    count = sum(1 for _ in images.iterdir())
+    print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
+    print(f"         annotated {stream_url(ports.annotated)}")
+    print(f"         raw       {stream_url(ports.raw)}")
+    print(f"         page      http://localhost:{ports.http}/", flush=True)
+
+
+def print_results(client: "RobotClient", agent: Agent, ports: Ports, options: argparse.Namespace) -> int:
+    """Prints what client, viewer and status page get; returns 1 if the client or the viewer gets nothing."""
+    if print_detections(client, options.frames, options.seconds) == 0:
+        print(f"client   no detection within {options.seconds:g} s", file=sys.stderr)
+        print(f"         the edge says: {agent.manager.model_status()}", file=sys.stderr)
+        return 1
+    image = first_image(ports.annotated)
+    if image is None:
+        print("viewer   the annotated stream gives no picture", file=sys.stderr)
+        return 1
+    print(f"viewer   the annotated stream gives pictures: the first is a JPEG of {len(image) / 1000:.1f} kB")
+    status = agent.status.status()
+    print(
+        f"edge     {status.fps:.0f} frames/s on {status.detector.backend}, inference "
+        f"{status.detector.inference_millis.p50} ms, capture to published {status.latency_millis.p50} ms (medians)"
+    )
     return 0
 
 

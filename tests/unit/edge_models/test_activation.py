@@ -14,10 +14,9 @@ from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.manager import ModelRefused
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state
-from atoll_edge.models.activation import ActivationController
+from atoll_edge.models.activation import RELOAD_SECONDS, TRIAL_FRAMES, ActivationController
 from atoll_edge.models.download import PollResult, ReleaseDownloader
 from atoll_edge.models.release_store import ReleaseStore
-from atoll_edge.models.trial import FRAMES, RELOAD_SECONDS
 from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.status import ModelState
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
@@ -95,7 +94,7 @@ class Bench:
         release = self.fetch(version)
         self.tick()
         self.tick()
-        self.answer(FRAMES)
+        self.answer(TRIAL_FRAMES)
         self.tick()
         assert self.tick() is ModelState.ACTIVE
         assert self.device.read().current == release
@@ -115,7 +114,7 @@ def test_a_release_is_current_after_its_trial(bench: Bench) -> None:
     bench.fetch(1)
     assert bench.tick() is ModelState.PROBATION
     bench.tick()
-    bench.answer(FRAMES - 1)
+    bench.answer(TRIAL_FRAMES - 1)
     assert bench.tick() is ModelState.PROBATION
     bench.answer()
     bench.tick()

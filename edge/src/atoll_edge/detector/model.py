@@ -1,7 +1,7 @@
 """A model for the detector, the backend that runs it, its results, and the health of the detector."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from atoll_contract.release import Detection
@@ -89,10 +89,8 @@ class DetectorHealth:
     # True while the CPU runs the model because the Edge TPU was lost too often or does not answer.
     fallen_back: bool = False
     pid: int | None = None
-    reasons: dict[str, int] = field(default_factory=dict)
 
     def lost(self, reason: str, now: float) -> None:
         """Counts a lost worker."""
         self.losses += 1
         self.last_loss, self.last_loss_at = reason, now
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1

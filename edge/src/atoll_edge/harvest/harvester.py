@@ -1,6 +1,5 @@
 """Harvests frames for labelling: the most uncertain one of each interval, unless it resembles one that was kept."""
 
-import datetime
 import functools
 import hashlib
 import logging
@@ -25,6 +24,7 @@ from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader, open_upl
 from atoll_edge.harvest.uncertainty import Uncertainty, UncertaintyEstimator, cells_of
 from atoll_edge.robot.topics import Match
 from atoll_edge.status import HarvestStatus
+from atoll_edge.system import utc_text
 from atoll_edge.threads import RepeatingThread
 
 if TYPE_CHECKING:
@@ -196,14 +196,13 @@ class Harvester:
 
     def _note(self, candidate: Candidate, image: bytes) -> HarvestNote:
         result, frame = candidate.result, candidate.frame
-        taken = datetime.datetime.fromtimestamp(candidate.taken_at, datetime.UTC)
         return HarvestNote(
             namespace=self._model.namespace,
             device=self._device,
             camera=self._camera,
             session=self._session,
             number=self._kept + self._failed + 1,
-            taken_at=taken.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            taken_at=utc_text(candidate.taken_at),
             sha256=hashlib.sha256(image).hexdigest(),
             size=len(image),
             width=frame.width,

@@ -4,7 +4,6 @@
 ActivationController, and a ReleasePoller where a bucket is configured.
 """
 
-import datetime
 import functools
 import logging
 import time
@@ -33,7 +32,7 @@ from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.status import ModelState, ModelStatus, SyncStatus
-from atoll_edge.system import agent_version
+from atoll_edge.system import agent_version, utc_text
 from atoll_edge.throughput import Rate, Samples
 
 logger = logging.getLogger(__name__)
@@ -223,7 +222,7 @@ class ReleaseManager:
             model=model.name,
             device=self._config.device_name,
             state=self.state,
-            reported_at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            reported_at=utc_text(),
             channel=model.channel,
             release=active.name if active is not None else None,
             version=active.sequence if active is not None and released else None,
