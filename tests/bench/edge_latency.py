@@ -2,7 +2,7 @@
 
     python tests/bench/edge_latency.py --bundle model.tar.gz [--frames 300] [--memory-frames 10000] [--json]
 
-Rows: one frame of a camera by LiteRT alone (colour order, resize, invoke, read the outputs) and by the detector child,
+Rows: one frame of a camera by LiteRT alone (colour order, resize, invoke, read the outputs) and by the detector worker,
 in turns, back to back and at a camera's 30 frames/s, and the processor's time for each of them, which other programs do
 not lengthen; capture to published with a robot connected; the longest gap between two answers while another model takes
 over; resident memory of agent, detector and spare after the first 500 frames and at the end.
@@ -82,7 +82,7 @@ def in_turns(
     child: Callable[[BgrImage], object],
     frames: int,
 ) -> dict[str, float]:
-    """Median milliseconds of both, and their ratio; each frame goes to one after the other, at the pacer's ticks."""
+    """Median milliseconds of both, and their ratio; each frame goes to one after the other, at the limiter's rate."""
     times: dict[str, list[float]] = {"BareMillis": [], "ChildMillis": []}
     for number in range(frames):
         image = draw_scene(320, 240, number)

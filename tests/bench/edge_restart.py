@@ -114,10 +114,10 @@ def scripted_detector() -> DetectorManager:
 
 @dataclass(frozen=True)
 class Running:
-    """An agent; `heard` gives the newest heartbeat and how many lists the robot got."""
+    """An agent; `received` gives the newest heartbeat and how many lists the robot got."""
 
     agent: Agent
-    heard: Callable[[], tuple[int, int]]
+    received: Callable[[], tuple[int, int]]
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def running(model: LoadedModelSpec, detector: DetectorManager) -> Iterator["Runn
     beat = robot.tables.integer_reader(f"/Atoll/{CAMERA}/heartbeat", 0)
     lists = 0
 
-    def heard() -> tuple[int, int]:
+    def received() -> tuple[int, int]:
         nonlocal lists
         lists += len(read())
         return beat(), lists
@@ -136,8 +136,8 @@ def running(model: LoadedModelSpec, detector: DetectorManager) -> Iterator["Runn
     agent = Agent(config(robot.port), lambda detector, *_: FixedModelManager(model, detector), detector=detector)
     agent.start()
     try:
-        wait_until(lambda: agent.pipeline.results > 30 and heard()[1], what="frames", timeout_seconds=120)
-        yield Running(agent, heard)
+        wait_until(lambda: agent.pipeline.results > 30 and received()[1], what="frames", timeout_seconds=120)
+        yield Running(agent, received)
     finally:
         agent.stop()
         robot.close()
@@ -166,17 +166,17 @@ def one_loss(run: Running, how: Callable[[int], None]) -> float:
     spare = wait_until(lambda: detector.spare_pid, what="the spare", timeout_seconds=SPARE_SECONDS + 60)
     wait_until(lambda: settled(spare), what="the spare's imports", timeout_seconds=60)
     detector._crashes._times.clear()
-    before, (beat, lists), pid = pipeline.results, run.heard(), detector.health.pid
+    before, (beat, lists), pid = pipeline.results, run.received(), detector.health.pid
     assert pid is not None
     started = time.monotonic()
     how(pid)
     silent = started
     while pipeline.results <= before + 1 or detector.health.pid == pid:
         now = time.monotonic()
-        heard = run.heard()
-        if heard[0] > beat and heard[1] > lists:
-            (beat, lists), silent = heard, now
-        assert now - silent < WATCHED_SECONDS, "the robot heard neither heartbeat nor list"
+        received = run.received()
+        if received[0] > beat and received[1] > lists:
+            (beat, lists), silent = received, now
+        assert now - silent < WATCHED_SECONDS, "the robot received neither heartbeat nor list"
         assert now - started < 60, "the detector did not come back"
         time.sleep(0.005)
     return pipeline.result_at - started

@@ -87,7 +87,7 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
         second.apply(run_manifest(initFrom={"type": "release", "releaseRef": {"name": f"{MODEL}-v1"}}, steps=30))
         status = second.wait(seconds=1800)
         shown = waiting.shown()
-    assert set(shown) == set(names), "\n\n".join(device.account() for device in devices)
+    assert set(shown) == set(names), "\n\n".join(device.diagnostics() for device in devices)
     published = parse_time(status["completionTime"]).timestamp()
     for device in devices:
         assert identity(device) == before[device.name]
@@ -96,7 +96,7 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
         told = f"boxes of v2 {seconds:.0f} s after the run's end, in the same pod {uid}, restarts {restarts}"
         story.tell(f"{device.name}: {told}")
 
-    devices[0].start_mirror()
+    devices[0].start_devices()
     for device, seconds in zip(devices, PATIENCE_SECONDS.values(), strict=True):
         mirrored = device.mirrored(seconds=seconds, release=f"{MODEL}-v2")
         assert mirrored["status"]["agentVersion"].startswith(node_images.TAG)
@@ -109,7 +109,7 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
     with robot(names, seconds=sum(PATIENCE_SECONDS.values()), sequence=2, silence=SILENCE_SECONDS) as waiting:
         began = cut_power()
         shown = waiting.shown()
-    assert set(shown) == set(names), "\n\n".join(device.account() for device in devices)
+    assert set(shown) == set(names), "\n\n".join(device.diagnostics() for device in devices)
     for device in devices:
         uid, restarts = identity(device)
         assert uid == before[device.name][0]

@@ -56,7 +56,7 @@ def test_from_helm_install_to_what_the_robot_sees(
         assert shown["labels"] == ["Platelets", "RBC", "WBC"]
         first = shown["detections"][0]
         story.tell(f"the robot sees {len(shown['detections'])} boxes, the first: {first['label']} {first['score']:.2f}")
-        device.start_mirror()
+        device.start_devices()
         story.tell("helm upgrade atoll charts/atoll --reuse-values, with edgeDevices for this namespace")
         device.mirrored(seconds=120, release="smoke-v1")
         story.tell("kubectl get edev")

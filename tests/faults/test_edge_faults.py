@@ -102,16 +102,16 @@ def leak(bench: Bench, minio: MinioServer, tmp_path: Path) -> Leak:
     import boto3
 
     bucket, prefix = str(bench.direct.bucket), bench.direct.prefix
-    places = {"BUCKET": bucket, "PREFIX": prefix, "NAMESPACE": NAMESPACE, "MODEL": MODEL, "DEVICE": DEVICE}
-    account = boto3.client(
+    values = {"BUCKET": bucket, "PREFIX": prefix, "NAMESPACE": NAMESPACE, "MODEL": MODEL, "DEVICE": DEVICE}
+    sts = boto3.client(
         "sts",
         endpoint_url=minio.endpoint,
         region_name="us-east-1",
         aws_access_key_id=minio.access_key,
         aws_secret_access_key=minio.secret_key,
     )
-    policy = re.sub("|".join(places), lambda found: places[found[0]], documented_policy())
-    given = account.assume_role(RoleArn="arn:aws:iam:::device", RoleSessionName=DEVICE, Policy=policy)["Credentials"]
+    policy = re.sub("|".join(values), lambda found: values[found[0]], documented_policy())
+    given = sts.assume_role(RoleArn="arn:aws:iam:::device", RoleSessionName=DEVICE, Policy=policy)["Credentials"]
     folder = tmp_path / "device-keys"
     write_credentials(folder, given["AccessKeyId"], given["SecretAccessKey"], token=given["SessionToken"])
     spec: StoreSpec = replace(bench.direct, credentials_dir=str(folder))

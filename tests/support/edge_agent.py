@@ -21,7 +21,7 @@ DEVICE = "pi-front"
 
 @dataclass
 class RunningAgent:
-    """Started at once; `close` stops it."""
+    """An agent that is started at once; `close` stops it."""
 
     folder: Path
     nt_port: int
@@ -60,7 +60,7 @@ class RunningAgent:
         return DirStore(self.folder / "bucket")
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """A page of the status server: code and body."""
+        """Gets a path of the status server; returns code and body."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.config.http.port}{path}")
         return self._answer(request)
 
@@ -79,7 +79,7 @@ class RunningAgent:
                 return error.code, error.read()
 
     def wait_for(self, state: str, sequence: int | None = None, *, seconds: float = 120) -> None:
-        """Until the model is in this state, and is this one."""
+        """Waits until the model has this state, and this sequence if one is given."""
 
         def reached() -> bool:
             model = self.agent.manager.model_status()

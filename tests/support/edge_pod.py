@@ -20,9 +20,9 @@ from support.node_team import copy_secret
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
 SAMPLE = ROOT / "crds" / "samples" / "bccd-sample.tar"
-PICTURES = 6
+IMAGE_COUNT = 6
 RELEASE = "edge"
-MIRROR = "app.kubernetes.io/component=mirror"
+DEVICES_SELECTOR = "app.kubernetes.io/component=mirror"
 POLL_SECONDS = 1.0
 EMULATED = {"startupSeconds": 600, "resources": {"limits": {"memory": "2Gi"}}}
 
@@ -43,7 +43,7 @@ class EdgePod:
     @contextmanager
     def installed(self, image: dict[str, str], folder: Path) -> Iterator[None]:
         """Installed by Helm 4; gone afterwards. `folder` gets the pictures and the values."""
-        self._make_pictures(folder)
+        self._make_images(folder)
         if self.namespace != self.home:
             secret = self._store()["credentials"]["secretRef"]["name"]
             copy_secret(self.cluster, secret, home=self.home, namespace=self.namespace)
@@ -56,10 +56,10 @@ class EdgePod:
             self.cluster.helm("uninstall", RELEASE, "-n", self.namespace, "--ignore-not-found", "--wait")
 
     def shown_to_the_robot(self, *, seconds: float, sequence: int = 0) -> dict[str, Any]:
-        """What a NetworkTables server on the node gets from the pod. Fails with the pod's own words."""
+        """What a NetworkTables server on the node gets from the pod. Fails with the pod's log."""
         with robot([self.name], seconds=seconds, sequence=sequence) as waiting:
             shown = waiting.shown()
-        assert self.name in shown, f"the robot saw nothing of {self.name} in {seconds:g} s\n{self.account()}"
+        assert self.name in shown, f"the robot saw nothing of {self.name} in {seconds:g} s\n{self.diagnostics()}"
         found: dict[str, Any] = shown[self.name]
         return found
 
@@ -71,7 +71,7 @@ class EdgePod:
         pod: dict[str, Any] = found
         return pod
 
-    def start_mirror(self) -> None:
+    def start_devices(self) -> None:
         """Upgrades the release `atoll` by a mirror of the runs' namespace, with the bundled store's own key pair."""
         entry = {
             "namespace": self.home,
@@ -82,7 +82,7 @@ class EdgePod:
         self.cluster.helm("upgrade", "atoll", str(CHARTS / "atoll"), "-n", self.home, "--reuse-values", *values)
 
     def mirrored(self, *, seconds: float, release: str) -> dict[str, Any]:
-        """The device's EdgeDevice once it says Active with this release. Fails with the mirror's own words."""
+        """The device's EdgeDevice once it says Active with this release. Fails with the log of the devices process."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             items = json.loads(self.cluster.kubectl("get", "edev", "-n", self.home, "-o", "json"))["items"]
@@ -93,21 +93,21 @@ class EdgePod:
                     found: dict[str, Any] = item
                     return found
             time.sleep(POLL_SECONDS)
-        words = self.cluster.kubectl("logs", "-l", MIRROR, "--tail=60", "-n", self.home)
+        log = self.cluster.kubectl("logs", "-l", DEVICES_SELECTOR, "--tail=60", "-n", self.home)
         raise AssertionError(
-            f"{self.name} does not run {release} after {seconds:g} s; there are {items}\n{words}\n{self.account()}"
+            f"{self.name} does not run {release} after {seconds:g} s; there are {items}\n{log}\n{self.diagnostics()}"
         )
 
-    def account(self) -> str:
-        """What somebody would look at who wonders why the robot sees nothing."""
+    def diagnostics(self) -> str:
+        """Describes the pods and returns their logs, for the message of a failed test."""
         selector = f"app.kubernetes.io/instance={RELEASE}"
-        looks = [("describe", "pods", "-l", selector), ("logs", "-l", selector, "--tail=60")]
-        return "\n\n".join(self.cluster.kubectl(*look, "-n", self.namespace) for look in looks)
+        commands = [("describe", "pods", "-l", selector), ("logs", "-l", selector, "--tail=60")]
+        return "\n\n".join(self.cluster.kubectl(*command, "-n", self.namespace) for command in commands)
 
-    def _make_pictures(self, folder: Path) -> None:
+    def _make_images(self, folder: Path) -> None:
         with tarfile.open(SAMPLE) as archive:
-            members = [item for item in archive if item.name.startswith("BCCD/val/img/")][:PICTURES]
-            assert len(members) == PICTURES
+            members = [item for item in archive if item.name.startswith("BCCD/val/img/")][:IMAGE_COUNT]
+            assert len(members) == IMAGE_COUNT
             for member in members:
                 data = archive.extractfile(member)
                 assert data is not None

@@ -1,8 +1,8 @@
-"""A detector child whose backends follow a script, for what no test machine has: an Edge TPU, and one that fails.
+"""A detector worker whose backends follow a script, for what no test machine has: an Edge TPU, and one that fails.
 
 `EDGE_SCRIPT` names a JSON file `{"edgetpu": {...}, "cpu": {...}}` that is read anew with every step. A backend's entry
 may hold `missing` (no device), `abort_after` n answers (as libedgetpu does on a USB error), `hang_after` n, `nan`,
-`seconds` an answer takes, `load_seconds` a load. Run as a program it is the detector child itself.
+`seconds` an answer takes, `load_seconds` a load. Run as a program it is the worker itself.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The whole agent: a bucket in, detections at a robot out; then offline, by hand, and with a detector that dies."""
+"""The whole agent from a bucket to a robot: online, offline, changed by a user, and with a detector that dies."""
 
 import json
 import socket
@@ -131,7 +131,7 @@ def test_page_probes_metrics_image_and_streams(tmp_path: Path, robot: Robot) -> 
 
 
 def assert_mjpeg(port: int) -> None:
-    """A JPEG arrives in a multipart stream; afterwards nothing is encoded any more."""
+    """A JPEG arrives in a multipart stream; after the viewer has left, nothing is encoded."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/?action=stream", timeout=30) as stream:
         assert "multipart/x-mixed-replace" in stream.headers["Content-Type"]
         assert b"\xff\xd8\xff" in stream.read(4096)
@@ -169,7 +169,7 @@ def test_a_second_agent_on_the_same_store_is_refused(tmp_path: Path, robot: Robo
 
 
 def test_heartbeat_and_empty_lists_go_on_without_a_detector(tmp_path: Path, robot: Robot) -> None:
-    """No model at all: the robot still hears that the program lives and that nothing is seen."""
+    """Without a model the robot still gets the heartbeat and empty lists."""
     samples = robot.struct_reader(DETECTIONS, detection_struct())
     robot.watch("/Atoll/front/heartbeat", "/Atoll/front/state")
     running = RunningAgent(tmp_path, robot.port)
@@ -199,7 +199,7 @@ def test_the_match_lock_is_the_fields_control_word(tmp_path: Path, robot: Robot)
 
 
 def test_uncertain_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Path, robot: Robot) -> None:
-    # The colour detector is never unsure: everything counts.
+    # The colour detector is never uncertain, so every frame counts.
     wanted = HarvestConfig(enabled=True, interval_seconds=0.2, min_doubt=0.0, min_free_mebibytes=0)
     field = robot.tables.integers("/FMSInfo/FMSControlData")
     field.set(1 << 4)

@@ -1,4 +1,4 @@
-"""`make edge-demo` as a user runs it: its story, and its exit status where the robot saw nothing."""
+"""`make edge-demo` as a user runs it: its output, and its exit status if the robot saw nothing."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A detector that dies, hangs or is slow, and what the robot and the page are told of it. The children are real
+"""A detector that dies, hangs or is slow, and what the robot and the page get then. The workers are real
 processes with scripted backends; the times that they need are measured by `tests/bench/edge_restart.py`."""
 
 import functools
@@ -119,7 +119,7 @@ def test_heartbeat_and_empty_lists_go_on_while_the_detector_hangs(
 
 
 def test_a_slow_detector_is_not_published_as_nothing_seen(agent: Agent, frames: Frames, script: Script) -> None:
-    """A Pi 3 takes 0.4 s for a frame: between two answers nothing is published, and least of all an empty list."""
+    """A Pi 3 takes 0.4 s for a frame: between two results nothing is published, not even an empty list."""
     wait_for_detections(frames)
     script(edgetpu={"seconds": 0.4})
     wait_for_answers(agent, 3)

@@ -1,4 +1,4 @@
-"""What must not end the agent: faults that nobody foresaw, a taken port, a network without DNS, keys that are gone."""
+"""What must not end the agent: unforeseen errors, a taken port, a network without DNS, missing keys."""
 
 import json
 import socket
@@ -60,7 +60,7 @@ def test_a_thread_that_only_fails_is_unhealthy(stopping: threading.Event, monkey
 
 
 def test_an_agent_that_no_longer_lives_ends_to_be_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd and the kubelet start what ended; a program that only stands there helps nobody."""
+    """systemd and the kubelet restart a program that ended, not one that hangs."""
     monkeypatch.setattr(agents, "HEALTH_CHECK_SECONDS", 0.01)
     monkeypatch.setattr(agents, "DEAD_SECONDS", 0.1)
     done: list[str] = []
@@ -105,7 +105,7 @@ def test_a_taken_page_port_is_tried_until_it_is_free(monkeypatch: pytest.MonkeyP
 
 
 def test_no_dns_query_for_this_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`http.server` asks; on a field without DNS the whole start would wait for the answer that does not come."""
+    """`http.server` queries DNS; on a field without it, the start would wait for minutes."""
 
     def unanswered(*_: object) -> str:
         raise AssertionError("DNS was asked")

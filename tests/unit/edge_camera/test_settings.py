@@ -1,4 +1,4 @@
-"""frc.json as WPILibPi writes it, config.yaml, and which of them wins."""
+"""frc.json as WPILibPi writes it, config.yaml, and which of them takes precedence."""
 
 import json
 from pathlib import Path

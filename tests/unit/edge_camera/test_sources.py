@@ -1,4 +1,4 @@
-"""Sources that stand for a camera, the place for the newest frame, and the ways of naming a source."""
+"""Sources in place of a camera, the hand-over of the newest frame, and the names of sources."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scripts for the detector child, frames, and a model whose files are never read by scripted backends."""
+"""Scripts for the detector worker, frames, and a model whose files are never read by scripted backends."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def frame() -> Frame:
 
 @pytest.fixture
 def make_detector(script: Script) -> Iterator[Callable[..., DetectorManager]]:
-    """Keepers with scripted children; `coral` is what the USB list says."""
+    """Makes detectors with scripted workers; `coral` returns whether the USB list has a Coral."""
     made = []
 
     def make(wanted: str = "auto", *, coral: Callable[[], bool] = lambda: True, **options: Any) -> DetectorManager:

@@ -60,7 +60,7 @@ ONE = {"type": "usb", "path": "/sys/bus/usb/devices/2-1"}
 
 @pytest.fixture
 def pycoral(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts the stand-in where the child finds it; what it does is in `script.json`."""
+    """Puts the stand-in where the worker finds it; `script.json` says what it does."""
     package = tmp_path / "packages" / "pycoral" / "utils"
     package.mkdir(parents=True)
     for folder in (package.parent, package):

@@ -1,4 +1,4 @@
-"""A real int8 file through the real child process."""
+"""A real int8 file in a real worker process."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_model_is_refused_with_its_name(tmp_path: Path, conten
     try:
         ended = load(client, tmp_path / "broken.tflite")
     except DetectorLost:
-        return  # the parser crashed: that is what the child is for
+        return  # the parser crashed, which is why the worker is a process of its own
     finally:
         client.close()
     assert isinstance(ended, Refused)

@@ -1,4 +1,4 @@
-"""From an answer to the bucket: never in a match, not past the card's bounds, retried, and the same twice."""
+"""From a result to the bucket: never in a match, within the card's bounds, retried, and idempotent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ ON = HarvestConfig(enabled=True)
 
 
 class Bucket(DirStore):
-    """A folder whose network can go, before a request or before its answer; counts the requests."""
+    """A bucket whose network can fail, before a request or before its response; counts the requests."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -77,7 +77,7 @@ class Bench:
         self.uploader = SpoolUploader(self.spool, destination, allowed=lambda: not self.match.locked)
 
     def interval(self, *, seconds: float = 10_000_000.0) -> None:
-        """One doubtful frame of a new scene, and the time until it is kept."""
+        """One uncertain frame of a new scene, and the time until it is kept."""
         self.seed += 1
         self.harvester.on_frame(scene(self.seed), answer(UNCERTAIN))
         self.now += seconds

@@ -1,4 +1,4 @@
-"""The frames on the card: bounded in bytes and by what is free, oldest out, nothing torn is ever handed on."""
+"""The frames on the card: bounded in bytes and by the free space, oldest removed first, damaged ones dropped."""
 
 import errno
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_card_that_fills_up_gets_its_room_back(tmp_path: Path) -> None:
 
 
 def test_room_is_given_back_without_a_new_frame(tmp_path: Path) -> None:
-    """A release that is fetched needs the room more."""
+    """The download of a release needs the room more."""
     root = tmp_path / "harvest"
     # What is free grows by each frame that goes.
     held = Spool(root, max_bytes=10_000, min_free_bytes=0, free=lambda _: PLENTY)

@@ -1,4 +1,4 @@
-"""What counts as doubtful, and which frames of many are taken."""
+"""Which frames count as uncertain, and which of many are taken."""
 
 from dataclasses import replace
 

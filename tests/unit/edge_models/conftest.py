@@ -1,4 +1,4 @@
-"""A bucket in a folder, a device's store, a signing key, and a fetcher between them."""
+"""A bucket in a folder, a device's releases, a signing key, and a downloader between them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The activation's steps with the time passed in, on a real store on disk and a detector that is told what to do."""
+"""The steps of the activation, with the time passed in, on a real folder of releases and a scripted detector."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass
 class ScriptedDetector:
-    """Serves at once what it is asked for, but for the releases in `refuses`: by a word, or an error of its own."""
+    """Loads every requested model at once, but for those in `refuses`, with their message or error."""
 
     refuses: dict[str, str | Exception] = field(default_factory=dict)
     active: LoadedModelSpec | None = None
@@ -60,7 +60,7 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        """What a reboot leaves: the disk."""
+        """Restarts the device, of which the disk is left."""
         self.detector.active = None
         self.activation = ActivationController(
             self.device,
@@ -72,7 +72,7 @@ class Bench:
         self.tick()
 
     def fetch(self, version: int) -> str:
-        """A proven release of this version is staged."""
+        """Downloads a release of this version, which is then the candidate."""
         published = publish(self.bucket, version)
         expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
         fetcher = ReleaseDownloader(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
@@ -90,7 +90,7 @@ class Bench:
             self.activation.on_result(DetectionResult(self.detector.active, Backend.CPU, (), non_finite, seconds))
 
     def serve(self, version: int) -> str:
-        """Fetch a version and let it pass its probation."""
+        """Fetches a version and lets it pass its trial."""
         release = self.fetch(version)
         self.tick()
         self.tick()
@@ -284,7 +284,7 @@ def test_a_current_model_that_cannot_be_loaded_is_loaded_again_later(bench: Benc
 
 
 def test_a_worker_that_died_while_it_loaded_does_not_blame_the_current_model(bench: Bench) -> None:
-    """A brown-out at power-on: the release is asked for again, and neither given up nor its device pinned."""
+    """A brown-out at power-on: the release is loaded again; it is not refused, and nothing is pinned."""
     bench.serve(1)
     second = bench.serve(2)
     bench.detector.refuses["colours-v2"] = DetectorLost("the process ended (SIGABRT)")
@@ -314,7 +314,7 @@ def test_a_release_that_kills_every_detector_gives_way_without_a_pin(bench: Benc
 
 
 def test_an_accelerator_that_is_not_there_is_never_blamed_on_a_model(bench: Bench) -> None:
-    """The Edge TPU alone is allowed, and not plugged in: neither what serves nor what is new loses its place."""
+    """The Edge TPU alone is allowed, and not plugged in: neither the current release nor the candidate is refused."""
     bench.serve(1)
     second = bench.serve(2)
     missing = ModelRefused("no Edge TPU answers (0 listed)", missing=True)

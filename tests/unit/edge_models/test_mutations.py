@@ -56,7 +56,7 @@ def world(bucket: DirStore, device: ReleaseStore, fetcher: ReleaseDownloader, si
 
 
 def refusal(world: World, *, tried: bool = False) -> AtollError:
-    """How the look at what is in the bucket now ends; afterwards version 5 is whole and still the one."""
+    """Polls the bucket as it is now; afterwards version 5 is whole and still current."""
 
     def canary(job: CanaryJob, *, name: str) -> None:
         assert tried, "the bytes of a model that should have been refused before reached the canary"
@@ -205,7 +205,7 @@ def test_E10_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
 
 
 def elsewhere(image: ManifestFile) -> ManifestFile:
-    """A golden picture whose boxes are promised where nothing is."""
+    """A golden image with expected boxes where there is nothing."""
     expected = tuple(replace(item, box=(0.7, 0.7, 0.9, 0.9)) for item in image.expected or ())
     return replace(image, expected=expected)
 
@@ -252,7 +252,7 @@ def test_E4_the_canary_refuses_what_is_wrong_inside(world: World, case: str) -> 
 def test_E4_a_model_that_crashes_or_hangs_takes_only_the_canary_with_it(
     world: World, program: str, reason: str
 ) -> None:
-    """The parser's own crashes are not to be had at will: the child does what such a crash does."""
+    """The parser cannot be crashed at will: the child does what such a crash does."""
     canary = functools.partial(run_canary, command=(sys.executable, "-c", program), timeout_seconds=2.0)
     release = publish(world.bucket, 6, sign=world.sign)
     with pytest.raises(AtollError, match="self-test") as caught:
@@ -289,7 +289,7 @@ def test_E3_a_missing_blob_keeps_the_old_model_and_the_release_can_still_come(wo
 
 
 def test_the_good_release_passes_everything(world: World) -> None:
-    """What is refused above is refused for its fault alone."""
+    """The same release without a fault is accepted."""
     release = publish(world.bucket, 6, sign=world.sign)
     assert world.fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
     assert world.device.read().candidate == release.sha256

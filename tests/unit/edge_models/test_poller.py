@@ -1,4 +1,4 @@
-"""When the store is asked, by a clock that the test owns; and a week without it."""
+"""When the bucket is polled, by a clock that the test owns; and a week without a network."""
 
 from random import Random
 

@@ -31,7 +31,7 @@ MAX_STEPS = 400
 
 
 def update(device: ReleaseStore, bucket: DirStore) -> None:
-    """The whole way of a release, as fetcher and activation do it."""
+    """Downloads and commits a release, as downloader and activation do."""
     expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
     ReleaseDownloader(bucket, device, expected, CHANNEL, canary=lambda *_, **__: None).poll(None, lambda _: None)
     release = device.read().candidate

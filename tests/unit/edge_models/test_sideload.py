@@ -1,4 +1,4 @@
-"""Bundles brought by hand, the commands that choose by hand, and the self-test."""
+"""The import of bundles, the commands that change the device's model, and the self-test."""
 
 import io
 import json
