@@ -24,9 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from atoll_contract.archive.limits import size
 from atoll_contract.stage import ConvertSpec
 from atoll_stages.convert.images import JPEG_QUALITY
-from atoll_stages.convert.pipeline import Source, collected
+from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.convert.shards import write_shards
-from atoll_stages.convert.statistics import conclude
 from support.archives import annotation, encoded, meta, packed, rectangle
 
 BOXES = 13
@@ -66,10 +65,10 @@ def convert(archive: Path) -> None:
     """The whole conversion, its records written to disk."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        with collected([Source(archive.name, archive)], ConvertSpec(sources=()), work) as conversion:
-            findings = conclude(conversion)
-            for part in findings.census.parts:
-                list(write_shards(conversion.catalog, part, work, classes=findings.classes, sources=[archive.name]))
+        with read_dataset([Source(archive.name, archive)], ConvertSpec(sources=()), work) as conversion:
+            summary = summarize(conversion)
+            for split in summary.statistics.splits:
+                list(write_shards(conversion.store, split, work, classes=summary.classes, sources=[archive.name]))
 
 
 def seconds(work: Callable[[], None]) -> float:

@@ -15,7 +15,7 @@ from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.release import Detection
 from atoll_contract.store.directory import DirStore
-from atoll_stages.convert.split import cluster_of
+from atoll_stages.convert.split import frame_group
 from support.archives import encoded, jpeg, jpeg_claiming, picture, png_header
 from support.harvested import note, put
 
@@ -95,7 +95,7 @@ def test_frames_of_one_session_stay_together_in_a_split(tmp_path: Path, bucket: 
     harvest()
     names = pictures(tmp_path / "batch")
     assert "pi-front-Front-2-qwertzui_00005.jpg" in names
-    groups = {cluster_of(name) for name in names}
+    groups = {frame_group(name) for name in names}
     assert len(groups) == 3
 
 

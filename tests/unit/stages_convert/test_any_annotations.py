@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.errors import DatasetError
-from atoll_stages.convert.example import fit
+from atoll_stages.convert.boxes import clip_box
 from support.archives import CSV_HEADER, coco, jpeg, meta, supervisely, voc, yolo
-from support.reading import Seen
+from support.reading import ReadFiles
 
 SCALAR = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
@@ -38,12 +38,12 @@ OBJECT = st.fixed_dictionaries(
 
 
 def survives(files: dict[str, bytes]) -> None:
-    """Reads, and fits every box that comes out."""
+    """Reads the files and clips every box."""
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(DatasetError):
-        seen = Seen(files, Path(name))
-        for example in seen.examples:
-            for box in example.boxes:
-                fit(box, width=64, height=48)
+        result = ReadFiles(files, Path(name))
+        for image in result.images:
+            for box in image.boxes:
+                clip_box(box, width=64, height=48)
 
 
 @settings(max_examples=60)

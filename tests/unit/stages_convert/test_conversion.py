@@ -8,7 +8,7 @@ import pytest
 
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import DatasetSource, Rename
-from atoll_stages.convert.stage import full_disk_as_os_error
+from atoll_stages.convert.example_store import full_disk_as_os_error
 from support.archives import (
     annotation,
     coco,
@@ -24,8 +24,6 @@ from support.archives import (
 )
 from support.convert_stage import ConvertStage
 from support.records import examples
-
-BOTH = (".tar", ".tar.gz", ".zip")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def test_rename_ignore_and_order_of_classes(stage: ConvertStage) -> None:
     assert 'ignore "nobody" met no object' in dataset.warnings
 
 
-def test_asked_class_without_boxes_keeps_its_place(stage: ConvertStage) -> None:
+def test_a_listed_class_without_boxes_stays_in_the_label_map(stage: ConvertStage) -> None:
     dataset = stage.put("x.tar", packed(supervisely(6), ".tar")).run(classes=("cube", "note")).dataset()
     assert dataset.class_names == ("cube", "note")
     assert 'class "cube" has no boxes; it stays in the label map' in dataset.warnings
@@ -174,7 +172,7 @@ def test_a_prefix_without_archives_is_the_datasets_own_folder(stage: ConvertStag
 
 
 def test_a_full_disk_is_the_systems_own_error(tmp_path: Path) -> None:
-    """SQLite says it in its own words; the runner ends with `EphemeralStorageExceeded` on ENOSPC alone."""
+    """SQLite has an error of its own; the stage ends with `EphemeralStorageExceeded` on ENOSPC only."""
     database = sqlite3.connect(tmp_path / "small.sqlite")
     database.executescript("PRAGMA max_page_count = 3; CREATE TABLE t (x)")
     with pytest.raises(OSError, match="No space left") as caught, full_disk_as_os_error():

@@ -1,4 +1,4 @@
-"""Memory does not grow with the dataset, nor under bombs."""
+"""Memory does not grow with the dataset, nor with archive bombs."""
 
 import subprocess
 import sys
@@ -12,16 +12,15 @@ MEASURE = """
 import sys
 from pathlib import Path
 from atoll_contract.stage import ConvertSpec
-from atoll_stages.convert.pipeline import Source, collected
-from atoll_stages.convert.statistics import conclude
+from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.convert.shards import write_shards
 work = Path(sys.argv[2])
-with collected([Source("x.tar", Path(sys.argv[1]))], ConvertSpec(sources=()), work) as conversion:
-    findings = conclude(conversion)
-    for part in findings.census.parts:
-        for file in write_shards(conversion.catalog, part, work, classes=findings.classes, sources=["x.tar"]):
+with read_dataset([Source("x.tar", Path(sys.argv[1]))], ConvertSpec(sources=()), work) as conversion:
+    summary = summarize(conversion)
+    for split in summary.statistics.splits:
+        for file in write_shards(conversion.store, split, work, classes=summary.classes, sources=["x.tar"]):
             file.path.unlink()
-print(peak(), sum(findings.census.pictures.values()))
+print(peak(), summary.statistics.images.total())
 """
 
 

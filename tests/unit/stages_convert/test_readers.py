@@ -1,4 +1,4 @@
-"""Every format gives the same neutral examples; what a format cannot give is counted."""
+"""Every format is detected, and read into the same annotated images; what cannot be read is counted."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.example import Archive
-from atoll_stages.convert.pipeline import reader_of
 from atoll_stages.convert.problems import Problems
+from atoll_stages.convert.readers.base import Archive
+from atoll_stages.convert.readers.registry import find_reader
 from support.archives import (
     CSV_HEADER,
     annotation,
@@ -25,7 +25,7 @@ from support.archives import (
     voc,
     yolo,
 )
-from support.reading import LIMITS, Seen
+from support.reading import LIMITS, ReadFiles
 
 
 @pytest.mark.parametrize(
@@ -39,22 +39,22 @@ from support.reading import LIMITS, Seen
     ],
     ids=["supervisely", "coco", "voc", "yolo", "tfod-csv"],
 )
-def test_formats_are_told_apart(tmp_path: Path, files: dict[str, bytes], form: DatasetFormat) -> None:
-    seen = Seen(files, tmp_path)
-    assert seen.format is form
-    assert len(seen.examples) in (3, 6)
-    assert all(len(example.boxes) == 1 for example in seen.examples)
-    assert seen.counts == {}
+def test_each_format_is_detected(tmp_path: Path, files: dict[str, bytes], form: DatasetFormat) -> None:
+    result = ReadFiles(files, tmp_path)
+    assert result.format is form
+    assert len(result.images) in (3, 6)
+    assert all(len(image.boxes) == 1 for image in result.images)
+    assert result.counts == {}
 
 
-def test_a_format_that_the_archive_does_not_show_is_refused(tmp_path: Path) -> None:
+def test_an_archive_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="looked for yolo"):
-        Seen(coco(2), tmp_path, DatasetFormat.YOLO)
+        ReadFiles(coco(2), tmp_path, DatasetFormat.YOLO)
 
 
-def test_no_format_at_all_names_all_that_was_looked_for(tmp_path: Path) -> None:
+def test_an_archive_of_no_format_is_refused_with_all_that_are_read(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"supervisely: .*coco: .*voc: .*yolo: "):
-        Seen({"a.jpg": jpeg()}, tmp_path)
+        ReadFiles({"a.jpg": jpeg()}, tmp_path)
 
 
 def test_a_name_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_a_name_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
         "y/a.jpg": jpeg(2),
         "deep/labels.csv": (CSV_HEADER + "a.jpg,64,48,n,1,1,9,9\n").encode(),
     }
-    seen = Seen(files, tmp_path)
-    assert seen.examples == []
-    assert seen.counts == {"PictureMissing": 1}
+    result = ReadFiles(files, tmp_path)
+    assert result.images == []
+    assert result.counts == {"PictureMissing": 1}
 
 
 def test_every_archive_kind_reads_alike(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_every_archive_kind_reads_alike(tmp_path: Path) -> None:
         source.write_bytes(packed(files, suffix))
         with extract(source, tmp_path / f"out{suffix}", LIMITS) as members:
             archive = Archive("x", members, LIMITS, Problems())
-            examples = reader_of(archive, DatasetFormat.AUTO)[1].read(archive).examples
-            found.append([(e.picture.name, e.boxes, e.dataset) for e in examples])
+            images = find_reader(archive, DatasetFormat.AUTO).read(archive).images
+            found.append([(item.image.name, item.boxes, item.dataset) for item in images])
     assert found[0] == found[1] == found[2]
 
 
@@ -87,4 +87,4 @@ def test_png_exports_are_read_too(tmp_path: Path) -> None:
         "game/ds0/img/a.png": encoded(picture(1), "PNG"),
         "game/ds0/ann/a.png.json": annotation([rectangle("note", 1, 2, 30, 40)]),
     }
-    assert Seen(files, tmp_path).boxes() == [("note", 1, 2, 30, 40)]
+    assert ReadFiles(files, tmp_path).boxes() == [("note", 1, 2, 30, 40)]

@@ -12,19 +12,19 @@ from support.archives import (
     voc_xml,
     yolo,
 )
-from support.reading import Seen
+from support.reading import ReadFiles
 
 
 def test_voc_parts_from_image_sets(tmp_path: Path) -> None:
     files = {**voc(3), "ImageSets/Main/train.txt": b"p0000\np0001\n", "ImageSets/Main/val.txt": b"p0002\n"}
-    assert [example.dataset for example in Seen(files, tmp_path).examples] == ["train", "train", "val"]
+    assert [image.dataset for image in ReadFiles(files, tmp_path).images] == ["train", "train", "val"]
 
 
 def test_voc_of_roboflow_lies_beside_its_pictures(tmp_path: Path) -> None:
     files = {"train/a.jpg": jpeg(), "train/a.xml": voc_xml("a.jpg", [("note", 1, 2, 30, 40)])}
-    seen = Seen(files, tmp_path)
-    assert seen.examples[0].dataset == "train"
-    assert seen.examples[0].size == SIZE
+    result = ReadFiles(files, tmp_path)
+    assert result.images[0].dataset == "train"
+    assert result.images[0].size == SIZE
 
 
 def test_voc_faults(tmp_path: Path) -> None:
@@ -33,9 +33,9 @@ def test_voc_faults(tmp_path: Path) -> None:
     files["Annotations/p0000.xml"] = good.replace(b"<xmin>4</xmin>", b"<xmin>four</xmin>")
     files["Annotations/p0001.xml"] = b"<annotation><object>"
     files["Annotations/p0009.xml"] = good.replace(b"p0000", b"p0009")
-    seen = Seen(files, tmp_path)
-    assert seen.counts == {"BoxMalformed": 1, "AnnotationUnreadable": 1, "PictureMissing": 1}
-    assert "line 1 col 21: " in seen.problems.listed[1].detail
+    result = ReadFiles(files, tmp_path)
+    assert result.counts == {"BoxMalformed": 1, "AnnotationUnreadable": 1, "PictureMissing": 1}
+    assert "line 1 col 21: " in result.problems.listed[1].detail
 
 
 # YOLO
@@ -45,20 +45,20 @@ def test_yolo_boxes_polygons_and_negatives(tmp_path: Path) -> None:
     files = yolo(3)
     files["labels/train/p0001.txt"] = b"1 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n"
     files["labels/train/p0002.txt"] = b"\n"
-    seen = Seen(files, tmp_path)
-    assert seen.boxes() == [("note", 0.375, 0.25, 0.625, 0.75), ("robot", 0.1, 0.2, 0.5, 0.6)]
-    assert seen.examples[2].boxes == ()
-    assert {example.dataset for example in seen.examples} == {"train"}
-    assert all(example.relative for example in seen.examples)
+    result = ReadFiles(files, tmp_path)
+    assert result.boxes() == [("note", 0.375, 0.25, 0.625, 0.75), ("robot", 0.1, 0.2, 0.5, 0.6)]
+    assert result.images[2].boxes == ()
+    assert {image.dataset for image in result.images} == {"train"}
+    assert all(image.relative for image in result.images)
 
 
 @pytest.mark.parametrize("layout", ["train/{}/", "{}/train/", "{}/"])
 def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
     images, labels = layout.format("images"), layout.format("labels")
     files = {f"{images}a.jpg": jpeg(), f"{labels}a.txt": b"0 0.5 0.5 0.5 0.5", "classes.txt": b"note\n"}
-    seen = Seen({**files, "README.txt": b"made by hand"}, tmp_path)
-    assert len(seen.boxes()) == 1
-    assert seen.counts == {}
+    result = ReadFiles({**files, "README.txt": b"made by hand"}, tmp_path)
+    assert len(result.boxes()) == 1
+    assert result.counts == {}
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
     ],
 )
 def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, words: str) -> None:
-    seen = Seen({**yolo(1), "labels/train/p0000.txt": b"0 .5 .5 .5 .5\n" + line}, tmp_path)
-    assert seen.counts == {"BoxMalformed": 1}
-    assert seen.problems.listed[0].object == 1
-    assert words in seen.problems.listed[0].detail
+    result = ReadFiles({**yolo(1), "labels/train/p0000.txt": b"0 .5 .5 .5 .5\n" + line}, tmp_path)
+    assert result.counts == {"BoxMalformed": 1}
+    assert result.problems.listed[0].object == 1
+    assert words in result.problems.listed[0].detail
 
 
 def test_yolo_names_as_a_map(tmp_path: Path) -> None:
     files = {**yolo(2), "data.yaml": b"names:\n  0: note\n  1: 2027\n"}
-    assert Seen(files, tmp_path).classes == ("note", "2027")
+    assert ReadFiles(files, tmp_path).classes == ("note", "2027")
 
 
 # TF-OD CSV
@@ -91,20 +91,20 @@ def test_csv_commas_quotes_and_several_rows(tmp_path: Path) -> None:
         'a b.jpg,64,48,"note, ""small""",4,5,34,40\r\nother.jpg,64,48,cube,1,1,9,9\r\na b.jpg,64,48,cube,1,2,3.5,4\r\n'
     )
     files = {"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/a b.jpg": jpeg()}
-    seen = Seen(files, tmp_path)
-    assert seen.boxes() == [('note, "small"', 4, 5, 34, 40), ("cube", 1, 2, 3.5, 4)]
-    assert seen.examples[0].dataset == "train"
-    assert seen.counts == {"PictureMissing": 1}
+    result = ReadFiles(files, tmp_path)
+    assert result.boxes() == [('note, "small"', 4, 5, 34, 40), ("cube", 1, 2, 3.5, 4)]
+    assert result.images[0].dataset == "train"
+    assert result.counts == {"PictureMissing": 1}
 
 
 def test_csv_of_the_seed(tmp_path: Path) -> None:
     row = "out/game/ds0/img/frame_00000.jpg,64,48,note,4,5,34,40\n"
     files = {"train.csv": (CSV_HEADER + row).encode(), "out/game/ds0/img/frame_00000.jpg": jpeg()}
-    assert [example.dataset for example in Seen(files, tmp_path).examples] == ["train"]
+    assert [image.dataset for image in ReadFiles(files, tmp_path).images] == ["train"]
 
 
 def test_csv_faults(tmp_path: Path) -> None:
     rows = "p.jpg,64,48,note,4,5,34\np.jpg,64,48,note,4,5,x,40\np.jpg,64,48,note,4,5,34,40\n"
-    seen = Seen({"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/p.jpg": jpeg()}, tmp_path)
-    assert seen.counts == {"BoxMalformed": 2}
-    assert [problem.detail[:5] for problem in seen.problems.listed] == ["row 2", "row 3"]
+    result = ReadFiles({"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/p.jpg": jpeg()}, tmp_path)
+    assert result.counts == {"BoxMalformed": 2}
+    assert [problem.detail[:5] for problem in result.problems.listed] == ["row 2", "row 3"]

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,17 @@ from hypothesis import strategies as st
 from atoll_contract.archive.extract import Member
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import Split, SplitBy
-from atoll_stages.convert.example import Example
-from atoll_stages.convert.example_store import Catalog
-from atoll_stages.convert.images import Picture
-from atoll_stages.convert.split import SplitOutcome, assign_parts, cluster_of
+from atoll_stages.convert.example_store import ExampleStore
+from atoll_stages.convert.images import PreparedImage
+from atoll_stages.convert.readers.base import AnnotatedImage
+from atoll_stages.convert.split import SplitOutcome, assign_splits, frame_group
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 from support.convert_stage import ConvertStage
 
 NOTHING = Path("nothing")
 
 
-def dealt(
+def split_of(
     tmp_path: Path,
     names: list[str],
     split: Split,
@@ -31,16 +32,19 @@ def dealt(
     dataset: str = "ds0",
     archives: dict[str, int] | None = None,
 ) -> tuple[dict[str, str], SplitOutcome]:
-    """The part of each picture, by name; `archives` says which one a picture is from, by default the first."""
-    with Catalog(tmp_path / hashlib.sha256(repr((names, split, tags)).encode()).hexdigest()) as catalog:
+    """Returns the split of each image by name; `archives` gives the number of its archive, by default the first."""
+    folder = tmp_path / hashlib.sha256(repr((names, split, tags)).encode()).hexdigest()
+    with closing(ExampleStore(folder)) as store:
         for number, name in enumerate(names, start=1):
             member = Member(number, name, 1, NOTHING)
             tag = (tags or {}).get(name)
-            catalog.add((archives or {}).get(name, 0), Example(member, name, dataset, (), tags=(tag,) if tag else ()))
+            store.add(
+                (archives or {}).get(name, 0), AnnotatedImage(member, name, dataset, (), tags=(tag,) if tag else ())
+            )
             digest = hashlib.sha256(name.encode()).hexdigest()
-            catalog.keep(number, Picture(b"x", 8, 8, (8, 8), 1, digest, digest, number, bytes(256), None), ())
-        outcome = assign_parts(catalog, split)
-        return {example.name: str(example.part) for example in catalog.ready()}, outcome
+            store.complete(number, PreparedImage(b"x", 8, 8, (8, 8), 1, digest, digest, number, bytes(256), None), ())
+        outcome = assign_splits(store, split)
+        return {example.name: str(example.split) for example in store.examples()}, outcome
 
 
 def frames(count: int, video: str = "video") -> list[str]:
@@ -61,12 +65,12 @@ def frames(count: int, video: str = "video") -> list[str]:
     ],
 )
 def test_what_belongs_together(one: str, other: str, together: bool) -> None:
-    assert (cluster_of(one) == cluster_of(other)) is together
+    assert (frame_group(one) == frame_group(other)) is together
 
 
-def test_shares_are_near_what_was_asked(tmp_path: Path) -> None:
+def test_splits_are_near_their_shares(tmp_path: Path) -> None:
     names = [name for video in range(20) for name in frames(100, f"v{video}x")]
-    parts, outcome = dealt(tmp_path, names, Split(train=70, validation=20, test=10))
+    parts, outcome = split_of(tmp_path, names, Split(train=70, validation=20, test=10))
     counts = Counter(parts.values())
     assert outcome.by is SplitBy.HASH
     assert abs(counts["validation"] / len(names) - 0.2) <= 0.03
@@ -75,26 +79,26 @@ def test_shares_are_near_what_was_asked(tmp_path: Path) -> None:
 
 def test_groups_are_never_torn_while_there_are_enough(tmp_path: Path) -> None:
     names = [name for video in range(7) for name in frames(130, f"v{video}x")]
-    parts, _ = dealt(tmp_path, names, Split())
+    parts, _ = split_of(tmp_path, names, Split())
     by_group: dict[str, set[str]] = {}
     for name, part in parts.items():
-        by_group.setdefault(cluster_of(name), set()).add(part)
+        by_group.setdefault(frame_group(name), set()).add(part)
     assert all(len(found) == 1 for found in by_group.values())
 
 
 def test_same_seed_same_split_and_another_seed_another(tmp_path: Path) -> None:
     names = frames(2000)
-    first, _ = dealt(tmp_path / "a", names, Split(seed=1))
-    again, _ = dealt(tmp_path / "b", list(reversed(names)), Split(seed=1))
-    other, _ = dealt(tmp_path / "c", names, Split(seed=2))
+    first, _ = split_of(tmp_path / "a", names, Split(seed=1))
+    again, _ = split_of(tmp_path / "b", list(reversed(names)), Split(seed=1))
+    other, _ = split_of(tmp_path / "c", names, Split(seed=2))
     assert first == again
     assert first != other
 
 
 def test_growing_the_dataset_moves_few_pictures(tmp_path: Path) -> None:
     names = [name for video in range(60) for name in frames(60, f"v{video}x")]
-    before, _ = dealt(tmp_path / "a", names[: len(names) * 9 // 10], Split())
-    after, _ = dealt(tmp_path / "b", names, Split())
+    before, _ = split_of(tmp_path / "a", names[: len(names) * 9 // 10], Split())
+    after, _ = split_of(tmp_path / "b", names, Split())
     moved = sum(after[name] != part for name, part in before.items())
     assert moved <= 0.1 * len(before)
 
@@ -102,15 +106,15 @@ def test_growing_the_dataset_moves_few_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_an_archive_that_is_added_leaves_the_others_in_their_parts(tmp_path: Path, seed: int) -> None:
     old, new = frames(500), [name for video in range(3) for name in frames(60, f"later{video}x")]
-    before, _ = dealt(tmp_path / "a", old, Split(seed=seed))
-    after, _ = dealt(tmp_path / "b", old + new, Split(seed=seed), archives=dict.fromkeys(new, 1))
+    before, _ = split_of(tmp_path / "a", old, Split(seed=seed))
+    after, _ = split_of(tmp_path / "b", old + new, Split(seed=seed), archives=dict.fromkeys(new, 1))
     assert {name: after[name] for name in old} == before
 
 
-def test_archives_of_one_group_each_share_the_parts_out(tmp_path: Path) -> None:
+def test_archives_of_one_group_each_give_a_share_together(tmp_path: Path) -> None:
     names = [name for video in range(20) for name in frames(40, f"v{video}x")]
     archives = {name: number // 40 for number, name in enumerate(names)}
-    parts, _ = dealt(tmp_path, names, Split(train=80, validation=20), archives=archives)
+    parts, _ = split_of(tmp_path, names, Split(train=80, validation=20), archives=archives)
     assert Counter(parts.values()) == {"train": 640, "validation": 160}
 
 
@@ -118,7 +122,7 @@ def test_archives_of_one_group_each_share_the_parts_out(tmp_path: Path) -> None:
 @given(st.integers(2, 400), st.integers(1, 99), st.integers(0, 5))
 def test_train_and_validation_are_never_empty(count: int, share: int, seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        parts, _ = dealt(Path(name), frames(count), Split(train=100 - share, validation=share, seed=seed))
+        parts, _ = split_of(Path(name), frames(count), Split(train=100 - share, validation=share, seed=seed))
     assert set(parts.values()) == {"train", "validation"}
 
 
@@ -127,38 +131,38 @@ def test_train_and_validation_are_never_empty(count: int, share: int, seed: int)
 def test_three_parts_are_never_empty(videos: list[str], seed: int) -> None:
     names = [f"{video}_{number:04d}.jpg" for number, video in enumerate(videos)]
     with tempfile.TemporaryDirectory() as name:
-        parts, _ = dealt(Path(name), names, Split(train=60, validation=20, test=20, seed=seed))
+        parts, _ = split_of(Path(name), names, Split(train=60, validation=20, test=20, seed=seed))
     assert set(parts.values()) == {"train", "validation", "test"}
 
 
 def test_one_giant_group_stays_in_train(tmp_path: Path) -> None:
     names = ["plain.jpg"] * 1 + [f"same{letter}.jpg" for letter in "abcd"] + [f"x_{n}.jpg" for n in range(40)]
-    parts, _ = dealt(tmp_path, names, Split())
+    parts, _ = split_of(tmp_path, names, Split())
     assert {parts[f"x_{number}.jpg"] for number in range(40)} == {"train"}
 
 
 def test_tags_decide_before_dataset_names(tmp_path: Path) -> None:
     names = frames(6)
     tags = {name: ("Train", "val", "TEST")[number % 3] for number, name in enumerate(names)}
-    parts, outcome = dealt(tmp_path, names, Split(), tags=tags, dataset="train")
+    parts, outcome = split_of(tmp_path, names, Split(), tags=tags, dataset="train")
     assert outcome.by is SplitBy.TAGS
     assert Counter(parts.values()) == {"train": 2, "validation": 2, "test": 2}
 
 
 def test_one_tag_is_no_split(tmp_path: Path) -> None:
-    _, outcome = dealt(tmp_path, frames(6), Split(), tags={frames(6)[0]: "train"})
+    _, outcome = split_of(tmp_path, frames(6), Split(), tags={frames(6)[0]: "train"})
     assert outcome.by is SplitBy.HASH
 
 
 def test_untagged_pictures_go_to_train_and_are_counted(tmp_path: Path) -> None:
     names = frames(6)
-    parts, outcome = dealt(tmp_path, names, Split(), tags={names[0]: "train", names[1]: "val"})
+    parts, outcome = split_of(tmp_path, names, Split(), tags={names[0]: "train", names[1]: "val"})
     assert Counter(parts.values()) == {"train": 5, "validation": 1}
     assert outcome.warnings == ("4 pictures without a part went to train",)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_train_and_test_without_validation_gives_up_a_part_of_train(stage: ConvertStage, seed: int) -> None:
+def test_validation_is_taken_from_train_where_names_give_none(stage: ConvertStage, seed: int) -> None:
     files = supervisely(10, datasets=("train", "test"))
     ended = stage.put("x.tar", packed(files, ".tar")).run(split=Split(seed=seed))
     dataset = ended.dataset()
@@ -186,6 +190,6 @@ def test_exact_copies_stay_on_one_side(stage: ConvertStage) -> None:
     assert "SplitLeakage" not in dataset.problem_counts
 
 
-def test_unknown_words_are_refused_where_dataset_names_were_asked_for(tmp_path: Path) -> None:
+def test_datasets_that_name_no_split_are_refused_where_they_shall_split(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="split by datasets: no picture has one of train"):
-        dealt(tmp_path, frames(6), Split(by=SplitBy.DATASETS))
+        split_of(tmp_path, frames(6), Split(by=SplitBy.DATASETS))

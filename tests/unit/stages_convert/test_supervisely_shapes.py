@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atoll_stages.convert.readers.parsing import ValueFault
-from atoll_stages.convert.readers.supervisely import NoArea, UnknownGeometry, edges
+from atoll_stages.convert.readers.parsing import InvalidValue
+from atoll_stages.convert.readers.supervisely import NoArea, UnknownGeometry, box_edges
 from support.archives import png_header
 
 PIXELS = 10_000
@@ -53,29 +53,29 @@ def points(kind: str, exterior: Any) -> dict[str, Any]:
     ],
 )
 def test_box_around_points(item: dict[str, Any], expected: tuple[float, ...]) -> None:
-    assert edges(item, pixels=PIXELS) == expected
+    assert box_edges(item, max_pixels=PIXELS) == expected
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
 @pytest.mark.parametrize("kind", ["bitmap", "alpha_mask"])
 def test_box_around_a_mask_is_origin_and_set_pixels(mode: str, kind: str) -> None:
-    assert edges(bitmap(zlib.compress(mask(mode=mode)), kind=kind), pixels=PIXELS) == (102, 51, 105, 54)
+    assert box_edges(bitmap(zlib.compress(mask(mode=mode)), kind=kind), max_pixels=PIXELS) == (102, 51, 105, 54)
 
 
 def test_mask_that_was_not_deflated_again() -> None:
-    assert edges(bitmap(mask()), pixels=PIXELS) == (102, 51, 105, 54)
+    assert box_edges(bitmap(mask()), max_pixels=PIXELS) == (102, 51, 105, 54)
 
 
 @pytest.mark.parametrize("kind", ["line", "polyline", "point", "graph", "keypoints"])
 def test_geometry_without_area(kind: str) -> None:
     with pytest.raises(NoArea, match=f"a {kind} has no area"):
-        edges(points(kind, [[1, 2]]), pixels=PIXELS)
+        box_edges(points(kind, [[1, 2]]), max_pixels=PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["pointcloud", "new_shape", ["x"]])
 def test_geometry_that_is_not_known(kind: Any) -> None:
     with pytest.raises(UnknownGeometry):
-        edges({"geometryType": kind}, pixels=PIXELS)
+        box_edges({"geometryType": kind}, max_pixels=PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_geometry_that_is_not_known(kind: Any) -> None:
     ],
 )
 def test_shape_that_is_none(item: dict[str, Any]) -> None:
-    with pytest.raises(ValueFault):
-        edges(item, pixels=PIXELS)
+    with pytest.raises(InvalidValue):
+        box_edges(item, max_pixels=PIXELS)
 
 
 JSON = st.recursive(
@@ -120,7 +120,7 @@ JSON = st.recursive(
 )
 def test_any_values_give_edges_or_a_named_fault(item: dict[str, Any]) -> None:
     try:
-        found = edges(item, pixels=PIXELS)
-    except (NoArea, UnknownGeometry, ValueFault):
+        found = box_edges(item, max_pixels=PIXELS)
+    except (NoArea, UnknownGeometry, InvalidValue):
         return
     assert len(found) == 4

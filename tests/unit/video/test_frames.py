@@ -15,7 +15,7 @@ from atoll_cli.video import extract as extraction
 from atoll_cli.video.reader import Sample
 from atoll_cli.video.select import Measured, measured
 from atoll_contract.errors import ExitCode
-from atoll_stages.convert.split import cluster_of
+from atoll_stages.convert.split import frame_group
 from support.videos import Picture, turn, write_video
 
 RATE = 10
@@ -152,7 +152,7 @@ def test_frames_of_one_video_stay_together_in_the_split(tmp_path: Path) -> None:
     assert main(["frames", str(tmp_path), "-o", str(out), "--flat"]) == 0
     groups: dict[str, set[str]] = {}
     for path in (out / "images").iterdir():
-        groups.setdefault(path.name.split("_")[0], set()).add(cluster_of(path.name))
+        groups.setdefault(path.name.split("_")[0], set()).add(frame_group(path.name))
     assert sorted(groups) == ["match1", "match2"]
     assert all(len(clusters) == 1 for clusters in groups.values())
     assert not groups["match1"] & groups["match2"]

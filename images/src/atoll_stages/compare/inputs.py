@@ -17,9 +17,8 @@ from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABELS_NAME, Manifest, Role, unpack_bundle
 from atoll_contract.stage import ConvertSpec
 from atoll_contract.tool_reports import Contender, PictureSource
-from atoll_stages.convert.example_store import Catalog, Ready
-from atoll_stages.convert.pipeline import Source, collected
-from atoll_stages.convert.statistics import conclude
+from atoll_stages.convert.example_store import ExampleStore, StoredExample
+from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD
 from atoll_stages.export.inference import Exported
 from atoll_stages.train.dataset import Example, Records
@@ -192,9 +191,9 @@ class _Chosen(_Lazy):
 
 
 class _Catalogued(_Lazy):
-    def __init__(self, catalog: Catalog, rows: Sequence[Ready], classes: Sequence[str]) -> None:
+    def __init__(self, store: ExampleStore, rows: Sequence[StoredExample], classes: Sequence[str]) -> None:
         super().__init__(len(rows))
-        self._catalog, self._rows = catalog, rows
+        self._store, self._rows = store, rows
         self._ids = {name: number for number, name in enumerate(classes)}
 
     def at(self, index: int) -> Example:
@@ -202,7 +201,7 @@ class _Catalogued(_Lazy):
         boxes = [(item.box.ymin, item.box.xmin, item.box.ymax, item.box.xmax) for item in row.boxes]
         return Example(
             name=row.name,
-            encoded=self._catalog.jpeg(row),
+            encoded=self._store.jpeg(row),
             width=row.width,
             height=row.height,
             boxes=np.array(boxes, np.float32).reshape(-1, 4),
@@ -215,10 +214,10 @@ def _archive(name: str, path: Path, work: Path) -> Iterator[PictureSet]:
     """All pictures of an archive, whatever part of a split they would be."""
     if not path.exists():
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no archive {path}")
-    with collected([Source(path.name, path)], ConvertSpec(sources=()), work) as conversion:
-        classes = conclude(conversion).classes
-        rows = list(conversion.catalog.ready())
-        yield PictureSet(name, classes, _Catalogued(conversion.catalog, rows, classes))
+    with read_dataset([Source(path.name, path)], ConvertSpec(sources=()), work) as conversion:
+        classes = summarize(conversion).classes
+        rows = list(conversion.store.examples())
+        yield PictureSet(name, classes, _Catalogued(conversion.store, rows, classes))
 
 
 def _classes(path: Path) -> tuple[str, ...]:

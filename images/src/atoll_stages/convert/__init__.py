@@ -1,1 +1,1 @@
-"""convert: labelled pictures in an archive become TFRecord shards, a label map and `dataset.json`."""
+"""convert: from archives of labelled images to TFRecord shards, a label map and `dataset.json`."""

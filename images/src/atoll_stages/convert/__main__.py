@@ -1,4 +1,4 @@
-"""`python -m atoll_stages.convert`: the stage; with `--lint PATH [--json]` a look at an archive or folder."""
+"""`python -m atoll_stages.convert` runs the stage; with `--lint PATH [--json]` it reports on an archive or folder."""
 
 import sys
 

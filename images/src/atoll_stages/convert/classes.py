@@ -1,4 +1,4 @@
-"""Class names: cleaned, renamed, ignored, and put into the label map's order."""
+"""Class names: cleaned, renamed or ignored by the spec's rules, and ordered for the label map."""
 
 import unicodedata
 from collections import Counter
@@ -12,7 +12,7 @@ MAX_LENGTH = 128
 
 
 class ClassNames:
-    """The classes of one conversion, collected over all of its archives by name."""
+    """The classes of one conversion, collected by name over all of its archives."""
 
     def __init__(self, spec: ConvertSpec) -> None:
         self._rename = {clean(rule.from_): clean(rule.to) for rule in spec.rename}
@@ -25,24 +25,24 @@ class ClassNames:
         self.ignored: Counter[str] = Counter()
 
     def declare(self, names: Iterable[str]) -> None:
-        """Classes that an export lists; their order is the label map's where the spec gives none."""
+        """Adds the classes that an export lists; their order is the label map's where the spec gives none."""
         for name in names:
             self._final(name)
 
     def resolve(self, name: str) -> str | None:
-        """The final name of an object's class, or None where it is ignored.
+        """Returns the final name of an object's class, or None where the class is ignored.
 
         Raises:
             DatasetError: the name is empty or too long (AnnotationInvalid), or there are too many classes.
         """
         final = self._final(name)
         if final is None:
-            # Bounded, for a hostile export may name each object anew.
+            # Bounded, because a hostile export may give each object a class of its own.
             self.ignored[name if len(self.ignored) < self._limit else "…"] += 1
         return final
 
     def _final(self, raw: str) -> str | None:
-        """The final name of `raw`, remembered: there are few names and many objects."""
+        """Returns the final name of `raw` from a cache: there are few names and many objects."""
         if raw not in self._finals:
             if len(self._finals) >= 10 * self._limit:
                 self._finals.clear()
@@ -61,14 +61,14 @@ class ClassNames:
         return final
 
     def ordered(self, used: Iterable[str]) -> tuple[str, ...]:
-        """The label map: the spec's classes as they stand, else the used ones in order of appearance."""
+        """Returns the label map's classes: those of the spec as given, else the used ones in order of appearance."""
         if self._only:
             return self._only
         used = set(used)
         return tuple(name for name in self._order if name in used)
 
     def warnings(self, used: Iterable[str]) -> list[str]:
-        """Unused classes, rules that met nothing, names that differ only in case."""
+        """Returns warnings: unused classes, rules that applied to nothing, names that differ only in case."""
         used = set(used)
         unused = [name for name in (self._only or tuple(self._order)) if name not in used]
         kept = "stays in" if self._only else "is left out of"
@@ -82,7 +82,7 @@ class ClassNames:
 
 
 def clean(name: str) -> str:
-    """`name` in NFC without blanks around it.
+    """Returns `name` in NFC, without blanks around it.
 
     Raises:
         DatasetError: AnnotationInvalid, it is empty or longer than MAX_LENGTH.

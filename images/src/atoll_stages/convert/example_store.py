@@ -1,23 +1,23 @@
-"""Everything known about the examples, on disk: a SQLite file and one file with the re-encoded pictures.
+"""The examples of one conversion on disk: a SQLite file, and one file with the prepared images.
 
-Memory stays flat however many pictures there are; every pass reads rows as a stream.
+All SQL of convert is in this module. Rows are read as streams, so that memory does not grow with the dataset.
 """
 
+import errno
 import json
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
-from atoll_contract.archive.limits import shown
-from atoll_contract.errors import DatasetError
-from atoll_stages.convert.classes import ClassNames
-from atoll_stages.convert.example import Box, Example, LabelledBox, fit, turned
-from atoll_stages.convert.images import Picture
-from atoll_stages.convert.problems import Action, Kind, Problems
+from atoll_contract.stage import SplitBy
+from atoll_stages.convert.boxes import Box, ClassBox
+from atoll_stages.convert.images import PreparedImage
+from atoll_stages.convert.readers.base import AnnotatedImage, LabelledBox
+from atoll_stages.convert.split_names import TRAIN, split_of_dataset, split_of_tags
 
 _SCHEMA = """
 CREATE TABLE example (
@@ -28,9 +28,10 @@ CREATE TABLE example (
     path TEXT NOT NULL,
     annotation TEXT NOT NULL,
     dataset TEXT NOT NULL,
-    tags TEXT NOT NULL,
-    raw TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'read',
+    split_of_tags TEXT,
+    split_of_dataset TEXT,
+    annotated TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending',
     boxes TEXT,
     box_count INTEGER,
     width INTEGER,
@@ -38,32 +39,25 @@ CREATE TABLE example (
     source_sha256 TEXT,
     sha256 TEXT,
     dhash INTEGER,
-    thumb BLOB,
+    thumbnail BLOB,
     offset INTEGER,
     size INTEGER,
-    cluster TEXT,
-    part TEXT,
-    place TEXT,
+    frame_group TEXT,
+    split TEXT,
+    position TEXT,
     UNIQUE (source, member)
 );
+CREATE INDEX example_source_sha256 ON example (source_sha256, id);
+CREATE VIEW usable AS SELECT * FROM example WHERE status = 'usable';
+CREATE TABLE dhash_band (number INTEGER, bits INTEGER, id INTEGER);
+CREATE INDEX dhash_band_bits ON dhash_band (number, bits, id);
 """
-_PAGE = 256
 
 
-@dataclass(frozen=True)
-class ClassBox:
-    """A usable box: final class name and edges relative to the picture."""
-
-    label: str
-    box: Box
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """An example whose picture was not looked at yet."""
+class PendingExample(NamedTuple):
+    """An example whose image has not been read yet."""
 
     id: int
-    source: int
     name: str
     path: Path
     annotation: str
@@ -72,215 +66,329 @@ class Waiting:
     relative: bool
 
 
-@dataclass(frozen=True)
-class Ready:
-    """An example with a readable picture; `offset` and `size` say where its JPEG lies in the spool."""
+class StoredExample(NamedTuple):
+    """An example with a prepared image; `offset` and `size` locate its JPEG in the file of images."""
 
     id: int
     source: int
     name: str
-    dataset: str
-    tags: tuple[str, ...]
     width: int
     height: int
-    source_sha256: str
     sha256: str
     offset: int
     size: int
-    part: str | None
+    split: str | None
     boxes: tuple[ClassBox, ...]
 
 
-class Catalog(AbstractContextManager["Catalog"]):
+class ExactCopy(NamedTuple):
+    """An example whose file equals that of the earlier example `first`, byte for byte."""
+
+    id: int
+    name: str
+    split: str | None
+    first: str
+    first_split: str | None
+    same_dataset: bool
+
+
+class Fingerprint(NamedTuple):
+    """What identifies an example's image, exactly and nearly."""
+
+    id: int
+    name: str
+    split: str
+    group: str
+    source_sha256: str
+    dhash: int
+    thumbnail: bytes
+
+
+@dataclass(slots=True)
+class Group:
+    """Examples that stay together in a split; `id` is one of them, `source` the first archive that has any."""
+
+    id: int
+    source: int
+    size: int
+    split: str = TRAIN
+
+
+class ExampleStore:
     """The examples of one conversion, in `folder`; used by one thread."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.database = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
+        self._database = sqlite3.connect(folder / "examples.sqlite", isolation_level=None)
         # A killed conversion starts over: no journal, no fsync, one transaction. Sorting spills to disk.
-        self.database.executescript(
+        self._database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE;" + _SCHEMA + "BEGIN;"
         )
-        self._spool = (folder / "pictures.bin").open("w+b")
+        self._images = (folder / "images.bin").open("w+b")
         self._end = 0
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        self._database.close()
+        self._images.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.database.close()
-        self._spool.close()
+    # Reading archives.
 
-    def add(self, source: int, example: Example) -> bool:
-        """Enter an example; False where its picture is annotated already."""
-        boxes = [[b.label, b.xmin, b.ymin, b.xmax, b.ymax, b.number] for b in example.boxes]
-        raw = json.dumps({"boxes": boxes, "size": example.size, "relative": example.relative})
+    def add(self, source: int, item: AnnotatedImage) -> bool:
+        """Adds an example of the archive number `source`; returns False where its image is annotated already."""
+        boxes = [[b.label, b.xmin, b.ymin, b.xmax, b.ymax, b.number] for b in item.boxes]
         row = (
             source,
-            example.picture.number,
-            example.picture.name,
-            str(example.picture.path),
-            example.annotation,
-            example.dataset,
-            json.dumps(example.tags),
-            raw,
+            item.image.number,
+            item.image.name,
+            str(item.image.path),
+            item.annotation,
+            item.dataset,
+            split_of_tags(item.tags),
+            split_of_dataset(item.dataset),
+            json.dumps({"boxes": boxes, "size": item.size, "relative": item.relative}),
         )
         try:
-            self.database.execute(
-                "INSERT INTO example (source, member, name, path, annotation, dataset, tags, raw) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            self._database.execute(
+                "INSERT INTO example (source, member, name, path, annotation, dataset, split_of_tags, "
+                "split_of_dataset, annotated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
         except sqlite3.IntegrityError:
             return False
         return True
 
-    def has_picture(self, source: int, member: int) -> bool:
-        found = self.database.execute(
-            "SELECT 1 FROM example WHERE source = ? AND member = ?", (source, member)
-        ).fetchone()
-        return found is not None
+    def has_image(self, source: int, member: int) -> bool:
+        return self._one("SELECT EXISTS (SELECT 1 FROM example WHERE source = ? AND member = ?)", source, member) == (
+            1,
+        )
 
-    def count(self, status: str | None = None) -> int:
-        where = "" if status is None else "WHERE status = ?"
-        values = () if status is None else (status,)
-        total: int = self.database.execute(f"SELECT COUNT(*) FROM example {where}", values).fetchone()[0]  # noqa: S608
-        return total
+    def pending(self, source: int) -> Iterator[PendingExample]:
+        """Yields every example of an archive in the order of reading; the caller may drop or complete each."""
+        query = (
+            "SELECT id, name, path, annotation, annotated FROM example "
+            "WHERE source = ? AND id > ? ORDER BY id LIMIT 256"
+        )
+        for number, name, path, annotation, annotated in self._pages(query, source):
+            raw = json.loads(annotated)
+            boxes = tuple(LabelledBox(*box) for box in raw["boxes"])
+            size = tuple(raw["size"]) if raw["size"] else None
+            yield PendingExample(number, name, Path(path), annotation, boxes, size, raw["relative"])
 
-    def waiting(self, source: int) -> Iterator[Waiting]:
-        """Every example of a source, in the order of reading."""
-        columns = "id, source, name, path, annotation, raw"
-        query = f"SELECT {columns} FROM example WHERE source = ? AND id > ? ORDER BY id LIMIT {_PAGE}"  # noqa: S608
-        for row in self.pages(query, source):
-            raw = json.loads(row[5])
-            yield Waiting(
-                id=row[0],
-                source=row[1],
-                name=row[2],
-                path=Path(row[3]),
-                annotation=row[4],
-                boxes=tuple(LabelledBox(*box) for box in raw["boxes"]),
-                size=tuple(raw["size"]) if raw["size"] else None,
-                relative=raw["relative"],
-            )
-
-    def pages(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query ending in `WHERE … id > ? … LIMIT`, page by page, so that rows may be changed between."""
-        last = 0
-        while rows := self.database.execute(query, (*values, last)).fetchall():
-            yield from rows
-            last = rows[-1][0]
-
-    def keep(self, number: int, picture: Picture, boxes: tuple[ClassBox, ...]) -> None:
-        """The example's picture is good: spool it, with its usable boxes."""
-        self._spool.write(picture.data)
+    def complete(self, number: int, image: PreparedImage, boxes: tuple[ClassBox, ...]) -> None:
+        """Makes the example `number` usable, with its image and its usable boxes."""
+        self._images.write(image.data)
         listed = [[b.label, b.box.xmin, b.box.ymin, b.box.xmax, b.box.ymax] for b in boxes]
         # SQLite's integers are signed.
-        dhash = picture.dhash - 2**64 if picture.dhash >= 2**63 else picture.dhash
-        self.database.execute(
-            "UPDATE example SET status = 'ready', boxes = ?, box_count = ?, width = ?, height = ?, source_sha256 = ?, "
-            "sha256 = ?, dhash = ?, thumb = ?, offset = ?, size = ?, raw = '' WHERE id = ?",
+        dhash = image.dhash - 2**64 if image.dhash >= 2**63 else image.dhash
+        self._database.execute(
+            "UPDATE example SET status = 'usable', boxes = ?, box_count = ?, width = ?, height = ?, source_sha256 = ?, "
+            "sha256 = ?, dhash = ?, thumbnail = ?, offset = ?, size = ?, annotated = '' WHERE id = ?",
             (
                 json.dumps(listed),
                 len(listed),
-                picture.width,
-                picture.height,
-                picture.source_sha256,
-                picture.sha256,
+                image.width,
+                image.height,
+                image.source_sha256,
+                image.sha256,
                 dhash,
-                picture.thumb,
+                image.thumbnail,
                 self._end,
-                len(picture.data),
+                len(image.data),
                 number,
             ),
         )
-        self._end += len(picture.data)
+        self._end += len(image.data)
 
-    def source_counts(self, source: int) -> tuple[int, int]:
-        """Usable pictures and boxes of a source."""
-        row: tuple[int, int] = self.database.execute(
-            "SELECT COUNT(*), COALESCE(SUM(box_count), 0) FROM example WHERE status = 'ready' AND source = ?",
-            (source,),
-        ).fetchone()
+    def drop(self, number: int) -> None:
+        """Makes the example `number` unusable."""
+        self._database.execute("UPDATE example SET status = 'dropped', annotated = '' WHERE id = ?", (number,))
+
+    # Counting and writing.
+
+    def count(self) -> int:
+        """Returns the number of examples, dropped ones included."""
+        total: int = self._one("SELECT COUNT(*) FROM example")[0]
+        return total
+
+    def count_usable(self) -> int:
+        total: int = self._one("SELECT COUNT(*) FROM usable")[0]
+        return total
+
+    def count_source(self, source: int) -> tuple[int, int]:
+        """Returns the number of usable images and boxes of an archive."""
+        images, boxes = self._one("SELECT COUNT(*), COALESCE(SUM(box_count), 0) FROM usable WHERE source = ?", source)
+        return images, boxes
+
+    def split_size(self, split: str) -> tuple[int, int]:
+        """Returns the number of images in a split, and the bytes of their JPEGs together."""
+        images, size = self._one("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM usable WHERE split = ?", split)
+        return images, size
+
+    def examples(self) -> Iterator[StoredExample]:
+        """Yields all usable examples in the order of reading."""
+        query = (
+            "SELECT id, source, name, width, height, sha256, offset, size, split, boxes FROM usable "
+            "WHERE id > ? ORDER BY id LIMIT 256"
+        )
+        return map(_stored_example, self._pages(query))
+
+    def examples_of(self, split: str) -> Iterator[StoredExample]:
+        """Yields the examples of a split in the order of its records."""
+        rows = self._database.execute(
+            "SELECT id, source, name, width, height, sha256, offset, size, split, boxes FROM usable "
+            "WHERE split = ? ORDER BY position, id",
+            (split,),
+        )
+        return map(_stored_example, rows)
+
+    def jpeg(self, example: StoredExample) -> bytes:
+        self._images.seek(example.offset)
+        return self._images.read(example.size)
+
+    # Splitting.
+
+    def set_groups(self, group_of: Callable[[str], str], shuffle: Callable[[str], str]) -> None:
+        """Sets the group of every example by its name, and its position among the records.
+
+        Exact copies join the group of the first of them. `shuffle` is a seeded hash that gives the order of groups and
+        of records.
+        """
+        self._database.create_function("group_of", 1, group_of, deterministic=True)
+        self._database.create_function("shuffle", 1, shuffle, deterministic=True)
+        self._database.execute(
+            "UPDATE example SET frame_group = group_of(name), position = shuffle(source_sha256 || name)"
+        )
+        self._database.execute(
+            "UPDATE example SET frame_group = (SELECT first.frame_group FROM usable AS first "
+            "WHERE first.source_sha256 = example.source_sha256 ORDER BY first.id LIMIT 1) WHERE status = 'usable'"
+        )
+        self._database.execute("CREATE INDEX example_group ON example (frame_group)")
+
+    def groups(self, within: str | None = None) -> list[Group]:
+        """Returns the groups of the usable examples (of those in the split `within`) in shuffled order."""
+        rows = self._database.execute(
+            "SELECT MIN(id), MIN(source), COUNT(*) FROM usable WHERE :within IS NULL OR split = :within "
+            "GROUP BY frame_group ORDER BY shuffle(frame_group)",
+            {"within": within},
+        )
+        return [Group(*row) for row in rows]
+
+    def assign_groups(self, groups: Iterable[Group], within: str | None = None) -> None:
+        """Puts the usable examples of each group (those in the split `within`) into the group's split."""
+        self._database.executemany(
+            "UPDATE example SET split = :split WHERE status = 'usable' AND (:within IS NULL OR split = :within) "
+            "AND frame_group = (SELECT frame_group FROM example WHERE id = :id)",
+            ({"split": group.split, "within": within, "id": group.id} for group in groups),
+        )
+
+    def assign_all(self, split: str) -> None:
+        self._database.execute("UPDATE example SET split = ? WHERE status = 'usable'", (split,))
+
+    def assign_last(self, count: int, split: str) -> None:
+        """Moves the last `count` usable examples of train, by name, into another split."""
+        self._database.execute(
+            "UPDATE example SET split = ? WHERE id IN "
+            "(SELECT id FROM usable WHERE split = ? ORDER BY name DESC, id DESC LIMIT ?)",
+            (split, TRAIN, count),
+        )
+
+    def assign_named(self, by: SplitBy) -> int:
+        """Puts usable examples into the splits that their tags or datasets name, the others into train.
+
+        Returns the number of the others.
+        """
+        self._database.execute(
+            "UPDATE example SET split = CASE ? WHEN 'tags' THEN split_of_tags ELSE split_of_dataset END", (by,)
+        )
+        return self._database.execute(
+            "UPDATE example SET split = ? WHERE split IS NULL AND status = 'usable'", (TRAIN,)
+        ).rowcount
+
+    def count_named(self, by: SplitBy) -> dict[str, int]:
+        """Returns the number of usable examples for each split that their tags or datasets name."""
+        return dict(
+            self._database.execute(
+                "SELECT CASE ? WHEN 'tags' THEN split_of_tags ELSE split_of_dataset END AS named, COUNT(*) "
+                "FROM usable WHERE named IS NOT NULL GROUP BY named",
+                (by,),
+            )
+        )
+
+    def count_by_split(self) -> dict[str, int]:
+        """Returns the number of usable examples in each split."""
+        return dict(self._database.execute("SELECT split, COUNT(*) FROM usable GROUP BY split"))
+
+    # Finding duplicates.
+
+    def exact_copies(self) -> Iterator[ExactCopy]:
+        """Yields every usable example that copies an earlier one; the caller may drop it."""
+        query = (
+            "SELECT b.id, b.name, b.split, a.name, a.split, a.source = b.source AND a.dataset = b.dataset "
+            "FROM usable AS b JOIN example AS a ON a.source_sha256 = b.source_sha256 AND a.id = "
+            "(SELECT MIN(c.id) FROM usable AS c WHERE c.source_sha256 = b.source_sha256) "
+            "WHERE a.id < b.id AND b.id > ? ORDER BY b.id LIMIT 256"
+        )
+        return map(ExactCopy._make, self._pages(query))
+
+    def copies_across_splits(self) -> Iterator[ExactCopy]:
+        """Yields every usable example that copies an earlier one of another split."""
+        query = (
+            "SELECT b.id, b.name, b.split, a.name, a.split, 0 FROM usable AS b JOIN usable AS a "
+            "ON a.source_sha256 = b.source_sha256 AND a.id < b.id AND a.split != b.split "
+            "WHERE b.id > ? GROUP BY b.id ORDER BY b.id LIMIT 256"
+        )
+        return map(ExactCopy._make, self._pages(query))
+
+    def fingerprints(self) -> Iterator[Fingerprint]:
+        """Yields the fingerprints of all usable examples in the order of reading."""
+        query = (
+            "SELECT id, name, split, frame_group, source_sha256, dhash, thumbnail FROM usable "
+            "WHERE id > ? ORDER BY id LIMIT 256"
+        )
+        return map(Fingerprint._make, self._pages(query))
+
+    def index_dhash(self, number: int, bands: Iterable[tuple[int, int]]) -> None:
+        """Lets `same_band` find the example `number` by these (number, bits) of its difference hash."""
+        self._database.executemany(
+            "INSERT INTO dhash_band VALUES (?, ?, ?)", ((band, bits, number) for band, bits in bands)
+        )
+
+    def same_band(self, band: int, bits: int, *, other_than: str, limit: int) -> Iterator[Fingerprint]:
+        """Yields the latest indexed examples with these bits in a band, without copies of the file `other_than`."""
+        rows = self._database.execute(
+            "SELECT e.id, e.name, e.split, e.frame_group, e.source_sha256, e.dhash, e.thumbnail "
+            "FROM dhash_band AS band JOIN example AS e ON e.id = band.id "
+            "WHERE band.number = ? AND band.bits = ? AND e.source_sha256 != ? ORDER BY band.id DESC LIMIT ?",
+            (band, bits, other_than, limit),
+        )
+        return map(Fingerprint._make, rows)
+
+    def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._database.execute(query, values).fetchone()
         return row
 
-    def drop(self, number: int, status: str) -> None:
-        self.database.execute("UPDATE example SET status = ?, raw = '' WHERE id = ?", (status, number))
+    def _pages(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Yields the rows of a query that ends in `id > ? ORDER BY id LIMIT …`, a page at a time.
 
-    def jpeg(self, example: Ready) -> bytes:
-        """The re-encoded picture."""
-        self._spool.seek(example.offset)
-        return self._spool.read(example.size)
-
-    def ready(self, part: str | None = None) -> Iterator[Ready]:
-        """Usable examples: all in the order of reading, or those of one part of the split by `place`."""
-        columns = "id, source, name, dataset, tags, width, height, source_sha256, sha256, offset, size, part, boxes"
-        select = f"SELECT {columns} FROM example WHERE status = 'ready'"  # noqa: S608
-        if part is None:
-            rows: Iterator[tuple[Any, ...]] = self.pages(f"{select} AND id > ? ORDER BY id LIMIT {_PAGE}")
-        else:
-            rows = self.database.execute(f"{select} AND part = ? ORDER BY place, id", (part,))
-        for row in rows:
-            boxes = tuple(ClassBox(label, Box(*edges)) for label, *edges in json.loads(row[12]))
-            yield Ready(*row[:4], tuple(json.loads(row[4])), *row[5:12], boxes)  # type: ignore[call-arg]  # 4 + 1 + 7 + 1 fields, in the order of the columns
+        Between pages no statement is open, so that rows may be changed.
+        """
+        last = 0
+        while rows := self._database.execute(query, (*values, last)).fetchall():
+            yield from rows
+            last = rows[-1][0]
 
 
-# Sizes whose ratios differ by less are the same picture at another scale.
-_SAME_RATIO = 0.01
+def _stored_example(row: tuple[Any, ...]) -> StoredExample:
+    boxes = tuple(ClassBox(label, Box(*edges)) for label, *edges in json.loads(row[-1]))
+    return StoredExample._make((*row[:-1], boxes))
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What a box's numbers are relative to, and the EXIF orientation that still has to be applied to them."""
-
-    width: float
-    height: float
-    orientation: int = 1
-    scaled: bool = False
-
-
-def frame_of(waiting: Waiting, picture: Picture) -> Frame | None:
-    """The frame in which the example was annotated; None where its claimed size fits the picture in no way.
-
-    Labelling tools show pictures upright, so that is assumed unless the claimed size says that the annotation
-    was made on the picture as it is stored.
-    """
-    stored = picture.stored_size
-    upright = (stored[1], stored[0]) if picture.orientation >= 5 else stored
-    if waiting.relative:
-        return Frame(1, 1)
-    if waiting.size is None or waiting.size == upright:
-        return Frame(*upright)
-    if waiting.size == stored:
-        return Frame(*stored, orientation=picture.orientation)
-    claimed, real = waiting.size[0] / waiting.size[1], upright[0] / upright[1]
-    if abs(claimed - real) <= _SAME_RATIO * real:
-        return Frame(*waiting.size, scaled=True)
-    return None
-
-
-def fit_boxes(waiting: Waiting, frame: Frame, *, names: ClassNames, problems: Problems) -> tuple[ClassBox, ...]:
-    """The usable boxes of an example; everything else is counted."""
-    usable = []
-    for raw in waiting.boxes:
-        try:
-            label = names.resolve(raw.label)
-        except DatasetError as error:
-            place = f"{shown(waiting.annotation)} object {raw.number}"
-            raise DatasetError(error.reason, f"{place}: {error.message}") from None
-        if label is None:
-            problems.add(
-                Kind.CLASS_IGNORED, Action.DROPPED, file=waiting.annotation, number=raw.number, detail=raw.label
-            )
-            continue
-        fitted = fit(raw, width=frame.width, height=frame.height)
-        edges = f"[{raw.xmin:g}, {raw.ymin:g}, {raw.xmax:g}, {raw.ymax:g}] in {frame.width:g}×{frame.height:g}"
-        if isinstance(fitted, Kind):
-            problems.add(fitted, Action.DROPPED, file=waiting.annotation, number=raw.number, detail=edges)
-            continue
-        if fitted.clipped:
-            problems.add(Kind.BOX_CLIPPED, Action.CLIPPED, file=waiting.annotation, number=raw.number, detail=edges)
-        usable.append(ClassBox(label, turned(fitted.box, frame.orientation)))
-    return tuple(usable)
+@contextmanager
+def full_disk_as_os_error() -> Iterator[None]:
+    """Raises SQLite's error for a full disk as the system's, which the stage's runtime knows."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -1,6 +1,7 @@
-"""One picture: header checked before its pixels, upright, RGB, at most 640 on the long side, as JPEG.
+"""Prepares an image for the records: upright, RGB, at most 640 pixels on the long side, as JPEG.
 
-Pillow is imported inside; it never guesses beyond JPEG, PNG and WebP.
+Its header is checked before its pixels are decoded. Pillow is imported inside functions, and tries no formats but JPEG,
+PNG and WebP.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ from atoll_contract.stage import DatasetLimits
 if TYPE_CHECKING:
     from PIL import Image
 
-
 LONG_SIDE = 640
 # Close to lossless for a second compression; the training side decodes it at the usual 4:2:0 speed.
 JPEG_QUALITY = 95
@@ -28,10 +28,10 @@ FORMAT = "jpeg"
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _ORIENTATION = 0x0112
-# Pictures beyond this many pixels are decoded one at a time, so that memory does not grow with the workers.
+# Images of more pixels are decoded one at a time, so that memory does not grow with the number of threads.
 _LARGE_PIXELS = 4_000_000
 _LARGE = threading.Lock()
-# What Pillow's decoders raise on damaged files, as found by fuzzing them.
+# Pillow's decoders raise these on damaged files, as fuzzing found.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -44,22 +44,22 @@ _DAMAGED = (
     KeyError,
     OverflowError,
 )
-
 THUMB_SIDE = 16
-# Steps of brightness that compression alone may make between two equal areas.
+# Steps of brightness by which compression alone may make two equal areas differ.
 _NOISE = 3
 
 
-class Unreadable(ValueError):
-    """The file is no picture that can be read; the text says why."""
+class UnreadableImage(ValueError):
+    """The file cannot be read as an image; the message says why."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it goes into the records, and what identifies it.
+class PreparedImage:
+    """An image as it goes into the records, and what identifies it.
 
-    `stored_size` is (width, height) in the file, before its EXIF `orientation` is applied; `source_sha256` is
-    of the file's bytes, `sha256` of `data`. `dhash` and `thumb` (16×16 grey) serve to find near duplicates.
+    `data` is a JPEG of `width` × `height`. `stored_size` is (width, height) in the file, before its EXIF `orientation`
+    is applied; `source_sha256` is of the file's bytes, `sha256` of `data`. `dhash` and `thumbnail` (16×16 grey) serve
+    to find near duplicates. `misnamed_as` is the true format where the file's suffix means another.
     """
 
     data: bytes
@@ -70,41 +70,41 @@ class Picture:
     source_sha256: str
     sha256: str
     dhash: int
-    thumb: bytes
+    thumbnail: bytes
     misnamed_as: str | None
 
 
-def read_picture(path: Path, *, name: str, limits: DatasetLimits) -> Picture:
-    """The picture at `path`, which its archive calls `name`.
+def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedImage:
+    """Prepares the image at `path`, which its archive calls `name`.
 
     Raises:
-        Unreadable: it cannot be decoded, is animated or has no pixels.
+        UnreadableImage: it cannot be decoded, is animated or has no pixels.
         DatasetError: DatasetTooLarge, its header claims more pixels than allowed; nothing was decoded.
     """
     source = path.read_bytes()
     with _opened(source) as image:
         pixels = _checked_size(image, name=name, limits=limits)
-        claimed, orientation = image.size, _orientation(image)
+        stored_size, orientation = image.size, _orientation(image)
         if pixels > _LARGE_PIXELS:
             with _LARGE:
                 upright = _decoded(image, orientation)
         else:
             upright = _decoded(image, orientation)
-        real = "JPEG" if image.format == "MPO" else str(image.format)
+        actual = "JPEG" if image.format == "MPO" else str(image.format)
     data = _encoded(upright)
-    dhash, thumb = _fingerprints(upright)
+    dhash, thumbnail = _fingerprints(upright)
     expected = _FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
-    return Picture(
+    return PreparedImage(
         data=data,
         width=upright.width,
         height=upright.height,
-        stored_size=claimed,
+        stored_size=stored_size,
         orientation=orientation,
         source_sha256=hashlib.sha256(source).hexdigest(),
         sha256=hashlib.sha256(data).hexdigest(),
         dhash=dhash,
-        thumb=thumb,
-        misnamed_as=None if real == expected else real,
+        thumbnail=thumbnail,
+        misnamed_as=None if actual == expected else actual,
     )
 
 
@@ -114,9 +114,9 @@ def _opened(source: bytes) -> "Image.Image":
     try:
         return opened(source, _FORMATS)
     except UnidentifiedImageError:
-        raise Unreadable(f"no readable JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
+        raise UnreadableImage(f"no readable JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
     except _DAMAGED as error:
-        raise Unreadable(_why(error)) from None
+        raise UnreadableImage(_why(error)) from None
 
 
 def _checked_size(image: "Image.Image", *, name: str, limits: DatasetLimits) -> int:
@@ -129,10 +129,10 @@ def _checked_size(image: "Image.Image", *, name: str, limits: DatasetLimits) -> 
             f"{limits.picture_pixels / 1e6:g} Mpx and {limits.picture_side} per side",
         )
     if pixels == 0:
-        raise Unreadable(f"it is {width}×{height}")
+        raise UnreadableImage(f"it is {width}×{height}")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
-        raise Unreadable(f"an animation of {frames} frames, not a picture")
+        raise UnreadableImage(f"an animation of {frames} frames, not a picture")
     return pixels
 
 
@@ -145,18 +145,18 @@ def _orientation(image: "Image.Image") -> int:
 
 
 def _decoded(image: "Image.Image", orientation: int) -> "Image.Image":
-    """RGB, at most LONG_SIDE, upright."""
+    """Returns the image in RGB, upright, its sides at most LONG_SIDE."""
     from PIL import Image
 
-    turn = Image.Transpose
-    turns = {
-        2: turn.FLIP_LEFT_RIGHT,
-        3: turn.ROTATE_180,
-        4: turn.FLIP_TOP_BOTTOM,
-        5: turn.TRANSPOSE,
-        6: turn.ROTATE_270,
-        7: turn.TRANSVERSE,
-        8: turn.ROTATE_90,
+    transpose = Image.Transpose
+    upright = {
+        2: transpose.FLIP_LEFT_RIGHT,
+        3: transpose.ROTATE_180,
+        4: transpose.FLIP_TOP_BOTTOM,
+        5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_270,
+        7: transpose.TRANSVERSE,
+        8: transpose.ROTATE_90,
     }
     try:
         # JPEG decoders can halve while they decode; PNG and WebP ignore this.
@@ -165,13 +165,13 @@ def _decoded(image: "Image.Image", orientation: int) -> "Image.Image":
         rgb = _rgb(image)
         if max(rgb.size) > LONG_SIDE:
             rgb.thumbnail((LONG_SIDE, LONG_SIDE), reducing_gap=2.0)
-        return rgb.transpose(turns[orientation]) if orientation in turns else rgb
+        return rgb.transpose(upright[orientation]) if orientation in upright else rgb
     except _DAMAGED as error:
-        raise Unreadable(_why(error)) from None
+        raise UnreadableImage(_why(error)) from None
 
 
 def _rgb(image: "Image.Image") -> "Image.Image":
-    """Any mode as RGB: 16-bit grey by its high byte, transparency over black."""
+    """Returns an image of any mode in RGB: 16-bit grey by its high byte, transparency over black."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -189,14 +189,14 @@ def _rgb(image: "Image.Image") -> "Image.Image":
 
 def _encoded(image: "Image.Image") -> bytes:
     buffer = io.BytesIO()
-    # An empty info keeps EXIF (with its place and serial numbers), colour profiles and comments out.
+    # An empty info leaves out EXIF (with location and serial numbers), colour profiles and comments.
     image.info = {}
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 
 def _fingerprints(image: "Image.Image") -> tuple[int, bytes]:
-    """A 64-bit difference hash (does brightness rise from left to right?) and a 16×16 grey thumbnail."""
+    """Returns a 64-bit difference hash (does brightness rise from left to right?) and a 16×16 grey thumbnail."""
     from PIL import Image
 
     grey = image.convert("L").resize((THUMB_SIDE * 4, THUMB_SIDE * 4), Image.Resampling.BOX)

@@ -1,6 +1,6 @@
-"""`python -m atoll_stages.convert --lint PATH [--json]`: what a dataset holds and what is odd about it.
+"""`python -m atoll_stages.convert --lint PATH [--json]`: reports what a dataset holds and what is wrong with it.
 
-It runs the conversion up to the records, so that what it says is what a run would say.
+It converts up to the records, so that it reports what a run would.
 """
 
 import argparse
@@ -15,55 +15,53 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
-from atoll_stages.convert.pipeline import Conversion, Source, collected
+from atoll_stages.convert.pipeline import Conversion, ConversionSummary, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind, counted
-from atoll_stages.convert.statistics import Findings, conclude
 
 _SHOWN_PROBLEMS = 10
 
 
 def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path) -> LintReport:
-    """Look at archives or folders as one dataset; `work` is scratch. A fault of the data is in the report."""
+    """Reports on archives or folders as one dataset; `work` is scratch. Errors of the data are in the report."""
     shown_path = ", ".join(str(path) for path in paths)
     sources = [Source(path.name, path) for path in paths]
     try:
         for path in paths:
             if not path.exists():
                 raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no {shown(str(path))}")
-        with collected(sources, spec, work) as conversion:
-            return _report(shown_path, conversion, conclude(conversion))
+        with read_dataset(sources, spec, work) as conversion:
+            return _report(shown_path, conversion, summarize(conversion))
     except AtollError as error:
         return LintReport(path=shown_path, ok=False, reason=error.reason, message=error.message)
 
 
-def _report(path: str, conversion: Conversion, findings: Findings) -> LintReport:
-    census, counts = findings.census, conversion.problems.counts
-    pictures = sum(census.pictures.values())
-    boxes = sum(census.boxes.values())
+def _report(path: str, conversion: Conversion, summary: ConversionSummary) -> LintReport:
+    statistics, counts = summary.statistics, conversion.problems.counts
+    images, boxes = statistics.images.total(), statistics.boxes.total()
     return LintReport(
         path=path,
         ok=True,
         reason=Reason.COMPLETED,
-        message=", ".join(
-            (counted(pictures, "picture"), counted(boxes, "box"), counted(len(findings.classes), "class"))
-        ),
+        message=f"{counted(images, 'picture')}, {counted(boxes, 'box')}, {counted(len(summary.classes), 'class')}",
         formats=tuple(str(form) for form in conversion.formats),
-        pictures=pictures,
-        negatives=sum(census.negatives.values()),
-        split_by=str(findings.split_by),
-        split={part: census.pictures[part] for part in census.parts},
-        classes=tuple(LintClass(name, census.of_class(name), census.tiny[name]) for name in findings.classes),
+        pictures=images,
+        negatives=statistics.negatives.total(),
+        split_by=str(summary.split_by),
+        split={split: statistics.images[split] for split in statistics.splits},
+        classes=tuple(
+            LintClass(name, statistics.boxes_of_class(name), statistics.tiny[name]) for name in summary.classes
+        ),
         exact_duplicates=counts[Kind.DUPLICATE],
-        near_duplicates=findings.near.pairs,
-        duplicates_across_split=findings.leaked + findings.near.across_split,
+        near_duplicates=summary.near.pairs,
+        duplicates_across_split=summary.leaked + summary.near.across_split,
         problem_counts=dict(sorted(counts.items())),
         problems=tuple(conversion.problems.listed),
-        warnings=findings.warnings,
+        warnings=summary.warnings,
     )
 
 
 def run_lint(arguments: Sequence[str]) -> int:
-    """The command; its exit code is that of a run with this dataset."""
+    """Runs the command and returns the exit code of a run with this dataset."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     spec = ConvertSpec(
@@ -98,17 +96,17 @@ def _text(report: LintReport) -> str:
     lines = [f"{report.path}: {report.message}"]
     if not report.ok:
         return f"{report.path}: {report.reason}: {report.message}\n"
-    split = ", ".join(f"{part} {count}" for part, count in (report.split or {}).items())
+    splits = ", ".join(f"{split} {count}" for split, count in (report.split or {}).items())
     lines.append(f"format {', '.join(report.formats)}; {report.negatives} without objects")
-    lines.append(f"split by {report.split_by}: {split}")
+    lines.append(f"split by {report.split_by}: {splits}")
     width = max((len(item.name) for item in report.classes), default=0)
-    for item in report.classes:
-        parts = "  ".join(f"{part} {count:>6}" for part, count in item.boxes.items())
-        lines.append(f"  {bounded(item.name):<{width}}  {parts}  tiny {item.tiny}")
+    for found in report.classes:
+        boxes = "  ".join(f"{split} {count:>6}" for split, count in found.boxes.items())
+        lines.append(f"  {bounded(found.name):<{width}}  {boxes}  tiny {found.tiny}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     lines += [f"{kind}: {count}" for kind, count in (report.problem_counts or {}).items()]
     for problem in report.problems[:_SHOWN_PROBLEMS]:
-        place = "" if problem.object is None else f" object {problem.object}"
-        lines.append(f"  {problem.file}{place}: {problem.kind}, {problem.action} {problem.detail}".rstrip())
+        item = "" if problem.object is None else f" object {problem.object}"
+        lines.append(f"  {problem.file}{item}: {problem.kind}, {problem.action} {problem.detail}".rstrip())
     more = len(report.problems) - _SHOWN_PROBLEMS
     return "\n".join([*lines, *([f"  +{more} more; see --json"] if more > 0 else [])]) + "\n"

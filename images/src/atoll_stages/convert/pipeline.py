@@ -1,4 +1,9 @@
-"""Which reader reads an archive."""
+"""The conversion from labelled archives to counted examples, for the stage, the linter and comparisons alike.
+
+`read_dataset` extracts each archive, reads its annotations (`readers`), prepares the images (`images`), clips the boxes
+(`boxes`) and puts both into the store (`example_store`). `summarize` splits the examples, counts them and warns. The
+stage then writes them as TFRecord shards.
+"""
 
 import logging
 import os
@@ -7,82 +12,30 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from atoll_contract.archive.extract import extract
-from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import ConvertSpec, DatasetFormat
+from atoll_contract.stage import ConvertSpec, DatasetFormat, SplitBy
+from atoll_stages.convert.boxes import annotation_frame, clip_boxes
 from atoll_stages.convert.classes import ClassNames
-from atoll_stages.convert.duplicates import drop_exact
-from atoll_stages.convert.example import PICTURE_SUFFIXES, Archive, Reading
-from atoll_stages.convert.example_store import Catalog, Waiting, fit_boxes, frame_of
-from atoll_stages.convert.images import Picture, Unreadable, read_picture
-from atoll_stages.convert.problems import Action, Kind, Problems, Tally, counted
-from atoll_stages.convert.readers import coco, supervisely, tfod_csv, voc, yolo
-from atoll_stages.convert.tfrecord import read_records
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A format: how to tell it, how to read it, and what an archive of it has, for messages."""
-
-    detects: Callable[[Archive], bool]
-    read: Callable[[Archive], Reading]
-    has: str
-
-
-# In this order: the first that an archive shows is taken.
-READERS = {
-    DatasetFormat.SUPERVISELY: Reader(supervisely.detects, supervisely.read, "<dataset>/ann/<picture>.json"),
-    DatasetFormat.TFOD_CSV: Reader(tfod_csv.detects, tfod_csv.read, "_annotations.csv"),
-    DatasetFormat.COCO: Reader(coco.detects, coco.read, "a .json with images, annotations and categories"),
-    DatasetFormat.VOC: Reader(voc.detects, voc.read, "an .xml for each picture"),
-    DatasetFormat.YOLO: Reader(
-        yolo.detects, yolo.read, "data.yaml, classes.txt or obj.names, and a .txt for each picture"
-    ),
-}
-
-
-def reader_of(archive: Archive, asked: DatasetFormat) -> tuple[DatasetFormat, Reader]:
-    """The format asked for, or the one that the archive shows.
-
-    Raises:
-        DatasetError: DatasetMalformed, it shows none, or not the one asked for.
-    """
-    for name, reader in READERS.items():
-        if asked in (DatasetFormat.AUTO, name) and reader.detects(archive):
-            return name, reader
-    _explain_records(archive)
-    looked = "; ".join(
-        f"{name}: {reader.has}" for name, reader in READERS.items() if asked in (DatasetFormat.AUTO, name)
-    )
-    raise DatasetError(
-        Reason.DATASET_MALFORMED,
-        f"{archive.name}: no labels of a known format among {len(archive.members)} files; looked for {looked}",
-    )
-
-
-def _explain_records(archive: Archive) -> None:
-    """TFRecord files are Atoll's output. Who uploads them is told so, and whether they are whole."""
-    for member in archive.members.with_suffix(".tfrecord", ".tfrecords", ".record"):
-        with member.path.open("rb") as file:
-            count = sum(1 for _ in read_records(file, name=shown(member.name)))
-        raise DatasetError(
-            Reason.DATASET_MALFORMED,
-            f"{archive.name}: {shown(member.name)} holds {count} TFRecords, which Atoll writes but does not read; "
-            "upload the pictures and labels they were made from",
-        )
-
+from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, report_leakage, report_near
+from atoll_stages.convert.example_store import ExampleStore, PendingExample
+from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
+from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
+from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
+from atoll_stages.convert.readers.registry import find_reader
+from atoll_stages.convert.split import assign_splits
+from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 
 logger = logging.getLogger(__name__)
 
-# Called with (pictures done, pictures known so far); may raise to end the work.
-Tick = Callable[[int, int], None]
+# Called with (images done, images known so far); may raise to end the work.
+OnProgress = Callable[[int, int], None]
 
-_MAX_WORKERS = 8
+_MAX_THREADS = 8
 _IGNORED_FOLDERS = (
     "masks_human",
     "masks_machine",
@@ -95,56 +48,104 @@ _IGNORED_FOLDERS = (
 
 @dataclass(frozen=True)
 class Source:
-    """An archive or folder on this disk. `name` is what messages call it."""
+    """An archive or folder on this disk. `name` is what messages call it; `disposable` ones are removed once read."""
 
     name: str
     path: Path
     format: DatasetFormat = DatasetFormat.AUTO
-    # Whether it is ours, and may go as soon as it is read.
     disposable: bool = False
 
 
 @dataclass
 class Conversion:
-    """One conversion under way: what was found so far. Use as `with Conversion.start(…)`."""
+    """The state of one conversion. `formats` are those of the sources read so far."""
 
     spec: ConvertSpec
-    catalog: Catalog
+    store: ExampleStore
     names: ClassNames
-    problems: Problems
-    tally: Tally
-    formats: list[DatasetFormat]
-    tick: Tick
+    budget: InvalidBudget
+    on_progress: OnProgress
+    problems: Problems = field(default_factory=Problems)
+    formats: list[DatasetFormat] = field(default_factory=list)
 
 
 @contextmanager
-def collected(
-    sources: Sequence[Source], spec: ConvertSpec, work: Path, *, tick: Tick = lambda *_: None
+def read_dataset(
+    sources: Sequence[Source], spec: ConvertSpec, work: Path, *, on_progress: OnProgress = lambda *_: None
 ) -> Iterator[Conversion]:
-    """Read every source and every picture into a catalogue under `work`; duplicates dropped, nothing split yet.
+    """Reads every source into a store under `work` and drops duplicates; `summarize` is the next step.
 
     Raises:
-        DatasetError: unsafe, malformed, too large, or worse than `max_invalid_percent`.
+        DatasetError: a source is unsafe, malformed, too large, or worse than `max_invalid_percent`; or no example is
+            usable.
     """
-    with Catalog(work / "catalog") as catalog:
-        conversion = Conversion(spec, catalog, ClassNames(spec), Problems(), Tally(), [], tick)
+    with closing(ExampleStore(work / "examples")) as store:
+        budget = InvalidBudget(spec.max_invalid_percent)
+        conversion = Conversion(spec, store, ClassNames(spec), budget, on_progress)
         for number, source in enumerate(sources):
-            problems = conversion.problems if len(sources) == 1 else conversion.problems.within(source.name)
+            problems = conversion.problems if len(sources) == 1 else conversion.problems.of_archive(source.name)
             with _naming(source):
                 _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
-        conversion.tally.require(conversion.problems, spec.max_invalid_percent)
-        drop_exact(catalog, conversion.problems)
-        if catalog.count("ready") == 0:
+        budget.check(conversion.problems)
+        drop_exact_copies(store, conversion.problems)
+        if store.count_usable() == 0:
+            kinds = ", ".join(f"{kind}: {count}" for kind, count in conversion.problems.counts.most_common(5))
             raise DatasetError(
                 Reason.NO_USABLE_EXAMPLES,
-                f"no usable picture in {counted(len(sources), 'archive')}; {_what_was_met(conversion)}",
+                f"no usable picture in {counted(len(sources), 'archive')}; {kinds or 'no annotations'}",
             )
         yield conversion
 
 
+@dataclass(frozen=True)
+class ConversionSummary:
+    """The split and counted dataset; `classes` in label-map order."""
+
+    classes: tuple[str, ...]
+    statistics: DatasetStatistics
+    split_by: SplitBy
+    near: NearCounts
+    leaked: int
+    warnings: tuple[str, ...]
+
+
+def summarize(conversion: Conversion) -> ConversionSummary:
+    """Splits and counts the examples, and collects warnings about them.
+
+    Raises:
+        DatasetError: NoUsableExamples, no box is left or a split would be empty.
+    """
+    store, names, problems = conversion.store, conversion.names, conversion.problems
+    outcome = assign_splits(store, conversion.spec.split)
+    statistics = count_examples(store)
+    used = statistics.classes()
+    classes = names.ordered(used)
+    if not used:
+        ignored = ", ".join(f"{count} of {name!r}" for name, count in names.ignored.most_common(5))
+        raise DatasetError(
+            Reason.NO_USABLE_EXAMPLES,
+            f"no box is left of any class in {counted(statistics.images.total(), 'picture')} "
+            f"({f'ignored: {ignored}' if ignored else 'none was annotated'}); label objects, "
+            "or look at classes, rename and ignore",
+        )
+    leaked = report_leakage(store, problems)
+    near = report_near(store, problems)
+    found = [*outcome.warnings, *names.warnings(used), *class_warnings(statistics, classes)]
+    if leaked:
+        found.append(f"{counted(leaked, 'picture')} in two parts of the split; figures on them are too good")
+    if near.across_split:
+        found.append(f"{counted(near.across_split, 'picture')} looking like one in another part of the split")
+    if statistics.negatives.total() == 0 and problems.counts[Kind.ANNOTATION_MISSING]:
+        found.append(
+            f"skipped {counted(problems.counts[Kind.ANNOTATION_MISSING], 'picture')} without annotation; "
+            "an annotation without objects would make one a negative"
+        )
+    return ConversionSummary(classes, statistics, outcome.by, near, leaked, tuple(found))
+
+
 @contextmanager
 def _naming(source: Source) -> Iterator[None]:
-    """Errors of the data say in which archive."""
+    """Puts the source's name before the message of a DatasetError."""
     try:
         yield
     except DatasetError as error:
@@ -156,87 +157,92 @@ def _naming(source: Source) -> Iterator[None]:
 def _read_source(conversion: Conversion, number: int, source: Source, *, problems: Problems, folder: Path) -> None:
     limits = conversion.spec.limits
     with extract(source.path, folder, limits, name=source.name) as members:
-        # A folder is indexed where it lies; an archive is of no use once it is unpacked.
+        # A folder is indexed where it lies; an archive is not needed once it is unpacked.
         if source.disposable and source.path.is_file():
             source.path.unlink()
         archive = Archive(source.name, members, limits, problems)
-        name, reader = reader_of(archive, source.format)
-        conversion.formats.append(name)
-        logger.info("%s: %d files, format %s", source.name, len(members), name)
-        reading = reader.read(archive)
-        conversion.names.declare(reading.classes)
-        for example in reading.examples:
-            if not conversion.catalog.add(number, example):
-                problems.add(
-                    Kind.ANNOTATION_DUPLICATE, Action.SKIPPED, file=example.annotation, detail=example.picture.name
-                )
-        _report_unannotated(conversion.catalog, number, archive)
-        _read_pictures(conversion, number, problems)
+        _read_annotations(conversion, number, archive, source.format)
+        _report_unannotated(conversion.store, number, archive)
+        _read_images(conversion, number, problems)
     shutil.rmtree(folder)
     if source.disposable and source.path.is_dir():
         shutil.rmtree(source.path)
 
 
-def _report_unannotated(catalog: Catalog, number: int, archive: Archive) -> None:
-    for member in archive.members.with_suffix(*PICTURE_SUFFIXES):
-        parts = PurePosixPath(member.name).parts
-        if member.base.startswith("._") or any(part in _IGNORED_FOLDERS for part in parts):
-            continue
-        if not catalog.has_picture(number, member.number):
+def _read_annotations(conversion: Conversion, number: int, archive: Archive, requested: DatasetFormat) -> None:
+    reader = find_reader(archive, requested)
+    conversion.formats.append(reader.format)
+    logger.info("%s: %d files, format %s", archive.name, len(archive.members), reader.format)
+    annotations = reader.read(archive)
+    conversion.names.declare(annotations.classes)
+    for item in annotations.images:
+        if not conversion.store.add(number, item):
+            archive.problems.add(
+                Kind.ANNOTATION_DUPLICATE, Action.SKIPPED, file=item.annotation, detail=item.image.name
+            )
+
+
+def _report_unannotated(store: ExampleStore, number: int, archive: Archive) -> None:
+    for member in archive.files(*IMAGE_SUFFIXES):
+        ignored = any(folder in _IGNORED_FOLDERS for folder in PurePosixPath(member.name).parts)
+        if not ignored and not store.has_image(number, member.number):
             archive.problems.add(
                 Kind.ANNOTATION_MISSING, Action.SKIPPED, file=member.name, detail="no annotation names this picture"
             )
 
 
-def _read_pictures(conversion: Conversion, number: int, problems: Problems) -> None:
-    """Decode and re-encode in threads (Pillow works outside the interpreter lock), settle in order."""
-    workers = min(_MAX_WORKERS, _cores())
-    queue: deque[tuple[Waiting, Future[Picture]]] = deque()
-    known = conversion.catalog.count()
-    with ThreadPoolExecutor(workers) as pool, _without_pillow_warnings():
+def _read_images(conversion: Conversion, number: int, problems: Problems) -> None:
+    """Prepares the images of a source in threads (Pillow releases the interpreter lock) and stores them in order."""
+    threads = min(_MAX_THREADS, _available_cores())
+    queue: deque[tuple[PendingExample, Future[PreparedImage]]] = deque()
+    known, budget = conversion.store.count(), conversion.budget
+    with ThreadPoolExecutor(threads) as pool, _without_pillow_warnings():
         try:
-            for waiting in conversion.catalog.waiting(number):
-                task = pool.submit(read_picture, waiting.path, name=waiting.name, limits=conversion.spec.limits)
-                queue.append((waiting, task))
-                if len(queue) > 2 * workers:
-                    _settle(conversion, *queue.popleft(), problems)
-                    conversion.tick(conversion.tally.pictures, known)
+            for pending in conversion.store.pending(number):
+                task = pool.submit(prepare_image, pending.path, name=pending.name, limits=conversion.spec.limits)
+                queue.append((pending, task))
+                if len(queue) > 2 * threads:
+                    _store_image(conversion, *queue.popleft(), problems)
+                    conversion.on_progress(budget.images, known)
             while queue:
-                _settle(conversion, *queue.popleft(), problems)
+                _store_image(conversion, *queue.popleft(), problems)
         finally:
             for _, task in queue:
                 task.cancel()
-    conversion.tick(conversion.tally.pictures, known)
+    conversion.on_progress(budget.images, known)
 
 
-def _settle(conversion: Conversion, waiting: Waiting, task: "Future[Picture]", problems: Problems) -> None:
-    catalog = conversion.catalog
-    conversion.tally.pictures += 1
+def _store_image(
+    conversion: Conversion, pending: PendingExample, task: "Future[PreparedImage]", problems: Problems
+) -> None:
+    """Stores a prepared image with its boxes, or drops its example."""
+    store = conversion.store
+    conversion.budget.images += 1
     try:
-        picture = task.result()
-    except Unreadable as error:
-        problems.add(Kind.PICTURE_UNREADABLE, Action.SKIPPED, file=waiting.name, detail=str(error))
-        catalog.drop(waiting.id, "unreadable")
+        image = task.result()
+    except UnreadableImage as error:
+        problems.add(Kind.IMAGE_UNREADABLE, Action.SKIPPED, file=pending.name, detail=str(error))
+        store.drop(pending.id)
         return
-    if picture.misnamed_as:
-        problems.add(Kind.PICTURE_MISNAMED, Action.KEPT, file=waiting.name, detail=f"it is {picture.misnamed_as}")
-    frame = frame_of(waiting, picture)
+    if image.misnamed_as:
+        problems.add(Kind.IMAGE_MISNAMED, Action.KEPT, file=pending.name, detail=f"it is {image.misnamed_as}")
+    frame = annotation_frame(pending.size, image, relative=pending.relative)
     if frame is None:
-        claimed, real = waiting.size or (0, 0), picture.stored_size
+        claimed, real = pending.size or (0, 0), image.stored_size
         detail = f"annotated as {claimed[0]}×{claimed[1]}, the picture is {real[0]}×{real[1]}"
-        problems.add(Kind.SIZE_MISMATCH, Action.SKIPPED, file=waiting.annotation, detail=detail)
-        catalog.drop(waiting.id, "mismatch")
+        problems.add(Kind.SIZE_MISMATCH, Action.SKIPPED, file=pending.annotation, detail=detail)
+        store.drop(pending.id)
         return
     if frame.scaled:
         detail = f"boxes scaled from {frame.width:g}×{frame.height:g}"
-        problems.add(Kind.SIZE_SCALED, Action.SCALED, file=waiting.annotation, detail=detail)
-    boxes = fit_boxes(waiting, frame, names=conversion.names, problems=problems)
-    conversion.tally.boxes += len(boxes)
-    catalog.keep(waiting.id, picture, boxes)
+        problems.add(Kind.SIZE_SCALED, Action.SCALED, file=pending.annotation, detail=detail)
+    boxes = clip_boxes(pending.boxes, frame, file=pending.annotation, names=conversion.names, problems=problems)
+    conversion.budget.boxes += len(boxes)
+    store.complete(pending.id, image, boxes)
 
 
-def _cores() -> int:
-    """The processors that this process may use."""
+def _available_cores() -> int:
+    """Returns the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -244,12 +250,7 @@ def _cores() -> int:
 
 @contextmanager
 def _without_pillow_warnings() -> Iterator[None]:
-    """Pillow warns of odd EXIF data and the like; what matters of it is counted as a problem."""
+    """Silences Pillow's warnings about odd EXIF data; an image that cannot be read is counted as a problem anyway."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\..*")
         yield
-
-
-def _what_was_met(conversion: Conversion) -> str:
-    counts = conversion.problems.counts
-    return ", ".join(f"{kind}: {count}" for kind, count in counts.most_common(5)) or "no annotations"

@@ -1,4 +1,4 @@
-"""What was not taken as it stood, counted by kind, with file and object."""
+"""Problems of a dataset: counted by kind, the first of them listed with file and object; and how many are too many."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class Kind(StrEnum):
     ANNOTATION_UNREADABLE = "AnnotationUnreadable"
     ANNOTATION_MISSING = "AnnotationMissing"
     ANNOTATION_DUPLICATE = "AnnotationDuplicate"
-    PICTURE_MISSING = "PictureMissing"
-    PICTURE_UNREADABLE = "PictureUnreadable"
-    PICTURE_MISNAMED = "PictureMisnamed"
+    IMAGE_MISSING = "PictureMissing"
+    IMAGE_UNREADABLE = "PictureUnreadable"
+    IMAGE_MISNAMED = "PictureMisnamed"
     SIZE_MISMATCH = "SizeMismatch"
     SIZE_SCALED = "SizeScaled"
     DUPLICATE = "Duplicate"
@@ -49,14 +49,14 @@ class Action(StrEnum):
     KEPT = "kept"
 
 
-# Counted against `maxInvalidPercent`, of boxes and of pictures.
+# Counted against `maxInvalidPercent`.
 INVALID_BOX = (Kind.BOX_INVERTED, Kind.BOX_EMPTY, Kind.BOX_OUTSIDE, Kind.BOX_MALFORMED, Kind.BOX_NORMALISED)
 INVALID_ANNOTATION = (Kind.ANNOTATION_UNREADABLE,)
-INVALID_PICTURE = (Kind.PICTURE_UNREADABLE, Kind.SIZE_MISMATCH)
+INVALID_IMAGE = (Kind.IMAGE_UNREADABLE, Kind.SIZE_MISMATCH)
 
 
 class Problems:
-    """All counts, and the first `MAX_PROBLEMS` problems themselves; memory does not grow with the dataset."""
+    """Counts all problems and lists the first `MAX_PROBLEMS`; memory does not grow with the dataset."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -64,15 +64,15 @@ class Problems:
         self._first: dict[Kind, Problem] = {}
         self._prefix = ""
 
-    def within(self, archive: str) -> "Problems":
-        """The same problems, with file names led by their archive's: for runs of several archives."""
-        part = Problems()
-        part.counts, part.listed, part._first = self.counts, self.listed, self._first
-        part._prefix = f"{archive}: "
-        return part
+    def of_archive(self, name: str) -> "Problems":
+        """Returns a view that adds to the same counts, and puts the archive's name before file names."""
+        view = Problems()
+        view.counts, view.listed, view._first = self.counts, self.listed, self._first
+        view._prefix = f"{name}: "
+        return view
 
     def add(self, kind: Kind, action: Action, *, file: str, detail: str = "", number: int | None = None) -> None:
-        """Count one problem. `file` is the annotation or picture, `number` the object's place in it, from 0."""
+        """Counts a problem. `file` is the annotation or image, `number` the object's index in it, from 0."""
         self.counts[kind] += 1
         if len(self.listed) < MAX_PROBLEMS or kind not in self._first:
             file, detail = bounded(self._prefix + file, _MAX_FILE), bounded(detail, _MAX_DETAIL)
@@ -85,50 +85,45 @@ class Problems:
         return sum(self.counts[kind] for kind in kinds)
 
     def first(self, *kinds: Kind) -> str:
-        """The first problem of these kinds in words: file, object, detail."""
+        """Describes the first problem of these kinds: file, object, detail."""
         found = next((self._first[kind] for kind in kinds if kind in self._first), None)
         if found is None:
             return "none"
-        place = "" if found.object is None else f" object {found.object}"
-        return f"{shown(found.file)}{place}: {found.kind} {found.detail}".rstrip()
+        item = "" if found.object is None else f" object {found.object}"
+        return f"{shown(found.file)}{item}: {found.kind} {found.detail}".rstrip()
 
 
 @dataclass
-class Tally:
-    """Pictures looked at and boxes taken; what was refused stands in `Problems`."""
+class InvalidBudget:
+    """Counts the images read and the boxes used, of which `Problems` may refuse `max_percent`."""
 
-    pictures: int = 0
+    max_percent: float
+    images: int = 0
     boxes: int = 0
 
-    def require(self, problems: Problems, max_percent: float) -> None:
+    def check(self, problems: Problems) -> None:
         """
         Raises:
             DatasetError: AnnotationInvalid or DatasetMalformed, more than `max_percent` of the annotation files,
-                boxes or pictures are bad; the first of them is named.
+                images or boxes are bad; the message has the first of them.
         """
-        files = self.pictures + problems.total(*INVALID_ANNOTATION)
+        files = self.images + problems.total(*INVALID_ANNOTATION)
         boxes = self.boxes + problems.total(*INVALID_BOX)
-        for kinds, whole, what, reason in (
+        for kinds, total, what, reason in (
             (INVALID_ANNOTATION, files, "annotation files unreadable", Reason.ANNOTATION_INVALID),
-            (INVALID_PICTURE, self.pictures, "pictures unreadable", Reason.DATASET_MALFORMED),
+            (INVALID_IMAGE, self.images, "pictures unreadable", Reason.DATASET_MALFORMED),
             (INVALID_BOX, boxes, "boxes invalid", Reason.ANNOTATION_INVALID),
         ):
-            _require(problems, kinds, whole=whole, what=what, reason=reason, max_percent=max_percent)
-
-
-def _require(
-    problems: Problems, kinds: tuple[Kind, ...], *, whole: int, what: str, reason: Reason, max_percent: float
-) -> None:
-    bad = problems.total(*kinds)
-    if whole and 100 * bad > max_percent * whole:
-        raise DatasetError(
-            reason,
-            f"{bad:,} of {whole:,} {what} ({100 * bad / whole:.1f} %, limit {max_percent:g} %); "
-            f"first: {problems.first(*kinds)}",
-        )
+            bad = problems.total(*kinds)
+            if total and 100 * bad > self.max_percent * total:
+                raise DatasetError(
+                    reason,
+                    f"{bad:,} of {total:,} {what} ({100 * bad / total:.1f} %, limit {self.max_percent:g} %); "
+                    f"first: {problems.first(*kinds)}",
+                )
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 picture`, `2,000 pictures`, `2 boxes`."""
-    ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
-    return f"{count:,} {noun}{ending}"
+    """Returns `1 picture`, `2,000 pictures`, `2 boxes`."""
+    suffix = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count:,} {noun}{suffix}"

@@ -1,4 +1,4 @@
-"""The files of a converted dataset: TFRecord shards with the keys of the TensorFlow Object Detection API, label map."""
+"""Writes a dataset: TFRecord shards with the keys of the TensorFlow Object Detection API, and a label map."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from atoll_contract.dataset import LABEL_MAP_NAME
 from atoll_contract.labelmap import format_label_map
-from atoll_stages.convert.example_store import Catalog, Ready
+from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.images import FORMAT
 from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
 
@@ -29,7 +29,7 @@ class WrittenFile:
 
 
 class _HashingFile:
-    """A binary file that knows the digest of what was written to it."""
+    """A binary file that hashes what is written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -46,34 +46,31 @@ class _HashingFile:
 
 
 def write_shards(
-    catalog: Catalog, part: str, folder: Path, *, classes: Sequence[str], sources: Sequence[str]
+    store: ExampleStore, split: str, folder: Path, *, classes: Sequence[str], sources: Sequence[str]
 ) -> Iterator[WrittenFile]:
-    """Write the records of one part, a shard at a time; each may be removed once it was yielded.
+    """Writes the records of a split, a shard at a time; the caller may remove each once it was yielded.
 
     `sources` are the archives' names; with several of them they lead a record's `image/source_id`.
     """
     ids = {name: number for number, name in enumerate(classes, start=1)}
-    row = catalog.database.execute(
-        "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM example WHERE status = 'ready' AND part = ?", (part,)
-    ).fetchone()
-    pictures, size = row
+    images, size = store.split_size(split)
     shards = max(1, math.ceil(size / SHARD_BYTES))
-    examples = catalog.ready(part)
+    examples = store.examples_of(split)
     for number in range(shards):
-        count = pictures * (number + 1) // shards - pictures * number // shards
-        path = folder / f"{part}-{number:05d}-of-{shards:05d}.tfrecord"
+        count = images * (number + 1) // shards - images * number // shards
+        path = folder / f"{split}-{number:05d}-of-{shards:05d}.tfrecord"
         with path.open("xb") as file:
             hashing = _HashingFile(file)
             records = (
-                encode_record(example, catalog.jpeg(example), ids=ids, sources=sources)
+                encode_record(example, store.jpeg(example), ids=ids, sources=sources)
                 for example in islice(examples, count)
             )
             write_records(cast(BinaryIO, hashing), records)
         yield WrittenFile(path.name, path, hashing.hexdigest(), hashing.size)
 
 
-def encode_record(example: Ready, jpeg: bytes, *, ids: Mapping[str, int], sources: Sequence[str]) -> bytes:
-    """One picture as a serialised `tf.train.Example`; labels count from 1, edges are 0…1."""
+def encode_record(example: StoredExample, jpeg: bytes, *, ids: Mapping[str, int], sources: Sequence[str]) -> bytes:
+    """Returns an image and its boxes as a serialised `tf.train.Example`; labels count from 1, edges are 0…1."""
     boxes = [item.box for item in example.boxes]
     source_id = example.name if len(sources) == 1 else f"{sources[example.source]}: {example.name}"
     return encode_example(

@@ -1,4 +1,4 @@
-"""A dataset that lies in a store as loose files below a prefix: fetched into a folder, one file at a time."""
+"""The run's datasets in their stores: found, downloaded, and hashed together with the options into the cache's key."""
 
 import hashlib
 import platform
@@ -16,9 +16,114 @@ from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
 from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE
 
+# Raise it whenever the same input gives other records; old cache entries are then not found any more.
+RECORDS_VERSION = 1
 
-def fetch_files(store: Store, prefix: str, folder: Path, *, limits: DatasetLimits, tick: Callable[[int], None]) -> str:
-    """Download every file below `prefix`; the hex digest of their names and contents.
+# Called with the number of bytes of each downloaded block; may raise to end the work.
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FoundSource:
+    """An archive in a store, or a prefix (its key ends in `/`) with the files of a dataset.
+
+    `sha256` (hex) is the one that the spec requires, else the one that the store knows, else None.
+    """
+
+    key: str
+    store: Store
+    format: DatasetFormat
+    info: ObjectInfo
+    sha256: str | None
+    sha256_required: bool = False
+
+
+def find_sources(spec: ConvertSpec, store: Store) -> list[FoundSource]:
+    """Returns every archive that the spec names, in its order, with prefixes expanded.
+
+    Raises:
+        DatasetError: DatasetNotFound, DatasetTooLarge.
+        SpecError: the spec names no dataset, or gives a digest for a prefix.
+    """
+    found = [item for source in spec.sources for item in _expand(source, _store_of(source, store))]
+    if not found:
+        raise SpecError("the run names no dataset")
+    for item in found:
+        if item.info.size > spec.limits.archive_bytes:
+            raise DatasetError(
+                Reason.DATASET_TOO_LARGE,
+                f"{item.key} has {size(item.info.size)}, limit {size(spec.limits.archive_bytes)}",
+            )
+    return found
+
+
+def _store_of(source: DatasetSource, store: Store) -> Store:
+    return store if source.store is None else open_store(source.store)
+
+
+def _expand(source: DatasetSource, store: Store) -> Iterator[FoundSource]:
+    if not source.key.endswith("/"):
+        info = store.head(source.key)
+        if info is None:
+            raise ObjectNotFound(f"there is no {shown(source.key)} in {store.url}; put the archive there")
+        required = None if source.digest is None else source.digest.removeprefix("sha256:").lower()
+        yield FoundSource(source.key, store, source.format, info, required or info.sha256, source.digest is not None)
+        return
+    if source.digest is not None:
+        raise SpecError(f"dataset {shown(source.key)}: a digest pins one archive, not all below a prefix")
+    archives = files = 0
+    for info in store.list(source.key):
+        files += 1
+        if info.key.lower().endswith(ARCHIVE_SUFFIXES):
+            archives += 1
+            yield FoundSource(info.key, store, source.format, info, info.sha256)
+    if not files:
+        raise ObjectNotFound(f"there is nothing below {shown(source.key)} in {store.url}; put an archive there")
+    if not archives:
+        # The prefix is the dataset's own folder.
+        yield FoundSource(source.key, store, source.format, ObjectInfo(source.key, 0, ""), None)
+
+
+@dataclass(frozen=True)
+class FetchedSource:
+    """An archive, or the folder of a downloaded prefix, on this disk."""
+
+    found: FoundSource
+    path: Path
+    sha256: str
+
+
+def fetch_sources(
+    found: Sequence[FoundSource], folder: Path, *, limits: DatasetLimits, on_bytes: OnBytes
+) -> list[FetchedSource]:
+    """Downloads every source; a required digest is compared before anybody looks inside.
+
+    Raises:
+        IntegrityError: an archive does not have the required digest.
+        DatasetError: DatasetChanged, an archive was replaced since it was found.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = []
+    for number, item in enumerate(found):
+        path = folder / f"{number:04d}{_suffix(item.key)}"
+        try:
+            if item.key.endswith("/"):
+                sha256 = download_prefix(item.store, item.key, path, limits=limits, on_bytes=on_bytes)
+            else:
+                required = item.sha256 if item.sha256_required else None
+                info = item.store.download(item.key, path, sha256=required, etag=item.info.etag, transferred=on_bytes)
+                sha256 = info.sha256 or file_sha256(path)
+        except PreconditionFailed:
+            raise DatasetError(
+                Reason.DATASET_CHANGED,
+                f"{item.key} in {item.store.url} was replaced while it was read; start the run again, or pin a digest",
+            ) from None
+        fetched.append(FetchedSource(item, path, sha256))
+    return fetched
+
+
+def download_prefix(store: Store, prefix: str, folder: Path, *, limits: DatasetLimits, on_bytes: OnBytes) -> str:
+    """Downloads every file below `prefix`, and returns the hex digest of their names and contents.
 
     Raises:
         DatasetError: DatasetUnsafe, a key leads outside the folder; DatasetTooLarge.
@@ -37,118 +142,9 @@ def fetch_files(store: Store, prefix: str, folder: Path, *, limits: DatasetLimit
             continue
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        fetched = store.download(info.key, path, etag=info.etag, transferred=tick)
+        fetched = store.download(info.key, path, etag=info.etag, transferred=on_bytes)
         digest.update(f"{fetched.sha256}  {name}\n".encode())
     return digest.hexdigest()
-
-
-# Raise it whenever the same input gives other records; old cache entries are then left alone.
-RECORDS_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Found:
-    """One archive in a store, or a prefix (its key ends in `/`) with loose files.
-
-    `sha256` (hex) is its pin, or what the store knows, or None before the download.
-    """
-
-    key: str
-    store: Store
-    format: DatasetFormat
-    info: ObjectInfo
-    sha256: str | None
-    pinned: bool
-
-
-def find_sources(spec: ConvertSpec, store: Store) -> list[Found]:
-    """Every archive that the spec names, prefixes expanded, in its order.
-
-    Raises:
-        DatasetError: DatasetNotFound, DatasetTooLarge; SpecError: a pinned prefix or no dataset at all.
-    """
-    found = [item for source in spec.sources for item in _expand(source, _store_of(source, store))]
-    if not found:
-        raise SpecError("the run names no dataset")
-    for item in found:
-        if item.info.size > spec.limits.archive_bytes:
-            raise DatasetError(
-                Reason.DATASET_TOO_LARGE,
-                f"{item.key} has {size(item.info.size)}, limit {size(spec.limits.archive_bytes)}",
-            )
-    return found
-
-
-def _store_of(source: DatasetSource, store: Store) -> Store:
-    return store if source.store is None else open_store(source.store)
-
-
-def _expand(source: DatasetSource, store: Store) -> Iterator[Found]:
-    if not source.key.endswith("/"):
-        info = store.head(source.key)
-        if info is None:
-            raise ObjectNotFound(f"there is no {shown(source.key)} in {store.url}; put the archive there")
-        sha256 = _hex(source.digest) or info.sha256
-        yield Found(source.key, store, source.format, info, sha256, pinned=source.digest is not None)
-        return
-    if source.digest is not None:
-        raise SpecError(f"dataset {shown(source.key)}: a digest pins one archive, not all below a prefix")
-    archives = files = 0
-    for info in store.list(source.key):
-        files += 1
-        if info.key.lower().endswith(ARCHIVE_SUFFIXES):
-            archives += 1
-            yield Found(info.key, store, source.format, info, info.sha256, pinned=False)
-    if not files:
-        raise ObjectNotFound(f"there is nothing below {shown(source.key)} in {store.url}; put an archive there")
-    if not archives:
-        # No archive, but files: the prefix is the dataset's own folder.
-        yield Found(source.key, store, source.format, ObjectInfo(source.key, 0, ""), None, pinned=False)
-
-
-def _hex(digest: str | None) -> str | None:
-    return None if digest is None else digest.removeprefix("sha256:").lower()
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """An archive, or a folder of loose files, on this disk."""
-
-    found: Found
-    path: Path
-    sha256: str
-
-
-def fetch_sources(
-    found: Sequence[Found], folder: Path, *, limits: DatasetLimits, tick: Callable[[int], None]
-) -> list[Fetched]:
-    """Download every source; a pinned digest is compared before anybody looks inside.
-
-    Raises:
-        IntegrityError: other bytes than pinned. DatasetError: DatasetChanged, another object since it was found.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    fetched = []
-    for number, item in enumerate(found):
-        path = folder / f"{number:04d}{_suffix(item.key)}"
-        try:
-            if item.key.endswith("/"):
-                sha256 = fetch_files(item.store, item.key, path, limits=limits, tick=tick)
-            else:
-                sha256 = _fetch_archive(item, path, tick)
-        except PreconditionFailed:
-            raise DatasetError(
-                Reason.DATASET_CHANGED,
-                f"{item.key} in {item.store.url} was replaced while it was read; start the run again, or pin a digest",
-            ) from None
-        fetched.append(Fetched(item, path, sha256))
-    return fetched
-
-
-def _fetch_archive(item: Found, path: Path, tick: Callable[[int], None]) -> str:
-    expected = item.sha256 if item.pinned else None
-    info = item.store.download(item.key, path, sha256=expected, etag=item.info.etag, transferred=tick)
-    return info.sha256 or file_sha256(path)
 
 
 def _suffix(key: str) -> str:
@@ -157,7 +153,7 @@ def _suffix(key: str) -> str:
 
 
 class _CacheKey(Document, frozen=True):
-    """All that the records depend on."""
+    """Everything that the records depend on."""
 
     records_version: int
     codec: str
@@ -168,7 +164,7 @@ class _CacheKey(Document, frozen=True):
 
 
 def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spec: ConvertSpec) -> str:
-    """The hex digest of contents and options: equal digests mean equal records."""
+    """Returns the hex digest of contents and options: equal digests mean equal records."""
     contents = tuple(f"{sha256} {form}" for sha256, form in zip(sha256s, formats, strict=True))
     # Where the archives lie does not matter.
     options = replace(spec, sources=())
@@ -177,7 +173,7 @@ def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spe
 
 
 def _codec() -> str:
-    """What decodes and encodes pictures: another version, or another kind of processor, may give other bytes."""
+    """Names what decodes and encodes images: another version, or another processor, may give other bytes."""
     from PIL import __version__, features
 
     libraries = [f"{name} {features.version(name)}" for name in ("jpg", "zlib", "webp")]

@@ -1,14 +1,10 @@
-"""The convert stage: from `StageInput` to a dataset in the cache, `dataset.json` last."""
+"""The convert stage: from `StageInput` to a dataset in the cache, whose `dataset.json` is written last."""
 
-import errno
 import hashlib
 import logging
-import os
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from atoll_contract import keys
 from atoll_contract.dataset import DATASET_NAME, ClassCount, Dataset, SourceInfo, SplitPart
@@ -17,26 +13,27 @@ from atoll_contract.errors import Reason, SpecError
 from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
-from atoll_stages.convert.pipeline import Conversion, Source, Tick, collected
+from atoll_stages.convert.example_store import full_disk_as_os_error
+from atoll_stages.convert.pipeline import Conversion, ConversionSummary, OnProgress, Source, read_dataset, summarize
 from atoll_stages.convert.problems import counted
 from atoll_stages.convert.shards import WrittenFile, write_label_map, write_shards
-from atoll_stages.convert.sources import Fetched, dataset_digest, fetch_sources, find_sources
-from atoll_stages.convert.statistics import Findings, conclude
+from atoll_stages.convert.sources import FetchedSource, dataset_digest, fetch_sources, find_sources
+from atoll_stages.convert.split_names import SPLITS
 from atoll_stages.runtime.context import StageContext, StageOutcome
 
 logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 2.0
 _MAX_SUMMARY_CLASSES = 40
-# Shares of the progress bar: reading pictures ends here, writing takes the rest.
+# Reading images fills the progress up to here; writing takes the rest.
 _READ_PERCENT = 80.0
 
 
 def convert(context: StageContext) -> StageOutcome:
-    """Convert the run's datasets, or find that the cache has them already.
+    """Converts the run's datasets, unless the cache has them already.
 
     Raises:
-        AtollError: with the reason; nothing but a complete dataset has a `dataset.json`.
+        AtollError: with the reason; only a complete dataset has a `dataset.json`.
     """
     spec = context.input.convert
     if spec is None:
@@ -48,7 +45,9 @@ def convert(context: StageContext) -> StageOutcome:
         if (outcome := _cached(context, digest)) is not None:
             return outcome
     context.report(Progress(0, message=f"fetching {counted(len(found), 'archive')}"))
-    fetched = fetch_sources(found, context.work / "archives", limits=spec.limits, tick=lambda _: context.check_stop())
+    fetched = fetch_sources(
+        found, context.work / "archives", limits=spec.limits, on_bytes=lambda _: context.check_stop()
+    )
     digest = dataset_digest([item.sha256 for item in fetched], [item.found.format for item in fetched], spec)
     if (outcome := _cached(context, digest)) is not None:
         return outcome
@@ -56,19 +55,8 @@ def convert(context: StageContext) -> StageOutcome:
         return _convert(context, spec, fetched, digest)
 
 
-@contextmanager
-def full_disk_as_os_error() -> Iterator[None]:
-    """SQLite has an error of its own for a full disk; the runner knows the system's."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-
-
 def _cached(context: StageContext, digest: str) -> StageOutcome | None:
-    """The outcome from the cache, if the dataset is there with every shard in its size."""
+    """Returns the outcome from the cache where the dataset is there, each shard with the right size."""
     prefix = keys.cached_dataset(context.input.run.namespace, digest)
     try:
         data = context.store.get(prefix + DATASET_NAME)
@@ -78,8 +66,7 @@ def _cached(context: StageContext, digest: str) -> StageOutcome | None:
     except DecodeError as error:
         logger.warning("%s is written anew: %s", prefix + DATASET_NAME, error)
         return None
-    parts = [dataset.label_map, *(shard for part in dataset.splits.values() for shard in part.shards)]
-    for artifact in parts:
+    for artifact in (dataset.label_map, *(shard for split in dataset.splits.values() for shard in split.shards)):
         info = context.store.head(artifact.key)
         if info is None or info.size != artifact.size:
             logger.warning("%s is written anew: %s is missing or differs", prefix, artifact.key)
@@ -87,62 +74,63 @@ def _cached(context: StageContext, digest: str) -> StageOutcome | None:
     return _outcome(dataset, _dataset_artifact(prefix, data), Reason.CACHE_HIT)
 
 
-def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[Fetched], digest: str) -> StageOutcome:
+def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[FetchedSource], digest: str) -> StageOutcome:
     sources = [
         Source(PurePosixPath(item.found.key).name, item.path, item.found.format, disposable=True) for item in fetched
     ]
-    with collected(sources, spec, context.work, tick=_ticking(context)) as conversion:
-        findings = conclude(conversion)
-        prefix = keys.cached_dataset(context.input.run.namespace, digest)
-        dataset = _write(context, conversion, findings, prefix=prefix, digest=digest, fetched=fetched)
+    prefix = keys.cached_dataset(context.input.run.namespace, digest)
+    with read_dataset(sources, spec, context.work, on_progress=_progress_reporter(context)) as conversion:
+        summary = summarize(conversion)
+        folder = context.work / "records"
+        folder.mkdir()
+        splits = _write_splits(context, conversion, summary, folder=folder, prefix=prefix, sources=sources)
+        dataset = Dataset(
+            digest=digest,
+            sources=tuple(_source_info(conversion, number, item) for number, item in enumerate(fetched)),
+            classes=tuple(
+                ClassCount(id=number, name=name, boxes=summary.statistics.boxes_of_class(name))
+                for number, name in enumerate(summary.classes, start=1)
+            ),
+            splits=splits,
+            label_map=_upload(context, prefix, write_label_map(summary.classes, folder)),
+            split_by=str(summary.split_by),
+            problem_counts=dict(sorted(conversion.problems.counts.items())),
+            problems=tuple(conversion.problems.listed),
+            warnings=summary.warnings,
+        )
     data = to_json(dataset)
-    # Last: who finds it finds everything. A second convert of the same content writes the same bytes.
+    # Written last, so that whoever finds it finds everything. A second run on the same content writes the same bytes.
     context.store.put(prefix + DATASET_NAME, data)
     return _outcome(dataset, _dataset_artifact(prefix, data), Reason.COMPLETED)
 
 
-def _write(
+def _write_splits(
     context: StageContext,
     conversion: Conversion,
-    findings: Findings,
+    summary: ConversionSummary,
     *,
+    folder: Path,
     prefix: str,
-    digest: str,
-    fetched: Sequence[Fetched],
-) -> Dataset:
-    folder = context.work / "records"
-    folder.mkdir()
-    names = [PurePosixPath(item.found.key).name for item in fetched]
+    sources: Sequence[Source],
+) -> dict[str, SplitPart]:
+    """Writes and uploads the shards of each split, one at a time."""
+    statistics, names = summary.statistics, [source.name for source in sources]
     splits = {}
-    for number, part in enumerate(findings.census.parts):
+    for number, split in enumerate(statistics.splits, start=1):
         shards = []
-        for file in write_shards(conversion.catalog, part, folder, classes=findings.classes, sources=names):
+        for file in write_shards(conversion.store, split, folder, classes=summary.classes, sources=names):
             context.check_stop()
             shards.append(_upload(context, prefix, file))
-        splits[part] = SplitPart(
-            pictures=findings.census.pictures[part],
-            boxes=findings.census.of_part(part),
-            negatives=findings.census.negatives[part],
+        splits[split] = SplitPart(
+            pictures=statistics.images[split],
+            boxes=statistics.boxes_of_split(split),
+            negatives=statistics.negatives[split],
             shards=tuple(shards),
         )
-        done = _READ_PERCENT + (100 - _READ_PERCENT) * (number + 1) / len(findings.census.parts)
-        context.report(
-            Progress(round(done, 1), message=f"wrote {part}", pictures=sum(p.pictures for p in splits.values()))
-        )
-    return Dataset(
-        digest=digest,
-        sources=tuple(_source_info(conversion, number, item) for number, item in enumerate(fetched)),
-        classes=tuple(
-            ClassCount(id=number, name=name, boxes=findings.census.of_class(name))
-            for number, name in enumerate(findings.classes, start=1)
-        ),
-        splits=splits,
-        label_map=_upload(context, prefix, write_label_map(findings.classes, folder)),
-        split_by=str(findings.split_by),
-        problem_counts=dict(sorted(conversion.problems.counts.items())),
-        problems=tuple(conversion.problems.listed),
-        warnings=findings.warnings,
-    )
+        percent = _READ_PERCENT + (100 - _READ_PERCENT) * number / len(statistics.splits)
+        written = sum(part.pictures for part in splits.values())
+        context.report(Progress(round(percent, 1), message=f"wrote {split}", pictures=written))
+    return splits
 
 
 def _upload(context: StageContext, prefix: str, file: WrittenFile) -> Artifact:
@@ -151,14 +139,14 @@ def _upload(context: StageContext, prefix: str, file: WrittenFile) -> Artifact:
     return Artifact(file.name, prefix + file.name, file.sha256, file.size)
 
 
-def _source_info(conversion: Conversion, number: int, item: Fetched) -> SourceInfo:
-    pictures, boxes = conversion.catalog.source_counts(number)
+def _source_info(conversion: Conversion, number: int, item: FetchedSource) -> SourceInfo:
+    images, boxes = conversion.store.count_source(number)
     return SourceInfo(
         key=item.found.key,
         format=str(conversion.formats[number]),
         sha256=item.sha256,
         etag=item.found.info.etag,
-        pictures=pictures,
+        pictures=images,
         boxes=boxes,
     )
 
@@ -168,30 +156,20 @@ def _dataset_artifact(prefix: str, data: bytes) -> Artifact:
 
 
 def _outcome(dataset: Dataset, artifact: Artifact, reason: Reason) -> StageOutcome:
-    pictures = sum(part.pictures for part in dataset.splits.values())
-    boxes = sum(part.boxes for part in dataset.splits.values())
+    images = sum(split.pictures for split in dataset.splits.values())
+    boxes = sum(split.boxes for split in dataset.splits.values())
     problems = sum(dataset.problem_counts.values())
     labels = dataset.label_map
-    message = ", ".join(
-        counted(count, noun)
-        for count, noun in (
-            (pictures, "picture"),
-            (boxes, "box"),
-            (len(dataset.classes), "class"),
-            (problems, "problem"),
-        )
-    )
+    counts = ((images, "picture"), (boxes, "box"), (len(dataset.classes), "class"), (problems, "problem"))
+    message = ", ".join(counted(count, noun) for count, noun in counts)
     return StageOutcome(
         message=message + (" (converted before)" if reason is Reason.CACHE_HIT else ""),
         outputs=(artifact, Artifact("labels", labels.key, labels.sha256, labels.size)),
         summary={
             "digest": dataset.digest,
-            "pictures": pictures,
-            "negatives": sum(part.negatives for part in dataset.splits.values()),
-            **{
-                name: dataset.splits[name].pictures if name in dataset.splits else 0
-                for name in ("train", "validation", "test")
-            },
+            "pictures": images,
+            "negatives": sum(split.negatives for split in dataset.splits.values()),
+            **{name: dataset.splits[name].pictures if name in dataset.splits else 0 for name in SPLITS},
             "problems": problems,
             "classes": [
                 {"name": item.name, "boxes": sum(item.boxes.values())}
@@ -202,11 +180,11 @@ def _outcome(dataset: Dataset, artifact: Artifact, reason: Reason) -> StageOutco
     )
 
 
-def _ticking(context: StageContext) -> Tick:
-    """Progress every few seconds, and the end of the work when it is asked for."""
+def _progress_reporter(context: StageContext) -> OnProgress:
+    """Returns a callback that prints progress every few seconds, and raises when the stage is to end."""
     last = -_REPORT_SECONDS
 
-    def tick(done: int, known: int) -> None:
+    def on_progress(done: int, known: int) -> None:
         nonlocal last
         context.check_stop()
         now = time.monotonic()
@@ -215,4 +193,4 @@ def _ticking(context: StageContext) -> Tick:
             percent = _READ_PERCENT * done / max(1, known)
             context.report(Progress(round(percent, 1), message=f"picture {done} of {known}", pictures=done))
 
-    return tick
+    return on_progress

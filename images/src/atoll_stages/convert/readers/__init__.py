@@ -1,1 +1,1 @@
-"""One reader per annotation format: `detects` says whether an archive is of it, `read` streams its examples."""
+"""One reader for each annotation format. `base` says what a reader must do, `registry` lists them."""

@@ -1,6 +1,7 @@
-"""JSON as annotations must be: no duplicate keys, NaN, infinite or endless numbers, bounded depth.
+"""What readers share: the text of annotation files, strict JSON, numbers, and image files by name.
 
-The standard parser does the work; only when something is wrong is the text walked again, slowly, to say where.
+The standard parser reads JSON, but duplicate keys, NaN, infinite or very long numbers and deep nesting are refused. The
+text is scanned again, slowly, only to find the line and column of an error.
 """
 
 import json
@@ -14,10 +15,12 @@ from typing import Any
 from atoll_contract.archive.extract import Member, Members
 from atoll_contract.archive.limits import shown, size
 from atoll_contract.errors import DatasetError, Reason
-from atoll_stages.convert.example import PICTURE_SUFFIXES, Archive
-from atoll_stages.convert.split import part_word_in
+from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
+from atoll_stages.convert.split_names import split_name_in
 
-# Ids and coordinates fit in 64 bits; Python's own limit (4300 digits) still costs quadratic time before it.
+# Folders in which exports keep images beside annotations or their folder.
+_IMAGE_FOLDERS = ("images", "JPEGImages", "img", "data", "")
+# Ids and coordinates fit in 64 bits. Below Python's own limit of 4300 digits, reading takes quadratic time.
 MAX_DIGITS = 20
 
 _TOKEN = re.compile(
@@ -28,12 +31,161 @@ _TOKEN = re.compile(
 )
 
 
+class InvalidValue(ValueError):
+    """A value of one object is not what the format requires; the object is left out, not the file."""
+
+
+def invalid(file: str, what: str) -> DatasetError:
+    """Returns the AnnotationInvalid error of a whole annotation file."""
+    return DatasetError(Reason.ANNOTATION_INVALID, f"{shown(file)} {what}")
+
+
+def annotation_bytes(archive: Archive, member: Member) -> bytes:
+    """Returns the bytes of an annotation file.
+
+    Raises:
+        DatasetError: DatasetTooLarge, it is above the limit.
+    """
+    limit = archive.limits.annotation_bytes
+    if member.size > limit:
+        raise DatasetError(
+            Reason.DATASET_TOO_LARGE,
+            f"annotation file {shown(member.name)} has {size(member.size)}, limit {size(limit)}",
+        )
+    return member.path.read_bytes()
+
+
+def annotation_text(archive: Archive, member: Member) -> str:
+    """Returns the text of an annotation file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        DatasetError: DatasetTooLarge; AnnotationInvalid, it is not UTF-8.
+    """
+    try:
+        return annotation_bytes(archive, member).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise invalid(member.name, f"byte {error.start}: not UTF-8") from None
+
+
+def json_object(archive: Archive, member: Member) -> dict[str, Any]:
+    """Returns the JSON object in an annotation file.
+
+    Raises:
+        DatasetError: DatasetTooLarge; AnnotationInvalid with file, line and column.
+    """
+    data = annotation_bytes(archive, member)
+    value = parse_json(data, name=member.name, depth=archive.limits.json_depth)
+    if not isinstance(value, dict):
+        raise invalid(member.name, f"line 1 col 1: the root must be an object, not {kind_of(value)}")
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """Returns the JSON name of a value's type, with its article."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def list_of(document: dict[str, Any], key: str, *, file: str) -> list[Any]:
+    """Returns the list at `key`.
+
+    Raises:
+        DatasetError: AnnotationInvalid, the key is missing or holds something else.
+    """
+    if key not in document:
+        raise invalid(file, f"has no key {shown(key)}")
+    value = document[key]
+    if not isinstance(value, list):
+        raise invalid(file, f"key {shown(key)} must be a list, not {kind_of(value)}")
+    return value
+
+
+def number(value: Any) -> float:
+    """Returns a JSON number as float.
+
+    Raises:
+        InvalidValue: it is not a number (the string "12" is none).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidValue(f"{kind_of(value)} where a number is needed: {shown(repr(value), 40)}")
+    return float(value)
+
+
+def number_text(text: str | None) -> float:
+    """Returns the finite number that a text holds.
+
+    Raises:
+        InvalidValue: it holds none.
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise InvalidValue(f"{shown(text or '', 40)} is not a number") from None
+    if not math.isfinite(value):
+        raise InvalidValue(f"{shown(text or '', 40)} is not a finite number")
+    return value
+
+
+def positive_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """Returns (width, height) as an annotation claims it; None where it claims nothing usable."""
+    values = (width, height)
+    if all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 1 for v in values):
+        return int(width), int(height)
+    return None
+
+
+def image_by_name(members: Members, name: str, *, near: str) -> Member | None:
+    """Returns the member that an annotation in the folder `near` calls `name` (a file name or path, in any notation).
+
+    It is looked for where exports put images beside annotations, then anywhere in the archive, where it must be unique.
+    """
+    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
+    while path.startswith("../"):
+        path = path[3:]
+    for folder in _folders(near):
+        if (found := members.get(posixpath.join(folder, path))) is not None:
+            return found
+    return _only(members.by_base(PurePosixPath(path).name), path, near)
+
+
+def image_by_stem(members: Members, stem: str, *, near: str) -> Member | None:
+    """Returns the image of this stem, with any image suffix, in `near` or the folders beside it."""
+    for folder in _folders(near):
+        for suffix in IMAGE_SUFFIXES:
+            if (found := members.get(posixpath.join(folder, stem + suffix))) is not None:
+                return found
+    return None
+
+
+def dataset_of(member: Member) -> str:
+    """Returns the dataset of an annotation file for many images: its folder, and the split that its name contains."""
+    split = split_name_in(member.base)
+    return "/".join(part for part in (member.folder, split) if part) or PurePosixPath(member.name).stem
+
+
+def _folders(near: str) -> Iterator[str]:
+    parent = posixpath.dirname(near)
+    yield near
+    for base in dict.fromkeys((near, parent)):
+        for folder in _IMAGE_FOLDERS:
+            yield posixpath.join(base, folder) if folder else base
+
+
+def _only(found: list[Member], path: str, near: str) -> Member | None:
+    """Returns the only member; of several, the only one whose path ends in `path`, or that lies below `near`."""
+    if len(found) < 2:
+        return found[0] if found else None
+    alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
+    beside = [member for member in found if near and member.name.startswith(f"{near}/")]
+    return next((matching[0] for matching in (alike, beside) if len(matching) == 1), None)
+
+
 class _Refused(ValueError):
-    """Something that the standard parser would let pass."""
+    """The standard parser accepts this value, but an annotation may not have it."""
 
 
 def parse_json(data: bytes, *, name: str, depth: int) -> Any:
-    """The document in `data`; `name` is the file's in messages.
+    """Returns the document in `data`; `name` is the file's name in messages.
 
     Raises:
         DatasetError: AnnotationInvalid with line and column (from 1, in characters).
@@ -41,7 +193,7 @@ def parse_json(data: bytes, *, name: str, depth: int) -> Any:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _invalid(name, f"byte {error.start}: not UTF-8") from None
+        raise invalid(name, f"byte {error.start}: not UTF-8") from None
     try:
         value = json.loads(
             text,
@@ -52,17 +204,13 @@ def parse_json(data: bytes, *, name: str, depth: int) -> Any:
         )
         _shallow(value, depth)
     except json.JSONDecodeError as error:
-        raise _invalid(name, f"line {error.lineno} col {error.colno}: {error.msg}") from None
+        raise invalid(name, f"line {error.lineno} col {error.colno}: {error.msg}") from None
     except (_Refused, RecursionError):
         position, what = _locate(text, depth)
         line = text.count("\n", 0, position) + 1
         column = position - (text.rfind("\n", 0, position) + 1) + 1
-        raise _invalid(name, f"line {line} col {column}: {what}") from None
+        raise invalid(name, f"line {line} col {column}: {what}") from None
     return value
-
-
-def _invalid(name: str, what: str) -> DatasetError:
-    return DatasetError(Reason.ANNOTATION_INVALID, f"{shown(name)} {what}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +238,7 @@ def _short(text: str) -> int:
 
 
 def _shallow(value: Any, limit: int) -> None:
-    """Refuses nesting beyond `limit`, one level at a time."""
+    """Raises where values are nested deeper than `limit`."""
     level = [value]
     for _ in range(limit):
         level = [item for node in level for item in _children(node) if isinstance(item, dict | list)]
@@ -106,7 +254,7 @@ def _children(node: Any) -> Any:
 
 
 def _locate(text: str, depth: int) -> tuple[int, str]:
-    """Where the first refused thing stands, and what it is."""
+    """Returns the index of the first refused value in the text, and what is wrong with it."""
     keys: list[set[str] | None] = []
     expecting_key = False
     for match in _TOKEN.finditer(text):
@@ -135,150 +283,3 @@ def _bad_number(token: str) -> str:
     if len(token) > MAX_DIGITS and token.lstrip("-").isdigit():
         return f"a number of {len(token)} digits, limit {MAX_DIGITS}"
     return "" if math.isfinite(float(token)) else f"{shown(token)} is not a finite number"
-
-
-class ValueFault(ValueError):
-    """A value of one object is not what the format asks for; the object is bad, not the file."""
-
-
-def annotation_bytes(archive: Archive, member: Member) -> bytes:
-    """The bytes of an annotation file.
-
-    Raises:
-        DatasetError: DatasetTooLarge past the limit.
-    """
-    limit = archive.limits.annotation_bytes
-    if member.size > limit:
-        raise DatasetError(
-            Reason.DATASET_TOO_LARGE,
-            f"annotation file {shown(member.name)} has {size(member.size)}, limit {size(limit)}",
-        )
-    return member.path.read_bytes()
-
-
-def annotation_text(archive: Archive, member: Member) -> str:
-    """The text of an annotation file, UTF-8 with or without a byte order mark."""
-    try:
-        return annotation_bytes(archive, member).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise invalid(member.name, f"byte {error.start}: not UTF-8") from None
-
-
-def json_object(archive: Archive, member: Member) -> dict[str, Any]:
-    """The JSON object that the member holds.
-
-    Raises:
-        DatasetError: AnnotationInvalid with file, line and column.
-    """
-    data = annotation_bytes(archive, member)
-    value = parse_json(data, name=member.name, depth=archive.limits.json_depth)
-    if not isinstance(value, dict):
-        raise invalid(member.name, f"line 1 col 1: the root must be an object, not {kind_of(value)}")
-    return value
-
-
-def invalid(file: str, what: str) -> DatasetError:
-    return DatasetError(Reason.ANNOTATION_INVALID, f"{shown(file)} {what}")
-
-
-def kind_of(value: Any) -> str:
-    """The JSON name of a value's type."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
-
-
-def list_of(document: dict[str, Any], key: str, *, file: str) -> list[Any]:
-    """The list at `key`.
-
-    Raises:
-        DatasetError: AnnotationInvalid, the key is missing or holds something else.
-    """
-    if key not in document:
-        raise invalid(file, f"has no key {shown(key)}")
-    value = document[key]
-    if not isinstance(value, list):
-        raise invalid(file, f"key {shown(key)} must be a list, not {kind_of(value)}")
-    return value
-
-
-def number(value: Any) -> float:
-    """A JSON number as float.
-
-    Raises:
-        ValueFault: it is something else (a string "12" included).
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueFault(f"{kind_of(value)} where a number is needed: {shown(repr(value), 40)}")
-    return float(value)
-
-
-def number_text(text: str | None) -> float:
-    """A number written as text, finite.
-
-    Raises:
-        ValueFault: it is none.
-    """
-    try:
-        value = float(text or "")
-    except ValueError:
-        raise ValueFault(f"{shown(text or '', 40)} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueFault(f"{shown(text or '', 40)} is not a finite number")
-    return value
-
-
-def positive_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """(width, height) as an annotation claims it, or None where it says nothing usable."""
-    values = (width, height)
-    if all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 1 for v in values):
-        return int(width), int(height)
-    return None
-
-
-_PICTURE_FOLDERS = ("images", "JPEGImages", "img", "data", "")
-
-
-def picture_by_name(members: Members, name: str, *, near: str) -> Member | None:
-    """The member that an annotation in the folder `near` calls `name` (a file name or path, in any notation).
-
-    First where exports put pictures beside annotations, then anywhere, if only one there has this name.
-    """
-    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
-    while path.startswith("../"):
-        path = path[3:]
-    for folder in _folders(near):
-        if (found := members.get(posixpath.join(folder, path))) is not None:
-            return found
-    return _only(members.by_base(PurePosixPath(path).name), path, near)
-
-
-def picture_by_stem(members: Members, stem: str, *, near: str) -> Member | None:
-    """The picture `stem` plus some suffix, in `near` or the folders beside it."""
-    for folder in _folders(near):
-        for suffix in PICTURE_SUFFIXES:
-            if (found := members.get(posixpath.join(folder, stem + suffix))) is not None:
-                return found
-    return None
-
-
-def dataset_of(member: Member) -> str:
-    """What an annotation file for many pictures calls its dataset: its folder, and the part in its name."""
-    word = part_word_in(member.base)
-    return "/".join(part for part in (member.folder, word) if part) or PurePosixPath(member.name).stem
-
-
-def _folders(near: str) -> Iterator[str]:
-    parent = posixpath.dirname(near)
-    yield near
-    for base in dict.fromkeys((near, parent)):
-        for folder in _PICTURE_FOLDERS:
-            yield posixpath.join(base, folder) if folder else base
-
-
-def _only(found: list[Member], path: str, near: str) -> Member | None:
-    """The one member meant: of several, the one whose path ends alike, or that shares the annotation's folder."""
-    if len(found) < 2:
-        return found[0] if found else None
-    alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
-    beside = [member for member in found if near and member.name.startswith(f"{near}/")]
-    return next((chosen[0] for chosen in (alike, beside) if len(chosen) == 1), None)

@@ -1,6 +1,6 @@
-"""Pascal VOC: one XML for each picture, as labelImg, Roboflow and the VOC devkit write it.
+"""Pascal VOC: one XML for each image, as labelImg, Roboflow and the VOC devkit write it.
 
-Documents with a DTD are refused whole: entities are how XML reads foreign files or fills the memory.
+A document with a DTD is refused, because entities let XML read other files and fill the memory.
 """
 
 from collections.abc import Iterator
@@ -11,142 +11,142 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
 from atoll_contract.archive.limits import size as shown_size
 from atoll_contract.errors import DatasetError, Reason
-from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
-from atoll_stages.convert.problems import Action, Kind
+from atoll_contract.stage import DatasetFormat
+from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.parsing import (
-    ValueFault,
+    InvalidValue,
     annotation_bytes,
     annotation_text,
+    image_by_name,
+    image_by_stem,
     invalid,
     number_text,
-    picture_by_name,
-    picture_by_stem,
     positive_size,
 )
-from atoll_stages.convert.split import part_of_word
+from atoll_stages.convert.split_names import split_of_name
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-
 _HEAD = 2**16
-# An element takes some hundred bytes of memory for each of its bytes here; one picture's file is small.
+# In memory an element takes some hundred times its bytes in the file; the file of one image is small.
 _MAX_XML = 4 * 2**20
 
 
-def detects(archive: Archive) -> bool:
-    """Whether an XML file begins with an annotation."""
-    return next(_annotations(archive), None) is not None
+class VocReader(Reader):
+    format = DatasetFormat.VOC
+    layout = "an .xml for each picture"
+
+    def detects(self, archive: Archive) -> bool:
+        return next(_annotation_files(archive), None) is not None
+
+    def read(self, archive: Archive) -> Annotations:
+        return Annotations((), _images(archive, _splits_by_stem(archive)))
 
 
-def read(archive: Archive) -> Reading:
-    return Reading((), _examples(archive, _parts_by_stem(archive)))
-
-
-def _annotations(archive: Archive) -> Iterator[Member]:
-    for member in archive.members.with_suffix(".xml"):
-        if member.base.startswith("._"):
-            continue
-        with member.path.open("rb") as file:
-            head = file.read(_HEAD)
-        # What hides behind a DTD is not looked at, but refused by the parser.
+def _annotation_files(archive: Archive) -> Iterator[Member]:
+    for file in archive.files(".xml"):
+        with file.path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        # A file with a DTD may have its annotation further down; the parser refuses it.
         if b"<annotation" in head or b"<!DOCTYPE" in head:
-            yield member
+            yield file
 
 
-def _parts_by_stem(archive: Archive) -> dict[str, str]:
-    """`ImageSets/Main/train.txt` and its like: the part of each picture, by stem."""
-    parts: dict[str, str] = {}
-    for member in archive.members.with_suffix(".txt"):
-        word = PurePosixPath(member.name).stem
-        if PurePosixPath(member.folder).name == "Main" and word != "trainval" and part_of_word(word):
-            parts.update(
-                (line.split()[0], word) for line in annotation_text(archive, member).splitlines() if line.split()
+def _splits_by_stem(archive: Archive) -> dict[str, str]:
+    """Reads `ImageSets/Main/train.txt` and its like: the name of the split of each image, by stem."""
+    splits: dict[str, str] = {}
+    for file in archive.members.with_suffix(".txt"):
+        name = PurePosixPath(file.name).stem
+        if PurePosixPath(file.folder).name == "Main" and name != "trainval" and split_of_name(name):
+            splits.update(
+                (line.split()[0], name) for line in annotation_text(archive, file).splitlines() if line.split()
             )
-    return parts
+    return splits
 
 
-def _examples(archive: Archive, parts: dict[str, str]) -> Iterator[Example]:
-    for member in _annotations(archive):
-        try:
-            root = _parsed(archive, member)
-        except DatasetError as error:
-            if error.reason is not Reason.ANNOTATION_INVALID:
-                raise
-            archive.problems.add(Kind.ANNOTATION_UNREADABLE, Action.SKIPPED, file=member.name, detail=error.message)
-            continue
-        stem, name = PurePosixPath(member.name).stem, (root.findtext("filename") or "").strip()
-        picture = picture_by_stem(archive.members, stem, near=member.folder)
-        if picture is None and name:
-            picture = picture_by_name(archive.members, name, near=member.folder)
-        if picture is None:
-            detail = f"neither {shown(stem)} nor {shown(name)} is a picture of the archive"
-            archive.problems.add(Kind.PICTURE_MISSING, Action.SKIPPED, file=member.name, detail=detail)
-            continue
-        boxes = (_box(archive, item, place, member) for place, item in enumerate(root.findall("object")))
-        yield Example(
-            picture=picture,
-            annotation=member.name,
-            dataset=parts.get(stem) or member.folder.removesuffix("Annotations").rstrip("/"),
-            boxes=tuple(box for box in boxes if box is not None),
-            size=_size(root),
-        )
+def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage]:
+    for file in _annotation_files(archive):
+        with archive.skipping_unreadable(file):
+            root = _parse(archive, file)
+            if (image := _find_image(archive, file, root)) is None:
+                continue
+            boxes = (_box(archive, item, index, file) for index, item in enumerate(root.findall("object")))
+            yield AnnotatedImage(
+                image=image,
+                annotation=file.name,
+                dataset=splits.get(PurePosixPath(file.name).stem)
+                or file.folder.removesuffix("Annotations").rstrip("/"),
+                boxes=tuple(box for box in boxes if box is not None),
+                size=_size(root),
+            )
 
 
-def _parsed(archive: Archive, member: Member) -> "Element":
-    """The root of an annotation.
+def _find_image(archive: Archive, file: Member, root: "Element") -> Member | None:
+    """Returns the image of the same stem, else the one that the annotation names; counts it where both are missing."""
+    stem, name = PurePosixPath(file.name).stem, (root.findtext("filename") or "").strip()
+    image = image_by_stem(archive.members, stem, near=file.folder)
+    if image is None and name:
+        image = image_by_name(archive.members, name, near=file.folder)
+    if image is None:
+        archive.skip_missing_image(file, f"neither {shown(stem)} nor {shown(name)} is a picture of the archive")
+    return image
+
+
+def _parse(archive: Archive, file: Member) -> "Element":
+    """Returns the root of an annotation.
 
     Raises:
-        DatasetError: DatasetUnsafe, it has a DTD; AnnotationInvalid, it is no XML or no annotation.
+        DatasetError: DatasetUnsafe, it has a DTD; DatasetTooLarge; AnnotationInvalid, it is not XML or no annotation.
     """
     from xml.etree.ElementTree import ParseError  # the exception that defusedxml raises
 
     from defusedxml import DefusedXmlException, ElementTree
 
-    if member.size > _MAX_XML:
+    if file.size > _MAX_XML:
         raise DatasetError(
             Reason.DATASET_TOO_LARGE,
-            f"annotation file {shown(member.name)} has {shown_size(member.size)}, limit {shown_size(_MAX_XML)}",
+            f"annotation file {shown(file.name)} has {shown_size(file.size)}, limit {shown_size(_MAX_XML)}",
         )
     try:
-        root: Element = ElementTree.fromstring(annotation_bytes(archive, member), forbid_dtd=True)
+        root: Element = ElementTree.fromstring(annotation_bytes(archive, file), forbid_dtd=True)
     except DefusedXmlException:
         raise DatasetError(
-            Reason.DATASET_UNSAFE, f"DTD not allowed in {shown(member.name)}; remove its <!DOCTYPE …>"
+            Reason.DATASET_UNSAFE, f"DTD not allowed in {shown(file.name)}; remove its <!DOCTYPE …>"
         ) from None
     except ParseError as error:
         line, column = error.position
-        raise invalid(member.name, f"line {line} col {column + 1}: {error.args[0]}") from None
+        raise invalid(file.name, f"line {line} col {column + 1}: {error.args[0]}") from None
     except (ValueError, LookupError) as error:
-        raise invalid(member.name, f"line 1: {error}") from None
+        raise invalid(file.name, f"line 1: {error}") from None
     if root.tag != "annotation":
-        raise invalid(member.name, f"line 1: the root must be <annotation>, not <{root.tag[:40]}>")
+        raise invalid(file.name, f"line 1: the root must be <annotation>, not <{root.tag[:40]}>")
     return root
 
 
 def _size(root: "Element") -> tuple[int, int] | None:
     try:
         return positive_size(number_text(root.findtext("size/width")), number_text(root.findtext("size/height")))
-    except ValueFault:
+    except InvalidValue:
         return None
 
 
-def _box(archive: Archive, item: "Element", place: int, member: Member) -> LabelledBox | None:
+def _box(archive: Archive, item: "Element", index: int, file: Member) -> LabelledBox | None:
     try:
         label = item.findtext("name")
         if label is None:
-            raise ValueFault("an object without name")
+            raise InvalidValue("an object without name")
         left, top, right, bottom = (
             _edge(item, edge) for edge in ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
         )
-    except ValueFault as error:
-        archive.problems.add(Kind.BOX_MALFORMED, Action.DROPPED, file=member.name, number=place, detail=str(error))
+    except InvalidValue as error:
+        archive.drop_object(file, index, str(error))
         return None
-    return LabelledBox(label, left, top, right, bottom, number=place)
+    return LabelledBox(label, left, top, right, bottom, number=index)
 
 
 def _edge(item: "Element", path: str) -> float:
     text = item.findtext(path)
     if text is None:
-        raise ValueFault(f"no {path}")
+        raise InvalidValue(f"no {path}")
     return number_text(text)

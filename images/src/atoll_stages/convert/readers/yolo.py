@@ -1,7 +1,7 @@
-"""YOLO: one text file for each picture, a line `class x y width height` for each object, shares of the picture.
+"""YOLO: one text file for each image, with a line `class x y width height` for each object, relative to the image.
 
-Class names come from `data.yaml` (Ultralytics, Roboflow), `classes.txt` (labelImg) or `obj.names` (Darknet). Lines
-with more coordinates are polygons, and become the box around them.
+Class names come from `data.yaml` (Ultralytics, Roboflow), `classes.txt` (labelImg) or `obj.names` (Darknet). Lines with
+more coordinates are polygons; the box around one is taken.
 """
 
 import posixpath
@@ -11,63 +11,61 @@ from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
-from atoll_contract.errors import DatasetError, Reason
-from atoll_stages.convert.example import Archive, Example, LabelledBox, Reading
-from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.parsing import ValueFault, annotation_text, invalid, number_text, picture_by_stem
+from atoll_contract.stage import DatasetFormat
+from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.parsing import InvalidValue, annotation_text, image_by_stem, invalid, number_text
 
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 _MAX_YAML = 2**20
-# A share this far beyond the picture is no rounding: the numbers are pixels.
-_FAR_OUT = 0.5
+# A share this far outside the image is not a rounding error: the numbers are pixels.
+_MAX_OUTSIDE = 0.5
 
 
-def detects(archive: Archive) -> bool:
-    """Whether the archive names its classes in one of YOLO's ways."""
-    return _names_file(archive) is not None
+class YoloReader(Reader):
+    format = DatasetFormat.YOLO
+    layout = "data.yaml, classes.txt or obj.names, and a .txt for each picture"
 
+    def detects(self, archive: Archive) -> bool:
+        return _names_file(archive) is not None
 
-def read(archive: Archive) -> Reading:
-    member = _names_file(archive)
-    if member is None:
-        raise invalid(archive.name, f"has no data.yaml with names, nor {', '.join(_NAME_LISTS)}")
-    names = _yaml_names(archive, member) if _is_yaml(member) else _listed_names(archive, member)
-    if len(names) > archive.limits.classes:
-        raise DatasetError(
-            Reason.DATASET_TOO_LARGE, f"{shown(member.name)} has more than {archive.limits.classes} classes"
-        )
-    return Reading(tuple(names.values()), _examples(archive, names))
-
-
-def _is_yaml(member: Member) -> bool:
-    return member.base.lower().endswith((".yaml", ".yml"))
+    def read(self, archive: Archive) -> Annotations:
+        file = _names_file(archive)
+        if file is None:
+            raise invalid(archive.name, f"has no data.yaml with names, nor {', '.join(_NAME_LISTS)}")
+        names = _yaml_names(archive, file) if _is_yaml(file) else _listed_names(archive, file)
+        archive.check_class_count(file, len(names))
+        return Annotations(tuple(names.values()), _images(archive, names))
 
 
 def _names_file(archive: Archive) -> Member | None:
-    for member in archive.members.with_suffix(".yaml", ".yml"):
-        if not member.base.startswith("._") and member.size <= _MAX_YAML and b"names" in member.path.read_bytes():
-            return member
-    found = (member for base in _NAME_LISTS for member in archive.members.by_base(base))
-    return next(found, None)
+    """Returns the file with the names of the classes."""
+    for file in archive.files(".yaml", ".yml"):
+        if file.size <= _MAX_YAML and b"names" in file.path.read_bytes():
+            return file
+    return next((file for base in _NAME_LISTS for file in archive.members.by_base(base)), None)
 
 
-def _yaml_names(archive: Archive, member: Member) -> dict[int, str]:
-    """`names` of a data.yaml: a list, or a map from number to name."""
-    document = _load_yaml(annotation_text(archive, member), member)
+def _is_yaml(file: Member) -> bool:
+    return file.base.lower().endswith((".yaml", ".yml"))
+
+
+def _yaml_names(archive: Archive, file: Member) -> dict[int, str]:
+    """Returns `names` of a data.yaml, which is a list, or a map from number to name."""
+    document = _load_yaml(annotation_text(archive, file), file)
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
-        raise invalid(member.name, "key names must be a list of names, or a map from number to name")
+        raise invalid(file.name, "key names must be a list of names, or a map from number to name")
     # YAML reads a class `1` or `yes` as number or boolean.
     return {key: str(name) for key, name in names.items()}
 
 
-def _load_yaml(text: str, member: Member) -> Any:
+def _load_yaml(text: str, file: Member) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Safe YAML without aliases, by which a small file becomes a huge document."""
+        """Refuses aliases, with which a small file becomes a huge document."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
@@ -84,82 +82,68 @@ def _load_yaml(text: str, member: Member) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1} col {mark.column + 1}: " if mark else ""
-        raise invalid(member.name, f"{where}{error.problem}") from None
+        raise invalid(file.name, f"{where}{error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise invalid(member.name, f"no YAML: {shown(str(error))}") from None
+        raise invalid(file.name, f"no YAML: {shown(str(error))}") from None
 
 
-def _listed_names(archive: Archive, member: Member) -> dict[int, str]:
-    lines = annotation_text(archive, member).rstrip().splitlines()
+def _listed_names(archive: Archive, file: Member) -> dict[int, str]:
+    lines = annotation_text(archive, file).rstrip().splitlines()
     return {number: line.strip() for number, line in enumerate(lines)}
 
 
-def _examples(archive: Archive, names: dict[int, str]) -> Iterator[Example]:
-    for member in archive.members.with_suffix(".txt"):
-        if member.base.startswith("._") or member.base in _NAME_LISTS:
+def _images(archive: Archive, names: dict[int, str]) -> Iterator[AnnotatedImage]:
+    for file in archive.files(".txt"):
+        if file.base in _NAME_LISTS:
             continue
-        picture = _picture(archive, member)
-        if picture is None:
-            # A text file that stands with no labels is a README or a list of files.
-            if "labels" in PurePosixPath(member.folder).parts:
-                detail = "no picture of this name in images"
-                archive.problems.add(Kind.PICTURE_MISSING, Action.SKIPPED, file=member.name, detail=detail)
+        image = _find_image(archive, file)
+        if image is None:
+            # Outside a folder of labels, a text file is a README or a list of files.
+            if "labels" in PurePosixPath(file.folder).parts:
+                archive.skip_missing_image(file, "no picture of this name in images")
             continue
-        try:
-            text = annotation_text(archive, member)
-        except DatasetError as error:
-            if error.reason is not Reason.ANNOTATION_INVALID:
-                raise
-            archive.problems.add(Kind.ANNOTATION_UNREADABLE, Action.SKIPPED, file=member.name, detail=error.message)
-            continue
-        boxes = (
-            _box(archive, names, line, place, member) for place, line in enumerate(text.splitlines()) if line.split()
-        )
-        yield Example(
-            picture=picture,
-            annotation=member.name,
-            dataset=_dataset(member.folder),
-            boxes=tuple(box for box in boxes if box is not None),
-            relative=True,
-        )
+        with archive.skipping_unreadable(file):
+            lines = annotation_text(archive, file).splitlines()
+            boxes = (_box(archive, names, line, index, file) for index, line in enumerate(lines) if line.split())
+            yield AnnotatedImage(
+                image=image,
+                annotation=file.name,
+                dataset="/".join(name for name in file.folder.split("/") if name != "labels"),
+                boxes=tuple(box for box in boxes if box is not None),
+                relative=True,
+            )
 
 
-def _picture(archive: Archive, member: Member) -> Member | None:
-    """The picture beside the labels, or in the folder `images` where theirs says `labels`."""
-    parts = list(PurePosixPath(member.folder).parts)
-    for place in range(len(parts) - 1, -1, -1):
-        if parts[place] == "labels":
-            parts[place] = "images"
+def _find_image(archive: Archive, file: Member) -> Member | None:
+    """Returns the image beside the labels, or in the folder `images` where the labels' path says `labels`."""
+    folders = list(PurePosixPath(file.folder).parts)
+    for index in range(len(folders) - 1, -1, -1):
+        if folders[index] == "labels":
+            folders[index] = "images"
             break
-    stem = PurePosixPath(member.name).stem
-    return picture_by_stem(archive.members, stem, near=posixpath.join(*parts) if parts else "")
+    stem = PurePosixPath(file.name).stem
+    return image_by_stem(archive.members, stem, near=posixpath.join(*folders) if folders else "")
 
 
-def _dataset(folder: str) -> str:
-    return "/".join(part for part in folder.split("/") if part != "labels")
-
-
-def _box(archive: Archive, names: dict[int, str], line: str, place: int, member: Member) -> LabelledBox | None:
+def _box(archive: Archive, names: dict[int, str], line: str, index: int, file: Member) -> LabelledBox | None:
     try:
-        return _parsed(names, line.split(), place)
-    except ValueFault as error:
-        archive.problems.add(
-            Kind.BOX_MALFORMED, Action.DROPPED, file=member.name, number=place, detail=f"line {place + 1}: {error}"
-        )
+        return _parse_line(names, line.split(), index)
+    except InvalidValue as error:
+        archive.drop_object(file, index, f"line {index + 1}: {error}")
         return None
 
 
-def _parsed(names: dict[int, str], fields: list[str], place: int) -> LabelledBox:
+def _parse_line(names: dict[int, str], fields: list[str], index: int) -> LabelledBox:
     if not (len(fields) == 5 or (len(fields) >= 7 and len(fields) % 2)):
-        raise ValueFault(f"{len(fields)} fields; a box has 5, a polygon an odd number from 7")
+        raise InvalidValue(f"{len(fields)} fields; a box has 5, a polygon an odd number from 7")
     if not fields[0].isdigit() or len(fields[0]) > 6 or int(fields[0]) not in names:
-        raise ValueFault(f"class {shown(fields[0], 40)} is not one of the {len(names)} named")
+        raise InvalidValue(f"class {shown(fields[0], 40)} is not one of the {len(names)} named")
     values = [number_text(field) for field in fields[1:]]
-    if any(not -_FAR_OUT <= value <= 1 + _FAR_OUT for value in values):
-        raise ValueFault("a number is no share of the picture (0…1); YOLO counts no pixels")
+    if any(not -_MAX_OUTSIDE <= value <= 1 + _MAX_OUTSIDE for value in values):
+        raise InvalidValue("a number is no share of the picture (0…1); YOLO counts no pixels")
     if len(values) == 4:
         x, y, width, height = values
         edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     else:
         edges = (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
-    return LabelledBox(names[int(fields[0])], *edges, number=place)
+    return LabelledBox(names[int(fields[0])], *edges, number=index)

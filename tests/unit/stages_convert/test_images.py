@@ -1,4 +1,4 @@
-"""Pictures of every kind come out as upright RGB JPEG of at most 640, and their boxes with them."""
+"""Images of every kind come out as upright RGB JPEG of at most 640, and their boxes with them."""
 
 import io
 import tempfile
@@ -12,7 +12,7 @@ from PIL import Image
 
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetLimits
-from atoll_stages.convert.images import Picture, Unreadable, read_picture
+from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
 from support.archives import annotation, encoded, jpeg, packed, picture, rectangle, supervisely
 from support.convert_stage import ConvertStage
 from support.records import edges_of, examples
@@ -21,13 +21,13 @@ LIMITS = DatasetLimits()
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 
 
-def read(data: bytes, tmp_path: Path, name: str = "a.jpg") -> Picture:
+def read(data: bytes, tmp_path: Path, name: str = "a.jpg") -> PreparedImage:
     path = tmp_path / "0000001"
     path.write_bytes(data)
-    return read_picture(path, name=name, limits=LIMITS)
+    return prepare_image(path, name=name, limits=LIMITS)
 
 
-def decoded(found: Picture) -> Image.Image:
+def decoded(found: PreparedImage) -> Image.Image:
     image = Image.open(io.BytesIO(found.data))
     image.load()
     return image
@@ -207,7 +207,7 @@ def test_damaged_pictures_are_read_or_named_unreadable(form: str, data: st.DataO
     with tempfile.TemporaryDirectory() as name:
         try:
             found = read(bytes(damaged[:end]), Path(name))
-        except (Unreadable, DatasetError):
+        except (UnreadableImage, DatasetError):
             return
         assert decoded(found).mode == "RGB"
 
@@ -216,4 +216,4 @@ def test_large_picture_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.new("1", (300, 200)), "PNG"))
     with pytest.raises(DatasetError, match=r"300×200 .* Mpx"):
-        read_picture(path, name="a.png", limits=DatasetLimits(picture_pixels=50_000))
+        prepare_image(path, name="a.png", limits=DatasetLimits(picture_pixels=50_000))

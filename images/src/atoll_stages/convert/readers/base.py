@@ -1,0 +1,127 @@
+"""What a dataset reader is given, and what it must return."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from atoll_contract.archive.extract import Member, Members
+from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError, Reason
+from atoll_contract.stage import DatasetFormat, DatasetLimits
+from atoll_stages.convert.problems import Action, Kind, Problems
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif")
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """A box as annotated: its edges in pixels (0…1 where the image's boxes are `relative`), x to the right, y down.
+
+    `number` is the object's index in its file, from 0. An edge is a coordinate between pixels: the box around a whole
+    640×480 image is 0, 0, 640, 480.
+    """
+
+    label: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    number: int
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image file and what its annotation says of it. An image without boxes is a negative example.
+
+    `annotation` is the name of the annotation file. `dataset` is the path of folders in which the archive keeps the
+    image, and `tags` are the image's own; both may name a split. `size` is the (width, height) that the annotation
+    claims, in its own orientation; None where it claims none.
+    """
+
+    image: Member
+    annotation: str
+    dataset: str
+    boxes: tuple[LabelledBox, ...]
+    size: tuple[int, int] | None = None
+    relative: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a reader returns: the classes that the export declares, in its order, and its images as a stream."""
+
+    classes: tuple[str, ...]
+    images: Iterator[AnnotatedImage]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An extracted archive, or a folder, as a reader sees it."""
+
+    name: str
+    members: Members
+    limits: DatasetLimits
+    problems: Problems
+
+    def files(self, *suffixes: str) -> Iterator[Member]:
+        """Yields the members with one of these suffixes, without the resource forks that macOS packs beside files."""
+        return (member for member in self.members.with_suffix(*suffixes) if not member.base.startswith("._"))
+
+    def drop_object(self, file: Member, number: int, detail: str, kind: Kind = Kind.BOX_MALFORMED) -> None:
+        """Counts an object from which no box follows; `number` is its index in the annotation file."""
+        self.problems.add(kind, Action.DROPPED, file=file.name, number=number, detail=detail)
+
+    def skip_missing_image(self, file: Member, detail: str) -> None:
+        """Counts an annotation whose image is not in the archive."""
+        self.problems.add(Kind.IMAGE_MISSING, Action.SKIPPED, file=file.name, detail=detail)
+
+    def check_class_count(self, file: Member, count: int, noun: str = "classes") -> None:
+        """
+        Raises:
+            DatasetError: DatasetTooLarge, the file names more classes than allowed.
+        """
+        if count > self.limits.classes:
+            text = f"{shown(file.name)} has more than {self.limits.classes} {noun}"
+            raise DatasetError(Reason.DATASET_TOO_LARGE, text)
+
+    @contextmanager
+    def skipping_unreadable(self, file: Member) -> Iterator[None]:
+        """Counts the annotation file as unreadable where the block raises `AnnotationInvalid`, and goes on."""
+        try:
+            yield
+        except DatasetError as error:
+            if error.reason is not Reason.ANNOTATION_INVALID:
+                raise
+            self.problems.add(Kind.ANNOTATION_UNREADABLE, Action.SKIPPED, file=file.name, detail=error.message)
+
+
+class Reader(ABC):
+    """Reads one annotation format.
+
+    To add a format, give it a name in `DatasetFormat` and in the TrainingRun's CRD, subclass Reader in a module of this
+    package, and add the class to `registry.READERS`. A reader parses annotations and finds their image files. Decoding
+    images, clipping boxes, renaming classes, duplicates and splits follow for all formats alike (`pipeline`).
+    """
+
+    format: ClassVar[DatasetFormat]
+    # What an archive of this format holds, for the message that no format was recognised.
+    layout: ClassVar[str]
+
+    @abstractmethod
+    def detects(self, archive: Archive) -> bool:
+        """Returns whether the archive is of this format. Archives of all formats are tested, so this parses nothing."""
+
+    @abstractmethod
+    def read(self, archive: Archive) -> Annotations:
+        """Returns the archive's classes and a stream of its images, with one annotation file in memory at a time.
+
+        A bad object, a missing image and one of many annotation files that cannot be read are counted in the archive's
+        problems and left out; `InvalidBudget` decides whether there were too many.
+
+        Raises:
+            DatasetError: the whole dataset is unsafe, too large, or its only annotation file is invalid. The stream
+                raises it, too.
+        """

@@ -1,0 +1,41 @@
+"""The names of the splits, and the words by which tags, folders and files mean them."""
+
+import re
+from collections.abc import Iterable
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+
+_SPLIT_OF_NAME = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "trainval": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "dev": VALIDATION,
+    "eval": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+KNOWN_NAMES = tuple(_SPLIT_OF_NAME)
+
+
+def split_of_name(name: str) -> str | None:
+    """Returns the split that a tag or folder name means; None where it means none."""
+    return _SPLIT_OF_NAME.get(name.strip().lower())
+
+
+def split_of_tags(tags: Iterable[str]) -> str | None:
+    """Returns the split that the first such tag means."""
+    return next((split for tag in tags if (split := split_of_name(tag))), None)
+
+
+def split_of_dataset(dataset: str) -> str | None:
+    """Returns the split that the innermost such folder of a dataset's path means."""
+    return split_of_tags(reversed(dataset.split("/")))
+
+
+def split_name_in(file_name: str) -> str | None:
+    """Returns the first word of a file name that means a split: `train` in `instances_train2017.json`."""
+    return next((word for word in re.findall(r"[A-Za-z]+", file_name) if split_of_name(word)), None)
