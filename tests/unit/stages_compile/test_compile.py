@@ -17,8 +17,9 @@ from atoll_contract.stage import CompilePolicy as Policy
 from atoll_contract.stage import CompileSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
-from atoll_stages.compile.edgetpu import ENV_COMPILER, PLAN, EdgeTpuTarget, Target, find_compiler
+from atoll_stages.compile.edgetpu import ENV_COMPILER, PLAN, EdgeTpuTarget, find_compiler
 from atoll_stages.compile.stage import compile_model
+from atoll_stages.compile.target import CompileTarget
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from support import standin_compiler
 from support.polling import wait_until
@@ -29,7 +30,7 @@ COMPILED = tiny_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
 
 
 class Bench:
-    """A model in a store, and a stand-in that does as it is told."""
+    """A model in a store, and a stand-in for the compiler that follows a plan."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +73,7 @@ class Bench:
         work = self.folder / "work"
         work.mkdir()
         context = StageContext(self.input(**spec), self.store, work, stop=self.stop)
-        targets: dict[str, Target] = {"edgetpu": EdgeTpuTarget(self.program)}
+        targets: dict[str, CompileTarget] = {"edgetpu": EdgeTpuTarget(self.program)}
         return compile_model(context, targets=targets)
 
     def stored(self, outcome: StageOutcome, name: str) -> bytes:
@@ -113,11 +114,11 @@ def test_a_verified_file_is_compiled(bench: Bench) -> None:
     assert b"Mapped to Edge TPU" in bench.stored(outcome, "log")
 
 
-@pytest.mark.parametrize(("version", "told"), [("v16-partial", True), ("v15-partial", False)])
-def test_only_a_compiler_that_knows_the_option_is_told_the_time(bench: Bench, version: str, told: bool) -> None:
+@pytest.mark.parametrize(("version", "limited"), [("v16-partial", True), ("v15-partial", False)])
+def test_only_a_compiler_with_the_option_gets_a_time_limit(bench: Bench, version: str, limited: bool) -> None:
     bench.plan({"log": version, "file": COMPILED}, version=version)
     bench.run()
-    assert ("-t" in bench.calls[0]) is told
+    assert ("-t" in bench.calls[0]) is limited
     assert bench.calls[0][0] == "-s"
 
 
@@ -185,7 +186,7 @@ def test_nothing_is_called_compiled_that_was_not(
     assert not any(item.key.endswith(".tflite") and "/compile/" in item.key for item in bench.store.list(""))
 
 
-def test_an_internal_error_is_tried_again_then_otherwise(bench: Bench) -> None:
+def test_an_internal_error_is_tried_again(bench: Bench) -> None:
     failing = {"log": "v14-internal-error", "code": 1}
     bench.plan(failing, failing, {"log": "v16-partial", "file": COMPILED})
     assert bench.run().summary["compiled"] is True
@@ -275,7 +276,7 @@ def test_a_request_to_end_ends_the_compiler(bench: Bench) -> None:
     assert _gone(bench.folder)
 
 
-def test_a_disabled_or_unknown_target_is_said(bench: Bench) -> None:
+def test_a_disabled_target_is_reported_and_an_unknown_one_refused(bench: Bench) -> None:
     assert bench.run(policy=Policy.DISABLED).summary == {"target": "edgetpu", "compiled": False}
     (bench.folder / "work").rmdir()
     with pytest.raises(SpecError, match="'hailo' is not known; known are edgetpu"):

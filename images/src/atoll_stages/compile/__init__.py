@@ -1,1 +1,1 @@
-"""compile: an int8 model for an accelerator, where a compiler for it is installed."""
+"""compile: compiles the int8 model for an accelerator, where a compiler for it is installed."""

@@ -1,4 +1,4 @@
-"""`python -m atoll_stages.compile`: the stage, its input in the environment (docs/contract.md)."""
+"""`python -m atoll_stages.compile` runs the stage; its input is in the environment (docs/contract.md)."""
 
 from atoll_contract.stage import Stage
 from atoll_stages.compile.stage import compile_model

@@ -1,187 +1,38 @@
-"""What `edgetpu_compiler` prints, as its versions 2, 14, 15 and 16 do.
-
-With `-s` the table of operations follows the counts; the same table stands in `<model>_edgetpu.log`. The two lines
-"Number of operations that will run on …" are there only where some operation was left to the CPU. A search (`-d`)
-prints one report for every try: the last one counts.
-"""
+"""The Edge TPU as a compile target: runs Google's `edgetpu_compiler` and verifies the file that it leaves."""
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from atoll_contract.errors import Reason
 from atoll_contract.tflite import TfliteError, read_model
-from atoll_stages.compile.process import Deadline, Finished, run
-
-MAPPED = "Mapped to Edge TPU"
-
-_VERSION = re.compile(r"Edge TPU Compiler version (\d+(?:\.\d+)*)")
-_SUCCESS = re.compile(r"^Models? compiled successfully in ", re.MULTILINE)
-_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs: (\d+)", re.MULTILINE)
-_TOTAL = re.compile(r"^Total number of operations: (\d+)", re.MULTILINE)
-_ON_TPU = re.compile(r"^Number of operations that will run on Edge TPU: (\d+)", re.MULTILINE)
-_ON_CPU = re.compile(r"^Number of operations that will run on CPU: (\d+)", re.MULTILINE)
-_HEADING = re.compile(r"^Operator +Count +Status *$", re.MULTILINE)
-_ROW = re.compile(r"^([A-Z0-9_]+) +(\d+) +(\S.*?) *$")
-_INTERNAL = re.compile(r"internal compiler error", re.IGNORECASE)
-_TIMED_OUT = re.compile(r"(timed out|exceeded (?:the )?time|timeout (?:expired|reached))", re.IGNORECASE)
-_REFUSED = re.compile(
-    r"^(?:ERROR: )?((?:Didn't find op|Op builtin_code|Model not quantized|Model could not be parsed"
-    r"|Encountered unresolved custom op|Attempting to use a delegate that only supports static).*)$",
-    re.MULTILINE,
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """Operations of one kind and fate."""
-
-    operator: str
-    count: int
-    status: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """A compiler's output. `mapped` and `total` are None where it does not say."""
-
-    version: str | None
-    succeeded: bool
-    mapped: int | None
-    total: int | None
-    rows: tuple[Row, ...]
-    internal_error: bool
-    timed_out: bool
-    refusal: str | None
-
-    @property
-    def unmapped(self) -> tuple[str, ...]:
-        """What stays on the CPU and why, the most frequent first."""
-        left = sorted((row for row in self.rows if row.status != MAPPED), key=lambda row: -row.count)
-        return tuple(f"{row.count} {row.operator} ({row.status})" for row in left)
-
-
-def parse(output: str, operations_log: str = "") -> Report:
-    """The report in a compiler's `output`; the table may stand in its log file instead."""
-    output = output.replace("\r\n", "\n")
-    starts = [match.start() for match in _SUCCESS.finditer(output)]
-    last = output[starts[-1] :] if starts else ""
-    # Before its success a search may well have failed.
-    told = last or output
-    rows = _table(last) or _table(operations_log.replace("\r\n", "\n"))
-    mapped, total = _counts(last, rows)
-    version = _VERSION.search(output)
-    refusal = _REFUSED.search(told)
-    return Report(
-        version=version[1] if version else None,
-        succeeded=bool(starts),
-        mapped=mapped,
-        total=total,
-        rows=rows,
-        internal_error=bool(_INTERNAL.search(told)),
-        timed_out=bool(_TIMED_OUT.search(told)),
-        refusal=refusal[1].strip() if refusal else None,
-    )
-
-
-def _table(text: str) -> tuple[Row, ...]:
-    headings = list(_HEADING.finditer(text))
-    if not headings:
-        return ()
-    rows = []
-    for line in text[headings[-1].end() :].splitlines():
-        match = _ROW.match(line)
-        if match:
-            rows.append(Row(match[1], int(match[2]), match[3]))
-        elif line.strip():
-            break
-    return tuple(rows)
-
-
-def _counts(report: str, rows: tuple[Row, ...]) -> tuple[int | None, int | None]:
-    """Mapped operations and all of them: as counted in words, else by the table, else all where nothing was left."""
-    total = _number(_TOTAL, report)
-    on_tpu, on_cpu = _number(_ON_TPU, report), _number(_ON_CPU, report)
-    if on_tpu is not None:
-        return on_tpu, total if total is not None else on_tpu + (on_cpu or 0)
-    if rows:
-        mapped = sum(row.count for row in rows if row.status == MAPPED)
-        return mapped, total if total is not None else sum(row.count for row in rows)
-    if total is None:
-        return None, None
-    return (total if _number(_SUBGRAPHS, report) else 0), total
-
-
-def _number(pattern: re.Pattern[str], text: str) -> int | None:
-    match = pattern.search(text)
-    return int(match[1]) if match else None
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """How a compilation ended. `path` is there only for a file that was verified to be compiled; the counts of
-    operations come from the compiler's own log."""
-
-    reason: Reason
-    message: str
-    log: str = ""
-    path: Path | None = None
-    compiler_version: str | None = None
-    min_runtime_version: int | None = None
-    mapped: int | None = None
-    total: int | None = None
-    unmapped: tuple[str, ...] = field(default=())
-    tries: int = 0
-
-    @property
-    def compiled(self) -> bool:
-        return self.path is not None
-
-    @property
-    def mapped_percent(self) -> float | None:
-        if self.mapped is None or not self.total:
-            return None
-        return round(100.0 * self.mapped / self.total, 1)
-
-
-class Target(Protocol):
-    """A kind of accelerator."""
-
-    @property
-    def name(self) -> str: ...
-
-    def compile(self, model: Path, work: Path, deadline: Deadline) -> Compilation:
-        """Compile the .tflite file `model`; files are made in the folder `work`.
-
-        A model that cannot be compiled and a compiler that is not there are answers. Raises Interrupted.
-        """
-        ...
-
+from atoll_stages.compile.edgetpu_report import CompilerReport, parse_report
+from atoll_stages.compile.process import Deadline, ProgramExit, run_program
+from atoll_stages.compile.target import Compilation
 
 logger = logging.getLogger(__name__)
 
 ENV_COMPILER = "ATOLL_EDGETPU_COMPILER"
 PROGRAM = "edgetpu_compiler"
-# An internal error is gone on the next try at times, with an older runtime at others, or for a smaller part.
+# The options of each try. After an internal error the next try may succeed: as it is, for an older runtime, or for a
+# smaller part of the model.
 PLAN: tuple[tuple[str, ...], ...] = ((), (), (), ("-m", "13"), ("-d", "-k", "10"))
 VERSION_SECONDS = 30.0
-# From this version on the compiler watches its own child and can be told how long.
+# From this version on the compiler takes a time limit for its own child.
 FIRST_WITH_TIMEOUT = 16
 TIMEOUT_RESERVE_SECONDS = 5
-# A compiled file holds the weights in another order and code for them; stubs of 1 KB have been seen.
-LEAST_SHARE_OF_INPUT = 0.5
-# Edge TPU runtime that a compiler's output needs (coral.ai, versions of the compiler and the runtime).
+# A compiled file holds the weights in another order, and code for them; compilers have left stubs of 1 KB.
+MIN_SHARE_OF_INPUT = 0.5
+# The Edge TPU runtime that the output of a compiler's version needs (coral.ai).
 _RUNTIMES = {"16": 14, "15": 13, "14": 13, "2": 13}
 
 
 @dataclass(frozen=True)
 class EdgeTpuTarget:
-    """`program` is the compiler's path; None: the one of the environment or on the PATH."""
+    """`program` is the compiler's path; where it is None, the environment or the PATH name it."""
 
     program: Path | None = None
 
@@ -198,7 +49,7 @@ class EdgeTpuTarget:
             return Compilation(Reason.COMPILER_UNAVAILABLE, text)
         work.mkdir(parents=True, exist_ok=True)
         try:
-            version = parse(_asked_for_version(program, work, deadline)).version
+            version = parse_report(_print_version(program, work, deadline)).version
         except OSError as error:
             text = f"{program} cannot be run: {error.strerror}; it runs on Linux on x86-64 only"
             return Compilation(Reason.COMPILER_UNAVAILABLE, text)
@@ -206,7 +57,7 @@ class EdgeTpuTarget:
 
 
 def find_compiler() -> Path | None:
-    """The installed compiler, where there is one."""
+    """Returns the installed compiler; None where there is none."""
     named = os.environ.get(ENV_COMPILER)
     if named:
         return Path(named) if os.access(named, os.X_OK) else None
@@ -214,13 +65,13 @@ def find_compiler() -> Path | None:
     return Path(found) if found else None
 
 
-def verified(path: Path, *, model: Path) -> str | None:
-    """What speaks against `path` being the compiled `model`; None: it is."""
+def verify_compiled(path: Path, *, model: Path) -> str | None:
+    """Returns why `path` is not the compiled `model`; None where it is."""
     if not path.is_file():
         return "the compiler left no file"
-    size, least = path.stat().st_size, int(model.stat().st_size * LEAST_SHARE_OF_INPUT)
-    if size < least:
-        return f"the compiler's file has {size} bytes, at least {least} are expected"
+    size, min_size = path.stat().st_size, int(model.stat().st_size * MIN_SHARE_OF_INPUT)
+    if size < min_size:
+        return f"the compiler's file has {size} bytes, at least {min_size} are expected"
     try:
         compiled, given = read_model(path.read_bytes()), read_model(model.read_bytes())
     except TfliteError as error:
@@ -234,6 +85,8 @@ def verified(path: Path, *, model: Path) -> str | None:
 
 @dataclass(frozen=True)
 class _Compiler:
+    """One compilation by an installed compiler."""
+
     program: Path
     version: str | None
     model: Path
@@ -241,7 +94,7 @@ class _Compiler:
     deadline: Deadline
 
     def run(self) -> Compilation:
-        """Try as `PLAN` says, until one is verified, the model is refused, or time is up."""
+        """Tries the options of `PLAN` until a file is verified, the model is refused, or time is up."""
         logs: list[str] = []
         result = Compilation(Reason.COMPILE_FAILED, "not tried")
         for number, options in enumerate(PLAN, start=1):
@@ -250,22 +103,23 @@ class _Compiler:
             finished = self._start(folder, options)
             operations = _read(folder / f"{self.model.stem}_edgetpu.log")
             logs.append(f"# try {number}: {' '.join([PROGRAM, *options])}\n{finished.output}\n{operations}")
-            report = parse(finished.output, operations)
-            result = self._judged(finished, report, folder, options)
-            result = replace(result, log="\n".join(logs), tries=number)
+            report = parse_report(finished.output, operations)
+            result = replace(self._result(finished, report, folder, options), log="\n".join(logs))
             if result.compiled or self._is_final(finished, report):
                 return result
             logger.warning("try %d of %d: %s", number, len(PLAN), result.message)
         return result
 
-    def _start(self, folder: Path, options: Sequence[str]) -> Finished:
+    def _start(self, folder: Path, options: Sequence[str]) -> ProgramExit:
         timeout: list[str] = []
         if self.version and int(self.version.split(".")[0]) >= FIRST_WITH_TIMEOUT:
             timeout = ["-t", str(max(int(self.deadline.left) - TIMEOUT_RESERVE_SECONDS, 1))]
         command: list[str | Path] = [self.program, "-s", "-o", folder, *timeout, *options, self.model]
-        return run(command, output=folder / "output.txt", deadline=self.deadline)
+        return run_program(command, output=folder / "output.txt", deadline=self.deadline)
 
-    def _judged(self, finished: Finished, report: Report, folder: Path, options: Sequence[str]) -> Compilation:
+    def _result(
+        self, finished: ProgramExit, report: CompilerReport, folder: Path, options: Sequence[str]
+    ) -> Compilation:
         version = report.version or self.version
         base = Compilation(Reason.COMPILE_FAILED, "", compiler_version=version, unmapped=report.unmapped)
         problem = _problem(finished, report)
@@ -275,19 +129,19 @@ class _Compiler:
         if not report.mapped:
             return replace(base, reason=Reason.OPS_NOT_MAPPED, message=_none_mapped(report))
         path = folder / f"{self.model.stem}_edgetpu.tflite"
-        problem = verified(path, model=self.model)
+        problem = verify_compiled(path, model=self.model)
         if problem is not None:
             return replace(base, message=problem)
         text = f"{report.mapped} of {report.total} operations on the Edge TPU"
-        runtime = _runtime(version, options)
+        runtime = _min_runtime(version, options)
         return replace(base, reason=Reason.COMPLETED, message=text, path=path, min_runtime_version=runtime)
 
-    def _is_final(self, finished: Finished, report: Report) -> bool:
-        """Whether no other try can help: the model is refused, or time is up."""
+    def _is_final(self, finished: ProgramExit, report: CompilerReport) -> bool:
+        """Returns whether no other try can help: the model is refused, or time is up."""
         return report.refusal is not None or finished.returncode is None or report.timed_out or self.deadline.left <= 0
 
 
-def _problem(finished: Finished, report: Report) -> str | None:
+def _problem(finished: ProgramExit, report: CompilerReport) -> str | None:
     if finished.returncode is None or report.timed_out:
         return "it did not end in time; raise the profile's deadline or use a smaller model"
     if report.refusal is not None:
@@ -297,29 +151,29 @@ def _problem(finished: Finished, report: Report) -> str | None:
     if finished.returncode < 0:
         return f"it was ended by signal {-finished.returncode}"
     if finished.returncode != 0 or not report.succeeded:
-        return f"exit code {finished.returncode}, last line {_last(finished.output.splitlines())!r}"
+        return f"exit code {finished.returncode}, last line {_last_line(finished.output.splitlines())!r}"
     return None
 
 
-def _none_mapped(report: Report) -> str:
-    told = f"; first: {report.unmapped[0]}" if report.unmapped else ""
-    return f"the compiler put 0 of {report.total} operations on the Edge TPU{told}"
+def _none_mapped(report: CompilerReport) -> str:
+    first = f"; first: {report.unmapped[0]}" if report.unmapped else ""
+    return f"the compiler put 0 of {report.total} operations on the Edge TPU{first}"
 
 
-def _runtime(version: str | None, options: Sequence[str]) -> int | None:
+def _min_runtime(version: str | None, options: Sequence[str]) -> int | None:
     if "-m" in options:
         return int(options[list(options).index("-m") + 1])
     return _RUNTIMES.get(version.split(".")[0]) if version else None
 
 
-def _asked_for_version(program: Path, work: Path, deadline: Deadline) -> str:
-    patience = Deadline.after(min(VERSION_SECONDS, deadline.left), deadline.stop)
-    return run([program, "--version"], output=work / "version.txt", deadline=patience).output
+def _print_version(program: Path, work: Path, deadline: Deadline) -> str:
+    version_deadline = Deadline.after(min(VERSION_SECONDS, deadline.left), deadline.stop)
+    return run_program([program, "--version"], output=work / "version.txt", deadline=version_deadline).output
 
 
-def _last(lines: Iterable[str]) -> str:
-    told = [line.strip() for line in lines if line.strip()]
-    return told[-1][:200] if told else ""
+def _last_line(lines: Iterable[str]) -> str:
+    stripped = [line.strip() for line in lines if line.strip()]
+    return stripped[-1][:200] if stripped else ""
 
 
 def _read(path: Path) -> str:

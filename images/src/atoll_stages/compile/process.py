@@ -1,4 +1,4 @@
-"""Running a compiler: its output, a deadline, and an ear for the request to end."""
+"""Runs a compiler with its output in a file, until it ends, a deadline passes, or the stage is asked to end."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Deadline:
-    """Until when, on the monotonic clock, all tries together may take; `stop` ends them at once."""
+    """The monotonic time until which all tries together may run; `stop` ends them at once."""
 
     at: float
     stop: threading.Event
@@ -31,15 +31,15 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A program's end: its return code (negative: a signal; None: it was killed at the deadline) and its output."""
+class ProgramExit:
+    """A program's return code (negative: a signal; None: it was killed at the deadline) and its output."""
 
     returncode: int | None
     output: str
 
 
-def run(command: Sequence[str | Path], *, output: Path, deadline: Deadline) -> Finished:
-    """Run a program with its output in a file.
+def run_program(command: Sequence[str | Path], *, output: Path, deadline: Deadline) -> ProgramExit:
+    """Runs a program with its output in the file `output`.
 
     Raises:
         Interrupted: the stage was asked to end; the program and what it started are killed.
@@ -52,8 +52,8 @@ def run(command: Sequence[str | Path], *, output: Path, deadline: Deadline) -> F
         try:
             returncode = _wait(process, deadline)
         finally:
-            _end(process)
-    return Finished(returncode, output.read_text(encoding="utf-8", errors="replace"))
+            _kill(process)
+    return ProgramExit(returncode, output.read_text(encoding="utf-8", errors="replace"))
 
 
 def _wait(process: "subprocess.Popen[bytes]", deadline: Deadline) -> int | None:
@@ -66,26 +66,29 @@ def _wait(process: "subprocess.Popen[bytes]", deadline: Deadline) -> int | None:
     return None
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the program and its children. It stays in the stage's process group, which the stage's parent kills as a
-    whole whatever becomes of this process; so here its children are looked for one by one."""
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a program that still runs, and its descendants.
+
+    The program is in the stage's process group, so that the stage's parent can kill all of it even if this process is
+    gone. So the descendants must be found one by one here.
+    """
     if process.poll() is not None:
         return
-    children = _children(process.pid)
+    descendants = _descendants(process.pid)
     process.kill()
     process.wait()
-    for child in children:
+    for descendant in descendants:
         try:
-            os.kill(child, signal.SIGKILL)
+            os.kill(descendant, signal.SIGKILL)
         except ProcessLookupError:
             continue
 
 
-def _children(pid: int) -> list[int]:
-    """Descendants of a running process; none where the system has no /proc."""
+def _descendants(pid: int) -> list[int]:
+    """Returns the descendants of a running process; none where the system has no /proc."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:
         return []
     direct = [int(number) for number in text.split()]
-    return direct + [descendant for child in direct for descendant in _children(child)]
+    return direct + [descendant for child in direct for descendant in _descendants(child)]

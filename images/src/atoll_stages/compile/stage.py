@@ -1,4 +1,4 @@
-"""The compile stage: one model, one target, and the policy that says what a failure means."""
+"""The compile stage: compiles one model for one target; the policy decides whether a failure fails the stage."""
 
 import json
 from collections.abc import Mapping
@@ -8,21 +8,28 @@ from atoll_contract.errors import Reason, SpecError
 from atoll_contract.release import EDGETPU_NAME, INT8_NAME
 from atoll_contract.stage import CompilePolicy, CompileSpec, Stage
 from atoll_contract.stage_result import Artifact
-from atoll_stages.compile.edgetpu import Compilation, EdgeTpuTarget, Target
+from atoll_stages.compile.edgetpu import EdgeTpuTarget
 from atoll_stages.compile.process import Deadline
+from atoll_stages.compile.target import Compilation, CompileTarget
 from atoll_stages.runtime.context import StageContext, StageOutcome
 
 LOG_NAME = "edgetpu_compiler.log"
 COMPILATION_NAME = "compilation.json"
-UNMAPPED_SHOWN = 5
+MAX_UNMAPPED = 5
 
-_TARGETS: tuple[Target, ...] = (EdgeTpuTarget(),)
-TARGETS: Mapping[str, Target] = {target.name: target for target in _TARGETS}
+_TARGETS: tuple[CompileTarget, ...] = (EdgeTpuTarget(),)
+TARGETS: Mapping[str, CompileTarget] = {target.name: target for target in _TARGETS}
 
 
-def compile_model(context: StageContext, *, targets: Mapping[str, Target] = TARGETS) -> StageOutcome:
-    """Compile export's model. With `BestEffort` a model that is not compiled is an outcome, not a failure; that fewer
-    operations are mapped than `min_mapped_percent` asks for fails the stage under any policy."""
+def compile_model(context: StageContext, *, targets: Mapping[str, CompileTarget] = TARGETS) -> StageOutcome:
+    """Compiles the model of the export stage.
+
+    With `BestEffort` the stage succeeds even if the model is not compiled. Under any policy it fails where fewer
+    operations are mapped than `min_mapped_percent`.
+
+    Raises:
+        SpecError: the input has no section `compile`, or its target is not known.
+    """
     spec = context.input.compile
     if spec is None:
         raise SpecError("the stage's input has no section `compile`")
@@ -39,18 +46,17 @@ def compile_model(context: StageContext, *, targets: Mapping[str, Target] = TARG
 
 def _outcome(context: StageContext, spec: CompileSpec, compilation: Compilation) -> StageOutcome:
     summary = _summary(spec, compilation)
-    outputs = _saved(context, compilation, summary)
+    outputs = _save_files(context, compilation, summary)
     if not compilation.compiled:
         required = spec.policy is CompilePolicy.REQUIRED
         reason = compilation.reason if required else Reason.COMPLETED
         return StageOutcome(f"not compiled: {compilation.message}", outputs, summary, reason)
-    least, percent = spec.min_mapped_percent, compilation.mapped_percent
-    if least is not None and percent is not None and percent < least:
+    required_percent, percent = spec.min_mapped_percent, compilation.mapped_percent
+    if required_percent is not None and percent is not None and percent < required_percent:
         first = f"; first unmapped: {compilation.unmapped[0]}" if compilation.unmapped else ""
-        text = (
-            f"{compilation.mapped}/{compilation.total} operations on the Edge TPU ({percent:g} %), required {least:g} %"
-        )
-        return StageOutcome(f"{text}{first}", outputs, summary, Reason.OPS_NOT_MAPPED)
+        counts = f"{compilation.mapped}/{compilation.total} operations on the Edge TPU"
+        text = f"{counts} ({percent:g} %), required {required_percent:g} %{first}"
+        return StageOutcome(text, outputs, summary, Reason.OPS_NOT_MAPPED)
     return StageOutcome(f"compiled: {compilation.message}", outputs, summary)
 
 
@@ -61,13 +67,13 @@ def _summary(spec: CompileSpec, compilation: Compilation) -> dict[str, Any]:
         "compilerVersion": compilation.compiler_version,
         "minRuntimeVersion": compilation.min_runtime_version,
         "mappedPercent": compilation.mapped_percent,
-        "unmapped": list(compilation.unmapped[:UNMAPPED_SHOWN]) or None,
+        "unmapped": list(compilation.unmapped[:MAX_UNMAPPED]) or None,
         "reason": None if compilation.compiled else compilation.reason,
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _saved(context: StageContext, compilation: Compilation, summary: Mapping[str, Any]) -> tuple[Artifact, ...]:
+def _save_files(context: StageContext, compilation: Compilation, summary: Mapping[str, Any]) -> tuple[Artifact, ...]:
     saved = []
     if compilation.path is not None:
         saved.append(context.save("compiled", compilation.path.rename(context.work / EDGETPU_NAME)))

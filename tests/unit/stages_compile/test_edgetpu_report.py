@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_stages.compile.edgetpu import parse
+from atoll_stages.compile.edgetpu_report import parse_report
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -27,28 +27,28 @@ def log(name: str) -> str:
     ],
 )
 def test_operations_are_counted(name: str, version: str, mapped: int, total: int) -> None:
-    report = parse(log(name))
+    report = parse_report(log(name))
     assert report.succeeded
     assert (report.version, report.mapped, report.total) == (version, mapped, total)
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_the_table_names_what_stays_on_the_cpu_and_why(ending: str) -> None:
-    report = parse(log("v15-partial").replace("\n", ending))
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_table_names_what_stays_on_the_cpu_and_why(newline: str) -> None:
+    report = parse_report(log("v15-partial").replace("\n", newline))
     assert report.unmapped == ("30 EXP (Operation not supported)", "11 MUL (Operation version not supported)")
     assert [row.operator for row in report.rows] == ["EXP", "CONV_2D", "MUL"]
 
 
 def test_the_table_of_the_log_file_serves_as_well() -> None:
     table = log("v15-partial")[log("v15-partial").index("Operator  ") :]
-    report = parse(log("v14-partial-without-table"), table)
+    report = parse_report(log("v14-partial-without-table"), table)
     assert (report.mapped, report.total) == (102, 108)
     assert report.unmapped[0] == "30 EXP (Operation not supported)"
 
 
 def test_counts_agree_with_the_table_in_every_log_that_has_both() -> None:
     for name in ("v16-partial", "v16-search", "v15-partial", "v15-none-mapped"):
-        report = parse(log(name))
+        report = parse_report(log(name))
         assert sum(row.count for row in report.rows) == report.total
         assert sum(row.count for row in report.rows if row.status == "Mapped to Edge TPU") == report.mapped
 
@@ -63,8 +63,8 @@ def test_counts_agree_with_the_table_in_every_log_that_has_both() -> None:
         ("v15-version-only", False, False, None),
     ],
 )
-def test_failures_are_told_apart(name: str, internal: bool, timed_out: bool, refusal: str | None) -> None:
-    report = parse(log(name))
+def test_failures_are_distinguished(name: str, internal: bool, timed_out: bool, refusal: str | None) -> None:
+    report = parse_report(log(name))
     assert not report.succeeded
     assert (report.internal_error, report.timed_out) == (internal, timed_out)
     assert (report.refusal or "").startswith(refusal or "")
@@ -74,4 +74,4 @@ def test_failures_are_told_apart(name: str, internal: bool, timed_out: bool, ref
 
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
-    assert parse(text, text).rows is not None
+    assert parse_report(text, text).rows is not None
