@@ -1,1 +1,1 @@
-"""publish: the files of a run become one immutable version that devices find."""
+"""publish: makes the files of a run one immutable version that devices find."""

@@ -1,4 +1,4 @@
-"""`python -m atoll_stages.publish`: the stage, its input in the environment (docs/contract.md)."""
+"""`python -m atoll_stages.publish` runs the stage; its input is in the environment (docs/contract.md)."""
 
 from atoll_contract.stage import Stage
 from atoll_stages.publish.stage import publish

@@ -1,4 +1,4 @@
-"""The channel's pointer: moved last, and never back."""
+"""The channel's pointer to its newest version: it is moved last, and never back."""
 
 import hashlib
 import logging
@@ -15,12 +15,12 @@ from atoll_stages.publish.versions import versions
 
 logger = logging.getLogger(__name__)
 
-# Every other publisher of the model can get in between once a round.
+# In each round any other publisher of the model may write the pointer first.
 ROUNDS = 200
 
 
 def advance(store: Store, published: Manifest, *, now: Callable[[], datetime]) -> Artifact:
-    """Rewrite the pointer until it names the highest version of its channel; the pointer as an artifact.
+    """Rewrites the pointer until it names the highest version of its channel, and returns it as an artifact.
 
     Raises:
         StoreUnavailable: others kept rewriting it.
@@ -28,8 +28,7 @@ def advance(store: Store, published: Manifest, *, now: Callable[[], datetime]) -
     key = keys.channel(published.namespace, published.model, published.channel)
     for _ in range(ROUNDS):
         data, etag = _read(store, key)
-        named = _version(data)
-        best = _highest(store, published, above=named)
+        best = _highest(store, published, above=_version(data))
         if best is None:
             return Artifact("channel", key, hashlib.sha256(data).hexdigest(), len(data))
         pointer = _pointer(published, best, now())
@@ -47,7 +46,7 @@ def _read(store: Store, key: str) -> tuple[bytes, str | None]:
 
 
 def _version(data: bytes) -> int:
-    """The version that a pointer names; 0 where there is none or it is not readable."""
+    """Returns the version that a pointer names; 0 where there is none or it cannot be read."""
     if not data:
         return 0
     try:
@@ -58,8 +57,8 @@ def _version(data: bytes) -> int:
 
 
 def _highest(store: Store, published: Manifest, *, above: int) -> tuple[int, ManifestRef] | None:
-    """The highest version of the channel above `above`. The pointer of a channel leads to its own versions only."""
-    # A listing may lag behind what was just written under a known key.
+    """Returns the highest version of the channel above `above`; versions of other channels do not count."""
+    # A listing may lag behind the manifest that was just written.
     known = {published.version, *versions(store, published.namespace, published.model)}
     for version in sorted(known, reverse=True):
         if version <= above:
@@ -90,7 +89,7 @@ def _pointer(published: Manifest, best: tuple[int, ManifestRef], now: datetime) 
 
 
 def _write(store: Store, key: str, data: bytes, etag: str | None) -> None:
-    """Replace exactly what was read; where that is another by now, the next round sees it."""
+    """Replaces the pointer that was read; where another publisher has replaced it since, the next round sees that."""
     try:
         store.put(key, data, if_absent=etag is None, if_match=etag)
     except PreconditionFailed:

@@ -1,4 +1,4 @@
-"""The files of a release: fetched from the earlier stages, checked, and bundled for today's robot code."""
+"""The files of a release: fetched from the earlier stages, checked, bundled for robot code, and put into the store."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,10 @@ from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.base import BLOB_GRACE_SECONDS, ObjectInfo, ObjectNotFound, Store
-from atoll_contract.tflite import Model, TfliteError, read_model
+from atoll_contract.tflite import TfliteError, read_model
 from atoll_stages.runtime.context import StageContext
+
+logger = logging.getLogger(__name__)
 
 _MEDIA_TYPES = {
     ".tflite": "application/octet-stream",
@@ -29,7 +31,7 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True)
 class ReleaseFile:
-    """A file on its way into a release; its name in the release is that of `path`."""
+    """A file of a release; its name in the release is that of `path`."""
 
     role: Role
     path: Path
@@ -45,29 +47,33 @@ class ReleaseFile:
         return _MEDIA_TYPES.get(self.path.suffix, "application/octet-stream")
 
 
-def collect(context: StageContext) -> list[ReleaseFile]:
-    """Fetch what the release holds and make its bundle.
+def fetch_files(context: StageContext) -> list[ReleaseFile]:
+    """Fetches the files of the release and makes its bundle.
 
     Raises:
         SpecError: export left no model or no label map.
-        IntegrityError: a file's bytes are not those that its stage reported, or a model is none.
+        IntegrityError: a file is not the one that its stage reported, or a model cannot be read.
     """
-    found = [_fetched(context, role, artifact, name) for role, artifact, name in _wanted(context.input)]
+    found = [
+        _release_file(role, context.fetch(artifact, context.work / name))
+        for role, artifact, name in _select_artifacts(context.input)
+    ]
     for file in found:
         if file.role in (Role.MODEL_INT8, Role.MODEL_EDGETPU):
             _require_model(file)
     bundle = context.work / BUNDLE_NAME
     bundled = (Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS)
     write_bundle(bundle, {file.name: file.path for file in found if file.role in bundled})
-    return [*found, _described(Role.BUNDLE, bundle)]
+    return [*found, _release_file(Role.BUNDLE, bundle)]
 
 
 def optional_artifact(given: StageInput, stage: Stage, name: str) -> Artifact | None:
-    """The artifact `name` of an earlier stage, where that left one."""
+    """Returns the artifact `name` of an earlier stage; None where it left none."""
     return next((item for item in given.upstream.get(stage, ()) if item.name == name), None)
 
 
-def _wanted(given: StageInput) -> Iterator[tuple[Role, Artifact, str]]:
+def _select_artifacts(given: StageInput) -> Iterator[tuple[Role, Artifact, str]]:
+    """Yields the role, the artifact and the file name of each file of the release."""
     yield Role.MODEL_INT8, given.artifact(Stage.EXPORT, "model"), INT8_NAME
     compiled = optional_artifact(given, Stage.COMPILE, "compiled")
     if compiled is not None:
@@ -86,43 +92,39 @@ def _wanted(given: StageInput) -> Iterator[tuple[Role, Artifact, str]]:
             yield role, found, file
 
 
-def _fetched(context: StageContext, role: Role, artifact: Artifact, name: str) -> ReleaseFile:
-    return _described(role, context.fetch(artifact, context.work / name))
-
-
-def _described(role: Role, path: Path) -> ReleaseFile:
+def _release_file(role: Role, path: Path) -> ReleaseFile:
     return ReleaseFile(role, path, file_sha256(path), path.stat().st_size)
 
 
-def _require_model(file: ReleaseFile) -> Model:
+def _require_model(file: ReleaseFile) -> None:
+    """
+    Raises:
+        IntegrityError: the file is no model, or not compiled as its role says.
+    """
     try:
         model = read_model(file.path.read_bytes())
     except TfliteError as error:
         raise IntegrityError(f"{file.name}: {error}") from None
     if model.is_compiled_for_edgetpu is not (file.role is Role.MODEL_EDGETPU):
-        told = "holds" if model.is_compiled_for_edgetpu else "does not hold"
-        raise IntegrityError(f"{file.name} {told} compiled Edge TPU code, against what its stage reported")
-    return model
-
-
-logger = logging.getLogger(__name__)
+        holds = "holds" if model.is_compiled_for_edgetpu else "does not hold"
+        raise IntegrityError(f"{file.name} {holds} compiled Edge TPU code, against what its stage reported")
 
 
 def put_blobs(store: Store, files: Iterable[ReleaseFile], *, scratch: Path) -> None:
-    """Put every file at the key of its digest, and read each back.
+    """Puts every file at the key of its digest, and reads each back.
 
     Raises:
-        IntegrityError: the store keeps giving other bytes than it was given.
+        IntegrityError: the store returns other bytes than it was given.
     """
     for file in files:
-        if _is_there(store, file, scratch=scratch):
+        if _is_stored(store, file, scratch=scratch):
             logger.info("%s is in the store already: %s", file.name, file.sha256)
             continue
         store.upload(keys.blob(file.sha256), file.path)
         _read_back(store, file, scratch=scratch)
 
 
-def _is_there(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
+def _is_stored(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
     key = keys.blob(file.sha256)
     info = next((item for item in store.list(key) if item.key == key), None)
     if info is None or info.size != file.size or _may_be_pruned(info):
@@ -136,13 +138,13 @@ def _is_there(store: Store, file: ReleaseFile, *, scratch: Path) -> bool:
 
 
 def _may_be_pruned(info: ObjectInfo) -> bool:
-    """Whether `atoll prune` may take the blob for a forgotten one before the manifest names it."""
+    """Returns whether `atoll prune` may delete the blob as an unused one before the manifest names it."""
     age = datetime.now(UTC).timestamp() - (info.modified_at or 0.0)
     return age > BLOB_GRACE_SECONDS / 2
 
 
 def _read_back(store: Store, file: ReleaseFile, *, scratch: Path) -> None:
-    # Not every server checks what it is sent: what devices will read is what counts.
+    # Not every server checks what it receives, and devices read what it stored.
     copy = scratch / "read-back"
     try:
         store.download(keys.blob(file.sha256), copy, sha256=file.sha256)

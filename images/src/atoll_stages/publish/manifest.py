@@ -1,4 +1,4 @@
-"""The manifest of a release, from its files and what the earlier stages said of them."""
+"""Builds the manifest of a release from its files and from the documents of the earlier stages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,22 @@ from atoll_contract.tflite import read_model
 from atoll_stages.publish.files import ReleaseFile, optional_artifact
 from atoll_stages.runtime.context import StageContext
 
-# Where evaluation found no better one.
+# Of a class for which the evaluation found no better one.
 DEFAULT_THRESHOLD = 0.5
-_FIGURES = ("ap50", "ap")
+_METRICS = ("ap50", "ap")
 
 
-def describe(context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFile], *, now: datetime) -> Manifest:
-    """The manifest of version `spec.version`.
+def build_manifest(
+    context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFile], *, now: datetime
+) -> Manifest:
+    """Returns the manifest of version `spec.version`.
 
     Raises:
         IntegrityError: a document of an earlier stage is not what the contract says.
     """
     by_role = {file.role: file for file in reversed(files)}
     labels = _labels(by_role[Role.LABELS].path)
-    metrics = _json(by_role[Role.METRICS].path) if Role.METRICS in by_role else {}
+    metrics = _read_json(by_role[Role.METRICS].path) if Role.METRICS in by_role else {}
     thresholds = metrics.get("thresholds", {})
     return Manifest(
         namespace=context.input.run.namespace,
@@ -44,14 +46,14 @@ def describe(context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFi
         thresholds=tuple(float(thresholds.get(label, DEFAULT_THRESHOLD)) for label in labels),
         files=_manifest_files(context, files),
         edgetpu=_edgetpu(context, compiled=Role.MODEL_EDGETPU in by_role),
-        metrics=_figures(metrics.get("metrics", {})),
+        metrics=_select_metrics(metrics.get("metrics", {})),
         provenance=spec.provenance,
         channel=spec.channel,
     )
 
 
 def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tuple[ManifestFile, ...]:
-    expected = _expected(context)
+    detections = _golden_detections(context)
     return tuple(
         ManifestFile(
             role=file.role,
@@ -60,24 +62,25 @@ def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tupl
             sha256=file.sha256,
             size=file.size,
             media_type=file.media_type,
-            expected=_seen(expected, file.name) if file.role is Role.GOLDEN else None,
+            expected=_expected(detections, file.name) if file.role is Role.GOLDEN else None,
         )
         for file in files
     )
 
 
-def _seen(expected: Mapping[str, tuple[Detection, ...]], name: str) -> tuple[Detection, ...]:
-    """A picture of which nobody knows what is on it would let every model through the device's proof."""
-    if name not in expected:
-        raise IntegrityError(f"golden.json of the export stage says nothing of {name}; it has {', '.join(expected)}")
-    return expected[name]
+def _expected(detections: Mapping[str, tuple[Detection, ...]], name: str) -> tuple[Detection, ...]:
+    # Without expected detections any model would pass the device's verification.
+    if name not in detections:
+        raise IntegrityError(f"golden.json of the export stage says nothing of {name}; it has {', '.join(detections)}")
+    return detections[name]
 
 
-def _expected(context: StageContext) -> Mapping[str, tuple[Detection, ...]]:
+def _golden_detections(context: StageContext) -> Mapping[str, tuple[Detection, ...]]:
+    """Returns the detections that devices shall find in each golden image, by file name."""
     artifact = optional_artifact(context.input, Stage.EXPORT, "golden")
     if artifact is None:
         return {}
-    golden = _fetched_json(context, artifact)
+    golden = _fetch_json(context, artifact)
     try:
         return {
             item["name"]: tuple(from_dict(Detection, detection) for detection in item["expected"]) for item in golden
@@ -88,9 +91,9 @@ def _expected(context: StageContext) -> Mapping[str, tuple[Detection, ...]]:
 
 def _edgetpu(context: StageContext, *, compiled: bool) -> EdgeTpu:
     mapping = optional_artifact(context.input, Stage.EXPORT, "mapping")
-    predicted = _fetched_json(context, mapping).get("percent") if mapping else None
-    said = optional_artifact(context.input, Stage.COMPILE, "compilation")
-    facts = _fetched_json(context, said) if compiled and said else {}
+    predicted = _fetch_json(context, mapping).get("percent") if mapping else None
+    compilation = optional_artifact(context.input, Stage.COMPILE, "compilation")
+    facts = _fetch_json(context, compilation) if compiled and compilation else {}
     return EdgeTpu(
         compiled=compiled,
         compiler_version=facts.get("compilerVersion"),
@@ -115,19 +118,19 @@ def _labels(path: Path) -> tuple[str, ...]:
         raise IntegrityError(f"{path.name}: {error}") from None
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _select_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        kind: {name: metrics[kind][name] for name in _FIGURES if name in metrics[kind]}
+        kind: {name: metrics[kind][name] for name in _METRICS if name in metrics[kind]}
         for kind in ("float", "int8")
         if kind in metrics
     }
 
 
-def _fetched_json(context: StageContext, artifact: Artifact) -> Any:
-    return _json(context.fetch(artifact, context.work / "documents" / f"{artifact.name}.json"))
+def _fetch_json(context: StageContext, artifact: Artifact) -> Any:
+    return _read_json(context.fetch(artifact, context.work / "documents" / f"{artifact.name}.json"))
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:

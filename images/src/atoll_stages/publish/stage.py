@@ -1,4 +1,4 @@
-"""Removing what a finished run no longer needs."""
+"""The publish stage: makes the run's files a version of its model, and points the channel to it."""
 
 import logging
 from collections.abc import Callable
@@ -12,16 +12,63 @@ from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import StoreError, require_conditional_put
 from atoll_stages.publish.channel import advance
-from atoll_stages.publish.files import collect, put_blobs
-from atoll_stages.publish.manifest import describe
+from atoll_stages.publish.files import fetch_files, put_blobs
+from atoll_stages.publish.manifest import build_manifest
 from atoll_stages.publish.versions import Claim, VersionTaken, claim, require_not_taken
 from atoll_stages.runtime.context import StageContext, StageOutcome
 
 logger = logging.getLogger(__name__)
 
 
-def remove_surplus_checkpoints(context: StageContext) -> int:
-    """Delete all checkpoints of this run but what train reported; how many went. A store that refuses is no failure."""
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> StageOutcome:
+    """Publishes the run's model as the version that the engine reserved.
+
+    Where the version is taken, the outcome is `VersionConflict` with `nextVersion` in its summary.
+
+    Raises:
+        SpecError: the input has no section `publish`, or the signing key cannot be read.
+    """
+    spec = context.input.publish
+    if spec is None:
+        raise SpecError("the stage's input has no section `publish`")
+    signing_key = _signing_key(spec)
+    if spec.store_is_lock:
+        require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
+    try:
+        claimed = _claim_version(context, spec, signing_key=signing_key, now=now)
+    except VersionTaken as taken:
+        summary = {
+            "release": f"{spec.model}-v{spec.version}",
+            "version": spec.version,
+            "nextVersion": taken.next_version,
+        }
+        return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
+    pointer = advance(context.store, claimed.manifest, now=now)
+    clean_up_checkpoints(context)
+    return _outcome(claimed, pointer)
+
+
+def _claim_version(
+    context: StageContext, spec: PublishSpec, *, signing_key: bytes | None, now: Callable[[], datetime]
+) -> Claim:
+    require_not_taken(context.store, context.input.run, model=spec.model, version=spec.version)
+    files = fetch_files(context)
+    manifest = build_manifest(context, spec, files, now=now())
+    context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
+    put_blobs(context.store, files, scratch=context.work)
+    context.report(Progress(80.0, f"claiming {manifest.release}"))
+    return claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
+
+
+def clean_up_checkpoints(context: StageContext) -> int:
+    """Deletes the run's checkpoints except those that train reported, and returns how many were deleted.
+
+    The stage does not fail where the store refuses that.
+    """
     kept = {artifact.key for artifact in context.input.upstream.get(Stage.TRAIN, ())}
     if not kept:
         return 0
@@ -34,47 +81,6 @@ def remove_surplus_checkpoints(context: StageContext) -> int:
     except StoreError as error:
         logger.warning("checkpoints stay behind for `atoll prune`: %s", error)
     return removed
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> StageOutcome:
-    """Publish the run's model as the version that the engine reserved.
-
-    Where the version is taken the outcome is `VersionConflict` with `nextVersion` in its summary.
-    """
-    spec = context.input.publish
-    if spec is None:
-        raise SpecError("the stage's input has no section `publish`")
-    signing_key = _signing_key(spec)
-    if spec.store_is_lock:
-        require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
-    try:
-        claimed = _published(context, spec, signing_key=signing_key, now=now)
-    except VersionTaken as taken:
-        summary = {
-            "release": f"{spec.model}-v{spec.version}",
-            "version": spec.version,
-            "nextVersion": taken.next_version,
-        }
-        return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
-    pointer = advance(context.store, claimed.manifest, now=now)
-    remove_surplus_checkpoints(context)
-    return _outcome(claimed, pointer)
-
-
-def _published(
-    context: StageContext, spec: PublishSpec, *, signing_key: bytes | None, now: Callable[[], datetime]
-) -> Claim:
-    require_not_taken(context.store, context.input.run, model=spec.model, version=spec.version)
-    files = collect(context)
-    manifest = describe(context, spec, files, now=now())
-    context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
-    put_blobs(context.store, files, scratch=context.work)
-    context.report(Progress(80.0, f"claiming {manifest.release}"))
-    return claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
 
 
 def _outcome(claimed: Claim, pointer: Artifact) -> StageOutcome:

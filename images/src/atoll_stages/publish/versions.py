@@ -1,7 +1,7 @@
-"""Claiming a version: at most one run ever stands behind a number, and what stands there never changes.
+"""Claims a version of a model: its manifest belongs to one run, and never changes.
 
-The envelope of a signed manifest carries the manifest's bytes and is put first, under the same condition. So a run
-that was killed between the two finds what it signed and puts exactly that.
+The envelope of a signed manifest contains the manifest's bytes, and is put first, under the same condition. So a run
+that was killed between the two finds what it has signed, and puts exactly that.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _VERSIONED = re.compile(r"v([1-9]\d{0,8})/manifest(?:\.dsse)?\.json")
 
 
 class VersionTaken(AtollError):
-    """Another run stands behind this version; `next_version` is free."""
+    """The version belongs to another run; `next_version` is free."""
 
     def __init__(self, message: str, next_version: int) -> None:
         super().__init__(Reason.VERSION_CONFLICT, message)
@@ -32,17 +32,17 @@ class VersionTaken(AtollError):
 
 @dataclass(frozen=True)
 class Claim:
-    """The manifest that stands behind a version now, and where."""
+    """The manifest of a version in the store."""
 
     manifest: Manifest
     reference: ManifestRef
 
 
 def claim(store: Store, wanted: Manifest, *, signing_key: bytes | None, store_is_lock: bool) -> Claim:
-    """Put the manifest of a version, or find that this run has put it before.
+    """Puts the manifest of a version, or finds that this run has put it before.
 
     Raises:
-        VersionTaken: the version is another run's, or was published with other files.
+        VersionTaken: the version belongs to another run, or was published with other files.
     """
     writer = _Writer(store, store_is_lock=store_is_lock)
     key = keys.manifest(wanted.namespace, wanted.model, wanted.version)
@@ -57,10 +57,10 @@ def claim(store: Store, wanted: Manifest, *, signing_key: bytes | None, store_is
 
 
 def require_not_taken(store: Store, run: RunRef, *, model: str, version: int) -> None:
-    """A look ahead that spares a publication which `claim` would refuse.
+    """Checks early whether `claim` would refuse, before any file is uploaded.
 
     Raises:
-        VersionTaken: the version is another run's.
+        VersionTaken: the version belongs to another run.
     """
     try:
         found = from_json(Manifest, store.get(keys.manifest(run.namespace, model, version)))
@@ -71,7 +71,7 @@ def require_not_taken(store: Store, run: RunRef, *, model: str, version: int) ->
 
 
 def versions(store: Store, namespace: str, model: str, *, complete: bool = True) -> list[int]:
-    """The versions of a model in the store, ascending; with `complete` only those whose manifest is there."""
+    """Returns the versions of a model in the store, ascending; with `complete` only those with a manifest."""
     prefix = keys.model_prefix(namespace, model)
     found = set()
     for info in store.list(prefix):
@@ -82,7 +82,7 @@ def versions(store: Store, namespace: str, model: str, *, complete: bool = True)
 
 
 def _signed(writer: "_Writer", wanted: Manifest, signing_key: bytes | None) -> bytes:
-    """The bytes of the manifest to put: those of the envelope at this version, where there is one."""
+    """Returns the bytes of the manifest to put: those in the envelope of this version, where there is one."""
     key = keys.signature(wanted.namespace, wanted.model, wanted.version)
     data = to_json(wanted)
     envelope = writer.existing(key)
@@ -103,7 +103,7 @@ def _signed(writer: "_Writer", wanted: Manifest, signing_key: bytes | None) -> b
 
 
 def _own(data: bytes, wanted: Manifest) -> Manifest | None:
-    """The manifest `data` if it is of the same run, version and files as `wanted`; times may differ."""
+    """Returns the manifest in `data` if it has the run, version and files of `wanted`; times may differ."""
     try:
         found = from_json(Manifest, data)
     except DecodeError as error:
@@ -124,7 +124,7 @@ def _taken(store: Store, namespace: str, model: str, version: int) -> VersionTak
 
 
 class _Writer:
-    """Puts what nobody has put before."""
+    """Puts objects under keys that have none."""
 
     def __init__(self, store: Store, *, store_is_lock: bool) -> None:
         self.store = store
@@ -137,7 +137,7 @@ class _Writer:
             return None
 
     def put_or_existing(self, key: str, data: bytes) -> bytes:
-        """Put `data` where nothing is; what is there afterwards."""
+        """Puts `data` where the key has no object, and returns the object that the key has then."""
         try:
             self.store.put(key, data, if_absent=True)
         except PreconditionFailed:
@@ -145,7 +145,7 @@ class _Writer:
         except StoreError as error:
             if self._store_is_lock or error.reason is not Reason.STORE_UNSUITABLE:
                 raise
-            # The API server has given this version to this run alone; the store's condition was a second belt.
+            # The API server has reserved this version for this run; the store's condition is only a second guard.
             logger.warning("the store knows no conditional writes: %s", error)
             self.store.put(key, data)
         return self.store.get(key)
