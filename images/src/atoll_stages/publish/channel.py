@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json, to_json
@@ -11,6 +9,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.release import Channel, Manifest, ManifestRef
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
+from atoll_stages.publish.manifest import utc_timestamp
 from atoll_stages.publish.versions import versions
 
 logger = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 ROUNDS = 200
 
 
-def advance(store: Store, published: Manifest, *, now: Callable[[], datetime]) -> Artifact:
+def advance_channel(store: Store, published: Manifest) -> Artifact:
     """Rewrites the pointer until it names the highest version of its channel, and returns it as an artifact.
 
     Raises:
@@ -31,8 +30,7 @@ def advance(store: Store, published: Manifest, *, now: Callable[[], datetime]) -
         best = _highest(store, published, above=_version(data))
         if best is None:
             return Artifact("channel", key, hashlib.sha256(data).hexdigest(), len(data))
-        pointer = _pointer(published, best, now())
-        _write(store, key, to_json(pointer), etag)
+        _write(store, key, to_json(_pointer(published, *best)), etag)
     raise StoreUnavailable(f"{store.url}: {key} was rewritten by others {ROUNDS} times while it was to be moved")
 
 
@@ -75,16 +73,15 @@ def _highest(store: Store, published: Manifest, *, above: int) -> tuple[int, Man
     return None
 
 
-def _pointer(published: Manifest, best: tuple[int, ManifestRef], now: datetime) -> Channel:
-    version, reference = best
+def _pointer(published: Manifest, version: int, manifest: ManifestRef) -> Channel:
     return Channel(
         namespace=published.namespace,
         model=published.model,
         channel=published.channel,
         version=version,
         sequence=version,
-        manifest=reference,
-        updated_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        manifest=manifest,
+        updated_at=utc_timestamp(),
     )
 
 

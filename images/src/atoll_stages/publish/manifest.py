@@ -22,9 +22,7 @@ DEFAULT_THRESHOLD = 0.5
 _METRICS = ("ap50", "ap")
 
 
-def build_manifest(
-    context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFile], *, now: datetime
-) -> Manifest:
+def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[ReleaseFile]) -> Manifest:
     """Returns the manifest of version `spec.version`.
 
     Raises:
@@ -39,7 +37,7 @@ def build_manifest(
         model=spec.model,
         version=spec.version,
         sequence=spec.version,
-        created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=utc_timestamp(),
         run=context.input.run,
         input=_model_input(by_role[Role.MODEL_INT8].path),
         labels=labels,
@@ -50,6 +48,11 @@ def build_manifest(
         provenance=spec.provenance,
         channel=spec.channel,
     )
+
+
+def utc_timestamp() -> str:
+    """Returns the time in UTC, in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tuple[ManifestFile, ...]:

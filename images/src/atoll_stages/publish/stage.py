@@ -1,8 +1,6 @@
 """The publish stage: makes the run's files a version of its model, and points the channel to it."""
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from atoll_contract.errors import Reason, SpecError
@@ -11,7 +9,7 @@ from atoll_contract.release import Role
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import StoreError, require_conditional_put
-from atoll_stages.publish.channel import advance
+from atoll_stages.publish.channel import advance_channel
 from atoll_stages.publish.files import fetch_files, put_blobs
 from atoll_stages.publish.manifest import build_manifest
 from atoll_stages.publish.versions import Claim, VersionTaken, claim, require_not_taken
@@ -20,11 +18,7 @@ from atoll_stages.runtime.context import StageContext, StageOutcome
 logger = logging.getLogger(__name__)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> StageOutcome:
+def publish(context: StageContext) -> StageOutcome:
     """Publishes the run's model as the version that the engine reserved.
 
     Where the version is taken, the outcome is `VersionConflict` with `nextVersion` in its summary.
@@ -39,7 +33,7 @@ def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> Sta
     if spec.store_is_lock:
         require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
     try:
-        claimed = _claim_version(context, spec, signing_key=signing_key, now=now)
+        claimed = _claim_version(context, spec, signing_key)
     except VersionTaken as taken:
         summary = {
             "release": f"{spec.model}-v{spec.version}",
@@ -47,17 +41,15 @@ def publish(context: StageContext, *, now: Callable[[], datetime] = _now) -> Sta
             "nextVersion": taken.next_version,
         }
         return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
-    pointer = advance(context.store, claimed.manifest, now=now)
+    pointer = advance_channel(context.store, claimed.manifest)
     clean_up_checkpoints(context)
     return _outcome(claimed, pointer)
 
 
-def _claim_version(
-    context: StageContext, spec: PublishSpec, *, signing_key: bytes | None, now: Callable[[], datetime]
-) -> Claim:
+def _claim_version(context: StageContext, spec: PublishSpec, signing_key: bytes | None) -> Claim:
     require_not_taken(context.store, context.input.run, model=spec.model, version=spec.version)
     files = fetch_files(context)
-    manifest = build_manifest(context, spec, files, now=now())
+    manifest = build_manifest(context, spec, files)
     context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
     put_blobs(context.store, files, scratch=context.work)
     context.report(Progress(80.0, f"claiming {manifest.release}"))
