@@ -1,4 +1,4 @@
-"""A stage program for the runner's tests: `python -m support.tiny_stage <behaviour>` does what the word says."""
+"""A stage program for the tests of the runtime: `python -m support.tiny_stage BEHAVIOUR` does what the name says."""
 
 import ctypes
 import os
@@ -54,7 +54,7 @@ def full(context: StageContext) -> StageOutcome:
 
 
 def killed(context: StageContext) -> StageOutcome:
-    """End as by the kernel's hand."""
+    """Be killed by SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
     return StageOutcome("alive")
 
@@ -66,11 +66,11 @@ def crashed(context: StageContext) -> StageOutcome:
 
 
 def silent(context: StageContext) -> StageOutcome:
-    """Exit code 0 without a word."""
+    """End with exit code 0 and without a result."""
     os._exit(0)
 
 
-def polite(context: StageContext) -> StageOutcome:
+def saves_on_stop(context: StageContext) -> StageOutcome:
     """Work until asked to end, then save and end."""
     _announce(context)
     context.stop.wait()
@@ -78,8 +78,8 @@ def polite(context: StageContext) -> StageOutcome:
     raise Interrupted
 
 
-def deaf(context: StageContext) -> StageOutcome:
-    """Never end, whatever is asked; with a child of its own that does not end either."""
+def ignores_stop(context: StageContext) -> StageOutcome:
+    """Ignore every request to end; with a child of its own that does not end either."""
     grandchild = subprocess.Popen(["sleep", "600"])
     context.store.put("grandchild", str(grandchild.pid).encode())
     _announce(context)
@@ -87,7 +87,7 @@ def deaf(context: StageContext) -> StageOutcome:
         time.sleep(1)
 
 
-def leave_behind(context: StageContext) -> StageOutcome:
+def leaves_child(context: StageContext) -> StageOutcome:
     """End well, but leave a child running that holds the output open."""
     grandchild = subprocess.Popen(["sleep", "600"])
     context.store.put("grandchild", str(grandchild.pid).encode())
@@ -95,12 +95,12 @@ def leave_behind(context: StageContext) -> StageOutcome:
 
 
 def big(context: StageContext) -> StageOutcome:
-    """Answer far more than a termination message holds."""
+    """Return far more than a termination message holds."""
     classes = [{"name": f"class {i}", "boxes": i} for i in range(500)]
     return StageOutcome("m" * 5000, (), {"classes": classes, "pictures": 3})
 
 
-def talkative(context: StageContext) -> StageOutcome:
+def prints_much(context: StageContext) -> StageOutcome:
     """Print three megabytes."""
     for number in range(30_000):
         sys.stdout.write(f"line {number:06d} {'x' * 90}\n")
@@ -114,8 +114,22 @@ def _announce(context: StageContext) -> None:
 
 BEHAVIOURS = {
     work.__name__: work
-    for work in (ok, gate, data_error, bug, memory, full, killed, crashed, silent, polite, deaf, leave_behind, big)
-} | {"talkative": talkative, "unimportable": ok}
+    for work in (
+        ok,
+        gate,
+        data_error,
+        bug,
+        memory,
+        full,
+        killed,
+        crashed,
+        silent,
+        saves_on_stop,
+        ignores_stop,
+        leaves_child,
+        big,
+    )
+} | {"prints_much": prints_much, "unimportable": ok}
 
 if __name__ == "__main__":
     if sys.argv[1] == "unimportable" and ENV_CHILD in os.environ:

@@ -1,6 +1,6 @@
-"""Puts one file into a bucket, and makes the bucket: `python -m atoll_stages.sample`, the quick start's Job.
+"""Puts one file into a bucket, and makes the bucket: `python -m atoll_stages.sample`, the Job of the quick start.
 
-It runs beside a server that is still starting, so it waits for that. A file that is there already is left alone.
+It waits for the server, which may still be starting. A file that is there already is not replaced.
 """
 
 import argparse
@@ -18,7 +18,7 @@ RETRY_SECONDS = 2.0
 
 
 def put_sample(spec: StoreSpec, *, key: str, file: Path, wait_seconds: float) -> str:
-    """One sentence on what was done.
+    """Puts the file, and returns one sentence on what was done.
 
     Raises:
         AtollError: the store refuses, or does not answer within `wait_seconds`.
@@ -32,8 +32,13 @@ def put_sample(spec: StoreSpec, *, key: str, file: Path, wait_seconds: float) ->
 
 
 def make_bucket(spec: StoreSpec, *, wait_seconds: float) -> None:
-    """Makes the store's bucket unless it is there; waits for the server."""
-    import botocore.exceptions as trouble
+    """Makes the store's bucket unless it is there; waits for the server.
+
+    Raises:
+        StoreForbidden: the server refuses.
+        StoreUnavailable: it does not answer within `wait_seconds`.
+    """
+    from botocore import exceptions
 
     assert spec.bucket is not None
     client = connect(spec).client
@@ -42,9 +47,9 @@ def make_bucket(spec: StoreSpec, *, wait_seconds: float) -> None:
         try:
             client.create_bucket(Bucket=spec.bucket)
             return
-        except (trouble.ConnectionError, trouble.HTTPClientError) as error:
+        except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
             problem = str(error)
-        except trouble.ClientError as error:
+        except exceptions.ClientError as error:
             if error.response["Error"]["Code"] in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 return
             problem = str(error)

@@ -8,7 +8,7 @@ from atoll_stages.runtime import logs
 from atoll_stages.runtime.logs import LogChunks
 
 
-class Shelf:
+class ChunkStore:
     """Takes chunks; fails the first `failures` times; holds every put back until `gate` is open."""
 
     def __init__(self, *, failures: int = 0, open_: bool = True) -> None:
@@ -30,48 +30,48 @@ class Shelf:
 
 
 def test_a_full_chunk_goes_out_before_its_time_and_the_rest_at_the_end() -> None:
-    shelf = Shelf()
-    chunks = LogChunks(shelf.put, interval=3600)
+    chunk_store = ChunkStore()
+    chunks = LogChunks(chunk_store.put, interval=3600)
     chunks.start()
     chunks.feed(b"a" * logs.CHUNK_BYTES)
-    assert shelf.tried.wait(30)
+    assert chunk_store.tried.wait(30)
     chunks.feed(b"the end")
     assert chunks.close(timeout=30)
-    assert b"".join(shelf.chunks[n] for n in sorted(shelf.chunks)) == b"a" * logs.CHUNK_BYTES + b"the end"
-    assert list(shelf.chunks) == list(range(len(shelf.chunks)))
+    assert b"".join(chunk_store.chunks[n] for n in sorted(chunk_store.chunks)) == b"a" * logs.CHUNK_BYTES + b"the end"
+    assert list(chunk_store.chunks) == list(range(len(chunk_store.chunks)))
 
 
 def test_a_chunk_that_failed_goes_out_with_the_next_under_the_same_number() -> None:
-    shelf = Shelf(failures=1)
-    chunks = LogChunks(shelf.put, interval=0.01)
+    chunk_store = ChunkStore(failures=1)
+    chunks = LogChunks(chunk_store.put, interval=0.01)
     chunks.start()
     chunks.feed(b"first ")
-    assert shelf.tried.wait(30)
+    assert chunk_store.tried.wait(30)
     chunks.feed(b"second")
     assert chunks.close(timeout=30)
-    assert b"".join(shelf.chunks[n] for n in sorted(shelf.chunks)) == b"first second"
-    assert min(shelf.chunks) == 0
+    assert b"".join(chunk_store.chunks[n] for n in sorted(chunk_store.chunks)) == b"first second"
+    assert min(chunk_store.chunks) == 0
 
 
 def test_an_idle_stage_stores_no_chunk() -> None:
-    shelf = Shelf()
-    chunks = LogChunks(shelf.put, interval=0.01)
+    chunk_store = ChunkStore()
+    chunks = LogChunks(chunk_store.put, interval=0.01)
     chunks.start()
     assert chunks.close(timeout=30)
-    assert shelf.chunks == {}
+    assert chunk_store.chunks == {}
 
 
 def test_a_store_that_hangs_is_given_up_and_never_blocks_the_output() -> None:
-    shelf = Shelf(open_=False)
-    chunks = LogChunks(shelf.put, interval=0.01)
+    chunk_store = ChunkStore(open_=False)
+    chunks = LogChunks(chunk_store.put, interval=0.01)
     chunks.start()
     chunks.feed(b"first")
-    assert shelf.tried.wait(30)
+    assert chunk_store.tried.wait(30)
     for _ in range(20):
         chunks.feed(b"x" * logs.CHUNK_BYTES)
     assert not chunks.close(timeout=0.05)
-    shelf.gate.set()
+    chunk_store.gate.set()
     assert chunks.close(timeout=30)
-    whole = b"".join(shelf.chunks[n] for n in sorted(shelf.chunks))
+    whole = b"".join(chunk_store.chunks[n] for n in sorted(chunk_store.chunks))
     assert len(whole) < logs.MAX_HELD_BYTES + logs.CHUNK_BYTES
     assert b"bytes of the log were left out]" in whole

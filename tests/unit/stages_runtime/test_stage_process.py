@@ -97,7 +97,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def _gone(pid: int) -> Callable[[], bool]:
     def probe() -> bool:
         try:
-            # A zombie has ended; whoever adopted it has yet to notice.
+            # A zombie has ended; its new parent has not waited for it yet.
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
             return True
@@ -105,7 +105,7 @@ def _gone(pid: int) -> Callable[[], bool]:
     return probe
 
 
-def test_a_stage_answers_with_its_result_and_the_same_in_the_store(bench: Bench) -> None:
+def test_a_stage_hands_over_the_result_that_it_stores(bench: Bench) -> None:
     code, output = bench.finish("ok")
     assert code == 0, output
     result = bench.result
@@ -119,7 +119,7 @@ def test_a_stage_answers_with_its_result_and_the_same_in_the_store(bench: Bench)
 
 
 def test_the_log_is_in_the_store_whole_and_in_order(bench: Bench) -> None:
-    code, output = bench.finish("talkative")
+    code, output = bench.finish("prints_much")
     assert code == 0
     keys = [item.key for item in bench.store.list("runs/local/7b1e/logs/")]
     assert keys[0] == "runs/local/7b1e/logs/train-a1-pod/00000.log"
@@ -167,7 +167,7 @@ def test_a_failed_gate_keeps_its_outputs(bench: Bench) -> None:
     assert [item.name for item in bench.result.outputs] == ["weights"]
 
 
-def test_a_big_answer_fits_the_termination_message_and_is_whole_in_the_store(bench: Bench) -> None:
+def test_a_big_result_fits_the_termination_message_and_is_whole_in_the_store(bench: Bench) -> None:
     assert bench.finish("big")[0] == 0
     assert (bench.folder / "termination-log").stat().st_size <= 3072
     assert bench.result.summary == {"pictures": 3}
@@ -185,7 +185,7 @@ def test_missing_and_wrong_input_is_named(bench: Bench) -> None:
     assert "input is for stage convert" in bench.result.message
 
 
-def test_a_changed_or_missing_upstream_artifact_is_told(bench: Bench) -> None:
+def test_a_changed_or_missing_upstream_artifact_is_reported(bench: Bench) -> None:
     info = bench.store.put("cache/dataset.json", b"pictures")
     assert info.sha256 is not None
     artifact = Artifact("dataset", info.key, info.sha256, info.size)
@@ -222,7 +222,7 @@ def test_damaged_foreign_or_failed_results_are_not_adopted(bench: Bench) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stage_that_is_asked_to_end_saves_and_ends(bench: Bench, number: signal.Signals) -> None:
-    process = bench.start("polite")
+    process = bench.start("saves_on_stop")
     child = bench.pid("child")
     process.send_signal(number)
     process.communicate(timeout=20)
@@ -233,7 +233,7 @@ def test_a_stage_that_is_asked_to_end_saves_and_ends(bench: Bench, number: signa
 
 
 def test_the_child_ends_with_a_parent_that_is_killed(bench: Bench) -> None:
-    process = bench.start("polite")
+    process = bench.start("saves_on_stop")
     child = bench.pid("child")
     process.kill()
     wait_until(_gone(child), what="the child's end")
@@ -242,7 +242,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(bench: Bench) -> None:
 
 def test_the_stage_ends_when_the_engines_pipe_closes(bench: Bench) -> None:
     reader, writer = os.pipe()
-    process = bench.start("polite", pass_fds=(reader,), ATOLL_ENGINE_FD=str(reader))
+    process = bench.start("saves_on_stop", pass_fds=(reader,), ATOLL_ENGINE_FD=str(reader))
     os.close(reader)
     bench.pid("child")
     os.close(writer)
@@ -251,8 +251,8 @@ def test_the_stage_ends_when_the_engines_pipe_closes(bench: Bench) -> None:
     assert bench.store.get("saved") == b"checkpoint"
 
 
-def test_a_deaf_child_and_its_children_are_killed_after_the_grace(bench: Bench) -> None:
-    process = bench.start("deaf", ATOLL_GRACE_SECONDS="5.5")
+def test_a_child_that_ignores_sigterm_is_killed_with_its_children_after_the_grace(bench: Bench) -> None:
+    process = bench.start("ignores_stop", ATOLL_GRACE_SECONDS="5.5")
     child, grandchild = bench.pid("child"), bench.pid("grandchild")
     process.terminate()
     process.communicate(timeout=20)
@@ -262,8 +262,8 @@ def test_a_deaf_child_and_its_children_are_killed_after_the_grace(bench: Bench) 
     wait_until(_gone(grandchild), what="the grandchild's end")
 
 
-def test_a_deaf_child_does_not_outlive_a_killed_parent(bench: Bench) -> None:
-    process = bench.start("deaf", ATOLL_GRACE_SECONDS="5.5")
+def test_a_child_that_ignores_sigterm_does_not_outlive_a_killed_parent(bench: Bench) -> None:
+    process = bench.start("ignores_stop", ATOLL_GRACE_SECONDS="5.5")
     child, grandchild = bench.pid("child"), bench.pid("grandchild")
     process.kill()
     wait_until(_gone(child), what="the child's end")
@@ -271,12 +271,12 @@ def test_a_deaf_child_does_not_outlive_a_killed_parent(bench: Bench) -> None:
 
 
 def test_what_a_stage_leaves_running_is_ended_with_it(bench: Bench) -> None:
-    assert bench.finish("leave_behind")[0] == 0
+    assert bench.finish("leaves_child")[0] == 0
     wait_until(_gone(bench.pid("grandchild")), what="the grandchild's end")
 
 
 def test_the_stage_goes_on_when_nobody_reads_its_output(bench: Bench) -> None:
-    process = bench.start("talkative")
+    process = bench.start("prints_much")
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(40) == 0

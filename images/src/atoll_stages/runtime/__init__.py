@@ -1,1 +1,1 @@
-"""The process around a stage: its parent, its child, logs and exit."""
+"""The processes of a stage: a parent that supervises, and a child that does the work."""

@@ -1,4 +1,4 @@
-"""What the child does when its parent is gone: save, and end with everything that it started."""
+"""The child process of a stage: does the work, hands its result to the parent, and ends when the parent dies."""
 
 import errno
 import faulthandler
@@ -22,68 +22,150 @@ from atoll_contract.stage_result import RESULT_NAME, Artifact, StageResult, pars
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_stages.runtime.context import StageContext, StageOutcome
-from atoll_stages.runtime.supervision import kill_after
+from atoll_stages.runtime.supervision import READ_BYTES, ChildArguments, kill_after
 
-BLOCK = 65536
+logger = logging.getLogger(__name__)
+
+Work = Callable[[StageContext], StageOutcome]
+
+_RESULT_OF_ATTEMPT = re.compile(r"a(\d+)-[^/]+/" + re.escape(RESULT_NAME))
+
+
+def run_child(stage: Stage, work: Work, arguments: ChildArguments) -> NoReturn:
+    """Does the work, hands the result to the parent and ends the process.
+
+    It ends by `os._exit`, because threads that a library left running must not keep a finished stage alive.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    faulthandler.enable()
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    parent = ParentWatch(arguments, stop)
+    parent.start()
+    result = _run_work(stage, work, stop=stop, scratch=arguments.scratch)
+    _write_all(arguments.result, result.termination_message())
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if parent.died.is_set():
+        kill_own_group()
+    os._exit(exit_code(result.reason))
 
 
 class ParentWatch:
-    """Watches `alive`, a pipe whose other end the parent holds and never writes to: its end is the parent's end.
+    """Sets `died` and `stop` when the parent ends, and kills the process group when the grace period is over.
 
-    `output` is the reading end of the child's own standard output. As long as the child holds it too, no print fails
-    for want of a reader while the stage saves.
+    The parent holds the other end of the pipe `alive` and never writes to it, so the pipe ends with the parent. The
+    child also holds the reading end of its own standard output, so that printing does not fail while the stage saves.
     """
 
-    def __init__(self, alive: int, output: int, stop: threading.Event) -> None:
-        self._alive = alive
-        self._output = output
+    def __init__(self, arguments: ChildArguments, stop: threading.Event) -> None:
+        self._alive = arguments.alive
+        self._output = arguments.output
         self._stop = stop
-        self.gone = threading.Event()
+        self.died = threading.Event()
 
     def start(self) -> None:
         for descriptor in (self._alive, self._output):
             os.set_inheritable(descriptor, False)
         threading.Thread(target=self._watch, name="parent-watch", daemon=True).start()
 
-    def end_group(self) -> None:
-        """Kill this process and all that it started."""
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-
     def _watch(self) -> None:
         os.read(self._alive, 1)
-        self.gone.set()
+        self.died.set()
         self._stop.set()
         threading.Thread(target=self._discard_output, name="output", daemon=True).start()
         time.sleep(kill_after(os.environ))
-        self.end_group()
+        kill_own_group()
 
     def _discard_output(self) -> None:
-        while os.read(self._output, BLOCK):
+        while os.read(self._output, READ_BYTES):
             pass
 
 
-logger = logging.getLogger(__name__)
+def kill_own_group() -> None:
+    """Kills this process and all that it started."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
-_ATTEMPT = re.compile(r"a(\d+)-[^/]+/" + re.escape(RESULT_NAME))
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(*_: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handle)
 
 
-def earlier_result(given: StageInput, store: Store, scratch: Path) -> StageResult | None:
-    """The newest complete result under the stage's prefix whose outputs all stand in the store, byte for byte, as
-    this attempt's own; None where there is none."""
+def _write_all(descriptor: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        logger.warning("nobody reads the result any more")
+
+
+def _run_work(stage: Stage, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
+    """Returns the stage's result; every error becomes a result with its reason."""
+    attempt = 0
+    try:
+        given = StageInput.from_env()
+        attempt = given.attempt
+        if given.stage is not stage:
+            raise SpecError(f"this program is stage {stage}; its input is for stage {given.stage}")
+        return _resume_or_work(given, work, stop=stop, scratch=scratch)
+    except AtollError as error:
+        logger.error("%s: %s", error.reason, error.message)
+        return StageResult(stage, attempt, error.reason, error.message)
+    except MemoryError:
+        logger.exception("out of memory")
+        return StageResult(stage, attempt, Reason.OUT_OF_MEMORY, "the stage ran out of memory; give it more")
+    except Exception as error:
+        logger.exception("the stage failed")
+        if _disk_is_full(error):
+            text = f"no space is left in the stage's scratch folder ({error}); give the profile's scratch more"
+            return StageResult(stage, attempt, Reason.EPHEMERAL_STORAGE_EXCEEDED, bounded(text))
+        text = f"the stage failed unexpectedly: {type(error).__name__}: {error}; its log has the traceback"
+        return StageResult(stage, attempt, Reason.INTERNAL_ERROR, bounded(text))
+
+
+def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
+    store = open_store(given.store)
+    completed = resume_completed(given, store, scratch)
+    if completed is not None:
+        logger.info("%s", completed.message)
+        return completed
+    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop)
+    outcome = work(context)
+    result = StageResult(
+        given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, outcome.summary
+    )
+    data = to_json(result)
+    key = context.prefix + RESULT_NAME
+    store.put(key, data)
+    logger.info("%s: %s", result.reason, result.message)
+    return replace(result, result=Artifact(RESULT_NAME, key, hashlib.sha256(data).hexdigest(), len(data)))
+
+
+def resume_completed(given: StageInput, store: Store, scratch: Path) -> StageResult | None:
+    """Returns the newest complete result of an earlier attempt as this attempt's own; None where there is none.
+
+    A result is complete where the stage succeeded and all of its outputs are in the store with the right digests.
+    """
     prefix = stage_prefix(given.run, given.stage)
     found = []
     for info in store.list(prefix):
-        match = _ATTEMPT.fullmatch(info.key, len(prefix))
+        match = _RESULT_OF_ATTEMPT.fullmatch(info.key, len(prefix))
         if match:
             found.append((int(match[1]), info.key))
     for _, key in sorted(found, reverse=True):
-        result = _complete(key, given=given, store=store, scratch=scratch)
+        result = _adopt(key, given=given, store=store, scratch=scratch)
         if result is not None:
             return result
     return None
 
 
-def _complete(key: str, *, given: StageInput, store: Store, scratch: Path) -> StageResult | None:
+def _adopt(key: str, *, given: StageInput, store: Store, scratch: Path) -> StageResult | None:
+    """Returns the result at `key` as this attempt's own; None where it is not complete."""
     try:
         data = store.get(key)
         result = parse_result(data)
@@ -105,92 +187,10 @@ def _complete(key: str, *, given: StageInput, store: Store, scratch: Path) -> St
     )
 
 
-Work = Callable[[StageContext], StageOutcome]
-
-
-def run_child(stage: Stage, work: Work, handed: str) -> NoReturn:
-    """Do the work, hand the result to the parent and end the process.
-
-    It ends by `os._exit`: threads that a library left running must not keep a finished stage alive.
-    """
-    alive, output, answer, scratch = handed.split(":", 3)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    faulthandler.enable()
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    parent = ParentWatch(int(alive), int(output), stop)
-    parent.start()
-    result = _result(stage, work, stop=stop, scratch=Path(scratch))
-    _write_all(int(answer), result.termination_message())
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if parent.gone.is_set():
-        parent.end_group()
-    os._exit(exit_code(result.reason))
-
-
-def _result(stage: Stage, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
-    """The one place where an error of any kind ends: as a result with its reason."""
-    attempt = 0
-    try:
-        given = StageInput.from_env()
-        attempt = given.attempt
-        if given.stage is not stage:
-            raise SpecError(f"this program is stage {stage}; its input is for stage {given.stage}")
-        return _perform(given, work, stop=stop, scratch=scratch)
-    except AtollError as error:
-        logger.error("%s: %s", error.reason, error.message)
-        return StageResult(stage, attempt, error.reason, error.message)
-    except MemoryError:
-        logger.exception("out of memory")
-        return StageResult(stage, attempt, Reason.OUT_OF_MEMORY, "the stage ran out of memory; give it more")
-    except Exception as error:
-        logger.exception("the stage failed")
-        if _disk_is_full(error):
-            text = f"no space is left in the stage's scratch folder ({error}); give the profile's scratch more"
-            return StageResult(stage, attempt, Reason.EPHEMERAL_STORAGE_EXCEEDED, bounded(text))
-        text = f"the stage failed unexpectedly: {type(error).__name__}: {error}; its log has the traceback"
-        return StageResult(stage, attempt, Reason.INTERNAL_ERROR, bounded(text))
-
-
-def _perform(given: StageInput, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
-    store = open_store(given.store)
-    adopted = earlier_result(given, store, scratch)
-    if adopted is not None:
-        logger.info("%s", adopted.message)
-        return adopted
-    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop)
-    outcome = work(context)
-    result = StageResult(
-        given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, outcome.summary
-    )
-    data = to_json(result)
-    key = context.prefix + RESULT_NAME
-    store.put(key, data)
-    logger.info("%s: %s", result.reason, result.message)
-    return replace(result, result=Artifact(RESULT_NAME, key, hashlib.sha256(data).hexdigest(), len(data)))
-
-
 def _disk_is_full(error: BaseException | None) -> bool:
+    """Returns whether the error, or one that caused it, says that the disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    def handle(*_: object) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, handle)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    except BrokenPipeError:
-        logger.warning("nobody reads the result any more")

@@ -1,4 +1,4 @@
-"""What a stage's work is given and what it gives back."""
+"""What a stage's work is given, and what it returns."""
 
 import sys
 import threading
@@ -15,7 +15,7 @@ from atoll_contract.store.base import Store
 
 
 class Interrupted(AtollError):
-    """The stage was asked to end (SIGTERM, SIGINT, the engine is gone) and has saved what it could."""
+    """The stage was asked to end (SIGTERM, SIGINT, or the engine is gone), and has saved what it could."""
 
     def __init__(self, message: str = "ended on request; the next attempt goes on from what was saved") -> None:
         super().__init__(Reason.SUSPENDED, message)
@@ -23,8 +23,8 @@ class Interrupted(AtollError):
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What the work came to. A `reason` that is a failure's (`QualityGateFailed`, …) fails the stage, and unlike a
-    raised error keeps the outputs and the summary."""
+    """The result of the work. A failure's `reason` (`QualityGateFailed`, …) fails the stage and, unlike a raised error,
+    keeps the outputs and the summary."""
 
     message: str
     outputs: tuple[Artifact, ...] = ()
@@ -34,7 +34,7 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class StageContext:
-    """The work's view of the world. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
+    """What the work reads and writes. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
     the stage is to save and raise `Interrupted`."""
 
     input: StageInput
@@ -49,7 +49,7 @@ class StageContext:
         return self.input.prefix(self.pod_uid)
 
     def report(self, now: Progress) -> None:
-        """Print one progress line."""
+        """Prints one progress line."""
         progress.emit(now, sys.stdout)
 
     def check_stop(self) -> None:
@@ -58,19 +58,20 @@ class StageContext:
             raise Interrupted
 
     def save(self, name: str, path: Path) -> Artifact:
-        """Upload a file under the attempt's prefix, by its own file name, as the artifact `name`."""
+        """Uploads a file under the attempt's prefix, by its own file name, as the artifact `name`."""
         if path.name == RESULT_NAME:
-            raise ValueError(f"{RESULT_NAME} is the runner's own file")
+            raise ValueError(f"{RESULT_NAME} is the runtime's own file")
         info = self.store.upload(self.prefix + path.name, path)
         if info.sha256 is None:
             raise ValueError(f"{self.store.url} did not hash {info.key} while it was written")
         return Artifact(name, info.key, info.sha256, info.size)
 
     def fetch(self, artifact: Artifact, path: Path) -> Path:
-        """Download an artifact to the file `path` and check its digest.
+        """Downloads an artifact to the file `path` and checks its digest.
 
         Raises:
-            ObjectNotFound; IntegrityError: the bytes in the store are others.
+            ObjectNotFound: the store does not have it.
+            IntegrityError: the store has other bytes.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.store.download(artifact.key, path, sha256=artifact.sha256)

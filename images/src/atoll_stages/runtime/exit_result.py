@@ -1,4 +1,4 @@
-"""From how the child ended to what the stage answers."""
+"""The result and exit code of a stage, from how its child process child."""
 
 import re
 import signal
@@ -11,50 +11,52 @@ from atoll_contract.stage import Stage
 from atoll_contract.stage_result import StageResult, parse_result
 
 SIGNAL_BASE = 128
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How the child ended: its return code (negative: a signal), what it handed over, the last lines it printed,
-    when it was asked to end (monotonic clock; None: it was not), and whether the kernel killed for memory."""
+class ChildExit:
+    """How the child ended: its return code (negative: a signal), the result that it wrote, the end of its output, when
+    it was asked to end (monotonic clock; None: it was not), and whether the kernel killed processes for memory."""
 
     returncode: int
-    answer: bytes
+    result: bytes
     tail: str
     interrupted_at: float | None
     out_of_memory: bool
 
 
 @dataclass(frozen=True)
-class Conclusion:
-    """The bytes of the termination message, and the exit code."""
+class ExitResult:
+    """The termination message and the exit code of the stage."""
 
     message: bytes
     code: int
 
 
-def conclude(stage: Stage, attempt: int, ended: Ended) -> Conclusion:
-    """The child's own answer if it gave a whole one, whatever became of it then; else one made from how it ended."""
+def exit_result(stage: Stage, attempt: int, child: ChildExit) -> ExitResult:
+    """Returns the child's own result if it wrote a whole one, however it ended then; else one made from its end."""
     try:
-        return Conclusion(ended.answer, int(exit_code(parse_result(ended.answer).reason)))
+        return ExitResult(child.result, int(exit_code(parse_result(child.result).reason)))
     except DecodeError:
-        code, reason, text = _without_answer(ended)
-        return Conclusion(StageResult(stage, attempt, reason, bounded(text)).termination_message(), code)
+        code, reason, text = _without_result(child)
+        return ExitResult(StageResult(stage, attempt, reason, bounded(text)).termination_message(), code)
 
 
-def _without_answer(ended: Ended) -> tuple[int, Reason, str]:
-    killed = -ended.returncode
-    if killed == signal.SIGKILL and ended.out_of_memory:
+def _without_result(child: ChildExit) -> tuple[int, Reason, str]:
+    killed = -child.returncode
+    if killed == signal.SIGKILL and child.out_of_memory:
         return ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "the kernel ended the stage for want of memory"
-    if ended.interrupted_at is not None:
+    if child.interrupted_at is not None:
         text = "ended on request before it could save" if killed > 0 else "ended on request"
         return ExitCode.INTERRUPTED, Reason.SUSPENDED, text
     if killed > 0:
-        text = f"the stage's process was ended by {_signal_name(killed)}{_last_line(ended.tail)}"
+        text = f"the stage's process was ended by {_signal_name(killed)}{_last_line(child.tail)}"
         return SIGNAL_BASE + killed, Reason.INTERNAL_ERROR, text
-    if ended.returncode == 0:
+    if child.returncode == 0:
         return ExitCode.INTERNAL_ERROR, Reason.RESULT_MISSING, "the stage ended with exit code 0 and without a result"
-    text = f"the stage ended with exit code {ended.returncode} and without a result{_last_line(ended.tail)}"
+    text = f"the stage ended with exit code {child.returncode} and without a result{_last_line(child.tail)}"
     return ExitCode.INTERNAL_ERROR, Reason.INTERNAL_ERROR, text
 
 
@@ -70,13 +72,9 @@ def _last_line(tail: str) -> str:
     return f"; its last line was {bounded(lines[-1], 200)!r}" if lines else ""
 
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
-
-
 def oom_kills(*, cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
-    """How many processes of the own control group were killed for memory so far; None where nobody counts."""
-    for path in _counters(cgroups, own):
+    """Returns how many processes of the own control group were killed for memory; None where nothing counts them."""
+    for path in _counter_files(cgroups, own):
         try:
             text = path.read_text()
         except OSError:
@@ -87,7 +85,7 @@ def oom_kills(*, cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
     return None
 
 
-def _counters(cgroups: Path, own: Path) -> list[Path]:
+def _counter_files(cgroups: Path, own: Path) -> list[Path]:
     try:
         lines = own.read_text().splitlines()
     except OSError:

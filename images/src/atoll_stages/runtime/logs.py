@@ -1,4 +1,4 @@
-"""A stage's log in the store: numbered chunks, written while the stage runs."""
+"""Stores a stage's log while the stage runs, in numbered chunks."""
 
 import logging
 import threading
@@ -9,17 +9,18 @@ from atoll_contract.errors import AtollError
 logger = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 30.0
-# A chunk goes out early at this size; a store that is down may hold back so much before lines are left out.
+# A chunk of this size is stored before its time.
 CHUNK_BYTES = 2**20
+# While the store does not answer, so much is kept; output beyond it is left out.
 MAX_HELD_BYTES = 8 * 2**20
 
 PutChunk = Callable[[int, bytes], None]
 
 
 class LogChunks:
-    """Collects output and puts it into the store from a thread of its own, every `interval` seconds.
+    """Collects output, and puts it into the store from a thread of its own every `interval` seconds.
 
-    A failed put is tried again with the next chunk; the stage never fails for its log.
+    After a failed put its bytes go out with the next chunk; a stage does not fail because of its log.
     """
 
     def __init__(self, put: PutChunk, *, interval: float = CHUNK_SECONDS) -> None:
@@ -36,7 +37,7 @@ class LogChunks:
         self._thread.start()
 
     def feed(self, data: bytes) -> None:
-        """Take over `data`; never blocks on the store."""
+        """Adds `data`; does not wait for the store."""
         with self._changed:
             if len(self._held) + len(data) > MAX_HELD_BYTES:
                 self._left_out += len(data)
@@ -46,7 +47,7 @@ class LogChunks:
                 self._changed.notify()
 
     def close(self, *, timeout: float) -> bool:
-        """Put what is left; False where that took longer than `timeout` seconds and was given up."""
+        """Puts what is left; returns False where that took longer than `timeout` seconds and was given up."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -60,7 +61,7 @@ class LogChunks:
                 if not self._closing and (failed or len(self._held) < CHUNK_BYTES):
                     self._changed.wait(self._interval)
                 closing, chunk = self._closing, self._take()
-            failed = bool(chunk) and not self._delivered(chunk)
+            failed = bool(chunk) and not self._put_chunk(chunk)
             if closing and (failed or not self._held):
                 return
 
@@ -72,7 +73,7 @@ class LogChunks:
         self._held.clear()
         return chunk
 
-    def _delivered(self, chunk: bytes) -> bool:
+    def _put_chunk(self, chunk: bytes) -> bool:
         try:
             self._put(self._number, chunk)
         except (AtollError, OSError) as error:

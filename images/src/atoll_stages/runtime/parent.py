@@ -1,8 +1,8 @@
 """The process that a container or the engine starts (PID 1 in a pod): it runs the work as a child and outlives it.
 
-It passes the child's output on and stores it as the log, forwards SIGTERM, ends the child where its engine is gone,
-turns signals into exit codes and writes the termination message. It holds nothing else, so that the kernel picks the
-child where memory runs out.
+It passes the child's output on and stores it as the log, forwards SIGTERM, ends the child when the engine is gone,
+turns signals into exit codes and writes the termination message. It imports little, so that the kernel kills the child
+and not the parent when memory runs out.
 """
 
 import logging
@@ -30,7 +30,7 @@ from atoll_contract.stage import (
 )
 from atoll_contract.stage_result import StageResult
 from atoll_contract.store import open_store
-from atoll_stages.runtime.exit_result import Conclusion, conclude
+from atoll_stages.runtime.exit_result import ExitResult, exit_result
 from atoll_stages.runtime.logs import LogChunks
 from atoll_stages.runtime.supervision import Supervision, log_deadline
 
@@ -40,7 +40,7 @@ LOG_GIVE_UP_SECONDS = 20.0
 
 
 def supervise(stage: Stage, environ: Mapping[str, str] = os.environ) -> int:
-    """Run this process's command again as the child that does the work; the exit code for both."""
+    """Runs this process's command again as the child that does the work, and returns the stage's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     given = _input(environ)
     pod_uid = environ.get(ENV_POD_UID) or f"by-hand-{uuid.uuid4().hex[:12]}"
@@ -51,7 +51,7 @@ def supervise(stage: Stage, environ: Mapping[str, str] = os.environ) -> int:
     except OSError as error:
         text = f"cannot make a scratch folder in {folder}: {error.strerror}; free some space or set {ENV_WORK_DIR}"
         result = StageResult(stage, given.attempt if given else 0, Reason.EPHEMERAL_STORAGE_EXCEEDED, bounded(text))
-        return _end(Conclusion(result.termination_message(), exit_code(result.reason)), environ)
+        return _write_exit(ExitResult(result.termination_message(), exit_code(result.reason)), environ)
     try:
         return _run(stage, given, pod_uid=pod_uid, scratch=scratch, environ=environ)
     finally:
@@ -64,38 +64,41 @@ def _run(stage: Stage, given: StageInput | None, *, pod_uid: str, scratch: Path,
     if chunks is not None:
         chunks.start()
         supervision.output_to(chunks.feed)
-    ended = supervision.run()
-    code = _end(conclude(stage, given.attempt if given else 0, ended), environ)
+    child = supervision.run()
+    code = _write_exit(exit_result(stage, given.attempt if given else 0, child), environ)
     if chunks is not None:
         timeout = LOG_GIVE_UP_SECONDS
-        if ended.interrupted_at is not None:
-            timeout = min(timeout, log_deadline(environ, ended.interrupted_at) - time.monotonic())
+        if child.interrupted_at is not None:
+            timeout = min(timeout, log_deadline(environ, child.interrupted_at) - time.monotonic())
         if not chunks.close(timeout=timeout):
             logger.warning("gave up storing the end of the log")
     return code
 
 
-def _end(conclusion: Conclusion, environ: Mapping[str, str]) -> int:
-    """Write the termination message; by hand, where nobody asked for a file, it is the last line of the output."""
+def _write_exit(result: ExitResult, environ: Mapping[str, str]) -> int:
+    """Writes the termination message and returns the exit code.
+
+    Where a user started the stage without a file for the message, it is the last line of the output.
+    """
     path = Path(environ.get(ENV_TERMINATION_LOG) or DEFAULT_TERMINATION_LOG)
     if not environ.get(ENV_TERMINATION_LOG) and not path.exists():
-        sys.stdout.write(conclusion.message.decode() + "\n")
+        sys.stdout.write(result.message.decode() + "\n")
         sys.stdout.flush()
-        return conclusion.code
+        return result.code
     try:
-        write_message(path, conclusion.message)
+        write_message(path, result.message)
     except OSError as error:
         logger.error("cannot write the termination message to %s: %s", path, error)
-    return conclusion.code
+    return result.code
 
 
 def write_message(path: Path, message: bytes) -> None:
-    """Put the termination message into its file, whole."""
+    """Writes the termination message into its file, whole."""
     try:
         with written_whole(path) as stream:
             stream.write(message)
     except OSError:
-        # In a pod it is a mount of its own, which no rename replaces; one write of so few bytes is whole there too.
+        # In a pod the file is a mount, which cannot be renamed over; one write of so few bytes is whole there too.
         path.write_bytes(message)
 
 
@@ -103,7 +106,7 @@ def _input(environ: Mapping[str, str]) -> StageInput | None:
     try:
         return StageInput.from_env(environ)
     except SpecError:
-        return None  # the child finds the same and says so
+        return None  # the child reports the same error as its result
 
 
 def _work_dir(environ: Mapping[str, str]) -> Path:
@@ -125,7 +128,7 @@ def _engine_fd(environ: Mapping[str, str]) -> int | None:
 def _log_chunks(given: StageInput | None, pod_uid: str) -> LogChunks | None:
     if given is None:
         return None
-    # Opened with the first chunk: only then does the parent hold more than the standard library.
+    # The store is opened with the first chunk, because its libraries take time and memory.
     opened = cache(open_store)
 
     def put(number: int, chunk: bytes) -> None:
