@@ -13,7 +13,7 @@ from atoll_contract.dataset import ClassCount, Dataset, SplitPart
 from atoll_contract.document import to_json
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
-from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
+from atoll_stages.convert.tfrecord import bytes_feature, encode_example, float_feature, int64_feature, write_records
 from atoll_stages.train.dataset import Example
 
 CLASSES = ("square", "disc")
@@ -53,14 +53,14 @@ def encoded(example: Example) -> bytes:
     axes = {axis: example.boxes[:, i].tolist() for i, axis in enumerate(("ymin", "xmin", "ymax", "xmax"))}
     return encode_example(
         {
-            "image/encoded": BytesList(example.encoded),
-            "image/format": BytesList(b"png"),
-            "image/filename": BytesList(example.name.encode()),
-            "image/width": Int64List([example.width]),
-            "image/height": Int64List([example.height]),
-            **{f"image/object/bbox/{axis}": FloatList(values) for axis, values in axes.items()},
-            "image/object/class/label": Int64List((example.labels + 1).tolist()),
-            "image/object/class/text": BytesList(*(CLASSES[label].encode() for label in example.labels)),
+            "image/encoded": bytes_feature(example.encoded),
+            "image/format": bytes_feature(b"png"),
+            "image/filename": bytes_feature(example.name.encode()),
+            "image/width": int64_feature([example.width]),
+            "image/height": int64_feature([example.height]),
+            **{f"image/object/bbox/{axis}": float_feature(values) for axis, values in axes.items()},
+            "image/object/class/label": int64_feature((example.labels + 1).tolist()),
+            "image/object/class/text": bytes_feature(*(CLASSES[label].encode() for label in example.labels)),
         }
     )
 

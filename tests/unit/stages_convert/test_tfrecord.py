@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from atoll_contract.errors import DatasetError
 from atoll_stages.convert.tfrecord import (
-    BytesList,
-    FloatList,
-    Int64List,
+    bytes_feature,
     decode_example,
     encode_example,
+    float_feature,
+    int64_feature,
     read_records,
     write_records,
 )
@@ -45,14 +45,16 @@ KEYS = {
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=9),
 )
 def test_features_read_back(texts: list[bytes], numbers: list[float], integers: list[int]) -> None:
-    record = encode_example({"b": BytesList(*texts), "f": FloatList(numbers), "i": Int64List(integers)})
+    record = encode_example({"b": bytes_feature(*texts), "f": float_feature(numbers), "i": int64_feature(integers)})
     assert decode(record) == {"b": texts, "f": numbers, "i": integers}
     assert decode_example(record) == {"b": texts, "f": numbers, "i": integers}
 
 
 @given(st.data())
 def test_a_damaged_record_is_an_error_or_another_record(data: st.DataObject) -> None:
-    whole = encode_example({"b": BytesList(b"picture"), "f": FloatList([0.5, 1.0]), "i": Int64List([3, -1, 70_000])})
+    whole = encode_example(
+        {"b": bytes_feature(b"picture"), "f": float_feature([0.5, 1.0]), "i": int64_feature([3, -1, 70_000])}
+    )
     damaged = bytearray(whole)
     place = data.draw(st.integers(0, len(whole) - 1))
     damaged[place] ^= data.draw(st.integers(1, 255))
@@ -101,7 +103,7 @@ def test_tensorflow_reads_the_shards_of_a_conversion(stage: ConvertStage) -> Non
 
 
 def test_a_negative_has_empty_lists(stage: ConvertStage) -> None:
-    record = encode_example({"f": FloatList([]), "i": Int64List([]), "b": BytesList()})
+    record = encode_example({"f": float_feature([]), "i": int64_feature([]), "b": bytes_feature()})
     assert decode(record) == {"f": [], "i": [], "b": []}
 
 

@@ -137,26 +137,11 @@ def clip_box(raw: LabelledBox, *, width: float, height: float) -> ClippedBox | K
 
 def orient_box(box: Box, orientation: int) -> Box:
     """Returns `box` of an image as stored, in the image turned upright by its EXIF `orientation` (1…8)."""
-    corners = [_orient_point(x, y, orientation) for x, y in ((box.xmin, box.ymin), (box.xmax, box.ymax))]
-    xs, ys = sorted(x for x, _ in corners), sorted(y for _, y in corners)
+    xs, ys = [box.xmin, box.xmax], [box.ymin, box.ymax]
+    if orientation >= 5:
+        xs, ys = ys, xs
+    if orientation in (2, 3, 6, 7):
+        xs = [1 - x for x in reversed(xs)]
+    if orientation in (3, 4, 7, 8):
+        ys = [1 - y for y in reversed(ys)]
     return Box(xs[0], ys[0], xs[1], ys[1])
-
-
-def _orient_point(x: float, y: float, orientation: int) -> tuple[float, float]:
-    match orientation:
-        case 2:
-            return 1 - x, y
-        case 3:
-            return 1 - x, 1 - y
-        case 4:
-            return x, 1 - y
-        case 5:
-            return y, x
-        case 6:
-            return 1 - y, x
-        case 7:
-            return 1 - y, 1 - x
-        case 8:
-            return y, 1 - x
-        case _:
-            return x, y

@@ -12,7 +12,7 @@ from atoll_contract.dataset import LABEL_MAP_NAME
 from atoll_contract.labelmap import format_label_map
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.images import FORMAT
-from atoll_stages.convert.tfrecord import BytesList, FloatList, Int64List, encode_example, write_records
+from atoll_stages.convert.tfrecord import bytes_feature, encode_example, float_feature, int64_feature, write_records
 
 # Large enough to stream from a bucket, small enough to read several at once.
 SHARD_BYTES = 64 * 2**20
@@ -75,19 +75,19 @@ def encode_record(example: StoredExample, jpeg: bytes, *, ids: Mapping[str, int]
     source_id = example.name if len(sources) == 1 else f"{sources[example.source]}: {example.name}"
     return encode_example(
         {
-            "image/height": Int64List([example.height]),
-            "image/width": Int64List([example.width]),
-            "image/filename": BytesList(example.name.encode()),
-            "image/source_id": BytesList(source_id.encode()),
-            "image/key/sha256": BytesList(example.sha256.encode()),
-            "image/encoded": BytesList(jpeg),
-            "image/format": BytesList(FORMAT.encode()),
-            "image/object/bbox/xmin": FloatList([box.xmin for box in boxes]),
-            "image/object/bbox/xmax": FloatList([box.xmax for box in boxes]),
-            "image/object/bbox/ymin": FloatList([box.ymin for box in boxes]),
-            "image/object/bbox/ymax": FloatList([box.ymax for box in boxes]),
-            "image/object/class/text": BytesList(*(item.label.encode() for item in example.boxes)),
-            "image/object/class/label": Int64List([ids[item.label] for item in example.boxes]),
+            "image/height": int64_feature([example.height]),
+            "image/width": int64_feature([example.width]),
+            "image/filename": bytes_feature(example.name.encode()),
+            "image/source_id": bytes_feature(source_id.encode()),
+            "image/key/sha256": bytes_feature(example.sha256.encode()),
+            "image/encoded": bytes_feature(jpeg),
+            "image/format": bytes_feature(FORMAT.encode()),
+            "image/object/bbox/xmin": float_feature([box.xmin for box in boxes]),
+            "image/object/bbox/xmax": float_feature([box.xmax for box in boxes]),
+            "image/object/bbox/ymin": float_feature([box.ymin for box in boxes]),
+            "image/object/bbox/ymax": float_feature([box.ymax for box in boxes]),
+            "image/object/class/text": bytes_feature(*(item.label.encode() for item in example.boxes)),
+            "image/object/class/label": int64_feature([ids[item.label] for item in example.boxes]),
         }
     )
 

@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, written and read without TensorFlow.
+"""Writes and reads TFRecord files of `tf.train.Example` without TensorFlow.
 
 The format is documented in `tensorflow/core/lib/io/record_writer.h` (frame: length, masked CRC-32C of the
 length, data, masked CRC-32C of the data; little endian) and `tensorflow/core/example/{example,feature}.proto`.
@@ -18,24 +18,40 @@ _BYTES = 2
 # Wire types of one double and one float; the fields of a `tf.train.Feature`; how far an integer of 64 bits is shifted.
 _DOUBLE, _FLOAT = 1, 5
 _FIXED_SIZES = {_DOUBLE: 8, _FLOAT: 4}
-_BYTES_LIST, _FLOAT_LIST = 1, 2
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _MAX_SHIFT = 63
 _MAX_RECORD = 2**30
 
 
-def encode_example(features: Mapping[str, "BytesList | FloatList | Int64List"]) -> bytes:
-    """A serialised `tf.train.Example`; keys in sorted order, so that equal features give equal bytes."""
-    entries = b"".join(
-        _field(1, _field(1, key.encode()) + _field(2, features[key].encode())) for key in sorted(features)
-    )
+def encode_example(features: Mapping[str, bytes]) -> bytes:
+    """Returns a serialised `tf.train.Example` of serialised features.
+
+    Keys are in sorted order, so that equal features give equal bytes.
+    """
+    entries = b"".join(_field(1, _field(1, key.encode()) + _field(2, features[key])) for key in sorted(features))
     return _field(1, entries)
 
 
+def bytes_feature(*values: bytes) -> bytes:
+    """Returns a serialised `tf.train.Feature` with a BytesList."""
+    return _field(_BYTES_LIST, b"".join(_field(1, value) for value in values))
+
+
+def float_feature(values: Sequence[float]) -> bytes:
+    """Returns a serialised `tf.train.Feature` with a packed FloatList."""
+    return _field(_FLOAT_LIST, _field(1, struct.pack(f"<{len(values)}f", *values)))
+
+
+def int64_feature(values: Sequence[int]) -> bytes:
+    """Returns a serialised `tf.train.Feature` with a packed Int64List."""
+    return _field(_INT64_LIST, _field(1, b"".join(_varint(value & 2**64 - 1) for value in values)))
+
+
 def decode_example(data: bytes) -> dict[str, list[Any]]:
-    """The features of a serialised `tf.train.Example`: bytes, floats or integers by key.
+    """Returns the features of a serialised `tf.train.Example`: bytes, floats or integers by key.
 
     Raises:
-        ValueError: the bytes are no example.
+        ValueError: the bytes are not an example.
     """
     features: dict[str, list[Any]] = {}
     for outer in _values(memoryview(data), 1):
@@ -46,7 +62,7 @@ def decode_example(data: bytes) -> dict[str, list[Any]]:
 
 
 def _feature(data: memoryview) -> list[Any]:
-    """The values of a `tf.train.Feature`, whichever of its three lists it holds."""
+    """Returns the values of a `tf.train.Feature` with any of its three lists."""
     found: list[Any] = []
     for kind, _, values in _fields(data):
         if kind == _BYTES_LIST:
@@ -59,7 +75,7 @@ def _feature(data: memoryview) -> list[Any]:
 
 
 def _floats(data: memoryview) -> list[float]:
-    """Packed or one by one: a parser has to take both."""
+    """Returns the values of a FloatList, which may be packed or not."""
     found: list[float] = []
     for _, wire, value in _fields(data):
         if wire == 0 or len(value) % _FIXED_SIZES[_FLOAT]:
@@ -69,7 +85,7 @@ def _floats(data: memoryview) -> list[float]:
 
 
 def _integers(data: memoryview) -> list[int]:
-    """Packed or one by one."""
+    """Returns the values of an Int64List, which may be packed or not."""
     found: list[int] = []
     for _, wire, value in _fields(data):
         if wire == 0:
@@ -83,7 +99,7 @@ def _integers(data: memoryview) -> list[int]:
 
 
 def _values(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The fields of one number, which must be messages or bytes."""
+    """Yields the fields with the number `wanted`, which must be messages or bytes."""
     for number, wire, value in _fields(data):
         if number == wanted:
             if wire != _BYTES:
@@ -92,7 +108,7 @@ def _values(data: memoryview, wanted: int) -> Iterator[memoryview]:
 
 
 def _fields(data: Any) -> Iterator[tuple[int, int, Any]]:
-    """Number, wire type and value of each field of a message: bytes, or an integer of wire type 0."""
+    """Yields number, wire type and value of each field of a message: bytes, or an integer of wire type 0."""
     if not isinstance(data, memoryview):
         raise ValueError("an integer stands where a message should")
     at = 0
@@ -132,38 +148,8 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
         shift += 7
 
 
-class BytesList:
-    """`tf.train.BytesList`."""
-
-    def __init__(self, *values: bytes) -> None:
-        self._values = values
-
-    def encode(self) -> bytes:
-        return _field(1, b"".join(_field(1, value) for value in self._values))
-
-
-class FloatList:
-    """`tf.train.FloatList`, packed."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        self._values = values
-
-    def encode(self) -> bytes:
-        return _field(2, _field(1, struct.pack(f"<{len(self._values)}f", *self._values)))
-
-
-class Int64List:
-    """`tf.train.Int64List`, packed."""
-
-    def __init__(self, values: Sequence[int]) -> None:
-        self._values = values
-
-    def encode(self) -> bytes:
-        return _field(3, _field(1, b"".join(_varint(value & 2**64 - 1) for value in self._values)))
-
-
 def write_records(file: BinaryIO, records: Iterable[bytes]) -> int:
-    """Write every record with its frame; how many there were."""
+    """Writes every record with its frame, and returns their number."""
     count = 0
     for record in records:
         length = _LENGTH.pack(len(record))
@@ -175,10 +161,10 @@ def write_records(file: BinaryIO, records: Iterable[bytes]) -> int:
 
 
 def read_records(file: BinaryIO, *, name: str) -> Iterator[bytes]:
-    """Every record, its checksums compared.
+    """Yields every record after comparing its checksums.
 
     Raises:
-        DatasetError: DatasetMalformed, naming the record (from 0).
+        DatasetError: DatasetMalformed, with the number of the record (from 0).
     """
     number = 0
     while head := file.read(_LENGTH.size + _CRC.size):

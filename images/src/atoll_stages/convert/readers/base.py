@@ -70,10 +70,6 @@ class Archive:
         """Yields the members with one of these suffixes, without the resource forks that macOS packs beside files."""
         return (member for member in self.members.with_suffix(*suffixes) if not member.base.startswith("._"))
 
-    def drop_object(self, file: Member, number: int, detail: str, kind: Kind = Kind.BOX_MALFORMED) -> None:
-        """Counts an object from which no box follows; `number` is its index in the annotation file."""
-        self.problems.add(kind, Action.DROPPED, file=file.name, number=number, detail=detail)
-
     def skip_missing_image(self, file: Member, detail: str) -> None:
         """Counts an annotation whose image is not in the archive."""
         self.problems.add(Kind.IMAGE_MISSING, Action.SKIPPED, file=file.name, detail=detail)
@@ -118,8 +114,8 @@ class Reader(ABC):
     def read(self, archive: Archive) -> Annotations:
         """Returns the archive's classes and a stream of its images, with one annotation file in memory at a time.
 
-        A bad object, a missing image and one of many annotation files that cannot be read are counted in the archive's
-        problems and left out; `InvalidBudget` decides whether there were too many.
+        A bad object (`parsing.parse_boxes`), a missing image and one of many annotation files that cannot be read are
+        counted in the archive's problems and left out; `InvalidBudget` decides whether there were too many.
 
         Raises:
             DatasetError: the whole dataset is unsafe, too large, or its only annotation file is invalid. The stream

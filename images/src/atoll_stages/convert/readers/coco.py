@@ -5,21 +5,24 @@ Format: cocodataset.org/#format-data; Roboflow writes `<split>/_annotations.coco
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import PIECE, shown
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.problems import Kind
+from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
+    NoBox,
     dataset_of,
     image_by_name,
     invalid,
     json_object,
     list_of,
     number,
+    parse_boxes,
     positive_size,
 )
 
@@ -98,21 +101,22 @@ def _images(
     for index, item in enumerate(annotations):
         image_id = item.get("image_id") if isinstance(item, dict) else None
         if not _is_id(image_id) or image_id not in entries:
-            archive.drop_object(file, index, f"image_id {shown(repr(image_id), 40)} is not in images")
+            detail = f"image_id {shown(repr(image_id), 40)} is not in images"
+            archive.problems.add(Kind.BOX_MALFORMED, Action.DROPPED, file=file.name, number=index, detail=detail)
         else:
             entries[image_id].annotations.append(index)
-    dataset = dataset_of(file)
+    dataset, parse = dataset_of(file), partial(_box, names)
     for entry in entries.values():
         image = image_by_name(archive.members, entry.file_name, near=file.folder)
         if image is None:
             archive.skip_missing_image(file, f"{shown(entry.file_name)} is not in the archive, or there more than once")
             continue
-        boxes = (_box(archive, annotations[index], index, names, file) for index in entry.annotations)
+        objects = ((index, annotations[index]) for index in entry.annotations)
         yield AnnotatedImage(
             image=image,
             annotation=file.name,
             dataset=dataset,
-            boxes=tuple(box for box in boxes if box is not None),
+            boxes=parse_boxes(archive, file, objects, parse),
             size=entry.size,
         )
 
@@ -130,18 +134,17 @@ def _entries(document: dict[str, Any], file: Member) -> dict[int, _ImageEntry]:
     return entries
 
 
-def _box(archive: Archive, item: dict[str, Any], index: int, names: dict[int, str], file: Member) -> LabelledBox | None:
+class _Crowd(NoBox):
+    kind = Kind.CROWD
+
+
+def _box(names: dict[int, str], item: dict[str, Any], index: int) -> LabelledBox:
     if item.get("iscrowd") == 1:
-        archive.drop_object(file, index, "a crowd has no single box", Kind.CROWD)
-        return None
-    try:
-        category = item.get("category_id")
-        if not _is_id(category) or category not in names:
-            raise InvalidValue(f"category_id {shown(repr(category), 40)} is not in categories")
-        left, top, width, height = _bbox(item)
-    except InvalidValue as error:
-        archive.drop_object(file, index, str(error))
-        return None
+        raise _Crowd("a crowd has no single box")
+    category = item.get("category_id")
+    if not _is_id(category) or category not in names:
+        raise InvalidValue(f"category_id {shown(repr(category), 40)} is not in categories")
+    left, top, width, height = _bbox(item)
     return LabelledBox(names[category], left, top, left + width, top + height, number=index)
 
 

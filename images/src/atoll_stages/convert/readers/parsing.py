@@ -8,15 +8,18 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from atoll_contract.archive.extract import Member, Members
 from atoll_contract.archive.limits import shown, size
 from atoll_contract.errors import DatasetError, Reason
-from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
+from atoll_stages.convert.problems import Action, Kind
+from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive, LabelledBox
 from atoll_stages.convert.split_names import split_name_in
+
+_T = TypeVar("_T")
 
 # Folders in which exports keep images beside annotations or their folder.
 _IMAGE_FOLDERS = ("images", "JPEGImages", "img", "data", "")
@@ -31,8 +34,29 @@ _TOKEN = re.compile(
 )
 
 
-class InvalidValue(ValueError):
-    """A value of one object is not what the format requires; the object is left out, not the file."""
+class NoBox(ValueError):
+    """An object has no box and is left out; `kind` is the problem under which it is counted."""
+
+    kind: Kind
+
+
+class InvalidValue(NoBox):
+    """A value of an object is not what the format requires."""
+
+    kind = Kind.BOX_MALFORMED
+
+
+def parse_boxes(
+    archive: Archive, file: Member, objects: Iterable[tuple[int, _T]], parse: Callable[[_T, int], LabelledBox]
+) -> tuple[LabelledBox, ...]:
+    """Returns the boxes of numbered objects; an object for which `parse` raises NoBox is counted as a problem."""
+    boxes = []
+    for number, item in objects:
+        try:
+            boxes.append(parse(item, number))
+        except NoBox as error:
+            archive.problems.add(error.kind, Action.DROPPED, file=file.name, number=number, detail=str(error))
+    return tuple(boxes)
 
 
 def invalid(file: str, what: str) -> DatasetError:

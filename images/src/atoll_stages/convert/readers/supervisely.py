@@ -7,6 +7,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,11 +26,13 @@ from atoll_stages.convert.readers.base import (
 )
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
+    NoBox,
     invalid,
     json_object,
     kind_of,
     list_of,
     number,
+    parse_boxes,
     positive_size,
 )
 
@@ -106,12 +109,12 @@ def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
             project = projects.of(folder)
             titles, size = projects.titles(project), document.get("size")
             objects = list_of(document, "objects", file=file.name)
-            boxes = (_box(archive, titles, item, index, file) for index, item in enumerate(objects))
+            parse = partial(_box, titles, archive.limits.picture_pixels)
             yield AnnotatedImage(
                 image=image,
                 annotation=file.name,
                 dataset=_dataset(folder, project),
-                boxes=tuple(box for box in boxes if box is not None),
+                boxes=parse_boxes(archive, file, enumerate(objects), parse),
                 size=positive_size(size.get("width"), size.get("height")) if isinstance(size, dict) else None,
                 tags=_tags(document.get("tags")),
             )
@@ -138,22 +141,11 @@ def _tags(tags: Any) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _box(archive: Archive, titles: dict[Any, str], item: Any, index: int, file: Member) -> LabelledBox | None:
-    """Returns the box around an object; None where the object is counted as a problem."""
-    try:
-        if not isinstance(item, dict):
-            raise InvalidValue(f"{kind_of(item)} where an object is needed")
-        label = _label(titles, item)
-        left, top, right, bottom = box_edges(item, max_pixels=archive.limits.picture_pixels)
-    except NoArea as error:
-        archive.drop_object(file, index, str(error), Kind.GEOMETRY_WITHOUT_AREA)
-    except UnknownGeometry as error:
-        archive.drop_object(file, index, str(error), Kind.GEOMETRY_UNKNOWN)
-    except InvalidValue as error:
-        archive.drop_object(file, index, str(error))
-    else:
-        return LabelledBox(label, left, top, right, bottom, number=index)
-    return None
+def _box(titles: dict[Any, str], max_pixels: int, item: Any, index: int) -> LabelledBox:
+    if not isinstance(item, dict):
+        raise InvalidValue(f"{kind_of(item)} where an object is needed")
+    label = _label(titles, item)
+    return LabelledBox(label, *box_edges(item, max_pixels=max_pixels), number=index)
 
 
 def _label(titles: dict[Any, str], item: dict[str, Any]) -> str:
@@ -165,12 +157,16 @@ def _label(titles: dict[Any, str], item: dict[str, Any]) -> str:
     return label
 
 
-class NoArea(ValueError):
-    """The geometry is a point or a line, which has no box."""
+class NoArea(NoBox):
+    """The geometry is a point or a line."""
+
+    kind = Kind.GEOMETRY_WITHOUT_AREA
 
 
-class UnknownGeometry(ValueError):
+class UnknownGeometry(NoBox):
     """Atoll does not know the geometry."""
+
+    kind = Kind.GEOMETRY_UNKNOWN
 
 
 def box_edges(item: dict[str, Any], *, max_pixels: int) -> Edges:

@@ -21,6 +21,7 @@ from atoll_stages.convert.readers.parsing import (
     image_by_stem,
     invalid,
     number_text,
+    parse_boxes,
     positive_size,
 )
 from atoll_stages.convert.split_names import split_of_name
@@ -71,13 +72,12 @@ def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage
             root = _parse(archive, file)
             if (image := _find_image(archive, file, root)) is None:
                 continue
-            boxes = (_box(archive, item, index, file) for index, item in enumerate(root.findall("object")))
             yield AnnotatedImage(
                 image=image,
                 annotation=file.name,
                 dataset=splits.get(PurePosixPath(file.name).stem)
                 or file.folder.removesuffix("Annotations").rstrip("/"),
-                boxes=tuple(box for box in boxes if box is not None),
+                boxes=parse_boxes(archive, file, enumerate(root.findall("object")), _box),
                 size=_size(root),
             )
 
@@ -131,17 +131,11 @@ def _size(root: "Element") -> tuple[int, int] | None:
         return None
 
 
-def _box(archive: Archive, item: "Element", index: int, file: Member) -> LabelledBox | None:
-    try:
-        label = item.findtext("name")
-        if label is None:
-            raise InvalidValue("an object without name")
-        left, top, right, bottom = (
-            _edge(item, edge) for edge in ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
-        )
-    except InvalidValue as error:
-        archive.drop_object(file, index, str(error))
-        return None
+def _box(item: "Element", index: int) -> LabelledBox:
+    label = item.findtext("name")
+    if label is None:
+        raise InvalidValue("an object without name")
+    left, top, right, bottom = (_edge(item, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
     return LabelledBox(label, left, top, right, bottom, number=index)
 
 

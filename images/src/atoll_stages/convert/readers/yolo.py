@@ -6,6 +6,7 @@ more coordinates are polygons; the box around one is taken.
 
 import posixpath
 from collections.abc import Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,7 +14,14 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
-from atoll_stages.convert.readers.parsing import InvalidValue, annotation_text, image_by_stem, invalid, number_text
+from atoll_stages.convert.readers.parsing import (
+    InvalidValue,
+    annotation_text,
+    image_by_stem,
+    invalid,
+    number_text,
+    parse_boxes,
+)
 
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 _MAX_YAML = 2**20
@@ -104,12 +112,12 @@ def _images(archive: Archive, names: dict[int, str]) -> Iterator[AnnotatedImage]
             continue
         with archive.skipping_unreadable(file):
             lines = annotation_text(archive, file).splitlines()
-            boxes = (_box(archive, names, line, index, file) for index, line in enumerate(lines) if line.split())
+            objects = ((index, line) for index, line in enumerate(lines) if line.split())
             yield AnnotatedImage(
                 image=image,
                 annotation=file.name,
                 dataset="/".join(name for name in file.folder.split("/") if name != "labels"),
-                boxes=tuple(box for box in boxes if box is not None),
+                boxes=parse_boxes(archive, file, objects, partial(_box, names)),
                 relative=True,
             )
 
@@ -125,12 +133,11 @@ def _find_image(archive: Archive, file: Member) -> Member | None:
     return image_by_stem(archive.members, stem, near=posixpath.join(*folders) if folders else "")
 
 
-def _box(archive: Archive, names: dict[int, str], line: str, index: int, file: Member) -> LabelledBox | None:
+def _box(names: dict[int, str], line: str, index: int) -> LabelledBox:
     try:
         return _parse_line(names, line.split(), index)
     except InvalidValue as error:
-        archive.drop_object(file, index, f"line {index + 1}: {error}")
-        return None
+        raise InvalidValue(f"line {index + 1}: {error}") from None
 
 
 def _parse_line(names: dict[int, str], fields: list[str], index: int) -> LabelledBox:
