@@ -5,8 +5,8 @@ from pathlib import Path
 from atoll_contract.archive.extract import extract
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Problems
+from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import AnnotatedImage, Archive
-from atoll_stages.convert.readers.registry import find_reader
 from support.archives import write_files
 
 LIMITS = DatasetLimits()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_stages.compile.edgetpu_report import parse_report
+from atoll_stages.compile.edgetpu import parse_report
 
 LOGS = Path(__file__).parent / "logs"
 

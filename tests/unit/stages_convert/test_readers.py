@@ -8,8 +8,8 @@ from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Problems
+from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import Archive
-from atoll_stages.convert.readers.registry import find_reader
 from support.archives import (
     CSV_HEADER,
     annotation,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError
@@ -17,8 +18,7 @@ _ROUNDING = 1e-4
 _SAME_RATIO = 0.01
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """Edges relative to the image, 0…1, with xmin < xmax and ymin < ymax."""
 
     xmin: float
@@ -27,8 +27,7 @@ class Box:
     ymax: float
 
 
-@dataclass(frozen=True)
-class ClassBox:
+class ClassBox(NamedTuple):
     """A usable box with the final name of its class."""
 
     label: str

@@ -135,23 +135,14 @@ class ExampleStore:
 
     def add(self, source: int, item: AnnotatedImage) -> bool:
         """Adds an example of the archive number `source`; returns False where its image is annotated already."""
-        boxes = [[b.label, b.xmin, b.ymin, b.xmax, b.ymax, b.number] for b in item.boxes]
-        row = (
-            source,
-            item.image.number,
-            item.image.name,
-            str(item.image.path),
-            item.annotation,
-            item.dataset,
-            split_of_tags(item.tags),
-            split_of_dataset(item.dataset),
-            json.dumps({"boxes": boxes, "size": item.size, "relative": item.relative}),
-        )
+        image = (source, item.image.number, item.image.name, str(item.image.path), item.annotation, item.dataset)
+        splits = split_of_tags(item.tags), split_of_dataset(item.dataset)
+        annotated = json.dumps({"boxes": item.boxes, "size": item.size, "relative": item.relative})
         try:
             self._database.execute(
                 "INSERT INTO example (source, member, name, path, annotation, dataset, split_of_tags, "
                 "split_of_dataset, annotated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
+                (*image, *splits, annotated),
             )
         except sqlite3.IntegrityError:
             return False
@@ -177,25 +168,13 @@ class ExampleStore:
     def complete(self, number: int, image: PreparedImage, boxes: tuple[ClassBox, ...]) -> None:
         """Makes the example `number` usable, with its image and its usable boxes."""
         self._images.write(image.data)
-        listed = [[b.label, b.box.xmin, b.box.ymin, b.box.xmax, b.box.ymax] for b in boxes]
         # SQLite's integers are signed.
         dhash = image.dhash - 2**64 if image.dhash >= 2**63 else image.dhash
+        prepared = (image.width, image.height, image.source_sha256, image.sha256, dhash, image.thumbnail)
         self._database.execute(
             "UPDATE example SET status = 'usable', boxes = ?, box_count = ?, width = ?, height = ?, source_sha256 = ?, "
             "sha256 = ?, dhash = ?, thumbnail = ?, offset = ?, size = ?, annotated = '' WHERE id = ?",
-            (
-                json.dumps(listed),
-                len(listed),
-                image.width,
-                image.height,
-                image.source_sha256,
-                image.sha256,
-                dhash,
-                image.thumbnail,
-                self._end,
-                len(image.data),
-                number,
-            ),
+            (json.dumps(boxes), len(boxes), *prepared, self._end, len(image.data), number),
         )
         self._end += len(image.data)
 
@@ -208,10 +187,6 @@ class ExampleStore:
     def count(self) -> int:
         """Returns the number of examples, dropped ones included."""
         total: int = self._one("SELECT COUNT(*) FROM example")[0]
-        return total
-
-    def count_usable(self) -> int:
-        total: int = self._one("SELECT COUNT(*) FROM usable")[0]
         return total
 
     def count_source(self, source: int) -> tuple[int, int]:
@@ -280,9 +255,6 @@ class ExampleStore:
             "AND frame_group = (SELECT frame_group FROM example WHERE id = :id)",
             ({"split": group.split, "within": within, "id": group.id} for group in groups),
         )
-
-    def assign_all(self, split: str) -> None:
-        self._database.execute("UPDATE example SET split = ? WHERE status = 'usable'", (split,))
 
     def assign_last(self, count: int, split: str) -> None:
         """Moves the last `count` usable examples of train, by name, into another split."""
@@ -379,7 +351,7 @@ class ExampleStore:
 
 
 def _stored_example(row: tuple[Any, ...]) -> StoredExample:
-    boxes = tuple(ClassBox(label, Box(*edges)) for label, *edges in json.loads(row[-1]))
+    boxes = tuple(ClassBox(label, Box(*edges)) for label, edges in json.loads(row[-1]))
     return StoredExample._make((*row[:-1], boxes))
 
 

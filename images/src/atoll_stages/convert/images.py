@@ -32,18 +32,7 @@ _ORIENTATION = 0x0112
 _LARGE_PIXELS = 4_000_000
 _LARGE = threading.Lock()
 # Pillow's decoders raise these on damaged files, as fuzzing found.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    IndexError,
-    TypeError,
-    KeyError,
-    OverflowError,
-)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError, OverflowError)
 THUMB_SIDE = 16
 # Steps of brightness by which compression alone may make two equal areas differ.
 _NOISE = 3

@@ -25,8 +25,8 @@ from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, repor
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
+from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
-from atoll_stages.convert.readers.registry import find_reader
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 OnProgress = Callable[[int, int], None]
 
 _MAX_THREADS = 8
+# Exports keep masks in these folders; macOS keeps resource forks in its own.
 _IGNORED_FOLDERS = (
     "masks_human",
     "masks_machine",
@@ -88,7 +89,7 @@ def read_dataset(
                 _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
         budget.check(conversion.problems)
         drop_exact_copies(store, conversion.problems)
-        if store.count_usable() == 0:
+        if next(store.examples(), None) is None:
             kinds = ", ".join(f"{kind}: {count}" for kind, count in conversion.problems.counts.most_common(5))
             raise DatasetError(
                 Reason.NO_USABLE_EXAMPLES,

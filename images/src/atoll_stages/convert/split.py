@@ -60,7 +60,7 @@ def frame_group(name: str) -> str:
     if found is None:
         return stem
     before, frame, after = found.groups()
-    # A number of more digits than any frame has is an id.
+    # A longer number is an id and no frame's; its last digits are enough.
     return f"{before}#{after}/{int(frame[-18:]) // FRAMES_PER_GROUP}"
 
 
@@ -102,8 +102,7 @@ def _split_by_hash(store: ExampleStore, shares: Mapping[str, int], *, within: st
         _split_groups(groups, {split: shares[split] for split in wanted})
         store.assign_groups(groups, within)
         return []
-    if within is None:
-        store.assign_all(TRAIN)
+    store.assign_groups(groups, within)
     _split_by_order(store, wanted, total)
     found = counted(len(groups), "group")
     return [f"only {found} of neighbouring frames; pictures were divided in the order of their names"]
@@ -147,7 +146,7 @@ def _fill_splits(groups: Sequence[Group], shares: Mapping[str, int], taken: dict
 
 
 def _move_smallest(groups: Sequence[Group], split: str) -> None:
-    """Moves the smallest group of a split that keeps another one, from train before others of the same size."""
+    """Moves the smallest group among the splits that keep another one; of equal groups, one of train."""
     counts: dict[str, int] = {}
     for group in groups:
         counts[group.split] = counts.get(group.split, 0) + 1

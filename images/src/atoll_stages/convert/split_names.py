@@ -7,16 +7,9 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 
 _SPLIT_OF_NAME = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "trainval": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "eval": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
+    **dict.fromkeys(("train", "training", "trainval"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
 }
 KNOWN_NAMES = tuple(_SPLIT_OF_NAME)
 
@@ -27,12 +20,12 @@ def split_of_name(name: str) -> str | None:
 
 
 def split_of_tags(tags: Iterable[str]) -> str | None:
-    """Returns the split that the first such tag means."""
+    """Returns the split that the tags mean, by the first of them that means one."""
     return next((split for tag in tags if (split := split_of_name(tag))), None)
 
 
 def split_of_dataset(dataset: str) -> str | None:
-    """Returns the split that the innermost such folder of a dataset's path means."""
+    """Returns the split that a dataset's path means, by the innermost folder that means one."""
     return split_of_tags(reversed(dataset.split("/")))
 
 

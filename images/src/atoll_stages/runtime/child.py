@@ -39,7 +39,8 @@ def run_child(stage: Stage, work: Work, arguments: ChildArguments) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     faulthandler.enable()
     stop = threading.Event()
-    _stop_on_signals(stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
     parent = ParentWatch(arguments, stop)
     parent.start()
     result = _run_work(stage, work, stop=stop, scratch=arguments.scratch)
@@ -86,14 +87,6 @@ class ParentWatch:
 def kill_own_group() -> None:
     """Kills this process and all that it started."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    def handle(*_: object) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, handle)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

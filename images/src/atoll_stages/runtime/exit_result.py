@@ -1,4 +1,4 @@
-"""The result and exit code of a stage, from how its child process child."""
+"""The result and exit code of a stage, from how its child process ended."""
 
 import re
 import signal

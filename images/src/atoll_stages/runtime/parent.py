@@ -44,7 +44,7 @@ def supervise(stage: Stage, environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     given = _input(environ)
     pod_uid = environ.get(ENV_POD_UID) or f"by-hand-{uuid.uuid4().hex[:12]}"
-    folder = _work_dir(environ)
+    folder = Path(environ.get(ENV_WORK_DIR) or tempfile.gettempdir())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=folder))
@@ -107,10 +107,6 @@ def _input(environ: Mapping[str, str]) -> StageInput | None:
         return StageInput.from_env(environ)
     except SpecError:
         return None  # the child reports the same error as its result
-
-
-def _work_dir(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get(ENV_WORK_DIR) or tempfile.gettempdir())
 
 
 def _engine_fd(environ: Mapping[str, str]) -> int | None:

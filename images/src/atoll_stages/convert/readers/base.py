@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from atoll_contract.archive.extract import Member, Members
 from atoll_contract.archive.limits import shown
@@ -15,8 +15,7 @@ from atoll_stages.convert.problems import Action, Kind, Problems
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif")
 
 
-@dataclass(frozen=True)
-class LabelledBox:
+class LabelledBox(NamedTuple):
     """A box as annotated: its edges in pixels (0…1 where the image's boxes are `relative`), x to the right, y down.
 
     `number` is the object's index in its file, from 0. An edge is a coordinate between pixels: the box around a whole
@@ -75,10 +74,7 @@ class Archive:
         self.problems.add(Kind.IMAGE_MISSING, Action.SKIPPED, file=file.name, detail=detail)
 
     def check_class_count(self, file: Member, count: int, noun: str = "classes") -> None:
-        """
-        Raises:
-            DatasetError: DatasetTooLarge, the file names more classes than allowed.
-        """
+        """Raises DatasetTooLarge where a file names more classes than allowed."""
         if count > self.limits.classes:
             text = f"{shown(file.name)} has more than {self.limits.classes} {noun}"
             raise DatasetError(Reason.DATASET_TOO_LARGE, text)
@@ -97,9 +93,11 @@ class Archive:
 class Reader(ABC):
     """Reads one annotation format.
 
-    To add a format, give it a name in `DatasetFormat` and in the TrainingRun's CRD, subclass Reader in a module of this
-    package, and add the class to `registry.READERS`. A reader parses annotations and finds their image files. Decoding
-    images, clipping boxes, renaming classes, duplicates and splits follow for all formats alike (`pipeline`).
+    To add a format, give it a name in `DatasetFormat` and in the TrainingRun's CRD, write a module with a subclass of
+    Reader in this package, and add it to `READERS` in the package's `__init__`.
+
+    A reader parses annotations and finds their image files. Images, clipping, class rules, duplicates and splits are
+    then handled for all formats alike (`pipeline`).
     """
 
     format: ClassVar[DatasetFormat]

@@ -17,10 +17,10 @@ from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     NoBox,
     dataset_of,
-    image_by_name,
     invalid,
     json_object,
     list_of,
+    named_image,
     number,
     parse_boxes,
     positive_size,
@@ -68,14 +68,22 @@ def _has_keys(file: Member) -> bool:
 
 def _categories(archive: Archive, document: dict[str, Any], file: Member) -> dict[int, str]:
     names: dict[int, str] = {}
-    for index, item in enumerate(list_of(document, "categories", file=file.name)):
-        if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("name"), str):
-            raise invalid(file.name, f"categories[{index}] needs a whole number id and a name")
-        if item["id"] in names:
-            raise invalid(file.name, f"categories[{index}]: id {item['id']} is there twice")
+    for item in _unique_items(document, "categories", "name", file):
         names[item["id"]] = item["name"]
         archive.check_class_count(file, len(names), "categories")
     return names
+
+
+def _unique_items(document: dict[str, Any], key: str, field: str, file: Member) -> Iterator[dict[str, Any]]:
+    """Yields the items of a list that must each have an id of its own and a text in `field`."""
+    found = set()
+    for index, item in enumerate(list_of(document, key, file=file.name)):
+        if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get(field), str):
+            raise invalid(file.name, f"{key}[{index}] needs a whole number id and a {field}")
+        if item["id"] in found:
+            raise invalid(file.name, f"{key}[{index}]: id {item['id']} is there twice")
+        found.add(item["id"])
+        yield item
 
 
 def _images_of_all(archive: Archive, files: list[Member]) -> Iterator[AnnotatedImage]:
@@ -96,7 +104,10 @@ class _ImageEntry:
 def _images(
     archive: Archive, document: dict[str, Any], names: dict[int, str], file: Member
 ) -> Iterator[AnnotatedImage]:
-    entries = _entries(document, file)
+    entries: dict[int, _ImageEntry] = {}
+    for item in _unique_items(document, "images", "file_name", file):
+        size = positive_size(item.get("width"), item.get("height"))
+        entries[item["id"]] = _ImageEntry(item["file_name"], size, [])
     annotations = list_of(document, "annotations", file=file.name)
     for index, item in enumerate(annotations):
         image_id = item.get("image_id") if isinstance(item, dict) else None
@@ -107,31 +118,9 @@ def _images(
             entries[image_id].annotations.append(index)
     dataset, parse = dataset_of(file), partial(_box, names)
     for entry in entries.values():
-        image = image_by_name(archive.members, entry.file_name, near=file.folder)
-        if image is None:
-            archive.skip_missing_image(file, f"{shown(entry.file_name)} is not in the archive, or there more than once")
-            continue
-        objects = ((index, annotations[index]) for index in entry.annotations)
-        yield AnnotatedImage(
-            image=image,
-            annotation=file.name,
-            dataset=dataset,
-            boxes=parse_boxes(archive, file, objects, parse),
-            size=entry.size,
-        )
-
-
-def _entries(document: dict[str, Any], file: Member) -> dict[int, _ImageEntry]:
-    """Returns the entries of `images` by id."""
-    entries: dict[int, _ImageEntry] = {}
-    for index, item in enumerate(list_of(document, "images", file=file.name)):
-        if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("file_name"), str):
-            raise invalid(file.name, f"images[{index}] needs a whole number id and a file_name")
-        if item["id"] in entries:
-            raise invalid(file.name, f"images[{index}]: id {item['id']} is there twice")
-        size = positive_size(item.get("width"), item.get("height"))
-        entries[item["id"]] = _ImageEntry(item["file_name"], size, [])
-    return entries
+        if (image := named_image(archive, entry.file_name, file)) is not None:
+            boxes = parse_boxes(archive, file, ((index, annotations[index]) for index in entry.annotations), parse)
+            yield AnnotatedImage(image, file.name, dataset, boxes, entry.size)
 
 
 class _Crowd(NoBox):

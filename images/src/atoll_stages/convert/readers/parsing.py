@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 # Folders in which exports keep images beside annotations or their folder.
 _IMAGE_FOLDERS = ("images", "JPEGImages", "img", "data", "")
-# Ids and coordinates fit in 64 bits. Below Python's own limit of 4300 digits, reading takes quadratic time.
+# Ids and coordinates fit in 64 bits. Reading a number takes quadratic time, up to Python's own limit of 4300 digits.
 MAX_DIGITS = 20
 
 _TOKEN = re.compile(
@@ -170,6 +170,14 @@ def image_by_name(members: Members, name: str, *, near: str) -> Member | None:
         if (found := members.get(posixpath.join(folder, path))) is not None:
             return found
     return _only(members.by_base(PurePosixPath(path).name), path, near)
+
+
+def named_image(archive: Archive, name: str, file: Member) -> Member | None:
+    """Returns the image that the annotation `file` for many images calls `name`; counts it where it is missing."""
+    image = image_by_name(archive.members, name, near=file.folder)
+    if image is None:
+        archive.skip_missing_image(file, f"{shown(name)} is not in the archive, or there more than once")
+    return image
 
 
 def image_by_stem(members: Members, stem: str, *, near: str) -> Member | None:

@@ -111,10 +111,10 @@ def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
             objects = list_of(document, "objects", file=file.name)
             parse = partial(_box, titles, archive.limits.picture_pixels)
             yield AnnotatedImage(
-                image=image,
-                annotation=file.name,
-                dataset=_dataset(folder, project),
-                boxes=parse_boxes(archive, file, enumerate(objects), parse),
+                image,
+                file.name,
+                _dataset(folder, project),
+                parse_boxes(archive, file, enumerate(objects), parse),
                 size=positive_size(size.get("width"), size.get("height")) if isinstance(size, dict) else None,
                 tags=_tags(document.get("tags")),
             )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.archive.limits import shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Action
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
@@ -18,8 +17,8 @@ from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     annotation_text,
     dataset_of,
-    image_by_name,
     invalid,
+    named_image,
     number_text,
     positive_size,
 )
@@ -52,13 +51,8 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
     for file in _annotation_files(archive):
         dataset = dataset_of(file)
         for name, entry in _entries(archive, file).items():
-            image = image_by_name(archive.members, name, near=file.folder)
-            if image is None:
-                archive.skip_missing_image(file, f"{shown(name)} is not in the archive, or there more than once")
-                continue
-            yield AnnotatedImage(
-                image=image, annotation=file.name, dataset=dataset, boxes=tuple(entry.boxes), size=entry.size
-            )
+            if (image := named_image(archive, name, file)) is not None:
+                yield AnnotatedImage(image, file.name, dataset, tuple(entry.boxes), entry.size)
 
 
 @dataclass

@@ -72,14 +72,10 @@ def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage
             root = _parse(archive, file)
             if (image := _find_image(archive, file, root)) is None:
                 continue
-            yield AnnotatedImage(
-                image=image,
-                annotation=file.name,
-                dataset=splits.get(PurePosixPath(file.name).stem)
-                or file.folder.removesuffix("Annotations").rstrip("/"),
-                boxes=parse_boxes(archive, file, enumerate(root.findall("object")), _box),
-                size=_size(root),
-            )
+            split = splits.get(PurePosixPath(file.name).stem)
+            dataset = split or file.folder.removesuffix("Annotations").rstrip("/")
+            boxes = parse_boxes(archive, file, enumerate(root.findall("object")), _box)
+            yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
 
 
 def _find_image(archive: Archive, file: Member, root: "Element") -> Member | None:

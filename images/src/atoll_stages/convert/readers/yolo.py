@@ -113,13 +113,9 @@ def _images(archive: Archive, names: dict[int, str]) -> Iterator[AnnotatedImage]
         with archive.skipping_unreadable(file):
             lines = annotation_text(archive, file).splitlines()
             objects = ((index, line) for index, line in enumerate(lines) if line.split())
-            yield AnnotatedImage(
-                image=image,
-                annotation=file.name,
-                dataset="/".join(name for name in file.folder.split("/") if name != "labels"),
-                boxes=parse_boxes(archive, file, objects, partial(_box, names)),
-                relative=True,
-            )
+            boxes = parse_boxes(archive, file, objects, partial(_box, names))
+            dataset = "/".join(name for name in file.folder.split("/") if name != "labels")
+            yield AnnotatedImage(image, file.name, dataset, boxes, relative=True)
 
 
 def _find_image(archive: Archive, file: Member) -> Member | None:
