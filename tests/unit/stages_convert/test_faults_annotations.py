@@ -50,7 +50,7 @@ def test_D7_picture_beyond_a_side(stage: ConvertStage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "words"),
+    ("name", "data", "expected"),
     [
         ("a.png", encoded(picture(1), "PNG", save_all=True, append_images=[picture(2)]), "an animation of 2 frames"),
         ("a.webp", encoded(picture(1), "WEBP", save_all=True, append_images=[picture(2)]), "an animation of 2 frames"),
@@ -60,12 +60,12 @@ def test_D7_picture_beyond_a_side(stage: ConvertStage) -> None:
     ],
     ids=["apng", "webp", "gif", "0x0", "empty"],
 )
-def test_D7_picture_of_a_kind_that_is_not_taken(stage: ConvertStage, name: str, data: bytes, words: str) -> None:
+def test_D7_picture_of_a_kind_that_is_not_taken(stage: ConvertStage, name: str, data: bytes, expected: str) -> None:
     ended = stage.put("x.tar", packed(with_picture(name, data), ".tar")).run(max_invalid_percent=50.0)
     assert ended.code == ExitCode.OK
     problem = next(p for p in ended.dataset().problems if p.kind == "PictureUnreadable")
     assert problem.file == IMG + name
-    assert words in problem.detail
+    assert expected in problem.detail
 
 
 # D8: pictures that cannot be read.
@@ -94,7 +94,7 @@ DEEP = b'{"objects": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "expected"),
     [
         (b"<html>", "line 1 col 1: Expecting value"),
         (b"[]", "line 1 col 1: the root must be an object, not a list"),
@@ -110,11 +110,11 @@ DEEP = b'{"objects": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     ],
     ids=["html", "root", "missing", "type", "duplicate", "NaN", "-Infinity", "1e999", "depth", "digits", "utf-8"],
 )
-def test_D9_annotation_that_is_not_strict_json(stage: ConvertStage, data: bytes, words: str) -> None:
+def test_D9_annotation_that_is_not_strict_json(stage: ConvertStage, data: bytes, expected: str) -> None:
     ended = stage.put("x.tar", packed(with_annotation(data), ".tar")).run()
     assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
     assert f"{ANN}frame_00000.jpg.json" in ended.message
-    assert words.replace('"', '\\"') in ended.message or words in ended.message
+    assert expected.replace('"', '\\"') in ended.message or expected in ended.message
 
 
 def test_D9_nan_in_the_one_file_of_a_dataset(stage: ConvertStage) -> None:

@@ -34,7 +34,7 @@ def test_D1_parent_path_member(stage: ConvertStage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "expected"),
     [
         (b"/abs/x.txt", 'member 1 "/abs/x.txt": absolute path'),
         (b"C:\\x.txt", 'member 1 "C:\\\\x.txt": path with a drive letter'),
@@ -42,10 +42,10 @@ def test_D1_parent_path_member(stage: ConvertStage) -> None:
         (b"a/../../x.txt", "path leaves the archive"),
     ],
 )
-def test_D1_other_paths_that_lead_outside(stage: ConvertStage, name: bytes, words: str) -> None:
+def test_D1_other_paths_that_lead_outside(stage: ConvertStage, name: bytes, expected: str) -> None:
     ended = stage.put("x.tar", tar_member(name, b"evil") + TAR_END).run()
     assert (ended.code, ended.reason) == (ExitCode.DATASET_UNSAFE, Reason.DATASET_UNSAFE)
-    assert words in ended.message
+    assert expected in ended.message
 
 
 def test_D1_nul_in_name(stage: ConvertStage) -> None:
@@ -62,7 +62,7 @@ def test_D1_parent_path_in_zip(stage: ConvertStage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "expected"),
     [
         (b"2", "symbolic link"),
         (b"1", "hard link"),
@@ -72,10 +72,10 @@ def test_D1_parent_path_in_zip(stage: ConvertStage) -> None:
         (b"S", "sparse file"),
     ],
 )
-def test_D2_member_that_is_no_regular_file(stage: ConvertStage, kind: bytes, words: str) -> None:
+def test_D2_member_that_is_no_regular_file(stage: ConvertStage, kind: bytes, expected: str) -> None:
     ended = stage.put("x.tar", tar_header(b"img/link", kind=kind, link=b"/etc/passwd") + TAR_END).run()
     assert (ended.code, ended.reason) == (ExitCode.DATASET_UNSAFE, Reason.DATASET_UNSAFE)
-    assert f'member 1 "img/link": {words}' in ended.message
+    assert f'member 1 "img/link": {expected}' in ended.message
 
 
 def test_D2_symbolic_link_in_zip(stage: ConvertStage) -> None:

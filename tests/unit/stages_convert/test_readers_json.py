@@ -111,7 +111,7 @@ def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "expected"),
     [
         ({"images": [{"id": 0}]}, r"images\[0\] needs a whole number id and a file_name"),
         ({"images": [{"id": 0, "file_name": "a"}, {"id": 0, "file_name": "b"}]}, r"images\[1\]: id 0 is there twice"),
@@ -119,7 +119,7 @@ def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
         ({"categories": {}}, 'key "categories" must be a list'),
     ],
 )
-def test_coco_document_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_coco_document_that_is_none(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     files = coco(1)
-    with pytest.raises(DatasetError, match=words):
+    with pytest.raises(DatasetError, match=expected):
         ReadFiles({**files, "_annotations.coco.json": document(files, **changes)}, tmp_path)

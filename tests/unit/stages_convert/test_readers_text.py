@@ -62,7 +62,7 @@ def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "expected"),
     [
         (b"0 0.5 0.5 0.5", "4 fields"),
         (b"2 0.5 0.5 0.5 0.5", "is not one of the 2 named"),
@@ -71,11 +71,11 @@ def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
         (b"0 0.5 nan 0.5 0.5", "is not a finite number"),
     ],
 )
-def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, words: str) -> None:
+def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, expected: str) -> None:
     result = ReadFiles({**yolo(1), "labels/train/p0000.txt": b"0 .5 .5 .5 .5\n" + line}, tmp_path)
     assert result.counts == {"BoxMalformed": 1}
     assert result.problems.listed[0].object == 1
-    assert words in result.problems.listed[0].detail
+    assert expected in result.problems.listed[0].detail
 
 
 def test_yolo_names_as_a_map(tmp_path: Path) -> None:

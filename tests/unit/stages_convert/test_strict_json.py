@@ -31,7 +31,7 @@ def test_byte_order_mark_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "expected"),
     [
         ('{"a": {"b": 1, "b": 2}}', '"a.json" line 1 col 16: duplicate key "b"'),
         ('[{"a": 1},\n {"a": 1, "c": [], "\\u0061": 2}]', '"a.json" line 2 col 20: duplicate key "a"'),
@@ -44,11 +44,11 @@ def test_byte_order_mark_is_passed_over() -> None:
         ('["a\nb"]', '"a.json" line 1 col 4: Invalid control character at'),
     ],
 )
-def test_what_is_refused_and_where(data: str, words: str) -> None:
+def test_what_is_refused_and_where(data: str, expected: str) -> None:
     with pytest.raises(DatasetError) as caught:
         parse_json(data.encode(), name="a.json", depth=4)
     assert caught.value.reason is Reason.ANNOTATION_INVALID
-    assert caught.value.message == words
+    assert caught.value.message == expected
 
 
 @given(st.binary(max_size=60) | st.text('[]{}",:0123eE-.Na Infity\\u\n').map(str.encode))

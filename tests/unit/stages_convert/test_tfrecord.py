@@ -56,8 +56,8 @@ def test_a_damaged_record_is_an_error_or_another_record(data: st.DataObject) -> 
         {"b": bytes_feature(b"picture"), "f": float_feature([0.5, 1.0]), "i": int64_feature([3, -1, 70_000])}
     )
     damaged = bytearray(whole)
-    place = data.draw(st.integers(0, len(whole) - 1))
-    damaged[place] ^= data.draw(st.integers(1, 255))
+    index = data.draw(st.integers(0, len(whole) - 1))
+    damaged[index] ^= data.draw(st.integers(1, 255))
     try:
         features = decode_example(bytes(damaged[: data.draw(st.integers(0, len(whole)))]))
     except ValueError:
@@ -96,8 +96,8 @@ def test_tensorflow_reads_the_shards_of_a_conversion(stage: ConvertStage) -> Non
             } == features
             assert set(features) == KEYS
             assert features["image/format"] == [b"jpeg"]
-            picture = tf.io.decode_jpeg(features["image/encoded"][0])
-            assert picture.shape == (features["image/height"][0], features["image/width"][0], 3)
+            image = tf.io.decode_jpeg(features["image/encoded"][0])
+            assert image.shape == (features["image/height"][0], features["image/width"][0], 3)
             assert features["image/object/class/text"] == [b"a", b"b c"]
             assert features["image/object/class/label"] == [1, 2]
 

@@ -102,11 +102,8 @@ class InvalidBudget:
     boxes: int = 0
 
     def check(self, problems: Problems) -> None:
-        """
-        Raises:
-            DatasetError: AnnotationInvalid or DatasetMalformed, more than `max_percent` of the annotation files,
-                images or boxes are bad; the message has the first of them.
-        """
+        """Raises AnnotationInvalid or DatasetMalformed where more than `max_percent` of the annotation files, images or
+        boxes are bad; the message describes the first of them."""
         files = self.images + problems.total(*INVALID_ANNOTATION)
         boxes = self.boxes + problems.total(*INVALID_BOX)
         for kinds, total, what, reason in (

@@ -42,9 +42,6 @@ class ChildArguments(NamedTuple):
     result: int
     scratch: Path
 
-    def to_env(self) -> str:
-        return ":".join(map(str, self))
-
     @classmethod
     def from_env(cls, text: str) -> "ChildArguments":
         alive, output, result, scratch = text.split(":", 3)
@@ -95,7 +92,7 @@ class Supervision:
 
     def _start(self, arguments: ChildArguments, output: int) -> subprocess.Popen[bytes]:
         environ = {key: value for key, value in self._environ.items() if key != ENV_ENGINE_FD}
-        environ[ENV_CHILD] = arguments.to_env()
+        environ[ENV_CHILD] = ":".join(map(str, arguments))
         environ["PYTHONUNBUFFERED"] = "1"
         process = subprocess.Popen(
             [sys.executable, *sys.orig_argv[1:]],
