@@ -45,7 +45,7 @@ def find_sources(spec: ConvertSpec, store: Store) -> list[FoundSource]:
         DatasetError: DatasetNotFound, DatasetTooLarge.
         SpecError: the spec names no dataset, or gives a digest for a prefix.
     """
-    found = [item for source in spec.sources for item in _expand(source, _store_of(source, store))]
+    found = [item for source in spec.sources for item in _expand(source, store)]
     if not found:
         raise SpecError("the run names no dataset")
     for item in found:
@@ -57,11 +57,8 @@ def find_sources(spec: ConvertSpec, store: Store) -> list[FoundSource]:
     return found
 
 
-def _store_of(source: DatasetSource, store: Store) -> Store:
-    return store if source.store is None else open_store(source.store)
-
-
-def _expand(source: DatasetSource, store: Store) -> Iterator[FoundSource]:
+def _expand(source: DatasetSource, run_store: Store) -> Iterator[FoundSource]:
+    store = run_store if source.store is None else open_store(source.store)
     if not source.key.endswith("/"):
         info = store.head(source.key)
         if info is None:

@@ -71,7 +71,7 @@ def _cached(context: StageContext, digest: str) -> StageOutcome | None:
         if info is None or info.size != artifact.size:
             logger.warning("%s is written anew: %s is missing or differs", prefix, artifact.key)
             return None
-    return _outcome(dataset, _dataset_artifact(prefix, data), Reason.CACHE_HIT)
+    return _outcome(dataset, prefix, data, Reason.CACHE_HIT)
 
 
 def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[FetchedSource], digest: str) -> StageOutcome:
@@ -101,7 +101,7 @@ def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[Fetched
     data = to_json(dataset)
     # Written last, so that whoever finds it finds everything. A second run on the same content writes the same bytes.
     context.store.put(prefix + DATASET_NAME, data)
-    return _outcome(dataset, _dataset_artifact(prefix, data), Reason.COMPLETED)
+    return _outcome(dataset, prefix, data, Reason.COMPLETED)
 
 
 def _write_splits(
@@ -151,14 +151,12 @@ def _source_info(conversion: Conversion, number: int, item: FetchedSource) -> So
     )
 
 
-def _dataset_artifact(prefix: str, data: bytes) -> Artifact:
-    return Artifact("dataset", prefix + DATASET_NAME, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def _outcome(dataset: Dataset, artifact: Artifact, reason: Reason) -> StageOutcome:
+def _outcome(dataset: Dataset, prefix: str, data: bytes, reason: Reason) -> StageOutcome:
+    """Returns the outcome of a run whose `dataset.json`, below `prefix`, holds `data`."""
     images = sum(split.pictures for split in dataset.splits.values())
     boxes = sum(split.boxes for split in dataset.splits.values())
     problems = sum(dataset.problem_counts.values())
+    artifact = Artifact("dataset", prefix + DATASET_NAME, hashlib.sha256(data).hexdigest(), len(data))
     labels = dataset.label_map
     counts = ((images, "picture"), (boxes, "box"), (len(dataset.classes), "class"), (problems, "problem"))
     message = ", ".join(counted(count, noun) for count, noun in counts)

@@ -271,18 +271,13 @@ def _short(text: str) -> int:
 
 def _shallow(value: Any, limit: int) -> None:
     """Raises where values are nested deeper than `limit`."""
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
-        level = [item for node in level for item in _children(node) if isinstance(item, dict | list)]
+        children = (item for node in level for item in (node.values() if isinstance(node, dict) else node))
+        level = [item for item in children if isinstance(item, dict | list)]
         if not level:
             return
     raise _Refused
-
-
-def _children(node: Any) -> Any:
-    if isinstance(node, dict):
-        return node.values()
-    return node if isinstance(node, list) else ()
 
 
 def _locate(text: str, depth: int) -> tuple[int, str]:
