@@ -11,7 +11,7 @@ import pytest
 
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
-from atoll_operator.lifecycle.running import GRACE_SECONDS
+from atoll_operator.lifecycle.decide import SIDECAR_GRACE_SECONDS
 from cluster.api_proxy import ApiProxy, Fate, Write
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, Script, StageEnd, failing, succeed
@@ -36,7 +36,7 @@ def outlived(script: Script) -> Script:
 
     def played(given: StageInput, pod_uid: str) -> StageEnd | None:
         end = script(given, pod_uid)
-        return replace(end, outlived_by=GRACE_SECONDS + 60.0) if end else None
+        return replace(end, outlived_by=SIDECAR_GRACE_SECONDS + 60.0) if end else None
 
     return played
 

@@ -1,7 +1,6 @@
-"""A small world for `decide`: one run, its Jobs, pods and ModelReleases, and an engine that carries plans out.
+"""A small world for `decide`: one run, its Jobs, pods and ModelReleases, and an engine that applies plans.
 
-Time stands still unless a test moves it. Nothing is mocked: the world does what an API server and a Job controller
-would do, in the order that `plan.py` promises.
+Time passes only where a test says so. Nothing is mocked: the world does what an API server and a Job controller do.
 """
 
 import json
@@ -63,7 +62,7 @@ def artifact(name: str, key: str) -> Artifact:
 
 
 def outputs_of(stage: Stage, *, version: int = 1) -> tuple[Artifact, ...]:
-    """What a stage of this name leaves, with the keys it may write."""
+    """The outputs of a stage, under keys that it may write."""
     prefix = f"runs/team/{UID}/{stage}/a1-pod/"
     if stage is Stage.CONVERT:
         return (artifact("dataset", f"cache/team/datasets/{SHA}/dataset.json"),)
@@ -99,7 +98,7 @@ def failure(stage: Stage, attempt: int, reason: Reason, summary: dict[str, Any] 
 
 @dataclass
 class World:
-    """One run and all that belongs to it; `tick` is one look of an engine."""
+    """One run and all that belongs to it."""
 
     run: RunView = field(default_factory=run_view)
     now: datetime = START
@@ -134,8 +133,8 @@ class World:
         self.plan = decide(self.view(), self.jobs.values(), self.pods.values(), self.now)
         return self.plan
 
-    def look(self, *, lose_status: bool = False, crash_before: str = "") -> Plan:
-        """One decision, carried out. A status write that is lost seems to have worked; a crash stops the plan."""
+    def reconcile(self, *, lose_status: bool = False, crash_before: str = "") -> Plan:
+        """Decides and applies the plan. A lost status write seems to have succeeded; a crash stops before a step."""
         plan = self.decide()
         steps = ("release_status", "status", "reserve", "create", "delete", "events")
         for step in steps:
@@ -143,20 +142,20 @@ class World:
                 return plan
             if step == "status" and lose_status:
                 continue
-            getattr(self, f"_carry_{step}")(plan)
+            getattr(self, f"_apply_{step}")(plan)
         self.deleted_run = self.deleted_run or plan.delete_run
         return plan
 
     def settle(self, limit: int = 30) -> Plan:
-        """Look until nothing changes any more at this moment."""
+        """Reconciles until nothing changes any more at this moment."""
         for _ in range(limit):
-            before = self.facts()
-            plan = self.look()
-            if self.facts() == before:
+            before = self.state()
+            plan = self.reconcile()
+            if self.state() == before:
                 return plan
-        raise AssertionError(f"no rest after {limit} looks: {plan}")
+        raise AssertionError(f"still changing after {limit} reconciles: {plan}")
 
-    def facts(self) -> tuple[Any, ...]:
+    def state(self) -> tuple[Any, ...]:
         return (
             json.dumps(self.status, sort_keys=True),
             tuple(self.jobs.items()),
@@ -164,22 +163,22 @@ class World:
             set(self.published),
         )
 
-    def _carry_release_status(self, plan: Plan) -> None:
+    def _apply_release_status(self, plan: Plan) -> None:
         if plan.release_status:
             self.published.add(int(plan.release_status.name.rsplit("-v", 1)[1]))
 
-    def _carry_status(self, plan: Plan) -> None:
+    def _apply_status(self, plan: Plan) -> None:
         written = json.loads(to_json(write_status(plan.status)))
         if written != self.status:
             self.writes += 1
             self.status = written
             self.history.append(written)
 
-    def _carry_reserve(self, plan: Plan) -> None:
+    def _apply_reserve(self, plan: Plan) -> None:
         if plan.reserve and plan.reserve.version not in self.releases:
             self.releases[plan.reserve.version] = self.run.uid
 
-    def _carry_create(self, plan: Plan) -> None:
+    def _apply_create(self, plan: Plan) -> None:
         for request in plan.create:
             name = job_name(request.stage, request.attempt)
             if name in self.jobs:
@@ -191,11 +190,11 @@ class World:
                 name, uid, self.run.uid, request.stage, request.attempt, JobState.ACTIVE, self.now
             )
 
-    def _carry_delete(self, plan: Plan) -> None:
+    def _apply_delete(self, plan: Plan) -> None:
         for item in plan.delete:
             self.remove_job(item.name)
 
-    def _carry_events(self, plan: Plan) -> None:
+    def _apply_events(self, plan: Plan) -> None:
         self.events += plan.events
 
     # What the cluster and its users do.
@@ -226,13 +225,13 @@ class World:
         """The active Job's pod ends with exit code 0 and its result."""
         job = self.active_job()
         assert job is not None, self.status
-        asked = self.requests[job.name].version or 1 if job.name in self.requests else 1
-        text = success(job.stage, job.attempt, version=version or asked) if message is None else message
+        requested = self.requests[job.name].version or 1 if job.name in self.requests else 1
+        text = success(job.stage, job.attempt, version=version or requested) if message is None else message
         self.pod_of(job, phase=PodPhase.SUCCEEDED, exit_code=0, terminated_reason="Completed", termination_message=text)
         self.jobs[job.name] = replace(job, state=JobState.SUCCEEDED, finished=self.now)
         return job
 
-    def break_down(self, reason: Reason, *, code: int | None = None, message: str | None = None, **pod: Any) -> JobView:
+    def fail(self, reason: Reason, *, code: int | None = None, message: str | None = None, **pod: Any) -> JobView:
         """The active Job's pod ends with a failure."""
         job = self.active_job()
         assert job is not None, self.status
@@ -271,7 +270,7 @@ class World:
         return self.read().stage(stage)
 
     def to_stage(self, stage: Stage) -> None:
-        """Go on until the Job of `stage` is there."""
+        """Goes on until the Job of `stage` exists."""
         self.settle()
         for _ in range(8):
             job = self.active_job()

@@ -272,7 +272,7 @@ def retrying() -> World:
     world.start()
     world.settle()
     world.pass_time(30)
-    world.break_down(Reason.STORAGE_THROTTLED)
+    world.fail(Reason.STORAGE_THROTTLED)
     world.settle()
     return world
 
@@ -283,7 +283,7 @@ def out_of_memory() -> World:
     world.start()
     world.settle()
     world.pass_time(30)
-    world.break_down(Reason.OUT_OF_MEMORY, code=137, message="", terminated_reason="OOMKilled")
+    world.fail(Reason.OUT_OF_MEMORY, code=137, message="", terminated_reason="OOMKilled")
     world.settle()
     return world
 
@@ -318,7 +318,7 @@ def quality_gate() -> World:
     world.to_stage(Stage.EXPORT)
     world.start()
     world.pass_time(30)
-    world.break_down(Reason.QUALITY_GATE_FAILED)
+    world.fail(Reason.QUALITY_GATE_FAILED)
     world.settle()
     return world
 

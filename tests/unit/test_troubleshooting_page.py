@@ -7,7 +7,7 @@ import pytest
 
 from atoll_contract.errors import Reason
 from atoll_operator.lifecycle.conditions import STALLING
-from atoll_operator.lifecycle.retry_policy import worth_another
+from atoll_operator.lifecycle.results import is_retryable
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 # A version that was taken is tried again by its own rule; a lost node is waited for before any attempt is given up.
@@ -28,7 +28,7 @@ def test_every_reason_has_a_section_and_no_section_lacks_a_reason() -> None:
 @pytest.mark.parametrize("reason", list(Reason), ids=str)
 def test_a_section_says_truly_whether_the_stage_is_tried_again(reason: Reason) -> None:
     text = sections()[reason]
-    again = BY_OTHER_RULES.get(reason, worth_another(reason, None))
+    again = BY_OTHER_RULES.get(reason, is_retryable(reason, None))
     assert text.startswith("Tried again") == again
 
 

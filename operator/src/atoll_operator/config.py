@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from atoll_operator.kube.lease import LeaseTiming
-from atoll_operator.lifecycle.retry_policy import RetryTiming
+from atoll_operator.lifecycle.model import RetryTiming
 
 T = TypeVar("T")
 

@@ -18,18 +18,18 @@ from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import DONE, parse_time, write_status
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.model import CompileChoice, Plan, PodPhase, QueueView
-from atoll_operator.lifecycle.retry_policy import MAX_ATTEMPTS
+from atoll_operator.lifecycle.stages import MAX_ATTEMPTS
 from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
 
 HISTORIES = int(os.environ.get("ATOLL_HISTORIES", "500"))
 ORDER = [str(stage) for stage in Stage]
 TERMINAL = {"Succeeded", "Failed", "Cancelled"}
-# What a waiting run may be waiting for, by the reason that its root condition names.
+# The reasons that the root condition of a waiting run may have.
 NAMED = {str(reason) for reason in Reason}
 
 
 class RunLife(RuleBasedStateMachine):
-    """One run in a world that does as it likes."""
+    """One run, to which anything may happen that a cluster allows."""
 
     @initialize(
         backoff=st.integers(0, 3),
@@ -52,18 +52,18 @@ class RunLife(RuleBasedStateMachine):
         self.ended: dict[str, Any] | None = None
         self.retries = 0
 
-    # The engine, and how it breaks.
+    # The engine and its failures.
 
     @rule()
-    def look(self) -> None:
-        self.world.look()
+    def reconcile(self) -> None:
+        self.world.reconcile()
 
     @rule(step=st.sampled_from(["release_status", "status", "reserve", "create", "delete", "events"]))
-    def look_and_crash(self, step: str) -> None:
-        self.world.look(crash_before=step)
+    def reconcile_and_crash(self, step: str) -> None:
+        self.world.reconcile(crash_before=step)
 
     @rule()
-    def look_with_a_stale_status(self) -> None:
+    def reconcile_with_a_stale_status(self) -> None:
         """The engine acts on a status that is one write old, and its own write is refused (409)."""
         current = self.world.status
         if len(self.world.history) < 2 or self.ended is not None:
@@ -92,15 +92,15 @@ class RunLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.active_job() is not None)
     @rule(reason=st.sampled_from([r for r in Reason if r not in (Reason.COMPLETED, Reason.ADOPTED, Reason.CACHE_HIT)]))
     def stage_fails(self, reason: Reason) -> None:
-        self.world.break_down(reason)
+        self.world.fail(reason)
 
     @precondition(lambda self: self.world.active_job() is not None)
     @rule(message=st.text(max_size=40), code=st.sampled_from([0, 1, 39, 50, 137, 255]))
-    def stage_babbles(self, message: str, code: int) -> None:
+    def stage_writes_no_result(self, message: str, code: int) -> None:
         if code == 0:
             self.world.succeed(message)
         else:
-            self.world.break_down(Reason.INTERNAL_ERROR, code=code, message=message)
+            self.world.fail(Reason.INTERNAL_ERROR, code=code, message=message)
 
     @precondition(lambda self: self.world.active_job() is not None)
     @rule(step=st.integers(1, 9))
@@ -111,13 +111,13 @@ class RunLife(RuleBasedStateMachine):
             return
         taken = max(self.world.releases, default=0)
         summary = {"nextVersion": taken + step}
-        self.world.break_down(
+        self.world.fail(
             Reason.VERSION_CONFLICT, message=failure(job.stage, job.attempt, Reason.VERSION_CONFLICT, summary)
         )
 
     @precondition(lambda self: self.world.active_job() is not None)
     @rule(
-        trouble=st.sampled_from(
+        problem=st.sampled_from(
             [
                 {"waiting_reason": "ImagePullBackOff", "waiting_message": "401"},
                 {"waiting_reason": "CreateContainerConfigError", "waiting_message": 'secret "s3" not found'},
@@ -128,18 +128,18 @@ class RunLife(RuleBasedStateMachine):
             ]
         )
     )
-    def pod_has_trouble(self, trouble: dict[str, Any]) -> None:
+    def pod_has_a_problem(self, problem: dict[str, Any]) -> None:
         job = self.world.active_job()
         assert job is not None
-        self.world.pod_of(job, **trouble)
+        self.world.pod_of(job, **problem)
 
     # The cluster and its users.
 
     @precondition(lambda self: bool(self.world.jobs))
     @rule(data=st.data())
     def job_is_deleted(self, data: st.DataObject) -> None:
-        # A Job that is deleted before any status has named it cannot be told from one that was never created; it is
-        # made again under its name. The window is the moment between a creation and the look that follows at once.
+        # A Job that is deleted before a status has named it cannot be distinguished from one that was never created; it
+        # is created again under its name. The window is the moment between a creation and the reconcile that follows.
         known = [name for name in self.world.jobs if name in self.known_jobs]
         if known:
             self.world.remove_job(data.draw(st.sampled_from(known)))
@@ -192,10 +192,10 @@ class RunLife(RuleBasedStateMachine):
     def user_cancels(self) -> None:
         self.world.run = replace(self.world.run, cancel=True)
 
-    # What must hold after each of these.
+    # What must hold after each rule.
 
     @invariant()
-    def no_job_twice(self) -> None:
+    def no_job_is_created_twice(self) -> None:
         twice = {name: count for name, count in self.world.created.items() if count > 1}
         recreated = {name for name in twice if name in self.known_jobs}
         assert not recreated
@@ -204,7 +204,7 @@ class RunLife(RuleBasedStateMachine):
                 self.known_jobs.add(item["jobRef"]["name"])
 
     @invariant()
-    def one_unfinished_job_at_most(self) -> None:
+    def at_most_one_job_is_unfinished(self) -> None:
         assert sum(not job.is_finished for job in self.world.jobs.values()) <= 1
 
     @invariant()
@@ -222,7 +222,7 @@ class RunLife(RuleBasedStateMachine):
         self.recorded = now | (self.recorded - self._undone_by_retry())
 
     @invariant()
-    def terminal_is_absorbing(self) -> None:
+    def terminal_phases_never_change(self) -> None:
         phase = (self.world.status or {}).get("phase")
         if self.ended is not None:
             same = {key: self.world.status[key] for key in ("phase", "reason", "stages")} if self.world.status else {}
@@ -231,9 +231,9 @@ class RunLife(RuleBasedStateMachine):
             self.ended = self.world.status
 
     @invariant()
-    def every_look_moves_on_waits_for_something_named_or_is_at_the_end(self) -> None:
+    def every_plan_acts_or_waits_for_something_named_or_is_terminal(self) -> None:
         plan = self.world.decide()
-        self._is_a_fixpoint(plan)
+        self._assert_fixpoint(plan)
         root = next(item for item in plan.status.conditions if item.type == "Succeeded")
         if plan.status.is_terminal:
             assert root.status in ("True", "False")
@@ -244,9 +244,9 @@ class RunLife(RuleBasedStateMachine):
         waits = plan.requeue_after is not None and root.reason in NAMED and bool(root.message)
         assert moves or waits or waits_for_user, plan
 
-    def _is_a_fixpoint(self, plan: Plan) -> None:
+    def _assert_fixpoint(self, plan: Plan) -> None:
         if plan.create or plan.delete or plan.reserve or plan.release_status or plan.requeue_after == 0:
-            return  # it asks for another look at once
+            return  # the engine reconciles again at once
         again = decide(
             replace(self.world.view(), status=plan.status),
             self.world.jobs.values(),
@@ -259,7 +259,7 @@ class RunLife(RuleBasedStateMachine):
         assert not again.events
 
     @invariant()
-    def own_version_only(self) -> None:
+    def only_own_versions_are_published(self) -> None:
         for version in self.world.published:
             assert self.world.releases[version] == self.world.run.uid
 
@@ -268,7 +268,7 @@ class RunLife(RuleBasedStateMachine):
         assert all(item["attempts"] <= MAX_ATTEMPTS for item in self._stages())
 
     def teardown(self) -> None:
-        """Left alone with stages that work, every run comes to an end."""
+        """Every run ends once its stages succeed and nothing else happens to it."""
         if not hasattr(self, "world"):
             return
         world = self.world
@@ -277,7 +277,7 @@ class RunLife(RuleBasedStateMachine):
             if job.deleting:
                 world.remove_job(name)
         for _ in range(200):
-            plan = world.look()
+            plan = world.reconcile()
             if world.read().is_terminal:
                 return
             if world.active_job() is not None and not plan.create:
@@ -313,15 +313,15 @@ RunLife.TestCase.settings = settings(
 TestRunLife = pytest.mark.timeout(300 + 3 * HISTORIES)(RunLife.TestCase)
 
 
-def test_the_world_can_reach_every_end() -> None:
-    """The machine above would prove nothing if its world could not fail and succeed."""
+def test_the_world_can_succeed_and_fail() -> None:
+    """The histories above would prove nothing if no run in them could succeed or fail."""
     good = World()
     good.finish()
     assert good.status is not None
     assert good.status["phase"] == "Succeeded"
     bad = World()
     bad.settle()
-    bad.break_down(Reason.DATASET_UNSAFE)
+    bad.fail(Reason.DATASET_UNSAFE)
     bad.settle()
     assert bad.status is not None
     assert bad.status["phase"] == "Failed"

@@ -1,4 +1,4 @@
-"""The queue of a profile, retries, and the words for durations."""
+"""The queue of a profile, the policy of retries, and how durations are written."""
 
 from datetime import timedelta
 
@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.errors import ExitCode, Reason
-from atoll_operator.lifecycle.admission import QueueEntry, place
+from atoll_operator.lifecycle.admission import QueueEntry, queue_position
+from atoll_operator.lifecycle.model import RetryTiming
 from atoll_operator.lifecycle.progress import duration
-from atoll_operator.lifecycle.retry_policy import RetryTiming, worth_another
+from atoll_operator.lifecycle.results import is_retryable
 from support.decide_world import START
 
 
@@ -19,28 +20,28 @@ def entry(name: str, minutes: int, *, active: bool = False, remaining: int | Non
 
 def test_first_come_first_served() -> None:
     runs = [entry("c", 2), entry("a", 0, active=True, remaining=1000), entry("b", 1, remaining=900)]
-    assert place("team", "a", runs, slots=1).ahead == 0
-    assert place("team", "b", runs, slots=1).ahead == 1
-    third = place("team", "c", runs, slots=1)
+    assert queue_position("team", "a", runs, slots=1).ahead == 0
+    assert queue_position("team", "b", runs, slots=1).ahead == 1
+    third = queue_position("team", "c", runs, slots=1)
     assert third.ahead == 2
     assert third.eta_seconds == 2100
     assert third.others_active
 
 
-def test_a_free_slot_goes_to_the_oldest_that_waits() -> None:
+def test_a_free_slot_goes_to_the_oldest_waiting_run() -> None:
     runs = [entry("a", 0), entry("b", 1), entry("c", 2)]
-    assert [place("team", name, runs, slots=2).ahead for name in "abc"] == [0, 0, 1]
+    assert [queue_position("team", name, runs, slots=2).ahead for name in "abc"] == [0, 0, 1]
 
 
 def test_a_run_that_was_let_in_keeps_its_slot() -> None:
     runs = [entry("old", 0), entry("young", 5, active=True)]
-    assert place("team", "young", runs, slots=1).ahead == 0
-    assert place("team", "old", runs, slots=1).ahead == 1
+    assert queue_position("team", "young", runs, slots=1).ahead == 0
+    assert queue_position("team", "old", runs, slots=1).ahead == 1
 
 
-def test_an_unknown_rest_gives_no_estimate() -> None:
+def test_a_run_without_an_estimate_gives_the_later_ones_none() -> None:
     runs = [entry("a", 0, active=True), entry("b", 1)]
-    assert place("team", "b", runs, slots=1).eta_seconds is None
+    assert queue_position("team", "b", runs, slots=1).eta_seconds is None
 
 
 @given(
@@ -48,8 +49,8 @@ def test_an_unknown_rest_gives_no_estimate() -> None:
     active=st.lists(st.booleans(), min_size=8, max_size=8),
     slots=st.integers(1, 4),
 )
-def test_never_more_than_the_slots_and_none_left_idle(created: list[int], active: list[bool], slots: int) -> None:
-    """Whoever looks when, together no more are let in than there are slots, and no slot stays empty."""
+def test_all_slots_and_no_more_are_used(created: list[int], active: list[bool], slots: int) -> None:
+    """Each run computes its own position; together they use every slot and no more than there are."""
     held = 0
     runs = []
     for number, (minute, wanted) in enumerate(zip(created, active, strict=False)):
@@ -57,21 +58,21 @@ def test_never_more_than_the_slots_and_none_left_idle(created: list[int], active
         held += holds
         runs.append(entry(f"run-{number}", minute, active=holds))
     waiting = [item for item in runs if not item.active]
-    let_in = [item for item in waiting if place("team", item.name, runs, slots=slots).ahead == 0]
+    let_in = [item for item in waiting if queue_position("team", item.name, runs, slots=slots).ahead == 0]
     assert held + len(let_in) <= slots
     assert held + len(let_in) == min(slots, len(runs))
     assert sorted(let_in, key=lambda item: item.order) == sorted(waiting, key=lambda item: item.order)[: len(let_in)]
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)])
-def test_the_pause_doubles_up_to_five_minutes(failures: int, seconds: int) -> None:
+def test_the_delay_doubles_up_to_five_minutes(failures: int, seconds: int) -> None:
     assert RetryTiming().delay(failures) == seconds
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.OK])
-def test_an_exit_code_alone_says_whether_to_try_again(code: ExitCode) -> None:
+def test_an_exit_code_decides_whether_a_failure_is_retryable(code: ExitCode) -> None:
     reason = Reason.__members__.get(code.name, Reason.INTERNAL_ERROR)
-    assert worth_another(reason, int(code)) is (30 <= code < 40)
+    assert is_retryable(reason, int(code)) is (30 <= code < 40)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,10 @@ def test_an_exit_code_alone_says_whether_to_try_again(code: ExitCode) -> None:
         (Reason.INTERNAL_ERROR, 1, True),
     ],
 )
-def test_what_the_cluster_did_is_weighed_too(reason: Reason, code: int | None, again: bool) -> None:
-    assert worth_another(reason, code) is again
+def test_failures_that_the_cluster_caused_are_retryable(reason: Reason, code: int | None, again: bool) -> None:
+    assert is_retryable(reason, code) is again
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (180, "3 min"), (7800, "2 h 10 min"), (89.6, "90 s")])
-def test_durations_as_people_say_them(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+@pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (180, "3 min"), (7800, "2 h 10 min"), (89.6, "90 s")])
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,19 +1,20 @@
-"""A container that somebody put into a stage's pod does not keep the run from going on (fault P15)."""
+"""A sidecar that somebody put into a stage's pod does not stop the run (fault P15)."""
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, StagePhase
+from atoll_operator.lifecycle.decide import SIDECAR_GRACE_SECONDS
 from atoll_operator.lifecycle.model import JobView, PodPhase
-from atoll_operator.lifecycle.running import GRACE_SECONDS
 from support.decide_world import World, failure, success
 
 
-def at_work() -> tuple[World, JobView]:
+def running_train_stage() -> tuple[World, JobView]:
     world = World()
     world.to_stage(Stage.TRAIN)
     job = world.start()
@@ -22,7 +23,7 @@ def at_work() -> tuple[World, JobView]:
 
 
 def end_stage(world: World, job: JobView, *, code: int, message: str) -> None:
-    """The stage's container ends; another one keeps pod and Job."""
+    """The stage's container ends; a sidecar keeps pod and Job running."""
     world.pod_of(
         job,
         phase=PodPhase.RUNNING,
@@ -33,16 +34,16 @@ def end_stage(world: World, job: JobView, *, code: int, message: str) -> None:
     )
 
 
-def test_a_success_is_recorded_and_then_the_job_goes() -> None:
-    world, job = at_work()
+def test_a_success_is_recorded_before_the_job_is_deleted() -> None:
+    world, job = running_train_stage()
     end_stage(world, job, code=0, message=success(Stage.TRAIN, 1))
     world.settle()
     assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
-    world.pass_time(GRACE_SECONDS)
-    plan = world.look(crash_before="delete")
+    world.pass_time(SIDECAR_GRACE_SECONDS)
+    plan = world.reconcile(crash_before="delete")
     assert world.stage(Stage.TRAIN).phase is StagePhase.SUCCEEDED
     assert [item.name for item in plan.delete] == [job.name]
-    # The operator died before it deleted the Job: the next look does.
+    # The operator died before it deleted the Job: the next reconcile deletes it.
     world.settle()
     assert job.name not in world.jobs
     world.finish()
@@ -50,10 +51,10 @@ def test_a_success_is_recorded_and_then_the_job_goes() -> None:
     assert world.created[job.name] == 1
 
 
-def test_a_failure_is_recorded_and_tried_again() -> None:
-    world, job = at_work()
+def test_a_failure_is_recorded_and_retried() -> None:
+    world, job = running_train_stage()
     end_stage(world, job, code=1, message=failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR))
-    world.pass_time(GRACE_SECONDS)
+    world.pass_time(SIDECAR_GRACE_SECONDS)
     world.settle()
     train = world.stage(Stage.TRAIN)
     assert (train.phase, train.failures, train.last_failure.reason) == (StagePhase.PENDING, 1, Reason.INTERNAL_ERROR)
@@ -63,33 +64,31 @@ def test_a_failure_is_recorded_and_tried_again() -> None:
 
 
 @pytest.mark.parametrize("change", ["deleting", "disruption", "node_lost"])
-def test_a_pod_that_is_on_its_way_out_is_left_to_its_job(change: str) -> None:
-    world, job = at_work()
+def test_a_pod_that_is_being_removed_is_left_to_the_job_controller(change: str) -> None:
+    world, job = running_train_stage()
     end_stage(world, job, code=143, message="")
     pod = world.pods[f"{job.name}-pod"]
-    words = {"disruption": "drained", "node_lost": "node pc"}
-    changed = replace(pod, deleting=change == "deleting")
-    changed = replace(changed, disruption=words["disruption"] if change == "disruption" else "")
-    world.pods[pod.name] = replace(changed, node_lost=words["node_lost"] if change == "node_lost" else "")
-    world.pass_time(GRACE_SECONDS)
+    changes: dict[str, Any] = {"deleting": True, "disruption": "drained", "node_lost": "node pc"}
+    world.pods[pod.name] = replace(pod, **{change: changes[change]})
+    world.pass_time(SIDECAR_GRACE_SECONDS)
     world.settle()
     assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
     assert job.name in world.jobs
 
 
-def test_a_pod_of_the_stage_alone_is_left_to_its_job() -> None:
-    world, job = at_work()
+def test_a_pod_without_a_sidecar_is_left_to_the_job_controller() -> None:
+    world, job = running_train_stage()
     world.pod_of(job, exit_code=0, termination_message=success(Stage.TRAIN, 1), finished=world.now - timedelta(hours=1))
     world.settle()
     assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
 
 
-def test_the_end_of_the_last_stage_ends_the_run() -> None:
+def test_the_success_of_the_last_stage_ends_the_run() -> None:
     world = World()
     world.to_stage(Stage.PUBLISH)
     job = world.start()
     end_stage(world, job, code=0, message=success(Stage.PUBLISH, 1))
-    world.pass_time(GRACE_SECONDS)
+    world.pass_time(SIDECAR_GRACE_SECONDS)
     world.settle()
     assert world.read().phase is Phase.SUCCEEDED
     assert job.name not in world.jobs

@@ -1,4 +1,4 @@
-"""What a run used is what its pods ran: counted once, attempts that failed or were stopped included."""
+"""A run's usage is the time that its pods ran: each is counted once, failed and stopped attempts too."""
 
 from dataclasses import replace
 
@@ -12,14 +12,14 @@ from support.decide_world import PROFILE, World, run_view
 
 
 def work(world: World, seconds: float) -> None:
-    """The active Job's pod starts and works that long."""
+    """The active Job's pod starts and runs for `seconds`."""
     world.start()
     world.settle()
     world.pass_time(seconds)
 
 
 def end_pods(world: World) -> None:
-    """Pods that have ended bear the kubelet's time of it."""
+    """Sets the end time of finished pods, as a kubelet does."""
     for name, pod in world.pods.items():
         if pod.is_finished and pod.finished is None:
             world.pods[name] = replace(pod, finished=world.now)
@@ -34,7 +34,7 @@ def succeed(world: World) -> None:
 def test_pods_and_cpus_are_counted_by_stage() -> None:
     world = World()
     world.to_stage(Stage.TRAIN)
-    world.pass_time(500)  # the pod waits for a node: that is nobody's use of it
+    world.pass_time(500)  # the pod waits for a node, which is not usage
     work(world, 100)
     succeed(world)
     work(world, 7)
@@ -60,7 +60,7 @@ def test_a_failed_attempt_is_counted_once_and_the_next_one_added() -> None:
     world = World()
     world.settle()
     work(world, 30)
-    world.break_down(Reason.INTERNAL_ERROR, code=1)
+    world.fail(Reason.INTERNAL_ERROR, code=1)
     end_pods(world)
     world.settle()
     world.settle()
@@ -85,11 +85,11 @@ def test_a_stopped_attempt_is_counted_up_to_its_stop(change: str) -> None:
     assert world.stage(Stage.CONVERT).pod_seconds == 40
 
 
-def test_a_retry_by_hand_keeps_what_was_used_before() -> None:
+def test_a_manual_retry_keeps_the_earlier_usage() -> None:
     world = World()
     world.settle()
     work(world, 11)
-    world.break_down(Reason.DATASET_MALFORMED)
+    world.fail(Reason.DATASET_MALFORMED)
     end_pods(world)
     world.settle()
     assert world.read().phase is Phase.FAILED
@@ -103,7 +103,7 @@ def test_a_retry_by_hand_keeps_what_was_used_before() -> None:
     assert usage.pod_seconds == 20
 
 
-def test_clocks_that_jump_back_make_no_negative_use() -> None:
+def test_clocks_that_jump_back_give_no_negative_usage() -> None:
     world = World()
     world.settle()
     job = world.start()

@@ -57,7 +57,7 @@ class Carrier:
         if plan.reserve:
             # Nothing else: the next plan knows the version, and is written as a whole.
             return self._reserve(look, plan.reserve)
-        if plan.pin_profile:
+        if plan.snapshot_profile:
             self._pin_profile(look)
         if plan.release_status:
             self._report_release(look, plan.release_status)

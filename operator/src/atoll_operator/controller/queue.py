@@ -18,7 +18,7 @@ from atoll_contract.errors import Reason
 from atoll_operator.api.status import TERMINAL, Phase, RunStatus, parse_time, read_status, seconds_between
 from atoll_operator.controller.estimates import Timings
 from atoll_operator.controller.workqueue import Key
-from atoll_operator.lifecycle.admission import QueueEntry, place
+from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import QueueView
 
 # How many of those that wait are woken when a slot comes free; the others look again by themselves.
@@ -107,7 +107,7 @@ class RunIndex:
                 others = (entry.active for mate, entry in contenders.items() if mate != key)
                 return QueueView(others_active=any(others))
             mates = [_queue_entry(mate, entry, now) for mate, entry in (contenders | {key: own}).items()]
-            return place(*key, mates, slots=slots)
+            return queue_position(*key, mates, slots=slots)
 
     def keys(self) -> list[Key]:
         with self._lock:

@@ -23,11 +23,10 @@ from atoll_operator.jobs.manifest import job_name
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import ClusterError, Forbidden
 from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest
+from atoll_operator.lifecycle.conditions import with_conditions
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
-from atoll_operator.lifecycle.model import EventType, JobView, Plan, RunEvent
-from atoll_operator.lifecycle.retry_policy import RetryTiming
-from atoll_operator.lifecycle.step import hindered
+from atoll_operator.lifecycle.model import EventType, JobView, Plan, RetryTiming, RunEvent
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +84,8 @@ class Hindrances:
         if run is None or status is None:
             # The first status holds more than this; the first look that is not refused writes it.
             return
-        view = replace(run_view({**run, "status": None}, parse_run(run)[0]), hindrance=text)
-        patch = merge_patch(run["status"], write_status(hindered(view, status, self._now())))
+        view = replace(run_view({**run, "status": None}, parse_run(run)[0]), blocked=text)
+        patch = merge_patch(run["status"], write_status(with_conditions(view, status, self._now())))
         if patch:
             body = {"metadata": {"resourceVersion": run["metadata"]["resourceVersion"]}, "status": patch}
             self._cluster.patch_status(RUNS, *key, body)
@@ -233,7 +232,7 @@ class Reconciler:
         with self._index.deciding:
             moment = self._clock()
             hindrance = self._hindrances.of(look.key)
-            view = replace(look.view(self._index, now=moment), hindrance=hindrance, retries=self._retries)
+            view = replace(look.view(self._index, now=moment), blocked=hindrance, retries=self._retries)
             plan = decide(view, look.jobs, look.pods, moment)
             return plan, self._index.settle(look.run, plan.status)
 

@@ -1,1 +1,1 @@
-"""The life of a run as pure functions; `decision.decide` is the whole."""
+"""The life of a run as pure functions: `decide.decide` calls all others."""

@@ -1,4 +1,4 @@
-"""What stands before a run's next stage: suspension, a missing object, the profile's snapshot, the queue. Pure."""
+"""What a run waits for before its next stage: suspension, a missing object, the queue; and what ends it. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, rfc3339, seconds_between
 from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobView, QueueView, RunView
 from atoll_operator.lifecycle.progress import duration
-from atoll_operator.lifecycle.stages import active_limit
-from atoll_operator.lifecycle.step import (
-    Step,
+from atoll_operator.lifecycle.transition import (
+    Transition,
     active_seconds,
     current_stage,
     deletions,
     end,
     fail,
-    start_clock,
     stop_clock,
     unfinished,
 )
 
-MISSING_LOOK_SECONDS = 15
-QUEUE_LOOK_SECONDS = 60
+MISSING_REQUEUE_SECONDS = 15
+QUEUED_REQUEUE_SECONDS = 60
+# Estimates are rounded up to whole steps, so that the status of a queued run is not written every minute.
+ETA_STEP_SECONDS = 300
 
 
-def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
-    """The step of a run that may not work now; None where it may."""
+def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
+    """The transition of a run that may not work now; None where it may."""
     if run.cancel:
         return _ended(status, jobs, now, Reason.CANCELLED, "cancelled by spec.cancel")
     if run.suspend:
@@ -36,17 +36,28 @@ def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: d
     return _refused(run, status, jobs, now) or _missing(run, status, jobs, now) or _queued(run, status, jobs)
 
 
-def accepted(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
-    """`status` of a run that may work: its profile pinned, its clock running."""
-    status = start_clock(status, now)
-    if status.resolved is not None or run.profile is None:
-        return status
-    profile = run.profile
-    resolved = Resolved(profile.name, profile.revision, profile.digest, run.runs_on)
-    return replace(status, resolved=resolved)
+def _ended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime, reason: Reason, message: str) -> Transition:
+    stage = current_stage(status)
+    phase = Phase.CANCELLED if reason is Reason.CANCELLED else Phase.FAILED
+    if stage is not None and (stage.attempts > 0 or phase is Phase.FAILED):
+        status = fail(status, stage, reason=reason, message=message, now=now)
+    return Transition(end(status, phase, reason=reason, message=message, now=now), delete=deletions(unfinished(jobs)))
 
 
-def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition:
+    stage = current_stage(status)
+    assert stage is not None
+    text = "suspended; resumed, it goes on from its last checkpoint"
+    if stage.phase is StagePhase.RUNNING:
+        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
+    stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
+    stopped = stop_clock(status.with_stage(stage), now)
+    suspended = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
+    return Transition(suspended, delete=deletions(unfinished(jobs)))
+
+
+def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
+    """The end of a run that cannot be carried out, or whose time is used up."""
     if run.invalid:
         return _ended(status, jobs, now, Reason.INVALID_SPEC, run.invalid)
     if changed := _profile_change(run, status):
@@ -54,15 +65,16 @@ def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: da
     if _lacks_compiler(run, status):
         text = "compile policy Required, but the profile names no compile image (spec.images.compile)"
         return _ended(status, jobs, now, Reason.COMPILER_UNAVAILABLE, text)
-    if active_seconds(status, now) >= active_limit(run):
+    if active_seconds(status, now) >= run.active_limit:
         limit = "runPolicy.activeDeadlineSeconds or the profile's limit"
-        text = f"the run was active for more than {active_limit(run)} s ({limit})"
+        text = f"the run was active for more than {run.active_limit} s ({limit})"
         return _ended(status, jobs, now, Reason.DEADLINE_EXCEEDED, text)
     return None
 
 
 def _profile_change(run: RunView, status: RunStatus) -> str:
-    """Why the profile is not the one that the run was accepted with. A status that names another is no excuse."""
+    """Why the profile is not the one that the run was accepted with, or nothing. A status that was edited to name
+    another profile counts as a change."""
     if status.resolved is None:
         return ""
     if run.profile is None:
@@ -80,9 +92,9 @@ def _lacks_compiler(run: RunView, status: RunStatus) -> bool:
     return required and not done and run.profile is not None and not run.profile.has_compiler
 
 
-def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step | None:
+def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
     if unfinished(jobs):
-        # What a Job was made from is in the Job; the objects are asked for again before the next one.
+        # A Job holds all that it was made from; the objects are read again before the next one.
         return None
     if run.missing:
         reason, text = Reason.OBJECT_STORE_NOT_FOUND, run.missing
@@ -94,46 +106,34 @@ def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: da
     assert stage is not None
     since = stage.pending_since or rfc3339(now)
     if seconds_between(since, now) >= DEFAULT_PENDING_SECONDS:
-        return Step(fail(status, stage, reason=reason, message=f"{text} (waited {DEFAULT_PENDING_SECONDS} s)", now=now))
+        text = f"{text} (waited {DEFAULT_PENDING_SECONDS} s)"
+        return Transition(fail(status, stage, reason=reason, message=text, now=now))
     waiting = status.with_stage(replace(stage, pending_since=since))
     phase = status.phase if status.active_since else Phase.PENDING
-    return Step(replace(waiting, phase=phase, reason=reason, message=bounded(text)), requeue_after=MISSING_LOOK_SECONDS)
+    waiting = replace(waiting, phase=phase, reason=reason, message=bounded(text))
+    return Transition(waiting, requeue_after=MISSING_REQUEUE_SECONDS)
 
 
-def _queued(run: RunView, status: RunStatus, jobs: tuple[JobView, ...]) -> Step | None:
-    at_work = any(not job.deleting for job in unfinished(jobs))
-    if status.active_since or run.queue.ahead == 0 or at_work:
+def _queued(run: RunView, status: RunStatus, jobs: tuple[JobView, ...]) -> Transition | None:
+    has_job = any(not job.deleting for job in unfinished(jobs))
+    if status.active_since or run.queue.ahead == 0 or has_job:
         return None
     text = f"Queued: {run.queue.ahead} ahead"
     if run.queue.eta_seconds is not None:
         text += f", about {duration(run.queue.eta_seconds)}"
-    place = QueueStatus(run.queue.ahead, run.queue.eta_seconds)
-    queued = replace(status, phase=Phase.QUEUED, reason=Reason.QUEUED, message=text, queue=place)
-    return Step(queued, requeue_after=QUEUE_LOOK_SECONDS)
+    queue = QueueStatus(run.queue.ahead, run.queue.eta_seconds)
+    queued = replace(status, phase=Phase.QUEUED, reason=Reason.QUEUED, message=text, queue=queue)
+    return Transition(queued, requeue_after=QUEUED_REQUEUE_SECONDS)
 
 
-def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Step:
-    stage = current_stage(status)
-    assert stage is not None
-    text = "suspended; resumed, it goes on from its last checkpoint"
-    if stage.phase is StagePhase.RUNNING:
-        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
-    stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
-    stopped = stop_clock(status.with_stage(stage), now)
-    held = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
-    return Step(held, delete=deletions(unfinished(jobs)))
-
-
-def _ended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime, reason: Reason, message: str) -> Step:
-    stage = current_stage(status)
-    phase = Phase.CANCELLED if reason is Reason.CANCELLED else Phase.FAILED
-    if stage is not None and (stage.attempts > 0 or phase is Phase.FAILED):
-        status = fail(status, stage, reason=reason, message=message, now=now)
-    return Step(end(status, phase, reason=reason, message=message, now=now), delete=deletions(unfinished(jobs)))
-
-
-# Estimates are rounded up to whole steps, so that a place in the queue is written when it changes, not every minute.
-ETA_STEP_SECONDS = 300
+def accepted(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
+    """`status` of a run that may work: its active time counts from now, and its profile is the snapshot."""
+    if not status.active_since:
+        status = replace(status, active_since=rfc3339(now))
+    if status.resolved is not None or run.profile is None:
+        return status
+    profile = run.profile
+    return replace(status, resolved=Resolved(profile.name, profile.revision, profile.digest, run.runs_on))
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class QueueEntry:
         return (self.created, self.namespace, self.name)
 
 
-def place(namespace: str, name: str, entries: Iterable[QueueEntry], *, slots: int) -> QueueView:
-    """The place of one run among `entries` (its own entry included) where `slots` runs may work at once."""
+def queue_position(namespace: str, name: str, entries: Iterable[QueueEntry], *, slots: int) -> QueueView:
+    """The position of one run among `entries` (its own entry included) where `slots` runs may work at once."""
     listed = sorted(entries, key=lambda entry: entry.order)
     own = next(entry for entry in listed if (entry.namespace, entry.name) == (namespace, name))
     others = [entry for entry in listed if entry is not own]
@@ -165,6 +165,7 @@ def place(namespace: str, name: str, entries: Iterable[QueueEntry], *, slots: in
 
 
 def _eta(before: list[QueueEntry], slots: int) -> int | None:
+    """Seconds until a slot is free for a run that has `before` ahead of it; None where one of them has no estimate."""
     remaining = [entry.remaining_seconds for entry in before]
     if any(seconds is None for seconds in remaining):
         return None

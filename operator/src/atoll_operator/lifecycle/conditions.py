@@ -1,14 +1,15 @@
-"""The conditions of a run, derived whole from its phase, reason and stages. Pure."""
+"""The conditions of a run, derived from its phase, reason and stages, and the Events on its changes. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus, rfc3339
 from atoll_operator.lifecycle.model import EventType, RunEvent, RunView
 
-# What somebody must come and mend. kstatus (Helm, Flux, Argo CD) reads Stalled as failed.
+# Reasons that only a person can remove. kstatus (Helm, Flux, Argo CD) reads the condition Stalled as failed.
 STALLING = frozenset(
     {
         Reason.IMAGE_PULL_FAILED,
@@ -31,70 +32,8 @@ _DATASET = frozenset(
     }
 )
 _QUALITY = frozenset({Reason.QUALITY_GATE_FAILED, Reason.OPS_NOT_MAPPED})
-
-_Verdict = tuple[str, str, Reason, str]
-
-
-def conditions(run: RunView, status: RunStatus, now: datetime) -> tuple[Condition, ...]:
-    """Every condition of `status`; a transition time stays where the condition's status does."""
-    before = {item.type: item for item in status.conditions}
-    found = []
-    for kind, value, reason, message in _wanted(run, status):
-        old = before.get(kind)
-        since = old.last_transition_time if old and old.status == value else rfc3339(now)
-        found.append(Condition(kind, value, reason, bounded(message), since, run.generation))
-    return tuple(found)
-
-
-def _wanted(run: RunView, status: RunStatus) -> Iterator[_Verdict]:
-    root = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}.get(status.phase, "Unknown")
-    yield "Succeeded", root, status.reason, status.message
-    if status.phase in (Phase.FAILED, Phase.CANCELLED):
-        yield "Stalled", "True", status.reason, status.message
-    elif status.phase not in (Phase.SUCCEEDED, Phase.SUSPENDED):
-        kind = "Stalled" if status.reason in STALLING or run.hindrance else "Reconciling"
-        yield kind, "True", status.reason, status.message
-    if status.stages:
-        yield _dataset_valid(status)
-        yield _quality_passed(run, status)
-        yield _published(status)
-
-
-def _dataset_valid(status: RunStatus) -> _Verdict:
-    stage = status.stage(Stage.CONVERT)
-    if stage.phase is StagePhase.SUCCEEDED:
-        return "DatasetValid", "True", stage.reason, stage.message
-    if stage.phase is StagePhase.FAILED and stage.reason in _DATASET:
-        return "DatasetValid", "False", stage.reason, stage.message
-    return "DatasetValid", "Unknown", Reason.PENDING, "the data set is not converted yet"
-
-
-def _quality_passed(run: RunView, status: RunStatus) -> _Verdict:
-    failed = next((item for item in status.stages if item.phase is StagePhase.FAILED and item.reason in _QUALITY), None)
-    if failed:
-        return "QualityPassed", "False", failed.reason, failed.message
-    if status.stage(Stage.EXPORT).phase is not StagePhase.SUCCEEDED:
-        return "QualityPassed", "Unknown", Reason.PENDING, "the model is not measured yet"
-    if not run.quality_gated:
-        return "QualityPassed", "True", Reason.COMPLETED, "no quality gate is set"
-    return "QualityPassed", "True", Reason.COMPLETED, f"int8 AP50 is {status.summary.ap50 or 'unknown'}"
-
-
-def _published(status: RunStatus) -> _Verdict:
-    stage = status.stage(Stage.PUBLISH)
-    if stage.phase is StagePhase.SUCCEEDED and status.release:
-        return "Published", "True", Reason.COMPLETED, f"published as {status.release.name}"
-    if stage.phase is StagePhase.FAILED:
-        return "Published", "False", stage.reason, stage.message
-    return "Published", "Unknown", Reason.PENDING, "nothing is published yet"
-
-
-_ENDS = {
-    Phase.SUCCEEDED: (EventType.NORMAL, "Completed"),
-    Phase.FAILED: (EventType.WARNING, "Failed"),
-    Phase.CANCELLED: (EventType.NORMAL, "Cancelled"),
-}
-_TROUBLE = frozenset(
+# Reasons that become a Warning while the run goes on.
+_WARNED = frozenset(
     {
         Reason.IMAGE_PULL_FAILED,
         Reason.SECRET_NOT_FOUND,
@@ -105,6 +44,78 @@ _TROUBLE = frozenset(
         Reason.OBJECT_STORE_NOT_FOUND,
     }
 )
+_END_EVENTS = {
+    Phase.SUCCEEDED: (EventType.NORMAL, "Completed"),
+    Phase.FAILED: (EventType.WARNING, "Failed"),
+    Phase.CANCELLED: (EventType.NORMAL, "Cancelled"),
+}
+
+# Type, status, reason and message of a condition.
+_State = tuple[str, str, Reason, str]
+_Event = tuple[EventType, str, str]
+
+
+def with_conditions(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
+    """`status` with its conditions. While `run.blocked` says something, that is the reason and the message of a run
+    that is not over."""
+    if run.blocked and not status.is_terminal:
+        status = replace(status, reason=Reason.INTERNAL_ERROR, message=bounded(run.blocked))
+    before = {item.type: (item.status, item.last_transition_time) for item in status.conditions}
+    conditions = []
+    for kind, value, reason, message in _states(run, status):
+        since = transition_time(kind, value, before, rfc3339(now))
+        conditions.append(Condition(kind, value, reason, bounded(message), since, run.generation))
+    return replace(status, conditions=tuple(conditions))
+
+
+def transition_time(kind: str, value: str, before: Mapping[str, tuple[str, str]], now: str) -> str:
+    """The lastTransitionTime of a condition, which changes only with the condition's status. `before` has the former
+    status and lastTransitionTime by type."""
+    old_value, since = before.get(kind, ("", now))
+    return since if old_value == value else now
+
+
+def _states(run: RunView, status: RunStatus) -> Iterator[_State]:
+    root = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}.get(status.phase, "Unknown")
+    yield "Succeeded", root, status.reason, status.message
+    if status.phase in (Phase.FAILED, Phase.CANCELLED):
+        yield "Stalled", "True", status.reason, status.message
+    elif status.phase not in (Phase.SUCCEEDED, Phase.SUSPENDED):
+        kind = "Stalled" if status.reason in STALLING or run.blocked else "Reconciling"
+        yield kind, "True", status.reason, status.message
+    if status.stages:
+        yield _dataset_valid(status)
+        yield _quality_passed(run, status)
+        yield _published(status)
+
+
+def _dataset_valid(status: RunStatus) -> _State:
+    stage = status.stage(Stage.CONVERT)
+    if stage.phase is StagePhase.SUCCEEDED:
+        return "DatasetValid", "True", stage.reason, stage.message
+    if stage.phase is StagePhase.FAILED and stage.reason in _DATASET:
+        return "DatasetValid", "False", stage.reason, stage.message
+    return "DatasetValid", "Unknown", Reason.PENDING, "the data set is not converted yet"
+
+
+def _quality_passed(run: RunView, status: RunStatus) -> _State:
+    failed = next((item for item in status.stages if item.phase is StagePhase.FAILED and item.reason in _QUALITY), None)
+    if failed:
+        return "QualityPassed", "False", failed.reason, failed.message
+    if status.stage(Stage.EXPORT).phase is not StagePhase.SUCCEEDED:
+        return "QualityPassed", "Unknown", Reason.PENDING, "the model is not measured yet"
+    if not run.quality_gated:
+        return "QualityPassed", "True", Reason.COMPLETED, "no quality gate is set"
+    return "QualityPassed", "True", Reason.COMPLETED, f"int8 AP50 is {status.summary.ap50 or 'unknown'}"
+
+
+def _published(status: RunStatus) -> _State:
+    stage = status.stage(Stage.PUBLISH)
+    if stage.phase is StagePhase.SUCCEEDED and status.release:
+        return "Published", "True", Reason.COMPLETED, f"published as {status.release.name}"
+    if stage.phase is StagePhase.FAILED:
+        return "Published", "False", stage.reason, stage.message
+    return "Published", "Unknown", Reason.PENDING, "nothing is published yet"
 
 
 def events(before: RunStatus | None, after: RunStatus) -> tuple[RunEvent, ...]:
@@ -112,12 +123,11 @@ def events(before: RunStatus | None, after: RunStatus) -> tuple[RunEvent, ...]:
     old = before or RunStatus()
     return tuple(
         RunEvent(kind, reason, bounded(message))
-        for kind, reason, message in (*_of_begin(old, after), *_of_stages(old, after), *_of_end(old, after))
+        for kind, reason, message in (*_before_stages(old, after), *_of_stages(old, after), *_after_stages(old, after))
     )
 
 
-def _of_begin(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
-    """What has to be told before the stages."""
+def _before_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
     if new.phase is not old.phase:
         if new.phase in (Phase.QUEUED, Phase.SUSPENDED):
             yield EventType.NORMAL, str(new.phase), new.message
@@ -125,26 +135,17 @@ def _of_begin(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, 
             yield EventType.NORMAL, "Retried", f"the run goes on, asked for by {new.last_handled_retry}"
     if new.active_since and not old.active_since:
         yield EventType.NORMAL, "Resumed" if old.phase is Phase.SUSPENDED else "Admitted", "the run may work"
-    if new.reason is not old.reason and new.reason in _TROUBLE and not new.is_terminal:
+    if new.reason is not old.reason and new.reason in _WARNED and not new.is_terminal:
         yield EventType.WARNING, str(new.reason), new.message
 
 
-def _of_end(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
-    """What follows from the stages."""
-    if new.release and new.release.manifest and not (old.release and old.release.manifest):
-        yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
-    if new.phase is not old.phase and new.phase in _ENDS:
-        kind, reason = _ENDS[new.phase]
-        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message
-
-
-def _of_stages(old: RunStatus, new: RunStatus) -> Iterator[tuple[EventType, str, str]]:
+def _of_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
     before = {item.name: item for item in old.stages}
     for stage in new.stages:
         yield from _of_stage(before.get(stage.name) or StageStatus(stage.name), stage)
 
 
-def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[tuple[EventType, str, str]]:
+def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
     if new.last_failure != old.last_failure and new.last_failure and new.phase is StagePhase.PENDING:
         yield EventType.WARNING, "StageRetried", f"{new.name}: {new.last_failure.reason}: {new.message}"
     if new.phase is StagePhase.RUNNING and (old.phase is not new.phase or old.attempts != new.attempts):
@@ -157,3 +158,11 @@ def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[tuple[EventType, s
         yield EventType.NORMAL, "StageSkipped", f"{new.name}: {new.reason}: {new.message}"
     elif new.phase is StagePhase.FAILED:
         yield EventType.WARNING, "StageFailed", f"{new.name}: {new.reason}: {new.message}"
+
+
+def _after_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
+    if new.release and new.release.manifest and not (old.release and old.release.manifest):
+        yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
+    if new.phase is not old.phase and new.phase in _END_EVENTS:
+        kind, reason = _END_EVENTS[new.phase]
+        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message

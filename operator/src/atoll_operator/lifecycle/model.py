@@ -1,4 +1,4 @@
-"""What `decide` sees: small frozen pictures of a run, its Jobs and their pods, which both engines fill.
+"""What `decide` reads and returns: views of a run, its Jobs and their pods, which both engines fill, and the Plan.
 
 Times are aware datetimes. A view holds only what a decision needs; the objects behind it stay with the engine.
 """
@@ -12,14 +12,13 @@ from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, CompilePolicy, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_operator.api.status import Estimate, RunStatus
-from atoll_operator.lifecycle.retry_policy import RetryTiming
 
 DEFAULT_PENDING_SECONDS = 1800
 DEFAULT_ACTIVE_SECONDS = 86_400
 
 
 class JobState(StrEnum):
-    """Where a Job is. `REJECTED` is the engine's own word for a Job that the cluster refused to create."""
+    """Where a Job is. `REJECTED` is no state of Kubernetes: the cluster refused to create the Job."""
 
     ACTIVE = "Active"
     SUSPENDED = "Suspended"
@@ -33,7 +32,7 @@ class JobView:
     """One Job of the run, found by its deterministic name.
 
     `state` leaves ACTIVE only with the Job's Complete or Failed condition (`SuccessCriteriaMet` is not yet the end).
-    `failure_*` are that condition's reason and message, or the admission's words where REJECTED.
+    `failure_*` are that condition's reason and message, or the admission's message where REJECTED.
     `create_error` is the newest FailedCreate event of the Job controller, which has made no pod because of it.
     """
 
@@ -65,7 +64,7 @@ class PodPhase(StrEnum):
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod of a Job, with the words that Kubernetes has for its trouble.
+    """One pod of a Job, with the reasons and messages that Kubernetes gives for its problems.
 
     The pods of a finished Job whose end is not yet in the status must be given; pods of an unfinished one may be
     left out, and nothing is concluded from their absence.
@@ -95,9 +94,9 @@ class PodView:
     termination_message: str = ""
     # The message of the condition DisruptionTarget, where it is True.
     disruption: str = ""
-    # Why the pod's node is believed lost.
+    # Why the pod's node counts as lost.
     node_lost: str = ""
-    # Whether the stage's container has ended and another one, which somebody put into the pod, keeps it running.
+    # Whether the stage's container has ended and a sidecar that somebody put into the pod keeps the pod running.
     kept_by_another: bool = False
     # The newest progress in the tail of its log.
     progress: Progress | None = None
@@ -121,7 +120,7 @@ class ProfileView:
     pending_seconds: int = DEFAULT_PENDING_SECONDS
     active_seconds: int = DEFAULT_ACTIVE_SECONDS
     has_compiler: bool = False
-    # Whether any node offers the profile's GPU resource; None: the stage finds out by itself.
+    # Whether any node offers the profile's GPU resource; None: unknown, the stage finds out.
     gpu_offered: bool | None = None
     # The resource requests that `status.usage` is computed from.
     cpus: Mapping[Stage, float] = field(default_factory=dict)
@@ -129,7 +128,7 @@ class ProfileView:
 
 @dataclass(frozen=True)
 class QueueView:
-    """The run's place among the runs of its profile (see `decide.queue.place`). 0 ahead: it may start."""
+    """The run's position among the runs of its profile (`admission.queue_position`). 0 ahead: it may start."""
 
     ahead: int = 0
     eta_seconds: int | None = None
@@ -153,13 +152,30 @@ class CompileChoice:
 
 
 @dataclass(frozen=True)
+class RetryTiming:
+    """The engine's own timing of attempts, in seconds.
+
+    `first`: the delay before the second attempt, doubled with each failure up to `longest`. `storage_window`: how long
+    a store may fail, by the clock and not by attempts, where a run allows any retry at all.
+    """
+
+    first: float = 5.0
+    longest: float = 300.0
+    storage_window: float = 6 * 3600.0
+
+    def delay(self, failures: int) -> float:
+        """The delay after the `failures`-th failure: 5 s, 10 s, 20 s … at most 5 min; none without a failure."""
+        return min(self.first * 2 ** min(failures - 1, 32), self.longest) if failures > 0 else 0.0
+
+
+@dataclass(frozen=True)
 class RunView:
-    """A TrainingRun with everything around it that a decision needs.
+    """A TrainingRun with everything else that a decision needs.
 
     `profile` is None where none of that name exists, or where the snapshot that the status names is gone.
-    `invalid` is a sentence where the spec cannot be carried out (over the profile's limits, unreadable);
-    `missing` one where an object that the run names does not exist (yet). `own_jobs_only` holds by construction:
-    the engine reads Jobs by the names that `jobs.job_name` gives, and by the run's labels.
+    `invalid` says why the spec cannot be carried out (over the profile's limits, unreadable); `missing` says which
+    object that the run names does not exist (yet); `blocked` says what keeps the engine itself from working on the run
+    (a permission that its account lacks).
     """
 
     namespace: str
@@ -190,9 +206,7 @@ class RunView:
     # The highest version of this model that any ModelRelease (or manifest in the store) has.
     highest_version: int = 0
     estimate: Estimate | None = None
-    # What keeps the engine itself from going on with the run (a right that its account lacks).
-    hindrance: str = ""
-    # The engine's own.
+    blocked: str = ""
     retries: RetryTiming = field(default_factory=RetryTiming)
 
     @property
@@ -203,12 +217,18 @@ class RunView:
             return str(self.accelerator)
         return str(Accelerator.GPU if offered else Accelerator.CPU)
 
+    @property
+    def active_limit(self) -> int:
+        """The run's deadline in seconds of active time: its own, at most the profile's."""
+        highest = self.profile.active_seconds if self.profile else DEFAULT_ACTIVE_SECONDS
+        return min(self.active_deadline_seconds or highest, highest)
+
 
 @dataclass(frozen=True)
 class StageAttempt:
-    """A Job to create: `jobs.build_job` makes its manifest. `version` is set for publish.
+    """A Job to create: `jobs.manifest.build_job` makes its manifest. `version` is set for publish.
 
-    `active_deadline_seconds` is a belt for the time when no engine looks; `decide` ends a run before it.
+    `active_deadline_seconds` is for times when no engine runs; otherwise `decide` ends the run before it.
     """
 
     stage: Stage
@@ -221,11 +241,11 @@ class StageAttempt:
 
 @dataclass(frozen=True)
 class JobToDelete:
-    """Delete with `uid` as a precondition; a Job that is gone is fine.
+    """Delete with `uid` as a precondition; a Job that is gone already is no error.
 
-    While a Job is still there and `deleting`, no other attempt begins. Where its object goes before its pods do
-    (background propagation), the old pod may save its checkpoint beside the next attempt: attempts write under
-    prefixes of their own, and checkpoints are written whole.
+    While a Job exists and is `deleting`, no other attempt begins. Where the Job is gone before its pods (background
+    propagation), the old pod may still save a checkpoint during the next attempt: attempts write under prefixes of
+    their own, and checkpoints are written whole.
     """
 
     name: str
@@ -234,7 +254,7 @@ class JobToDelete:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Create the ModelRelease `name`; where it exists already, read again: `decide` takes the next number."""
+    """Create the ModelRelease `name`. Where it exists already, read again: `decide` takes the next version."""
 
     name: str
     model: str
@@ -260,7 +280,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True)
 class RunEvent:
-    """A Kubernetes Event on the run, once for a transition."""
+    """A Kubernetes Event on the run, created once for a transition."""
 
     type: EventType
     reason: str
@@ -269,14 +289,15 @@ class RunEvent:
 
 @dataclass(frozen=True)
 class Plan:
-    """`status` is whole; write it only where it differs. `requeue_after` is None where only a change can matter."""
+    """What the engine has to do. `status` is complete and written only where it differs. `requeue_after` is in seconds,
+    None where only a change can matter. `snapshot_profile`: the profile that the status names has to be kept."""
 
     status: RunStatus
-    pin_profile: bool = False
+    snapshot_profile: bool = False
     release_status: ReleaseReport | None = None
     reserve: Reservation | None = None
     create: tuple[StageAttempt, ...] = ()
     delete: tuple[JobToDelete, ...] = ()
-    events: tuple[RunEvent, ...] = field(default=())
+    events: tuple[RunEvent, ...] = ()
     delete_run: bool = False
     requeue_after: float | None = None

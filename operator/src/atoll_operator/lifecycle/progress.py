@@ -1,4 +1,4 @@
-"""`status.progress`: one percentage over all stages, and the sentence that says where the run is. Pure."""
+"""`status.progress`: one percentage over all stages and a message on where the run is; and `status.usage`. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,36 +18,64 @@ from atoll_operator.api.status import (
     seconds_between,
 )
 from atoll_operator.lifecycle.model import JobView, PodView, RunView
-from atoll_operator.lifecycle.step import current_stage
+from atoll_operator.lifecycle.transition import current_stage
 
 # Each write wakes every watcher: live progress is written at most this often.
 INTERVAL_SECONDS = 30
+# Percent of the whole run.
 _SHARE = {Stage.CONVERT: 8, Stage.TRAIN: 76, Stage.EXPORT: 10, Stage.COMPILE: 3, Stage.PUBLISH: 3}
 
 
 def with_progress(status: RunStatus, progress: Progress | None, now: datetime) -> RunStatus:
-    """`status` with the newest progress of its current stage, if it is time to write one."""
+    """`status` with the newest progress of its current stage, if one is due to be written."""
     stage = current_stage(status)
     if stage is None or stage.reason is not Reason.RUNNING or stage.pending_since is not None:
         return status
     old = status.progress
     if old is None or old.stage is not stage.name or old.updated_time is None:
-        return _written(status, progress or Progress(0.0), stage.name, now)
-    fresh = seconds_between(old.updated_time, now) < INTERVAL_SECONDS
-    if progress is None or fresh or _same(old, progress, status):
-        return _in_words(status, old)
-    return _written(status, progress, stage.name, now)
+        return _with_message(status, _progress_status(status, progress or Progress(0.0), stage.name, now))
+    new = _progress_status(status, progress, stage.name, now) if progress else old
+    is_fresh = seconds_between(old.updated_time, now) < INTERVAL_SECONDS
+    is_same = (new.step, new.percent) == (old.step, old.percent)
+    return _with_message(status, old if is_fresh or is_same else new)
 
 
-def at_rest(status: RunStatus) -> RunStatus:
-    """`status` of a run that runs no stage: the share of what is done."""
-    percent = _done_percent(status)
-    if status.progress and status.progress.percent == percent and status.progress.stage is None:
-        return status
-    return replace(status, progress=ProgressStatus(percent, f"{percent}%"))
+def _progress_status(status: RunStatus, progress: Progress, stage: Stage, now: datetime) -> ProgressStatus:
+    share = _SHARE[stage] * min(100.0, max(0.0, progress.percent)) / 100
+    percent = min(99, int(_done_percent(status) + share))
+    return ProgressStatus(
+        percent=percent,
+        display=f"{percent}%",
+        stage=stage,
+        step=_int32(progress.step),
+        total_steps=_int32(progress.total_steps),
+        loss=_decimal(progress.loss, 3),
+        ap50=_decimal(progress.ap50, 2),
+        eta_seconds=_int32(progress.eta_seconds),
+        updated_time=rfc3339(now),
+    )
 
 
-def sentence(progress: ProgressStatus) -> str:
+def _done_percent(status: RunStatus) -> int:
+    return sum(_SHARE[item.name] for item in status.stages if item.phase in DONE)
+
+
+def _int32(value: float | None) -> int | None:
+    """A count as the API's schema takes it; a stage's pod wrote the line in its log, so any number may stand there."""
+    return None if value is None else int(max(0.0, min(2.0**31 - 1, value)))
+
+
+def _decimal(value: float | None, digits: int) -> str | None:
+    """A decimal of the API; None for infinite ones and NaN, as of a loss that diverges."""
+    return f"{value:.{digits}f}" if value is not None and abs(value) < 10**9 else None
+
+
+def _with_message(status: RunStatus, progress: ProgressStatus) -> RunStatus:
+    message = _describe(progress)
+    return replace(status, progress=progress, message=bounded(message) if message else status.message)
+
+
+def _describe(progress: ProgressStatus) -> str:
     """`step 450/1000, loss 0.61, AP50 0.71, about 3 min left`."""
     parts = []
     if progress.step is not None:
@@ -60,76 +88,32 @@ def sentence(progress: ProgressStatus) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `40 s`, `3 min`, `2 h 10 min`."""
+    """`40 s`, `3 min`, `2 h 10 min`."""
     if seconds < 90:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _written(status: RunStatus, progress: Progress, stage: Stage, now: datetime) -> RunStatus:
-    share = _SHARE[stage] * min(100.0, max(0.0, progress.percent)) / 100
-    percent = min(99, int(_done_percent(status) + share))
-    written = ProgressStatus(
-        percent=percent,
-        display=f"{percent}%",
-        stage=stage,
-        step=_bounded(progress.step),
-        total_steps=_bounded(progress.total_steps),
-        loss=_short(progress.loss, 3),
-        ap50=_short(progress.ap50, 2),
-        eta_seconds=_bounded(progress.eta_seconds),
-        updated_time=rfc3339(now),
-    )
-    return _in_words(replace(status, progress=written), written)
+def with_idle_progress(status: RunStatus) -> RunStatus:
+    """`status` of a run in which no stage is running: the share of what is done."""
+    percent = _done_percent(status)
+    if status.progress and status.progress.percent == percent and status.progress.stage is None:
+        return status
+    return replace(status, progress=ProgressStatus(percent, f"{percent}%"))
 
 
-def _in_words(status: RunStatus, progress: ProgressStatus) -> RunStatus:
-    words = sentence(progress)
-    return replace(status, message=bounded(words)) if words else status
-
-
-def _same(old: ProgressStatus, progress: Progress, status: RunStatus) -> bool:
-    share = _SHARE[old.stage] * progress.percent / 100 if old.stage else 0.0
-    return old.step == _bounded(progress.step) and old.percent == min(99, int(_done_percent(status) + share))
-
-
-def _done_percent(status: RunStatus) -> int:
-    done = (StagePhase.SUCCEEDED, StagePhase.SKIPPED)
-    return sum(_SHARE[item.name] for item in status.stages if item.phase in done)
-
-
-def _bounded(value: float | None) -> int | None:
-    """A count as the API's schema takes it; the line in the log is a stage's word, not to be trusted."""
-    return None if value is None else int(max(0.0, min(2.0**31 - 1, value)))
-
-
-def _short(value: float | None, digits: int) -> str | None:
-    """A decimal of the API; numbers that are none (a diverging loss) show as nothing."""
-    return f"{value:.{digits}f}" if value is not None and abs(value) < 10**9 else None
-
-
-def counted(
-    before: RunStatus | None, after: RunStatus, jobs: Iterable[JobView], pods: Iterable[PodView], now: datetime
+def with_pod_seconds(
+    before: RunStatus | None, after: RunStatus, jobs: Iterable[JobView], pods: tuple[PodView, ...], now: datetime
 ) -> RunStatus:
-    """`after` with the seconds of the attempts that it says are over and `before` did not."""
+    """`after` with the seconds of the attempts that are over by `after` and were not by `before`."""
     known = {item.name: item for item in before.stages} if before else {}
-    pods = tuple(pods)
     for job in jobs:
         stage, old = after.stage(job.stage), known.get(job.stage)
         if _is_over(stage, job) and not (old is not None and _is_over(old, job)):
-            seconds = stage.pod_seconds + _seconds(job, pods, now)
+            seconds = stage.pod_seconds + _pod_seconds(job, pods, now)
             after = after.with_stage(replace(stage, pod_seconds=seconds))
     return after
-
-
-def usage(run: RunView, status: RunStatus) -> Usage:
-    """The seconds of all pods, and times the CPUs that they asked for and the GPUs that training had."""
-    cpus = run.profile.cpus if run.profile else {}
-    cpu = sum(cpus.get(item.name, 0.0) * item.pod_seconds for item in status.stages)
-    on_gpu = status.resolved is not None and status.resolved.accelerator == "gpu"
-    gpu = status.stage(Stage.TRAIN).pod_seconds * run.gpus if on_gpu else 0
-    return Usage(sum(item.pod_seconds for item in status.stages), int(cpu), gpu)
 
 
 def _is_over(stage: StageStatus, job: JobView) -> bool:
@@ -139,6 +123,15 @@ def _is_over(stage: StageStatus, job: JobView) -> bool:
     return waits and job.attempt == stage.attempts
 
 
-def _seconds(job: JobView, pods: Iterable[PodView], now: datetime) -> int:
-    own = (pod for pod in pods if pod.job == job.name and pod.started is not None)
+def _pod_seconds(job: JobView, pods: Iterable[PodView], now: datetime) -> int:
+    own = (pod for pod in pods if pod.job == job.name)
     return int(sum(seconds_between(pod.started, pod.finished or job.finished or now) for pod in own if pod.started))
+
+
+def usage(run: RunView, status: RunStatus) -> Usage:
+    """The seconds of all pods; the same times the CPUs that they requested, and times the GPUs that training had."""
+    cpus = run.profile.cpus if run.profile else {}
+    cpu = sum(cpus.get(item.name, 0.0) * item.pod_seconds for item in status.stages)
+    on_gpu = status.resolved is not None and status.resolved.accelerator == "gpu"
+    gpu = status.stage(Stage.TRAIN).pod_seconds * run.gpus if on_gpu else 0
+    return Usage(sum(item.pod_seconds for item in status.stages), int(cpu), gpu)

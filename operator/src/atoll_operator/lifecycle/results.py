@@ -1,32 +1,52 @@
-"""How an attempt ended: the verdict on a finished Job, from its pod's exit code and termination message. Pure.
+"""How an attempt ended, and what its success leaves in the run's status. Pure.
 
-The termination message comes from a pod that worked on a user's data: it is believed only as far as its schema,
-its bounds and its keys allow.
+Termination messages and summaries come from a pod that worked on a user's data: they are believed only as far as
+their schema, their bounds and their keys allow. A summary's entry that is missing (long ones are left out of
+termination messages) or of the wrong type is ignored.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError
-from atoll_contract.errors import ExitCode, Reason, bounded, exit_code
+from atoll_contract.document import DecodeError, replace
+from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_transient
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage
+from atoll_contract.release import ManifestRef
+from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import Artifact, StageResult, parse_result
-from atoll_operator.lifecycle.model import JobState, JobView, PodView, RunView
-from atoll_operator.lifecycle.retry_policy import worth_another
+from atoll_operator.api.status import (
+    ClassBoxes,
+    ClassMetric,
+    CompileStatus,
+    DatasetStatus,
+    Metrics,
+    ModelMetrics,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    rfc3339,
+    short,
+)
+from atoll_operator.lifecycle.model import JobState, JobView, PodView, ReleaseReport, RunView
+from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, skip, with_job
 
 MAX_OUTPUTS = 16
-MAX_DISRUPTIONS = 20
+MAX_CLASSES = 40
+MAX_PER_CLASS = 100
+MAX_CLASS_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Failures that come from the cluster and not from the stage: another attempt may well succeed.
+_RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AttemptOutcome:
     """The end of one attempt. `retry`: another attempt may help; `counts`: it uses up one of backoffLimit."""
 
     reason: Reason
@@ -39,87 +59,118 @@ class Verdict:
     counts: bool = True
 
 
-def judge(run: RunView, job: JobView, pods: Iterable[PodView]) -> Verdict:
-    """The verdict on a finished Job."""
+def record_successes(
+    run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
+) -> tuple[RunStatus, ReleaseReport | None]:
+    """`status` with every stage that has succeeded or is left out, and with the Job of the next stage's open attempt;
+    and the status of the ModelRelease where publish has succeeded."""
+    report = None
+    while (stage := current_stage(status)) is not None:
+        if stage.name is Stage.COMPILE and (left_out := _compile_left_out(run, stage)):
+            reason, message = left_out
+            status = skip_compile(run, status, stage, reason=reason, message=message, now=now)
+            continue
+        success = _first_success(run, status, stage, jobs, pods)
+        if success is None:
+            # Whatever follows: a Job that a suspension deletes must not look like one that was never created.
+            job = newest_attempt(stage, jobs)
+            status = status.with_stage(with_job(stage, job)) if job else status
+            break
+        status, report = _record_success(run, status, *success, now)
+    return status, report
+
+
+def _compile_left_out(run: RunView, stage: StageStatus) -> tuple[Reason, str] | None:
+    """Reason and message of a compile stage for which no Job is created."""
+    policies = {choice.policy for choice in run.compile}
+    if policies <= {CompilePolicy.DISABLED}:
+        return Reason.COMPLETED, "compile is Disabled"
+    if CompilePolicy.REQUIRED in policies or run.profile is None or run.profile.has_compiler or stage.attempts > 0:
+        return None
+    text = "no Edge TPU compiler is available (the profile names no compile image; locally: edgetpu_compiler)"
+    return Reason.COMPILER_UNAVAILABLE, text
+
+
+def skip_compile(
+    run: RunView, status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime
+) -> RunStatus:
+    """`status` where the compile stage is left out and no target is compiled."""
+    return _without_compile(run, skip(status, stage, reason=reason, message=message, now=now), reason)
+
+
+def _without_compile(run: RunView, status: RunStatus, reason: Reason) -> RunStatus:
+    predicted = {item.target: item.predicted_mapped_percent for item in status.compile}
+    compiled = tuple(
+        CompileStatus(choice.target, reason=reason, predicted_mapped_percent=predicted.get(choice.target, ""))
+        for choice in run.compile
+    )
+    disabled = all(choice.policy is CompilePolicy.DISABLED for choice in run.compile)
+    unavailable = "no compiler" if reason is Reason.COMPILER_UNAVAILABLE else "refused"
+    return replace(status, compile=compiled, summary=replace(status.summary, tpu="off" if disabled else unavailable))
+
+
+def _first_success(
+    run: RunView, status: RunStatus, stage: StageStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...]
+) -> tuple[JobView, AttemptOutcome] | None:
+    for job in open_attempts(stage, jobs):
+        if job.state is JobState.SUCCEEDED and (outcome := evaluate(run, status, job, pods)).succeeded:
+            return job, outcome
+    return None
+
+
+def evaluate(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodView]) -> AttemptOutcome:
+    """The outcome of a finished Job, from its pod's exit code and termination message."""
     if job.state is JobState.REJECTED:
-        return Verdict(Reason.INVALID_SPEC, f"admission denied: {job.failure_message}")
-    own = sorted((pod for pod in pods if pod.job == job.name), key=lambda pod: (pod.created, pod.name))
+        return AttemptOutcome(Reason.INVALID_SPEC, f"admission denied: {job.failure_message}")
     if job.failure_reason == "DeadlineExceeded":
-        return Verdict(Reason.DEADLINE_EXCEEDED, f"Job {job.name}: {job.failure_message or 'it took too long'}")
+        text = f"Job {job.name}: {job.failure_message or 'it took too long'}"
+        return AttemptOutcome(Reason.DEADLINE_EXCEEDED, text)
+    own = sorted((pod for pod in pods if pod.job == job.name), key=lambda pod: (pod.created, pod.name))
     ended = [pod for pod in own if pod.is_finished and not pod.disruption] or [pod for pod in own if pod.is_finished]
     if not ended:
-        return _without_pod(job)
-    return _judge_pod(run, job, ended[-1])
+        return _evaluate_without_pod(job)
+    outcome = _evaluate_pod(run, job, ended[-1])
+    if outcome.succeeded and job.stage is Stage.PUBLISH and (problem := _manifest_problem(run, status, outcome)):
+        return AttemptOutcome(Reason.INTEGRITY_MISMATCH, problem, exit_code=0)
+    return outcome
 
 
-def _without_pod(job: JobView) -> Verdict:
+def _evaluate_without_pod(job: JobView) -> AttemptOutcome:
     if job.state is JobState.SUCCEEDED:
-        # The work is done and lies in the store; the next attempt finds and reports it, so it costs no try.
+        # The work is done and lies in the store; the next attempt finds and reports it, so this one does not count.
         text = f"the pod of Job {job.name} was removed before its result was read; the next attempt looks it up"
-        return Verdict(Reason.RESULT_MISSING, text, retry=True, counts=False)
+        return AttemptOutcome(Reason.RESULT_MISSING, text, retry=True, counts=False)
     text = f"Job {job.name} failed and its pod is gone: {job.failure_message or 'no message'}"
-    return Verdict(Reason.RESULT_MISSING, text, retry=True)
+    return AttemptOutcome(Reason.RESULT_MISSING, text, retry=True)
 
 
-def _judge_pod(run: RunView, job: JobView, pod: PodView) -> Verdict:
+def _evaluate_pod(run: RunView, job: JobView, pod: PodView) -> AttemptOutcome:
     if pod.terminated_reason == "OOMKilled":
         text = (
             f"the {job.stage} pod {pod.name} went over its memory limit; lower spec.training.batchSize or have the "
             f"profile's resources.{job.stage}.limits.memory raised"
         )
-        return Verdict(Reason.OUT_OF_MEMORY, text, exit_code=pod.exit_code)
+        return AttemptOutcome(Reason.OUT_OF_MEMORY, text, exit_code=pod.exit_code)
     if pod.reason == "Evicted":
         return _evicted(pod)
     result, problem = _read_result(job, pod)
     code = pod.exit_code if pod.exit_code is not None else (0 if job.state is JobState.SUCCEEDED else None)
     if code == 0 and job.state is JobState.SUCCEEDED:
-        return _judge_success(run, job, result, problem)
-    return _judge_failure(job, pod, result, code)
+        return _evaluate_success(run, job, result, problem)
+    return _evaluate_failure(job, pod, result, code)
 
 
-def _evicted(pod: PodView) -> Verdict:
-    words = f"pod {pod.name} was evicted: {pod.message or pod.disruption or 'no message'}"
+def _evicted(pod: PodView) -> AttemptOutcome:
+    text = f"pod {pod.name} was evicted: {pod.message or pod.disruption or 'no message'}"
     lowered = pod.message.lower()
     if "emptydir" in lowered or "ephemeral" in lowered:
         hint = "; have the profile's scratch.sizeLimit raised, or use a smaller data set"
-        return Verdict(Reason.EPHEMERAL_STORAGE_EXCEEDED, words + hint, exit_code=pod.exit_code)
-    return Verdict(Reason.EVICTED, words, exit_code=pod.exit_code, retry=True)
-
-
-def _judge_success(run: RunView, job: JobView, result: StageResult | None, problem: str) -> Verdict:
-    if result is None:
-        text = f"the {job.stage} stage ended with exit code 0 but without a result ({problem})"
-        return Verdict(Reason.RESULT_MISSING, text, exit_code=0, retry=True)
-    # A compile that could not be done under BestEffort is a result too; the stage has weighed the policy.
-    if exit_code(result.reason) is not ExitCode.OK and job.stage is not Stage.COMPILE:
-        text = f"the {job.stage} stage ended with exit code 0 and the reason {result.reason}: {result.message}"
-        return Verdict(Reason.RESULT_MISSING, text, exit_code=0, retry=True)
-    if forged := forged_output(run, job.stage, result.outputs):
-        return Verdict(Reason.INTEGRITY_MISMATCH, forged, exit_code=0)
-    return Verdict(
-        result.reason,
-        bounded(result.message),
-        succeeded=True,
-        exit_code=0,
-        outputs=result.outputs,
-        summary=result.summary,
-    )
-
-
-def _judge_failure(job: JobView, pod: PodView, result: StageResult | None, code: int | None) -> Verdict:
-    if result is not None and exit_code(result.reason) is not ExitCode.OK:
-        reason, text = result.reason, result.message
-    else:
-        reason = _reason_of(code)
-        words = bounded(pod.termination_message or pod.message or pod.terminated_reason or "no message", 300)
-        text = f"the {job.stage} stage ended with {_named(code)} and without a result; its last words: {words}"
-    summary = result.summary if result else {}
-    retry = worth_another(reason, code)
-    counts = not (reason is Reason.VERSION_CONFLICT or code == ExitCode.INTERRUPTED)
-    return Verdict(reason, bounded(text), exit_code=code, summary=summary, retry=retry, counts=counts)
+        return AttemptOutcome(Reason.EPHEMERAL_STORAGE_EXCEEDED, text + hint, exit_code=pod.exit_code)
+    return AttemptOutcome(Reason.EVICTED, text, exit_code=pod.exit_code, retry=True)
 
 
 def _read_result(job: JobView, pod: PodView) -> tuple[StageResult | None, str]:
+    """The result in the termination message, or None and the reason why there is none."""
     if not pod.termination_message:
         return None, "its termination message is empty"
     try:
@@ -131,30 +182,34 @@ def _read_result(job: JobView, pod: PodView) -> tuple[StageResult | None, str]:
     return result, ""
 
 
-def _reason_of(code: int | None) -> Reason:
-    """The reason that an exit code alone tells."""
-    names = {item.value: item.name for item in ExitCode}
-    name = names.get(code or 0, "")
-    if name == "DISK_FULL":
-        return Reason.EPHEMERAL_STORAGE_EXCEEDED
-    return Reason.__members__.get(name, Reason.RESULT_MISSING)
+def _evaluate_success(run: RunView, job: JobView, result: StageResult | None, problem: str) -> AttemptOutcome:
+    if result is None:
+        text = f"the {job.stage} stage ended with exit code 0 but without a result ({problem})"
+        return AttemptOutcome(Reason.RESULT_MISSING, text, exit_code=0, retry=True)
+    # A compile that failed under BestEffort is a result too: the stage has applied the policy.
+    if exit_code(result.reason) is not ExitCode.OK and job.stage is not Stage.COMPILE:
+        text = f"the {job.stage} stage ended with exit code 0 and the reason {result.reason}: {result.message}"
+        return AttemptOutcome(Reason.RESULT_MISSING, text, exit_code=0, retry=True)
+    if forged := _forged_output(run, job.stage, result.outputs):
+        return AttemptOutcome(Reason.INTEGRITY_MISMATCH, forged, exit_code=0)
+    return AttemptOutcome(
+        result.reason,
+        bounded(result.message),
+        succeeded=True,
+        exit_code=0,
+        outputs=result.outputs,
+        summary=result.summary,
+    )
 
 
-def _named(code: int | None) -> str:
-    if code is None:
-        return "no exit code"
-    return f"exit code {code}" + (f" (signal {code - 128})" if 128 < code < 160 else "")
-
-
-def forged_output(run: RunView, stage: Stage, outputs: Iterable[Artifact]) -> str:
-    """What is wrong with a result's outputs: a sentence, or nothing. Keys must lie where this stage may write."""
-    listed = list(outputs)
-    if len(listed) > MAX_OUTPUTS or len({item.name for item in listed}) != len(listed):
+def _forged_output(run: RunView, stage: Stage, outputs: tuple[Artifact, ...]) -> str:
+    """Why a result's outputs are refused, or nothing. Their keys must lie where this stage may write."""
+    if len(outputs) > MAX_OUTPUTS or len({item.name for item in outputs}) != len(outputs):
         allowed = f"at most {MAX_OUTPUTS}, each with its own name, are allowed"
-        return f"the result of stage {stage} has {len(listed)} outputs; {allowed}"
-    prefixes = _writable(run, stage)
-    handed_on = set(_recorded(run, stage))
-    for item in listed:
+        return f"the result of stage {stage} has {len(outputs)} outputs; {allowed}"
+    prefixes = _writable_prefixes(run, stage)
+    handed_on = set(_earlier_outputs(run, stage))
+    for item in outputs:
         well_formed = _NAME.fullmatch(item.name) and _KEY.fullmatch(item.key) and _SHA256.fullmatch(item.sha256)
         if not well_formed or item.size < 0:
             return f"the result of stage {stage} has a malformed output {bounded(item.name, 64)!r}"
@@ -164,18 +219,186 @@ def forged_output(run: RunView, stage: Stage, outputs: Iterable[Artifact]) -> st
     return ""
 
 
-def _recorded(run: RunView, stage: Stage) -> Iterator[Artifact]:
-    """What earlier stages left: a stage may hand an artifact on as it is (export the label map)."""
-    for item in run.status.stages if run.status else ():
-        if item.name is stage:
-            return
-        yield from item.outputs
-
-
-def _writable(run: RunView, stage: Stage) -> tuple[str, ...]:
+def _writable_prefixes(run: RunView, stage: Stage) -> tuple[str, ...]:
     own = keys.run_prefix(RunRef(run.namespace, run.name, run.uid))
     if stage is Stage.CONVERT:
         return (own, f"cache/{run.namespace}/")
     if stage is Stage.PUBLISH:
         return (own, keys.model_prefix(run.namespace, run.model), "blobs/sha256/")
     return (own,)
+
+
+def _earlier_outputs(run: RunView, stage: Stage) -> Iterator[Artifact]:
+    """What earlier stages wrote: a stage may hand an artifact on as it is (export the label map)."""
+    for item in run.status.stages if run.status else ():
+        if item.name is stage:
+            return
+        yield from item.outputs
+
+
+def _evaluate_failure(job: JobView, pod: PodView, result: StageResult | None, code: int | None) -> AttemptOutcome:
+    if result is not None and exit_code(result.reason) is not ExitCode.OK:
+        reason, text = result.reason, result.message
+    else:
+        reason = _reason_of(code)
+        output = bounded(pod.termination_message or pod.message or pod.terminated_reason or "no message", 300)
+        text = f"the {job.stage} stage ended with {_describe(code)} and without a result; its last words: {output}"
+    return AttemptOutcome(
+        reason,
+        bounded(text),
+        exit_code=code,
+        summary=result.summary if result else {},
+        retry=is_retryable(reason, code),
+        counts=reason is not Reason.VERSION_CONFLICT and code != ExitCode.INTERRUPTED,
+    )
+
+
+def _reason_of(code: int | None) -> Reason:
+    """The reason that follows from the exit code alone."""
+    names = {item.value: item.name for item in ExitCode}
+    name = names.get(code or 0, "")
+    if name == "DISK_FULL":
+        return Reason.EPHEMERAL_STORAGE_EXCEEDED
+    return Reason.__members__.get(name, Reason.RESULT_MISSING)
+
+
+def _describe(code: int | None) -> str:
+    if code is None:
+        return "no exit code"
+    return f"exit code {code}" + (f" (signal {code - 128})" if 128 < code < 160 else "")
+
+
+def is_retryable(reason: Reason, code: int | None) -> bool:
+    """Whether a failed attempt may be followed by another. `code` is the container's, None where none is known."""
+    if reason in _RETRYABLE:
+        return True
+    if reason is Reason.OUT_OF_MEMORY:
+        # The same work needs the same memory.
+        return False
+    known = code or ExitCode.__members__.get(reason.name)
+    return known is not None and is_transient(known)
+
+
+def _manifest_problem(run: RunView, status: RunStatus, outcome: AttemptOutcome) -> str:
+    """Why a publish stage's success is refused, or nothing: its manifest must be that of the reserved version."""
+    manifest = _manifest_of(outcome)
+    wanted = keys.manifest(run.namespace, run.model, status.release.version) if status.release else "a reserved version"
+    if manifest is not None and manifest.key == wanted:
+        return ""
+    return f"the publish stage reports {manifest.key if manifest else 'no manifest'!r}, {wanted!r} was reserved"
+
+
+def _manifest_of(outcome: AttemptOutcome) -> Artifact | None:
+    return next((item for item in outcome.outputs if item.name == "manifest"), None)
+
+
+def _record_success(
+    run: RunView, status: RunStatus, job: JobView, outcome: AttemptOutcome, now: datetime
+) -> tuple[RunStatus, ReleaseReport | None]:
+    """The status in which the Job's stage has succeeded, and the status of the ModelRelease where that is publish."""
+    done = replace(
+        with_job(status.stage(job.stage), job),
+        phase=StagePhase.SUCCEEDED,
+        reason=outcome.reason,
+        message=short(outcome.message),
+        completion_time=rfc3339(job.finished or now),
+        pending_since=None,
+        storage_failing_since=None,
+        outputs=outcome.outputs,
+    )
+    status = _with_figures(run, status.with_stage(done), job.stage, outcome)
+    release = status.release
+    if job.stage is not Stage.PUBLISH or release is None or release.manifest is None:
+        return status, None
+    if run.release is not None and run.release.published:
+        return status, None
+    return status, ReleaseReport(release.name, release.manifest, status.summary.ap50, status.summary.tpu)
+
+
+def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: AttemptOutcome) -> RunStatus:
+    """`status` with the figures of a stage that succeeded, typed and bounded."""
+    if stage is Stage.CONVERT:
+        return replace(status, dataset=_dataset(outcome.summary))
+    if stage is Stage.EXPORT:
+        return _with_metrics(status, outcome.summary)
+    if stage is Stage.COMPILE:
+        return _with_compile(run, status, outcome)
+    if stage is Stage.PUBLISH:
+        return _with_manifest(status, outcome)
+    return status
+
+
+def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
+    counts = {
+        name: _count(summary, name) for name in ("pictures", "negatives", "train", "validation", "test", "problems")
+    }
+    listed = summary.get("classes")
+    objects = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    classes = tuple(
+        ClassBoxes(bounded(item["name"], MAX_CLASS_NAME), _count(item, "boxes"))
+        for item in objects[:MAX_CLASSES]
+        if isinstance(item.get("name"), str)
+    )
+    digest = summary.get("digest")
+    return DatasetStatus(digest=bounded(digest, 71) if isinstance(digest, str) else "", classes=classes, **counts)
+
+
+def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
+    measured = _object(summary, "metrics")
+    int8 = _object(measured, "int8")
+    metrics = Metrics(float_=_model_metrics(_object(measured, "float")), int8=_model_metrics(int8))
+    per_class = tuple(
+        ClassMetric(bounded(str(name), MAX_CLASS_NAME), _decimal(value))
+        for name, value in list(_object(int8, "perClass").items())[:MAX_PER_CLASS]
+        if _decimal(value)
+    )
+    predicted = _decimal(summary.get("predictedMappedPercent"), digits=1)
+    ap50 = f"{float(metrics.int8.ap50):.2f}" if metrics.int8.ap50 else ""
+    return replace(
+        status,
+        metrics=metrics,
+        per_class=per_class,
+        compile=tuple(replace(item, predicted_mapped_percent=predicted) for item in status.compile),
+        summary=replace(status.summary, ap50=ap50),
+    )
+
+
+def _with_compile(run: RunView, status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
+    if outcome.summary.get("compiled") is not True:
+        reason = Reason.COMPILE_FAILED if outcome.reason in (Reason.COMPLETED, Reason.ADOPTED) else outcome.reason
+        return _without_compile(run, status, reason)
+    mapped = _decimal(outcome.summary.get("mappedPercent"), digits=1)
+    compiled = tuple(
+        replace(item, compiled=True, reason=outcome.reason, mapped_percent=mapped) for item in status.compile
+    )
+    return replace(status, compile=compiled, summary=replace(status.summary, tpu=f"{mapped}%" if mapped else "yes"))
+
+
+def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
+    manifest = _manifest_of(outcome)
+    if status.release is None or manifest is None:
+        return status
+    release = replace(status.release, manifest=ManifestRef(manifest.key, manifest.sha256, manifest.size))
+    return replace(status, release=release, summary=replace(status.summary, release=release.name))
+
+
+def _model_metrics(measured: Mapping[str, Any]) -> ModelMetrics:
+    return ModelMetrics(_decimal(measured.get("ap50")), _decimal(measured.get("ap")))
+
+
+def _decimal(value: Any, *, digits: int = 4) -> str:
+    """A number as the API's decimal string, without trailing zeros; empty for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**6:
+        return ""
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _count(data: Mapping[str, Any], name: str) -> int:
+    value = data.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
+
+
+def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = data.get(name)
+    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""decide: what goes wrong with Jobs, pods and results, and in whose words the run says so."""
+"""decide: failures of Jobs, pods and results, and the reasons and messages that the run shows for them."""
 
 from dataclasses import replace
 
@@ -19,10 +19,10 @@ def at_train(**changes: object) -> World:
     return world
 
 
-def test_a_transient_failure_is_tried_again_after_a_growing_pause() -> None:
+def test_a_transient_failure_is_retried_with_growing_delays() -> None:
     world = at_train(backoff_limit=2)
     for failures, delay in ((1, 5), (2, 10)):
-        world.break_down(Reason.INTERNAL_ERROR)
+        world.fail(Reason.INTERNAL_ERROR)
         plan = world.settle()
         assert world.stage(Stage.TRAIN).failures == failures
         assert plan.requeue_after == delay
@@ -30,25 +30,25 @@ def test_a_transient_failure_is_tried_again_after_a_growing_pause() -> None:
         world.pass_time(delay)
         world.settle()
         assert world.stage(Stage.TRAIN).attempts == failures + 1
-    world.break_down(Reason.INTERNAL_ERROR)
+    world.fail(Reason.INTERNAL_ERROR)
     world.settle()
     assert world.read().phase is Phase.FAILED
     assert world.read().reason is Reason.INTERNAL_ERROR
     assert "backoffLimit 2" in world.read().message
 
 
-def test_no_retries_means_none() -> None:
+def test_without_a_backoff_limit_nothing_is_retried() -> None:
     world = at_train(backoff_limit=0)
-    world.break_down(Reason.STORAGE_UNAVAILABLE)
+    world.fail(Reason.STORAGE_UNAVAILABLE)
     world.settle()
     assert world.read().phase is Phase.FAILED
     assert sum("train" in name for name in world.created) == 1
 
 
 @pytest.mark.parametrize("reason", [Reason.DATASET_UNSAFE, Reason.STORAGE_FORBIDDEN, Reason.TRAINING_DIVERGED])
-def test_a_failure_that_would_only_repeat_ends_the_run(reason: Reason) -> None:
+def test_a_permanent_failure_ends_the_run(reason: Reason) -> None:
     world = at_train()
-    world.break_down(reason)
+    world.fail(reason)
     world.settle()
     assert world.read().phase is Phase.FAILED
     assert world.read().reason is reason
@@ -58,7 +58,7 @@ def test_a_store_that_is_down_for_an_hour_fails_no_run() -> None:
     world = at_train(backoff_limit=2)
     began = world.now
     while (world.now - began).total_seconds() < 3600:
-        world.break_down(Reason.STORAGE_UNAVAILABLE)
+        world.fail(Reason.STORAGE_UNAVAILABLE)
         plan = world.settle()
         assert plan.requeue_after is not None
         assert plan.requeue_after <= 300
@@ -74,7 +74,7 @@ def test_a_store_that_stays_down_ends_the_run_after_six_hours() -> None:
     for _ in range(100):
         if world.read().is_terminal:
             break
-        world.break_down(Reason.STORAGE_UNAVAILABLE)
+        world.fail(Reason.STORAGE_UNAVAILABLE)
         plan = world.settle()
         world.pass_time(plan.requeue_after or 0)
         world.settle()
@@ -92,7 +92,7 @@ def test_exit_zero_without_a_result_is_a_failure() -> None:
     assert train.failures == 1
 
 
-def test_a_pod_that_vanished_after_its_work_costs_no_attempt() -> None:
+def test_a_pod_that_was_removed_after_its_success_costs_no_attempt() -> None:
     world = at_train(backoff_limit=0)
     job = world.succeed()
     world.pods.clear()
@@ -107,7 +107,7 @@ def test_a_pod_that_vanished_after_its_work_costs_no_attempt() -> None:
     assert world.stage(Stage.TRAIN).reason is Reason.ADOPTED
 
 
-def test_a_deleted_job_is_noticed_and_named() -> None:
+def test_a_deleted_job_is_named_and_the_stage_is_retried() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
@@ -150,9 +150,7 @@ def test_a_job_of_somebody_else_stops_the_run() -> None:
         ("CreateContainerConfigError", 'secret "s3-train" not found', Reason.SECRET_NOT_FOUND),
     ],
 )
-def test_a_waiting_container_shows_in_the_condition_in_its_own_words(
-    reason: str, message: str, expected: Reason
-) -> None:
+def test_the_message_of_a_waiting_container_is_in_the_condition(reason: str, message: str, expected: Reason) -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
@@ -165,7 +163,7 @@ def test_a_waiting_container_shows_in_the_condition_in_its_own_words(
     assert any(item.type == "Stalled" for item in world.read().conditions)
 
 
-def test_the_registrys_answer_is_kept_while_the_kubelet_backs_off() -> None:
+def test_the_registrys_error_is_kept_while_the_kubelet_backs_off() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
@@ -178,12 +176,12 @@ def test_the_registrys_answer_is_kept_while_the_kubelet_backs_off() -> None:
     assert world.writes == writes
 
 
-def test_a_missing_secret_that_only_an_event_names() -> None:
+def test_a_missing_secret_that_only_an_event_names_fails_the_run() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
-    words = 'FailedMount: MountVolume.SetUp failed for volume "files-0" : secret "s3" not found'
-    world.pod_of(job, warning=words)
+    message = 'FailedMount: MountVolume.SetUp failed for volume "files-0" : secret "s3" not found'
+    world.pod_of(job, warning=message)
     world.settle()
     assert world.read().reason is Reason.SECRET_NOT_FOUND
     world.pass_time(121)
@@ -193,7 +191,7 @@ def test_a_missing_secret_that_only_an_event_names() -> None:
     assert world.active_job() is None
 
 
-def test_an_impossible_image_fails_at_once() -> None:
+def test_an_invalid_image_name_fails_at_once() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
@@ -207,8 +205,8 @@ def test_an_unschedulable_pod_waits_until_the_pending_deadline() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
-    words = "0/5 nodes are available: 5 Insufficient nvidia.com/gpu"
-    world.pod_of(job, unschedulable=words)
+    message = "0/5 nodes are available: 5 Insufficient nvidia.com/gpu"
+    world.pod_of(job, unschedulable=message)
     world.pass_time(1700)
     world.settle()
     assert world.read().reason is Reason.UNSCHEDULABLE
@@ -216,10 +214,10 @@ def test_an_unschedulable_pod_waits_until_the_pending_deadline() -> None:
     world.pass_time(200)
     world.settle()
     assert world.read().phase is Phase.FAILED
-    assert words in world.read().message
+    assert message in world.read().message
 
 
-def test_the_pending_clock_stands_while_another_run_holds_the_resource() -> None:
+def test_the_pending_deadline_pauses_while_another_run_holds_the_resource() -> None:
     world = at_train(queue=QueueView(others_active=True))
     job = world.active_job()
     assert job is not None
@@ -248,7 +246,7 @@ def test_a_job_that_kueue_holds_waits_without_deadline() -> None:
     assert not world.read().is_terminal
 
 
-def test_a_pod_that_never_starts_runs_into_the_start_timeout() -> None:
+def test_a_pod_that_never_starts_exceeds_the_start_timeout() -> None:
     world = at_train()
     world.pass_time(1801)
     world.settle()
@@ -264,15 +262,15 @@ def test_a_running_pod_has_no_pending_deadline() -> None:
     assert world.read().phase is Phase.TRAINING
 
 
-def test_out_of_memory_is_not_tried_again() -> None:
+def test_out_of_memory_is_not_retried() -> None:
     world = at_train()
-    world.break_down(Reason.INTERNAL_ERROR, code=137, message="", terminated_reason="OOMKilled")
+    world.fail(Reason.INTERNAL_ERROR, code=137, message="", terminated_reason="OOMKilled")
     world.settle()
     assert world.read().reason is Reason.OUT_OF_MEMORY
     assert "batchSize" in world.read().message
 
 
-def test_a_child_killed_for_memory_behind_exit_zero_is_out_of_memory() -> None:
+def test_an_oom_kill_with_exit_code_zero_is_out_of_memory() -> None:
     world = at_train()
     job = world.succeed()
     world.pod_of(job, terminated_reason="OOMKilled")
@@ -287,9 +285,9 @@ def test_a_child_killed_for_memory_behind_exit_zero_is_out_of_memory() -> None:
         ("The node was low on resource: memory.", Reason.EVICTED, Phase.TRAINING),
     ],
 )
-def test_an_evicted_pod(message: str, reason: Reason, phase: Phase) -> None:
+def test_an_evicted_pod_fails_or_retries_by_what_it_exceeded(message: str, reason: Reason, phase: Phase) -> None:
     world = at_train()
-    job = world.break_down(Reason.INTERNAL_ERROR, code=137, message="")
+    job = world.fail(Reason.INTERNAL_ERROR, code=137, message="")
     job = next(item for item in world.jobs.values() if item.name == job.name)
     world.pod_of(job, reason="Evicted", message=message, exit_code=None)
     world.settle()
@@ -325,11 +323,10 @@ def test_disruptions_are_not_counted_up_to_a_limit() -> None:
 
 def test_a_rejected_job_quotes_the_admission_policy() -> None:
     world = World()
-    plan = world.look(crash_before="create")
+    plan = world.reconcile(crash_before="create")
     name = f"note-convert-{plan.create[0].attempt}-0123abcd"
-    view = world.jobs  # the engine answers a refused creation with a REJECTED view
-
-    view[name] = JobView(
+    # The engine gives a refused creation as a REJECTED view.
+    world.jobs[name] = JobView(
         name,
         "",
         UID,
@@ -344,15 +341,15 @@ def test_a_rejected_job_quotes_the_admission_policy() -> None:
     assert "no-root" in world.read().message
 
 
-def test_an_exhausted_quota_is_waited_for_in_its_own_words() -> None:
+def test_an_exhausted_quota_is_waited_for_and_quoted() -> None:
     world = at_train()
     job = world.active_job()
     assert job is not None
-    words = 'pods "x" is forbidden: exceeded quota: gpu-quota, requested: nvidia.com/gpu=1, used: 4, limited: 4'
-    world.jobs[job.name] = replace(job, create_error=words)
+    message = 'pods "x" is forbidden: exceeded quota: gpu-quota, requested: nvidia.com/gpu=1, used: 4, limited: 4'
+    world.jobs[job.name] = replace(job, create_error=message)
     world.settle()
     assert world.read().reason is Reason.QUOTA_EXCEEDED
-    assert words in world.read().message
+    assert message in world.read().message
     assert not world.read().is_terminal
 
 
@@ -368,7 +365,7 @@ def test_an_exhausted_quota_is_waited_for_in_its_own_words() -> None:
         '{"stage":"train","attempt":1,"reason":"Completed","message":"","evil":1}',
     ],
 )
-def test_a_message_that_is_no_result_is_no_success(message: str) -> None:
+def test_a_malformed_result_is_not_a_success(message: str) -> None:
     world = at_train(backoff_limit=0)
     world.succeed(message=message)
     world.settle()
@@ -417,7 +414,7 @@ def test_another_namespaces_cache_is_refused() -> None:
     assert world.read().reason is Reason.INTEGRITY_MISMATCH
 
 
-def test_a_hostile_summary_is_passed_over() -> None:
+def test_a_hostile_summary_is_ignored() -> None:
     world = World()
     world.settle()
     summary = {"pictures": "many", "classes": [1, {"name": 5}, {"name": "x" * 500, "boxes": -1}], "digest": 7}
@@ -431,16 +428,16 @@ def test_a_hostile_summary_is_passed_over() -> None:
     assert "\x1b" not in world.stage(Stage.CONVERT).message
 
 
-def test_a_failure_report_that_contradicts_its_exit_code_is_judged_by_the_code() -> None:
+def test_the_exit_code_wins_over_a_result_that_contradicts_it() -> None:
     world = at_train(backoff_limit=0)
-    world.break_down(Reason.INTERNAL_ERROR, code=40, message=success(Stage.TRAIN, 1))
+    world.fail(Reason.INTERNAL_ERROR, code=40, message=success(Stage.TRAIN, 1))
     world.settle()
     assert world.read().reason is Reason.TRAINING_DIVERGED
 
 
-def test_a_killed_stage_without_words_is_named_by_its_signal() -> None:
+def test_a_killed_stage_without_a_message_is_named_by_its_signal() -> None:
     world = at_train()
-    world.break_down(Reason.INTERNAL_ERROR, code=137, message="")
+    world.fail(Reason.INTERNAL_ERROR, code=137, message="")
     world.settle()
     assert "signal 9" in world.read().message
     assert world.read().phase is Phase.TRAINING
@@ -457,7 +454,7 @@ class TestPublish:
         world = World(releases={1: "other", 2: "other"})
         world.to_stage(Stage.COMPILE)
         world.succeed()
-        plan = world.look()
+        plan = world.reconcile()
         assert plan.reserve is not None
         assert plan.reserve.name == "note-v3"
         assert plan.reserve.model_digest == "sha256:" + "a" * 64
@@ -465,19 +462,19 @@ class TestPublish:
         world.settle()
         assert world.requests["note-publish-1-0123abcd"].version == 3
 
-    def test_a_failed_publish_keeps_its_number(self) -> None:
+    def test_a_failed_publish_keeps_its_version(self) -> None:
         world = self.at_publish()
-        world.break_down(Reason.STORAGE_UNAVAILABLE)
+        world.fail(Reason.STORAGE_UNAVAILABLE)
         world.settle()
         world.pass_time(300)
         world.finish()
         assert world.read().summary.release == "note-v1"
         assert set(world.releases) == {1}
 
-    def test_a_conflict_jumps_to_the_free_number(self) -> None:
+    def test_a_version_conflict_uses_the_free_version(self) -> None:
         world = self.at_publish()
         message = failure(Stage.PUBLISH, 1, Reason.VERSION_CONFLICT, {"nextVersion": 8})
-        world.break_down(Reason.VERSION_CONFLICT, message=message)
+        world.fail(Reason.VERSION_CONFLICT, message=message)
         world.settle()
         world.pass_time(5)
         world.settle()
@@ -487,9 +484,9 @@ class TestPublish:
         assert world.stage(Stage.PUBLISH).failures == 0
         assert world.published == {8}
 
-    def test_a_conflict_without_a_free_number_fails(self) -> None:
+    def test_a_version_conflict_without_a_free_version_fails(self) -> None:
         world = self.at_publish()
-        world.break_down(Reason.VERSION_CONFLICT)
+        world.fail(Reason.VERSION_CONFLICT)
         world.settle()
         assert world.read().reason is Reason.VERSION_CONFLICT
 
@@ -500,12 +497,12 @@ class TestPublish:
         assert world.read().reason is Reason.INTEGRITY_MISMATCH
         assert not world.published
 
-    def test_a_lost_release_report_is_made_again(self) -> None:
+    def test_a_lost_release_status_is_written_again(self) -> None:
         world = self.at_publish()
         world.succeed()
-        world.look(crash_before="release_status")
+        world.reconcile(crash_before="release_status")
         assert not world.published
-        world.look(crash_before="status")
+        world.reconcile(crash_before="status")
         assert world.published == {1}
         world.settle()
         assert world.read().phase is Phase.SUCCEEDED

@@ -12,7 +12,7 @@ from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView
 from support.decide_world import SHA, World, run_view
 
 
-def test_a_run_that_meets_no_trouble_succeeds() -> None:
+def test_a_run_without_failures_succeeds() -> None:
     world = World()
     world.finish()
     status = world.read()
@@ -36,7 +36,7 @@ def test_a_run_that_meets_no_trouble_succeeds() -> None:
 
 def test_the_first_status_is_complete() -> None:
     world = World()
-    world.look()
+    world.reconcile()
     first = world.history[0]
     assert first["observedGeneration"] == 1
     assert first["phase"] == "Converting"
@@ -59,7 +59,7 @@ def test_a_run_takes_few_writes() -> None:
     assert world.writes + creations + 2 <= 20
 
 
-def test_each_stage_gets_what_the_earlier_ones_left() -> None:
+def test_each_stage_gets_the_outputs_of_the_earlier_ones() -> None:
     world = World()
     world.finish()
     publish = next(request for request in world.requests.values() if request.stage is Stage.PUBLISH)
@@ -68,7 +68,7 @@ def test_each_stage_gets_what_the_earlier_ones_left() -> None:
     assert publish.version == 1
 
 
-def test_the_status_before_a_job_says_that_it_comes() -> None:
+def test_the_status_announces_an_attempt_before_its_job_exists() -> None:
     world = World()
     plan = world.decide()
     assert [item.stage for item in plan.create] == [Stage.CONVERT]
@@ -78,7 +78,7 @@ def test_the_status_before_a_job_says_that_it_comes() -> None:
 
 def test_a_lost_creation_is_made_again_under_the_same_name() -> None:
     world = World()
-    world.look(crash_before="create")
+    world.reconcile(crash_before="create")
     world.settle()
     assert world.created == {"note-convert-1-0123abcd": 1}
 
@@ -110,10 +110,10 @@ def test_a_deleting_job_of_a_suspended_run_is_waited_for() -> None:
     job = world.start()
     world.settle()
     world.run = replace(world.run, suspend=True)
-    world.look(crash_before="delete")
+    world.reconcile(crash_before="delete")
     world.jobs[job.name] = replace(job, deleting=True)
     world.run = replace(world.run, suspend=False)
-    plan = world.look()
+    plan = world.reconcile()
     assert not plan.create
     assert job.name in world.read().message
     world.remove_job(job.name)
@@ -134,7 +134,7 @@ def test_cancel_ends_a_run_in_every_stage(stage: Stage) -> None:
     assert world.active_job() is None
 
 
-def test_terminal_phases_are_absorbing() -> None:
+def test_a_terminal_phase_never_changes() -> None:
     world = World()
     world.finish()
     before = world.read()
@@ -157,7 +157,7 @@ def test_the_deadline_ends_a_run_and_its_job() -> None:
     assert world.active_job() is None
 
 
-def test_a_queued_run_waits_with_its_place_and_its_clock_stands() -> None:
+def test_a_queued_run_shows_its_position_and_uses_no_active_time() -> None:
     world = World(run=run_view(queue=QueueView(ahead=2, eta_seconds=2100), active_deadline_seconds=600))
     world.settle()
     assert world.read().phase is Phase.QUEUED
@@ -173,7 +173,7 @@ def test_a_queued_run_waits_with_its_place_and_its_clock_stands() -> None:
 def test_a_retry_goes_on_from_the_failed_stage_with_the_next_attempt() -> None:
     world = World(run=run_view(backoff_limit=0))
     world.to_stage(Stage.TRAIN)
-    world.break_down(Reason.TRAINING_DIVERGED)
+    world.fail(Reason.TRAINING_DIVERGED)
     world.settle()
     assert world.read().phase is Phase.FAILED
     world.run = replace(world.run, retry="2027-01-09T19:00:00Z")
@@ -189,15 +189,15 @@ def test_a_retry_goes_on_from_the_failed_stage_with_the_next_attempt() -> None:
 def test_a_retry_takes_the_profile_as_it_is_now() -> None:
     world = World()
     world.to_stage(Stage.TRAIN)
-    world.break_down(Reason.TRAINING_DIVERGED)
+    world.fail(Reason.TRAINING_DIVERGED)
     world.settle()
     assert world.run.profile is not None
-    mended = replace(world.run.profile, digest="sha256:" + "c" * 64, revision="atoll-profile-2")
-    world.run = replace(world.run, profile=mended, retry="again")
-    plan = world.look()
+    corrected = replace(world.run.profile, digest="sha256:" + "c" * 64, revision="atoll-profile-2")
+    world.run = replace(world.run, profile=corrected, retry="again")
+    plan = world.reconcile()
     assert plan.status.resolved is None
     assert not plan.create
-    assert world.look().pin_profile
+    assert world.reconcile().snapshot_profile
     world.finish()
     resolved = world.read().resolved
     assert world.read().phase is Phase.SUCCEEDED
@@ -208,7 +208,7 @@ def test_a_retry_takes_the_profile_as_it_is_now() -> None:
 def test_a_retry_may_name_an_earlier_stage() -> None:
     world = World()
     world.to_stage(Stage.EXPORT)
-    world.break_down(Reason.QUALITY_GATE_FAILED)
+    world.fail(Reason.QUALITY_GATE_FAILED)
     world.settle()
     world.run = replace(world.run, retry="2027-01-09T19:00:00Z:train")
     world.settle()
@@ -216,12 +216,12 @@ def test_a_retry_may_name_an_earlier_stage() -> None:
     assert world.stage(Stage.TRAIN).attempts == 2
 
 
-def test_a_retry_on_an_active_run_does_not_bite_later() -> None:
+def test_a_retry_on_an_active_run_has_no_effect_later() -> None:
     world = World(run=run_view(backoff_limit=0))
     world.settle()
     world.run = replace(world.run, retry="now")
     world.settle()
-    world.break_down(Reason.DATASET_UNSAFE)
+    world.fail(Reason.DATASET_UNSAFE)
     world.settle()
     assert world.read().phase is Phase.FAILED
 
@@ -230,13 +230,13 @@ def test_ttls_remove_jobs_and_then_the_run() -> None:
     world = World(run=run_view(job_ttl_seconds=60, ttl_seconds=600))
     world.finish()
     assert len(world.jobs) == 5
-    assert world.look().requeue_after == 60
+    assert world.reconcile().requeue_after == 60
     world.pass_time(61)
     world.settle()
     assert not world.jobs
     assert not world.deleted_run
     world.pass_time(600)
-    world.look()
+    world.reconcile()
     assert world.deleted_run
 
 
@@ -244,7 +244,7 @@ def test_without_a_ttl_a_run_is_never_deleted() -> None:
     world = World()
     world.finish()
     world.pass_time(10**8)
-    world.look()
+    world.reconcile()
     assert not world.deleted_run
 
 
@@ -276,7 +276,7 @@ def test_a_refused_compile_is_skipped_under_best_effort_and_fails_where_required
     for policy, phase in ((CompilePolicy.BEST_EFFORT, Phase.SUCCEEDED), (CompilePolicy.REQUIRED, Phase.FAILED)):
         world = World(run=run_view(compile=(CompileChoice("edgetpu", policy),)))
         world.to_stage(Stage.COMPILE)
-        world.break_down(Reason.COMPILE_FAILED)
+        world.fail(Reason.COMPILE_FAILED)
         world.settle()
         if phase is Phase.SUCCEEDED:
             world.finish()
@@ -331,7 +331,7 @@ def test_an_object_that_comes_late_lets_the_run_go_on() -> None:
     world.finish()
 
 
-def test_an_invalid_spec_is_terminal_with_its_sentence() -> None:
+def test_an_invalid_spec_fails_the_run_with_its_message() -> None:
     world = World(run=run_view(invalid="200000 steps exceed the limit of 100000"))
     world.settle()
     assert world.read().phase is Phase.FAILED
@@ -339,10 +339,10 @@ def test_an_invalid_spec_is_terminal_with_its_sentence() -> None:
     assert "200000" in world.read().message
 
 
-def test_the_profile_is_pinned_once() -> None:
+def test_the_profile_is_snapshotted_once() -> None:
     world = World()
-    assert world.look().pin_profile
-    assert not world.look().pin_profile
+    assert world.reconcile().snapshot_profile
+    assert not world.reconcile().snapshot_profile
 
 
 def test_progress_is_written_at_most_every_thirty_seconds() -> None:
@@ -363,7 +363,7 @@ def test_progress_is_written_at_most_every_thirty_seconds() -> None:
     assert world.read().phase is Phase.TRAINING
 
 
-def test_the_status_stays_small_whatever_the_stages_say() -> None:
+def test_the_status_is_bounded_whatever_the_stages_report() -> None:
     world = World()
     world.finish()
     status = world.read()
@@ -373,17 +373,17 @@ def test_the_status_stays_small_whatever_the_stages_say() -> None:
     assert len(to_json(write_status(crowded))) <= MAX_STATUS_BYTES
 
 
-def test_a_merge_patch_removes_what_is_gone() -> None:
+def test_a_merge_patch_removes_missing_keys() -> None:
     assert merge_patch({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1}}) == {"a": None, "b": {"d": None}}
     assert merge_patch({"a": 1}, {"a": 1}) == {}
 
 
-def test_a_run_is_told_in_the_order_of_its_life() -> None:
+def test_events_appear_in_the_order_of_the_stages() -> None:
     world = World()
     world.finish()
-    told = [event.reason for event in world.events]
-    assert told[:3] == ["Admitted", "StageStarted", "StageSucceeded"]
-    assert told[-3:] == ["StageSucceeded", "ReleasePublished", "Completed"]
+    reasons = [event.reason for event in world.events]
+    assert reasons[:3] == ["Admitted", "StageStarted", "StageSucceeded"]
+    assert reasons[-3:] == ["StageSucceeded", "ReleasePublished", "Completed"]
     # The log writes the reason before the message.
     assert world.events[-1].message == f"published as {world.read().summary.release}"
 

@@ -1,0 +1,115 @@
+"""What the parts of `decide` share: `Transition`, the open attempt of a stage, and how a stage or a run ends. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from atoll_contract.document import replace
+from atoll_contract.errors import Reason, bounded
+from atoll_operator.api.status import (
+    DONE,
+    JobRef,
+    Phase,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    rfc3339,
+    seconds_between,
+    short,
+)
+from atoll_operator.lifecycle.model import JobToDelete, JobView, ReleaseReport, Reservation, StageAttempt
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The status that follows, and what has to be done for it. `decide` makes the Plan of it."""
+
+    status: RunStatus
+    create: tuple[StageAttempt, ...] = ()
+    delete: tuple[JobToDelete, ...] = ()
+    reserve: Reservation | None = None
+    release_status: ReleaseReport | None = None
+    requeue_after: float | None = None
+
+
+def current_stage(status: RunStatus) -> StageStatus | None:
+    """The first stage that is neither succeeded nor skipped."""
+    return next((item for item in status.stages if item.phase not in DONE), None)
+
+
+def unfinished(jobs: Iterable[JobView], *, but: JobView | None = None) -> tuple[JobView, ...]:
+    return tuple(job for job in jobs if not job.is_finished and job is not but)
+
+
+def deletions(jobs: Iterable[JobView]) -> tuple[JobToDelete, ...]:
+    return tuple(JobToDelete(job.name, job.uid) for job in jobs if not job.deleting)
+
+
+def newest_attempt(stage: StageStatus, jobs: Iterable[JobView]) -> JobView | None:
+    return max(open_attempts(stage, jobs), key=lambda job: job.attempt, default=None)
+
+
+def open_attempts(stage: StageStatus, jobs: Iterable[JobView]) -> list[JobView]:
+    """The Jobs of the stage's attempt that is announced or running, and of later ones, whose status write was lost.
+    Attempts that are over do not count."""
+    is_open = stage.phase is StagePhase.RUNNING or stage.job_ref is None
+    own = [job for job in jobs if job.stage is stage.name]
+    return [job for job in own if job.attempt > stage.attempts or (is_open and job.attempt == stage.attempts)]
+
+
+def with_job(stage: StageStatus, job: JobView) -> StageStatus:
+    """`stage` with the Job of its newest attempt recorded."""
+    is_new = job.attempt != stage.attempts or stage.job_ref is None
+    return replace(
+        stage,
+        phase=StagePhase.RUNNING,
+        attempts=job.attempt,
+        job_ref=JobRef(job.name, job.uid) if job.uid else None,
+        start_time=stage.start_time or rfc3339(job.created),
+        next_retry_time=None,
+        # The Job's own creation, not now: a restarted operator must not grant the time again.
+        pending_since=rfc3339(job.created) if is_new else stage.pending_since,
+        reason=Reason.RUNNING if is_new else stage.reason,
+        message=f"attempt {job.attempt} waits for its pod" if is_new else stage.message,
+    )
+
+
+def skip(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
+    """`status` after a stage that is left out."""
+    return status.with_stage(_closed(stage, StagePhase.SKIPPED, reason=reason, message=message, now=now))
+
+
+def fail(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
+    """`status` of a run that ends in Failed because `stage` does."""
+    failed = _closed(stage, StagePhase.FAILED, reason=reason, message=message, now=now)
+    return end(status.with_stage(failed), Phase.FAILED, reason=reason, message=message, now=now)
+
+
+def _closed(stage: StageStatus, phase: StagePhase, *, reason: Reason, message: str, now: datetime) -> StageStatus:
+    return replace(
+        stage,
+        phase=phase,
+        reason=reason,
+        message=short(message),
+        completion_time=rfc3339(now),
+        next_retry_time=None,
+        pending_since=None,
+    )
+
+
+def end(status: RunStatus, phase: Phase, *, reason: Reason, message: str, now: datetime) -> RunStatus:
+    """`status` of a run that is over."""
+    stopped = stop_clock(status, now)
+    text = bounded(message)
+    return replace(stopped, phase=phase, reason=reason, message=text, completion_time=rfc3339(now), queue=None)
+
+
+def stop_clock(status: RunStatus, now: datetime) -> RunStatus:
+    """`status` with the open interval of active time closed, as the run is suspended or over."""
+    return replace(status, active_seconds=int(active_seconds(status, now)), active_since=None)
+
+
+def active_seconds(status: RunStatus, now: datetime) -> float:
+    """Seconds in which the run was neither suspended nor queued."""
+    open_interval = seconds_between(status.active_since, now) if status.active_since else 0.0
+    return status.active_seconds + open_interval
