@@ -52,7 +52,7 @@ from atoll_edge.status import Status as EdgeStatus
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.controller.metrics import Metrics as OperatorMetrics
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
-from atoll_operator.devices.metrics import Metrics as DevicesMetrics
+from atoll_operator.devices.metrics import DeviceMetrics
 from atoll_operator.jobs.manifest import job_name
 from atoll_operator.lifecycle.model import PodPhase, QueueView
 from atoll_stages.export.edgetpu_mapping import MappingReport
@@ -158,7 +158,7 @@ def test_reasons_and_exit_codes_are_the_same() -> None:
 def test_the_metrics_are_the_same() -> None:
     registries = {
         "operator": OperatorMetrics().registry,
-        "devices": DevicesMetrics().registry,
+        "devices": DeviceMetrics().registry,
         "edge": EdgeMetrics().registry,
     }
     lines = {f"{name}: {line}" for name, registry in registries.items() for line in collectors(registry)}

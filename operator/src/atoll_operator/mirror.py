@@ -2,7 +2,7 @@
 
 import sys
 
-from atoll_operator.devices.__main__ import main
+from atoll_operator.devices.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

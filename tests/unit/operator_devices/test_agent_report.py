@@ -1,4 +1,4 @@
-"""What a real agent reports is what the mirror reads."""
+"""The report of a real agent can be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_operator.devices.reports import ReportReader, Seen
+from atoll_operator.devices.reports import ReportReader, StoredReport
 from support.edge_agent import DEVICE, RunningAgent
 from support.edge_release import MODEL, NAMESPACE
 from support.edge_robot import Robot
@@ -23,14 +23,14 @@ def robot() -> Iterator[Robot]:
     server.close()
 
 
-def test_a_device_without_a_release_is_read_whole(tmp_path: Path, robot: Robot) -> None:
+def test_the_report_of_a_device_without_a_release_is_read(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
 
-    def seen() -> Seen | None:
+    def stored() -> StoredReport | None:
         return ReportReader(running.bucket, NAMESPACE).read().by_device.get(DEVICE)
 
     try:
-        found = wait_until(seen, what="the device's report", timeout_seconds=60)
+        found = wait_until(stored, what="the device's report", timeout_seconds=60)
     finally:
         running.close()
     assert found.problem is None

@@ -1,4 +1,4 @@
-"""Settings, health and metrics of the mirror's process."""
+"""Settings, health and metrics of the process that shows devices."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import urllib.request
 import pytest
 
 from atoll_operator.config import ConfigError
-from atoll_operator.devices.__main__ import JsonFormatter, Pulse, serve_pages
-from atoll_operator.devices.config import Settings, from_environment
-from atoll_operator.devices.metrics import Metrics
+from atoll_operator.devices.config import DeviceSettings, from_environment
+from atoll_operator.devices.main import Health, JsonFormatter, serve_pages
+from atoll_operator.devices.metrics import DeviceMetrics
 from support.device_reports import Clock
 
 NAMED = {"ATOLL_MIRROR_NAMESPACE": "team-190", "ATOLL_MIRROR_STORE": "default"}
 
 
 def test_defaults_need_namespace_and_store_alone() -> None:
-    assert from_environment(NAMED) == Settings("team-190", "default")
+    assert from_environment(NAMED) == DeviceSettings("team-190", "default")
 
 
 @pytest.mark.parametrize(
@@ -33,23 +33,23 @@ def test_defaults_need_namespace_and_store_alone() -> None:
         NAMED | {"ATOLL_LOG_FORMAT": "xml"},
     ],
 )
-def test_a_setting_without_meaning_is_named(environ: dict[str, str]) -> None:
+def test_an_invalid_setting_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="ATOLL_"):
         from_environment(environ)
 
 
-def test_the_page_tells_health_readiness_and_metrics() -> None:
-    clock, metrics = Clock(), Metrics()
-    pulse = Pulse(clock=clock, patience=600.0)
-    server = serve_pages(0, pulse, metrics.registry)
+def test_the_page_shows_health_readiness_and_metrics() -> None:
+    clock, metrics = Clock(), DeviceMetrics()
+    health = Health(clock=clock, timeout_seconds=600.0)
+    server = serve_pages(0, health, metrics.registry)
     try:
         assert _ask(server.server_port, "/healthz")[0] == 200
         assert _ask(server.server_port, "/readyz")[0] == 503
-        pulse.ready = True
+        health.ready = True
         assert _ask(server.server_port, "/readyz")[0] == 200
         clock.now = 601.0
         assert _ask(server.server_port, "/healthz")[0] == 503
-        pulse.beat()
+        health.heartbeat()
         assert _ask(server.server_port, "/healthz")[0] == 200
         metrics.show_devices(["True", "False", "True"])
         assert 'atoll_mirror_devices{ready="True"} 2.0' in _ask(server.server_port, "/metrics")[1]

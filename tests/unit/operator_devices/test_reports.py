@@ -1,4 +1,4 @@
-"""Reading the bucket: what is a report, what is read again, what is left alone; and how old a report is."""
+"""Reading the bucket: which objects are reports, which are read again, which are ignored; and the age of a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pytest
 
 from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
-from atoll_operator.devices import channels, reports
-from atoll_operator.devices.channels import ChannelReader
-from atoll_operator.devices.reports import MAX_REPORT_BYTES, ReportReader, Seen, Sightings
+from atoll_operator.devices import bucket as bucket_module
+from atoll_operator.devices import reports
+from atoll_operator.devices.bucket import ChannelReader
+from atoll_operator.devices.reports import MAX_REPORT_BYTES, ReportAges, ReportReader, StoredReport
 from support.device_reports import MODEL, NAMESPACE, REPORT, REPORTED, Clock, DeviceBucket
 
 
 class CountingStore(DirStore):
-    """A folder that remembers what was read."""
+    """A folder that records the reads."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -36,7 +37,7 @@ def test_each_device_is_found_with_the_buckets_time(bucket: DeviceBucket) -> Non
     bucket.report(device="pi-rear", at=REPORTED + 5)
     bucket.report(namespace="team-254", device="theirs")
     found = ReportReader(bucket.store, NAMESPACE).read()
-    assert {seen.device: seen.modified_at for seen in found.by_device.values()} == {
+    assert {stored.device: stored.modified_at for stored in found.by_device.values()} == {
         "pi-front": REPORTED,
         "pi-rear": REPORTED + 5,
     }
@@ -72,7 +73,7 @@ def test_a_removed_report_is_gone(bucket: DeviceBucket) -> None:
     assert reader.read().by_device == {}
 
 
-def test_garbage_is_seen_as_a_problem_of_its_device(bucket: DeviceBucket) -> None:
+def test_an_invalid_report_is_a_problem_of_its_device(bucket: DeviceBucket) -> None:
     bucket.report()
     bucket.raw(f"devices/{NAMESPACE}/{MODEL}/broken.json", b"{")
     bucket.raw(f"devices/{NAMESPACE}/{MODEL}/huge.json", b" " * (MAX_REPORT_BYTES + 1))
@@ -85,13 +86,13 @@ def test_garbage_is_seen_as_a_problem_of_its_device(bucket: DeviceBucket) -> Non
 @pytest.mark.parametrize(
     "name", ["note/UPPER.json", "note/pi.txt", "note/deep/pi.json", "pi.json", f"{'m' * 41}/pi.json"]
 )
-def test_keys_that_name_no_device_are_left_alone(bucket: DeviceBucket, name: str) -> None:
+def test_keys_that_name_no_device_are_ignored(bucket: DeviceBucket, name: str) -> None:
     key = bucket.raw(f"devices/{NAMESPACE}/{name}", b"{}")
     found = ReportReader(bucket.store, NAMESPACE).read()
     assert (found.by_device, found.ignored) == ({}, (key,))
 
 
-def test_the_newest_report_of_a_device_that_changed_its_model_counts(bucket: DeviceBucket) -> None:
+def test_a_device_that_changed_its_model_is_shown_by_its_newest_report(bucket: DeviceBucket) -> None:
     bucket.report(model="apple", at=REPORTED + 10)
     bucket.report(model="zebra", at=REPORTED)
     assert ReportReader(bucket.store, NAMESPACE).read().by_device["pi-front"].model == "apple"
@@ -106,7 +107,7 @@ def test_no_more_reports_are_read_than_the_bound(bucket: DeviceBucket, monkeypat
     assert not found.complete
 
 
-def test_a_channels_pointer_is_read_once_a_turn(bucket: DeviceBucket) -> None:
+def test_a_channels_pointer_is_read_once_a_reconcile(bucket: DeviceBucket) -> None:
     bucket.channel(4)
     reader = ChannelReader(bucket.store)
     reader.begin()
@@ -119,14 +120,14 @@ def test_a_channels_pointer_is_read_once_a_turn(bucket: DeviceBucket) -> None:
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"version":1}'])
-def test_a_damaged_pointer_is_none(bucket: DeviceBucket, data: bytes) -> None:
+def test_a_damaged_pointer_gives_no_version(bucket: DeviceBucket, data: bytes) -> None:
     bucket.raw(f"models/{NAMESPACE}/{MODEL}/channels/stable.json", data)
     reader = ChannelReader(bucket.store)
     reader.begin()
     assert reader.newest(NAMESPACE, MODEL, "stable") is None
 
 
-def test_a_pointer_that_may_not_be_read_is_none(bucket: DeviceBucket) -> None:
+def test_a_pointer_that_may_not_be_read_gives_no_version(bucket: DeviceBucket) -> None:
     class Closed(DirStore):
         def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
             raise StoreForbidden("no")
@@ -136,8 +137,8 @@ def test_a_pointer_that_may_not_be_read_is_none(bucket: DeviceBucket) -> None:
     assert reader.newest(NAMESPACE, MODEL, "stable") is None
 
 
-def test_no_more_channels_are_asked_for_than_the_bound(bucket: DeviceBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "MAX_CHANNELS", 1)
+def test_no_more_channels_are_read_than_the_bound(bucket: DeviceBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_module, "MAX_CHANNELS", 1)
     bucket.channel(4)
     reader = ChannelReader(bucket.store)
     reader.begin()
@@ -145,28 +146,28 @@ def test_no_more_channels_are_asked_for_than_the_bound(bucket: DeviceBucket, mon
     assert reader.newest(NAMESPACE, MODEL, "stable") is None
 
 
-def seen(etag: str, modified_at: float) -> Seen:
-    return Seen("pi", MODEL, etag, modified_at)
+def stored(etag: str, modified_at: float) -> StoredReport:
+    return StoredReport("pi", MODEL, etag, modified_at)
 
 
-def test_a_report_ages_by_the_mirrors_own_clock() -> None:
+def test_a_report_ages_by_the_local_monotonic_clock() -> None:
     wall, clock = Clock(1000.0), Clock()
-    sightings = Sightings(wall=wall, clock=clock)
-    assert sightings.age(seen("a", 940.0)) == 60.0
+    ages = ReportAges(wall=wall, clock=clock)
+    assert ages.age(stored("a", 940.0)) == 60.0
     clock.now, wall.now = 30.0, -5.0
-    assert sightings.age(seen("a", 940.0)) == 90.0
-    assert sightings.age(seen("b", 941.0)) == 0.0
+    assert ages.age(stored("a", 940.0)) == 90.0
+    assert ages.age(stored("b", 941.0)) == 0.0
 
 
-def test_a_bucket_whose_clock_is_ahead_keeps_no_device_alive() -> None:
+def test_a_device_ages_although_the_buckets_clock_is_ahead() -> None:
     clock = Clock()
-    sightings = Sightings(wall=Clock(1000.0), clock=clock)
-    assert sightings.age(seen("a", 99_000.0)) == 0.0
+    ages = ReportAges(wall=Clock(1000.0), clock=clock)
+    assert ages.age(stored("a", 99_000.0)) == 0.0
     clock.now = 400.0
-    assert sightings.age(seen("a", 99_000.0)) == 400.0
+    assert ages.age(stored("a", 99_000.0)) == 400.0
 
 
-def test_a_bucket_whose_clock_is_behind_makes_no_reporting_device_old() -> None:
-    sightings = Sightings(wall=Clock(99_000.0), clock=Clock())
-    assert sightings.age(seen("a", 1000.0)) == 98_000.0
-    assert sightings.age(seen("b", 1060.0)) == 0.0
+def test_a_changed_report_is_new_although_the_buckets_clock_is_behind() -> None:
+    ages = ReportAges(wall=Clock(99_000.0), clock=Clock())
+    assert ages.age(stored("a", 1000.0)) == 98_000.0
+    assert ages.age(stored("b", 1060.0)) == 0.0

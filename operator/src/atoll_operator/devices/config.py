@@ -1,4 +1,4 @@
-"""The mirror's settings, from the environment. `docs/operator.md` lists them for admins."""
+"""The settings, from the environment. `docs/operator.md` lists them for admins."""
 
 import os
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from atoll_operator.config import ConfigError, Reader
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Seconds unless said otherwise."""
+class DeviceSettings:
+    """Times are in seconds."""
 
     namespace: str
     # Name of the ObjectStore in that namespace.
     store: str
     interval: float = 30.0
-    # Without a new report for this long a device is offline; devices report every 60.
+    # A device without a new report for so long is offline; devices report every 60 s.
     offline: float = 300.0
-    # How long the EdgeDevice of a removed report stays.
+    # How long an EdgeDevice whose report was removed is kept.
     forget: float = 3600.0
     request_timeout: float = 30.0
     # Of the page with /healthz, /readyz and /metrics.
@@ -29,24 +29,24 @@ class Settings:
     log_format: str = "json"
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+def from_environment(environ: Mapping[str, str] = os.environ) -> DeviceSettings:
     """The settings in `environ`.
 
     Raises:
-        ConfigError: one is missing, no number, or out of its range.
+        ConfigError: a setting is missing, not a number, or out of its range.
     """
     read = Reader(environ)
-    return Settings(
+    return DeviceSettings(
         namespace=_required(environ, "ATOLL_MIRROR_NAMESPACE"),
         store=_required(environ, "ATOLL_MIRROR_STORE"),
-        interval=read.seconds("ATOLL_MIRROR_INTERVAL_SECONDS", Settings.interval),
-        offline=read.seconds("ATOLL_MIRROR_OFFLINE_SECONDS", Settings.offline),
-        forget=read.seconds("ATOLL_MIRROR_FORGET_SECONDS", Settings.forget),
-        request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", Settings.request_timeout),
-        port=read.integer("ATOLL_MIRROR_PORT", Settings.port, least=0),
+        interval=read.seconds("ATOLL_MIRROR_INTERVAL_SECONDS", DeviceSettings.interval),
+        offline=read.seconds("ATOLL_MIRROR_OFFLINE_SECONDS", DeviceSettings.offline),
+        forget=read.seconds("ATOLL_MIRROR_FORGET_SECONDS", DeviceSettings.forget),
+        request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", DeviceSettings.request_timeout),
+        port=read.integer("ATOLL_MIRROR_PORT", DeviceSettings.port, least=0),
         credentials_dir=environ.get("ATOLL_MIRROR_CREDENTIALS_DIR") or None,
-        ca_dir=environ.get("ATOLL_MIRROR_CA_DIR") or Settings.ca_dir,
-        log_format=read.choice("ATOLL_LOG_FORMAT", Settings.log_format, allowed=("json", "text")),
+        ca_dir=environ.get("ATOLL_MIRROR_CA_DIR") or DeviceSettings.ca_dir,
+        log_format=read.choice("ATOLL_LOG_FORMAT", DeviceSettings.log_format, allowed=("json", "text")),
     )
 
 

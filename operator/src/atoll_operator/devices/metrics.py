@@ -1,6 +1,6 @@
-"""The mirror's Prometheus metrics. Names and meaning stand in docs/operator.md; no label is per device."""
+"""The Prometheus metrics, explained in docs/operator.md. No label is per device."""
 
-from collections import Counter as Tally
+import collections
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -8,17 +8,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Metrics:
+class DeviceMetrics:
     """One set of metrics in a registry of its own, so that tests have theirs."""
 
     def __init__(self) -> None:
-        # When each series began is of use to nobody, and doubles a page that people read.
+        # The start time of each series is of no use, and doubles a page that people read.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.turns = Counter(
+        self.reconciles = Counter(
             "atoll_mirror_turns", "Turns over all reports, by how they ended", ["outcome"], registry=self.registry
         )
-        self.turn_seconds = Histogram(
+        self.reconcile_seconds = Histogram(
             "atoll_mirror_turn_seconds", "Time of one turn", buckets=SECONDS, registry=self.registry
         )
         self.devices = Gauge("atoll_mirror_devices", "Devices by condition Ready", ["ready"], registry=self.registry)
@@ -36,11 +36,11 @@ class Metrics:
         )
 
     def observe_call(self, method: str, resource: str, status: int, _seconds: float) -> None:
-        """An Observer of `cluster.Cluster`."""
+        """Counts a call; the Observer of `kube.client.Cluster`."""
         self.api_requests.labels(method, resource, str(status)).inc()
 
     def show_devices(self, ready: Iterable[str]) -> None:
-        """One word, True, False or Unknown, for each device."""
-        tally = Tally(ready)
-        for word in ("True", "False", "Unknown"):
-            self.devices.labels(word).set(tally[word])
+        """Counts the devices by the status of their condition Ready."""
+        counts = collections.Counter(ready)
+        for status in ("True", "False", "Unknown"):
+            self.devices.labels(status).set(counts[status])

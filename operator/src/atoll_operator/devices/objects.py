@@ -1,4 +1,4 @@
-"""The EdgeDevices of one namespace that this mirror made. It reads, changes and deletes no other."""
+"""The EdgeDevices of one namespace that this process created. It reads, changes and deletes no others."""
 
 import logging
 from typing import Any
@@ -13,16 +13,16 @@ Body = dict[str, Any]
 
 DEVICES = Resource(ATOLL, "edgedevices")
 
-# Says which mirror made the object: the name of its ObjectStore.
+# Names the ObjectStore whose reports the object shows, and so the process that created it.
 OWNER_LABEL = "atoll.dev/mirrored-from"
 
 
-class NotOurs(Exception):
-    """The name is taken by an EdgeDevice that another made."""
+class NotOwned(Exception):
+    """The name is taken by an EdgeDevice that this process did not create."""
 
 
 class Devices:
-    """Reads and writes them. Every method raises ClusterError."""
+    """Reads and writes the EdgeDevices. Every method raises ClusterError."""
 
     def __init__(self, cluster: Cluster, *, namespace: str, owner: str) -> None:
         self._cluster = cluster
@@ -30,23 +30,23 @@ class Devices:
         self._owner = owner
 
     def own(self) -> dict[str, Body]:
-        """By name, those that carry this mirror's label."""
+        """The EdgeDevices with this process' label, by name."""
         items = self._cluster.list_all(DEVICES, self._namespace, labels=f"{OWNER_LABEL}={self._owner}")
         return {item["metadata"]["name"]: item for item in items}
 
     def with_spec(self, name: str, known: Body | None, spec: Body) -> Body:
-        """The object with this spec, made or changed where need be. Raises NotOurs."""
+        """The object with this spec, created or changed where necessary. Raises NotOwned."""
         if known is None:
             return self._create(name, spec)
         if known["spec"] == spec:
             return known
         version = known["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "spec": spec}
-        # Gone since it was listed: the next turn makes it anew.
+        # None: it was deleted since it was listed; the next reconcile creates it again.
         return self._cluster.patch(DEVICES, self._namespace, name, body) or known
 
     def write_status(self, known: Body, status: Body) -> bool:
-        """Whether there was something to write. A status decided on an old version is a Conflict."""
+        """Writes what differs, and returns whether anything did. A newer version of the object is a Conflict."""
         old = known.get("status") or {}
         changes = {key: status.get(key) for key in old.keys() | status.keys() if old.get(key) != status.get(key)}
         if not changes:
@@ -71,4 +71,4 @@ class Devices:
         try:
             return self._cluster.create(DEVICES, self._namespace, body)
         except AlreadyExists:
-            raise NotOurs(f"there is an EdgeDevice {name} that lacks the label {OWNER_LABEL}={self._owner}") from None
+            raise NotOwned(f"there is an EdgeDevice {name} that lacks the label {OWNER_LABEL}={self._owner}") from None

@@ -1,35 +1,35 @@
-"""One turn of the mirror: read all reports, and make the EdgeDevices say the same."""
+"""One reconcile: read all reports, and make the EdgeDevices say the same."""
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from atoll_contract.errors import AtollError, Reason
-from atoll_operator.devices.channels import Bucket, ChannelReader
+from atoll_contract.store.base import Store
+from atoll_operator.devices.bucket import Bucket, ChannelReader
 from atoll_operator.devices.conditions import (
     ConditionType,
+    DeviceFacts,
     DeviceReason,
-    Facts,
     device_spec,
     device_status,
     unknown_status,
 )
-from atoll_operator.devices.config import Settings
-from atoll_operator.devices.metrics import Metrics
-from atoll_operator.devices.objects import Devices, NotOurs
-from atoll_operator.devices.reports import ReportReader, Reports, Seen, Sightings, rfc3339
+from atoll_operator.devices.config import DeviceSettings
+from atoll_operator.devices.metrics import DeviceMetrics
+from atoll_operator.devices.objects import Body, Devices, NotOwned
+from atoll_operator.devices.reports import ReportAges, ReportReader, Reports, StoredReport, format_time
 from atoll_operator.kube.errors import ClusterError, Conflict, Refused
 
 logger = logging.getLogger(__name__)
 
-Body = dict[str, Any]
+MAX_IGNORED_LOGGED = 20
 
 
 class Outcome(StrEnum):
-    """How a turn ended. After the latter two the next one waits longer each time."""
+    """How a reconcile ended. After the latter two the next one waits longer each time."""
 
     DONE = "done"
     STORE = "store"
@@ -38,159 +38,161 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds since 1970, and monotonic ones."""
+    """Seconds since 1970, and monotonic seconds."""
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass
-class _Tally:
-    """What one turn came across."""
+class _Counts:
+    """What one reconcile found: the statuses of the condition Ready, and what it ignored."""
 
     ready: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
 
-class Mirror:
-    """Keeps between turns only what saves reading; a fresh one comes to the same objects."""
+class DeviceReconciler:
+    """Keeps between reconciles only what saves reading; a new one arrives at the same objects."""
 
     def __init__(
         self,
         devices: Devices,
         bucket: Bucket,
-        settings: Settings,
+        settings: DeviceSettings,
         *,
-        metrics: Metrics | None = None,
+        metrics: DeviceMetrics | None = None,
         clocks: Clocks | None = None,
-        alive: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
+        """`heartbeat` is called before each device."""
         self._devices = devices
         self._bucket = bucket
         self._settings = settings
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics or DeviceMetrics()
         self._clocks = clocks or Clocks()
-        self._alive = alive
-        self._sightings = Sightings(wall=self._clocks.wall, clock=self._clocks.monotonic)
-        self._readers: tuple[ReportReader, ChannelReader] | None = None
-        self._store: Any = None
+        self._heartbeat = heartbeat
+        self._ages = ReportAges(wall=self._clocks.wall, clock=self._clocks.monotonic)
+        self._readers: tuple[Store, ReportReader, ChannelReader] | None = None
         self._absent_since: dict[str, float] = {}
+        # Monotonic and wall time.
         self._failing_since: tuple[float, float] | None = None
         self._ignored: list[str] = []
 
-    def turn(self) -> Outcome:
-        """Trouble with the store or the API server is logged, counted and left to the next turn."""
-        with self._metrics.turn_seconds.time():
+    def reconcile(self) -> Outcome:
+        """Failures of the store or the API server are logged, counted and left to the next reconcile."""
+        with self._metrics.reconcile_seconds.time():
             try:
-                outcome = self._turn()
+                outcome = self._reconcile()
             except ClusterError as error:
                 logger.warning("the API server: %s", error)
                 outcome = Outcome.CLUSTER
-        self._metrics.turns.labels(str(outcome)).inc()
+        self._metrics.reconciles.labels(str(outcome)).inc()
         if outcome is Outcome.DONE:
             self._metrics.succeeded_at.set(self._clocks.wall())
         return outcome
 
-    def _turn(self) -> Outcome:
+    def _reconcile(self) -> Outcome:
         own = self._devices.own()
-        tally = _Tally()
+        counts = _Counts()
         try:
             reports, channels = self._read()
-            for seen in reports.by_device.values():
-                self._alive()
-                self._show(seen, own.get(seen.device), channels, tally)
-            self._settle_absent(own, reports, tally)
-            tally.ignored += reports.ignored
+            for stored in reports.by_device.values():
+                self._heartbeat()
+                self._reconcile_device(stored, own.get(stored.device), channels, counts)
+            self._handle_absent(own, reports, counts)
+            counts.ignored += reports.ignored
             self._failing_since = None
         except AtollError as error:
             logger.warning("the bucket: %s: %s", error.reason, error.message)
-            self._tell_of_outage(own, error.reason)
+            self._handle_outage(own, error.reason)
             return Outcome.STORE
-        self._tell(tally)
+        self._report(counts)
         return Outcome.DONE
 
     def _read(self) -> tuple[Reports, ChannelReader]:
         store = self._bucket.store()
-        if self._readers is None or store is not self._store:
-            self._store = store
-            self._readers = (ReportReader(store, self._settings.namespace), ChannelReader(store))
-        reports, channels = self._readers
+        if self._readers is None or store is not self._readers[0]:
+            self._readers = (store, ReportReader(store, self._settings.namespace), ChannelReader(store))
+        _, reports, channels = self._readers
         channels.begin()
         return reports.read(), channels
 
-    def _show(self, seen: Seen, known: Body | None, channels: ChannelReader, tally: _Tally) -> None:
-        report, newest = seen.report, None
+    def _reconcile_device(
+        self, stored: StoredReport, known: Body | None, channels: ChannelReader, counts: _Counts
+    ) -> None:
+        report, newest = stored.report, None
         if report is not None:
             newest = channels.newest(report.namespace, report.model, report.channel)
-        facts = Facts(seen, self._sightings.age(seen), newest, self._settings.offline)
-        self._absent_since.pop(seen.device, None)
+        facts = DeviceFacts(stored, self._ages.age(stored), newest, self._settings.offline)
+        self._absent_since.pop(stored.device, None)
         try:
-            body = self._devices.with_spec(seen.device, known, device_spec(seen, (known or {}).get("spec")))
-            self._write(body, device_status(facts, body, now=self._now()), tally)
-        except NotOurs as error:
-            tally.ignored.append(str(error))
+            body = self._devices.with_spec(stored.device, known, device_spec(stored, (known or {}).get("spec")))
+            self._write(body, device_status(facts, body, now=self._now()), counts)
+        except NotOwned as error:
+            counts.ignored.append(str(error))
         except (Conflict, Refused) as error:
-            _pass_over(seen.device, error)
+            _log_refusal(stored.device, error)
 
-    def _settle_absent(self, own: dict[str, Body], reports: Reports, tally: _Tally) -> None:
-        """The report of a device is gone: say so, and after a while let the object go too."""
+    def _handle_absent(self, own: dict[str, Body], reports: Reports, counts: _Counts) -> None:
+        """Devices whose report is gone: their status says so, and after a while they are deleted."""
         if not reports.complete:
             logger.warning("there are more reports than are read; some devices are not shown")
             return
-        self._sightings.keep(reports.by_device)
+        self._ages.retain(reports.by_device)
         now = self._clocks.monotonic()
         absent = {name: body for name, body in own.items() if name not in reports.by_device}
         self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
         for name, body in absent.items():
-            self._alive()
+            self._heartbeat()
             if now - self._absent_since[name] >= self._settings.forget:
                 self._devices.delete(body)
                 logger.info("deleted the EdgeDevice %s, whose report is gone", name)
                 continue
             message = "its report is gone from the bucket"
-            status = unknown_status(body, DeviceReason.REPORT_REMOVED, message, now=self._now())
-            self._try_write(body, status, tally)
+            self._write_unknown(body, DeviceReason.REPORT_REMOVED, message, counts)
 
-    def _tell_of_outage(self, own: dict[str, Body], reason: Reason) -> None:
-        """A bucket that cannot be read for longer than a device may be silent leaves all of them unknown."""
+    def _handle_outage(self, own: dict[str, Body], reason: Reason) -> None:
+        """All devices are unknown once the bucket could not be read for longer than a device may be silent."""
         now = self._clocks.monotonic()
         self._failing_since = self._failing_since or (now, self._clocks.wall())
         since, wall = self._failing_since
         if now - since < self._settings.offline:
             return
-        tally = _Tally()
-        message = f"the bucket could not be read since {rfc3339(wall)}; the mirror's log says why"
+        counts = _Counts()
+        message = f"the bucket could not be read since {format_time(wall)}; the mirror's log says why"
         for body in own.values():
-            self._alive()
-            self._try_write(body, unknown_status(body, reason, message, now=self._now()), tally)
-        self._metrics.show_devices(tally.ready)
+            self._heartbeat()
+            self._write_unknown(body, reason, message, counts)
+        self._metrics.show_devices(counts.ready)
 
-    def _try_write(self, body: Body, status: Body, tally: _Tally) -> None:
+    def _write_unknown(self, body: Body, reason: DeviceReason | Reason, message: str, counts: _Counts) -> None:
         try:
-            self._write(body, status, tally)
+            self._write(body, unknown_status(body, reason, message, now=self._now()), counts)
         except (Conflict, Refused) as error:
-            _pass_over(body["metadata"]["name"], error)
+            _log_refusal(body["metadata"]["name"], error)
 
-    def _write(self, body: Body, status: Body, tally: _Tally) -> None:
+    def _write(self, body: Body, status: Body, counts: _Counts) -> None:
         before, after = _ready(body.get("status") or {}), _ready(status)
-        tally.ready.append(after[0])
+        counts.ready.append(after[0])
         if self._devices.write_status(body, status) and before != after:
             logger.info("%s: Ready is %s: %s", body["metadata"]["name"], *after)
 
-    def _tell(self, tally: _Tally) -> None:
-        self._metrics.show_devices(tally.ready)
-        self._metrics.ignored.set(len(tally.ignored))
-        if tally.ignored != self._ignored:
-            for what in tally.ignored[:20]:
-                logger.warning("left alone: %s", what)
-        self._ignored = tally.ignored
+    def _report(self, counts: _Counts) -> None:
+        """Sets the metrics, and logs what was ignored where that has changed."""
+        self._metrics.show_devices(counts.ready)
+        self._metrics.ignored.set(len(counts.ignored))
+        if counts.ignored != self._ignored:
+            for item in counts.ignored[:MAX_IGNORED_LOGGED]:
+                logger.warning("left alone: %s", item)
+        self._ignored = counts.ignored
 
     def _now(self) -> str:
-        return rfc3339(self._clocks.wall())
+        return format_time(self._clocks.wall())
 
 
-def _pass_over(device: str, error: Conflict | Refused) -> None:
-    """One device's trouble, until the next turn; without the kind or the namespace it is everybody's."""
+def _log_refusal(device: str, error: Conflict | Refused) -> None:
+    """Logs a refused write, which the next reconcile repeats. Raises it where the kind or the namespace is missing."""
     if error.status == 404:
         raise error
     logger.warning("the EdgeDevice %s: %s", device, error)

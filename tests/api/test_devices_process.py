@@ -1,4 +1,4 @@
-"""The mirror as its pod runs it: a process with a mounted Secret, a real bucket, a real API server, a page."""
+"""The process as its pod runs it, with a mounted Secret, a real bucket, a real API server and its page."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from cluster.processes import free_port
 from support.device_reports import MODEL, REPORT
+from support.devices_kubeconfig import devices_kubeconfig
 from support.minio import MinioServer
-from support.mirror_account import mirror_kubeconfig
 from support.polling import wait_until
 from support.s3 import bucket_spec
 
 pytestmark = pytest.mark.api
 
 PREFIX = "atoll/"
-PATIENCE = 60
+TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def objects(api: kubernetes.client.ApiClient, crds: list[str], namespace: str, s
 
 
 class Process:
-    """The mirror's process and its page."""
+    """The process and its page."""
 
     def __init__(self, folder: Path, namespace: str, kubeconfig: str) -> None:
         self._log, self._port = folder / "mirror.log", free_port()
@@ -88,18 +88,18 @@ class Process:
             return 0, ""
 
     def wait_for_page(self, path: str, code: int) -> None:
-        wait_until(lambda: self.page(path)[0] == code, what=f"{code} of {path}", timeout_seconds=PATIENCE)
+        wait_until(lambda: self.page(path)[0] == code, what=f"{code} of {path}", timeout_seconds=TIMEOUT_SECONDS)
 
 
 @pytest.fixture
-def mirror(
+def running(
     control_plane: ControlPlane, api: kubernetes.client.ApiClient, objects: Objects, spec: StoreSpec, tmp_path: Path
 ) -> Iterator[Process]:
-    kubeconfig = mirror_kubeconfig(api, control_plane, objects.namespace, store="default")
-    running = Process(tmp_path, objects.namespace, kubeconfig)
-    yield running
-    running.process.kill()
-    running.process.wait(timeout=10)
+    kubeconfig = devices_kubeconfig(api, control_plane, objects.namespace, store="default")
+    process = Process(tmp_path, objects.namespace, kubeconfig)
+    yield process
+    process.process.kill()
+    process.process.wait(timeout=10)
 
 
 def devices(objects: Objects) -> dict[str, Any]:
@@ -115,34 +115,34 @@ def ready(objects: Objects, device: str) -> str:
     return next((item["reason"] for item in conditions if item["type"] == "Ready"), "")
 
 
-def test_a_report_in_a_bucket_becomes_a_device_and_an_outage_becomes_unready(
-    minio: MinioServer, spec: StoreSpec, objects: Objects, mirror: Process
+def test_a_report_becomes_a_device_and_an_outage_makes_the_process_unready(
+    minio: MinioServer, spec: StoreSpec, objects: Objects, running: Process
 ) -> None:
-    mirror.wait_for_page("/readyz", 200)
+    running.wait_for_page("/readyz", 200)
     store = S3Store(spec)
     key = keys.device_report(objects.namespace, MODEL, "pi-front")
     report = to_json(REPORT).replace(b"team-190", objects.namespace.encode())
     store.put(key, report)
     store.put(keys.device_report(objects.namespace, MODEL, "pi-bad"), b"not JSON")
-    wait_until(lambda: ready(objects, "pi-front") == "Detecting", what="the device", timeout_seconds=PATIENCE)
-    wait_until(lambda: ready(objects, "pi-bad") == "ReportInvalid", what="the garbage", timeout_seconds=PATIENCE)
-    assert 'atoll_mirror_devices{ready="True"} 1.0' in mirror.page("/metrics")[1]
+    wait_until(lambda: ready(objects, "pi-front") == "Detecting", what="the device", timeout_seconds=TIMEOUT_SECONDS)
+    wait_until(lambda: ready(objects, "pi-bad") == "ReportInvalid", what="the garbage", timeout_seconds=TIMEOUT_SECONDS)
+    assert 'atoll_mirror_devices{ready="True"} 1.0' in running.page("/metrics")[1]
     # A clock of 2027 before the bucket's own time, or after it, is said and harmless.
     status = devices(objects)["pi-front"]
     assert status["lastSeen"] != status["reportedAt"]
     minio.stop()
-    mirror.wait_for_page("/readyz", 503)
-    assert mirror.page("/healthz")[0] == 200
+    running.wait_for_page("/readyz", 503)
+    assert running.page("/healthz")[0] == 200
     minio.start()
-    mirror.wait_for_page("/readyz", 200)
-    mirror.process.send_signal(signal.SIGTERM)
-    assert mirror.process.wait(timeout=PATIENCE) == 0
-    assert "Traceback" not in mirror.log
-    assert minio.secret_key not in mirror.log
-    assert all(json.loads(line)["message"] for line in mirror.log.splitlines())
+    running.wait_for_page("/readyz", 200)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(timeout=TIMEOUT_SECONDS) == 0
+    assert "Traceback" not in running.log
+    assert minio.secret_key not in running.log
+    assert all(json.loads(line)["message"] for line in running.log.splitlines())
 
 
-def test_a_missing_setting_ends_the_process_with_its_name() -> None:
+def test_a_missing_setting_ends_the_process_and_is_named() -> None:
     command = [sys.executable, "-P", "-m", "atoll_operator.devices"]
     done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.strip()) == (2, "error: ATOLL_MIRROR_NAMESPACE is not set")

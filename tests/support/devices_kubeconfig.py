@@ -1,4 +1,4 @@
-"""The account of a mirror on a test's API server, with the rights that the chart gives it."""
+"""A service account on a test's API server, with the rights that the chart gives the process that shows devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from cluster.controlplane import ControlPlane
 from support.helm import render
 
 
-def mirror_kubeconfig(api: kubernetes.client.ApiClient, plane: ControlPlane, namespace: str, *, store: str) -> str:
-    """The text of a kubeconfig; makes the account, its Role and its RoleBinding as the chart renders them."""
+def devices_kubeconfig(api: kubernetes.client.ApiClient, plane: ControlPlane, namespace: str, *, store: str) -> str:
+    """The text of a kubeconfig; creates the account, its Role and its RoleBinding as the chart renders them."""
     objects = render("atoll", f"--set=edgeDevices[0].namespace={namespace},edgeDevices[0].store={store}")
     mine = [item for item in objects if item["metadata"].get("namespace") == namespace]
     by_kind = {item["kind"]: item for item in mine}

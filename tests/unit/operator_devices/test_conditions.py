@@ -1,4 +1,4 @@
-"""Conditions of an EdgeDevice from what was seen of it."""
+"""Conditions of an EdgeDevice from its report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_operator.api.crds import definitions
-from atoll_operator.devices.conditions import Facts, device_spec, device_status, unknown_status
-from atoll_operator.devices.reports import Seen, rfc3339
+from atoll_operator.devices.conditions import DeviceFacts, device_spec, device_status, unknown_status
+from atoll_operator.devices.reports import StoredReport, format_time
 from support.device_reports import MODEL, REPORT, REPORTED
 
 NOW = "2027-01-09T19:14:00Z"
@@ -27,8 +27,8 @@ def status_of(
     known: dict[str, Any] = FRESH,
     at: float = REPORTED,
 ) -> dict[str, Any]:
-    seen = Seen("pi-front", MODEL, "etag", at, report, None if report else "the report x cannot be read: no")
-    status = device_status(Facts(seen, age, newest, 300.0), known, now=NOW)
+    stored = StoredReport("pi-front", MODEL, "etag", at, report, None if report else "the report x cannot be read: no")
+    status = device_status(DeviceFacts(stored, age, newest, 300.0), known, now=NOW)
     jsonschema.validate(status, definitions()["EdgeDevice"].schema["properties"]["status"])
     return status
 
@@ -38,7 +38,7 @@ def condition(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
     return found["status"], found["reason"], found["message"]
 
 
-def test_a_status_says_what_the_device_says() -> None:
+def test_the_status_shows_the_report() -> None:
     status = status_of()
     assert {key: value for key, value in status.items() if key != "conditions"} == {
         "observedGeneration": 1,
@@ -60,7 +60,7 @@ def test_a_status_says_what_the_device_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "newest", "verdict", "message"),
+    ("changes", "newest", "state", "message"),
     [
         ({}, 4, ("False", "Behind"), "it runs v3; CHANNEL is at v4; the device is Active"),
         ({"desired_version": 5}, 4, ("False", "Behind"), "it runs v3; CHANNEL is at v5; the device is Active"),
@@ -75,14 +75,14 @@ def test_a_status_says_what_the_device_says() -> None:
         ({"desired_version": None}, None, ("Unknown", "NothingPublished"), "no version of CHANNEL is known"),
     ],
 )
-def test_a_desired_release_that_is_not_reached(
-    changes: dict[str, Any], newest: int | None, verdict: tuple[str, str], message: str
+def test_the_condition_up_to_date_compares_with_the_newest_version(
+    changes: dict[str, Any], newest: int | None, state: tuple[str, str], message: str
 ) -> None:
     found = condition(status_of(replace(REPORT, **changes), newest=newest), "UpToDate")
-    assert found == (*verdict, message.replace("CHANNEL", "channel stable of note"))
+    assert found == (*state, message.replace("CHANNEL", "channel stable of note"))
 
 
-def test_a_silent_device_is_offline_and_keeps_what_it_said() -> None:
+def test_a_silent_device_is_offline_and_keeps_its_last_report() -> None:
     status = status_of(age=301.0, newest=4)
     assert condition(status, "Ready")[:2] == ("False", "Offline")
     assert "2027-01-09T19:13:10Z" in condition(status, "Ready")[2]
@@ -101,7 +101,7 @@ def test_a_device_without_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "words"),
+    ("at", "text"),
     [
         (REPORTED + 299, ""),
         (REPORTED - 299, ""),
@@ -109,13 +109,13 @@ def test_a_device_without_a_model() -> None:
         (REPORTED - 700, "; its clock is more than 10 min ahead"),
     ],
 )
-def test_a_wrong_clock_is_said_and_does_no_harm(at: float, words: str) -> None:
+def test_a_wrong_clock_is_mentioned_and_does_no_harm(at: float, text: str) -> None:
     status = status_of(at=at)
-    assert condition(status, "Ready") == ("True", "Detecting", f"it runs note-v3 on edgetpu{words}")
-    assert status["lastSeen"] == rfc3339(at)
+    assert condition(status, "Ready") == ("True", "Detecting", f"it runs note-v3 on edgetpu{text}")
+    assert status["lastSeen"] == format_time(at)
 
 
-def test_garbage_is_a_condition_and_the_last_good_report_stays() -> None:
+def test_an_invalid_report_is_a_condition_and_the_last_good_one_stays() -> None:
     before = status_of()
     status = status_of(None, known=FRESH | {"status": before}, at=REPORTED + 60)
     assert condition(status, "Ready") == ("False", "ReportInvalid", "the report x cannot be read: no")
@@ -124,15 +124,15 @@ def test_garbage_is_a_condition_and_the_last_good_report_stays() -> None:
     assert status["lastSeen"] == "2027-01-09T19:14:10Z"
 
 
-def test_garbage_alone_makes_a_device_of_unknown_channel() -> None:
-    seen = Seen("pi-front", MODEL, "etag", REPORTED, problem="no")
+def test_a_device_with_an_invalid_first_report_has_an_unknown_channel() -> None:
+    stored = StoredReport("pi-front", MODEL, "etag", REPORTED, problem="no")
     spec = {"model": MODEL, "channel": "unknown"}
-    assert device_spec(seen, None) == spec
+    assert device_spec(stored, None) == spec
     jsonschema.validate(spec, definitions()["EdgeDevice"].schema["properties"]["spec"])
-    assert device_spec(seen, {"model": "old", "channel": "beta"}) == {"model": "old", "channel": "beta"}
+    assert device_spec(stored, {"model": "old", "channel": "beta"}) == {"model": "old", "channel": "beta"}
 
 
-def test_a_transition_has_its_time_and_what_stays_keeps_its_own() -> None:
+def test_a_transition_time_changes_with_its_condition_only() -> None:
     first = status_of()
     for item in first["conditions"]:
         item["lastTransitionTime"] = "2027-01-01T00:00:00Z"
@@ -141,7 +141,7 @@ def test_a_transition_has_its_time_and_what_stays_keeps_its_own() -> None:
     assert times == {"Ready": NOW, "UpToDate": "2027-01-01T00:00:00Z"}
 
 
-def test_an_outage_leaves_all_unknown_but_what_was_said() -> None:
+def test_in_an_outage_conditions_are_unknown_and_the_last_report_stays() -> None:
     status = unknown_status(FRESH | {"status": status_of()}, Reason.STORAGE_UNAVAILABLE, "no answer", now=NOW)
     assert condition(status, "Ready") == ("Unknown", "StorageUnavailable", "no answer")
     assert condition(status, "UpToDate")[0] == "Unknown"

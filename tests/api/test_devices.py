@@ -1,4 +1,4 @@
-"""The mirror against a real API server, with the rights that the chart gives it: reports become EdgeDevices."""
+"""Reports become EdgeDevices on a real API server, with the rights that the chart gives the process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kubernetes.client.exceptions import ApiException
 from atoll_contract.errors import Reason
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
-from atoll_operator.devices.channels import Bucket
-from atoll_operator.devices.config import Settings
+from atoll_operator.devices.bucket import Bucket
+from atoll_operator.devices.config import DeviceSettings
 from atoll_operator.devices.objects import OWNER_LABEL, Devices
-from atoll_operator.devices.reconcile import Clocks, Mirror, Outcome
+from atoll_operator.devices.reconcile import Clocks, DeviceReconciler, Outcome
 from atoll_operator.kube.client import Cluster
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from support.device_reports import MODEL, REPORT, REPORTED, Clock, DeviceBucket
+from support.devices_kubeconfig import devices_kubeconfig
 from support.kube_http import KubeHttp, collection
-from support.mirror_account import mirror_kubeconfig
 from support.polling import wait_until
 
 pytestmark = pytest.mark.api
@@ -35,7 +35,7 @@ GROUP, VERSION, PLURAL = "atoll.dev", "v1alpha1", "edgedevices"
 
 @dataclass
 class FailingStore(DirStore):
-    """A folder that may be down."""
+    """A folder that may be unavailable."""
 
     root: Path
     down: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FailingStore(DirStore):
 
 @dataclass
 class World:
-    """A namespace, a mirror in it with the chart's account, its bucket and its clocks."""
+    """A namespace with a bucket, clocks, and a client with the rights that the chart gives."""
 
     api: kubernetes.client.ApiClient
     plane: ControlPlane
@@ -63,15 +63,15 @@ class World:
     client: kubernetes.client.ApiClient
 
     @property
-    def settings(self) -> Settings:
-        return Settings(self.namespace, STORE)
+    def settings(self) -> DeviceSettings:
+        return DeviceSettings(self.namespace, STORE)
 
-    def mirror(self, devices: type[Devices] = Devices) -> Mirror:
+    def reconciler(self, devices: type[Devices] = Devices) -> DeviceReconciler:
         """A fresh process, as after a restart."""
         cluster = Cluster(self.client, timeout_seconds=10)
         bucket = Bucket(cluster, self.settings, open_store=lambda _: self.store)
         own = devices(cluster, namespace=self.namespace, owner=STORE)
-        return Mirror(own, bucket, self.settings, clocks=Clocks(self.wall, self.clock))
+        return DeviceReconciler(own, bucket, self.settings, clocks=Clocks(self.wall, self.clock))
 
     def report(self, *, at: float = REPORTED, **changes: Any) -> str:
         return self.bucket.report(REPORT, at=at, namespace=self.namespace, **changes)
@@ -103,7 +103,7 @@ def world(
     control_plane: ControlPlane, api: kubernetes.client.ApiClient, crds: list[str], namespace: str, tmp_path: Path
 ) -> Iterator[World]:
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(mirror_kubeconfig(api, control_plane, namespace, store=STORE), encoding="utf-8")
+    kubeconfig.write_text(devices_kubeconfig(api, control_plane, namespace, store=STORE), encoding="utf-8")
     Objects(api, namespace).create("objectstores", store_manifest())
     with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
         client.configuration.retries = False
@@ -116,7 +116,7 @@ def world(
 
 def test_kubectl_shows_which_device_runs_what(world: World) -> None:
     world.report()
-    assert world.mirror().turn() is Outcome.DONE
+    assert world.reconciler().reconcile() is Outcome.DONE
     device = world.device()
     assert device is not None
     assert device["spec"] == {"model": MODEL, "channel": "stable"}
@@ -136,22 +136,22 @@ def test_kubectl_shows_which_device_runs_what(world: World) -> None:
     }
 
 
-def test_a_turn_without_news_writes_nothing(world: World) -> None:
+def test_a_reconcile_without_changes_writes_nothing(world: World) -> None:
     world.report()
-    world.mirror().turn()
+    world.reconciler().reconcile()
     before = world.device()
     world.wall.now += 60
     world.clock.now += 60
-    assert world.mirror().turn() is Outcome.DONE
+    assert world.reconciler().reconcile() is Outcome.DONE
     assert world.device() == before
 
 
-def test_news_change_spec_and_status_and_remove_what_is_no_longer_said(world: World) -> None:
+def test_a_new_report_changes_spec_and_status_and_removes_missing_fields(world: World) -> None:
     world.report(error="v4 is not signed")
-    mirror = world.mirror()
-    mirror.turn()
+    reconciler = world.reconciler()
+    reconciler.reconcile()
     world.report(channel="beta", backend="cpu", error=None, fps=None, at=REPORTED + 60)
-    mirror.turn()
+    reconciler.reconcile()
     device = world.device()
     assert device is not None
     assert device["spec"]["channel"] == "beta"
@@ -160,10 +160,10 @@ def test_news_change_spec_and_status_and_remove_what_is_no_longer_said(world: Wo
     assert status["observedGeneration"] == device["metadata"]["generation"] == 2
 
 
-def test_a_published_version_that_is_not_reached_shows_although_the_device_is_off(world: World) -> None:
+def test_a_newer_published_version_shows_although_the_device_is_off(world: World) -> None:
     world.report()
-    mirror = world.mirror()
-    mirror.turn()
+    reconciler = world.reconciler()
+    reconciler.reconcile()
     assert world.condition("UpToDate") == ("True", "Current")
     pointer = world.bucket.folder / f"models/{world.namespace}"
     world.bucket.channel(4)
@@ -171,15 +171,15 @@ def test_a_published_version_that_is_not_reached_shows_although_the_device_is_of
     for path in pointer.rglob("stable.json"):
         path.write_text(path.read_text().replace("team-190", world.namespace))
     world.clock.now += 301
-    mirror.turn()
+    reconciler.reconcile()
     assert world.condition("UpToDate") == ("False", "Behind")
     assert world.condition("Ready") == ("False", "Offline")
 
 
-def test_garbage_is_a_condition_and_other_devices_go_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_report_does_not_affect_other_devices(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.bucket.raw(f"devices/{world.namespace}/{MODEL}/pi-bad.json", b'{"fps": NaN, "\x00')
     world.report()
-    assert world.mirror().turn() is Outcome.DONE
+    assert world.reconciler().reconcile() is Outcome.DONE
     assert world.condition("Ready", "pi-bad") == ("False", "ReportInvalid")
     assert world.condition("Ready") == ("True", "Detecting")
     assert not [record for record in caplog.records if record.exc_info]
@@ -187,30 +187,30 @@ def test_garbage_is_a_condition_and_other_devices_go_on(world: World, caplog: py
 
 def test_a_wrong_clock_of_the_device_or_the_bucket_does_no_harm(world: World) -> None:
     world.report(reported_at="2001-01-01T00:00:00Z", at=REPORTED + 86_400)
-    mirror = world.mirror()
-    mirror.turn()
+    reconciler = world.reconciler()
+    reconciler.reconcile()
     assert world.condition("Ready") == ("True", "Detecting")
     world.clock.now += 301
-    mirror.turn()
+    reconciler.reconcile()
     assert world.condition("Ready") == ("False", "Offline")
 
 
-def test_a_device_whose_report_is_gone_is_said_so_and_then_forgotten(world: World) -> None:
+def test_a_device_whose_report_is_gone_is_marked_and_later_deleted(world: World) -> None:
     key = world.report()
-    mirror = world.mirror()
-    mirror.turn()
+    reconciler = world.reconciler()
+    reconciler.reconcile()
     world.bucket.store.delete(key)
-    mirror.turn()
+    reconciler.reconcile()
     assert world.condition("Ready") == ("Unknown", "ReportRemoved")
     world.clock.now += world.settings.forget
-    mirror.turn()
+    reconciler.reconcile()
     assert world.device() is None
     world.report()
-    mirror.turn()
+    reconciler.reconcile()
     assert world.condition("Ready") == ("True", "Detecting")
 
 
-def test_what_others_made_is_left_alone(world: World) -> None:
+def test_edge_devices_of_others_are_left_alone(world: World) -> None:
     manifest = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "EdgeDevice",
@@ -221,17 +221,17 @@ def test_what_others_made_is_left_alone(world: World) -> None:
     before = world.device()
     world.report()
     world.report(device="pi-rear")
-    mirror = world.mirror()
+    reconciler = world.reconciler()
     for _ in range(2):
-        assert mirror.turn() is Outcome.DONE
+        assert reconciler.reconcile() is Outcome.DONE
         world.clock.now += world.settings.forget
     assert world.device() == before
     assert world.device("pi-rear") is not None
 
 
-def test_a_status_decided_on_an_old_version_is_a_conflict_that_the_next_turn_heals(world: World) -> None:
+def test_a_write_conflict_is_repeated_by_the_next_reconcile(world: World) -> None:
     class OvertakenDevices(Devices):
-        """Somebody writes each object right after the first list of them."""
+        """The object is written by somebody else right after the first list."""
 
         overtaken = False
 
@@ -246,12 +246,12 @@ def test_a_status_decided_on_an_old_version_is_a_conflict_that_the_next_turn_hea
             return listed
 
     world.report()
-    mirror = world.mirror(OvertakenDevices)
-    mirror.turn()
+    reconciler = world.reconciler(OvertakenDevices)
+    reconciler.reconcile()
     world.report(state="RolledBack", at=REPORTED + 60)
     states = []
     for _ in range(2):
-        assert mirror.turn() is Outcome.DONE
+        assert reconciler.reconcile() is Outcome.DONE
         device = world.device()
         assert device is not None
         states.append(device["status"]["state"])
@@ -259,45 +259,45 @@ def test_a_status_decided_on_an_old_version_is_a_conflict_that_the_next_turn_hea
     assert states == ["Active", "RolledBack"]
 
 
-def test_a_bucket_that_is_down_for_long_leaves_devices_unknown_until_it_is_back(world: World) -> None:
+def test_devices_are_unknown_while_the_bucket_is_down_for_long(world: World) -> None:
     world.report()
-    mirror = world.mirror()
-    mirror.turn()
+    reconciler = world.reconciler()
+    reconciler.reconcile()
     world.store.down.append("power cut")
-    assert mirror.turn() is Outcome.STORE
+    assert reconciler.reconcile() is Outcome.STORE
     assert world.condition("Ready") == ("True", "Detecting")
     world.clock.now += 301
-    assert mirror.turn() is Outcome.STORE
+    assert reconciler.reconcile() is Outcome.STORE
     assert world.condition("Ready") == ("Unknown", Reason.STORAGE_UNAVAILABLE)
     world.store.down.clear()
     world.report(at=REPORTED + 400)
-    assert mirror.turn() is Outcome.DONE
+    assert reconciler.reconcile() is Outcome.DONE
     assert world.condition("Ready") == ("True", "Detecting")
 
 
-def test_a_missing_object_store_and_missing_rights_are_said_and_healed(
+def test_a_missing_object_store_and_missing_rights_are_logged_until_they_are_there(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.report()
-    mirror = world.mirror()
+    reconciler = world.reconciler()
     world.custom.delete_namespaced_custom_object(
         GROUP, VERSION, world.namespace, "objectstores", STORE, _request_timeout=10
     )
-    assert mirror.turn() is Outcome.STORE
+    assert reconciler.reconcile() is Outcome.STORE
     assert "there is no ObjectStore 'default'" in caplog.text
     Objects(world.api, world.namespace).create("objectstores", store_manifest())
     rbac = kubernetes.client.RbacAuthorizationV1Api(world.api)
     (binding,) = rbac.list_namespaced_role_binding(world.namespace, _request_timeout=10).items
     rbac.delete_namespaced_role_binding(binding.metadata.name, world.namespace, _request_timeout=10)
-    wait_for(mirror, Outcome.CLUSTER)
+    wait_for(reconciler, Outcome.CLUSTER)
     assert "forbidden" in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
     binding.metadata = kubernetes.client.V1ObjectMeta(name=binding.metadata.name)
     rbac.create_namespaced_role_binding(world.namespace, binding, _request_timeout=10)
-    wait_for(mirror, Outcome.DONE)
+    wait_for(reconciler, Outcome.DONE)
     assert world.condition("Ready") == ("True", "Detecting")
 
 
-def wait_for(mirror: Mirror, outcome: Outcome) -> None:
-    """Rights that changed are known to the API server's authorizer a moment later."""
-    wait_until(lambda: mirror.turn() is outcome, what=f"a turn that ends with {outcome}")
+def wait_for(reconciler: DeviceReconciler, outcome: Outcome) -> None:
+    """The API server's authorizer learns of changed rights a moment later."""
+    wait_until(lambda: reconciler.reconcile() is outcome, what=f"a reconcile that ends with {outcome}")

@@ -1,4 +1,4 @@
-"""What a device may say of itself, and what becomes a sentence instead."""
+"""Which reports are read, and which are refused with a message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def written(**changes: Any) -> bytes:
     return json.dumps(to_dict(REPORT) | changes).encode()
 
 
-def test_a_report_of_the_edge_is_read_as_it_is() -> None:
+def test_a_report_of_the_edge_is_read_unchanged() -> None:
     assert read_report(to_json(REPORT), KEY) == REPORT
 
 
@@ -51,7 +51,7 @@ BAD: Mapping[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
-def test_garbage_is_a_sentence(name: str) -> None:
+def test_an_invalid_report_is_refused_with_a_message(name: str) -> None:
     data, word = BAD[name]
     with pytest.raises(InvalidReport, match=word):
         read_report(data, KEY)
@@ -59,7 +59,7 @@ def test_garbage_is_a_sentence(name: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
-def test_no_bytes_are_a_traceback(data: bytes) -> None:
+def test_arbitrary_bytes_are_refused_without_a_traceback(data: bytes) -> None:
     with pytest.raises(InvalidReport):
         read_report(data, KEY)
 
