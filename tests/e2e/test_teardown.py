@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.jobs.manifest import GRACE_SECONDS
+from atoll_contract.stage import DEFAULT_GRACE_SECONDS
 from support.node_cluster import NodeCluster
 from support.node_team import Team
 from support.polling import wait_until
@@ -17,7 +17,7 @@ from support.story import Story
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 # Beside the time that the pods are given to save what they have.
-BOUND_SECONDS = 30 + GRACE_SECONDS
+BOUND_SECONDS = 30 + int(DEFAULT_GRACE_SECONDS)
 DEADLINE_SECONDS = 1200
 RUNS = ("first", "second")
 LIGHT = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "4Gi"}}

@@ -1,4 +1,4 @@
-"""The Job of each stage against golden files, and what must hold for every one of them."""
+"""The Job of each stage against golden files, and properties of all of them."""
 
 import os
 from collections.abc import Iterator
@@ -112,7 +112,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_job_is_as_its_golden_file_has_it(case: str) -> None:
+def test_a_job_equals_its_golden_file(case: str) -> None:
     written = yaml.safe_dump(build_job(work(), CASES[case]), sort_keys=False, width=120)
     path = GOLDEN / f"job-{case}.yaml"
     if os.environ.get("ATOLL_GOLDEN") == "write":
@@ -121,7 +121,7 @@ def test_a_job_is_as_its_golden_file_has_it(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_job_is_one_that_kubernetes_knows(case: str) -> None:
+def test_a_job_fits_the_type_of_the_kubernetes_client(case: str) -> None:
     from kubernetes.client import V1Job
 
     V1Job.model_validate(build_job(work(), CASES[case]))
@@ -147,7 +147,7 @@ def test_every_pod_passes_pod_security_restricted(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_process_reads_the_input_that_was_meant(case: str) -> None:
+def test_the_process_reads_the_stage_input(case: str) -> None:
     container = build_job(work(), CASES[case])["spec"]["template"]["spec"]["containers"][0]
     env = {item["name"]: item.get("value", "") for item in container["env"]}
     environ = {ENV_INPUT: kubelet(env[ENV_INPUT])}
@@ -176,7 +176,7 @@ def _expanded(value: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("text", ["$(HOME)", "$$(HOME)", "a$b", "$", "$$", "price: 5$ $(x", ""])
-def test_no_text_of_a_user_is_expanded(text: str) -> None:
+def test_text_of_users_is_never_expanded(text: str) -> None:
     assert kubelet(escaped(text)) == text
     assert unescaped(escaped(text)) == text
 
@@ -218,7 +218,7 @@ def test_only_a_gpu_train_stage_asks_for_the_gpu() -> None:
     assert "runtimeClassName" not in cpu
 
 
-def test_the_compiler_is_pinned_to_amd64() -> None:
+def test_compile_runs_on_amd64() -> None:
     pod = build_job(work(), CASES["compile"])["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
@@ -230,7 +230,7 @@ def test_an_amount_that_is_a_number_is_written_as_text() -> None:
     assert pod["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
 
 
-def test_a_missing_image_is_a_sentence() -> None:
+def test_a_missing_image_is_an_error_that_names_it() -> None:
     base = work()
     bare = replace(base, profile=replace(base.profile, images=replace(base.profile.images, train_gpu=None)))
     with pytest.raises(SpecError, match=r"no image spec\.images\.trainGPU") as caught:
@@ -244,7 +244,7 @@ def test_names_fit_into_a_label_and_differ_by_uid() -> None:
     assert name != job_name("r" * 40, RUN.uid.replace("1", "2"), Stage.CONVERT, 100)
 
 
-def test_a_release_is_only_asked_of_the_store_alone_where_there_is_no_api_server() -> None:
+def test_the_store_is_the_lock_for_versions_only_without_an_api_server() -> None:
     on_cluster = stage_input(work(), CASES["publish"]).publish
     embedded = stage_input(work(store_is_lock=True), CASES["publish"]).publish
     assert on_cluster is not None
