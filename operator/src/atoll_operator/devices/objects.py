@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from atoll_operator.api.status import merge_patch
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import AlreadyExists
 from atoll_operator.kube.objects import ATOLL, Resource
@@ -47,8 +48,7 @@ class Devices:
 
     def write_status(self, known: Body, status: Body) -> bool:
         """Writes what differs, and returns whether anything did. A newer version of the object is a Conflict."""
-        old = known.get("status") or {}
-        changes = {key: status.get(key) for key in old.keys() | status.keys() if old.get(key) != status.get(key)}
+        changes = merge_patch(known.get("status") or {}, status)
         if not changes:
             return False
         metadata = known["metadata"]

@@ -33,17 +33,7 @@ _DATASET = frozenset(
 )
 _QUALITY = frozenset({Reason.QUALITY_GATE_FAILED, Reason.OPS_NOT_MAPPED})
 # Reasons that become a Warning while the run goes on.
-_WARNED = frozenset(
-    {
-        Reason.IMAGE_PULL_FAILED,
-        Reason.SECRET_NOT_FOUND,
-        Reason.UNSCHEDULABLE,
-        Reason.QUOTA_EXCEEDED,
-        Reason.NODE_LOST,
-        Reason.PROFILE_NOT_FOUND,
-        Reason.OBJECT_STORE_NOT_FOUND,
-    }
-)
+_WARNED = STALLING - {Reason.INVALID_SPEC} | {Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED, Reason.NODE_LOST}
 _END_EVENTS = {
     Phase.SUCCEEDED: (EventType.NORMAL, "Completed"),
     Phase.FAILED: (EventType.WARNING, "Failed"),
@@ -119,15 +109,12 @@ def _published(status: RunStatus) -> _State:
 
 
 def events(before: RunStatus | None, after: RunStatus) -> tuple[RunEvent, ...]:
-    """One Event for each thing that `after` says and `before` did not."""
-    old = before or RunStatus()
-    return tuple(
-        RunEvent(kind, reason, bounded(message))
-        for kind, reason, message in (*_before_stages(old, after), *_of_stages(old, after), *_after_stages(old, after))
-    )
+    """One Event for each change from `before` to `after`."""
+    changes = _changes(before or RunStatus(), after)
+    return tuple(RunEvent(kind, reason, bounded(message)) for kind, reason, message in changes)
 
 
-def _before_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
+def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
     if new.phase is not old.phase:
         if new.phase in (Phase.QUEUED, Phase.SUSPENDED):
             yield EventType.NORMAL, str(new.phase), new.message
@@ -137,15 +124,17 @@ def _before_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
         yield EventType.NORMAL, "Resumed" if old.phase is Phase.SUSPENDED else "Admitted", "the run may work"
     if new.reason is not old.reason and new.reason in _WARNED and not new.is_terminal:
         yield EventType.WARNING, str(new.reason), new.message
-
-
-def _of_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
-    before = {item.name: item for item in old.stages}
+    known = {item.name: item for item in old.stages}
     for stage in new.stages:
-        yield from _of_stage(before.get(stage.name) or StageStatus(stage.name), stage)
+        yield from _stage_changes(known.get(stage.name) or StageStatus(stage.name), stage)
+    if new.release and new.release.manifest and not (old.release and old.release.manifest):
+        yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
+    if new.phase is not old.phase and new.phase in _END_EVENTS:
+        kind, reason = _END_EVENTS[new.phase]
+        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message
 
 
-def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
+def _stage_changes(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
     if new.last_failure != old.last_failure and new.last_failure and new.phase is StagePhase.PENDING:
         yield EventType.WARNING, "StageRetried", f"{new.name}: {new.last_failure.reason}: {new.message}"
     if new.phase is StagePhase.RUNNING and (old.phase is not new.phase or old.attempts != new.attempts):
@@ -158,11 +147,3 @@ def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
         yield EventType.NORMAL, "StageSkipped", f"{new.name}: {new.reason}: {new.message}"
     elif new.phase is StagePhase.FAILED:
         yield EventType.WARNING, "StageFailed", f"{new.name}: {new.reason}: {new.message}"
-
-
-def _after_stages(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
-    if new.release and new.release.manifest and not (old.release and old.release.manifest):
-        yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
-    if new.phase is not old.phase and new.phase in _END_EVENTS:
-        kind, reason = _END_EVENTS[new.phase]
-        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message

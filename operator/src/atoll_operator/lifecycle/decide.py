@@ -76,11 +76,11 @@ def _without_sidecars(
     A stage's container never starts again (restartPolicy Never), so its end is final. A pod that is being deleted or
     was disrupted is left to the Job controller, which replaces it.
     """
-    seen = tuple(_ended(pod) if _is_kept_alive(pod, now) else pod for pod in pods)
-    over = {pod.job: pod for pod in seen if pod.kept_by_another and pod.is_finished}
-    found = tuple(jobs)
-    changed = tuple(job for job in found if job.name in over and job.state is JobState.ACTIVE and not job.deleting)
-    return tuple(_finished(job, over[job.name]) if job in changed else job for job in found), seen, changed
+    pods = tuple(_ended(pod) if _is_kept_alive(pod, now) else pod for pod in pods)
+    over = {pod.job: pod for pod in pods if pod.kept_by_another and pod.is_finished}
+    jobs = tuple(jobs)
+    changed = tuple(job for job in jobs if job.name in over and job.state is JobState.ACTIVE and not job.deleting)
+    return tuple(_finished(job, over[job.name]) if job in changed else job for job in jobs), pods, changed
 
 
 def _is_kept_alive(pod: PodView, now: datetime) -> bool:
