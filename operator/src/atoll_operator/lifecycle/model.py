@@ -146,6 +146,16 @@ class ReleaseView:
 
 
 @dataclass(frozen=True)
+class PollIntervals:
+    """Seconds between two readings of an unfinished Job's pods: the first one after the Job's creation, then until a
+    pod runs, and from then on."""
+
+    first: float = 3.0
+    starting: float = 5.0
+    running: float = 30.0
+
+
+@dataclass(frozen=True)
 class CompileChoice:
     target: str
     policy: CompilePolicy
@@ -208,6 +218,7 @@ class RunView:
     estimate: Estimate | None = None
     blocked: str = ""
     retries: RetryTiming = field(default_factory=RetryTiming)
+    poll: PollIntervals = field(default_factory=PollIntervals)
 
     @property
     def runs_on(self) -> str:

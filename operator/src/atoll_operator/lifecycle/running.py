@@ -10,9 +10,6 @@ from atoll_operator.api.status import StageStatus, rfc3339, seconds_between, sho
 from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
 
-FIRST_LOOK_SECONDS = 3
-PENDING_LOOK_SECONDS = 5
-RUNNING_LOOK_SECONDS = 30
 MAX_DISRUPTIONS = 20
 # GitOps may create a Secret some moments after the run that needs it.
 MISSING_OBJECT_SECONDS = 120
@@ -29,7 +26,7 @@ class RunningCheck:
     stage: StageStatus
     outcome: AttemptOutcome | None = None
     progress: Progress | None = None
-    requeue_after: float = RUNNING_LOOK_SECONDS
+    requeue_after: float | None = None
 
 
 def check_running(
@@ -52,7 +49,7 @@ def check_running(
     if pod is not None and pod.phase is not PodPhase.PENDING:
         text = f"attempt {job.attempt} is running" + (f" (after {disrupted} disruptions)" if disrupted else "")
         live = _explained(replace(stage, pending_since=None), Reason.RUNNING, text)
-        return RunningCheck(live, progress=pod.progress)
+        return RunningCheck(live, progress=pod.progress, requeue_after=run.poll.running)
     return _starting(run, stage, job, pod, now)
 
 
@@ -131,9 +128,7 @@ def _with_problem(run: RunView, stage: StageStatus, problem: PodProblem, now: da
         text = stage.message
     # A warning may pass by itself; it becomes the reason only after the deadline.
     reason = Reason.PENDING if problem.reason is Reason.START_TIMEOUT else problem.reason
-    check = RunningCheck(
-        _explained(replace(stage, pending_since=since), reason, text), requeue_after=PENDING_LOOK_SECONDS
-    )
+    check = RunningCheck(_explained(replace(stage, pending_since=since), reason, text), requeue_after=run.poll.starting)
     limit = _pending_limit(run)
     if problem.grace_seconds is not None:
         limit = min(limit, problem.grace_seconds)
@@ -147,8 +142,8 @@ def _starting(run: RunView, stage: StageStatus, job: JobView, pod: PodView | Non
         since = stage.pending_since or rfc3339(now)
         text = f"attempt {job.attempt}: pod {pod.name} is starting"
         stage = _explained(replace(stage, pending_since=since), Reason.RUNNING, text)
-    is_new = seconds_between(job.created, now) < FIRST_LOOK_SECONDS
-    check = RunningCheck(stage, requeue_after=FIRST_LOOK_SECONDS if is_new else PENDING_LOOK_SECONDS)
+    is_new = seconds_between(job.created, now) < run.poll.first
+    check = RunningCheck(stage, requeue_after=run.poll.first if is_new else run.poll.starting)
     limit = _pending_limit(run)
     if stage.pending_since is None or seconds_between(stage.pending_since, now) < limit:
         return check
