@@ -52,6 +52,8 @@ OLD_WORDS = {
     "most least": "max, min",
     "allowance": "TimeBudget",
 }
+# Modules that installed charts start by their names.
+ENTRY_POINTS = {"atoll_operator.mirror"}
 # Names in which such a word is the field's own, and fields of documents, whose names others read.
 FIELD_WORDS = {
     "early_stopping_patience": "Keras' name",
@@ -152,7 +154,7 @@ def _strong_components(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def identifiers(module: Module) -> set[str]:
     """What a module defines: functions, classes, parameters, variables, attributes, and its own name."""
-    names = {module.name.rpartition(".")[2]}
+    names = set() if module.name in ENTRY_POINTS else {module.name.rpartition(".")[2]}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
