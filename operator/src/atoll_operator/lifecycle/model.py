@@ -234,6 +234,11 @@ class RunView:
         highest = self.profile.active_seconds if self.profile else DEFAULT_ACTIVE_SECONDS
         return min(self.active_deadline_seconds or highest, highest)
 
+    @property
+    def pending_limit(self) -> int:
+        """Seconds that a stage may wait for something outside."""
+        return self.profile.pending_seconds if self.profile else DEFAULT_PENDING_SECONDS
+
 
 @dataclass(frozen=True)
 class StageAttempt:

@@ -7,7 +7,7 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import StageStatus, rfc3339, seconds_between, short
-from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobState, JobView, PodPhase, PodView, RunView
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
 
 MAX_DISRUPTIONS = 20
@@ -129,9 +129,8 @@ def _with_problem(run: RunView, stage: StageStatus, problem: PodProblem, now: da
     # A warning may pass by itself; it becomes the reason only after the deadline.
     reason = Reason.PENDING if problem.reason is Reason.START_TIMEOUT else problem.reason
     check = RunningCheck(_explained(replace(stage, pending_since=since), reason, text), requeue_after=run.poll.starting)
-    limit = _pending_limit(run)
-    if problem.grace_seconds is not None:
-        limit = min(limit, problem.grace_seconds)
+    grace = problem.grace_seconds
+    limit = run.pending_limit if grace is None else min(run.pending_limit, grace)
     if since is None or seconds_between(since, now) < limit:
         return check
     return replace(check, outcome=AttemptOutcome(problem.reason, f"{text} (waited {limit} s)" if limit else text))
@@ -144,12 +143,8 @@ def _starting(run: RunView, stage: StageStatus, job: JobView, pod: PodView | Non
         stage = _explained(replace(stage, pending_since=since), Reason.RUNNING, text)
     is_new = seconds_between(job.created, now) < run.poll.first
     check = RunningCheck(stage, requeue_after=run.poll.first if is_new else run.poll.starting)
-    limit = _pending_limit(run)
+    limit = run.pending_limit
     if stage.pending_since is None or seconds_between(stage.pending_since, now) < limit:
         return check
     text = f"no pod of Job {job.name} has started within {limit} s; see kubectl describe job {job.name}"
     return replace(check, outcome=AttemptOutcome(Reason.START_TIMEOUT, text))
-
-
-def _pending_limit(run: RunView) -> int:
-    return run.profile.pending_seconds if run.profile else DEFAULT_PENDING_SECONDS
