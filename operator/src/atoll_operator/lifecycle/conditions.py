@@ -9,7 +9,7 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus, rfc3339
 from atoll_operator.lifecycle.model import EventType, RunEvent, RunView
 
-# Reasons that only a person can remove. kstatus (Helm, Flux, Argo CD) reads the condition Stalled as failed.
+# Reasons that somebody has to fix. kstatus (Helm, Flux, Argo CD) reads the condition Stalled as failed.
 STALLING = frozenset(
     {
         Reason.IMAGE_PULL_FAILED,

@@ -66,7 +66,7 @@ def _int32(value: float | None) -> int | None:
 
 
 def _decimal(value: float | None, digits: int) -> str | None:
-    """A decimal of the API; None for infinite ones and NaN, as of a loss that diverges."""
+    """A decimal of the API; None for NaN and for huge numbers, as of a loss that diverges."""
     return f"{value:.{digits}f}" if value is not None and abs(value) < 10**9 else None
 
 
