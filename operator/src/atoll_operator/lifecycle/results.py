@@ -41,6 +41,7 @@ MAX_CLASS_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DATASET_COUNTS = ("pictures", "negatives", "train", "validation", "test", "problems")
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
 _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
 
@@ -255,11 +256,10 @@ def _evaluate_failure(job: JobView, pod: PodView, result: StageResult | None, co
 
 def _reason_of(code: int | None) -> Reason:
     """The reason that follows from the exit code alone."""
-    names = {item.value: item.name for item in ExitCode}
-    name = names.get(code or 0, "")
-    if name == "DISK_FULL":
+    if code == ExitCode.DISK_FULL:
         return Reason.EPHEMERAL_STORAGE_EXCEEDED
-    return Reason.__members__.get(name, Reason.RESULT_MISSING)
+    names = {item.value: item.name for item in ExitCode}
+    return Reason.__members__.get(names.get(code or 0, ""), Reason.RESULT_MISSING)
 
 
 def _describe(code: int | None) -> str:
@@ -329,9 +329,7 @@ def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: Attemp
 
 
 def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
-    counts = {
-        name: _count(summary, name) for name in ("pictures", "negatives", "train", "validation", "test", "problems")
-    }
+    counts = {name: _count(summary, name) for name in _DATASET_COUNTS}
     listed = summary.get("classes")
     objects = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     classes = tuple(
@@ -364,13 +362,12 @@ def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
 
 
 def _with_compile(run: RunView, status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
+    reason = outcome.reason
     if outcome.summary.get("compiled") is not True:
-        reason = Reason.COMPILE_FAILED if outcome.reason in (Reason.COMPLETED, Reason.ADOPTED) else outcome.reason
-        return _without_compile(run, status, reason)
+        failed = Reason.COMPILE_FAILED if reason in (Reason.COMPLETED, Reason.ADOPTED) else reason
+        return _without_compile(run, status, failed)
     mapped = _decimal(outcome.summary.get("mappedPercent"), digits=1)
-    compiled = tuple(
-        replace(item, compiled=True, reason=outcome.reason, mapped_percent=mapped) for item in status.compile
-    )
+    compiled = tuple(replace(item, compiled=True, reason=reason, mapped_percent=mapped) for item in status.compile)
     return replace(status, compile=compiled, summary=replace(status.summary, tpu=f"{mapped}%" if mapped else "yes"))
 
 
