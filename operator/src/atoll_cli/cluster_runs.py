@@ -1,17 +1,17 @@
-"""Looking at a run of the cluster until it has ended."""
+"""Runs of the cluster: waiting for the end of one, and how they are shown."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll_cli.options import Access
-from atoll_cli.run_display import figure_words
+from atoll_cli.cluster_access import Body, ClusterAccess
+from atoll_cli.console import describe_figures
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_operator.api.status import (
@@ -34,36 +34,33 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-
-Body = dict[str, Any]
-
-INTERVAL_SECONDS = 2.0
+POLL_SECONDS = 2.0
 # An API server that restarts, or a laptop that changes its network, ends no watch.
-PATIENCE_SECONDS = 180.0
+RETRY_TIMEOUT_SECONDS = 180.0
 
 
-class TimeIsUp(Exception):
+class WaitTimeout(Exception):
     """The run has not ended in the time that the user gave."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Looks again and again; clock and sleep are parameters for tests."""
+class RunWatch:
+    """Reads a run again and again. `clock` and `sleep` are parameters for tests."""
 
-    access: Access
+    access: ClusterAccess
     name: str
-    interval: float = INTERVAL_SECONDS
-    patience: float = PATIENCE_SECONDS
+    interval: float = POLL_SECONDS
+    retry_timeout: float = RETRY_TIMEOUT_SECONDS
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def looks(self, *, timeout: float | None = None) -> Iterator[Body]:
-        """The run at each look; the last one is that of its end.
+    def states(self, *, timeout: float | None = None) -> Iterator[Body]:
+        """The run each time it is read; the last state is that of its end.
 
         Raises:
             SpecError: there is no such run, or it was deleted meanwhile.
-            TimeIsUp: `timeout` seconds have passed.
-            ClusterError: refused, or no answer for a long time.
+            WaitTimeout: `timeout` seconds have passed.
+            ClusterError: the API server refuses, or has not answered for `retry_timeout` seconds.
         """
         started = answered = self.clock()
         uid = ""
@@ -71,7 +68,7 @@ class Watch:
             try:
                 run = self.access.run(self.name)
             except Unavailable as error:
-                if not uid or self.clock() - answered > self.patience:
+                if not uid or self.clock() - answered > self.retry_timeout:
                     raise
                 click.echo(f"{error}; looking again", err=True)
             else:
@@ -83,21 +80,24 @@ class Watch:
                 if is_settled(run):
                     return
             if timeout is not None and self.clock() - started >= timeout:
-                raise TimeIsUp
+                raise WaitTimeout
             self.sleep(self.interval)
 
 
 def is_settled(run: Body) -> bool:
-    """Whether the run has ended, and no retry is asked for that the operator has yet to see."""
+    """Whether the run has ended, and no retry is requested that the operator has yet to see."""
     status = status_of(run)
-    if not status.is_terminal:
-        return False
-    asked = (run["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION)
-    return status.phase is not Phase.FAILED or not asked or asked[:MAX_VALUE] == status.last_handled_retry
+    return status.is_terminal and not retry_is_pending(run, status)
+
+
+def retry_is_pending(run: Mapping[str, Any], status: RunStatus) -> bool:
+    """Whether a failed run is to start again and the operator has yet to see that."""
+    requested = (run["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION) or ""
+    return status.phase is Phase.FAILED and requested[:MAX_VALUE] not in ("", status.last_handled_retry)
 
 
 def status_of(run: Body) -> RunStatus:
-    """The run's status; that of a new run where no operator has written one.
+    """The run's status; that of a new run if no operator has written one.
 
     Raises:
         SpecError: somebody wrote a status by hand that cannot be read.
@@ -132,11 +132,11 @@ def run_view(run: Body, *, now: datetime | None = None) -> Group:
     from rich.text import Text
 
     status = status_of(run)
-    moment = now or datetime.now(UTC)
+    now = now or datetime.now(UTC)
     table = Table("stage", "phase", "time", "tries", "result", box=None, pad_edge=False)
     for stage in status.stages:
-        message = Text(_words(status, stage))
-        table.add_row(stage.name, stage.phase, _time(stage, moment), str(stage.attempts or ""), message)
+        message = Text(_describe_stage(status, stage))
+        table.add_row(stage.name, stage.phase, _elapsed(stage, now), str(stage.attempts or ""), message)
     lines = (Text(line) for line in run_lines(run))
     return Group(*([table] if status.stages else []), *lines)
 
@@ -144,7 +144,7 @@ def run_view(run: Body, *, now: datetime | None = None) -> Group:
 def run_lines(run: Body) -> Iterator[str]:
     """The run as a whole, in sentences."""
     status = status_of(run)
-    yield f"{run['metadata']['name']}: {phase_words(status)}"
+    yield f"{run['metadata']['name']}: {describe_phase(status)}"
     if status.phase is Phase.FAILED or (status.reason in STALLING and not status.is_terminal):
         yield f"what to do: docs/troubleshooting.md#{str(status.reason).lower()}"
     if status.queue is not None:
@@ -158,10 +158,10 @@ def run_lines(run: Body) -> Iterator[str]:
     if status.estimate is not None:
         yield f"estimate: {duration(status.estimate.seconds)} in all ({status.estimate.basis})"
     if status.usage is not None:
-        yield f"used: {', '.join(_used(status, status.usage))}"
+        yield f"used: {', '.join(_describe_usage(status, status.usage))}"
 
 
-def phase_words(status: RunStatus) -> str:
+def describe_phase(status: RunStatus) -> str:
     """`Training 45%: step 450/1000`; of a failed run its reason."""
     if status.phase is Phase.FAILED:
         return f"{status.phase}: {status.reason}: {status.message}"
@@ -169,22 +169,17 @@ def phase_words(status: RunStatus) -> str:
     return f"{status.phase}{share}" + (f": {status.message}" if status.message else "")
 
 
-def _words(status: RunStatus, stage: StageStatus) -> str:
+def _describe_stage(status: RunStatus, stage: StageStatus) -> str:
     progress = status.progress
     if stage.phase is not StagePhase.RUNNING or progress is None or progress.stage is not stage.name:
         return stage.message
-    figures = figure_words(
-        progress.step,
-        progress.total_steps,
-        loss=progress.loss,
-        ap50=progress.ap50,
-        eta_seconds=progress.eta_seconds,
-    )
+    loss, ap50, eta = progress.loss, progress.ap50, progress.eta_seconds
+    figures = describe_figures(progress.step, progress.total_steps, loss=loss, ap50=ap50, eta_seconds=eta)
     return figures or stage.message
 
 
-def _used(status: RunStatus, usage: Usage) -> Iterator[str]:
-    """`12 min of active time`, and what its pods had."""
+def _describe_usage(status: RunStatus, usage: Usage) -> Iterator[str]:
+    """`12 min of active time`, and what the run's pods used."""
     yield f"{duration(status.active_seconds)} of active time"
     each = ", ".join(f"{item.name} {duration(item.pod_seconds)}" for item in status.stages if item.pod_seconds)
     yield f"{duration(usage.pod_seconds)} of pods" + (f" ({each})" if each else "")
@@ -193,7 +188,7 @@ def _used(status: RunStatus, usage: Usage) -> Iterator[str]:
             yield f"{duration(seconds)} of {what}"
 
 
-def _time(stage: StageStatus, now: datetime) -> str:
+def _elapsed(stage: StageStatus, now: datetime) -> str:
     if stage.start_time is None:
         return ""
     end = parse_time(stage.completion_time) if stage.completion_time else now

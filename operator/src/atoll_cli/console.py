@@ -1,101 +1,18 @@
-"""What is shown on standard error while something takes its time."""
+"""What the command line shows on standard error while something takes its time, and the exit codes it ends with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import click
 
 from atoll_contract.errors import ExitCode, Reason, exit_code
-from atoll_contract.stage_result import Progress, parse_line
+from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.lifecycle.progress import duration
-
-
-class Transfer:
-    """A bar while bytes go; nothing where nobody looks."""
-
-    def __init__(self, name: str, size: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bars.add_task(name, total=size)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bars.start()
-        return lambda count: self._bars.advance(self._task, count)
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.stop()
-
-
-class Steps:
-    """As `Transfer`, for many small things that are counted; without a total where that is not known."""
-
-    def __init__(self, name: str, total: int | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bars.add_task(name, total=total)
-
-    def __enter__(self) -> Callable[[], None]:
-        self._bars.start()
-        return lambda: self._bars.advance(self._task)
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.stop()
-
-
-@contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """The text with the time that has passed, while the block runs; without a terminal, one line before it."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        click.echo(text, err=True)
-        yield
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
-        shown.add_task(text, total=None)
-        yield
-
-
-def readable(line: str) -> str:
-    """`line`, or what it says where it is a line of progress."""
-    progress = parse_line(line)
-    return line if progress is None else f"{progress.percent:3.0f}%  {_words(progress)}".rstrip()
-
-
-def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a log that was cut into chunks anywhere, without their ends."""
-    rest = b""
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-def _words(progress: Progress) -> str:
-    parts = [progress.message] if progress.message else []
-    if progress.step is not None:
-        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
-    parts += [f"loss {progress.loss:.3f}"] if progress.loss is not None else []
-    parts += [f"AP50 {progress.ap50:.2f}"] if progress.ap50 is not None else []
-    parts += [f"about {duration(progress.eta_seconds)} left"] if progress.eta_seconds else []
-    return ", ".join(parts)
-
 
 FAILED = 1
 CANCELLED = 3
@@ -125,5 +42,75 @@ def exit_status(status: RunStatus) -> int:
 def reason_status(reason: Reason) -> int:
     """The exit code for a failure with `reason`."""
     code = exit_code(reason)
-    # `exit_code` answers InternalError for all that it does not know.
+    # `exit_code` returns InternalError for every reason that it does not know.
     return int(code) if code is not ExitCode.INTERNAL_ERROR or reason is Reason.INTERNAL_ERROR else FAILED
+
+
+@contextmanager
+def transfer_progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar for `size` bytes. The function is called with the bytes that were transferred since its last call."""
+    from rich.progress import DownloadColumn, TimeRemainingColumn
+
+    with _bar(name, size, DownloadColumn(), TimeRemainingColumn()) as update:
+        yield lambda count: update(advance=count)
+
+
+@contextmanager
+def count_progress(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """A bar for many small things, of which `total` may be unknown. The function is called after each of them."""
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(name, total, MofNCompleteColumn()) as update:
+        yield lambda: update(advance=1)
+
+
+@contextmanager
+def stage_progress(title: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar with the message of a program that reports its progress."""
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
+
+    with _bar(title, 100, TaskProgressColumn(), TimeRemainingColumn()) as update:
+        yield lambda progress: update(completed=progress.percent, description=progress.message or title)
+
+
+@contextmanager
+def _bar(title: str, total: float | None, *columns: Any) -> Iterator[Callable[..., None]]:
+    """Shows nothing where standard error is no terminal. A title is a user's text and no markup."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    first = TextColumn("{task.description}", markup=False)
+    with Bars(first, BarColumn(), *columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield partial(bars.update, bars.add_task(title, total=total))
+
+
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Shows the text with the time that has passed, while the block runs; without a terminal, one line before it."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        click.echo(text, err=True)
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as shown:
+        shown.add_task(text, total=None)
+        yield
+
+
+def describe_figures(
+    step: int | None, total: int | None, *, loss: str | None, ap50: str | None, eta_seconds: float | None
+) -> str:
+    """`step 450/1000, loss 0.610, AP50 0.710, about 3 min left`: the figures of a running stage that are known."""
+    parts = []
+    if step is not None:
+        parts.append(f"step {step}" + (f"/{total}" if total else ""))
+    parts += [f"{name} {value}" for name, value in (("loss", loss), ("AP50", ap50)) if value]
+    if eta_seconds is not None:
+        parts.append(f"about {duration(eta_seconds)} left")
+    return ", ".join(parts)

@@ -1,6 +1,6 @@
-"""`atoll`, and `kubectl atoll`: one file a command, imported when it is called.
+"""The entry point of `atoll` and `kubectl atoll`: the table of the commands, and how errors end them.
 
-Every user's mistake ends here as a sentence and an exit code; only a fault of Atoll itself shows a traceback.
+A user's mistake ends as a sentence and an exit code; only a fault of Atoll itself shows a traceback.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from atoll_cli.options import is_plugin
 from atoll_contract.errors import AtollError, ExitCode
 from atoll_operator.kube.errors import ClusterError
 
-# Command → module of `atoll_cli.commands`, which defines it as `<command>_command`.
+# Command → module of `atoll_cli.commands` that defines it as `<command>_command`.
 COMMANDS = {
     "record": "record",
     "frames": "frames",
@@ -37,7 +37,7 @@ COMMANDS = {
     "resume": "lifecycle",
     "retry": "lifecycle",
     "logs": "logs",
-    "pull": "pull",
+    "pull": "releases",
     "push": "push",
     "harvest": "harvest",
     "prune": "prune",
@@ -45,7 +45,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The commands, imported on demand: `run` alone needs what Windows lacks."""
+    """Imports each command when it is used: `run` needs modules that Windows lacks."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -68,7 +68,7 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of the command line."""
+    """Run the command line; returns the exit code."""
     try:
         answer = cli.main(args=arguments, prog_name=_name(), standalone_mode=False)
         return int(answer or 0)
@@ -78,23 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except AtollError as error:
-        return _complain(error.message, int(error.code))
+        return _print_error(error.message, int(error.code))
     except ClusterError as error:
-        return _complain(str(error), FAILED)
+        return _print_error(str(error), FAILED)
     except BrokenPipeError:
-        # The reader (`| head`) has enough; the interpreter must not try to flush once more.
+        # The reader (`| head`) has closed the pipe; the interpreter must not try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         code = ExitCode.DISK_FULL if error.errno == 28 else FAILED
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}", int(code))
+        return _print_error(f"{error.filename or 'a file'}: {error.strerror}", int(code))
 
 
 def _name() -> str:
     return "kubectl atoll" if is_plugin() else "atoll"
 
 
-def _complain(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     click.echo(f"error: {message}", err=True)
     return code
 

@@ -1,7 +1,7 @@
 """A port of this machine that leads to a Service of the cluster, for stores that only the cluster reaches.
 
-The API server carries the bytes (`pods/portforward`), as for `kubectl port-forward`, which not every laptop has.
-Each connection goes to a pod that is ready then, so that one which is replaced breaks no more than what is under way.
+The API server forwards the bytes (`pods/portforward`), as for `kubectl port-forward`, which not every laptop has.
+Each connection goes to a pod that is ready at that time: a pod that is replaced breaks only the connections to it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from atoll_operator.kube.objects import PODS, SERVICES
 from atoll_operator.kube.port_forward import PodPort
 
 BLOCK = 65536
-LOOK_SECONDS = 0.2
-# How long the end waits for each connection that is in the middle of something.
+POLL_SECONDS = 0.2
+# How long each open connection is waited for at the end.
 END_SECONDS = 2.0
-# A peer that takes no byte for so long is gone.
+# A peer that accepts no byte for so long is gone.
 STALLED_SECONDS = 60.0
 
 _INSIDE = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.[a-z0-9.-]+)?")
@@ -47,7 +47,7 @@ class Service:
 def service_of(endpoint: str | None) -> Service | None:
     """The Service behind `http://NAME.NAMESPACE.svc:PORT`, with or without the cluster's domain; None for others.
 
-    An address with TLS is none of them: its certificate is not for the name by which this machine would reach it.
+    An address with TLS gives None: its certificate does not name 127.0.0.1.
     """
     parts = urlsplit(endpoint or "")
     found = _INSIDE.fullmatch(parts.hostname or "")
@@ -57,16 +57,16 @@ def service_of(endpoint: str | None) -> Service | None:
 
 
 class PortForward:
-    """`with PortForward(cluster, service) as forward:` has the address on this machine in `forward.endpoint`.
+    """`with PortForward(cluster, service) as forward:` listens at `forward.endpoint` on this machine.
 
-    Entering it raises SpecError where the Service has no pod that is ready, ClusterError where the user may not.
+    Entering it raises SpecError if no pod of the Service is ready, ClusterError if the user may not forward ports.
     """
 
     def __init__(self, cluster: Cluster, service: Service) -> None:
         self._cluster = cluster
         self._service = service
         self._server: _Server | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @property
     def endpoint(self) -> str:
@@ -74,10 +74,10 @@ class PortForward:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        # What is not allowed is told before anything is tried through it.
+        # A first connection, so that a refusal is reported before anything uses the port.
         self.connect().close()
         self._server = _Server(self)
-        serve = partial(self._server.serve_forever, poll_interval=LOOK_SECONDS)
+        serve = partial(self._server.serve_forever, poll_interval=POLL_SECONDS)
         threading.Thread(target=serve, name="port-forward", daemon=True).start()
         return self
 
@@ -106,10 +106,10 @@ class PortForward:
         chosen = ready[0]
         return self._cluster.open_port(service.namespace, chosen["metadata"]["name"], _pod_port(body, service, chosen))
 
-    def tell(self, problem: str) -> None:
-        """What stopped a connection, once each; the store's client tries again."""
-        if problem not in self._told:
-            self._told.add(problem)
+    def report(self, problem: str) -> None:
+        """Print what broke a connection, each problem once; the store's client tries again."""
+        if problem not in self._reported:
+            self._reported.add(problem)
             click.echo(f"port-forward: {problem}", err=True)
 
 
@@ -137,38 +137,38 @@ class _Connection(socketserver.BaseRequestHandler):
         try:
             remote = self.server.forward.connect()
         except (ClusterError, SpecError) as error:
-            self.server.forward.tell(str(error))
+            self.server.forward.report(str(error))
             return
         try:
             self.request.settimeout(STALLED_SECONDS)
-            carry(self.request, remote, self.server.stopped)
+            copy_bytes(self.request, remote, self.server.stopped)
         except ClusterError as error:
-            self.server.forward.tell(str(error))
+            self.server.forward.report(str(error))
         except OSError:
             pass  # the store's client went away
         finally:
             remote.close()
 
 
-def carry(local: socket.socket, remote: PodPort, stopped: threading.Event) -> None:
-    """Bytes from either side to the other, until one of them ends or `stopped`.
+def copy_bytes(local: socket.socket, remote: PodPort, stopped: threading.Event) -> None:
+    """Copy bytes from each side to the other, until one of them ends or `stopped` is set.
 
     Raises:
         ClusterError, OSError: the pod's or the local side broke off.
     """
     while not stopped.is_set():
         sides: list[socket.socket | PodPort] = [local, remote]
-        ready = [remote] if remote.has_pending else select.select(sides, [], [], LOOK_SECONDS)[0]
+        ready = [remote] if remote.has_pending else select.select(sides, [], [], POLL_SECONDS)[0]
         if remote in ready:
-            answer = remote.receive()
-            if answer is None:
+            received = remote.receive()
+            if received is None:
                 return
-            local.sendall(answer)
+            local.sendall(received)
         if local in ready:
-            asked = local.recv(BLOCK)
-            if not asked:
+            block = local.recv(BLOCK)
+            if not block:
                 return
-            remote.send(asked)
+            remote.send(block)
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
@@ -178,7 +178,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 
 def _pod_port(body: dict[str, Any], service: Service, pod: dict[str, Any]) -> int:
-    """The pod's port behind the Service's; a `targetPort` by name is one of the pod's own."""
+    """The pod's port behind the Service's. A `targetPort` may be the name of a container's port."""
     ports = {int(item["port"]): item.get("targetPort", item["port"]) for item in body["spec"]["ports"]}
     if service.port not in ports:
         known, title = ", ".join(map(str, ports)), f"Service {service.name} in namespace {service.namespace}"

@@ -1,21 +1,32 @@
-"""The releases that a store holds: manifests and the channels that name them."""
+"""Published releases of a local store or of the bucket of a cluster: the list of them, and the checked files of one."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from atoll_cli.cluster_access import connect
+from atoll_cli.local.runfile import DEFAULT_NAMESPACE
+from atoll_cli.options import EngineOptions
+from atoll_cli.store_access import bucket_of, fetch, open_local_store
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.release import Channel, Manifest, release_parts
+from atoll_contract.release import Channel, Manifest, ManifestFile, Role, release_parts
+from atoll_contract.signing import verify
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_operator.kube.objects import RELEASES
 
-_MANIFEST = re.compile(r"([a-z0-9-]+)/v[1-9][0-9]{0,8}/manifest\.json")
+MANIFEST_NAME = "manifest.json"
 
-_CHANNEL = re.compile(r"([a-z0-9-]+)/channels/([^/]+)\.json")
+_NAME = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
+_MANIFEST_KEY = re.compile(r"([a-z0-9-]+)/v[1-9][0-9]{0,8}/manifest\.json")
+_CHANNEL_KEY = re.compile(r"([a-z0-9-]+)/channels/([^/]+)\.json")
 
 
 @dataclass(frozen=True)
@@ -26,19 +37,21 @@ class Release:
     channels: tuple[str, ...]
 
 
-def releases(store: Store, namespace: str, model: str | None = None) -> list[Release]:
-    """Every release of the namespace (and model), ascending.
+def list_releases(store: Store, namespace: str, model: str | None = None) -> list[Release]:
+    """The releases of the namespace, or of one model, ordered by model and version.
 
     Raises:
-        IntegrityError: a manifest or pointer cannot be read.
+        IntegrityError: a manifest or a channel cannot be read.
     """
     root = f"models/{namespace}/"
-    prefix = keys.model_prefix(namespace, model) if model else root
-    names = [info.key for info in store.list(prefix)]
-    channels = list(_channels(store, root, names))
-    manifests = [_read(Manifest, store, key) for key in names if _MANIFEST.fullmatch(key, len(root))]
-    ordered = sorted(manifests, key=lambda item: (item.model, item.version))
-    return [Release(item, _naming(channels, item)) for item in ordered]
+    names = [info.key for info in store.list(keys.model_prefix(namespace, model) if model else root)]
+    channels = [_read(Channel, store, key) for key in names if _CHANNEL_KEY.fullmatch(key, len(root))]
+    manifests = [_read(Manifest, store, key) for key in names if _MANIFEST_KEY.fullmatch(key, len(root))]
+    manifests.sort(key=lambda item: (item.model, item.version))
+    by_version: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for channel in channels:
+        by_version[channel.model, channel.version].append(channel.channel)
+    return [Release(item, tuple(sorted(by_version[item.model, item.version]))) for item in manifests]
 
 
 def read_manifest(store: Store, namespace: str, release: str) -> Manifest:
@@ -56,17 +69,116 @@ def read_manifest(store: Store, namespace: str, release: str) -> Manifest:
     return manifest
 
 
-def _naming(channels: list[Channel], manifest: Manifest) -> tuple[str, ...]:
-    own = (item for item in channels if item.model == manifest.model and item.version == manifest.version)
-    return tuple(sorted(item.channel for item in own))
-
-
-def _channels(store: Store, root: str, names: list[str]) -> Iterator[Channel]:
-    return (_read(Channel, store, key) for key in names if _CHANNEL.fullmatch(key, len(root)))
-
-
 def _read(cls: type[Any], store: Store, key: str) -> Any:
+    return _decode(cls, store.get(key), store, key)
+
+
+def _decode(cls: type[Any], data: bytes, store: Store, key: str) -> Any:
     try:
-        return from_json(cls, store.get(key))
+        return from_json(cls, data)
     except DecodeError as error:
         raise IntegrityError(f"{store.url}: {key}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a release lies. `sha256` is that of its manifest if a ModelRelease names it."""
+
+    store: Store
+    namespace: str
+    model: str
+    version: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishedRelease:
+    """The manifest of a release, and the bytes of it that were checked."""
+
+    origin: Origin
+    manifest: Manifest
+    data: bytes
+
+    def fetch(self, files: Iterable[ManifestFile], folder: Path) -> Iterator[Path]:
+        """Put the files into `folder`, one after the other, after their sha256 was checked; yields their paths.
+
+        Raises:
+            IntegrityError: the bytes or the name of a file are not what they should be.
+            StoreError: the store does not answer, or does not allow it.
+        """
+        for file in files:
+            # Whoever can write the bucket chose the name: it must not lead out of the folder.
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", file.name):
+                raise IntegrityError(f"the manifest names a file {file.name!r}, which is no plain name")
+            yield fetch(self.origin.store, file.key, folder / file.name, sha256=file.sha256, size=file.size)
+
+    def fetch_model(self, folder: Path) -> Path:
+        """Put the int8 model, the label map and the manifest into `folder`; returns it. Raises as `fetch` does."""
+        if self.manifest.file(Role.MODEL_INT8) is None:
+            raise IntegrityError(f"the manifest of {self.manifest.release} names no int8 model")
+        wanted = [file for file in self.manifest.files if file.role in (Role.MODEL_INT8, Role.LABELS)]
+        for _ in self.fetch(wanted, folder):
+            pass
+        (folder / MANIFEST_NAME).write_bytes(self.data)
+        return folder
+
+
+def find_release(name: str, engine: EngineOptions) -> PublishedRelease | None:
+    """The release `name`; None if there is a file or folder of that name. Raises as `load_release` does."""
+    if Path(name).exists():
+        return None
+    if _NAME.fullmatch(name) is None:
+        raise SpecError(f"{name}: no such file or folder, and no release, which is written <model>-v<number>")
+    return load_release(name, engine)
+
+
+def load_release(name: str, engine: EngineOptions, *, public_keys: Sequence[bytes] = ()) -> PublishedRelease:
+    """The release `<model>-v<number>` of the local store or of the cluster. With `public_keys` its manifest must be
+    signed with one of them.
+
+    Raises:
+        SpecError: there is no such release, or it is not published or not signed.
+        IntegrityError: its manifest is not the one that the ModelRelease names, or not signed with one of the keys.
+        StoreError, ClusterError: the store or the API server does not answer, or does not allow it.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise SpecError(f"{name!r} is no release; write <model>-v<number>, as note-v3 (see atoll releases)")
+    folder = engine.local_folder(by_namespace=True)
+    if folder is not None:
+        namespace = engine.cluster.namespace or DEFAULT_NAMESPACE
+        origin = Origin(open_local_store(folder), namespace, found.group(1), int(found.group(2)))
+    else:
+        origin = _origin_on_cluster(name, engine)
+    return _load(origin, public_keys)
+
+
+def _origin_on_cluster(name: str, engine: EngineOptions) -> Origin:
+    access = connect(engine.cluster)
+    found = access.cluster.read(RELEASES, access.namespace, name)
+    if found is None:
+        raise SpecError(f"there is no ModelRelease {name} in namespace {access.namespace} (see atoll releases)")
+    spec, status = found["spec"], found.get("status") or {}
+    if not status.get("published"):
+        raise SpecError(f"{name} is reserved by run {spec['runRef']['name']} and not published")
+    store = bucket_of(access, spec["objectStoreRef"]["name"], endpoint=engine.endpoint)
+    return Origin(store, access.namespace, spec["model"], spec["version"], status["manifest"]["sha256"])
+
+
+def _load(origin: Origin, public_keys: Sequence[bytes]) -> PublishedRelease:
+    key = keys.manifest(origin.namespace, origin.model, origin.version)
+    try:
+        data = origin.store.get(key)
+        if public_keys:
+            envelope = origin.store.get(keys.signature(origin.namespace, origin.model, origin.version))
+            verify(envelope, data, public_keys)
+    except ObjectNotFound as error:
+        raise SpecError(f"{error.message}: the release is not there, or not signed") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if origin.sha256 is not None and digest != origin.sha256.removeprefix("sha256:"):
+        raise IntegrityError(f"{origin.store.url}: {key} has sha256 {digest}, its ModelRelease says {origin.sha256}")
+    manifest: Manifest = _decode(Manifest, data, origin.store, key)
+    # A signature says who made a manifest, not where it belongs: that of another release would pass.
+    if (manifest.namespace, manifest.model, manifest.version) != (origin.namespace, origin.model, origin.version):
+        raise IntegrityError(f"{origin.store.url}: {key} is the manifest of {manifest.namespace}/{manifest.release}")
+    return PublishedRelease(origin, manifest, data)

@@ -1,56 +1,95 @@
-"""The bucket behind an ObjectStore of the cluster, with the user's own credentials (the AWS tools' chain).
+"""How a command reaches a store: the folder of the local engine, or the bucket behind an ObjectStore of the cluster.
 
-The Secret that the ObjectStore names is for the stages; the command line never asks for it. A store that only the
-cluster reaches is reached through a port-forward, which lasts as long as the command.
+A bucket is used with the user's own credentials (the AWS tools' chain): the Secret that the ObjectStore names is for
+the stages, and the command line never reads it. A store that only the cluster reaches is reached through a
+port-forward, which lasts as long as the command.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import click
 
-from atoll_cli.console import Transfer
-from atoll_cli.options import Access
+from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.console import transfer_progress
+from atoll_cli.local.runfile import DEFAULT_NAMESPACE
+from atoll_cli.local.state import RunFolder, known_runs
+from atoll_cli.options import EngineOptions
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError, exit_code
 from atoll_contract.stage import AddressingStyle, StoreSpec
+from atoll_contract.store import directory_store, open_store
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_contract.store.retry import Backoff
+from atoll_operator.api.manifests import read_files
 from atoll_operator.api.parse import object_store
 from atoll_operator.jobs.stage_input import store_spec
+from atoll_operator.kube.objects import STORES
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-# Somebody looks at the screen; a stage waits longer.
-PATIENCE_SECONDS = 30.0
-
-
-class NoCredentials(click.ClickException):
-    """Says how to get some, in lines for the shell: an AtollError has one line."""
-
-    exit_code = int(exit_code(Reason.STORAGE_FORBIDDEN))
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}", file=file, err=file is None)
+# A user waits at the screen; a stage retries for longer.
+RETRY_SECONDS = 30.0
 
 
-def endpoint_option(function: F) -> F:
-    """`--endpoint URL`."""
-    return click.option(
-        "--endpoint",
-        metavar="URL",
-        envvar="ATOLL_ENDPOINT",
-        help="Another way to the store than its ObjectStore's endpoint. To a Service a port is forwarded without it.",
-    )(function)
+@dataclass(frozen=True)
+class StoreAccess:
+    """A store, and the namespace that the command acts in. One of `folder` (of the local engine) and `cluster` is
+    set."""
+
+    store: Store
+    namespace: str
+    folder: Path | None = None
+    cluster: ClusterAccess | None = None
 
 
-def bucket_of(access: Access, name: str, *, endpoint: str | None = None, writing: bool = False) -> Store:
-    """The bucket of the ObjectStore `name`, not asked yet.
+def open_engine_store(engine: EngineOptions, *, writing: bool = False) -> StoreAccess:
+    """The store of the engine that is meant.
+
+    Raises:
+        SpecError, NoCredentials, ClusterError: as `bucket_of` and `EngineOptions.local_folder` do.
+    """
+    folder = engine.local_folder(by_namespace=True)
+    if folder is not None:
+        return StoreAccess(open_local_store(folder), engine.cluster.namespace or DEFAULT_NAMESPACE, folder=folder)
+    access = connect(engine.cluster)
+    bucket = bucket_of(access, engine.object_store, endpoint=engine.endpoint, writing=writing)
+    return StoreAccess(bucket, access.namespace, cluster=access)
+
+
+def open_local_store(folder: Path, manifests: Sequence[Path] = ()) -> Store:
+    """The store of the one ObjectStore in the files `manifests`, or the folder store `folder` where none is given."""
+    if not manifests:
+        return open_store(directory_store(folder.resolve()))
+    reading = read_files(manifests)
+    if reading.problems:
+        raise SpecError("; ".join(str(problem) for problem in reading.problems))
+    found = [item for item in reading.manifests if item.is_atoll and item.kind == "ObjectStore"]
+    if len(found) != 1:
+        raise SpecError(f"the files hold {len(found)} ObjectStores; give exactly one")
+    return open_store(store_spec(object_store(found[0].value)))
+
+
+def local_run(folder: Path, name: str) -> RunFolder:
+    """The state of a run of the local engine.
+
+    Raises:
+        SpecError: there is none of this name.
+    """
+    runs = known_runs(folder.resolve())
+    found = next((run for run in runs if run.name == name), None)
+    if found is None:
+        known = ", ".join(run.name for run in runs) or "none"
+        raise SpecError(f"there is no run {name} in {folder.resolve()}; known there: {known}")
+    return found
+
+
+def bucket_of(access: ClusterAccess, name: str, *, endpoint: str | None = None, writing: bool = False) -> Store:
+    """The bucket of the ObjectStore `name`. No request is made to it yet.
 
     Raises:
         SpecError: there is no such ObjectStore, or no pod behind its address.
@@ -58,25 +97,33 @@ def bucket_of(access: Access, name: str, *, endpoint: str | None = None, writing
         ClusterError: the API server does not answer, or does not allow it.
     """
     from atoll_contract.store.s3 import S3Store
-    from atoll_operator.kube.objects import STORES
 
     found = access.cluster.read(STORES, access.namespace, name)
     if found is None:
         raise SpecError(f"there is no ObjectStore {name} in namespace {access.namespace}")
-    # The annotation that makes a folder of it is the local engine's.
+    # The annotation that makes a folder of it is for the local engine.
     spec = store_spec(replace(object_store(found), directory=None))
     spec = replace(spec, endpoint=endpoint or spec.endpoint, anonymous=spec.anonymous and not writing)
     if not spec.anonymous:
         _require_credentials(found)
     if endpoint is None:
-        spec = _reachable(access, spec)
-    return S3Store(spec, backoff=Backoff(total=PATIENCE_SECONDS))
+        spec = _forwarded(access, spec)
+    return S3Store(spec, backoff=Backoff(total=RETRY_SECONDS))
+
+
+class NoCredentials(click.ClickException):
+    """Shows how to get credentials in several lines for the shell; the message of an AtollError has one line."""
+
+    exit_code = int(exit_code(Reason.STORAGE_FORBIDDEN))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file, err=file is None)
 
 
 def _require_credentials(store: dict[str, Any]) -> None:
     import botocore.session
 
-    # In the client's own words this would end at the first request, and without what a newcomer needs.
+    # The client itself would fail only at its first request, and without what a newcomer needs to know.
     if botocore.session.Session().get_credentials() is not None:
         return
     text = "there are no S3 credentials on this machine (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws)"
@@ -92,11 +139,9 @@ def _require_credentials(store: dict[str, Any]) -> None:
     raise NoCredentials(text)
 
 
-def _reachable(access: Access, spec: StoreSpec) -> StoreSpec:
-    """The store at an address that this machine reaches: for a Service, unless this is a pod, that of a port-forward.
-
-    The command's click context ends it.
-    """
+def _forwarded(access: ClusterAccess, spec: StoreSpec) -> StoreSpec:
+    """The store behind a port-forward if its address is a Service's and this machine is no pod. The click context of
+    the command ends the port-forward."""
     from atoll_cli.port_forward import PortForward, service_of
 
     service = service_of(spec.endpoint)
@@ -108,7 +153,7 @@ def _reachable(access: Access, spec: StoreSpec) -> StoreSpec:
 
 
 @contextmanager
-def explained(*, endpoint: str | None) -> Iterator[None]:
+def explain_store_errors(*, endpoint: str | None) -> Iterator[None]:
     """Adds to the store's errors what a user's machine, unlike a stage, may lack."""
     try:
         yield
@@ -122,9 +167,9 @@ def explained(*, endpoint: str | None) -> Iterator[None]:
         raise StoreError(error.reason, f"{error.message}; {advice}") from None
 
 
-def fetched(store: Store, key: str, path: Path, *, sha256: str, size: int) -> Path:
-    """`path`, with the object's bytes after they were checked."""
+def fetch(store: Store, key: str, path: Path, *, sha256: str, size: int) -> Path:
+    """Download an object to `path`, show the progress and check the bytes; returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Transfer(path.name, size) as transferred:
+    with transfer_progress(path.name, size) as transferred:
         store.download(key, path, sha256=sha256, transferred=transferred)
     return path

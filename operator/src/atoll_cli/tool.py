@@ -3,75 +3,178 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from atoll_cli.console import stage_progress
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.stage import Architecture
 from atoll_contract.stage_result import Progress, parse_line
 from atoll_contract.tool_reports import LintReport, Timing
 
-# A tool that says nothing for so long hangs: each tells its progress every few seconds once it works.
+T = TypeVar("T")
+
+# A tool that prints nothing for so long hangs: each reports its progress every few seconds once it works.
 SILENCE_SECONDS = 300.0
-END_SECONDS = 10.0
+LINT_SECONDS = 3600
+TIMING_SECONDS = 600
+# How long a tool that was asked to end may take.
+GRACE_SECONDS = 10.0
+
+
+class ToolMissing(SpecError):
+    """The program printed no report: most likely its extra is not installed here."""
 
 
 def run_tool(
     module: str, arguments: Sequence[str], *, extras: str, title: str, silence_seconds: float = SILENCE_SECONDS
 ) -> dict[str, Any]:
-    """What `python -m module` prints as JSON; a bar shows its progress where somebody looks. `extras` are what it
-    needs of Atoll's package.
+    """The JSON document that `python -m module` prints; its progress is shown as a bar. `extras` are the extras of
+    Atoll's package that it needs.
 
     Raises:
-        AtollError: what the tool refused, with its reason; or it crashed, hung, or is not installed.
+        AtollError: the tool refused, with its reason; or it crashed, hung, or is not installed.
     """
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    output, lines = _collected(child.stdout), _lines(child.stderr)
-    last = "it said nothing"
     try:
-        with Bar(title) as show:
-            while (line := lines.get(timeout=silence_seconds)) is not None:
-                progress = parse_line(line)
-                if progress is not None:
-                    show(progress)
-                elif line.strip():
-                    last = line.strip()
-        child.wait(END_SECONDS)
-    except (queue.Empty, subprocess.TimeoutExpired):
-        raise SpecError(f"{module} said nothing for {silence_seconds:.0f} s and was ended: {last}") from None
-    finally:
-        _end(child)
-    return _document(module, child.returncode, output(), last=last, extras=extras)
-
-
-def _document(module: str, code: int, text: str, *, last: str, extras: str) -> dict[str, Any]:
+        with stage_progress(title) as show:
+            ended = _run(module, arguments, silence_seconds=silence_seconds, show=show)
+    except _TimedOut as error:
+        raise SpecError(f"{module} said nothing for {silence_seconds:.0f} s and was ended: {error}") from None
     try:
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = json.loads(ended.output)
     except ValueError:
-        if code == -signal.SIGINT or code == 128 + signal.SIGINT:
+        if ended.code == -signal.SIGINT or ended.code == 128 + signal.SIGINT:
             raise KeyboardInterrupt from None
-        if code < 0:
-            raise AtollError(Reason.INTERNAL_ERROR, f"{module} crashed (signal {-code}): {last}") from None
-        advice = f"it needs pip install '.[{extras}]' in a checkout of Atoll"
-        raise SpecError(f"{module} ended with exit code {code}: {last}; {advice}") from None
+        if ended.code < 0:
+            message = f"{module} crashed (signal {-ended.code}): {ended.last_line}"
+            raise AtollError(Reason.INTERNAL_ERROR, message) from None
+        failure = f"{module} ended with exit code {ended.code}: {ended.last_line}"
+        raise SpecError(f"{failure}; {_advice(extras)}") from None
     if "reason" in document:
         raise AtollError(Reason(document["reason"]), document["message"])
     return document
 
 
-def _collected(stream: IO[str]) -> Callable[[], str]:
+def lint_archives(paths: Sequence[Path]) -> LintReport:
+    """What a run would make of the archives, taken together as one data set.
+
+    Raises:
+        ToolMissing: the convert stage is not installed here.
+        SpecError: it took too long.
+    """
+    failure = f"{', '.join(str(path) for path in paths)} could not be checked"
+    arguments = ["--lint", *(str(path) for path in paths), "--json"]
+    return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure, extra="stages")
+
+
+def time_training(report: LintReport, architecture: Architecture, *, on_cpu: str, on_gpu: str, steps: int) -> Timing:
+    """How fast this machine trains on the archives of `report`. `on_cpu` and `on_gpu` are the settings (as `0.5x8`)
+    without and with a GPU; those that TensorFlow would train with are timed.
+
+    Raises:
+        ToolMissing: the train stage is not installed here.
+        SpecError: it took too long.
+    """
+    split = report.split or {}
+    validation = split.get("validation", 0)
+    options = {
+        "--time": str(architecture),
+        "--on-cpu": on_cpu,
+        "--on-gpu": on_gpu,
+        "--steps": str(steps),
+        "--classes": str(max(1, len(report.classes))),
+        "--train": str(split.get("train", 0)),
+        "--validation": str(validation),
+        "--measured": str(split.get("test") or validation),
+    }
+    arguments = [part for option in options.items() for part in option]
+    failure = "this machine could not be timed"
+    return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, extra="train")
+
+
+def _report(cls: type[T], module: str, arguments: Sequence[str], seconds: int, *, failure: str, extra: str) -> T:
+    try:
+        ended = _run(module, arguments, seconds=seconds)
+    except _TimedOut:
+        raise SpecError(f"{failure} within {seconds} s") from None
+    try:
+        return from_json(cls, ended.output)
+    except DecodeError:
+        raise ToolMissing(f"{failure}: {ended.last_line}; {_advice(extra)}") from None
+
+
+def _advice(extras: str) -> str:
+    return f"it needs pip install '.[{extras}]' in a checkout of Atoll"
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a program ended. `last_line` is the last one on standard error that is no progress."""
+
+    code: int
+    output: str
+    last_line: str
+
+
+class _TimedOut(Exception):
+    """The program took too long and was ended; the message is its last line."""
+
+
+def _run(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    silence_seconds: float = math.inf,
+    seconds: float = math.inf,
+    show: Callable[[Progress], None] = lambda _: None,
+) -> _Ended:
+    """Run `python -m module` to its end, for at most `seconds` in all and `silence_seconds` without a line on standard
+    error. No process is left behind."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    output, lines = _collect(child.stdout), _lines(child.stderr)
+    last_line = "it said nothing"
+    deadline = time.monotonic() + seconds
+    try:
+        while (line := lines.get(timeout=_finite(min(silence_seconds, deadline - time.monotonic())))) is not None:
+            progress = parse_line(line)
+            if progress is not None:
+                show(progress)
+            elif line.strip():
+                last_line = line.strip()
+        child.wait(GRACE_SECONDS)
+    except (queue.Empty, subprocess.TimeoutExpired):
+        raise _TimedOut(last_line) from None
+    finally:
+        _end(child)
+    return _Ended(child.returncode, output(), last_line)
+
+
+def _finite(seconds: float) -> float | None:
+    """A timeout as the standard library has it: None for none, and never negative."""
+    return None if math.isinf(seconds) else max(0.0, seconds)
+
+
+def _collect(stream: IO[str]) -> Callable[[], str]:
     """Reads the stream to its end in a thread, so that the tool never waits for its reader."""
     parts: list[str] = []
 
@@ -83,7 +186,7 @@ def _collected(stream: IO[str]) -> Callable[[], str]:
     thread.start()
 
     def text() -> str:
-        thread.join(END_SECONDS)
+        thread.join(GRACE_SECONDS)
         return "".join(parts)
 
     return text
@@ -104,96 +207,13 @@ def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """After Ctrl-C the tool cleans up by itself: the terminal told it, too."""
+    """After Ctrl-C the tool cleans up by itself: the terminal has sent it the signal, too."""
     try:
-        child.wait(END_SECONDS if sys.exc_info()[0] is KeyboardInterrupt else 0)
+        child.wait(GRACE_SECONDS if sys.exc_info()[0] is KeyboardInterrupt else 0)
     except subprocess.TimeoutExpired:
         child.terminate()
         try:
-            child.wait(END_SECONDS)
+            child.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-class Bar:
-    """A tool's progress on standard error; nothing where nobody looks."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self._title = title
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bars.add_task(title, total=100)
-
-    def __enter__(self) -> Callable[[Progress], None]:
-        self._bars.start()
-        return self._show
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.stop()
-
-    def _show(self, progress: Progress) -> None:
-        self._bars.update(self._task, completed=progress.percent, description=progress.message or self._title)
-
-
-T = TypeVar("T")
-
-LINT_SECONDS = 3600
-TIMING_SECONDS = 600
-
-
-class ToolMissing(SpecError):
-    """The program did not answer: most likely its extra is not installed here."""
-
-
-def inspected(paths: Sequence[Path]) -> LintReport:
-    """What a run would make of the archives, taken together as one data set.
-
-    Raises:
-        ToolMissing: the convert stage is not installed here.
-        SpecError: it took too long.
-    """
-    shown = ", ".join(str(path) for path in paths)
-    arguments = ["atoll_stages.convert", "--lint", *(str(path) for path in paths), "--json"]
-    return _asked(LintReport, arguments, seconds=LINT_SECONDS, what=f"{shown} could not be checked", extra="stages")
-
-
-def timed(look: LintReport, architecture: Architecture, *, on_cpu: str, on_gpu: str, steps: int) -> Timing:
-    """How fast this machine trains on what `look` has seen; the settings (as `0.5x8`) are those without and with a
-    GPU, and the one that TensorFlow would train with is timed.
-
-    Raises:
-        ToolMissing: the train stage is not installed here.
-        SpecError: it took too long.
-    """
-    split = look.split or {}
-    validation = split.get("validation", 0)
-    options = {
-        "--time": str(architecture),
-        "--on-cpu": on_cpu,
-        "--on-gpu": on_gpu,
-        "--steps": str(steps),
-        "--classes": str(max(1, len(look.classes))),
-        "--train": str(split.get("train", 0)),
-        "--validation": str(validation),
-        "--measured": str(split.get("test") or validation),
-    }
-    arguments = ["atoll_stages.train", *(part for option in options.items() for part in option)]
-    return _asked(Timing, arguments, seconds=TIMING_SECONDS, what="this machine could not be timed", extra="train")
-
-
-def _asked(cls: type[T], arguments: Sequence[str], *, seconds: int, what: str, extra: str) -> T:
-    command = [sys.executable, "-P", "-m", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise SpecError(f"{what} within {seconds} s") from None
-    try:
-        return from_json(cls, done.stdout)
-    except DecodeError:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ToolMissing(f"{what}: {last}; it needs pip install '.[{extra}]' in a checkout of Atoll") from None

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from atoll_cli.console import exit_status, reason_status
 from atoll_cli.main import COMMANDS, cli, main
-from atoll_cli.options import Duration, Where, local_folder
+from atoll_cli.options import ClusterOptions, EngineOptions
+from atoll_cli.param_types import Duration
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
@@ -216,8 +217,8 @@ def test_the_page_lists_every_exit_code_of_the_contract() -> None:
     ("arguments", "environment", "folder", "expected"),
     [
         ({"store": Path("mine")}, "other", True, Path("mine")),
-        ({"where": Where(namespace="team")}, "other", True, None),
-        ({"where": Where(context="lab")}, "", True, None),
+        ({"cluster": ClusterOptions(namespace="team")}, "other", True, None),
+        ({"cluster": ClusterOptions(context="lab")}, "", True, None),
         ({}, "other", True, Path("other")),
         ({}, "", True, Path("atoll-store")),
         ({}, "", False, None),
@@ -235,7 +236,7 @@ def test_which_engine_is_meant(
     monkeypatch.setenv("ATOLL_STORE", environment)
     if folder:
         (tmp_path / "atoll-store").mkdir()
-    assert local_folder(arguments.get("store"), arguments.get("where", Where())) == expected
+    assert EngineOptions(**arguments).local_folder() == expected
 
 
 def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +244,7 @@ def test_kubectl_atoll_does_not_take_a_folder_for_the_cluster(tmp_path: Path, mo
     monkeypatch.delenv("ATOLL_STORE", raising=False)
     (tmp_path / "atoll-store").mkdir()
     monkeypatch.setattr(sys, "argv", ["/usr/bin/kubectl-atoll"])
-    assert local_folder(None, Where()) is None
+    assert EngineOptions().local_folder() is None
 
 
 @pytest.mark.parametrize(

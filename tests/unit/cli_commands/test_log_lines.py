@@ -2,7 +2,7 @@
 
 import pytest
 
-from atoll_cli.console import lines_of, readable
+from atoll_cli.commands.logs import lines_of, readable
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from atoll_cli.console import lines_of, readable
         ("2027-01-09 INFO Completed: done", "2027-01-09 INFO Completed: done"),
     ],
 )
-def test_progress_is_told_in_words_and_all_else_as_it_is(line: str, printed: str) -> None:
+def test_progress_is_a_sentence_and_every_other_line_is_unchanged(line: str, printed: str) -> None:
     assert readable(line) == printed
 
 

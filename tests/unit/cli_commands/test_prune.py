@@ -11,7 +11,7 @@ import pytest
 
 from atoll_cli.local.state import RunFolder, RunRecord, write_record
 from atoll_cli.main import main
-from atoll_cli.options import size_words
+from atoll_cli.param_types import format_size
 from atoll_contract.store.directory import DirStore
 
 DAY = 86400
@@ -78,4 +78,4 @@ def test_what_is_listed_is_a_document_too(folder: Path, capsys: pytest.CaptureFi
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2 * 10**9, "2.0 GB")],
 )
 def test_sizes_are_read_at_a_glance(count: int, words: str) -> None:
-    assert size_words(count) == words
+    assert format_size(count) == words

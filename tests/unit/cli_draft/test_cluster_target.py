@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from atoll_cli.cluster_access import connect
 from atoll_cli.draft.targets import RunTarget, cluster_target
-from atoll_cli.options import Where
+from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import InitFrom
 from atoll_operator.api.validation import check
@@ -50,7 +51,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedApi
 
 
 def read_target(release: str | None = None) -> RunTarget:
-    access = Where(kubeconfig=os.environ["KUBECONFIG"]).connect()
+    access = connect(ClusterOptions(kubeconfig=os.environ["KUBECONFIG"]))
     return cluster_target(access.cluster, access.namespace, release=release)
 
 

@@ -1,26 +1,16 @@
-"""`atoll compare`: two models side by side on the same pictures."""
+"""`atoll compare`: two models side by side on the same images."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 import webbrowser
 from pathlib import Path
 from typing import Any
 
 import click
 
-from atoll_cli.options import Where, either_options
-from atoll_cli.release_files import PublishedRelease, ReleasePictures, is_release_name, published
-from atoll_cli.store_access import endpoint_option, explained
-from atoll_cli.tool import run_tool
-from atoll_contract.document import to_json
-from atoll_contract.errors import SpecError
-from atoll_contract.tool_reports import ComparisonJob, Contender, PictureSource
-
-MODULE = "atoll_stages.compare"
-EXTRAS = "operator,train"
-_ARCHIVE = click.Path(path_type=Path, exists=True)
+from atoll_cli.comparison import compare, short_name
+from atoll_cli.options import EngineOptions, engine_options
 
 
 @click.command(name="compare", short_help="Set two models side by side on the same pictures.")
@@ -30,12 +20,11 @@ _ARCHIVE = click.Path(path_type=Path, exists=True)
     "--data",
     "archives",
     multiple=True,
-    type=_ARCHIVE,
+    type=click.Path(path_type=Path, exists=True),
     metavar="ARCHIVE",
     help="Compare on this labelled archive (or several) instead of the evaluation pictures.",
 )
-@either_options
-@endpoint_option
+@engine_options(endpoint=True)
 @click.option(
     "-o",
     "--output",
@@ -49,9 +38,7 @@ def compare_command(
     old: str,
     new: str,
     archives: tuple[Path, ...],
-    store: Path | None,
-    where: Where,
-    endpoint: str | None,
+    engine: EngineOptions,
     output: Path | None,
     as_json: bool,
     show: bool,
@@ -62,63 +49,14 @@ def compare_command(
     or a .tflite file with map.pbtxt beside it. The pictures are those that the releases' own runs were evaluated on,
     old and new, or those of --data. Pictures that a release was trained on are left out.
     """
-    page = output or Path(f"compare-{_short(old)}-{_short(new)}.html")
-    with tempfile.TemporaryDirectory(prefix="atoll-compare-") as name, explained(endpoint=endpoint):
-        folder = Path(name)
-        releases = [_release(text, store, where, endpoint) for text in (old, new)]
-        job = _job((old, new), releases, archives, folder, page.resolve())
-        file = folder / "job.json"
-        file.write_bytes(to_json(job))
-        document = run_tool(MODULE, [str(file)], extras=EXTRAS, title="loading the models")
+    page = output or Path(f"compare-{short_name(old)}-{short_name(new)}.html")
+    document = compare((old, new), archives, engine, page)
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print(document, page)
     if show:
         webbrowser.open(page.resolve().as_uri())
-
-
-def _release(text: str, store: Path | None, where: Where, endpoint: str | None) -> PublishedRelease | None:
-    """The release of that name; None where it names a file or folder."""
-    if Path(text).exists():
-        return None
-    if not is_release_name(text):
-        raise SpecError(f"{text}: no such file or folder, and no release, which is written <model>-v<number>")
-    return published(text, store, where, endpoint=endpoint)
-
-
-def _job(
-    names: tuple[str, str],
-    releases: list[PublishedRelease | None],
-    archives: tuple[Path, ...],
-    folder: Path,
-    page: Path,
-) -> ComparisonJob:
-    pictures = [ReleasePictures(item, folder / "pictures") if item else None for item in releases]
-    sources = [PictureSource(path.name, archive=str(path.resolve())) for path in archives]
-    if not sources:
-        sources = _evaluation(pictures)
-    # No part of a dataset is in another: where there is only one dataset, its training part need not be fetched.
-    alike = not archives and len(sources) == 1
-    contenders = []
-    for number, (name, release, known) in enumerate(zip(names, releases, pictures, strict=True)):
-        path = release.fetch_model(folder / f"model-{number}") if release else Path(name).resolve()
-        trained: tuple[str, ...] | None = None
-        if known is not None:
-            trained = () if alike else known.training()
-        contenders.append(Contender(_short(name), str(path), trained))
-    return ComparisonJob(contenders[0], contenders[1], tuple(sources), str(page))
-
-
-def _evaluation(pictures: list[ReleasePictures | None]) -> list[PictureSource]:
-    """The evaluation pictures of each release; once where both have the same."""
-    known: dict[str, list[ReleasePictures]] = {}
-    for item in pictures:
-        if item is not None:
-            known.setdefault(item.digest, []).append(item)
-    if not known:
-        raise SpecError("files name no evaluation pictures, as releases do; give labelled pictures with --data ARCHIVE")
-    return [items[0].evaluation(" and ".join(dict.fromkeys(item.name for item in items))) for items in known.values()]
 
 
 def _print(document: dict[str, Any], page: Path) -> None:
@@ -143,16 +81,11 @@ def _table(document: dict[str, Any], item: dict[str, Any]) -> Any:
     table = Table("", escape(document["old"]), escape(document["new"]), "DIFFERENCE", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for words, key in (("AP50", "ap50"), ("AP", "ap")):
-        table.add_row(words, f"{old[key]:.3f}", f"{new[key]:.3f}", f"{difference[key]:+.3f}")
+    for title, key in (("AP50", "ap50"), ("AP", "ap")):
+        table.add_row(title, f"{old[key]:.3f}", f"{new[key]:.3f}", f"{difference[key]:+.3f}")
     for name, change in difference["perClass"].items():
         cells = [
             "not known" if name in side["unknownClasses"] else f"{side['perClass'][name]:.3f}" for side in (old, new)
         ]
         table.add_row(f"AP50 {escape(name)}", *cells, f"{change:+.3f}")
     return table
-
-
-def _short(name: str) -> str:
-    """How a model is called in tables and in the page's name."""
-    return Path(name).name.removesuffix(".tar.gz").removesuffix(".tflite") or name

@@ -25,7 +25,7 @@ def keygen_command(path: Path) -> None:
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Never over an existing key: releases signed with it could not be followed up."""
+    """Raises SpecError if there is such a file: no later release could be signed with a key that was overwritten."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:

@@ -1,62 +1,96 @@
-"""Logs of the pods of a run, line by line as they come."""
+"""`atoll logs`: what the stages of a run wrote, from their pods while these are there, else from the bucket."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
-from atoll_cli.cluster_runs import PATIENCE_SECONDS, is_settled, status_of
-from atoll_cli.console import lines_of, readable
-from atoll_cli.options import Access, Where, cluster_options
-from atoll_cli.store_access import bucket_of, endpoint_option, explained
+from atoll_cli.cluster_access import Body, ClusterAccess, connect
+from atoll_cli.cluster_runs import RETRY_TIMEOUT_SECONDS, is_settled, status_of
+from atoll_cli.console import describe_figures
+from atoll_cli.options import ClusterOptions, cluster_options, endpoint_option
+from atoll_cli.store_access import bucket_of, explain_store_errors
 from atoll_contract import keys
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
+from atoll_contract.stage_result import parse_line
 from atoll_contract.store.base import Store
 from atoll_operator.api.status import DONE, RunStatus, StagePhase
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL
 from atoll_operator.kube.errors import Unavailable
+from atoll_operator.kube.objects import PODS
 
-Body = dict[str, Any]
+INTERVAL_SECONDS = 1.0
+_CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
 
 
-@dataclass
-class Tail:
-    """How far a pod's log has been printed: the time of the last line, and how many lines bear it."""
+@click.command(name="logs", short_help="Print what a stage wrote; -f follows the run.")
+@click.argument("name", metavar="RUN")
+@cluster_options
+@endpoint_option
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on from stage to stage until the run has ended, or with --stage that stage.",
+)
+@click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="This stage; else the newest one.")
+def logs_command(name: str, cluster: ClusterOptions, endpoint: str | None, follow: bool, stage: str | None) -> None:
+    """Print the log of the stage that runs or ran last.
 
-    time: str = ""
-    lines_then: int = 0
-    is_read: bool = False
+    While its pod is there the log comes from the cluster, afterwards from the bucket with your own credentials.
+    """
+    access = connect(cluster)
+    run = access.run(name)
+    chosen = Stage(stage) if stage else _newest_stage(status_of(run))
+    if chosen is None and not follow:
+        raise SpecError(f"no stage of run {name} has started; -f waits for one")
+    logs = PodLogs(access, run["metadata"]["uid"], first=chosen, only=stage is not None)
+    if follow and not _is_over(run, stage):
+        _follow(access, name, logs, stage)
+    elif not logs.print_new() and chosen is not None:
+        _print_from_bucket(access, run, chosen, endpoint)
 
-    def new(self, log: str) -> list[str]:
-        """The lines of `log`, which begins at `time` or up to a second before, that are not printed yet."""
-        fresh = []
-        same = 0
-        for line in log.splitlines():
-            time, _, text = line.partition(" ")
-            if time == self.time:
-                same += 1
-                if same <= self.lines_then:
-                    continue
-            elif time < self.time:
-                continue
-            else:
-                self.time, self.lines_then, same = time, 0, 1
-            self.lines_then += 1
-            fresh.append(text)
-        return fresh
+
+def _newest_stage(status: RunStatus) -> Stage | None:
+    """The stage that runs, else the last one that had an attempt."""
+    running = [item.name for item in status.stages if item.phase is StagePhase.RUNNING]
+    tried = [item.name for item in status.stages if item.attempts]
+    found = running or tried
+    return found[-1] if found else None
+
+
+def _is_over(run: Body, stage: str | None) -> bool:
+    """Whether nothing more will be written: by the stage that was named, or by any."""
+    return is_settled(run) or any(item.name == stage and item.phase in DONE for item in status_of(run).stages)
+
+
+def _follow(access: ClusterAccess, name: str, logs: PodLogs, stage: str | None) -> None:
+    answered = time.monotonic()
+    while True:
+        try:
+            over = _is_over(access.run(name), stage)
+            logs.print_new()
+            answered = time.monotonic()
+        except Unavailable:
+            if time.monotonic() - answered > RETRY_TIMEOUT_SECONDS:
+                raise
+            over = False
+        if over:
+            return
+        time.sleep(INTERVAL_SECONDS)
 
 
 class PodLogs:
     """Prints what the pods of the run with this UID write: of stage `first` and, unless `only`, of later ones."""
 
-    def __init__(self, access: Access, uid: str, *, first: Stage | None, only: bool) -> None:
+    def __init__(self, access: ClusterAccess, uid: str, *, first: Stage | None, only: bool) -> None:
         self._access = access
         self._labels = f"{RUN_UID_LABEL}={uid}"
         order = list(Stage)
@@ -66,13 +100,11 @@ class PodLogs:
         self._tails: dict[str, Tail] = {}
 
     def print_new(self) -> bool:
-        """Print what has come since the last call; whether any pod had a log to read."""
-        from atoll_operator.kube.objects import PODS
-
+        """Print what has come since the last call; returns whether any pod had a log to read."""
         pods = self._access.cluster.list_all(PODS, self._access.namespace, labels=self._labels)
         pods = [pod for pod in pods if _label(pod, STAGE_LABEL) in self._stages]
         pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-        # Earlier attempts have their logs in the bucket; at the first look only the newest pod counts.
+        # Earlier attempts have their logs in the bucket; the first call reads the newest pod alone.
         for pod in pods if self._tails else pods[-1:]:
             self._print(pod)
         for pod in pods:
@@ -97,19 +129,52 @@ class PodLogs:
         tail.is_read = over
 
 
+@dataclass
+class Tail:
+    """How far a pod's log has been printed: the time of the last line, and how many lines have that time."""
+
+    time: str = ""
+    lines_then: int = 0
+    is_read: bool = False
+
+    def new(self, log: str) -> list[str]:
+        """The lines of `log` that are not printed yet. The log begins at `time` or up to a second before."""
+        fresh = []
+        same = 0
+        for line in log.splitlines():
+            time, _, text = line.partition(" ")
+            if time == self.time:
+                same += 1
+                if same <= self.lines_then:
+                    continue
+            elif time < self.time:
+                continue
+            else:
+                self.time, self.lines_then, same = time, 0, 1
+            self.lines_then += 1
+            fresh.append(text)
+        return fresh
+
+
 def _label(pod: Body, name: str) -> str:
     return str((pod["metadata"].get("labels") or {}).get(name, ""))
 
 
-_CHUNK = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
+def _print_from_bucket(access: ClusterAccess, run: Body, stage: Stage, endpoint: str | None) -> None:
+    metadata = run["metadata"]
+    ref = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+    with explain_store_errors(endpoint=endpoint):
+        store = bucket_of(access, run["spec"]["objectStoreRef"]["name"], endpoint=endpoint)
+        if not _print_archived(store, ref, stage):
+            raise SpecError(f"the pod of stage {stage} is gone, and {store.url} holds no log of it")
 
 
-def print_archived(store: Store, run: RunRef, stage: Stage) -> bool:
-    """Print the logs of the stage's newest attempt, pod by pod; whether there are any."""
+def _print_archived(store: Store, run: RunRef, stage: Stage) -> bool:
+    """Print the logs of the stage's newest attempt, pod by pod; returns whether there are any."""
     prefix = keys.logs_prefix(run, stage)
     chunks: dict[tuple[int, str], list[str]] = defaultdict(list)
     for info in store.list(prefix):
-        if found := _CHUNK.fullmatch(info.key, len(prefix)):
+        if found := _CHUNK_KEY.fullmatch(info.key, len(prefix)):
             chunks[int(found.group(1)), found.group(2)].append(info.key)
     newest = max((attempt for attempt, _ in chunks), default=0)
     for attempt, pod in sorted(key for key in chunks if key[0] == newest):
@@ -119,70 +184,25 @@ def print_archived(store: Store, run: RunRef, stage: Stage) -> bool:
     return bool(chunks)
 
 
-INTERVAL_SECONDS = 1.0
+def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines, without their ends, of a log that was cut into chunks anywhere."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
 
 
-@click.command(name="logs", short_help="Print what a stage wrote; -f follows the run.")
-@click.argument("name", metavar="RUN")
-@cluster_options
-@endpoint_option
-@click.option(
-    "-f",
-    "--follow",
-    is_flag=True,
-    help="Go on from stage to stage until the run has ended, or with --stage that stage.",
-)
-@click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="This stage; else the newest one.")
-def logs_command(name: str, where: Where, endpoint: str | None, follow: bool, stage: str | None) -> None:
-    """Print the log of the stage that runs or ran last.
-
-    While its pod is there the log comes from the cluster, afterwards from the bucket with your own credentials.
-    """
-    access = where.connect()
-    run = access.run(name)
-    chosen = Stage(stage) if stage else newest_stage(status_of(run))
-    if chosen is None and not follow:
-        raise SpecError(f"no stage of run {name} has started; -f waits for one")
-    logs = PodLogs(access, run["metadata"]["uid"], first=chosen, only=stage is not None)
-    if follow and not _is_over(run, stage):
-        _follow(access, name, logs, stage)
-    elif not logs.print_new() and chosen is not None:
-        _from_bucket(access, run, chosen, endpoint)
-
-
-def newest_stage(status: RunStatus) -> Stage | None:
-    """The stage that runs, else the last one that had an attempt."""
-    running = [item.name for item in status.stages if item.phase is StagePhase.RUNNING]
-    tried = [item.name for item in status.stages if item.attempts]
-    found = running or tried
-    return found[-1] if found else None
-
-
-def _is_over(run: dict[str, Any], stage: str | None) -> bool:
-    """Whether nothing more will be written: by the stage that was named, or by any."""
-    return is_settled(run) or any(item.name == stage and item.phase in DONE for item in status_of(run).stages)
-
-
-def _follow(access: Access, name: str, logs: PodLogs, stage: str | None) -> None:
-    answered = time.monotonic()
-    while True:
-        try:
-            over = _is_over(access.run(name), stage)
-            logs.print_new()
-            answered = time.monotonic()
-        except Unavailable:
-            if time.monotonic() - answered > PATIENCE_SECONDS:
-                raise
-            over = False
-        if over:
-            return
-        time.sleep(INTERVAL_SECONDS)
-
-
-def _from_bucket(access: Access, run: dict[str, Any], stage: Stage, endpoint: str | None) -> None:
-    metadata = run["metadata"]
-    ref = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
-    with explained(endpoint=endpoint):
-        store = bucket_of(access, run["spec"]["objectStoreRef"]["name"], endpoint=endpoint)
-        if not print_archived(store, ref, stage):
-            raise SpecError(f"the pod of stage {stage} is gone, and {store.url} holds no log of it")
+def readable(line: str) -> str:
+    """`line`, or a sentence if it is a line of progress."""
+    progress = parse_line(line)
+    if progress is None:
+        return line
+    loss = f"{progress.loss:.3f}" if progress.loss is not None else None
+    ap50 = f"{progress.ap50:.2f}" if progress.ap50 is not None else None
+    step, total, eta = progress.step, progress.total_steps, progress.eta_seconds or None
+    figures = describe_figures(step, total, loss=loss, ap50=ap50, eta_seconds=eta)
+    text = ", ".join(part for part in (progress.message, figures) if part)
+    return f"{progress.percent:3.0f}%  {text}".rstrip()

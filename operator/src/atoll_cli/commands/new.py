@@ -11,48 +11,27 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.console import waiting
+from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.console import spinner
 from atoll_cli.draft.archives import Archive, find_archives
 from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
-from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, local_target
+from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
-from atoll_cli.options import Access, Duration, Where, either_options, local_folder, opened_store
-from atoll_cli.store_access import bucket_of, endpoint_option, explained
-from atoll_cli.tool import inspected
+from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.param_types import Duration
+from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_store
+from atoll_cli.tool import lint_archives
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import written_whole
 from atoll_contract.store.base import Store
+from atoll_contract.tool_reports import LintReport
 from atoll_operator.lifecycle.progress import duration
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where the run will be: `access` for a cluster, else the folder of the local engine. `store` is None where the
-    archives lie on this disk, and a cluster's bucket need not be asked."""
-
-    store: Store | None
-    namespace: str
-    folder: Path | None = None
-    access: Access | None = None
-
-    def run_target(self, release: str | None, *, profile: str, object_store: str) -> RunTarget:
-        if self.access is not None:
-            from atoll_cli.draft.targets import cluster_target
-
-            return cluster_target(
-                self.access.cluster, self.namespace, release=release, profile=profile, object_store=object_store
-            )
-        assert self.folder is not None
-        assert self.store is not None
-        return local_target(self.folder, self.store, self.namespace, release=release)
 
 
 @click.command(name="new", short_help="Write a run.yaml for a labelled archive.")
 @click.argument("archives", metavar="[ARCHIVE|KEY]...", nargs=-1)
-@either_options
-@endpoint_option
-@click.option("--object-store", default=DEFAULT_REF, show_default=True, help="Name of the cluster's ObjectStore.")
+@engine_options(endpoint=True, object_store=True)
 @click.option("--profile", default=DEFAULT_REF, show_default=True, help="Name of the cluster's TrainingProfile.")
 @click.option(
     "-o",
@@ -71,10 +50,7 @@ class Target:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def new_command(
     archives: tuple[str, ...],
-    store: Path | None,
-    where: Where,
-    endpoint: str | None,
-    object_store: str,
+    engine: EngineOptions,
     profile: str,
     output: Path,
     name: str | None,
@@ -91,29 +67,94 @@ def new_command(
     """
     if output.exists() and not force:
         raise SpecError(f"{output} exists and is not overwritten; --force does that, -o names another file")
-    with explained(endpoint=endpoint):
-        target = _target(archives, store, where, endpoint, object_store)
-        with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
-            found = find_archives(archives, target.store, target.namespace, scratch=Path(scratch))
-            with waiting(f"looking into {', '.join(item.path.name for item in found)}"):
-                look = inspected([item.path for item in found])
-    if not look.ok:
-        raise DatasetError(Reason(look.reason), f"{look.fault_of(look.path)}; no file was written")
+    with explain_store_errors(endpoint=engine.endpoint):
+        destination = _destination(archives, engine)
+        found, report = _inspect(archives, destination)
     draft = draft_run(
-        look,
+        report,
         [item.key for item in found],
-        target.run_target(release, profile=profile, object_store=object_store),
+        destination.target(release, profile=profile, object_store=engine.object_store),
         options=DraftOptions(name, within),
-        benchmark=None if no_timing or target.access is not None else benchmark_for(look, notify=_tell),
+        benchmark=None if no_timing or destination.cluster else benchmark_for(report, notify=_echo),
     )
-    _write(output, draft.text)
-    following = _following(found, target, output, asked=store)
+    with written_whole(output) as stream:
+        stream.write(draft.text.encode())
+    following = _following(found, destination, output, store=engine.store)
     if as_json:
         click.echo(json.dumps(_document(draft, output, following), indent=2, ensure_ascii=False))
-        return
-    click.echo(f"{', '.join(item.path.name for item in found)}: {look.message}")
-    for warning in look.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    else:
+        click.echo(f"{_file_names(found)}: {report.message}")
+        for warning in report.warnings:
+            _echo(f"warning: {warning}")
+        _print(draft, output, following)
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """Where the run will be: in `cluster`, or in the local engine with `folder`. `store` is None if the archives lie on
+    this disk and the run is for a cluster, whose bucket need not be read."""
+
+    store: Store | None
+    namespace: str
+    folder: Path | None = None
+    cluster: ClusterAccess | None = None
+
+    def target(self, release: str | None, *, profile: str, object_store: str) -> RunTarget:
+        if self.cluster is not None:
+            cluster = self.cluster.cluster
+            return cluster_target(cluster, self.namespace, release=release, profile=profile, object_store=object_store)
+        assert self.folder is not None
+        assert self.store is not None
+        return local_target(self.folder, self.store, self.namespace, release=release)
+
+
+def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination:
+    """The engine that is meant; if none is named and the archives are files on this disk, this machine."""
+    folder = engine.local_folder(by_namespace=True)
+    on_disk = bool(archives) and all(Path(item).exists() for item in archives)
+    if folder is None and not engine.cluster.is_given and on_disk:
+        folder = DEFAULT_STORE
+    if folder is not None:
+        return _Destination(open_local_store(folder), engine.cluster.namespace or DEFAULT_NAMESPACE, folder=folder)
+    access = connect(engine.cluster)
+    bucket = None if on_disk else bucket_of(access, engine.object_store, endpoint=engine.endpoint)
+    return _Destination(bucket, access.namespace, cluster=access)
+
+
+def _inspect(archives: Sequence[str], destination: _Destination) -> tuple[list[Archive], LintReport]:
+    """The archives, and what a run would make of them. Raises DatasetError if it would refuse them."""
+    with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
+        found = find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
+        with spinner(f"looking into {_file_names(found)}"):
+            report = lint_archives([item.path for item in found])
+    if not report.ok:
+        raise DatasetError(Reason(report.reason), f"{report.fault_of(report.path)}; no file was written")
+    return found, report
+
+
+def _file_names(archives: Sequence[Archive]) -> str:
+    return ", ".join(item.path.name for item in archives)
+
+
+def _echo(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _following(
+    archives: Sequence[Archive], destination: _Destination, output: Path, *, store: Path | None
+) -> list[str]:
+    """The commands that start the run; `store` is what the user gave with --store."""
+    outside = [shlex.quote(str(item.path)) for item in archives if not item.stored]
+    file = shlex.quote(str(output))
+    if destination.cluster is not None:
+        pushes = [f"atoll push {path} -n {destination.namespace}" for path in outside]
+        return [*pushes, f"kubectl apply -f {file}"]
+    data = "".join(f" --data {path}" for path in outside)
+    option = "" if store is None or store == DEFAULT_STORE else f" --store {shlex.quote(str(store))}"
+    return [f"atoll run -f {file}{data}{option}"]
+
+
+def _print(draft: Draft, output: Path, following: Sequence[str]) -> None:
     settings, weights = draft.settings, draft.settings.initial_weights
     click.echo(
         f"{output}: run {draft.run}, {settings.architecture} width {settings.width}, "
@@ -122,42 +163,6 @@ def new_command(
     time = f"time: about {duration(draft.seconds)}" if draft.seconds is not None else "time: no estimate"
     click.echo(f"{time} ({draft.basis})")
     click.echo("next: " + "\n      ".join(following))
-
-
-def _target(
-    archives: Sequence[str], store: Path | None, where: Where, endpoint: str | None, object_store: str
-) -> Target:
-    """The engine that is meant; with nothing said but a file on this disk, this machine."""
-    folder = local_folder(store, where, by_namespace=True)
-    on_disk = bool(archives) and all(Path(item).exists() for item in archives)
-    if folder is None and not where.is_asked and on_disk:
-        folder = DEFAULT_STORE
-    if folder is not None:
-        return Target(opened_store(folder, ()), where.namespace or DEFAULT_NAMESPACE, folder=folder)
-    access = where.connect()
-    bucket = None if on_disk else bucket_of(access, object_store, endpoint=endpoint)
-    return Target(bucket, access.namespace, access=access)
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as stream:
-        stream.write(text.encode())
-
-
-def _following(found: Sequence[Archive], target: Target, output: Path, *, asked: Path | None) -> list[str]:
-    """The commands that start the run."""
-    outside = [shlex.quote(str(item.path)) for item in found if not item.stored]
-    file = shlex.quote(str(output))
-    if target.access is not None:
-        pushes = [f"atoll push {path} -n {target.namespace}" for path in outside]
-        return [*pushes, f"kubectl apply -f {file}"]
-    data = "".join(f" --data {path}" for path in outside)
-    where = "" if asked is None or asked == DEFAULT_STORE else f" --store {shlex.quote(str(asked))}"
-    return [f"atoll run -f {file}{data}{where}"]
 
 
 def _document(draft: Draft, output: Path, following: Sequence[str]) -> dict[str, object]:

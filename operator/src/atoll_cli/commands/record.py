@@ -7,23 +7,21 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from atoll_cli.console import FAILED
-from atoll_cli.options import ByteSize, Duration, PictureSize
+from atoll_cli.param_types import ByteSize, Duration, ImageSize
 from atoll_contract.errors import SpecError
 
 if TYPE_CHECKING:
     from atoll_cli.video.recorder import Recording
 
-
-# Less would not hold the header and one fragment.
-MINIMUM_SIZE = 100_000
+# A smaller file would not hold the header and one fragment.
+MIN_SIZE = 100_000
 
 
 @click.command(name="record", short_help="Record a camera, a network stream or a file.")
@@ -37,41 +35,55 @@ MINIMUM_SIZE = 100_000
 )
 @click.option("--time-limit", type=Duration(), help="End after this time: 90s, 10m, 1h30m.")
 @click.option("--size-limit", type=ByteSize(), help="End before the file is larger: 500MB, 2GB.")
-@click.option("--size", type=PictureSize(), default="640x480", show_default=True, help="Ask a camera for this picture.")
+@click.option("--size", type=ImageSize(), default="640x480", show_default=True, help="Ask a camera for this picture.")
 @click.option("--rate", type=click.IntRange(1, 240), default=30, show_default=True, help="Ask for frames per second.")
 @click.option(
-    "--patience", type=Duration(), default="30s", show_default=True, help="Wait so long for a stream that went away."
+    "--patience",
+    "retry_timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Wait so long for a stream that went away.",
 )
 @click.option("--window", is_flag=True, help="Show the picture; q ends the recording.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
 @click.pass_context
-def record_command(context: click.Context, /, source: str, output: Path | None, as_json: bool, **options: Any) -> None:
+def record_command(
+    context: click.Context,
+    source: str,
+    output: Path | None,
+    time_limit: float | None,
+    size_limit: int | None,
+    size: tuple[int, int],
+    rate: int,
+    retry_timeout: float,
+    window: bool,
+    as_json: bool,
+) -> None:
     """Record SOURCE: a camera (0, /dev/video0), a URL (http MJPEG, rtsp, …) or a video file.
 
     Ctrl-C or SIGTERM ends the recording cleanly; a second one ends the program at once. The file plays while it
     grows, and after a crash or a power cut up to about the last second. An existing file is never overwritten.
     """
+    from atoll_cli.video.capture import CameraMode, source_of
+    from atoll_cli.video.recorder import RecordingLimits, Window, record
+
     path = output or Path(f"recording-{datetime.now().astimezone():%Y%m%d-%H%M%S}.mp4")
     if path.suffix.lower() != ".mp4":
         raise SpecError(f"--output {path}: a recording is an .mp4; end the name with it")
-    if options["size_limit"] is not None and options["size_limit"] < MINIMUM_SIZE:
-        raise SpecError(f"--size-limit of {options['size_limit']} bytes: {MINIMUM_SIZE} is the least")
-    recording = _record(source, path, options)
-    _print(recording, as_json=as_json)
+    if size_limit is not None and size_limit < MIN_SIZE:
+        raise SpecError(f"--size-limit of {size_limit} bytes: {MIN_SIZE} is the least")
+    opened = source_of(source, CameraMode(width=size[0], height=size[1], rate=rate))
+    limits = RecordingLimits(seconds=time_limit, size=size_limit, retry_timeout=retry_timeout)
+    with _stop_on_signals() as stop, Window(path.name, stop) if window else nullcontext() as preview:
+        click.echo(f"recording {opened.title} into {path}; Ctrl-C ends it", err=True)
+        on_frame = preview.show if preview else None
+        recording = record(opened, path, rate=rate, limits=limits, stop=stop, on_frame=on_frame)
+    if as_json:
+        click.echo(json.dumps(recording.document(), indent=2))
+    else:
+        _print(recording)
     context.exit(FAILED if recording.detail else 0)
-
-
-def _record(text: str, path: Path, options: dict[str, Any]) -> Recording:
-    from atoll_cli.video.capture import CameraMode, source_of
-    from atoll_cli.video.recorder import Limits, Window, record
-
-    width, height = options["size"]
-    source = source_of(text, CameraMode(width=width, height=height, rate=options["rate"]))
-    limits = Limits(seconds=options["time_limit"], size=options["size_limit"], patience=options["patience"])
-    with _stop_on_signals() as stop, Window(path.name, stop) if options["window"] else nullcontext() as window:
-        click.echo(f"recording {source.title} into {path}; Ctrl-C ends it", err=True)
-        watch = window.show if window else None
-        return record(source, path, rate=options["rate"], limits=limits, stop=stop, watch=watch)
 
 
 @contextmanager
@@ -93,14 +105,10 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _print(recording: Recording, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({**asdict(recording), "path": str(recording.path)}, indent=2))
-        return
-    megabytes = recording.size / 1e6
+def _print(recording: Recording) -> None:
     click.echo(
         f"{recording.path}: {recording.frames} frames in {recording.seconds:.1f} s, "
-        f"{recording.width}x{recording.height}, {megabytes:.1f} MB; ended: {recording.ending}"
+        f"{recording.width}x{recording.height}, {recording.size / 1e6:.1f} MB; ended: {recording.end_reason}"
         + (f" ({recording.detail})" if recording.detail else "")
     )
     if recording.missed:

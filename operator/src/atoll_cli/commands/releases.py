@@ -1,84 +1,84 @@
-"""`atoll releases`: the releases of a cluster's namespace or of a store, as a table or JSON."""
+"""`atoll releases` and `atoll pull`: the releases of a cluster or a store, listed or fetched."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from atoll_cli.cluster_access import Body, ClusterAccess, connect
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
-from atoll_cli.options import Access, Where, either_options, local_folder, opened_store
-from atoll_cli.releases import Release, releases
-from atoll_contract.release import Manifest
-
-Body = dict[str, Any]
+from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.releases import Release, list_releases, load_release
+from atoll_cli.store_access import explain_store_errors, open_local_store
+from atoll_contract.errors import IntegrityError
+from atoll_contract.release import Manifest, Role
+from atoll_operator.kube.objects import RELEASES
 
 
 @click.command(name="releases", short_help="List the releases of a cluster or in a store.")
 @click.argument("model", required=False)
-@either_options
+@engine_options()
 @click.option(
     "-f", "--filename", "paths", multiple=True, type=click.Path(path_type=Path), help="File with an ObjectStore."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def releases_command(
-    model: str | None, store: Path | None, where: Where, paths: tuple[Path, ...], as_json: bool
-) -> None:
+def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path, ...], as_json: bool) -> None:
     """List what is published, of one MODEL or of all: the cluster's ModelReleases, or what lies in a local store.
 
     With -f it is what lies in the ObjectStore of that file, under namespace -n (default: local).
     """
-    folder = (store or DEFAULT_STORE) if paths else local_folder(store, where, by_namespace=True)
+    folder = (engine.store or DEFAULT_STORE) if paths else engine.local_folder(by_namespace=True)
     if folder is None:
-        print_cluster_releases(where.connect(), model, as_json=as_json)
+        _list_on_cluster(connect(engine.cluster), model, as_json=as_json)
         return
-    found = releases(opened_store(folder, paths), where.namespace or DEFAULT_NAMESPACE, model)
+    found = list_releases(open_local_store(folder, paths), engine.cluster.namespace or DEFAULT_NAMESPACE, model)
     if as_json:
         click.echo(json.dumps([_document(item) for item in found], indent=2, ensure_ascii=False))
-    else:
-        Console(highlight=False).print(_table(found))
+        return
+    rows = []
+    for item in found:
+        manifest, ap50 = item.manifest, _ap50(item.manifest)
+        shown = "" if ap50 is None else f"{ap50:.2f}"
+        labels, channels = ", ".join(manifest.labels), ", ".join(item.channels)
+        rows.append((manifest.release, channels, shown, _tpu(manifest), labels, manifest.created_at))
+    _print_table(("RELEASE", "CHANNELS", "AP50", "TPU", "LABELS", "CREATED"), rows)
 
 
-def print_cluster_releases(access: Access, model: str | None, *, as_json: bool) -> None:
-    """Those of one model or of all, by model and version; with `as_json` as the objects are."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from atoll_operator.kube.objects import RELEASES
-
+def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool) -> None:
+    """Print the ModelReleases by model and version; with `as_json` the objects as they are."""
     bodies = access.cluster.list_all(RELEASES, access.namespace)
-    found = sorted((item for item in bodies if model in (None, item["spec"]["model"])), key=_order)
+    found = sorted((item for item in bodies if model in (None, item["spec"]["model"])), key=_by_version)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    table = Table("RELEASE", "CHANNEL", "AP50", "TPU", "PUBLISHED", "RUN", "CREATED", box=None, pad_edge=False)
+    rows = []
     for item in found:
-        spec, status = item["spec"], item.get("status") or {}
+        spec, status, metadata = item["spec"], item.get("status") or {}, item["metadata"]
         published = "yes" if status.get("published") else "no"
-        words = (spec["channel"], status.get("ap50", ""), status.get("tpu", ""), published, spec["runRef"]["name"])
-        table.add_row(item["metadata"]["name"], *words, item["metadata"]["creationTimestamp"])
-    Console(highlight=False).print(table)
+        figures = (status.get("ap50", ""), status.get("tpu", ""))
+        run, created = spec["runRef"]["name"], metadata["creationTimestamp"]
+        rows.append((metadata["name"], spec["channel"], *figures, published, run, created))
+    _print_table(("RELEASE", "CHANNEL", "AP50", "TPU", "PUBLISHED", "RUN", "CREATED"), rows)
 
 
-def _order(release: Body) -> tuple[str, int]:
+def _by_version(release: Body) -> tuple[str, int]:
     return str(release["spec"]["model"]), int(release["spec"]["version"])
 
 
-def _table(found: list[Release]) -> Table:
-    table = Table("RELEASE", "CHANNELS", "AP50", "TPU", "LABELS", "CREATED", box=None, pad_edge=False)
-    for item in found:
-        manifest = item.manifest
-        labels = escape(", ".join(manifest.labels))
-        ap50 = _ap50(manifest)
-        shown = "" if ap50 is None else f"{ap50:.2f}"
-        table.add_row(manifest.release, ", ".join(item.channels), shown, _tpu(manifest), labels, manifest.created_at)
-    return table
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(highlight=False).print(table)
 
 
 def _document(item: Release) -> dict[str, Any]:
@@ -107,3 +107,35 @@ def _tpu(manifest: Manifest) -> str:
         return "not compiled"
     mapped = manifest.edgetpu.mapped_percent
     return "compiled" if mapped is None else f"{mapped:.0f}%"
+
+
+@click.command(name="pull", short_help="Fetch a release from the bucket.")
+@click.argument("release", metavar="RELEASE")
+@engine_options(endpoint=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to put the files; by default a folder with the release's name.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every file of the release, not only model.tar.gz.")
+@click.option(
+    "--public-key",
+    "public_keys",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="PEM",
+    help="Fetch only what this key (or one of several) has signed.",
+)
+def pull_command(
+    release: str, engine: EngineOptions, output: Path | None, everything: bool, public_keys: tuple[Path, ...]
+) -> None:
+    """Fetch RELEASE, as note-v3, from the bucket with your own credentials; every file's sha256 is checked."""
+    with explain_store_errors(endpoint=engine.endpoint):
+        found = load_release(release, engine, public_keys=[path.read_bytes() for path in public_keys])
+        wanted = [file for file in found.manifest.files if everything or file.role is Role.BUNDLE]
+        if not wanted:
+            raise IntegrityError(f"the manifest of {found.manifest.release} names no bundle")
+        for path in found.fetch(wanted, output or Path(release)):
+            click.echo(str(path))

@@ -85,18 +85,18 @@ def _run(request: LaunchRequest, *, as_json: bool) -> RunResult:
 
 
 class Interruption:
-    """Ctrl-C (and SIGTERM): the first suspends the run, the second ends the stage at once."""
+    """Handles Ctrl-C and SIGTERM: the first suspends the run, the second ends the stage at once."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._asked = False
+        self._suspending = False
 
     def watch(self, engine: Engine) -> None:
         def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            if self._asked:
+            if self._suspending:
                 engine.kill()
                 return
-            self._asked = True
+            self._suspending = True
             self._display.say("suspending: the stage saves its checkpoint; once more ends it at once")
             engine.suspend()
 

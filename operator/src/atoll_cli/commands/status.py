@@ -1,4 +1,4 @@
-"""`atoll status`: the runs of a namespace, or one with its stages."""
+"""`atoll status` and `atoll wait`: the runs of a namespace, or one until it ends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 
 import click
 
-from atoll_cli.cluster_runs import Body, TimeIsUp, Watch, status_of
+from atoll_cli.cluster_access import Body, ClusterAccess, connect
+from atoll_cli.cluster_runs import RunWatch, WaitTimeout, describe_phase, run_view, runs_table, status_of
 from atoll_cli.console import TIMED_OUT, exit_status
-from atoll_cli.options import Access, Duration, Where, cluster_options
+from atoll_cli.options import ClusterOptions, cluster_options
+from atoll_cli.param_types import Duration
 from atoll_operator.api.status import Phase, RunStatus
 
 
@@ -22,32 +24,25 @@ from atoll_operator.api.status import Phase, RunStatus
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
 @click.option("--json", "as_json", is_flag=True, help="Print the objects as JSON.")
 @click.pass_context
-def status_command(context: click.Context, name: str | None, where: Where, watch: bool, as_json: bool) -> None:
+def status_command(
+    context: click.Context, name: str | None, cluster: ClusterOptions, watch: bool, as_json: bool
+) -> None:
     """Show all TrainingRuns of a namespace, or the stages of one."""
     if watch and (name is None or as_json):
         raise click.UsageError("--watch follows one run on the screen; name it, and leave --json out")
-    access = where.connect()
+    access = connect(cluster)
     if name is None:
-        _list(access, as_json=as_json)
+        _print_runs(access, as_json=as_json)
     elif watch:
         context.exit(follow(access, name))
+    elif as_json:
+        click.echo(json.dumps(access.run(name), indent=2, ensure_ascii=False))
     else:
-        _show(access.run(name), as_json=as_json)
+        _print_run(access.run(name))
 
 
-def follow(access: Access, name: str) -> int:
-    """Show the run's stages until it has ended; its exit code."""
-    run: Body = {}
-    with _screen() as show:
-        for run in Watch(access, name).looks():
-            show(run)
-    return exit_status(status_of(run))
-
-
-def _list(access: Access, *, as_json: bool) -> None:
+def _print_runs(access: ClusterAccess, *, as_json: bool) -> None:
     from rich.console import Console
-
-    from atoll_cli.cluster_runs import runs_table
 
     found = access.runs()
     if as_json:
@@ -58,56 +53,46 @@ def _list(access: Access, *, as_json: bool) -> None:
         click.echo(f"no TrainingRuns in namespace {access.namespace}", err=True)
 
 
-def _show(run: Body, *, as_json: bool) -> None:
+def _print_run(run: Body) -> None:
     from rich.console import Console
 
-    from atoll_cli.cluster_runs import run_view
+    Console(highlight=False).print(run_view(run))
 
-    if as_json:
-        click.echo(json.dumps(run, indent=2, ensure_ascii=False))
-    else:
-        Console(highlight=False).print(run_view(run))
+
+def follow(access: ClusterAccess, name: str) -> int:
+    """Show the run's stages until it has ended; returns its exit code."""
+    run: Body = {}
+    with _live_view() as show:
+        for run in RunWatch(access, name).states():
+            show(run)
+    return exit_status(status_of(run))
 
 
 @contextmanager
-def _screen() -> Iterator[Callable[[Body], None]]:
-    """A table that is drawn anew on a terminal; elsewhere a line for each change, and the table at the end."""
+def _live_view() -> Iterator[Callable[[Body], None]]:
+    """A table that is drawn anew on a terminal; elsewhere a line for each change of phase or message, and the table at
+    the end."""
     from rich.console import Console
     from rich.live import Live
-
-    from atoll_cli.cluster_runs import run_view
 
     if sys.stdout.isatty():
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
             yield lambda run: live.update(run_view(run), refresh=True)
         return
-    lines = Lines()
-    try:
-        yield lines.show
-    finally:
-        lines.finish()
+    last_line, last_run = "", None
 
-
-class Lines:
-    """One line whenever what the run says of itself has changed."""
-
-    def __init__(self) -> None:
-        self._last = ""
-        self._run: Body | None = None
-
-    def show(self, run: Body) -> None:
-        from atoll_cli.cluster_runs import phase_words
-
-        self._run = run
-        line = f"{run['metadata']['name']}: {phase_words(status_of(run))}"
-        if line != self._last:
+    def show(run: Body) -> None:
+        nonlocal last_line, last_run
+        line = f"{run['metadata']['name']}: {describe_phase(status_of(run))}"
+        if line != last_line:
             click.echo(line, err=True)
-        self._last = line
+        last_line, last_run = line, run
 
-    def finish(self) -> None:
-        """The table of the run as it was last seen."""
-        if self._run is not None:
-            _show(self._run, as_json=False)
+    try:
+        yield show
+    finally:
+        if last_run is not None:
+            _print_run(last_run)
 
 
 @click.command(name="wait", short_help="Wait until a run has ended; the exit code tells how.")
@@ -117,23 +102,21 @@ class Lines:
     "--timeout", type=Duration(allow_zero=True), metavar="TIME", help="Give up after 90s, 15m, 1h30m, …; exit code 124."
 )
 @click.pass_context
-def wait_command(context: click.Context, name: str, where: Where, timeout: float | None) -> None:
+def wait_command(context: click.Context, name: str, cluster: ClusterOptions, timeout: float | None) -> None:
     """Wait until a run succeeded, failed or was cancelled.
 
     A suspended run is waited for: it may be resumed. So is one whose retry was asked for.
     """
     status = RunStatus()
-    told = False
+    was_suspended = False
     try:
-        for run in Watch(where.connect(), name).looks(timeout=timeout):
+        for run in RunWatch(connect(cluster), name).states(timeout=timeout):
             status = status_of(run)
-            if status.phase is Phase.SUSPENDED and not told:
+            if status.phase is Phase.SUSPENDED and not was_suspended:
                 click.echo(f"run {name} is suspended; atoll resume {name} lets it go on", err=True)
-                told = True
-    except TimeIsUp:
+                was_suspended = True
+    except WaitTimeout:
         click.echo(f"run {name} has not ended within {timeout:.0f} s; it is {status.phase}", err=True)
         context.exit(TIMED_OUT)
-    from atoll_cli.cluster_runs import phase_words
-
-    click.echo(f"{name}: {phase_words(status)}")
+    click.echo(f"{name}: {describe_phase(status)}")
     context.exit(exit_status(status))

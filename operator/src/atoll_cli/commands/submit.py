@@ -1,4 +1,4 @@
-"""`atoll submit`: checks a file and gives its objects to the cluster."""
+"""`atoll submit` and `atoll validate`: check a file, and create its objects in the cluster."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.options import Access, Where, cluster_options, files_option
+from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.options import ClusterOptions, cluster_options, files_option
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_operator.api.manifests import LocatedProblem, Manifest, Reading, read_files
 from atoll_operator.jobs.stage_input import spec_digest
 from atoll_operator.kube.errors import AlreadyExists
+from atoll_operator.kube.objects import PROFILES, RUNS, STORES
 
-# Before the run that names them.
-_ORDER = ("TrainingProfile", "ObjectStore", "TrainingRun")
+# In the order of creation: a run after what it names.
+_RESOURCES = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS}
 
 
 @click.command(name="submit", short_help="Check a file and start its TrainingRun on the cluster.")
@@ -23,7 +25,7 @@ _ORDER = ("TrainingProfile", "ObjectStore", "TrainingRun")
 @cluster_options
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
 @click.pass_context
-def submit_command(context: click.Context, paths: tuple[Path, ...], where: Where, watch: bool) -> None:
+def submit_command(context: click.Context, paths: tuple[Path, ...], cluster: ClusterOptions, watch: bool) -> None:
     """Check the file as atoll validate does, then create its TrainingRuns, ObjectStores and TrainingProfiles.
 
     What is there already is left as it is; a run of the same name with other settings is refused. Objects that are
@@ -34,29 +36,28 @@ def submit_command(context: click.Context, paths: tuple[Path, ...], where: Where
         for problem in reading.problems:
             click.echo(str(problem), err=True)
         context.exit(int(ExitCode.INVALID_SPEC))
-    for other in (item for item in reading.manifests if item.kind not in _ORDER):
+    order = list(_RESOURCES)
+    for other in (item for item in reading.manifests if item.kind not in order):
         click.echo(f"{other.title} in {other.source} is left to kubectl apply", err=True)
-    ours = sorted((item for item in reading.manifests if item.kind in _ORDER), key=lambda m: _ORDER.index(m.kind))
+    ours = sorted((item for item in reading.manifests if item.kind in order), key=lambda m: order.index(m.kind))
     runs = [item for item in ours if item.kind == "TrainingRun"]
     if not runs:
         raise SpecError("there is no TrainingRun in the file; kubectl apply creates the other kinds")
     if watch and len(runs) > 1:
         raise SpecError(f"--watch follows one run, and the file has {len(runs)}; see atoll status RUN --watch")
-    access = where.connect()
-    names = [_create(access, item, where) for item in ours]
+    access = connect(cluster)
+    names = [_create(access, item, cluster) for item in ours]
     if watch:
         from atoll_cli.commands.status import follow
 
-        namespace = _namespace(access, ours[-1], where) or access.namespace
-        context.exit(follow(Access(access.cluster, namespace), names[-1]))
+        namespace = _namespace(access, ours[-1], cluster) or access.namespace
+        context.exit(follow(ClusterAccess(access.cluster, namespace), names[-1]))
 
 
-def _create(access: Access, manifest: Manifest, where: Where) -> str:
-    """Create the object unless it is there; its name."""
-    from atoll_operator.kube.objects import PROFILES, RUNS, STORES
-
-    resource = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS}[manifest.kind]
-    namespace = _namespace(access, manifest, where)
+def _create(access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions) -> str:
+    """Create the object unless it is there; returns its name."""
+    resource = _RESOURCES[manifest.kind]
+    namespace = _namespace(access, manifest, cluster)
     title = f"{manifest.title} in namespace {namespace}" if namespace else manifest.title
     try:
         created = access.cluster.create(resource, namespace, dict(manifest.value))
@@ -74,18 +75,19 @@ def _create(access: Access, manifest: Manifest, where: Where) -> str:
     return name
 
 
-def _namespace(access: Access, manifest: Manifest, where: Where) -> str | None:
-    """Raises SpecError where the file and the command line name different ones, as kubectl does."""
+def _namespace(access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions) -> str | None:
+    """None for a cluster-wide object. Raises SpecError if the file and the command line name different namespaces, as
+    kubectl does."""
     if manifest.kind == "TrainingProfile":
         return None
-    if manifest.namespace and where.namespace and manifest.namespace != where.namespace:
-        place = f"{manifest.source}:{manifest.line}"
-        raise SpecError(f"{place}: {manifest.title} is for namespace {manifest.namespace}, not {where.namespace}")
+    if manifest.namespace and cluster.namespace and manifest.namespace != cluster.namespace:
+        source = f"{manifest.source}:{manifest.line}"
+        raise SpecError(f"{source}: {manifest.title} is for namespace {manifest.namespace}, not {cluster.namespace}")
     return manifest.namespace or access.namespace
 
 
 def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
-    """Print what is wrong with the manifests in `paths`; the exit code: 0, or 20 (InvalidSpec) if anything is."""
+    """Print the problems of the manifests in `paths`; returns the exit code: 0, or 20 (InvalidSpec) for any problem."""
     reading = read_files(paths)
     if as_json:
         click.echo(json.dumps(_document(reading), indent=2, ensure_ascii=False))
@@ -114,13 +116,10 @@ def _print(reading: Reading) -> None:
         for problem in manifest.problems:
             click.echo(str(problem))
         if not manifest.problems:
-            click.echo(f"{manifest.source}:{manifest.line}: {manifest.title}: {_verdict(manifest)}")
+            result = "valid" if manifest.is_atoll else "not an Atoll object, not checked"
+            click.echo(f"{manifest.source}:{manifest.line}: {manifest.title}: {result}")
     if reading.problems:
         click.echo(f"{len(reading.problems)} problem{'s' if len(reading.problems) > 1 else ''}")
-
-
-def _verdict(manifest: Manifest) -> str:
-    return "valid" if manifest.is_atoll else "not an Atoll object, not checked"
 
 
 def _document(reading: Reading) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`atoll test-video`: a model on videos, as the robot would see them."""
+"""`atoll test-video`: what a model detects in videos."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from typing import Any
 
 import click
 
-from atoll_cli.options import Where, either_options
-from atoll_cli.release_files import is_release_name, published
-from atoll_cli.store_access import endpoint_option, explained
+from atoll_cli.options import EngineOptions, engine_options, new_folder_option, require_empty
+from atoll_cli.releases import find_release
+from atoll_cli.store_access import explain_store_errors
 from atoll_cli.tool import run_tool
-from atoll_contract.errors import SpecError
 
 MODULE = "atoll_edge.video"
 EXTRAS = "operator,video,edge"
-SHEET = "least-certain.jpg"
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-# Rows that fit on a screen: a longer video is told in longer intervals.
-_MOST_ROWS = 20
+CONTACT_SHEET = "least-certain.jpg"
+# Rows that fit on a screen: a longer video is shown in longer intervals.
+_MAX_ROWS = 20
 _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 @click.command(name="test-video", short_help="Run a model on videos and see what it sees.")
 @click.argument("model", metavar="MODEL")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO...")
+@new_folder_option
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="A new or empty folder."
-)
-@click.option(
-    "--labels", type=_FILE, metavar="FILE", help="Label map of a bare .tflite file; by default map.pbtxt beside it."
+    "--labels",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Label map of a bare .tflite file; by default map.pbtxt beside it.",
 )
 @click.option(
     "--threshold",
@@ -40,8 +39,7 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
     metavar="SCORE",
     help="Score from which a class counts as seen; by default what the release says, 0.5 for bundles.",
 )
-@either_options
-@endpoint_option
+@engine_options(endpoint=True)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of the tables.")
 def test_video_command(
     model: str,
@@ -49,9 +47,7 @@ def test_video_command(
     output: Path,
     labels: Path | None,
     threshold: float | None,
-    store: Path | None,
-    where: Where,
-    endpoint: str | None,
+    engine: EngineOptions,
     as_json: bool,
 ) -> None:
     """Run MODEL on VIDEOS: files, or folders with all that is below them.
@@ -60,38 +56,27 @@ def test_video_command(
     or a .tflite file with its label map. For each video OUTPUT gets an mp4 with the boxes drawn, and for all of
     them detections.csv, summary.json and least-certain.jpg: the frames with a score nearest the threshold.
     """
-    from atoll_cli.video.reader import films_in
+    from atoll_cli.video.reader import find_videos
 
-    films = films_in(videos)
-    if output.exists() and any(output.iterdir()):
-        raise SpecError(f"--output {output}: the folder is not empty; name a new one")
-    with tempfile.TemporaryDirectory(prefix="atoll-test-video-") as folder, explained(endpoint=endpoint):
-        path = model_path(model, Path(folder) / "release", store, where, endpoint)
+    files = find_videos(videos)
+    require_empty(output)
+    with (
+        tempfile.TemporaryDirectory(prefix="atoll-test-video-") as name,
+        explain_store_errors(endpoint=engine.endpoint),
+    ):
+        release = find_release(model, engine)
+        path = release.fetch_model(Path(name) / "release") if release else Path(model)
         output.mkdir(parents=True, exist_ok=True)
         arguments = ["--model", str(path), "--output", str(output)]
         arguments += ["--labels", str(labels)] if labels else []
         arguments += ["--threshold", str(threshold)] if threshold else []
-        for film in films:
-            arguments += ["--film", film.name, str(film.path)]
+        for file in files:
+            arguments += ["--film", file.name, str(file.path)]
         document = run_tool(MODULE, arguments, extras=EXTRAS, title="loading the model")
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print(document, output)
-
-
-def model_path(model: str, folder: Path, store: Path | None, where: Where, endpoint: str | None) -> Path:
-    """The file or folder that `model` names; a release's files are fetched into `folder` first.
-
-    Raises:
-        SpecError: there is neither such a file nor such a release.
-    """
-    path = Path(model)
-    if path.exists():
-        return path
-    if not is_release_name(model):
-        raise SpecError(f"{model}: no such file or folder, and no release, which is written <model>-v<number>")
-    return published(model, store, where, endpoint=endpoint).fetch_model(folder)
 
 
 def _print(document: dict[str, Any], output: Path) -> None:
@@ -104,14 +89,14 @@ def _print(document: dict[str, Any], output: Path) -> None:
             click.echo(f"{output / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
             console.print(_table(video))
         if video["unnamedDetections"]:
-            told = _count(video["unnamedDetections"], "detection")
-            click.echo(f"{told} of classes that the label map does not name: is it that of this model?", err=True)
+            count = _count(video["unnamedDetections"], "detection")
+            click.echo(f"{count} of classes that the label map does not name: is it that of this model?", err=True)
         if video["problem"]:
             read = "as a whole" if video["frames"] else "at all"
             click.echo(f"{video['file']} could not be read {read}: {video['problem']}", err=True)
     shown = document["leastCertain"]
     if shown:
-        click.echo(f"{output / SHEET}: {_count(len(shown), 'frame')} with a score near the threshold")
+        click.echo(f"{output / CONTACT_SHEET}: {_count(len(shown), 'frame')} with a score near the threshold")
     else:
         click.echo("no frame has a score near the threshold, so there is no contact sheet")
     click.echo(f"{document['speed']['framesPerSecond']:.0f} frames/s; detections.csv has each detection")
@@ -126,18 +111,18 @@ def _table(video: dict[str, Any]) -> Any:
     labels = list(video["perClass"])
     if not labels:
         return "nothing was seen"
-    interval = _interval(video["seconds"])
+    interval = next((item for item in _INTERVALS if video["seconds"] / item <= _MAX_ROWS), _INTERVALS[-1])
     table = Table("TIME", *(escape(label) for label in labels), box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for start, rates in _rates(video, labels, interval):
-        table.add_row(_clock(start), *(f"{rate:.1f}" for rate in rates))
+        table.add_row(f"{start // 60}:{start % 60:02d}", *(f"{rate:.1f}" for rate in rates))
     table.add_row("all", *(f"{video['perClass'][label]['perSecond'] or 0:.1f}" for label in labels))
     return Group(f"detections per second, in intervals of {interval} s", table)
 
 
 def _rates(video: dict[str, Any], labels: Sequence[str], interval: int) -> list[tuple[int, list[float]]]:
-    """Start and detections per second of each class, for each interval; the last may be shorter than the others."""
+    """Start in seconds and detections per second of each class, for each interval; the last may be shorter."""
     rates = []
     seconds = video["perSecond"]
     for start in range(0, seconds[-1]["second"] + 1, interval):
@@ -148,13 +133,5 @@ def _rates(video: dict[str, Any], labels: Sequence[str], interval: int) -> list[
     return rates
 
 
-def _interval(seconds: float) -> int:
-    return next((item for item in _INTERVALS if seconds / item <= _MOST_ROWS), _INTERVALS[-1])
-
-
-def _clock(seconds: int) -> str:
-    return f"{seconds // 60}:{seconds % 60:02d}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

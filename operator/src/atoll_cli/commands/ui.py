@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
-from atoll_cli.options import opened_store, store_option
+from atoll_cli.options import store_option
+from atoll_cli.store_access import open_local_store
 from atoll_contract.errors import SpecError
 
 PORT = 5809
@@ -39,7 +40,7 @@ def ui_command(store: Path, namespace: str, port: int, show: bool) -> None:
     from atoll_cli.ui.server import UiServer
 
     folder = store.resolve()
-    handlers = Handlers(Workspace(folder, opened_store(folder, ()), namespace))
+    handlers = Handlers(Workspace(folder, open_local_store(folder), namespace))
     try:
         server = UiServer(handlers, port)
     except OSError as error:
@@ -60,8 +61,8 @@ def ui_command(store: Path, namespace: str, port: int, show: bool) -> None:
 
 @contextmanager
 def _opened(folder: Path, address: str) -> Iterator[None]:
-    """A browser that shows the address. It gets it from a file that others cannot read: an argument of a process is
-    there for everybody on the machine. The file is no hidden one, which some packaged browsers may not open."""
+    """Opens a browser at the address. The browser reads it from a file that other users cannot read, as every user of
+    the machine sees the arguments of a process. The file is not hidden: some packaged browsers open no hidden file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / OPENER
     file.unlink(missing_ok=True)

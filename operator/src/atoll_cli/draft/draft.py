@@ -9,7 +9,7 @@ from atoll_cli.draft.estimate import ThroughputEstimate, estimate_from_benchmark
 from atoll_cli.draft.render import render
 from atoll_cli.draft.settings import MIN_STEPS, Settings, limit_steps, select_settings
 from atoll_cli.draft.targets import RunTarget
-from atoll_cli.tool import timed
+from atoll_cli.tool import time_training
 from atoll_contract.errors import SpecError
 from atoll_contract.tool_reports import LintReport, Timing
 from atoll_operator.api.manifests import read_text
@@ -100,7 +100,7 @@ def benchmark_for(lint: LintReport, *, notify: Callable[[str], None] = lambda _:
     def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
         notify("timing a few training steps on this machine (--no-timing leaves it out)")
         cpu, gpu = on_cpu.benchmark_option, on_gpu.benchmark_option
-        return timed(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps)
+        return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps)
 
     return run
 

@@ -1,4 +1,7 @@
-"""What lies in the bucket below `harvest/`: the notes, read as strangers' data."""
+"""The frames that devices have uploaded below `harvest/`, and the choice of those that go into a batch.
+
+Notes and images are read as strangers' data: whoever has a device's keys can write them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from atoll_cli.cluster_access import list_names
 from atoll_cli.video.reader import INSTALL
-from atoll_cli.video.select import Gallery
+from atoll_cli.video.select import KeptImages
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, SpecError
@@ -25,25 +29,39 @@ from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
-# The newest that one call looks at: a season's worth, and a bound.
-MOST_FRAMES = 20_000
-_NAMES_TOLD = 10
-_NOTE = re.compile(r"([^/]+)/[0-9a-f]{64}\.json")
+# One call reads at most the newest of so many frames: those of a season.
+MAX_FRAMES = 20_000
+MAX_NUMBER = 10**9
+# No camera of a robot has more pixels a side; larger images are not decoded.
+MAX_SIDE = 4096
+_NOTE_KEY = re.compile(r"([^/]+)/[0-9a-f]{64}\.json")
 _SESSION = re.compile(r"[a-z]{1,16}")
-MOST_NUMBER = 10**9
+
+
+def require_libraries() -> None:
+    """Check what the selection needs before anything is fetched.
+
+    Raises:
+        SpecError: NumPy or Pillow is not installed.
+    """
+    try:
+        import numpy  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise SpecError(f"pictures need NumPy and Pillow ({error}); {INSTALL}") from None
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame in the bucket: the device by its key, the note that was read, and when it came by the store's clock."""
+    """A frame in the bucket: the device that its key names, its note, and its upload in seconds since 1970 by the
+    store's clock."""
 
     device: str
     note: HarvestNote
     uploaded_at: float
 
     @property
-    def picture_key(self) -> str:
+    def image_key(self) -> str:
         return keys.harvested_picture(self.note.namespace, self.device, self.note.sha256)
 
     @property
@@ -53,8 +71,8 @@ class Frame:
 
 @dataclass
 class Collection:
-    """The frames that were asked for, and how many others there are: `older` than asked, of `others` (devices and
-    models), with an `unreadable` note. Only the newest MOST_FRAMES are looked at."""
+    """The frames that were requested, and the number of the others: `older` ones, those of `others` (devices and
+    models), and those with an `unreadable` note. Only the newest MAX_FRAMES are read."""
 
     frames: list[Frame] = field(default_factory=list)
     older: int = 0
@@ -72,55 +90,56 @@ def collect(
     name: str | None,
     *,
     since: float | None,
-    read: Callable[[], None] = lambda: None,
+    on_note: Callable[[], None] = lambda: None,
 ) -> Collection:
-    """The frames of the namespace, or those of the device or else of the model `name`; `since` in seconds since 1970.
-    `read` is called for each note that was read.
+    """The frames of the namespace, or of the device or else the model `name`, uploaded after `since` (seconds since
+    1970). `on_note` is called after each note that was read.
 
     Raises:
-        SpecError: there is no such device or model. StoreError: the store does not answer.
+        SpecError: there is no such device or model.
+        StoreError: the store does not answer.
     """
-    listed = _listed(store, namespace)
+    listed = _list_notes(store, namespace)
     devices = {device for device, _ in listed}
-    chosen = Collection()
+    model = name if name not in devices else None
+    found = Collection()
     models: set[str] = set()
     for device, info in listed:
+        uploaded_at = info.modified_at or 0.0
         if name in devices and device != name:
-            chosen.others += 1
-        elif since is not None and (info.modified_at or 0.0) < since:
-            chosen.older += 1
+            found.others += 1
+        elif since is not None and uploaded_at < since:
+            found.older += 1
         else:
-            note = _note(store, namespace, device, info.key)
-            read()
-            models |= {note.model} if note is not None else set()
-            _sort(chosen, device, note, info, name if name not in devices else None)
-    if name is not None and name not in devices and name not in models and not chosen.older:
-        raise SpecError(f"there is no frame of a device or model {name} in {store.url}; {_known(devices, models)}")
-    return chosen
+            note = _read_note(store, namespace, device, info.key)
+            on_note()
+            if note is None:
+                found.unreadable += 1
+                continue
+            models.add(note.model)
+            if model is not None and note.model != model:
+                found.others += 1
+            else:
+                found.frames.append(Frame(device, note, uploaded_at))
+    if model is not None and model not in models and not found.older:
+        known = f"devices there: {list_names(sorted(devices))}; models: {list_names(sorted(models))}"
+        raise SpecError(f"there is no frame of a device or model {name} in {store.url}; {known}")
+    return found
 
 
-def _sort(chosen: Collection, device: str, note: HarvestNote | None, info: ObjectInfo, model: str | None) -> None:
-    if note is None:
-        chosen.unreadable += 1
-    elif model is not None and note.model != model:
-        chosen.others += 1
-    else:
-        chosen.frames.append(Frame(device, note, info.modified_at or 0.0))
-
-
-def _listed(store: Store, namespace: str) -> list[tuple[str, ObjectInfo]]:
+def _list_notes(store: Store, namespace: str) -> list[tuple[str, ObjectInfo]]:
     """Device and object of the newest notes."""
     prefix = keys.harvests_prefix(namespace)
     notes = (
         (found.group(1), info)
         for info in store.list(prefix)
-        if (found := _NOTE.fullmatch(info.key.removeprefix(prefix))) is not None
+        if (found := _NOTE_KEY.fullmatch(info.key.removeprefix(prefix))) is not None
     )
-    return heapq.nlargest(MOST_FRAMES, notes, key=lambda item: (item[1].modified_at or 0.0, item[1].key))
+    return heapq.nlargest(MAX_FRAMES, notes, key=lambda item: (item[1].modified_at or 0.0, item[1].key))
 
 
-def _note(store: Store, namespace: str, device: str, key: str) -> HarvestNote | None:
-    """The note at `key`; None where it is not one of this device about this picture."""
+def _read_note(store: Store, namespace: str, device: str, key: str) -> HarvestNote | None:
+    """The note at `key`; None if it is invalid, or not of this device, namespace and image."""
     if DEVICE.fullmatch(device) is None:
         return None
     try:
@@ -130,43 +149,18 @@ def _note(store: Store, namespace: str, device: str, key: str) -> HarvestNote | 
     own = (note.namespace, note.device, keys.harvested_note(namespace, device, note.sha256))
     if own != (namespace, device, key):
         return None
-    sound = _SESSION.fullmatch(note.session) and 0 < note.number <= MOST_NUMBER and math.isfinite(note.doubt)
-    return note if sound and _sound_boxes(note) else None
+    valid = _SESSION.fullmatch(note.session) and 0 < note.number <= MAX_NUMBER and math.isfinite(note.doubt)
+    return note if valid and _has_valid_boxes(note) else None
 
 
-def _sound_boxes(note: HarvestNote) -> bool:
-    def sound(item: Detection) -> bool:
+def _has_valid_boxes(note: HarvestNote) -> bool:
+    def is_valid(item: Detection) -> bool:
         return 0 <= item.class_id < len(note.labels) and len(item.box) == 4
 
-    return len(note.thresholds) == len(note.labels) and all(sound(item) for item in note.detections)
+    return len(note.thresholds) == len(note.labels) and all(is_valid(item) for item in note.detections)
 
 
-def _known(devices: set[str], models: set[str]) -> str:
-    def told(names: Sequence[str]) -> str:
-        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
-        return f"{', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
-
-    return f"devices there: {told(sorted(devices))}; models: {told(sorted(models))}"
-
-
-# No camera of a robot gives more, and a header that says so is no picture to open.
-MAX_SIDE = 4096
-
-
-def require_libraries() -> None:
-    """Raise what is missing, before anything is fetched.
-
-    Raises:
-        SpecError: NumPy or Pillow is not installed.
-    """
-    try:
-        import numpy  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise SpecError(f"pictures need NumPy and Pillow ({error}); {INSTALL}") from None
-
-
-class Fate(StrEnum):
+class FrameOutcome(StrEnum):
     """What became of a frame."""
 
     KEPT = "kept"
@@ -175,8 +169,8 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A frame of the batch with its picture's bytes and real size."""
+class KeptFrame:
+    """A frame of the batch, with its image's bytes and real size in pixels."""
 
     frame: Frame
     data: bytes
@@ -185,59 +179,60 @@ class Kept:
 
 
 @dataclass
-class Choice:
-    """Looks at frames until `limit` are kept; afterwards `fates` has those that were looked at, in their order."""
+class FrameSelector:
+    """Selects up to `limit` frames that differ from each other in at least the share `min_change` of the image.
+
+    `outcomes` then has each frame that was examined, in the order of examination.
+    """
 
     store: Store
     min_change: float
     limit: int | None = None
-    looked: Callable[[], None] = lambda: None
-    fates: list[tuple[Frame, Fate]] = field(default_factory=list)
+    on_frame: Callable[[], None] = lambda: None
+    outcomes: list[tuple[Frame, FrameOutcome]] = field(default_factory=list)
 
-    def kept(self, frames: list[Frame]) -> Iterator[Kept]:
-        """The frames of the batch, the most doubtful first; of the same doubt the newest."""
-        gallery = Gallery()
+    def select(self, frames: list[Frame]) -> Iterator[KeptFrame]:
+        """The frames of the batch: those of the highest uncertainty first, of equal ones the newest."""
+        images = KeptImages()
         count = 0
         for frame in sorted(frames, key=lambda item: (-item.note.doubt, -item.uploaded_at, item.note.sha256)):
             if count == self.limit:
                 return
-            found = self._judged(frame, gallery)
-            self.looked()
-            if found is not None:
+            outcome, kept = self._examine(frame, images)
+            self.outcomes.append((frame, outcome))
+            self.on_frame()
+            if kept is not None:
                 count += 1
-                yield found
+                yield kept
 
-    def count(self, fate: Fate) -> int:
-        return Counter(item for _, item in self.fates)[fate]
+    def count(self, outcome: FrameOutcome) -> int:
+        return Counter(item for _, item in self.outcomes)[outcome]
 
-    def _judged(self, frame: Frame, gallery: Gallery) -> Kept | None:
+    def _examine(self, frame: Frame, images: KeptImages) -> tuple[FrameOutcome, KeptFrame | None]:
         import numpy as np
         from PIL.Image import Resampling
 
-        data = self._picture(frame)
-        image = None if data is None else _opened(data)
+        data = self._read_image(frame)
+        image = None if data is None else _decode(data)
         if data is None or image is None:
-            self.fates.append((frame, Fate.DAMAGED))
-            return None
+            return FrameOutcome.DAMAGED, None
         cells = np.asarray(image.convert("L").resize((CELLS, CELLS), Resampling.BOX))
-        nearest = gallery.nearest(cells)
+        nearest = images.nearest(cells)
         if nearest is not None and nearest.change < self.min_change:
-            self.fates.append((frame, Fate.DUPLICATE))
-            return None
-        gallery.add(frame.note.sha256, cells)
-        self.fates.append((frame, Fate.KEPT))
-        return Kept(frame, data, image.width, image.height)
+            return FrameOutcome.DUPLICATE, None
+        images.add(frame.note.sha256, cells)
+        return FrameOutcome.KEPT, KeptFrame(frame, data, image.width, image.height)
 
-    def _picture(self, frame: Frame) -> bytes | None:
-        """The picture's bytes; None where they are gone, or are not those of the note."""
+    def _read_image(self, frame: Frame) -> bytes | None:
+        """The image's bytes; None if they are gone, or not those that the note names."""
         try:
-            data = self.store.get(frame.picture_key, limit=MAX_PICTURE_BYTES)
+            data = self.store.get(frame.image_key, limit=MAX_PICTURE_BYTES)
         except (ObjectNotFound, IntegrityError):
             return None
         return data if hashlib.sha256(data).hexdigest() == frame.note.sha256 else None
 
 
-def _opened(data: bytes) -> Image | None:
+def _decode(data: bytes) -> Image | None:
     """The JPEG, decoded; None for anything else."""
     try:
         image = opened(data, ("JPEG",))

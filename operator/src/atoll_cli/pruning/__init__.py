@@ -1,1 +1,1 @@
-"""What of a store nobody needs any more, and removing it: `atoll prune`."""
+"""Finds and removes what nobody needs any more in a store: `atoll prune`."""

@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 from atoll_cli.draft.draft import benchmark_for, draft_run
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import local_target
-from atoll_cli.tool import inspected
+from atoll_cli.tool import lint_archives
 from atoll_cli.ui.tasks import JsonObject, Notify
 from atoll_contract import keys
 from atoll_contract.document import to_dict
@@ -137,7 +137,7 @@ class Archives:
         """
         try:
             notify(f"looking into {name}")
-            report = _require_usable(inspected([path]), name)
+            report = _require_usable(lint_archives([path]), name)
             key = keys.dataset(self._workspace.namespace, name)
             notify(f"putting {name} into the store")
             self._workspace.store.upload(key, path)
@@ -182,7 +182,7 @@ class Archives:
             return known
         notify(f"looking into {', '.join(names)}")
         paths = [self._path(key, name) for key, name in zip(wanted, names, strict=True)]
-        report = _require_usable(inspected(paths), ", ".join(names))
+        report = _require_usable(lint_archives(paths), ", ".join(names))
         if len(wanted) == 1:
             with self._lock:
                 self._reports[wanted[0]] = report

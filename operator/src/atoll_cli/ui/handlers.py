@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll_cli.local.result import stage_output
 from atoll_cli.local.runfile import InvalidFile
-from atoll_cli.releases import Release, read_manifest, releases
+from atoll_cli.releases import Release, list_releases, read_manifest
 from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
 from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
@@ -215,7 +215,7 @@ class Handlers:
     def _releases(self) -> tuple[list[Release], str]:
         """The published releases. If a manifest cannot be read, the rest of the page still works and shows why."""
         try:
-            return releases(self._workspace.store, self._workspace.namespace)[-MAX_RELEASES:], ""
+            return list_releases(self._workspace.store, self._workspace.namespace)[-MAX_RELEASES:], ""
         except AtollError as error:
             return [], error.message
 

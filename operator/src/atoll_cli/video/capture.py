@@ -1,4 +1,4 @@
-"""What a recording is made from: a camera, a network stream or a file, and how FFmpeg is asked to open it."""
+"""The source of a recording: a camera, a network stream or a file, and the thread that reads its frames with FFmpeg."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
 
+logger = logging.getLogger(__name__)
 
 # A camera's network interface answers slowly after power-up; one that sends nothing for so long is gone.
 OPEN_SECONDS = 10.0
 READ_SECONDS = 5.0
+RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
+POLL_SECONDS = 0.1
+MAX_WAITING_FRAMES = 16
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp")
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -32,7 +36,7 @@ CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 @dataclass(frozen=True)
 class CameraMode:
-    """What is asked of a camera: pixels, and frames per second. A network stream sends what it sends."""
+    """The size in pixels and the frames per second that a camera is asked for. A network stream ignores them."""
 
     width: int = 640
     height: int = 480
@@ -41,10 +45,8 @@ class CameraMode:
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to record.
-
-    `title` is for people: it holds no credentials. `live` sources lose what is not read in time and may come back.
-    """
+    """A source as FFmpeg opens it. `title` is for people and holds no credentials. A `live` source loses the frames
+    that are not read in time, and may come back after it was lost."""
 
     address: str
     title: str
@@ -53,7 +55,7 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def open(self) -> InputContainer:
-        """The opened source, with deadlines for opening and for each read.
+        """Open the source, with deadlines for opening and for each read.
 
         Raises:
             av.FFmpegError: it cannot be opened.
@@ -66,7 +68,7 @@ class Source:
 
 
 def source_of(text: str, mode: CameraMode) -> Source:
-    """The source that a user named: `0` or `/dev/video0`, a URL, or a file.
+    """The source that a user named: a camera (`0`, `/dev/video0`), a URL, or a file.
 
     Raises:
         SpecError: it is none of these.
@@ -107,41 +109,33 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
-logger = logging.getLogger(__name__)
-
-WAITING_FRAMES = 16
-POLL_SECONDS = 0.1
-RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
-
-
 @dataclass(frozen=True)
-class Moment:
+class TimedFrame:
     """A frame and its time: seconds since the first frame."""
 
     frame: VideoFrame
     seconds: float
 
 
-class Feed(threading.Thread):
-    """Reads `source` to its end, and a live one again and again.
+class SourceReader(threading.Thread):
+    """Reads `source` to its end; connects to a live one again until it is gone for `retry_timeout` seconds.
 
-    Times are those of the clock for a live source: an MJPEG stream has none of its own. `missed` counts the frames
-    of a live source that nobody took in time. When `ended` is set and `take` answers None, nothing more comes;
-    `failure` then says why, or is empty at the end of a file.
+    A live source has the times of the clock: an MJPEG stream has none of its own. `missed` counts the frames of a live
+    source that were not taken in time. When it is `exhausted`, `failure` says why, or is empty at the end of a file.
     """
 
-    def __init__(self, source: Source, *, patience: float) -> None:
+    def __init__(self, source: Source, *, retry_timeout: float) -> None:
         super().__init__(name="read-video", daemon=True)
-        self.source, self.patience = source, patience
+        self.source, self.retry_timeout = source, retry_timeout
         self.missed = 0
         self.failure = ""
         self.ended = threading.Event()
         self._stopped = threading.Event()
-        self._queue: queue.Queue[Moment] = queue.Queue(WAITING_FRAMES)
+        self._queue: queue.Queue[TimedFrame] = queue.Queue(MAX_WAITING_FRAMES)
         self._first: float | None = None
         self._latest = 0.0
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> SourceReader:
         self.start()
         return self
 
@@ -150,8 +144,8 @@ class Feed(threading.Thread):
         # A camera's driver may never return; the thread is a daemon and ends with the process.
         self.join(timeout=1.0)
 
-    def take(self) -> Moment | None:
-        """The next frame, or None where none came within a tenth of a second."""
+    def take(self) -> TimedFrame | None:
+        """The next frame; None if there was none within a tenth of a second."""
         try:
             return self._queue.get(timeout=POLL_SECONDS)
         except queue.Empty:
@@ -159,7 +153,7 @@ class Feed(threading.Thread):
 
     @property
     def exhausted(self) -> bool:
-        """Whether every frame was taken and no other will come."""
+        """Whether every frame was taken and none will follow."""
         return self.ended.is_set() and self._queue.empty()
 
     def run(self) -> None:
@@ -188,20 +182,20 @@ class Feed(threading.Thread):
                         return
                     self._put(frame, number)
         except av.FFmpegError as error:
-            # The library's own text has the address in it, and that may have a password.
+            # The library's own text names the address, which may have a password in it.
             self.failure = error.strerror or type(error).__name__
 
     def _gives_up(self) -> bool:
-        """A source that was never there is a mistake; one that was there gets `patience` seconds to come back."""
+        """A source that was never there is a mistake; one that was there has `retry_timeout` seconds to come back."""
         if not self.source.live or self._first is None:
             return True
-        return time.monotonic() - self._latest > self.patience
+        return time.monotonic() - self._latest > self.retry_timeout
 
     def _put(self, frame: VideoFrame, number: int) -> None:
-        moment = Moment(frame, self._seconds(frame, number))
+        timed = TimedFrame(frame, self._seconds(frame, number))
         while not self._stopped.is_set():
             try:
-                self._queue.put(moment, timeout=0 if self.source.live else POLL_SECONDS)
+                self._queue.put(timed, timeout=0 if self.source.live else POLL_SECONDS)
                 return
             except queue.Full:
                 if self.source.live:

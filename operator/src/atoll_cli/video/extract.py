@@ -1,4 +1,4 @@
-"""Taking the frames worth labelling out of videos, and accounting for every other one."""
+"""Extracts the frames worth labelling from videos, and reports what became of every other one."""
 
 from __future__ import annotations
 
@@ -10,156 +10,153 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atoll_cli.video.reader import Film, Reader
-from atoll_cli.video.select import Chooser, Fate, Measured, Thresholds, Verdict, measured
+from atoll_cli.video.reader import SampleReader, VideoFile
+from atoll_cli.video.select import SampleFigures, SampleOutcome, SampleSelector, Selection, Thresholds, measure
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
+JPEG_QUALITY = 95
 
-QUALITY = 95
+SUMMARY, TABLE = "frames.json", "frames.csv"
+COLUMNS = ("video", "frame", "seconds", "fate", "blur", "change", "like", "file")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where pictures go: below `pictures`, in a folder for each video unless `flat`."""
+    """Where images are written: below `images`, in a folder for each video unless `flat`."""
 
-    pictures: Path
+    images: Path
     flat: bool = False
 
-    def place(self, film: Film, number: int) -> Path:
-        """The file of a frame."""
-        folder = self.pictures if self.flat else self.pictures / film.name
-        return folder / film.frame_name(number)
+    def path(self, video: VideoFile, number: int) -> Path:
+        """The file of sample `number`."""
+        folder = self.images if self.flat else self.images / video.name
+        return folder / video.frame_name(number)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One sample: its figures, the verdict, and its file where it was kept."""
+class SampleReport:
+    """One sample: its figures, the selection, and its file if it was kept."""
 
-    film: Film
-    sample: Measured
-    verdict: Verdict
+    sample: SampleFigures
+    selection: Selection
     file: str = ""
 
 
 @dataclass
-class Account:
+class VideoReport:
     """What became of the frames of one video. A sample more blurred than `blur_limit` was dropped."""
 
-    film: Film
+    video: VideoFile
     decoded: int
     problem: str
     blur_limit: float
-    rows: list[Row] = field(default_factory=list)
+    samples: list[SampleReport] = field(default_factory=list)
 
     @property
     def passed_over(self) -> int:
-        """The frames between the samples."""
-        return self.decoded - len(self.rows)
+        """The number of frames between the samples."""
+        return self.decoded - len(self.samples)
 
-    def count(self, fate: Fate) -> int:
-        """How many samples met `fate`."""
-        return sum(row.verdict.fate is fate for row in self.rows)
+    def count(self, outcome: SampleOutcome) -> int:
+        return sum(item.selection.outcome is outcome for item in self.samples)
 
 
-def extract(films: Sequence[Film], layout: Layout, *, rate: float, thresholds: Thresholds) -> list[Account]:
-    """Write the frames worth labelling of `films`, `rate` samples a second, and account for the rest.
+def extract(videos: Sequence[VideoFile], layout: Layout, *, rate: float, thresholds: Thresholds) -> list[VideoReport]:
+    """Write the frames worth labelling, out of `rate` samples a second.
 
-    Each video is read twice, as what is blurred shows only beside the others. A video that cannot be read, or not to
-    its end, is no failure: its account has the problem.
+    Each video is read twice: what is blurred shows only beside the others. A video that cannot be read, or not to its
+    end, is no failure; its report has the problem.
 
     Raises:
-        OSError: a picture cannot be written, or a video changed meanwhile.
+        OSError: an image cannot be written, or a video changed meanwhile.
     """
-    readers = [Reader(film.path, rate) for film in films]
-    videos = [[measured(sample) for sample in reader] for reader in readers]
-    chooser = Chooser(thresholds, videos)
-    accounts = []
-    for film, reader, video in zip(films, readers, videos, strict=True):
-        account = Account(film, reader.decoded, reader.problem, chooser.blur_limit(video))
-        for sample in video:
-            path = layout.place(film, sample.number)
-            verdict = chooser.judge(path.name, sample, blur_limit=account.blur_limit)
-            file = path.relative_to(layout.pictures.parent).as_posix() if verdict.fate is Fate.KEPT else ""
-            account.rows.append(Row(film, sample, verdict, file))
-        _write(account, layout, rate)
-        accounts.append(account)
-    return accounts
+    readers = [SampleReader(video.path, rate) for video in videos]
+    measured = [[measure(sample) for sample in reader] for reader in readers]
+    selector = SampleSelector(thresholds, measured)
+    reports = []
+    for video, reader, samples in zip(videos, readers, measured, strict=True):
+        report = VideoReport(video, reader.decoded, reader.problem, selector.blur_limit(samples))
+        for sample in samples:
+            path = layout.path(video, sample.number)
+            selection = selector.select(path.name, sample, blur_limit=report.blur_limit)
+            kept = selection.outcome is SampleOutcome.KEPT
+            file = path.relative_to(layout.images.parent).as_posix() if kept else ""
+            report.samples.append(SampleReport(sample, selection, file))
+        _write_images(report, layout, rate)
+        reports.append(report)
+    return reports
 
 
-def _write(account: Account, layout: Layout, rate: float) -> None:
-    kept = {row.sample.number for row in account.rows if row.file}
-    for sample in Reader(account.film.path, rate):
+def _write_images(report: VideoReport, layout: Layout, rate: float) -> None:
+    kept = {item.sample.number for item in report.samples if item.file}
+    for sample in SampleReader(report.video.path, rate):
         if not kept:
             return
         if sample.number in kept:
             kept.remove(sample.number)
-            _save(sample.frame, layout.place(account.film, sample.number))
+            _save(sample.frame, layout.path(report.video, sample.number))
     if kept:
-        # The account would name pictures that are not there.
-        path, count = str(account.film.path), len(kept)
+        # The report would name images that are not there.
+        path, count = str(report.video.path), len(kept)
         raise OSError(
             errno.EIO, f"the video was read once and not a second time; {count} of its frames are missing", path
         )
 
 
 def _save(frame: VideoFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     from PIL import Image
 
-    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     if frame.rotation:
         # A telephone films lying down and notes how it was held; what is shown upright must be labelled upright.
-        picture = picture.rotate(frame.rotation, expand=True)
-    picture.save(path, "JPEG", quality=QUALITY, subsampling=0)
+        image = image.rotate(frame.rotation, expand=True)
+    image.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
-SUMMARY, TABLE = "frames.json", "frames.csv"
-COLUMNS = ("video", "frame", "seconds", "fate", "blur", "change", "like", "file")
-
-
-def summary(accounts: Sequence[Account], *, rate: float, thresholds: Thresholds) -> dict[str, object]:
-    """What frames.json holds: the settings, and for all and each video where its frames went."""
+def summary(reports: Sequence[VideoReport], *, rate: float, thresholds: Thresholds) -> dict[str, object]:
+    """The document frames.json: the settings, and the numbers of frames, in all and of each video."""
     return {
         "settings": {"rate": rate, "maxBlur": thresholds.blur, "minChange": thresholds.change},
-        "total": _counts(accounts),
+        "total": _counts(reports),
         "videos": [
             {
-                "name": account.film.name,
-                "file": account.film.path.name,
-                **_counts([account]),
-                "blurLimit": round(account.blur_limit, 3),
-                "problem": account.problem,
+                "name": report.video.name,
+                "file": report.video.path.name,
+                **_counts([report]),
+                "blurLimit": round(report.blur_limit, 3),
+                "problem": report.problem,
             }
-            for account in accounts
+            for report in reports
         ],
     }
 
 
-def write_account(folder: Path, accounts: Sequence[Account], document: dict[str, object]) -> None:
-    """Write frames.json and frames.csv into `folder`."""
+def _counts(reports: Sequence[VideoReport]) -> dict[str, int]:
+    """`frames` is the sum of the other four."""
+    return {
+        "frames": sum(report.decoded for report in reports),
+        "betweenSamples": sum(report.passed_over for report in reports),
+        "blurred": sum(report.count(SampleOutcome.BLURRED) for report in reports),
+        "nearDuplicates": sum(report.count(SampleOutcome.DUPLICATE) for report in reports),
+        "kept": sum(report.count(SampleOutcome.KEPT) for report in reports),
+    }
+
+
+def write_report(folder: Path, reports: Sequence[VideoReport], document: dict[str, object]) -> None:
+    """Write frames.json, which is `document`, and frames.csv with each sample into `folder`."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_columns(row) for account in accounts for row in account.rows)
+        writer.writerows(_row(report.video, item) for report in reports for item in report.samples)
 
 
-def _counts(accounts: Sequence[Account]) -> dict[str, int]:
-    """`frames` is the sum of the other four."""
-    return {
-        "frames": sum(account.decoded for account in accounts),
-        "betweenSamples": sum(account.passed_over for account in accounts),
-        "blurred": sum(account.count(Fate.BLURRED) for account in accounts),
-        "nearDuplicates": sum(account.count(Fate.DUPLICATE) for account in accounts),
-        "kept": sum(account.count(Fate.KEPT) for account in accounts),
-    }
-
-
-def _columns(row: Row) -> tuple[object, ...]:
-    sample, verdict = row.sample, row.verdict
-    change = "" if verdict.change is None else f"{verdict.change:.4f}"
-    figures = (sample.index, f"{sample.seconds:.3f}", verdict.fate, f"{sample.blur:.3f}", change)
-    return (row.film.name, *figures, verdict.like, row.file)
+def _row(video: VideoFile, item: SampleReport) -> tuple[object, ...]:
+    sample, outcome, nearest = item.sample, item.selection.outcome, item.selection.nearest
+    figures = (sample.index, f"{sample.seconds:.3f}", outcome, f"{sample.blur:.3f}")
+    difference = ("", "") if nearest is None else (f"{nearest.change:.4f}", nearest.name)
+    return (video.name, *figures, *difference, item.file)

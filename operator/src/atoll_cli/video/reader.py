@@ -1,4 +1,4 @@
-"""Which videos there are, and the name that each of them and each of its frames gets."""
+"""Videos and their frames: which files there are, the names that their frames get, and reading samples with PyAV."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
-
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv")
+# A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
+INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
 
 _UNPORTABLE = re.compile(r"[^A-Za-z0-9._-]+")
 _DIGITS = re.compile(r"(\d+)")
+# Of a sample's number: a time just below a whole number of samples is one.
+_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Film:
-    """A video and the name that its frames begin with: unique, and safe in every labelling tool and archive."""
+class VideoFile:
+    """A video and the prefix of its frames' names: unique, and safe in every labelling tool and archive."""
 
     path: Path
     name: str
 
     def frame_name(self, number: int) -> str:
-        """The file of frame `number`.
+        """The file name of sample `number`.
 
-        The convert stage keeps together what has the same text before its last number, and the numbers 0–49, 50–99
-        and so on: neighbours in time, as the number counts the samples since the video began.
+        The convert stage keeps names together that have the same text before their last number, and the numbers 0–49,
+        50–99 and so on. These are neighbours in time, as the number counts the samples since the video began.
         """
         return f"{self.name}_{number:06d}.jpg"
 
 
-def films_in(paths: Sequence[Path]) -> list[Film]:
+def find_videos(paths: Sequence[Path]) -> list[VideoFile]:
     """The videos of the files and folders given, folders with all that is below them, in natural order.
 
     Raises:
@@ -46,14 +50,14 @@ def films_in(paths: Sequence[Path]) -> list[Film]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for video in _videos(path):
+        for video in _videos_below(path):
             found.setdefault(video.resolve(), video)
     if not found:
         raise SpecError(f"{', '.join(map(str, paths))}: no video; known are {', '.join(SUFFIXES)}")
     return _named(list(found.values()))
 
 
-def _videos(path: Path) -> Iterable[Path]:
+def _videos_below(path: Path) -> Iterable[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -63,17 +67,17 @@ def _videos(path: Path) -> Iterable[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """match2 before match10."""
+    """Sorts match2 before match10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(str(path))]
 
 
-def _named(videos: Sequence[Path]) -> list[Film]:
-    """The stem; where two videos share one, also the folder and the suffix; where that is not enough, a number."""
+def _named(videos: Sequence[Path]) -> list[VideoFile]:
+    """Names each video by its stem; if two share one, also by folder and suffix; if that is not enough, by a number."""
     stems = [_portable(video.stem) for video in videos]
     # Windows and macOS take Match.mp4 and match.mp4 for one name.
     folded = [stem.lower() for stem in stems]
     taken: set[str] = set()
-    films = []
+    files = []
     for video, stem in zip(videos, stems, strict=True):
         alone = folded.count(stem.lower()) == 1
         wanted = stem if alone else _portable(f"{video.resolve().parent.name}-{stem}-{video.suffix[1:]}")
@@ -82,19 +86,16 @@ def _named(videos: Sequence[Path]) -> list[Film]:
             copy += 1
             name = f"{wanted}-{copy}"
         taken.add(name.lower())
-        films.append(Film(video, name))
-    return films
+        files.append(VideoFile(video, name))
+    return files
 
 
 def _portable(text: str) -> str:
     return _UNPORTABLE.sub("-", text).strip("-.") or "video"
 
 
-INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
-
-
 def load_av() -> ModuleType:
-    """PyAV, FFmpeg's libraries.
+    """PyAV, the binding of FFmpeg's libraries.
 
     Raises:
         SpecError: it is not installed.
@@ -106,15 +107,10 @@ def load_av() -> ModuleType:
     return av
 
 
-# A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
-
-_ALMOST = 1e-6
-
-
 @dataclass(frozen=True)
 class Sample:
-    """One frame to look at: the sample's number since the start, the frame's place among all, its time in seconds."""
+    """A frame, with the number of the sample since the start, the frame's index among all frames, and its time in
+    seconds."""
 
     number: int
     index: int
@@ -122,8 +118,9 @@ class Sample:
     frame: VideoFrame
 
 
-class Reader:
-    """The samples of a video. `decoded` counts all frames; `problem` says why some could not be read."""
+class SampleReader:
+    """The samples of a video, `rate` a second. Afterwards `decoded` is the number of all frames, and `problem` says why
+    some could not be read."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
@@ -152,13 +149,13 @@ class Reader:
             # Where two recordings were joined the clock may jump back; time goes on from where it was.
             start -= max(0.0, latest - (at - start))
             latest = at - start
-            number = int(latest * self.rate + _ALMOST)
+            number = int(latest * self.rate + _EPSILON)
             if number >= due:
                 due = number + 1
                 yield Sample(number, index, latest, frame)
 
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """All frames but those of damaged packets, of which a file that broke off has one at its end."""
+        """All frames except those of damaged packets, of which a file that was cut off has one at its end."""
         damaged = 0
         av = load_av()
         for packet in container.demux(stream):

@@ -5,21 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from atoll_cli.video.capture import Feed, Moment, Source
-from atoll_cli.video.writer import DurableFile, Movie
+from atoll_cli.video.capture import Source, SourceReader, TimedFrame
+from atoll_cli.video.writer import DurableFile, VideoWriter
 from atoll_contract.errors import SpecError
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
+WINDOW_WIDTH = 640
+NO_WINDOW = (
+    "--window needs a screen and Python's tkinter (Debian: python3-tk); leave it away to record without a window"
+)
 
-class Ending(StrEnum):
+
+class EndReason(StrEnum):
     """Why a recording ended."""
 
     TIME_LIMIT = "time limit"
@@ -30,20 +35,22 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Where a recording ends by itself, and how long it waits for a live source that went away (seconds)."""
+class RecordingLimits:
+    """The seconds and bytes at which a recording ends by itself, and the seconds that it waits for a live source that
+    was lost."""
 
     seconds: float | None = None
     size: int | None = None
-    patience: float = 30.0
+    retry_timeout: float = 30.0
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded; `seconds` is the time of the last frame, `missed` what came faster than it was written."""
+    """What was recorded. `seconds` is the time of the last frame, `size` is in bytes, `missed` is the number of frames
+    that came faster than they were written."""
 
     path: Path
-    ending: Ending
+    end_reason: EndReason
     detail: str
     frames: int
     seconds: float
@@ -52,17 +59,23 @@ class Recording:
     height: int
     missed: int
 
+    def document(self) -> dict[str, object]:
+        """What `--json` prints."""
+        fields = asdict(self)
+        return {"path": str(fields.pop("path")), "ending": fields.pop("end_reason"), **fields}
+
 
 def record(
     source: Source,
     path: Path,
     *,
     rate: int,
-    limits: Limits,
+    limits: RecordingLimits,
     stop: threading.Event,
-    watch: Callable[[VideoFrame], None] | None = None,
+    on_frame: Callable[[VideoFrame], None] | None = None,
 ) -> Recording:
-    """Record `source` into a new file at `path` until something ends it; `watch` sees each frame that was written.
+    """Record `source` into a new file at `path` until something ends it; `on_frame` is called with each frame that was
+    written.
 
     Raises:
         SpecError: the source cannot be opened or sends no picture, or there is such a file.
@@ -71,61 +84,58 @@ def record(
     if path.exists():
         raise SpecError(f"{path}: there is such a file; a recording never overwrites one, name another with --output")
     with ExitStack() as stack:
-        feed = stack.enter_context(Feed(source, patience=limits.patience))
-        first = _first(feed, stop)
+        reader = stack.enter_context(SourceReader(source, retry_timeout=limits.retry_timeout))
+        first = _first(reader, stop)
         if first is None:
-            raise SpecError(f"{source.title}: {feed.failure or 'no picture came'}; nothing was recorded")
+            raise SpecError(f"{source.title}: {reader.failure or 'no picture came'}; nothing was recorded")
         file = stack.enter_context(DurableFile(path))
-        size = (first.frame.width, first.frame.height)
-        movie = stack.enter_context(Movie(file, width=size[0], height=size[1], rate=rate, size_limit=limits.size))
-        ending, frames, seconds = _copy(first, feed, movie, limits=limits, stop=stop, watch=watch)
-        movie.close()
+        width, height = first.frame.width, first.frame.height
+        writer = stack.enter_context(VideoWriter(file, width=width, height=height, rate=rate, size_limit=limits.size))
+        end_reason, frames, seconds = _copy(first, reader, writer, limits=limits, stop=stop, on_frame=on_frame)
+        writer.close()
         file.close()
         file.check()
-        detail = feed.failure if ending is Ending.SOURCE_LOST else ""
-        return Recording(path, ending, detail, frames, seconds, file.size, movie.width, movie.height, feed.missed)
+        detail = reader.failure if end_reason is EndReason.SOURCE_LOST else ""
+        width, height = writer.width, writer.height
+        return Recording(path, end_reason, detail, frames, seconds, file.size, width, height, reader.missed)
 
 
-def _first(feed: Feed, stop: threading.Event) -> Moment | None:
-    moment = None
-    while moment is None and not feed.exhausted and not stop.is_set():
-        moment = feed.take()
-    return moment
+def _first(reader: SourceReader, stop: threading.Event) -> TimedFrame | None:
+    timed = None
+    while timed is None and not reader.exhausted and not stop.is_set():
+        timed = reader.take()
+    return timed
 
 
 def _copy(
-    first: Moment,
-    feed: Feed,
-    movie: Movie,
+    first: TimedFrame,
+    reader: SourceReader,
+    writer: VideoWriter,
     *,
-    limits: Limits,
+    limits: RecordingLimits,
     stop: threading.Event,
-    watch: Callable[[VideoFrame], None] | None,
-) -> tuple[Ending, int, float]:
+    on_frame: Callable[[VideoFrame], None] | None,
+) -> tuple[EndReason, int, float]:
     """Why it ended, the number of frames written, and the time of the last."""
-    moment: Moment | None = first
+    timed: TimedFrame | None = first
     frames, seconds = 0, 0.0
     while not stop.is_set():
-        if moment is not None:
-            if limits.seconds is not None and moment.seconds >= limits.seconds:
-                return Ending.TIME_LIMIT, frames, seconds
-            if not movie.add(moment.frame, moment.seconds):
-                return Ending.SIZE_LIMIT, frames, seconds
-            frames, seconds = frames + 1, moment.seconds
-            if watch is not None:
-                watch(moment.frame)
-        elif feed.exhausted:
-            return (Ending.SOURCE_LOST if feed.failure else Ending.END_OF_FILE), frames, seconds
-        moment = feed.take()
-    return Ending.STOPPED, frames, seconds
-
-
-WIDTH = 640
-MISSING = "--window needs a screen and Python's tkinter (Debian: python3-tk); leave it away to record without a window"
+        if timed is not None:
+            if limits.seconds is not None and timed.seconds >= limits.seconds:
+                return EndReason.TIME_LIMIT, frames, seconds
+            if not writer.add(timed.frame, timed.seconds):
+                return EndReason.SIZE_LIMIT, frames, seconds
+            frames, seconds = frames + 1, timed.seconds
+            if on_frame is not None:
+                on_frame(timed.frame)
+        elif reader.exhausted:
+            return (EndReason.SOURCE_LOST if reader.failure else EndReason.END_OF_FILE), frames, seconds
+        timed = reader.take()
+    return EndReason.STOPPED, frames, seconds
 
 
 class Window:
-    """A window of the standard library's tkinter: the OpenCV that the edge needs is a build without windows."""
+    """A preview in tkinter of the standard library: the OpenCV that the edge needs is a build without windows."""
 
     def __init__(self, title: str, stop: threading.Event) -> None:
         """Open the window.
@@ -136,13 +146,13 @@ class Window:
         try:
             import tkinter
         except ImportError as error:
-            raise SpecError(f"{MISSING} ({error})") from None
+            raise SpecError(f"{NO_WINDOW} ({error})") from None
         self._tkinter = tkinter
         self._stop = stop
         try:
             self._root = tkinter.Tk()
         except tkinter.TclError as error:
-            raise SpecError(f"{MISSING} ({error})") from None
+            raise SpecError(f"{NO_WINDOW} ({error})") from None
         self._root.title(title)
         self._root.protocol("WM_DELETE_WINDOW", self._ask_to_stop)
         for key in ("q", "<Escape>"):
@@ -158,10 +168,10 @@ class Window:
         self._root.destroy()
 
     def show(self, frame: VideoFrame) -> None:
-        """Show a frame, and see to what the user did."""
-        height = max(1, frame.height * WIDTH // frame.width)
-        pixels = frame.reformat(width=WIDTH, height=height, format="rgb24").to_ndarray()
-        data = b"P6 %d %d 255 " % (WIDTH, height) + pixels.tobytes()
+        """Show a frame, and handle the keys that the user pressed."""
+        height = max(1, frame.height * WINDOW_WIDTH // frame.width)
+        pixels = frame.reformat(width=WINDOW_WIDTH, height=height, format="rgb24").to_ndarray()
+        data = b"P6 %d %d 255 " % (WINDOW_WIDTH, height) + pixels.tobytes()
         # Tk forgets an image that no Python object holds.
         self._image = image = self._tkinter.PhotoImage(master=self._root, data=data, format="PPM")
         self._label.configure(image=image)

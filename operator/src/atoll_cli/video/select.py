@@ -1,9 +1,10 @@
-"""How blurred a picture is, from 0 (sharp) to 1.
+"""The choice of frames worth labelling: those that are not blurred and differ from each other.
 
-The measure follows Crété-Roffet, Dolmière, Ladret and Nicolas, "The blur effect: perception and estimation with a new
-no-reference perceptual blur metric" (SPIE 6492, 2007): blur the picture once more and see how much of the difference
-between neighbours is lost. A sharp picture loses nearly all of it, a blurred one little, whatever its light. Unlike
-there, differences as small as a sensor's noise count for nothing: noise is always sharp.
+The blur of an image is a number from 0 (sharp) to 1. It follows Crété-Roffet, Dolmière, Ladret and Nicolas, "The blur
+effect: perception and estimation with a new no-reference perceptual blur metric" (SPIE 6492, 2007): blur the image once
+more and measure how much of the difference between neighbours is lost. A sharp image loses nearly all of it, a blurred
+one little, whatever the light. Unlike in the paper, differences as small as a sensor's noise count for nothing: noise
+is always sharp.
 """
 
 from __future__ import annotations
@@ -19,28 +20,35 @@ from atoll_contract.images import CELLS, centred, changes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 # Pixels of width at which blur is measured: noise averages out, and what is sharp here is sharp enough for a detector
 # that sees 300 pixels.
 BLUR_WIDTH = 120
 WINDOW = 5
-# Of 255 levels: less is noise.
+# Of 255 levels: a smaller difference is noise.
 NOISE = 3.0
-# A difference between neighbours, on average, below which there is nothing to be seen.
+# Mean difference between neighbours below which an image shows nothing.
 NOTHING = 0.05
+
+# The blur of a video's sharp frames is that of its sharpest fifth: how sharp that is depends on lens and scene.
+SHARPEST_PERCENT = 20
+# A video that is blurred from end to end must not set its own limit: it may be this much above the sharp frames of all
+# videos of the call, and never above the blur that no sharp scene was seen to have (photographs, drawn scenes,
+# microscope images: up to 0.54).
+ABOVE_ALL = 0.1
+MAX_SHARP_BLUR = 0.55
 
 
 def blur(gray: NDArray[Any]) -> float:
-    """The blur of a gray picture (rows, columns), in the direction that suffers most; 1 where nothing is to be seen.
+    """The blur of a gray image (rows, columns), in the direction that suffers most; 1 if it shows nothing.
 
-    Smearing in one direction, as by a turning robot, leaves the other sharp: hence the worse of the two.
+    Smearing in one direction, as by a turning robot, leaves the other sharp: hence the maximum of the two.
     """
-    found = [value for value in (_along_rows(gray), _along_rows(gray.T)) if value is not None]
+    found = [value for value in (_blur_along_rows(gray), _blur_along_rows(gray.T)) if value is not None]
     return max(found, default=1.0)
 
 
-def _along_rows(gray: NDArray[Any]) -> float | None:
-    """The blur from row to row; None where nothing differs."""
+def _blur_along_rows(gray: NDArray[Any]) -> float | None:
+    """The blur from row to row; None if nothing differs."""
     import numpy as np
 
     levels = np.asarray(gray, np.float32)
@@ -55,30 +63,30 @@ def _along_rows(gray: NDArray[Any]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """The kept frame that is most like another, and the share of cells (0 to 1) in which they differ."""
+class ImageDifference:
+    """The name of a kept image, and the share of cells (0 to 1) in which another image differs from it."""
 
     name: str
     change: float
 
 
-class Gallery:
-    """The frames kept so far, of all videos: a passage that comes again is known from the first time."""
+class KeptImages:
+    """The images kept so far, of all videos: a passage that is repeated in another video is found, too."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._cells: NDArray[Any] | None = None
 
-    def nearest(self, cells: NDArray[Any]) -> Likeness | None:
-        """The kept frame that differs least from this one, gray `CELLS` × `CELLS`; None while there is none."""
+    def nearest(self, cells: NDArray[Any]) -> ImageDifference | None:
+        """The kept image that differs least from this one, gray `CELLS` × `CELLS`; None while there is none."""
         if not self._names or self._cells is None:
             return None
         shares = changes(self._cells[: len(self._names)], centred(cells))
         best = int(shares.argmin())
-        return Likeness(self._names[best], float(shares[best]))
+        return ImageDifference(self._names[best], float(shares[best]))
 
     def add(self, name: str, cells: NDArray[Any]) -> None:
-        """Remember a frame that is kept."""
+        """Remember an image that is kept."""
         import numpy as np
 
         if self._cells is None:
@@ -90,8 +98,8 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A sample without its picture: number, place and time as in `Sample`, its blur, and its cells (see likeness)."""
+class SampleFigures:
+    """A sample without its image: number, index and time as in `Sample`, its blur, and its gray cells."""
 
     number: int
     index: int
@@ -100,24 +108,16 @@ class Measured:
     cells: NDArray[Any]
 
 
-def measured(sample: Sample) -> Measured:
+def measure(sample: Sample) -> SampleFigures:
     """The figures of a sample."""
     frame = sample.frame
     height = max(16, frame.height * BLUR_WIDTH // frame.width)
     small = frame.reformat(width=BLUR_WIDTH, height=height, format="gray", interpolation="AREA").to_ndarray()
     cells = frame.reformat(width=CELLS, height=CELLS, format="gray", interpolation="AREA").to_ndarray()
-    return Measured(sample.number, sample.index, sample.seconds, blur(small), cells)
+    return SampleFigures(sample.number, sample.index, sample.seconds, blur(small), cells)
 
 
-# The blur that a video's sharp frames have is that of its sharpest fifth: how sharp that is, lens and scene decide.
-SHARPEST = 20
-# But a video that is blurred from end to end must not set its own measure: it is held against all videos of the call,
-# and against the blur that no sharp scene was seen to have (photographs, drawn scenes, microscope pictures: to 0.54).
-ABOVE_ALL = 0.1
-SHARP_AT_MOST = 0.55
-
-
-class Fate(StrEnum):
+class SampleOutcome(StrEnum):
     """What became of a sample."""
 
     KEPT = "kept"
@@ -127,49 +127,48 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`blur`: so much above that of sharp frames is too much; `change`: the share of the picture that must differ."""
+    """`blur`: how much more blurred than the sharp frames a sample may be; `change`: the share of the image in which it
+    must differ from all kept ones."""
 
     blur: float = 0.2
     change: float = 0.01
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The fate of a sample, and the kept frame nearest to it with the share of the picture that differs."""
+class Selection:
+    """The outcome for a sample, and the kept image nearest to it."""
 
-    fate: Fate
-    change: float | None = None
-    like: str = ""
+    outcome: SampleOutcome
+    nearest: ImageDifference | None = None
 
 
-class Chooser:
-    """Judges the samples of one video after the other; each is compared with all that were kept before."""
+class SampleSelector:
+    """Selects among the samples of one video after the other; each is compared with all that were kept before."""
 
-    def __init__(self, thresholds: Thresholds, videos: Sequence[Sequence[Measured]]) -> None:
+    def __init__(self, thresholds: Thresholds, videos: Sequence[Sequence[SampleFigures]]) -> None:
         self.thresholds = thresholds
-        self._overall = _sharp([sample for video in videos for sample in video], at_most=SHARP_AT_MOST)
-        self._gallery = Gallery()
+        self._overall = _sharp_blur([sample for video in videos for sample in video], limit=MAX_SHARP_BLUR)
+        self._kept = KeptImages()
 
-    def blur_limit(self, video: Sequence[Measured]) -> float:
+    def blur_limit(self, video: Sequence[SampleFigures]) -> float:
         """The blur above which samples of this video are dropped."""
-        return _sharp(video, at_most=min(SHARP_AT_MOST, self._overall + ABOVE_ALL)) + self.thresholds.blur
+        limit = min(MAX_SHARP_BLUR, self._overall + ABOVE_ALL)
+        return _sharp_blur(video, limit=limit) + self.thresholds.blur
 
-    def judge(self, name: str, sample: Measured, *, blur_limit: float) -> Verdict:
-        """The verdict on a sample; one that is kept is remembered as `name`."""
+    def select(self, name: str, sample: SampleFigures, *, blur_limit: float) -> Selection:
+        """Decides on a sample; one that is kept is remembered as `name`."""
         if sample.blur > blur_limit or sample.blur >= 1:
-            return Verdict(Fate.BLURRED)
-        nearest = self._gallery.nearest(sample.cells)
+            return Selection(SampleOutcome.BLURRED)
+        nearest = self._kept.nearest(sample.cells)
         if nearest is not None and nearest.change < self.thresholds.change:
-            return Verdict(Fate.DUPLICATE, nearest.change, nearest.name)
-        self._gallery.add(name, sample.cells)
-        if nearest is None:
-            return Verdict(Fate.KEPT)
-        return Verdict(Fate.KEPT, nearest.change, nearest.name)
+            return Selection(SampleOutcome.DUPLICATE, nearest)
+        self._kept.add(name, sample.cells)
+        return Selection(SampleOutcome.KEPT, nearest)
 
 
-def _sharp(samples: Sequence[Measured], *, at_most: float) -> float:
+def _sharp_blur(samples: Sequence[SampleFigures], *, limit: float) -> float:
     import numpy as np
 
-    # What shows nothing at all says nothing of the lens.
+    # An image that shows nothing says nothing about the lens.
     seen = [sample.blur for sample in samples if sample.blur < 1]
-    return min(at_most, float(np.percentile(seen, SHARPEST))) if seen else at_most
+    return min(limit, float(np.percentile(seen, SHARPEST_PERCENT))) if seen else limit

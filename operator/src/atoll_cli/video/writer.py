@@ -1,4 +1,4 @@
-"""A file that is on the disk about a second after it was written."""
+"""Writes an .mp4 that plays while it grows and after a power cut, up to about its last second."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ from atoll_cli.video.reader import load_av
 if TYPE_CHECKING:
     from av import VideoFrame
 
-
 SYNC_SECONDS = 1.0
+
+FRAGMENT_SECONDS = 0.5
+TICKS = 90_000  # per second: the clock of MPEG, which every player divides well
+
+# The boxes of one fragment, and what one frame adds to their tables.
+FRAGMENT_BYTES = 256
+FRAME_BYTES = 24
+
+_FORMAT = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer", "flush_packets": "1"}
+# No frame waits in the encoder for a later one: what is encoded is in the file a fragment later. Quality 20 leaves
+# edges that a labeller sees; a slower preset would cost a Pi its frame rate.
+_ENCODER = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
 
 
 class DurableFile:
-    """A new file for one writer; a thread flushes the machine's cache to the disk while it grows.
+    """A new file for one writer; a thread flushes the machine's cache to the disk every second while it grows.
 
-    What was written survives `kill -9` by itself; only the flush makes it survive a power cut. It has its own thread
-    because an SD card may take longer for it than a camera waits.
+    What was written survives `kill -9` by itself; only the flush makes it survive a power cut. The flush has its own
+    thread because an SD card may take longer for it than a camera waits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,10 +57,9 @@ class DurableFile:
         self.close()
 
     def write(self, data: bytes) -> int:
-        """Write all of `data`; what PyAV calls.
+        """Write all of `data`; PyAV calls it.
 
-        An exception would get lost in the library: a failure is kept for `check`, and what comes after it left out,
-        so that the file ends where the disk did.
+        The library would swallow an exception: a failure is kept for `check`, and nothing is written after it.
         """
         try:
             rest = memoryview(data)
@@ -62,7 +72,7 @@ class DurableFile:
         return len(data)
 
     def check(self) -> None:
-        """Raise what went wrong while writing.
+        """Raise the failure of an earlier write.
 
         Raises:
             OSError: with the file's name.
@@ -94,21 +104,8 @@ class DurableFile:
             self._failure = self._failure or error
 
 
-FRAGMENT_SECONDS = 0.5
-TICKS = 90_000  # per second: the clock of MPEG, which every player divides well
-
-# One fragment's own boxes, and what one frame adds to their tables.
-FRAGMENT_BYTES = 256
-FRAME_BYTES = 24
-
-_FORMAT = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer", "flush_packets": "1"}
-# No frame waits in the encoder for a later one: what is encoded is in the file a fragment later. Quality 20 leaves
-# edges that a labeller sees; a slower preset would cost a Pi its frame rate.
-_ENCODER = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
-
-
-class Movie:
-    """A video file under construction; its frames are scaled to the size of the first."""
+class VideoWriter:
+    """Encodes frames, scaled to one size, as H.264 into fragments of an .mp4."""
 
     def __init__(self, file: DurableFile, *, width: int, height: int, rate: int, size_limit: int | None) -> None:
         self._file, self._limit = file, size_limit
@@ -119,31 +116,31 @@ class Movie:
         self._stream = self._container.add_stream("libx264", rate=rate, options=_ENCODER)
         self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, TICKS)
-        # Key frames are asked for by time, below: a camera's rate is not what it promises.
+        # `add` sets the key frames by time: a camera's rate is not what it promises.
         self._stream.codec_context.gop_size = 1_000_000
         self._last = -1
         self._key_at = -1.0
         self._waiting = 0  # bytes that the muxer holds until the fragment is complete
 
-    def __enter__(self) -> Movie:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def add(self, frame: VideoFrame, seconds: float) -> bool:
-        """Append a frame, `seconds` after the start; False, and nothing written, where the size limit is reached.
+        """Append a frame, `seconds` after the start; returns False, and writes nothing, at the size limit.
 
         Raises:
             OSError: the file cannot be written (disk full).
         """
-        picture = frame.reformat(width=self.width, height=self.height, format="yuv420p")
-        picture.pts = self._last = max(self._last + 1, round(seconds * TICKS))
-        picture.time_base = Fraction(1, TICKS)
+        image = frame.reformat(width=self.width, height=self.height, format="yuv420p")
+        image.pts = self._last = max(self._last + 1, round(seconds * TICKS))
+        image.time_base = Fraction(1, TICKS)
         starts = self._key_at < 0 or seconds - self._key_at >= FRAGMENT_SECONDS
         kinds = self._av.video.frame.PictureType
-        picture.pict_type = kinds.I if starts else kinds.NONE
-        for packet in self._stream.encode(picture):
+        image.pict_type = kinds.I if starts else kinds.NONE
+        for packet in self._stream.encode(image):
             if not self._fits(packet.size):
                 return False
             before = self._file.size
@@ -157,7 +154,7 @@ class Movie:
         return True
 
     def close(self) -> None:
-        """Write the last fragment. Without it the file plays too, but for at most that fragment."""
+        """Write the last fragment. Without this the file plays too, but lacks that fragment."""
         self._container.close()
 
     def _fits(self, size: int) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll_cli.commands.push import check
-from atoll_cli.console import Transfer, waiting
+from atoll_cli.commands.push import check_archive
+from atoll_cli.console import spinner, transfer_progress
 from support.archives import jpeg
 
 
@@ -30,7 +30,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_on_a_terminal_the_time_that_passes_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with waiting("checking [pictures].tar (1.2 GB)"):
+    with spinner("checking [pictures].tar (1.2 GB)"):
         pass
     assert "checking [pictures].tar (1.2 GB)" in screen.getvalue()
     assert "0:00:00" in screen.getvalue()
@@ -38,7 +38,7 @@ def test_on_a_terminal_the_time_that_passes_is_shown(monkeypatch: pytest.MonkeyP
 
 def test_a_name_in_brackets_is_a_name_in_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with Transfer("[pictures].tar", 10) as transferred:
+    with transfer_progress("[pictures].tar", 10) as transferred:
         transferred(10)
     assert "[pictures].tar" in screen.getvalue()
 
@@ -52,7 +52,7 @@ def test_push_says_that_it_checks(tmp_path: Path, capsys: pytest.CaptureFixture[
         archive.writestr("annotations.json", json.dumps(document))
         for number in range(8):
             archive.writestr(f"{number}.jpg", jpeg(number))
-    check(path)
+    check_archive(path)
     told = capsys.readouterr()
     assert told.err.splitlines()[0].startswith(f"checking {path} (")
     assert "8 pictures" in told.out

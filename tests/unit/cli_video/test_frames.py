@@ -13,7 +13,7 @@ from PIL import Image
 from atoll_cli.main import main
 from atoll_cli.video import extract as extraction
 from atoll_cli.video.reader import Sample
-from atoll_cli.video.select import Measured, measured
+from atoll_cli.video.select import SampleFigures, measure
 from atoll_contract.errors import ExitCode
 from atoll_stages.convert.split import frame_group
 from support.videos import Picture, turn, write_video
@@ -230,15 +230,15 @@ def test_a_damaged_video_is_read_around_the_damage(tmp_path: Path, capsys: pytes
 def test_a_video_that_cannot_be_read_a_second_time_is_told(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pictures are written in a second reading: what the account names has to be there."""
+    """Pictures are written in a second reading: what the report names has to be there."""
     copy = tmp_path / film.name
     copy.write_bytes(film.read_bytes())
 
-    def and_shorten(sample: Sample) -> Measured:
+    def and_shorten(sample: Sample) -> SampleFigures:
         copy.write_bytes(b"")
-        return measured(sample)
+        return measure(sample)
 
-    monkeypatch.setattr(extraction, "measured", and_shorten)
+    monkeypatch.setattr(extraction, "measure", and_shorten)
     assert main(["frames", str(copy), "-o", str(tmp_path / "out")]) == 1
     assert "was read once and not a second time" in capsys.readouterr().err
     assert not (tmp_path / "out" / "frames.json").exists()

@@ -1,4 +1,4 @@
-"""What goes and what stays, in a folder and in a bucket of a real MinIO."""
+"""What is removed and what stays, in a folder and in a bucket of a real MinIO."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from atoll_cli.pruning.groups import DAY, Group, Kind, KnownRun, Limits, known_run
-from atoll_cli.pruning.survey import Survey, remove
+from atoll_cli.pruning.groups import DAY, Group, Kind, KnownRun, RetentionPolicy, known_run
+from atoll_cli.pruning.scan import Scan, remove
 from atoll_contract import keys
 from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.keys import RunRef
@@ -29,7 +29,7 @@ from support.publishing import exported_run, publish_once
 from support.s3 import bucket_spec, raw_client
 
 NOW = time.time()
-OLDER = Limits(30 * DAY)
+OLDER = RetentionPolicy(30 * DAY)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def run(uid: str, *, ended_days_ago: float | None = None, converted: bool = True
     return KnownRun(uid, ended, converted, **{"outputs": frozenset[str](), **more})
 
 
-def survey(store: Store, runs: Iterable[KnownRun] = (), *, later: float = 40.0, limits: Limits = OLDER) -> Survey:
-    """The namespace `team`, looked at `later` days from now: all that the test has just written is so old then."""
-    return Survey(store, "team", limits, read_runs=lambda: list(runs), clock=lambda: NOW + later * DAY)
+def scan(store: Store, runs: Iterable[KnownRun] = (), *, later: float = 40.0, policy: RetentionPolicy = OLDER) -> Scan:
+    """The namespace `team`, scanned `later` days from now, when all that the test has just written is so old."""
+    return Scan(store, "team", policy, read_runs=lambda: list(runs), clock=lambda: NOW + later * DAY)
 
 
 def put(store: Store, *names: str) -> None:
@@ -90,13 +90,13 @@ def listed(store: Store) -> set[str]:
     return {info.key for info in store.list("")}
 
 
-def names(found: Survey) -> set[tuple[str, str]]:
+def names(found: Scan) -> set[tuple[str, str]]:
     return {(str(item.kind), item.name) for item in found.groups()}
 
 
-def prune(found: Survey, store: Store) -> None:
+def prune(found: Scan, store: Store) -> None:
     for item in list(found.groups()):
-        now = found.again(item)
+        now = found.recheck(item)
         if now is not None:
             remove(store, now)
 
@@ -117,7 +117,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(store: Store) -> None:
         run("lately", ended_days_ago=-20),
         run("active", outputs=frozenset({"cache/team/datasets/bb/dataset.json"}), starts_from="runs/team/start/x"),
     ]
-    found = survey(store, runs)
+    found = scan(store, runs)
     assert names(found) == {
         ("run", "runs/team/gone/"),
         ("run", "runs/team/over/"),
@@ -130,20 +130,20 @@ def test_what_nobody_needs_goes_and_all_else_stays(store: Store) -> None:
     gone = ("runs/team/gone/", "runs/team/over/", "cache/team/datasets/aa/", keys.blob("orphan"), "harvest/team/")
     assert listed(store) == {key for key in before if not key.startswith(gone)}
     assert {mine, theirs} < listed(store)
-    assert names(survey(store, runs)) == set()
+    assert names(scan(store, runs)) == set()
 
 
 def test_nothing_that_is_young_goes(store: Store) -> None:
     put(store, "runs/team/gone/train/a1-x/result.json", "cache/team/datasets/aa/dataset.json", keys.blob("orphan"))
     put(store, "harvest/team/pi/1.jpg")
-    assert names(survey(store, later=29.9)) == set()
+    assert names(scan(store, later=29.9)) == set()
     # However short the limit: a publisher may be about to name the blob.
-    assert ("blob", keys.blob("orphan")) not in names(survey(store, later=0.9, limits=Limits(0.0)))
+    assert ("blob", keys.blob("orphan")) not in names(scan(store, later=0.9, policy=RetentionPolicy(0.0)))
 
 
 def test_a_conversion_stays_while_a_run_may_come_to_find_it(store: Store) -> None:
     put(store, "cache/team/datasets/aa/dataset.json")
-    found = survey(store, [run("new", converted=False)])
+    found = scan(store, [run("new", converted=False)])
     assert names(found) == set()
     assert "yet to convert" in found.notes[0]
 
@@ -152,9 +152,9 @@ def test_a_conversion_stays_while_a_release_names_it(store: Store) -> None:
     put(store, "cache/team/datasets/aa/dataset.json")
     named = replace(manifest("team", 1, "b"), provenance={"datasetDigest": "aa"})
     store.put(keys.manifest("team", "note", 1), to_json(named))
-    assert names(survey(store)) == set()
+    assert names(scan(store)) == set()
     store.put(keys.manifest("team", "note", 1), b"{}")
-    assert any(note.startswith("conversions stay") for note in noted(survey(store)))
+    assert any(note.startswith("conversions stay") for note in noted(scan(store)))
 
 
 def test_E14_of_versions_those_stay_that_somebody_may_need(store: Store) -> None:
@@ -166,7 +166,7 @@ def test_E14_of_versions_those_stay_that_somebody_may_need(store: Store) -> None
     report = DeviceReport("team", "note", "pi", "running", "2027-01-09T19:12:00Z", "stable", version=5)
     store.put(keys.device_report("team", "note", "pi"), to_json(report))
     release(store, "other", 1)
-    found = survey(store, [run("active", starts_from="note-v6")], limits=Limits(DAY, keep=1))
+    found = scan(store, [run("active", starts_from="note-v6")], policy=RetentionPolicy(DAY, keep=1))
     prune(found, store)
     # beta's two; 5 on a device; 6 a run's start; 8 stable's pointer and 7 below it; 10 the newest, 9 before it.
     left = {int(key.split("/")[3][1:]) for key in listed(store) if key.startswith("models/team/note/v")}
@@ -178,9 +178,11 @@ def test_E14_of_versions_those_stay_that_somebody_may_need(store: Store) -> None
 def test_no_version_goes_unasked_or_within_30_days(store: Store) -> None:
     for version in range(1, 6):
         release(store, "team", version)
-    assert names(survey(store, limits=Limits(DAY))) == set()
-    assert names(survey(store, later=29.9, limits=Limits(DAY, keep=1))) == set()
-    assert len(names(survey(store, later=30.1, limits=Limits(DAY, keep=1)))) == 6  # three versions and their blobs
+    assert names(scan(store, policy=RetentionPolicy(DAY))) == set()
+    assert names(scan(store, later=29.9, policy=RetentionPolicy(DAY, keep=1))) == set()
+    assert (
+        len(names(scan(store, later=30.1, policy=RetentionPolicy(DAY, keep=1)))) == 6
+    )  # three versions and their blobs
 
 
 def put_channel(store: Store, name: str, version: int) -> None:
@@ -191,14 +193,14 @@ def put_channel(store: Store, name: str, version: int) -> None:
 def test_while_a_manifest_cannot_be_read_all_that_it_may_name_stays(store: Store) -> None:
     put(store, keys.blob("orphan"))
     store.put(keys.manifest("other", "note", 1), b'{"made": "by a later version"}')
-    found = survey(store, limits=Limits(DAY, keep=1))
+    found = scan(store, policy=RetentionPolicy(DAY, keep=1))
     assert names(found) == set()
     assert "blobs stay" in found.notes[0]
     store.put(keys.manifest("team", "note", 1), b"{}")
-    assert any(note.startswith("versions stay") for note in noted(survey(store, limits=Limits(DAY, keep=1))))
+    assert any(note.startswith("versions stay") for note in noted(scan(store, policy=RetentionPolicy(DAY, keep=1))))
 
 
-def noted(found: Survey) -> list[str]:
+def noted(found: Scan) -> list[str]:
     assert list(found.groups()) == []
     return found.notes
 
@@ -206,13 +208,13 @@ def noted(found: Survey) -> list[str]:
 def test_what_came_to_be_needed_meanwhile_stays(store: Store) -> None:
     put(store, keys.blob("team-7"), "runs/team/gone/a/b", "cache/team/datasets/aa/dataset.json")
     runs: list[KnownRun] = []
-    found = survey(store, runs)
+    found = scan(store, runs)
     planned = {item.kind: item for item in found.groups()}
     assert set(planned) == {Kind.BLOB, Kind.RUN, Kind.CONVERSION}
     store.put(keys.manifest("team", "note", 7), to_json(manifest("team", 7, "team-7")))
     runs.append(run("gone", converted=False))
-    found = survey(store, runs)
-    assert [found.again(item) for item in planned.values()] == [None, None, None]
+    found = scan(store, runs)
+    assert [found.recheck(item) for item in planned.values()] == [None, None, None]
 
 
 @pytest.mark.parametrize("plan", ["made before", "made then"])
@@ -225,7 +227,7 @@ def test_pruned_at_any_step_of_its_publication_a_release_comes_out_whole(tmp_pat
     step, operations = 0, 1
     while step < operations:
         forget_release(store, folder)
-        planned = list(Survey(store, "local", Limits(DAY), read_runs=lambda: active).groups())
+        planned = list(Scan(store, "local", RetentionPolicy(DAY), read_runs=lambda: active).groups())
         assert {item.kind for item in planned} == {Kind.BLOB}
         publisher = InterruptingStore(
             store, before=pruning_at(step, store, active, planned if plan == "made before" else [])
@@ -251,9 +253,9 @@ def pruning_at(step: int, store: Store, runs: list[KnownRun], planned: list[Grou
 
     def act(number: int, *_: object) -> None:
         if number == step:
-            found = Survey(store, "local", Limits(DAY), read_runs=lambda: runs)
+            found = Scan(store, "local", RetentionPolicy(DAY), read_runs=lambda: runs)
             for item in planned or list(found.groups()):
-                now = found.again(item)
+                now = found.recheck(item)
                 if now is not None:
                     remove(store, now)
 
@@ -267,8 +269,8 @@ def test_uploads_that_broke_off_are_given_up(minio: MinioServer, tmp_path: Path)
     for key in ("runs/team/uid/x", "datasets/team/a.tar", "runs/other/uid/x", "somebody/else"):
         client.create_multipart_upload(Bucket=spec.bucket, Key=spec.prefix + key)
     client.create_multipart_upload(Bucket=spec.bucket, Key="outside")
-    assert names(survey(store, later=0.5)) == set()
-    found = survey(store, later=2)
+    assert names(scan(store, later=0.5)) == set()
+    found = scan(store, later=2)
     assert names(found) == {("upload", "runs/team/uid/x"), ("upload", "datasets/team/a.tar")}
     prune(found, store)
     assert {item.key for item in store.unfinished()} == {"runs/other/uid/x", "somebody/else"}

@@ -1,4 +1,4 @@
-"""When a watch of a run ends, and what it lives through."""
+"""When a watch of a run ends, what it survives, and what `atoll status` shows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from atoll_cli.cluster_runs import TimeIsUp, Watch, is_settled, run_view, runs_table
-from atoll_cli.options import Access, Where
-from atoll_contract.errors import SpecError
-from atoll_operator.api.status import parse_time
+from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.cluster_runs import RunWatch, WaitTimeout, is_settled, run_lines, run_view, runs_table
+from atoll_cli.options import ClusterOptions
+from atoll_contract.errors import Reason, SpecError
+from atoll_contract.stage import Stage
+from atoll_operator.api.status import (
+    Estimate,
+    Phase,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    Usage,
+    parse_time,
+    write_status,
+)
 from atoll_operator.kube.errors import Unavailable
 from support.scripted_api import ScriptedApi
 
 PATH = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns/note"
 NOW = parse_time("2027-01-09T20:00:00Z")
+ESTIMATE = Estimate(840, "0.81 s a step as in run note-1, and 2 min for the other stages")
 
 
 def run(phase: str, *, uid: str = "u", retry: str | None = None, **status: Any) -> dict[str, Any]:
@@ -45,8 +57,8 @@ def api() -> Iterator[ScriptedApi]:
 
 
 @pytest.fixture
-def access(api: ScriptedApi, tmp_path: Path) -> Access:
-    return Where(kubeconfig=str(api.write_kubeconfig(tmp_path / "config"))).connect()
+def access(api: ScriptedApi, tmp_path: Path) -> ClusterAccess:
+    return connect(ClusterOptions(kubeconfig=str(api.write_kubeconfig(tmp_path / "config"))))
 
 
 def play(api: ScriptedApi, *answers: tuple[int, Any]) -> None:
@@ -54,44 +66,44 @@ def play(api: ScriptedApi, *answers: tuple[int, Any]) -> None:
     api.answers[PATH] = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
-def watch(access: Access, clock: Clock) -> Watch:
-    return Watch(access, "note", clock=lambda: clock.now, sleep=clock.sleep)
+def watch(access: ClusterAccess, clock: Clock) -> RunWatch:
+    return RunWatch(access, "note", clock=lambda: clock.now, sleep=clock.sleep)
 
 
-def test_the_namespace_is_that_of_the_context(access: Access) -> None:
+def test_the_namespace_is_that_of_the_context(access: ClusterAccess) -> None:
     assert access.namespace == "team"
 
 
-def test_an_api_server_that_restarts_ends_no_watch(api: ScriptedApi, access: Access) -> None:
+def test_an_api_server_that_restarts_ends_no_watch(api: ScriptedApi, access: ClusterAccess) -> None:
     play(api, (200, run("Training")), (503, {"message": "starting"}), (200, run("Succeeded")))
-    assert [look["status"]["phase"] for look in watch(access, Clock()).looks()] == ["Training", "Succeeded"]
+    assert [state["status"]["phase"] for state in watch(access, Clock()).states()] == ["Training", "Succeeded"]
 
 
-def test_one_that_stays_away_does(api: ScriptedApi, access: Access) -> None:
+def test_an_api_server_that_stays_away_ends_the_watch(api: ScriptedApi, access: ClusterAccess) -> None:
     clock = Clock()
     play(api, (200, run("Training")), (503, {"message": "gone"}))
     with pytest.raises(Unavailable, match="gone"):
-        list(watch(access, clock).looks())
+        list(watch(access, clock).states())
     assert 180 <= clock.now <= 190
 
 
-def test_a_deleted_run_ends_the_watch(api: ScriptedApi, access: Access) -> None:
+def test_a_deleted_run_ends_the_watch(api: ScriptedApi, access: ClusterAccess) -> None:
     play(api, (200, run("Training")), (404, {"message": "no"}))
     with pytest.raises(SpecError, match="there is no TrainingRun note"):
-        list(watch(access, Clock()).looks())
+        list(watch(access, Clock()).states())
 
 
-def test_another_run_of_the_name_is_not_taken_for_it(api: ScriptedApi, access: Access) -> None:
+def test_another_run_of_the_name_is_not_taken_for_it(api: ScriptedApi, access: ClusterAccess) -> None:
     play(api, (200, run("Training")), (200, run("Succeeded", uid="other")))
     with pytest.raises(SpecError, match="another made under its name"):
-        list(watch(access, Clock()).looks())
+        list(watch(access, Clock()).states())
 
 
-def test_time_runs_out(api: ScriptedApi, access: Access) -> None:
+def test_the_watch_ends_after_the_timeout(api: ScriptedApi, access: ClusterAccess) -> None:
     clock = Clock()
     play(api, (200, run("Training")))
-    with pytest.raises(TimeIsUp):
-        list(watch(access, clock).looks(timeout=60))
+    with pytest.raises(WaitTimeout):
+        list(watch(access, clock).states(timeout=60))
     assert clock.now == 60
 
 
@@ -148,7 +160,7 @@ def test_a_live_run_is_shown_with_what_its_stage_does() -> None:
     assert "note: Training 45%: training" in text
 
 
-def test_a_queued_run_tells_its_place() -> None:
+def test_a_queued_run_shows_its_position() -> None:
     text = shown(run_view(run("Queued", queue={"ahead": 2, "etaSeconds": 2100}), now=NOW))
     assert "queue: 2 ahead, about 35 min" in text
 
@@ -163,3 +175,38 @@ def test_the_list_has_the_columns_of_kubectl() -> None:
 def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:
     with pytest.raises(SpecError, match="the status of run note cannot be read"):
         is_settled(run("Enchanted"))
+
+
+def lines(status: RunStatus) -> list[str]:
+    run: dict[str, Any] = {"metadata": {"name": "note"}, "status": write_status(status)}
+    return list(run_lines(run))
+
+
+def test_a_run_that_has_not_ended_shows_its_estimate_and_the_basis() -> None:
+    shown_lines = lines(RunStatus(phase=Phase.TRAINING, estimate=ESTIMATE))
+    assert shown_lines[1:] == [
+        "estimate: 14 min in all (0.81 s a step as in run note-1, and 2 min for the other stages)"
+    ]
+
+
+def test_a_run_that_has_ended_shows_what_it_used_beside_the_estimate() -> None:
+    seconds = {Stage.CONVERT: 40, Stage.TRAIN: 660}
+    stages = tuple(StageStatus(stage, phase=StagePhase.SUCCEEDED, pod_seconds=seconds.get(stage, 0)) for stage in Stage)
+    usage = Usage(pod_seconds=700, cpu_seconds=1400, gpu_seconds=660)
+    shown_lines = lines(done(stages, usage))
+    assert shown_lines[1].startswith("estimate: 14 min")
+    assert shown_lines[2] == (
+        "used: 15 min of active time, 12 min of pods (convert 40 s, train 11 min), 23 min of CPUs, 11 min of GPUs"
+    )
+
+
+def done(stages: tuple[StageStatus, ...], usage: Usage) -> RunStatus:
+    return RunStatus(phase=Phase.SUCCEEDED, stages=stages, usage=usage, estimate=ESTIMATE, active_seconds=900)
+
+
+def test_a_problem_is_shown_with_the_page_that_says_what_to_do() -> None:
+    advice = "what to do: docs/troubleshooting.md#datasetmalformed"
+    assert advice in lines(RunStatus(phase=Phase.FAILED, reason=Reason.DATASET_MALFORMED, message="no archive"))
+    waits = RunStatus(phase=Phase.CONVERTING, reason=Reason.SECRET_NOT_FOUND, message='secret "s3" not found')
+    assert "what to do: docs/troubleshooting.md#secretnotfound" in lines(waits)
+    assert not [line for line in lines(RunStatus(phase=Phase.TRAINING, reason=Reason.RUNNING)) if "what to do" in line]
