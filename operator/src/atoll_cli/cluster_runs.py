@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atoll_cli.cluster_access import Body, ClusterAccess
-from atoll_cli.console import describe_figures
+from atoll_cli.console import describe_figures, text_table
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_operator.api.status import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+STAGE_COLUMNS = ("stage", "phase", "time", "tries", "result")
 POLL_SECONDS = 2.0
 # An API server that restarts, or a laptop that changes its network, ends no watch.
 RETRY_TIMEOUT_SECONDS = 180.0
@@ -111,34 +112,30 @@ def status_of(run: Body) -> RunStatus:
 
 def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
     """The columns of `kubectl get trun`."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE", box=None, pad_edge=False)
+    rows = []
     for run in runs:
         status = status_of(run)
         progress = status.progress.display if status.progress else ""
         age = duration(seconds_between(run["metadata"]["creationTimestamp"], now))
         summary = status.summary
-        row = (run["metadata"]["name"], status.phase, progress, summary.ap50, summary.tpu, summary.release, age)
-        table.add_row(*(escape(cell) for cell in row))
-    return table
+        figures = (summary.ap50, summary.tpu, summary.release)
+        rows.append((run["metadata"]["name"], status.phase, progress, *figures, age))
+    return text_table(("NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"), rows)
 
 
 def run_view(run: Body, *, now: datetime | None = None) -> Group:
     """One run: its stages as a table, and below it what else there is to say."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     status = status_of(run)
     now = now or datetime.now(UTC)
-    table = Table("stage", "phase", "time", "tries", "result", box=None, pad_edge=False)
-    for stage in status.stages:
-        message = Text(_describe_stage(status, stage))
-        table.add_row(stage.name, stage.phase, _elapsed(stage, now), str(stage.attempts or ""), message)
-    lines = (Text(line) for line in run_lines(run))
-    return Group(*([table] if status.stages else []), *lines)
+    rows = [
+        (stage.name, stage.phase, _elapsed(stage, now), str(stage.attempts or ""), _describe_stage(status, stage))
+        for stage in status.stages
+    ]
+    table = [text_table(STAGE_COLUMNS, rows)] if rows else []
+    return Group(*table, *(Text(line) for line in run_lines(run)))
 
 
 def run_lines(run: Body) -> Iterator[str]:

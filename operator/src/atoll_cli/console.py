@@ -1,11 +1,12 @@
-"""What the command line shows on standard error while something takes its time, and the exit codes it ends with."""
+"""What the command line prints: documents, tables, progress on standard error; and the exit codes it ends with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.lifecycle.progress import duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FAILED = 1
 CANCELLED = 3
@@ -44,6 +48,30 @@ def reason_status(reason: Reason) -> int:
     code = exit_code(reason)
     # `exit_code` returns InternalError for every reason that it does not know.
     return int(code) if code is not ExitCode.INTERNAL_ERROR or reason is Reason.INTERNAL_ERROR else FAILED
+
+
+def print_json(document: object) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_view(view: object) -> None:
+    """Print what rich renders, without its highlighting of numbers and paths."""
+    from rich.console import Console
+
+    Console(highlight=False).print(view)
+
+
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, figures: bool = False) -> Table:
+    """A table without borders, whose cells are text and no markup; `figures` aligns all but the first column right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if figures and number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 @contextmanager
@@ -82,8 +110,8 @@ def _bar(title: str, total: float | None, *columns: Any) -> Iterator[Callable[..
 
     console = Console(stderr=True)
     first = TextColumn("{task.description}", markup=False)
-    with Bars(first, BarColumn(), *columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield partial(bars.update, bars.add_task(title, total=total))
+    with Bars(first, BarColumn(), *columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        yield partial(shown.update, shown.add_task(title, total=total))
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import socketserver
 import threading
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -81,9 +80,7 @@ class PortForward:
         threading.Thread(target=serve, name="port-forward", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         if self._server is not None:
             self._server.stopped.set()
             self._server.shutdown()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from atoll_cli.console import describe_figures
+from atoll_cli.cluster_runs import STAGE_COLUMNS
+from atoll_cli.console import describe_figures, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
 from atoll_contract.stage import Stage
@@ -33,9 +32,7 @@ class Display(RunObserver, Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *details: object) -> None: ...
 
 
 class PlainDisplay:
@@ -47,9 +44,7 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         """Does nothing: lines leave nothing to tidy."""
 
     def say(self, text: str) -> None:
@@ -92,9 +87,7 @@ class LiveDisplay:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -153,20 +146,17 @@ def print_outcome(result: RunResult) -> None:
 
 
 def _stages_table(document: Mapping[str, Any]) -> Table:
-    table = Table("stage", "phase", "time", "tries", "result", box=None, pad_edge=False)
+    rows = []
     for stage in document["stages"]:
-        seconds = stage.get("seconds")
-        time = duration(seconds) if seconds is not None else ""
-        table.add_row(stage["name"], stage["phase"], time, str(stage["attempts"] or ""), escape(stage["message"]))
-    return table
+        time = duration(stage["seconds"]) if "seconds" in stage else ""
+        rows.append((stage["name"], stage["phase"], time, str(stage["attempts"] or ""), stage["message"]))
+    return text_table(STAGE_COLUMNS, rows)
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> Table:
-    table = Table("AP50", "float", "int8", box=None, pad_edge=False)
-    table.add_row("all classes", _format(metrics["float"].get("ap50")), _format(metrics["int8"].get("ap50")))
-    for name, value in metrics["int8"].get("perClass", {}).items():
-        table.add_row(escape(name), "", _format(value))
-    return table
+    rows = [("all classes", _format(metrics["float"].get("ap50")), _format(metrics["int8"].get("ap50")))]
+    rows += [(name, "", _format(value)) for name, value in metrics["int8"].get("perClass", {}).items()]
+    return text_table(("AP50", "float", "int8"), rows)
 
 
 def _format(value: float | None) -> str:

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -140,33 +141,28 @@ def _run(
 ) -> _Ended:
     """Run `python -m module` to its end, for at most `seconds` in all and `silence_seconds` without a line on standard
     error. No process is left behind."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    output, lines = _collect(child.stdout), _lines(child.stderr)
+    command = [sys.executable, "-P", "-m", module, *arguments]
     last_line = "it said nothing"
     deadline = time.monotonic() + seconds
-    try:
-        while (line := lines.get(timeout=_finite(min(silence_seconds, deadline - time.monotonic())))) is not None:
-            progress = parse_line(line)
-            if progress is not None:
-                show(progress)
-            elif line.strip():
-                last_line = line.strip()
-        child.wait(GRACE_SECONDS)
-    except (queue.Empty, subprocess.TimeoutExpired):
-        raise _TimedOut(last_line) from None
-    finally:
-        _end(child)
-    return _Ended(child.returncode, output(), last_line)
+    # A file and no pipe: the program never waits for its reader.
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE)
+        assert child.stderr is not None
+        lines = _lines(child.stderr)
+        try:
+            while (line := lines.get(timeout=_finite(min(silence_seconds, deadline - time.monotonic())))) is not None:
+                progress = parse_line(line)
+                if progress is not None:
+                    show(progress)
+                elif line.strip():
+                    last_line = line.strip()
+            child.wait(GRACE_SECONDS)
+        except (queue.Empty, subprocess.TimeoutExpired):
+            raise _TimedOut(last_line) from None
+        finally:
+            _end(child)
+        output.seek(0)
+        return _Ended(child.returncode, output.read().decode(errors="replace"), last_line)
 
 
 def _finite(seconds: float) -> float | None:
@@ -174,39 +170,21 @@ def _finite(seconds: float) -> float | None:
     return None if math.isinf(seconds) else max(0.0, seconds)
 
 
-def _collect(stream: IO[str]) -> Callable[[], str]:
-    """Reads the stream to its end in a thread, so that the tool never waits for its reader."""
-    parts: list[str] = []
-
-    def read() -> None:
-        with stream:
-            parts.append(stream.read())
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-
-    def text() -> str:
-        thread.join(GRACE_SECONDS)
-        return "".join(parts)
-
-    return text
-
-
-def _lines(stream: IO[str]) -> queue.SimpleQueue[str | None]:
+def _lines(stream: IO[bytes]) -> queue.SimpleQueue[str | None]:
     """The stream's lines as they come, then None."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
         with stream:
             for line in stream:
-                lines.put(line)
+                lines.put(line.decode(errors="replace"))
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     return lines
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     """After Ctrl-C the tool cleans up by itself: the terminal has sent it the signal, too."""
     try:
         child.wait(GRACE_SECONDS if sys.exc_info()[0] is KeyboardInterrupt else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from atoll_cli.comparison import compare, short_name
+from atoll_cli.console import print_json, print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options
 
 
@@ -52,7 +52,7 @@ def compare_command(
     page = output or Path(f"compare-{short_name(old)}-{short_name(new)}.html")
     document = compare((old, new), archives, engine, page)
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _print(document, page)
     if show:
@@ -60,13 +60,10 @@ def compare_command(
 
 
 def _print(document: dict[str, Any], page: Path) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
     for item in document["sets"]:
         left_out = f"; {item['leftOut']} left out, as one of both was trained on them" if item["leftOut"] else ""
         click.echo(f"{item['name']}: {item['pictures']} pictures, {item['boxes']} boxes{left_out}")
-        console.print(_table(document, item))
+        print_view(_table(document, item))
         click.echo(f"F1 is higher on {item['picturesBetter']} pictures, lower on {item['picturesWorse']}\n")
     for note in document["notes"]:
         click.echo(note, err=True)
@@ -74,18 +71,14 @@ def _print(document: dict[str, Any], page: Path) -> None:
 
 
 def _table(document: dict[str, Any], item: dict[str, Any]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
     old, new, difference = item["old"], item["new"], item["difference"]
-    table = Table("", escape(document["old"]), escape(document["new"]), "DIFFERENCE", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for title, key in (("AP50", "ap50"), ("AP", "ap")):
-        table.add_row(title, f"{old[key]:.3f}", f"{new[key]:.3f}", f"{difference[key]:+.3f}")
+    rows = [
+        (title, f"{old[key]:.3f}", f"{new[key]:.3f}", f"{difference[key]:+.3f}")
+        for title, key in (("AP50", "ap50"), ("AP", "ap"))
+    ]
     for name, change in difference["perClass"].items():
         cells = [
             "not known" if name in side["unknownClasses"] else f"{side['perClass'][name]:.3f}" for side in (old, new)
         ]
-        table.add_row(f"AP50 {escape(name)}", *cells, f"{change:+.3f}")
-    return table
+        rows.append((f"AP50 {name}", cells[0], cells[1], f"{change:+.3f}"))
+    return text_table(("", document["old"], document["new"], "DIFFERENCE"), rows, figures=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from atoll_cli.console import print_json
 from atoll_cli.options import min_change_option, new_folder_option, require_empty
 from atoll_contract.errors import DatasetError, Reason
 
@@ -60,7 +60,10 @@ def frames_command(
     reports = extract(files, Layout(output / IMAGES, flat=flat), rate=rate, thresholds=thresholds)
     document = summary(reports, rate=rate, thresholds=thresholds)
     write_report(output, reports, document)
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _sentences(reports, rate))
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(_sentences(reports, rate))
     _require_images(reports, output)
 
 

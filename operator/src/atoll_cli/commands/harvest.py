@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from atoll_cli.console import count_progress
+from atoll_cli.console import count_progress, print_json
 from atoll_cli.harvest.batch import TABLE, Batch, summary, write_report
 from atoll_cli.harvest.collect import FrameOutcome, FrameSelector, collect, require_libraries
 from atoll_cli.options import EngineOptions, engine_options, min_change_option, new_folder_option, require_empty
@@ -62,7 +61,10 @@ def harvest_command(
         _require(batch.files, f"none of {len(selector.outcomes)} pictures could be read; see {output / TABLE}")
         if delete:
             _delete(store, selector)
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _sentences(document, output))
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(_sentences(document, output))
 
 
 def _require(frames: object, message: str) -> None:

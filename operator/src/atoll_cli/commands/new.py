@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, connect
-from atoll_cli.console import spinner
+from atoll_cli.console import print_json, spinner
 from atoll_cli.draft.archives import Archive, find_archives
 from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
@@ -81,7 +80,7 @@ def new_command(
         stream.write(draft.text.encode())
     following = _following(found, destination, output, store=engine.store)
     if as_json:
-        click.echo(json.dumps(_document(draft, output, following), indent=2, ensure_ascii=False))
+        print_json(_document(draft, output, following))
     else:
         click.echo(f"{_file_names(found)}: {report.message}")
         for warning in report.warnings:

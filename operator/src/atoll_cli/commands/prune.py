@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from atoll_cli.console import print_json, print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.param_types import Duration, format_size
 from atoll_cli.store_access import StoreAccess, explain_store_errors, open_engine_store
@@ -59,11 +59,11 @@ def prune_command(
         found = list(scan.groups())
         removed = list(_remove(access, scan, found, quiet=as_json)) if yes else []
     if as_json:
-        document = _document(access, found, removed, scan.notes)
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(_document(access, found, removed, scan.notes))
         return
     if found and not yes:
-        _print(found)
+        rows = [(item.kind, item.name, str(len(item.keys)), format_size(item.size), item.why) for item in found]
+        print_view(text_table(("KIND", "NAME", "FILES", "SIZE", "WHY"), rows))
     for note in scan.notes:
         click.echo(f"note: {note}", err=True)
     _print_sums(access.store.url, found, removed, yes=yes)
@@ -83,17 +83,6 @@ def _remove(access: StoreAccess, scan: Scan, found: list[Group], *, quiet: bool)
             message = f"{item.name} is removed ({_sum([now])})"
         if not quiet:
             click.echo(message)
-
-
-def _print(found: list[Group]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("KIND", "NAME", "FILES", "SIZE", "WHY", box=None, pad_edge=False)
-    for item in found:
-        table.add_row(item.kind, escape(item.name), str(len(item.keys)), format_size(item.size), escape(item.why))
-    Console(highlight=False).print(table)
 
 
 def _print_sums(url: str, found: list[Group], removed: list[Group], *, yes: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from atoll_cli.cluster_access import Body, ClusterAccess, connect
+from atoll_cli.console import print_json, print_view, text_table
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options
@@ -38,7 +37,7 @@ def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path
         return
     found = list_releases(open_local_store(folder, paths), engine.cluster.namespace or DEFAULT_NAMESPACE, model)
     if as_json:
-        click.echo(json.dumps([_document(item) for item in found], indent=2, ensure_ascii=False))
+        print_json([_document(item) for item in found])
         return
     rows = []
     for item in found:
@@ -46,7 +45,7 @@ def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path
         shown = "" if ap50 is None else f"{ap50:.2f}"
         labels, channels = ", ".join(manifest.labels), ", ".join(item.channels)
         rows.append((manifest.release, channels, shown, _tpu(manifest), labels, manifest.created_at))
-    _print_table(("RELEASE", "CHANNELS", "AP50", "TPU", "LABELS", "CREATED"), rows)
+    print_view(text_table(("RELEASE", "CHANNELS", "AP50", "TPU", "LABELS", "CREATED"), rows))
 
 
 def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool) -> None:
@@ -54,7 +53,7 @@ def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool)
     bodies = access.cluster.list_all(RELEASES, access.namespace)
     found = sorted((item for item in bodies if model in (None, item["spec"]["model"])), key=_by_version)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     rows = []
     for item in found:
@@ -63,22 +62,11 @@ def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool)
         figures = (status.get("ap50", ""), status.get("tpu", ""))
         run, created = spec["runRef"]["name"], metadata["creationTimestamp"]
         rows.append((metadata["name"], spec["channel"], *figures, published, run, created))
-    _print_table(("RELEASE", "CHANNEL", "AP50", "TPU", "PUBLISHED", "RUN", "CREATED"), rows)
+    print_view(text_table(("RELEASE", "CHANNEL", "AP50", "TPU", "PUBLISHED", "RUN", "CREATED"), rows))
 
 
 def _by_version(release: Body) -> tuple[str, int]:
     return str(release["spec"]["model"]), int(release["spec"]["version"])
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    Console(highlight=False).print(table)
 
 
 def _document(item: Release) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import FrameType
 
 import click
 
-from atoll_cli.console import exit_status
+from atoll_cli.console import exit_status, print_json
 from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
@@ -68,7 +67,7 @@ def run_command(
     request = LaunchRequest(file, store, data=data, weights=weights, rerun=rerun, output=output)
     result = _run(request, as_json=as_json)
     if as_json:
-        click.echo(json.dumps(result.document, indent=2, ensure_ascii=False))
+        print_json(result.document)
     else:
         print_outcome(result)
     context.exit(exit_status(result.status))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import click
 
 from atoll_cli.cluster_access import Body, ClusterAccess, connect
 from atoll_cli.cluster_runs import RunWatch, WaitTimeout, describe_phase, run_view, runs_table, status_of
-from atoll_cli.console import TIMED_OUT, exit_status
+from atoll_cli.console import TIMED_OUT, exit_status, print_json, print_view
 from atoll_cli.options import ClusterOptions, cluster_options
 from atoll_cli.param_types import Duration
 from atoll_operator.api.status import Phase, RunStatus
@@ -36,27 +35,19 @@ def status_command(
     elif watch:
         context.exit(follow(access, name))
     elif as_json:
-        click.echo(json.dumps(access.run(name), indent=2, ensure_ascii=False))
+        print_json(access.run(name))
     else:
-        _print_run(access.run(name))
+        print_view(run_view(access.run(name)))
 
 
 def _print_runs(access: ClusterAccess, *, as_json: bool) -> None:
-    from rich.console import Console
-
     found = access.runs()
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     elif found:
-        Console(highlight=False).print(runs_table(found, now=datetime.now(UTC)))
+        print_view(runs_table(found, now=datetime.now(UTC)))
     else:
         click.echo(f"no TrainingRuns in namespace {access.namespace}", err=True)
-
-
-def _print_run(run: Body) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(run_view(run))
 
 
 def follow(access: ClusterAccess, name: str) -> int:
@@ -92,7 +83,7 @@ def _live_view() -> Iterator[Callable[[Body], None]]:
         yield show
     finally:
         if last_run is not None:
-            _print_run(last_run)
+            print_view(run_view(last_run))
 
 
 @click.command(name="wait", short_help="Wait until a run has ended; the exit code tells how.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.console import print_json
 from atoll_cli.options import ClusterOptions, cluster_options, files_option
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_operator.api.manifests import LocatedProblem, Manifest, Reading, read_files
@@ -90,7 +90,7 @@ def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
     """Print the problems of the manifests in `paths`; returns the exit code: 0, or 20 (InvalidSpec) for any problem."""
     reading = read_files(paths)
     if as_json:
-        click.echo(json.dumps(_document(reading), indent=2, ensure_ascii=False))
+        print_json(_document(reading))
     else:
         _print(reading)
     return int(ExitCode.INVALID_SPEC if reading.problems else ExitCode.OK)

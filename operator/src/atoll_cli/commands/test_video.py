@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from atoll_cli.console import print_json, print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options, new_folder_option, require_empty
 from atoll_cli.releases import find_release
 from atoll_cli.store_access import explain_store_errors
@@ -17,7 +17,7 @@ from atoll_cli.tool import run_tool
 
 MODULE = "atoll_edge.video"
 EXTRAS = "operator,video,edge"
-CONTACT_SHEET = "least-certain.jpg"
+UNCERTAIN_FRAMES = "least-certain.jpg"
 # Rows that fit on a screen: a longer video is shown in longer intervals.
 _MAX_ROWS = 20
 _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
@@ -74,20 +74,17 @@ def test_video_command(
             arguments += ["--film", file.name, str(file.path)]
         document = run_tool(MODULE, arguments, extras=EXTRAS, title="loading the model")
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _print(document, output)
 
 
 def _print(document: dict[str, Any], output: Path) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
     for video in document["videos"]:
         if video["frames"]:
             size = f"{video['width']}x{video['height']}"
             click.echo(f"{output / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
-            console.print(_table(video))
+            print_view(_table(video))
         if video["unnamedDetections"]:
             count = _count(video["unnamedDetections"], "detection")
             click.echo(f"{count} of classes that the label map does not name: is it that of this model?", err=True)
@@ -96,7 +93,7 @@ def _print(document: dict[str, Any], output: Path) -> None:
             click.echo(f"{video['file']} could not be read {read}: {video['problem']}", err=True)
     shown = document["leastCertain"]
     if shown:
-        click.echo(f"{output / CONTACT_SHEET}: {_count(len(shown), 'frame')} with a score near the threshold")
+        click.echo(f"{output / UNCERTAIN_FRAMES}: {_count(len(shown), 'frame')} with a score near the threshold")
     else:
         click.echo("no frame has a score near the threshold, so there is no contact sheet")
     click.echo(f"{document['speed']['framesPerSecond']:.0f} frames/s; detections.csv has each detection")
@@ -105,19 +102,17 @@ def _print(document: dict[str, Any], output: Path) -> None:
 def _table(video: dict[str, Any]) -> Any:
     """Detections per second: a row for each interval, a column for each class that occurs."""
     from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
 
     labels = list(video["perClass"])
     if not labels:
         return "nothing was seen"
     interval = next((item for item in _INTERVALS if video["seconds"] / item <= _MAX_ROWS), _INTERVALS[-1])
-    table = Table("TIME", *(escape(label) for label in labels), box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for start, rates in _rates(video, labels, interval):
-        table.add_row(f"{start // 60}:{start % 60:02d}", *(f"{rate:.1f}" for rate in rates))
-    table.add_row("all", *(f"{video['perClass'][label]['perSecond'] or 0:.1f}" for label in labels))
+    rows = [
+        (f"{start // 60}:{start % 60:02d}", *(f"{rate:.1f}" for rate in rates))
+        for start, rates in _rates(video, labels, interval)
+    ]
+    rows.append(("all", *(f"{video['perClass'][label]['perSecond'] or 0:.1f}" for label in labels)))
+    table = text_table(("TIME", *labels), rows, figures=True)
     return Group(f"detections per second, in intervals of {interval} s", table)
 
 

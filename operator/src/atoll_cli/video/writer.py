@@ -6,7 +6,6 @@ import os
 import threading
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from atoll_cli.video.reader import load_av
@@ -53,7 +52,7 @@ class DurableFile:
     def __enter__(self) -> DurableFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *details: object) -> None:
         self.close()
 
     def write(self, data: bytes) -> int:
@@ -125,7 +124,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *details: object) -> None:
         self.close()
 
     def add(self, frame: VideoFrame, seconds: float) -> bool:
