@@ -24,7 +24,7 @@ from support.kubeconfig import kubeconfig
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = b"\0", b"\1"
 BINARY, CLOSE = 2, 8
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 # Of RFC 6455.
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -35,7 +35,7 @@ class ForwardingApi:
     def __init__(self, *, certificate: Certificate | None = None, token: str = "no-secret") -> None:
         self.objects: dict[str, Any] = {}
         self.ports: dict[tuple[str, int], int] = {}
-        # By path: status and words of a refusal.
+        # By path: status and message of a refusal.
         self.refusals: dict[str, tuple[int, str]] = {}
         self.token = token
         self.ended = threading.Event()
@@ -45,7 +45,7 @@ class ForwardingApi:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(certificate.both)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_SECONDS,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,))
 
     def write_kubeconfig(self, path: Path, *, namespace: str = "team") -> Path:
         server: dict[str, Any] = {"server": f"http://127.0.0.1:{self._server.server_port}"}
@@ -87,8 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {api.token}":
             self._say(401, {"message": "Unauthorized"})
         elif path in api.refusals:
-            code, words = api.refusals[path]
-            self._say(code, {"kind": "Status", "message": words})
+            code, message = api.refusals[path]
+            self._say(code, {"kind": "Status", "message": message})
         elif path.endswith("/portforward"):
             self._forward(path)
         elif path in api.objects:
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         with there:
             while not self.server.api.ended.is_set():
                 pending = isinstance(self.connection, ssl.SSLSocket) and self.connection.pending()
-                ready = select.select([self.connection, there], [], [], 0 if pending else LOOK_SECONDS)[0]
+                ready = select.select([self.connection, there], [], [], 0 if pending else POLL_SECONDS)[0]
                 if pending or self.connection in ready:
                     message = self._read()
                     if message is None:

@@ -27,7 +27,7 @@ class ScriptedApi:
 
     def __init__(self) -> None:
         self.answers: dict[str, Answerer] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-api")
 
@@ -54,7 +54,7 @@ class ScriptedApi:
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 query = dict(parse_qsl(parts.query))
-                api.asked.append((parts.path, query))
+                api.requests.append((parts.path, query))
                 answer = api.answers.get(parts.path, _missing)
                 status, body = answer(query)
                 data = body.encode() if isinstance(body, str) else json.dumps(body).encode()

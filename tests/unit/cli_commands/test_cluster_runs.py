@@ -93,7 +93,7 @@ def test_a_deleted_run_ends_the_watch(api: ScriptedApi, access: ClusterAccess) -
         list(watch(access, Clock()).states())
 
 
-def test_another_run_of_the_name_is_not_taken_for_it(api: ScriptedApi, access: ClusterAccess) -> None:
+def test_a_new_run_of_the_same_name_ends_the_watch(api: ScriptedApi, access: ClusterAccess) -> None:
     play(api, (200, run("Training")), (200, run("Succeeded", uid="other")))
     with pytest.raises(SpecError, match="another made under its name"):
         list(watch(access, Clock()).states())
@@ -131,7 +131,7 @@ def shown(item: Any) -> str:
     return capture.get()
 
 
-def test_a_live_run_is_shown_with_what_its_stage_does() -> None:
+def test_a_running_stage_is_shown_with_its_figures() -> None:
     stages = [
         {
             "name": "convert",

@@ -39,7 +39,7 @@ spec:
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_command_explains_itself(name: str) -> None:
+def test_every_command_has_help(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
     assert "Usage: " in result.output
@@ -54,13 +54,13 @@ def test_the_page_shows_how_a_shell_completes() -> None:
     assert done.stdout.split() == ["plain,pull", "plain,push"]
 
 
-def test_help_tells_the_exit_codes() -> None:
+def test_help_lists_the_exit_codes() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     assert "130 suspended by Ctrl-C" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (["nothing"], 2, "No such command"),
         (["run"], 2, "Missing option"),
@@ -76,19 +76,21 @@ def test_help_tells_the_exit_codes() -> None:
 def test_a_mistake_is_a_sentence(
     arguments: list[str],
     code: int,
-    words: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == code
-    told = capsys.readouterr().err
-    assert words in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
 
 
-def test_an_invalid_file_is_told_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_problems_of_an_invalid_file_are_listed_with_their_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(RUN.replace("model: note", "model: Note"))
     assert main(["run", "-f", str(path), "--store", str(tmp_path / "store")]) == 20
@@ -167,7 +169,7 @@ def test_keygen_writes_a_private_file_and_never_over_one(tmp_path: Path, capsys:
         (RunStatus(phase=Phase.FAILED, reason=Reason.DEADLINE_EXCEEDED), 1),
     ],
 )
-def test_exit_codes_mean_something(status: RunStatus, code: int) -> None:
+def test_a_status_has_its_exit_code(status: RunStatus, code: int) -> None:
     assert exit_status(status) == code
 
 
@@ -175,7 +177,7 @@ def test_every_reason_has_an_exit_code() -> None:
     assert all(0 <= reason_status(reason) < 128 for reason in Reason)
 
 
-def test_the_command_line_without_run_imports_where_windows_would() -> None:
+def test_all_commands_but_run_import_without_the_modules_that_windows_lacks() -> None:
     """With the modules that plain Windows Python lacks blocked, every command but `run` must work."""
     code = """
 import sys
@@ -224,7 +226,7 @@ def test_the_page_lists_every_exit_code_of_the_contract() -> None:
         ({}, "", False, None),
     ],
 )
-def test_which_engine_is_meant(
+def test_options_environment_and_folder_choose_the_engine(
     arguments: dict[str, Any],
     environment: str,
     folder: bool,

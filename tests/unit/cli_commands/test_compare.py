@@ -43,9 +43,7 @@ def compared(root: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> d
     return document
 
 
-def test_old_and_new_are_set_against_each_other_on_the_pictures_of_both(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_both_models_run_on_the_evaluation_images_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     release(tmp_path, 1, converted(tmp_path, 0), labels=("blue", "red"))
     release(tmp_path, 2, converted(tmp_path, 16))
     document = compared(tmp_path, capsys=capsys)
@@ -59,7 +57,7 @@ def test_old_and_new_are_set_against_each_other_on_the_pictures_of_both(
     assert "colours-v1 against colours-v2" in (tmp_path / "page.html").read_text()
 
 
-def test_one_dataset_of_both_is_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_that_both_share_gives_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = converted(tmp_path, 0)
     release(tmp_path, 1, dataset, labels=("red", "robot"))
     release(tmp_path, 2, dataset)
@@ -72,9 +70,7 @@ def test_one_dataset_of_both_is_one_table(tmp_path: Path, capsys: pytest.Capture
     assert ["AP50", "blue", "not", "known", "1.000", "+1.000"] in cells
 
 
-def test_a_labelled_archive_takes_the_place_of_the_evaluation_pictures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_labelled_archive_replaces_the_evaluation_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two of its pictures are in the new release's training part, and do not count."""
     release(tmp_path, 1, converted(tmp_path, 0))
     release(tmp_path, 2, converted(tmp_path, 16))
@@ -83,9 +79,7 @@ def test_a_labelled_archive_takes_the_place_of_the_evaluation_pictures(
     assert (found["name"], found["pictures"], found["leftOut"]) == ("own.tar", 3, 2)
 
 
-def test_pictures_that_the_store_lost_are_named_with_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_images_are_reported_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = converted(tmp_path, 0)
     release(tmp_path, 1, dataset)
     release(tmp_path, 2, converted(tmp_path, 16))
@@ -94,13 +88,13 @@ def test_pictures_that_the_store_lost_are_named_with_what_to_do(
     store.delete(shard.key)
     command = ["compare", "colours-v1", "colours-v2", "--store", str(tmp_path / "store")]
     assert main(command) == 20
-    told = capsys.readouterr().err
-    assert "the pictures of colours-v1 are gone" in told
-    assert shard.key in told
-    assert "--data ARCHIVE" in told
+    printed = capsys.readouterr().err
+    assert "the pictures of colours-v1 are gone" in printed
+    assert shard.key in printed
+    assert "--data ARCHIVE" in printed
 
 
-def test_files_need_labelled_pictures(
+def test_models_in_files_need_labelled_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

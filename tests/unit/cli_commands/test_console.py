@@ -36,7 +36,7 @@ def test_on_a_terminal_the_time_that_passes_is_shown(monkeypatch: pytest.MonkeyP
     assert "0:00:00" in screen.getvalue()
 
 
-def test_a_name_in_brackets_is_a_name_in_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_name_in_brackets_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     with transfer_progress("[pictures].tar", 10) as transferred:
         transferred(10)
@@ -53,6 +53,6 @@ def test_push_says_that_it_checks(tmp_path: Path, capsys: pytest.CaptureFixture[
         for number in range(8):
             archive.writestr(f"{number}.jpg", jpeg(number))
     check_archive(path)
-    told = capsys.readouterr()
-    assert told.err.splitlines()[0].startswith(f"checking {path} (")
-    assert "8 pictures" in told.out
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0].startswith(f"checking {path} (")
+    assert "8 pictures" in printed.out

@@ -30,7 +30,7 @@ def training(noop: NoopRun) -> "subprocess.Popen[bytes]":
     return engine
 
 
-def told(engine: "subprocess.Popen[bytes]") -> str:
+def stderr_of(engine: "subprocess.Popen[bytes]") -> str:
     assert engine.stderr is not None
     with engine.stderr:
         return engine.stderr.read().decode()
@@ -46,27 +46,27 @@ def test_an_interrupted_run_is_suspended_and_goes_on(noop: NoopRun, number: sign
     engine = training(noop)
     engine.send_signal(number)
     assert engine.wait(timeout=100) == 130
-    words = told(engine)
-    assert "suspending" in words
-    assert "Traceback" not in words
+    printed = stderr_of(engine)
+    assert "suspending" in printed
+    assert "Traceback" not in printed
     assert phase(noop) == "Suspended"
     noop.plan()
     again = noop.start()
     assert again.wait(timeout=150) == 0
-    assert "going on with run noop" in told(again)
+    assert "going on with run noop" in stderr_of(again)
     assert noop.calls() == ["convert", "train", "train", "export", "publish"]
 
 
-def test_a_second_one_ends_the_stage_at_once(noop: NoopRun) -> None:
+def test_a_second_signal_ends_the_stage_at_once(noop: NoopRun) -> None:
     engine = training(noop)
     engine.send_signal(signal.SIGINT)
-    wait_until(lambda: engine.poll() is not None or _asked(engine), what="an answer", timeout_seconds=30)
+    wait_until(lambda: engine.poll() is not None or _is_suspending(engine), what="an answer", timeout_seconds=30)
     engine.send_signal(signal.SIGINT)
     assert engine.wait(timeout=60) == 130
-    told(engine)
+    stderr_of(engine)
     assert phase(noop) == "Suspended"
 
 
-def _asked(engine: "subprocess.Popen[bytes]") -> bool:
+def _is_suspending(engine: "subprocess.Popen[bytes]") -> bool:
     assert engine.stderr is not None
     return b"suspending" in engine.stderr.readline()

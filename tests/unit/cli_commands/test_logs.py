@@ -77,7 +77,7 @@ class Story:
         return 200, "".join(line for line in self._now[2][stage].splitlines(keepends=True) if line[:19] >= since)
 
 
-def test_following_goes_from_stage_to_stage_and_tells_each_line_once(
+def test_follow_goes_from_stage_to_stage_and_prints_each_line_once(
     api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logs, "INTERVAL_SECONDS", 0.0)
@@ -107,15 +107,15 @@ def test_following_goes_from_stage_to_stage_and_tells_each_line_once(
     Story(api, steps)
     kubeconfig = api.write_kubeconfig(tmp_path / "config")
     assert main(["logs", "note", "-f", "--kubeconfig", str(kubeconfig)]) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines() == ["reading", "reading", "reading more", "done", "step 1", "step 2"]
-    assert [line for line in told.err.splitlines() if line.startswith("==")] == [
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["reading", "reading", "reading more", "done", "step 1", "step 2"]
+    assert [line for line in printed.err.splitlines() if line.startswith("==")] == [
         "== convert, attempt 1, pod note-convert",
         "== train, attempt 1, pod note-train",
     ]
 
 
-def test_following_one_stage_ends_with_it(
+def test_follow_of_one_stage_ends_with_the_stage(
     api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logs, "INTERVAL_SECONDS", 0.0)
@@ -137,7 +137,7 @@ def test_following_one_stage_ends_with_it(
     assert capsys.readouterr().out.splitlines() == ["a", "b"]
 
 
-def test_without_following_it_is_the_stage_that_runs(
+def test_without_follow_the_running_stage_is_printed(
     api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pods = [pod("convert", "Succeeded", second=1), pod("train", "Running", second=9)]
@@ -150,9 +150,7 @@ def test_without_following_it_is_the_stage_that_runs(
     assert capsys.readouterr().out == "reading\n"
 
 
-def test_a_log_that_one_may_not_read_is_told(
-    api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_forbidden_log_is_reported(api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Story(api, [(run("Training", running="train"), [pod("train", "Running", second=9)], {})])
     api.answers[f"{PODS}/note-train/log"] = lambda _: (403, {"message": 'pods "note-train" is forbidden'})
     assert main(["logs", "note", "--kubeconfig", str(api.write_kubeconfig(tmp_path / "config"))]) == 1
@@ -167,7 +165,7 @@ def test_a_run_that_has_not_started_has_no_log(
     assert "-f waits for one" in capsys.readouterr().err
 
 
-def test_a_tail_counts_lines_of_one_moment() -> None:
+def test_a_tail_counts_lines_of_the_same_time() -> None:
     tail = Tail()
     assert tail.new(lines((1, "a"), (2, "b"), (2, "c"))) == ["a", "b", "c"]
     assert tail.new(lines((1, "a"), (2, "b"), (2, "c"), (2, "d"), (3, "e"))) == ["d", "e"]

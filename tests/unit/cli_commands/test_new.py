@@ -20,14 +20,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_archive_becomes_a_file_that_validates_and_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "Reef 2025.tar", *NO_TIMING]) == 0
-    told = capsys.readouterr().out
-    assert "12 pictures, 24 boxes, 2 classes" in told
-    assert "next: atoll run -f run.yaml --data 'Reef 2025.tar'" in told
+    printed = capsys.readouterr().out
+    assert "12 pictures, 24 boxes, 2 classes" in printed
+    assert "next: atoll run -f run.yaml --data 'Reef 2025.tar'" in printed
     assert main(["validate", "-f", "run.yaml"]) == 0
     assert "TrainingRun/reef-2025: valid" in capsys.readouterr().out
 
 
-def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_never_overwritten_without_force(capsys: pytest.CaptureFixture[str]) -> None:
     Path("run.yaml").write_text("mine\n")
     assert main(["new", "Reef 2025.tar", *NO_TIMING]) == 20
     assert "run.yaml exists and is not overwritten; --force" in capsys.readouterr().err
@@ -36,7 +36,7 @@ def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str])
     assert "kind: TrainingRun" in Path("run.yaml").read_text()
 
 
-def test_what_was_pushed_is_found_by_key_name_or_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pushed_archive_is_found_by_key_by_name_or_as_the_only_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", "Reef 2025.tar", "--store", "atoll-store"]) == 0
     for number, named in enumerate((["datasets/local/Reef 2025.tar"], ["Reef 2025.tar"], [])):
         capsys.readouterr()
@@ -46,7 +46,7 @@ def test_what_was_pushed_is_found_by_key_name_or_alone(capsys: pytest.CaptureFix
         assert 'key: "datasets/local/Reef 2025.tar"' in Path(f"{number}.yaml").read_text()
 
 
-def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_of_several_stored_archives_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path("b.tar").write_bytes(archives.tar_bytes(archives.supervisely(5, first=50, labels=("coral",))))
     assert main(["push", "Reef 2025.tar", "b.tar", "--store", "store"]) == 0
     assert main(["new", "--store", "store", *NO_TIMING]) == 20
@@ -58,7 +58,7 @@ def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (["none.tar"], 10, "there is no file none.tar here, nor in"),
         ([".", "--store", "s"], 10, "is a folder; pack it as a .tar"),
@@ -71,11 +71,11 @@ def test_of_several_one_must_be_named_and_several_may(capsys: pytest.CaptureFixt
     ],
 )
 def test_a_mistake_is_a_sentence(
-    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("broken.tar").write_bytes(Path("Reef 2025.tar").read_bytes()[:5000])
     store = [] if "--store" in arguments else ["--store", "store"]
     assert main(["new", *arguments, *store, *NO_TIMING]) == code
-    told = capsys.readouterr().err
-    assert words in told
+    printed = capsys.readouterr().err
+    assert message in printed
     assert not Path("run.yaml").exists()

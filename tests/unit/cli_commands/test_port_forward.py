@@ -41,7 +41,7 @@ STORE_PATH = "/apis/atoll.dev/v1alpha1/namespaces/team/objectstores/default"
         (None, None),
     ],
 )
-def test_an_address_that_only_the_cluster_knows_is_known(endpoint: str | None, expected: Service | None) -> None:
+def test_the_address_of_a_service_is_recognised(endpoint: str | None, expected: Service | None) -> None:
     assert service_of(endpoint) == expected
 
 
@@ -100,7 +100,7 @@ def echoed(endpoint: str, data: bytes) -> bytes:
 
 
 @pytest.mark.timeout(60)
-def test_what_goes_in_comes_out_of_the_pod(api: ForwardingApi, tmp_path: Path) -> None:
+def test_bytes_are_forwarded_both_ways_on_several_connections(api: ForwardingApi, tmp_path: Path) -> None:
     data = secrets.token_bytes(3_000_001)
     with echo() as port, PortForward(cluster(api, tmp_path), SERVICE) as forward:
         api.ports["store-0", 9000] = port
@@ -120,7 +120,7 @@ def test_what_goes_in_comes_out_of_the_pod(api: ForwardingApi, tmp_path: Path) -
         echoed(address, b"after the end")
 
 
-def test_a_pod_that_is_replaced_is_followed(api: ForwardingApi, tmp_path: Path) -> None:
+def test_a_new_connection_goes_to_the_pod_that_replaced_another(api: ForwardingApi, tmp_path: Path) -> None:
     with echo() as port, PortForward(cluster(api, tmp_path), SERVICE) as forward:
         api.ports["store-0", 9000] = port
         assert echoed(forward.endpoint, b"a") == b"a"
@@ -131,14 +131,12 @@ def test_a_pod_that_is_replaced_is_followed(api: ForwardingApi, tmp_path: Path) 
         assert echoed(forward.endpoint, b"b") == b"b"
 
 
-def test_a_port_that_nobody_listens_on_is_told_once(
-    api: ForwardingApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_port_is_reported_once(api: ForwardingApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with PortForward(cluster(api, tmp_path), SERVICE) as forward:
         for _ in range(2):
             assert echoed(forward.endpoint, b"anybody?") == b""
-    told = capsys.readouterr().err.splitlines()
-    assert told == ["port-forward: get pods/portforward team/store-0: error forwarding port 9000 to pod store-0: "
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["port-forward: get pods/portforward team/store-0: error forwarding port 9000 to pod store-0: "
                     "connection refused"]  # fmt: skip
 
 
@@ -150,7 +148,7 @@ def test_a_target_port_may_have_a_name(api: ForwardingApi, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("objects", "words"),
+    ("objects", "message"),
     [
         ({SERVICE_PATH: None}, "there is no Service atoll-store in namespace team"),
         ({PODS_PATH: {"items": [pod("store-0", ready=False)], "metadata": {}}}, "no pod behind Service atoll-store"),
@@ -158,25 +156,25 @@ def test_a_target_port_may_have_a_name(api: ForwardingApi, tmp_path: Path) -> No
         ({SERVICE_PATH: {"spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}}}, "has no port 9000, but 80"),
     ],
 )
-def test_a_service_without_a_way_is_a_sentence(
-    api: ForwardingApi, tmp_path: Path, objects: dict[str, Any], words: str
+def test_a_service_without_a_ready_pod_or_port_is_an_error(
+    api: ForwardingApi, tmp_path: Path, objects: dict[str, Any], message: str
 ) -> None:
     for path, found in objects.items():
         api.objects[path] = found
         if found is None:
             del api.objects[path]
-    with pytest.raises(SpecError, match=words), PortForward(cluster(api, tmp_path), SERVICE):
+    with pytest.raises(SpecError, match=message), PortForward(cluster(api, tmp_path), SERVICE):
         pass
 
 
-def test_who_may_not_forward_is_told_by_the_server_before_anything_is_tried(api: ForwardingApi, tmp_path: Path) -> None:
-    words = 'pods "store-0" is forbidden: User "u" cannot create resource "pods/portforward"'
-    api.refusals[f"{PODS_PATH}/store-0/portforward"] = 403, words
+def test_a_forbidden_port_forward_fails_before_anything_uses_it(api: ForwardingApi, tmp_path: Path) -> None:
+    message = 'pods "store-0" is forbidden: User "u" cannot create resource "pods/portforward"'
+    api.refusals[f"{PODS_PATH}/store-0/portforward"] = 403, message
     with pytest.raises(Forbidden, match="cannot create resource"), PortForward(cluster(api, tmp_path), SERVICE):
         pass
 
 
-def test_who_has_no_keys_is_told_how_to_get_those_of_the_bundled_store(
+def test_missing_credentials_are_reported_with_the_commands_that_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "ATOLL_STORE", "ATOLL_ENDPOINT"):
@@ -200,7 +198,7 @@ def test_who_has_no_keys_is_told_how_to_get_those_of_the_bundled_store(
         }
         kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
         assert main(["push", "weights.h5", "--weights", "--kubeconfig", kubeconfig]) == 21
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         get = f"kubectl get secret -n team atoll-store -o jsonpath='{{.data.{name}}}' | base64 -d"
-        assert f'\n  export {name}="$({get})"\n' in told
+        assert f'\n  export {name}="$({get})"\n' in printed

@@ -38,22 +38,24 @@ def listed(folder: Path) -> set[str]:
     return {info.key for info in DirStore(folder).list("")}
 
 
-def test_without_yes_it_is_only_said(
+def test_without_yes_nothing_is_removed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     before = listed(folder)
     assert main(["prune", "--store", str(folder)]) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert listed(folder) == before
-    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
     assert "run runs/local/gone/ 1 1.5 kB its run is gone, the last file 40 days old" in lines
     assert "blob blobs/sha256/aa 1 1.5 kB no manifest names it, 40 days old" in lines
-    assert told.out.splitlines()[-1] == f"in {folder}: 2 files, 3.0 kB; nothing is removed without --yes"
-    assert "conversions stay" in told.err
+    assert printed.out.splitlines()[-1] == f"in {folder}: 2 files, 3.0 kB; nothing is removed without --yes"
+    assert "conversions stay" in printed.err
 
 
-def test_with_yes_it_goes_and_a_second_time_finds_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_yes_files_are_removed_and_a_second_call_finds_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["prune", "--store", str(folder), "--yes"]) == 0
     cached = "cache/local/datasets/cc/dataset.json"
     assert listed(folder) == {"runs/local/active/a/b", "runs/local/young/a/b", "runs/team/gone/a/b", cached}
@@ -62,7 +64,7 @@ def test_with_yes_it_goes_and_a_second_time_finds_nothing(folder: Path, capsys: 
     assert capsys.readouterr().out == f"nothing to remove in {folder}\n"
 
 
-def test_what_is_listed_is_a_document_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lists_the_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prune", "--store", str(folder), "-n", "team", "--older-than", "35d", "--json", "--yes"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [(item["kind"], item["name"], item["removed"]) for item in document["groups"]] == [
@@ -74,8 +76,8 @@ def test_what_is_listed_is_a_document_too(folder: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("count", "words"),
+    ("count", "message"),
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2 * 10**9, "2.0 GB")],
 )
-def test_sizes_are_read_at_a_glance(count: int, words: str) -> None:
-    assert format_size(count) == words
+def test_sizes_are_printed_with_units(count: int, message: str) -> None:
+    assert format_size(count) == message

@@ -33,7 +33,7 @@ def call(module: str, *arguments: str, silence_seconds: float = 50) -> dict[str,
     return run_tool(module, arguments, extras="operator,edge", title="working", silence_seconds=silence_seconds)
 
 
-def test_the_document_is_what_it_prints_however_much_it_says_beside(tool: Tool) -> None:
+def test_the_document_is_read_however_much_is_on_standard_error(tool: Tool) -> None:
     module = tool(
         """
         import json, sys
@@ -54,19 +54,19 @@ def test_a_refusal_keeps_its_reason(tool: Tool) -> None:
     assert raised.value.reason is Reason.DATASET_MALFORMED
 
 
-def test_what_is_not_installed_is_named_with_how_to_get_it(tool: Tool) -> None:
+def test_a_missing_package_is_reported_with_how_to_install_it(tool: Tool) -> None:
     with pytest.raises(SpecError, match=r"No module named 'nowhere'.*pip install '\.\[operator,edge\]'"):
         call(tool("import nowhere"))
 
 
-def test_a_crash_is_told_with_its_signal(tool: Tool) -> None:
+def test_a_crash_is_reported_with_its_signal(tool: Tool) -> None:
     module = tool("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(AtollError, match=r"crashed \(signal 11\)") as raised:
         call(module)
     assert raised.value.reason is Reason.INTERNAL_ERROR
 
 
-def test_one_that_hangs_is_ended(tool: Tool, tmp_path: Path) -> None:
+def test_a_tool_that_hangs_is_ended(tool: Tool, tmp_path: Path) -> None:
     module = tool(
         """
         import os, pathlib, sys, time

@@ -38,7 +38,7 @@ def harvest(tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str]
     return call
 
 
-def pictures(batch: Path) -> list[str]:
+def image_names(batch: Path) -> list[str]:
     return sorted(path.name for path in batch.glob("harvest-*/*/img/*"))
 
 
@@ -81,10 +81,10 @@ def test_push_takes_a_batch_as_it_is(
         put(bucket, number)
     archive = tmp_path / "batch" / harvest()["archive"]
     assert main(["push", str(archive), "--store", str(tmp_path / "store")]) == 0
-    told = capsys.readouterr()
-    assert "6 pictures, 12 boxes, 2 classes" in told.out
-    assert "supervisely" in told.out
-    assert "problem" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "6 pictures, 12 boxes, 2 classes" in printed.out
+    assert "supervisely" in printed.out
+    assert "problem" not in printed.out + printed.err
     assert bucket.head(keys.dataset("local", archive.name)) is not None
 
 
@@ -93,19 +93,17 @@ def test_frames_of_one_session_stay_together_in_a_split(tmp_path: Path, bucket: 
         session = "qwertzui" if number > 4 else "abcdefgh"
         put(bucket, number, session=session, device="pi-3" if number == 1 else "pi-front", camera="Front 2!")
     harvest()
-    names = pictures(tmp_path / "batch")
+    names = image_names(tmp_path / "batch")
     assert "pi-front-Front-2-qwertzui_00005.jpg" in names
     groups = {frame_group(name) for name in names}
     assert len(groups) == 3
 
 
-def test_the_most_doubtful_come_first_and_a_limit_keeps_them(
-    tmp_path: Path, bucket: DirStore, harvest: Harvest
-) -> None:
+def test_a_limit_keeps_the_most_uncertain_frames(tmp_path: Path, bucket: DirStore, harvest: Harvest) -> None:
     for number in range(1, 9):
         put(bucket, number)
     document = harvest("--limit", "3")
-    assert [name[-9:-4] for name in pictures(tmp_path / "batch")] == ["00006", "00007", "00008"]
+    assert [name[-9:-4] for name in image_names(tmp_path / "batch")] == ["00006", "00007", "00008"]
     assert (document["found"], document["kept"], document["beyondLimit"]) == (8, 3, 5)
     assert [float(row["doubt"]) for row in table(tmp_path / "batch")] == [8.0, 7.0, 6.0]
 
@@ -119,10 +117,10 @@ def test_near_duplicates_are_dropped_and_every_frame_is_accounted_for(
     put(bucket, 9, picture=brighter)
     document = harvest()
     assert (document["found"], document["kept"], document["nearDuplicates"]) == (4, 3, 1)
-    fates = {row["doubt"]: (row["fate"], bool(row["file"])) for row in table(tmp_path / "batch")}
+    outcomes = {row["doubt"]: (row["fate"], bool(row["file"])) for row in table(tmp_path / "batch")}
     # Of two that are alike, the more doubtful one stays.
-    assert fates["9.000"] == ("kept", True)
-    assert fates["2.000"] == ("near-duplicate", False)
+    assert outcomes["9.000"] == ("kept", True)
+    assert outcomes["2.000"] == ("near-duplicate", False)
     assert harvest("--min-change", "0", output="all")["kept"] == 4
 
 
@@ -139,7 +137,7 @@ def test_a_device_or_a_model_can_be_named(bucket: DirStore, harvest: Harvest) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["pi-nowhere"], "devices there: pi-front; models: colours"),
         (["--since", "2999-01-01"], "nothing to label"),
@@ -147,15 +145,15 @@ def test_a_device_or_a_model_can_be_named(bucket: DirStore, harvest: Harvest) ->
     ],
 )
 def test_nothing_to_label_is_a_sentence(
-    tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     put(bucket, 1)
     where = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "batch")]
     assert main(["harvest", *arguments, *where]) in (15, 20)
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_since_goes_by_the_stores_clock(bucket: DirStore, harvest: Harvest) -> None:
+def test_since_compares_with_the_stores_clock(bucket: DirStore, harvest: Harvest) -> None:
     """A device without a clock says 1970 of everything."""
     put(bucket, 1, taken_at="1970-01-01T00:00:09Z")
     put(bucket, 2, taken_at="1970-01-01T00:00:19Z")
@@ -163,7 +161,7 @@ def test_since_goes_by_the_stores_clock(bucket: DirStore, harvest: Harvest) -> N
     assert harvest("--since", "2020-01-31", output="again")["older"] == 0
 
 
-def test_a_folder_with_something_in_it_is_left_alone(
+def test_a_folder_that_is_not_empty_is_refused(
     tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(bucket, 1)
@@ -187,13 +185,13 @@ def test_delete_removes_what_is_in_the_batch_and_nothing_else(bucket: DirStore, 
     assert harvest("pi-front", output="rest")["kept"] == 2
 
 
-def test_without_delete_the_same_names_come_again(tmp_path: Path, bucket: DirStore, harvest: Harvest) -> None:
+def test_a_later_batch_has_the_same_file_names(tmp_path: Path, bucket: DirStore, harvest: Harvest) -> None:
     for number in range(1, 4):
         put(bucket, number)
     harvest(output="first")
     put(bucket, 4)
     harvest(output="second")
-    assert set(pictures(tmp_path / "first")) < set(pictures(tmp_path / "second"))
+    assert set(image_names(tmp_path / "first")) < set(image_names(tmp_path / "second"))
 
 
 def hostile_notes() -> list[bytes]:
@@ -264,5 +262,5 @@ def test_hostile_names_stay_within_the_batch(tmp_path: Path, bucket: DirStore, h
         detections=(Detection(0, 0.9, (0, 0, 1, 1)),),
     )
     harvest()
-    [name] = pictures(tmp_path / "batch")
+    [name] = image_names(tmp_path / "batch")
     assert name == "pi-front-x-abcdefgh_00001.jpg"

@@ -101,7 +101,7 @@ def prune(found: Scan, store: Store) -> None:
             remove(store, now)
 
 
-def test_what_nobody_needs_goes_and_all_else_stays(store: Store) -> None:
+def test_unneeded_files_are_removed_and_all_others_stay(store: Store) -> None:
     put(store, "runs/team/gone/train/a1-x/result.json", "runs/team/gone/logs/train-a1-x/00000.log")
     put(store, "runs/team/over/export/a1-x/report", "runs/team/lately/export/a1-x/report")
     put(store, "runs/team/active/train/checkpoints/best", "runs/other/gone/train/a1-x/result.json")
@@ -133,7 +133,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(store: Store) -> None:
     assert names(scan(store, runs)) == set()
 
 
-def test_nothing_that_is_young_goes(store: Store) -> None:
+def test_no_young_file_is_removed(store: Store) -> None:
     put(store, "runs/team/gone/train/a1-x/result.json", "cache/team/datasets/aa/dataset.json", keys.blob("orphan"))
     put(store, "harvest/team/pi/1.jpg")
     assert names(scan(store, later=29.9)) == set()
@@ -141,7 +141,7 @@ def test_nothing_that_is_young_goes(store: Store) -> None:
     assert ("blob", keys.blob("orphan")) not in names(scan(store, later=0.9, policy=RetentionPolicy(0.0)))
 
 
-def test_a_conversion_stays_while_a_run_may_come_to_find_it(store: Store) -> None:
+def test_a_conversion_stays_while_a_run_may_still_use_it(store: Store) -> None:
     put(store, "cache/team/datasets/aa/dataset.json")
     found = scan(store, [run("new", converted=False)])
     assert names(found) == set()
@@ -154,7 +154,7 @@ def test_a_conversion_stays_while_a_release_names_it(store: Store) -> None:
     store.put(keys.manifest("team", "note", 1), to_json(named))
     assert names(scan(store)) == set()
     store.put(keys.manifest("team", "note", 1), b"{}")
-    assert any(note.startswith("conversions stay") for note in noted(scan(store)))
+    assert any(note.startswith("conversions stay") for note in notes_of(scan(store)))
 
 
 def test_E14_of_versions_those_stay_that_somebody_may_need(store: Store) -> None:
@@ -190,22 +190,22 @@ def put_channel(store: Store, name: str, version: int) -> None:
     store.put(keys.channel("team", "note", name), to_json(pointer))
 
 
-def test_while_a_manifest_cannot_be_read_all_that_it_may_name_stays(store: Store) -> None:
+def test_an_unreadable_manifest_keeps_everything_that_it_may_name(store: Store) -> None:
     put(store, keys.blob("orphan"))
     store.put(keys.manifest("other", "note", 1), b'{"made": "by a later version"}')
     found = scan(store, policy=RetentionPolicy(DAY, keep=1))
     assert names(found) == set()
     assert "blobs stay" in found.notes[0]
     store.put(keys.manifest("team", "note", 1), b"{}")
-    assert any(note.startswith("versions stay") for note in noted(scan(store, policy=RetentionPolicy(DAY, keep=1))))
+    assert any(note.startswith("versions stay") for note in notes_of(scan(store, policy=RetentionPolicy(DAY, keep=1))))
 
 
-def noted(found: Scan) -> list[str]:
+def notes_of(found: Scan) -> list[str]:
     assert list(found.groups()) == []
     return found.notes
 
 
-def test_what_came_to_be_needed_meanwhile_stays(store: Store) -> None:
+def test_files_that_are_needed_meanwhile_stay(store: Store) -> None:
     put(store, keys.blob("team-7"), "runs/team/gone/a/b", "cache/team/datasets/aa/dataset.json")
     runs: list[KnownRun] = []
     found = scan(store, runs)
@@ -218,7 +218,7 @@ def test_what_came_to_be_needed_meanwhile_stays(store: Store) -> None:
 
 
 @pytest.mark.parametrize("plan", ["made before", "made then"])
-def test_pruned_at_any_step_of_its_publication_a_release_comes_out_whole(tmp_path: Path, plan: str) -> None:
+def test_a_release_is_whole_if_prune_runs_at_any_step_of_its_publication(tmp_path: Path, plan: str) -> None:
     folder = tmp_path / "store"
     store = DirStore(folder)
     given = exported_run(store, StoreSpec(StoreType.DIRECTORY, path=str(folder)), small=True)
@@ -263,7 +263,7 @@ def pruning_at(step: int, store: Store, runs: list[KnownRun], planned: list[Grou
 
 
 @pytest.mark.api
-def test_uploads_that_broke_off_are_given_up(minio: MinioServer, tmp_path: Path) -> None:
+def test_unfinished_uploads_are_aborted(minio: MinioServer, tmp_path: Path) -> None:
     spec = bucket_spec(minio, f"test-{secrets.token_hex(6)}", tmp_path / "credentials")
     store, client = S3Store(spec), raw_client(spec)
     for key in ("runs/team/uid/x", "datasets/team/a.tar", "runs/other/uid/x", "somebody/else"):
@@ -277,7 +277,7 @@ def test_uploads_that_broke_off_are_given_up(minio: MinioServer, tmp_path: Path)
     store.abort("runs/team/uid/x", "never-was")
 
 
-def test_a_run_is_known_as_its_object_shows_it() -> None:
+def test_a_known_run_is_read_from_its_object() -> None:
     ended, converted = datetime(2027, 1, 9, 19, 0, tzinfo=UTC), "cache/team/datasets/aa/dataset.json"
     status = {
         "phase": "Failed",

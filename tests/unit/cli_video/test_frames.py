@@ -25,25 +25,25 @@ SIZE = (480, 640)
 def scene(seed: int, *, at: int = 0) -> Picture:
     """A field of coloured boxes, and a ball that is `at` pixels from the left."""
     generator = np.random.default_rng(seed)
-    picture = np.full((*SIZE, 3), 90, np.uint8)
+    image = np.full((*SIZE, 3), 90, np.uint8)
     for _ in range(60):
         y, x = generator.integers(0, SIZE[0] - 60), generator.integers(0, SIZE[1] - 60)
         height, width = generator.integers(10, 60, 2)
-        picture[y : y + height, x : x + width] = generator.integers(0, 255, 3)
+        image[y : y + height, x : x + width] = generator.integers(0, 255, 3)
     rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
-    picture[(rows - 240) ** 2 + (columns - 60 - at) ** 2 < 40**2] = (250, 120, 10)
-    return picture
+    image[(rows - 240) ** 2 + (columns - 60 - at) ** 2 < 40**2] = (250, 120, 10)
+    return image
 
 
-def noisy(picture: Picture, seed: int) -> Picture:
-    """The same picture, as a camera's sensor sees it another time."""
-    noise = np.random.default_rng(seed).normal(0, 4, picture.shape)
-    return np.asarray(np.clip(picture + noise, 0, 255), np.uint8)
+def noisy(image: Picture, seed: int) -> Picture:
+    """The same image, as a camera's sensor sees it another time."""
+    noise = np.random.default_rng(seed).normal(0, 4, image.shape)
+    return np.asarray(np.clip(image + noise, 0, 255), np.uint8)
 
 
-def smeared(picture: Picture, *, over: int = 40) -> Picture:
-    """The picture as a turning robot sees it."""
-    turned = [np.roll(picture, shift, axis=1).astype(np.float32) for shift in range(over)]
+def smeared(image: Picture, *, over: int = 40) -> Picture:
+    """The image as a turning robot sees it."""
+    turned = [np.roll(image, shift, axis=1).astype(np.float32) for shift in range(over)]
     return np.asarray(np.mean(turned, axis=0), np.uint8)
 
 
@@ -54,7 +54,7 @@ def moving() -> Iterator[Picture]:
 
 
 def still() -> Iterator[Picture]:
-    """Four seconds of one picture and a sensor's noise."""
+    """Four seconds of one image and a sensor's noise."""
     for n in range(40):
         yield noisy(scene(2), 100 + n)
 
@@ -73,7 +73,7 @@ def repeated() -> Iterator[Picture]:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirteen seconds: moving, still, blurred, repeated."""
     path = tmp_path_factory.mktemp("films") / "Qualification 12.mp4"
     return write_video(path, (p for part in (moving(), still(), blurred(), repeated()) for p in part), rate=RATE)
@@ -84,28 +84,28 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def fates(table: list[dict[str, str]], start: float, end: float) -> Counter[str]:
+def outcomes(table: list[dict[str, str]], start: float, end: float) -> Counter[str]:
     return Counter(row["fate"] for row in table if start <= float(row["seconds"]) < end)
 
 
 def test_still_passages_give_one_frame_and_blurred_ones_none(
-    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["frames", str(film), "-o", str(out)]) == 0
+    assert main(["frames", str(video_file), "-o", str(out)]) == 0
     table = rows(out)
-    assert fates(table, 0, 3) == {"kept": 6}
-    assert fates(table, 3, 7) == {"kept": 1, "near-duplicate": 7}
-    assert fates(table, 7, 10) == {"blurred": 6}
-    assert fates(table, 10, 13) == {"near-duplicate": 6}
+    assert outcomes(table, 0, 3) == {"kept": 6}
+    assert outcomes(table, 3, 7) == {"kept": 1, "near-duplicate": 7}
+    assert outcomes(table, 7, 10) == {"blurred": 6}
+    assert outcomes(table, 10, 13) == {"near-duplicate": 6}
     assert (
         "Qualification-12: 130 frames = 104 between the samples (2 a second) + 6 blurred + 13 near-duplicates + 7 kept"
     ) in capsys.readouterr().out
 
 
-def test_every_number_is_explained(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_numbers_of_the_report_add_up(video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["frames", str(film), "-o", str(out), "--json"]) == 0
+    assert main(["frames", str(video_file), "-o", str(out), "--json"]) == 0
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert document == json.loads(capsys.readouterr().out)
     assert document["settings"] == {"rate": 2.0, "maxBlur": 0.2, "minChange": 0.01}
@@ -113,7 +113,7 @@ def test_every_number_is_explained(film: Path, tmp_path: Path, capsys: pytest.Ca
     assert document["total"] == counts
     [video] = document["videos"]
     limit = video.pop("blurLimit")
-    assert video == {"name": "Qualification-12", "file": film.name, **counts, "problem": ""}
+    assert video == {"name": "Qualification-12", "file": video_file.name, **counts, "problem": ""}
     assert len(rows(out)) == counts["frames"] - counts["betweenSamples"]
     kept = {row["file"].rpartition("/")[2] for row in rows(out) if row["file"]}
     for row in rows(out):
@@ -126,23 +126,23 @@ def test_every_number_is_explained(film: Path, tmp_path: Path, capsys: pytest.Ca
             assert float(row["change"]) < 0.01
 
 
-def test_a_video_that_is_blurred_from_end_to_end_gives_nothing(film: Path, tmp_path: Path) -> None:
+def test_a_video_that_is_blurred_from_end_to_end_gives_nothing(video_file: Path, tmp_path: Path) -> None:
     alone = write_video(tmp_path / "turning.mp4", blurred(), rate=RATE)
     assert main(["frames", str(alone), "-o", str(tmp_path / "out")]) == ExitCode.NO_USABLE_EXAMPLES
-    assert fates(rows(tmp_path / "out"), 0, 3) == {"blurred": 6}
-    assert main(["frames", str(alone), str(film), "-o", str(tmp_path / "both")]) == 0
+    assert outcomes(rows(tmp_path / "out"), 0, 3) == {"blurred": 6}
+    assert main(["frames", str(alone), str(video_file), "-o", str(tmp_path / "both")]) == 0
     assert Counter(row["fate"] for row in rows(tmp_path / "both") if row["video"] == "turning") == {"blurred": 6}
 
 
-def test_the_folder_of_pictures_holds_pictures_and_nothing_else(film: Path, tmp_path: Path) -> None:
+def test_the_folder_of_images_holds_images_and_nothing_else(video_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    main(["frames", str(film), "-o", str(out)])
+    main(["frames", str(video_file), "-o", str(out)])
     files = sorted(path for path in (out / "images").rglob("*") if path.is_file())
     assert [str(path.relative_to(out)) for path in files] == [row["file"] for row in rows(out) if row["file"]]
     assert files[0] == out / "images/Qualification-12/Qualification-12_000000.jpg"
     for path in files:
-        with Image.open(path) as picture:
-            assert (picture.format, picture.size, picture.mode) == ("JPEG", (640, 480), "RGB")
+        with Image.open(path) as image:
+            assert (image.format, image.size, image.mode) == ("JPEG", (640, 480), "RGB")
 
 
 def test_frames_of_one_video_stay_together_in_the_split(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_frames_of_one_video_stay_together_in_the_split(tmp_path: Path) -> None:
     assert not groups["match1"] & groups["match2"]
 
 
-def test_a_passage_of_another_video_is_a_duplicate_too(tmp_path: Path) -> None:
+def test_a_passage_repeated_in_another_video_is_a_duplicate(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", (noisy(scene(5), n) for n in range(20)), rate=RATE)
     write_video(tmp_path / "b.mp4", (noisy(scene(5), 50 + n) for n in range(20)), rate=RATE)
     out = tmp_path / "out"
@@ -188,21 +188,21 @@ def test_videos_of_the_same_name_get_names_of_their_own(tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_is_named_and_the_others_are_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    films = tmp_path / "films"
-    films.mkdir()
-    (films / "broken.mp4").write_text("#EXTM3U\nfile:///etc/hostname\n")
-    write_video(films / "good.mp4", [scene(7)] * 5, rate=RATE)
+    videos = tmp_path / "films"
+    videos.mkdir()
+    (videos / "broken.mp4").write_text("#EXTM3U\nfile:///etc/hostname\n")
+    write_video(videos / "good.mp4", [scene(7)] * 5, rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(films), "-o", str(out)]) == 0
+    assert main(["frames", str(videos), "-o", str(out)]) == 0
     assert "could not be read at all" in capsys.readouterr().out
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert [bool(video["problem"]) for video in document["videos"]] == [True, False]
     assert document["total"]["kept"] == 1
 
 
-def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(film: Path, tmp_path: Path) -> None:
+def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(video_file: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
-    assert main(["record", str(film), "-o", str(whole), "--time-limit", "3s"]) == 0
+    assert main(["record", str(video_file), "-o", str(whole), "--time-limit", "3s"]) == 0
     data = whole.read_bytes()
     # Within the pictures of the last fragment: its index promises more than there is.
     cut.write_bytes(data[: data.rindex(b"mdat") + 5000])
@@ -227,12 +227,12 @@ def test_a_damaged_video_is_read_around_the_damage(tmp_path: Path, capsys: pytes
     assert "could not be read as a whole" in capsys.readouterr().out
 
 
-def test_a_video_that_cannot_be_read_a_second_time_is_told(
-    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_video_that_cannot_be_read_a_second_time_is_an_error(
+    video_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pictures are written in a second reading: what the report names has to be there."""
-    copy = tmp_path / film.name
-    copy.write_bytes(film.read_bytes())
+    copy = tmp_path / video_file.name
+    copy.write_bytes(video_file.read_bytes())
 
     def and_shorten(sample: Sample) -> SampleFigures:
         copy.write_bytes(b"")
@@ -244,14 +244,14 @@ def test_a_video_that_cannot_be_read_a_second_time_is_told(
     assert not (tmp_path / "out" / "frames.json").exists()
 
 
-def test_what_was_filmed_upright_is_upright(tmp_path: Path) -> None:
+def test_a_rotated_video_gives_upright_images(tmp_path: Path) -> None:
     path = write_video(tmp_path / "phone.mp4", [scene(8)] * 5, rate=RATE)
     turn(path, height=SIZE[0])
     out = tmp_path / "out"
     assert main(["frames", str(path), "-o", str(out)]) == 0
-    with Image.open(out / "images/phone/phone_000000.jpg") as picture:
-        assert picture.size == (480, 640)
-        shown = np.asarray(picture)
+    with Image.open(out / "images/phone/phone_000000.jpg") as image:
+        assert image.size == (480, 640)
+        shown = np.asarray(image)
     expected = np.rot90(scene(8), k=-1)
     assert np.abs(shown.astype(int) - expected).mean() < 6
 
@@ -266,11 +266,11 @@ def test_nothing_sharp_is_an_error_with_the_figures(tmp_path: Path, capsys: pyte
     assert [row["blur"] for row in rows(out)] == ["1.000"] * 4
 
 
-def test_a_folder_with_pictures_is_never_written_into(
-    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_folder_that_is_not_empty_is_refused(
+    video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "label.txt").write_text("mine")
-    assert main(["frames", str(film), "-o", str(tmp_path)]) == ExitCode.INVALID_SPEC
+    assert main(["frames", str(video_file), "-o", str(tmp_path)]) == ExitCode.INVALID_SPEC
     assert "the folder is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["label.txt"]
 
@@ -290,10 +290,10 @@ def test_a_mistake_ends_in_a_sentence(
     code: ExitCode,
     sentence: str,
 ) -> None:
-    films = tmp_path / "films"
+    videos = tmp_path / "films"
     if content is not None:
-        films.mkdir()
+        videos.mkdir()
         for name, text in content.items():
-            (films / name).write_text(text)
-    assert main(["frames", str(films), "-o", str(tmp_path / "out")]) == code
+            (videos / name).write_text(text)
+    assert main(["frames", str(videos), "-o", str(tmp_path / "out")]) == code
     assert sentence in capsys.readouterr().err

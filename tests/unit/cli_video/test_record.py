@@ -49,7 +49,7 @@ def playable(path: Path) -> list[int]:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
+def video_file(tmp_path: Path) -> Path:
     """Six seconds of numbered pictures, ten a second."""
     return write_video(tmp_path / "film.mp4", (numbered(n) for n in range(60)))
 
@@ -65,9 +65,9 @@ def test_killed_with_kill_9_the_file_plays_up_to_the_last_second(tmp_path: Path)
     assert len(frames) >= sent - ONE_SECOND
 
 
-def test_cut_anywhere_the_file_plays_up_to_the_last_whole_fragment(film: Path, tmp_path: Path) -> None:
+def test_cut_anywhere_the_file_plays_up_to_the_last_whole_fragment(video_file: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
-    assert main(["record", str(film), "-o", str(whole)]) == 0
+    assert main(["record", str(video_file), "-o", str(whole)]) == 0
     data = whole.read_bytes()
     for share in (0.4, 0.7, 0.95):
         cut = tmp_path / f"cut-{share}.mp4"
@@ -79,7 +79,7 @@ def test_cut_anywhere_the_file_plays_up_to_the_last_whole_fragment(film: Path, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_recording_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     path, sent = tmp_path / "match.mp4", ONE_SECOND * 2
     with network_camera(burst=sent) as camera, recording(camera.url, "-o", str(path), "--json") as process:
         wait_until(lambda: len(playable(path)) >= ONE_SECOND, what="a second that plays")
@@ -94,7 +94,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     assert "open-sesame" not in output + errors
 
 
-def test_times_are_the_clocks_and_not_the_streams(tmp_path: Path) -> None:
+def test_frame_times_are_those_of_the_clock(tmp_path: Path) -> None:
     path = tmp_path / "match.mp4"
     with network_camera(burst=ONE_SECOND * 5) as camera:
         assert main(["record", camera.url, "-o", str(path), "--time-limit", "2s"]) == 0
@@ -106,7 +106,7 @@ def test_times_are_the_clocks_and_not_the_streams(tmp_path: Path) -> None:
     assert len(times) <= 2 * ONE_SECOND + 5
 
 
-def test_a_stream_that_hangs_up_is_taken_up_again_into_the_same_file(tmp_path: Path) -> None:
+def test_a_stream_that_hangs_up_continues_in_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "match.mp4"
     with network_camera(burst=5, hang_up=True) as camera, recording(camera.url, "-o", str(path)) as process:
         wait_until(lambda: camera.connections >= 4, what="a fourth connection")
@@ -117,9 +117,7 @@ def test_a_stream_that_hangs_up_is_taken_up_again_into_the_same_file(tmp_path: P
     assert frames[-1] >= 10
 
 
-def test_a_stream_that_stays_away_ends_it_with_what_there_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stream_that_stays_away_ends_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "match.mp4"
     with (
         network_camera(burst=10, hang_up=True) as camera,
@@ -133,9 +131,11 @@ def test_a_stream_that_stays_away_ends_it_with_what_there_is(
     assert numbers(path)[:10] == list(range(10))
 
 
-def test_the_time_limit_ends_it(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_limit_ends_the_recording(
+    video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "short.mp4"
-    assert main(["record", str(film), "-o", str(path), "--time-limit", "2s"]) == 0
+    assert main(["record", str(video_file), "-o", str(path), "--time-limit", "2s"]) == 0
     assert numbers(path) == list(range(20))
     assert "20 frames in 1.9 s, 192x96" in capsys.readouterr().out
 
@@ -166,11 +166,11 @@ def test_a_full_disk_ends_it_with_a_sentence_and_a_file_that_plays(tmp_path: Pat
         assert next(container.decode(video=0)).width == 192
 
 
-def test_an_existing_file_is_never_overwritten(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = film.read_bytes()
-    assert main(["record", str(film), "-o", str(film)]) == ExitCode.INVALID_SPEC
+def test_an_existing_file_is_never_overwritten(video_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = video_file.read_bytes()
+    assert main(["record", str(video_file), "-o", str(video_file)]) == ExitCode.INVALID_SPEC
     assert "never overwrites" in capsys.readouterr().err
-    assert film.read_bytes() == before
+    assert video_file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_a_text_is_no_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_window_without_a_screen_is_refused_before_anything_is_recorded(
-    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    video_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     path = tmp_path / "out.mp4"
-    assert main(["record", str(film), "-o", str(path), "--window"]) == ExitCode.INVALID_SPEC
+    assert main(["record", str(video_file), "-o", str(path), "--window"]) == ExitCode.INVALID_SPEC
     assert "--window needs a screen" in capsys.readouterr().err
     assert not path.exists()
 
