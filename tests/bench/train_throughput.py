@@ -1,9 +1,9 @@
-"""Pictures per second of a training step against a plain Keras `fit` of the same backbone on the same pictures.
+"""Images per second of a training step against a plain Keras `fit` of the same backbone on the same images.
 
 `python tests/bench/train_throughput.py [--side 320] [--width 1.0] [--batch 8] [--seconds 20]`
 
-Both sides train MobileNetV2 on synthetic pictures of the same size and batch, one after the other in one process. Keras
-trains the bare backbone with a pooled classifier, AdamW, and pictures that are ready in memory; the detector does all
+Both train MobileNetV2 on synthetic images of the same size and batch, one after the other in one process. Keras
+trains the bare backbone with a pooled classifier, AdamW, and images that are ready in memory; the detector does all
 that a step of a run does: augmentation, feature pyramid, heads, matching, losses, AdamW and the moving average.
 """
 
@@ -37,11 +37,11 @@ class Row:
 
     name: str
     parameters: int
-    pictures_per_second: float
+    images_per_second: float
 
 
 def timed(step: Callable[[], None], *, batch: int, seconds: float) -> float:
-    """Pictures per second of `step`, after its first calls (tracing)."""
+    """Images per second of `step`, after its first calls (tracing)."""
     for _ in range(WARM_UP):
         step()
     start, count = time.perf_counter(), 0
@@ -51,7 +51,7 @@ def timed(step: Callable[[], None], *, batch: int, seconds: float) -> float:
     return count * batch / (time.perf_counter() - start)
 
 
-def made_batch(*, side: int, batch: int) -> Batch:
+def noise_batch(*, side: int, batch: int) -> Batch:
     random = np.random.default_rng(0)
     corner = random.uniform(0.0, 0.7, (batch, OBJECTS, 2))
     boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.3, (batch, OBJECTS, 2))], axis=-1)
@@ -65,8 +65,10 @@ def made_batch(*, side: int, batch: int) -> Batch:
 def detector(*, side: int, width: float, batch: int, seconds: float) -> Row:
     settings = TrainerSettings(Architecture.FPNLITE_320, width, CLASSES, seed=0, side=side)
     trainer = Trainer(settings)
-    made = made_batch(side=int(side * 1.5), batch=batch)
-    rate = timed(lambda: void(trainer.step(made, position=1, rate=1e-4, side=side)), batch=batch, seconds=seconds)
+    made = noise_batch(side=int(side * 1.5), batch=batch)
+    rate = timed(
+        lambda: void(trainer.train_step(made, step=1, learning_rate=1e-4, side=side)), batch=batch, seconds=seconds
+    )
     return Row("Atoll: detector, whole training step", trainer.model.count_params(), rate)
 
 
@@ -81,22 +83,22 @@ def keras_fit(*, side: int, width: float, batch: int, seconds: float) -> Row:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    made = made_batch(side=side, batch=batch)
-    pictures, labels = made.canvases.astype(np.float32) / 127.5 - 1.0, made.labels[:, 0]
-    stopwatch = Stopwatch(seconds)
+    made = noise_batch(side=side, batch=batch)
+    images, labels = made.canvases.astype(np.float32) / 127.5 - 1.0, made.labels[:, 0]
+    timer = StepTimer(seconds)
     with contextlib.suppress(StopFit):
         model.fit(
-            np.tile(pictures, (REPEATS, 1, 1, 1)),
+            np.tile(images, (REPEATS, 1, 1, 1)),
             np.tile(labels, REPEATS),
             batch_size=batch,
             epochs=1000,
             verbose=0,
-            callbacks=[stopwatch],
+            callbacks=[timer],
         )
-    return Row("Keras fit: backbone with classifier", model.count_params(), stopwatch.steps * batch / stopwatch.elapsed)
+    return Row("Keras fit: backbone with classifier", model.count_params(), timer.steps * batch / timer.elapsed)
 
 
-class Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
+class StepTimer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
     """Counts batches after the first ones, and ends `fit` when the time is over."""
 
     def __init__(self, seconds: float) -> None:
@@ -139,8 +141,8 @@ def main() -> None:
     print(f"| {'training step':38} | {'parameters':>10} | {'pictures/s':>10} | {'ratio':>6} |")
     print(f"|{'-' * 40}|{'-' * 11}:|{'-' * 11}:|{'-' * 7}:|")
     for row in rows:
-        ratio = row.pictures_per_second / rows[0].pictures_per_second
-        print(f"| {row.name:38} | {row.parameters:>10,} | {row.pictures_per_second:>10.1f} | {ratio:>6.2f} |")
+        ratio = row.images_per_second / rows[0].images_per_second
+        print(f"| {row.name:38} | {row.parameters:>10,} | {row.images_per_second:>10.1f} | {ratio:>6.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Synthetic labelled pictures for tests of train and export: coloured squares and discs on a grey ground."""
+"""Synthetic labelled images for tests of train and export: coloured squares and discs on a grey ground."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CLASSES = ("square", "disc")
 COLOURS = ((220, 40, 40), (40, 60, 220))
 
 
-def picture(seed: int, *, size: tuple[int, int] = (96, 72)) -> Example:
-    """One picture (width, height) with a square and a disc, the same for the same seed."""
+def labelled_image(seed: int, *, size: tuple[int, int] = (96, 72)) -> Example:
+    """One image of (width, height) with a square and a disc, the same for the same seed."""
     random = np.random.default_rng(seed)
     image = Image.new("RGB", size, (128, 128, 128))
     draw = ImageDraw.Draw(image)
@@ -44,8 +44,8 @@ def picture(seed: int, *, size: tuple[int, int] = (96, 72)) -> Example:
     )
 
 
-def pictures(count: int, *, first: int = 0) -> list[Example]:
-    return [picture(first + i) for i in range(count)]
+def labelled_images(count: int, *, first: int = 0) -> list[Example]:
+    return [labelled_image(first + i) for i in range(count)]
 
 
 def encoded(example: Example) -> bytes:
@@ -81,7 +81,7 @@ def store_dataset(store: DirStore, folder: Path, *, train: int = 8, validation: 
 
     parts = {}
     for split, count, first in (("train", train, 0), ("validation", validation, 1000)):
-        shard = write_shard(folder / f"{split}.tfrecord", pictures(count, first=first))
+        shard = write_shard(folder / f"{split}.tfrecord", labelled_images(count, first=first))
         artifact = put(f"{split}-00000.tfrecord", shard.read_bytes())
         parts[split] = SplitPart(pictures=count, boxes=2 * count, negatives=0, shards=(artifact,) if count else ())
     counts = {split: part.pictures for split, part in parts.items()}
@@ -95,3 +95,13 @@ def store_dataset(store: DirStore, folder: Path, *, train: int = 8, validation: 
     )
     artifact = put("dataset.json", to_json(dataset))
     return Artifact("dataset", artifact.key, artifact.sha256, artifact.size)
+
+
+def encode_boxes(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Codes corner boxes against centred anchors (…, 4): what `decode_boxes` inverts."""
+    from atoll_stages.train.anchors import BOX_SCALES
+
+    center, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    offset = (center - anchors[..., :2]) / anchors[..., 2:]
+    codes: np.ndarray = np.concatenate([offset, np.log(size / anchors[..., 2:])], axis=-1)
+    return codes * np.array(BOX_SCALES, np.float32)

@@ -29,15 +29,15 @@ def make(architecture: str, width: float) -> bytes:
     from atoll_contract.stage import Architecture
     from atoll_stages.export.converter import POSTPROCESS, Postprocess, convert
     from atoll_stages.export.flatbuffer import fix_outputs
-    from atoll_stages.train.anchors import anchors_for
-    from atoll_stages.train.detector import build
+    from atoll_stages.train.anchors import generate_anchors
+    from atoll_stages.train.detector import build_detector
 
     keras.utils.set_random_seed(0)
     kind = Architecture(architecture)
-    model = build(architecture=kind, width=width, classes=len(CLASSES), side=kind.side)
-    pictures = np.random.default_rng(0).integers(0, 255, (4, kind.side, kind.side, 3), np.uint8)
+    model = build_detector(architecture=kind, width=width, classes=len(CLASSES), side=kind.side)
+    images = np.random.default_rng(0).integers(0, 255, (4, kind.side, kind.side, 3), np.uint8)
     post = Postprocess(max_detections=KEPT, classes=len(CLASSES))
-    raw = convert(model, anchors=anchors_for(kind), side=kind.side, post=post, calibration=list(pictures))
+    raw = convert(model, anchors=generate_anchors(kind), side=kind.side, post=post, calibration=list(images))
     return fix_outputs(raw, operation=POSTPROCESS)
 
 

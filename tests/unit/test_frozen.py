@@ -57,7 +57,7 @@ from atoll_operator.jobs.manifest import job_name
 from atoll_operator.lifecycle.model import PodPhase, QueueView
 from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.train.history import History, Snapshot
-from atoll_stages.train.initial_weights import About
+from atoll_stages.train.initial_weights import ModelInfo
 from support.decide_world import PROFILE, World, run_view
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     "local-job": JobRecord,
     "history": History,
     "checkpoint": Snapshot,
-    "weights-attribute": About,
+    "weights-attribute": ModelInfo,
     "edgetpu-report": MappingReport,
     "edge-config": EdgeConfig,
     "edge-state": DeviceState,

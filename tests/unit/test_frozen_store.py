@@ -199,9 +199,9 @@ def test_the_documents_of_the_store_are_written_again_as_they_are(store: Path) -
 
 def test_weights_and_checkpoints_are_read(store: Path, tmp_path: Path) -> None:
     folder = next(store.glob("runs/local/*/train/checkpoints/step-00000100.npz")).parent
-    values, about = read_weights(folder / "best-00000100.weights.h5")
+    values, info = read_weights(folder / "best-00000100.weights.h5")
     assert values["head/kernel"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert json.loads(to_json(about)) == {
+    assert json.loads(to_json(info)) == {
         "architecture": "ssd-mobilenet-v2-fpnlite-192",
         "width": 0.35,
         "classes": ["note", "robot"],

@@ -1,4 +1,4 @@
-"""Two models whose answers are known, on pictures whose labels are known: figures, differences and what is left out."""
+"""Two models whose detections are known, on images whose labels are known: metrics, differences, images left out."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_the_better_model_has_the_better_figures(compared: Compared) -> None:
     assert (found["picturesBetter"], found["picturesWorse"]) == (6, 0)
 
 
-def test_a_model_that_learnt_another_class_is_set_against_it_by_name(compared: Compared) -> None:
+def test_classes_of_two_models_are_compared_by_name(compared: Compared) -> None:
     [found] = compared(("red", "robot"))["sets"]
     assert found["old"]["unknownClasses"] == ["blue"]
     assert found["old"]["perClass"] == pytest.approx({"red": 1.0, "blue": 0.0})
@@ -91,7 +91,7 @@ def test_equal_models_differ_in_nothing(compared: Compared) -> None:
     assert (found["picturesBetter"], found["picturesWorse"]) == (0, 0)
 
 
-def test_the_page_shows_both_models_on_the_pictures_where_they_differ(compared: Compared, tmp_path: Path) -> None:
+def test_the_page_shows_both_models_on_the_images_where_they_differ(compared: Compared, tmp_path: Path) -> None:
     compared(SWAPPED, trained=())
     page = (tmp_path / "page.html").read_text()
     assert "old against new" in page
@@ -101,7 +101,7 @@ def test_the_page_shows_both_models_on_the_pictures_where_they_differ(compared: 
     assert "://" not in page
 
 
-def test_what_a_model_was_trained_on_is_said_where_it_is_not_known(compared: Compared) -> None:
+def test_a_note_says_that_a_models_training_images_are_not_known(compared: Compared) -> None:
     assert compared(SWAPPED)["notes"] == [
         "What old was trained on is not known; if it was these pictures, its figures are too good."
     ]
@@ -127,7 +127,7 @@ def job_on(shards: dict[str, tuple[str, ...]], part: str, tmp_path: Path, *, tra
     return ComparisonJob(old, new, (source,), str(tmp_path / "page.html"))
 
 
-def test_pictures_of_a_training_part_are_left_out(shards: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+def test_images_of_a_training_split_are_left_out(shards: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
     """The new model was trained on an archive that shares two pictures with the old one's test part."""
     root = tmp_path / "later"
     parts = {"train": [*squares(7, 2), *squares(20, 3)], "val": squares(30, 1)}
@@ -139,7 +139,7 @@ def test_pictures_of_a_training_part_are_left_out(shards: dict[str, tuple[str, .
     assert found["new"]["ap50"] == pytest.approx(1.0)
 
 
-def test_nothing_is_said_where_a_model_has_seen_every_picture(
+def test_a_set_that_a_model_was_trained_on_entirely_is_refused(
     shards: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
     (tmp_path / "work").mkdir()
@@ -148,10 +148,10 @@ def test_nothing_is_said_where_a_model_has_seen_every_picture(
     assert raised.value.reason is Reason.NO_USABLE_EXAMPLES
 
 
-def test_a_set_that_was_learnt_from_is_a_note_beside_another(
+def test_a_set_that_a_model_was_trained_on_is_a_note_beside_another(
     shards: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    """A split by hash is dealt anew when pictures come: the old evaluation pictures may be the new training's."""
+    """A split by hash changes when images are added: the old evaluation pictures may be the new training's."""
     (tmp_path / "work").mkdir()
     job = job_on(shards, "test", tmp_path, trained=shards["test"])
     other = replace(job.sources[0], name="others", shards=shards["train"])
@@ -182,7 +182,9 @@ def test_it_works_without_tensorflow(shards: dict[str, tuple[str, ...]], tmp_pat
         ({"model.tar.gz": b"nothing"}, "model.tar.gz"),
     ],
 )
-def test_what_is_no_model_is_refused_in_a_sentence(tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+def test_files_that_are_no_model_are_refused_with_a_sentence(
+    tmp_path: Path, files: dict[str, bytes], sentence: str
+) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     for name, content in files.items():

@@ -25,12 +25,12 @@ from atoll_contract.stage import (
 )
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
-from atoll_stages.export.stage import detections_kept, export
+from atoll_stages.export.stage import export, kept_detections
 from atoll_stages.runtime.context import StageContext
-from atoll_stages.train.detector import build
+from atoll_stages.train.detector import build_detector
 from atoll_stages.train.history import Best, History, Point
-from atoll_stages.train.initial_weights import About, values_of, write_weights
-from support.detection_data import CLASSES, picture, store_dataset
+from atoll_stages.train.initial_weights import ModelInfo, weights_by_path, write_weights
+from support.detection_data import CLASSES, labelled_image, store_dataset
 
 pytestmark = pytest.mark.timeout(300)
 TRAIN = TrainSpec(Architecture.FPNLITE_192, 0.35, StartWeights(InitFrom.RANDOM), steps=10)
@@ -53,8 +53,8 @@ def context(folder: Path, quality: QualityGates) -> StageContext:
     store, work = DirStore(folder / "store"), folder / "work"
     work.mkdir()
     dataset = store_dataset(store, work, train=2, validation=3)
-    model = build(architecture=TRAIN.architecture, width=TRAIN.width, classes=len(CLASSES), side=192)
-    write_weights(work / "w.h5", values_of(model), About(TRAIN.architecture, TRAIN.width, CLASSES, step=10))
+    model = build_detector(architecture=TRAIN.architecture, width=TRAIN.width, classes=len(CLASSES), side=192)
+    write_weights(work / "w.h5", weights_by_path(model), ModelInfo(TRAIN.architecture, TRAIN.width, CLASSES, step=10))
     (work / "h.json").write_bytes(to_json(HISTORY))
 
     def stored(name: str, path: Path) -> Artifact:
@@ -99,7 +99,7 @@ def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_
     assert names[:4] == ["model", "labels", "metrics", "mapping"]
     assert {"golden", "report"} <= set(names)
     golden = next(done.store.get(item.key) for item in outcome.outputs if item.name == "golden")
-    # Publishing finds a picture's boxes by its artifact's name.
+    # Publishing finds an image's boxes by its artifact's name.
     assert {entry["name"] for entry in json.loads(golden)} == {name for name in names if name.startswith("golden-")}
     assert set(outcome.summary) == {"metrics", "predictedMappedPercent", "split"}
     for item in outcome.outputs:
@@ -132,6 +132,6 @@ def test_weights_of_another_detector_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("objects", "kept"), [(0, 25), (5, 25), (30, 60), (400, 100)])
-def test_detections_kept_follow_the_busiest_picture(objects: int, kept: int) -> None:
-    example = replace(picture(0), labels=np.zeros(objects, np.int32))
-    assert detections_kept(ExportSpec(TRAIN), [example]) == kept
+def test_the_number_of_kept_detections_follows_the_busiest_image(objects: int, kept: int) -> None:
+    example = replace(labelled_image(0), labels=np.zeros(objects, np.int32))
+    assert kept_detections(ExportSpec(TRAIN), [example]) == kept

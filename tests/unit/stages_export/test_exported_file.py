@@ -11,16 +11,16 @@ from atoll_contract import images as preprocess
 from atoll_contract.errors import ModelError
 from atoll_contract.images import INPUT_SCALE, INPUT_ZERO_POINT
 from atoll_contract.stage import Architecture
-from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert, pinned
-from atoll_stages.export.edgetpu_mapping import predict
+from atoll_stages.export.converter import POSTPROCESS, Postprocess, calibration_inputs, check_input, convert
+from atoll_stages.export.edgetpu_mapping import predict_mapping
 from atoll_stages.export.flatbuffer import fix_outputs, operations
-from atoll_stages.export.float_model import detect_float
-from atoll_stages.export.inference import Exported
-from atoll_stages.train.anchors import anchors_for
-from atoll_stages.train.detector import build
-from support.detection_data import CLASSES, pictures
+from atoll_stages.export.inference import ExportedModel
+from atoll_stages.train.anchors import generate_anchors
+from atoll_stages.train.detections import FloatDetector
+from atoll_stages.train.detector import build_detector
+from support.detection_data import CLASSES, labelled_images
 
-MOST = 12
+MAX_DETECTIONS = 12
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -39,20 +39,20 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 @pytest.fixture(scope="module")
 def conversion(architecture: Architecture) -> Conversion:
     side = architecture.side
-    model = build(architecture=architecture, width=0.35, classes=len(CLASSES), side=side)
-    calibration = [preprocess.decode(e.encoded, side) for e in pictures(3)]
+    model = build_detector(architecture=architecture, width=0.35, classes=len(CLASSES), side=side)
+    calibration = [preprocess.decode(e.encoded, side) for e in labelled_images(3)]
     raw = convert(
         model,
-        anchors=anchors_for(architecture),
+        anchors=generate_anchors(architecture),
         side=side,
         # Untrained scores are all near the prior; from 0 on each of them is a detection.
-        post=Postprocess(max_detections=MOST, classes=len(CLASSES), score_threshold=0.0),
+        post=Postprocess(max_detections=MAX_DETECTIONS, classes=len(CLASSES), score_threshold=0.0),
         calibration=calibration,
     )
     return Conversion(raw, fix_outputs(raw, operation=POSTPROCESS), model)
 
 
-def get_objects(data: bytes, picture: np.ndarray) -> list[tuple[int, float, tuple[float, ...]]]:
+def get_objects(data: bytes, image: np.ndarray) -> list[tuple[int, float, tuple[float, ...]]]:
     """The reading of pycoral's `adapters.detect.get_objects`, on the reference interpreter.
 
     Without a signature the outputs are taken by position: boxes, classes, scores, count; with one, by the names
@@ -60,7 +60,7 @@ def get_objects(data: bytes, picture: np.ndarray) -> list[tuple[int, float, tupl
     """
     interpreter = tf.lite.Interpreter(model_content=data)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
     interpreter.invoke()
     signatures = interpreter._get_full_signature_list()
     if signatures:
@@ -75,16 +75,16 @@ def get_objects(data: bytes, picture: np.ndarray) -> list[tuple[int, float, tupl
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated.*:UserWarning")
 def test_pycoral_reads_boxes_classes_scores_and_count(conversion: Conversion, architecture: Architecture) -> None:
-    picture = preprocess.decode(pictures(1)[0].encoded, architecture.side)
-    found = get_objects(conversion.fixed, picture)
-    assert 0 < len(found) <= MOST
+    image = preprocess.decode(labelled_images(1)[0].encoded, architecture.side)
+    found = get_objects(conversion.fixed, image)
+    assert 0 < len(found) <= MAX_DETECTIONS
     for label, score, (ymin, xmin, ymax, xmax) in found:
         assert label in range(len(CLASSES))
         assert 0.0 <= score <= 1.0
         assert ymin < ymax
         assert xmin < xmax
-    ours = Exported(conversion.fixed).detect(picture)
-    np.testing.assert_allclose(sorted(ours.scores), sorted(score for _, score, _ in found))
+    exported = ExportedModel(conversion.fixed).detect(image)
+    np.testing.assert_allclose(sorted(exported.scores), sorted(score for _, score, _ in found))
 
 
 def test_the_fix_changes_no_size_and_is_stable(conversion: Conversion) -> None:
@@ -99,7 +99,7 @@ def test_there_are_no_signatures_left(conversion: Conversion) -> None:
 
 
 def test_the_input_takes_raw_bytes(conversion: Conversion) -> None:
-    details = Exported(conversion.fixed).input
+    details = ExportedModel(conversion.fixed).input
     check_input(details)
     scale, zero_point = details["quantization"]
     assert scale == pytest.approx(INPUT_SCALE)
@@ -123,25 +123,26 @@ def test_nothing_pads_resizes_are_old_and_nearly_all_maps(conversion: Conversion
     assert not [o for o in found if o.name == "PAD"]
     assert all(o.version <= 2 for o in found if o.name == "RESIZE_NEAREST_NEIGHBOR")
     assert [o.name for o in found if o.custom] == [POSTPROCESS]
-    report = predict(found, size=len(conversion.fixed))
+    report = predict_mapping(found, size=len(conversion.fixed))
     assert report.refused == ()
     assert report.percent > 90.0
     assert {row.name for row in report.rows if row.status != "Mapped to Edge TPU"} <= {POSTPROCESS, "DEQUANTIZE"}
 
 
 def test_the_file_agrees_with_the_float_model(conversion: Conversion, architecture: Architecture) -> None:
-    images = [preprocess.decode(e.encoded, architecture.side) for e in pictures(2, first=50)]
-    exact = detect_float(conversion.model, architecture, images, most=MOST)
-    quantised = Exported(conversion.fixed).detect_all(images)
+    images = [preprocess.decode(e.encoded, architecture.side) for e in labelled_images(2, first=50)]
+    anchors = generate_anchors(architecture).boxes
+    float_detections = FloatDetector(conversion.model, anchors, max_detections=MAX_DETECTIONS).detect_all(images)
+    int8_detections = ExportedModel(conversion.fixed).detect_all(images)
     # Untrained: every anchor scores the prior of .01, give or take half a step of 1/256.
-    for found in quantised:
+    for found in int8_detections:
         np.testing.assert_allclose(found.scores, 0.01, atol=1 / 128)
-    assert all(len(found) <= MOST for found in (*exact, *quantised))
+    assert all(len(found) <= MAX_DETECTIONS for found in (*float_detections, *int8_detections))
 
 
-def test_calibration_pins_the_range_in_the_first_picture_only() -> None:
+def test_only_the_first_calibration_image_has_the_whole_range() -> None:
     grey = np.full((4, 4, 3), 127, np.uint8)
-    first, second = (sample[0] for sample in pinned([grey, grey]))
+    first, second = (sample[0] for sample in calibration_inputs([grey, grey]))
     assert (first.min(), first.max()) == (-1.0, 1.0)
     assert second.max() - second.min() < 1e-6
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from atoll_stages.export.edgetpu_mapping import (
-    BEHIND,
-    DYNAMIC,
+    DYNAMIC_SHAPE,
     MAPPED,
-    UNKNOWN,
+    SECOND_SUBGRAPH,
+    UNSUPPORTED_OPERATION,
     UNSUPPORTED_TYPE,
-    VERSION,
-    predict,
-    verdict,
+    UNSUPPORTED_VERSION,
+    operation_status,
+    predict_mapping,
 )
 from atoll_stages.export.flatbuffer import Operation, TensorInfo
 
@@ -35,36 +35,36 @@ POST = Operation("TFLite_Detection_PostProcess", 1, True, (tensor("b", "FLOAT32"
     ("operation", "expected"),
     [
         (convolution(), MAPPED),
-        (convolution(version=6), VERSION),
+        (convolution(version=6), UNSUPPORTED_VERSION),
         (POST, UNSUPPORTED_TYPE),
-        (replace(convolution(), name="TOPK_V2"), UNKNOWN),
+        (replace(convolution(), name="TOPK_V2"), UNSUPPORTED_OPERATION),
         (replace(convolution(), outputs=(tensor("b", "FLOAT32"),)), UNSUPPORTED_TYPE),
-        (replace(convolution(), outputs=(tensor("b", shape=(-1, 8, 8, 4)),)), DYNAMIC),
+        (replace(convolution(), outputs=(tensor("b", shape=(-1, 8, 8, 4)),)), DYNAMIC_SHAPE),
         (Operation("DEQUANTIZE", 2, False, (tensor("a"),), (tensor("b", "FLOAT32"),)), UNSUPPORTED_TYPE),
-        (Operation("RESIZE_NEAREST_NEIGHBOR", 3, False, (tensor("a"),), (tensor("b"),)), VERSION),
+        (Operation("RESIZE_NEAREST_NEIGHBOR", 3, False, (tensor("a"),), (tensor("b"),)), UNSUPPORTED_VERSION),
     ],
 )
 def test_single_operations(operation: Operation, expected: str) -> None:
-    assert verdict(operation) == expected
+    assert operation_status(operation) == expected
 
 
 def test_what_follows_an_unmapped_operation_stays_on_the_cpu() -> None:
     middle = Operation("TOPK_V2", 1, False, (tensor("b"),), (tensor("c"),))
-    report = predict([convolution("a", "b"), middle, convolution("c", "d")], size=10)
+    report = predict_mapping([convolution("a", "b"), middle, convolution("c", "d")], size=10)
     assert {(row.name, row.status) for row in report.rows} == {
         ("CONV_2D", MAPPED),
-        ("TOPK_V2", UNKNOWN),
-        ("CONV_2D", BEHIND),
+        ("TOPK_V2", UNSUPPORTED_OPERATION),
+        ("CONV_2D", SECOND_SUBGRAPH),
     }
     assert (report.mapped, report.total, report.percent) == (1, 3, 33.3)
 
 
 def test_a_refused_version_maps_nothing() -> None:
-    report = predict([convolution(), convolution("b", "c", version=6)], size=10)
+    report = predict_mapping([convolution(), convolution("b", "c", version=6)], size=10)
     assert report.refused == ("CONV_2D v6",)
     assert report.percent == 0.0
 
 
-def test_a_file_beyond_the_chips_memory_is_said() -> None:
-    assert predict([convolution()], size=7_000_000).fits_on_chip
-    assert not predict([convolution()], size=9_000_000).fits_on_chip
+def test_a_file_larger_than_the_chips_memory_does_not_fit() -> None:
+    assert predict_mapping([convolution()], size=7_000_000).fits_on_chip
+    assert not predict_mapping([convolution()], size=9_000_000).fits_on_chip

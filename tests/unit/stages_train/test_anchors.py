@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for, decode, encode, to_corners
+from atoll_stages.train.anchors import decode_boxes, generate_anchors, to_corners
+from support.detection_data import encode_boxes
 
 EDGE = st.integers(0, 1000).map(lambda n: n / 1000)
 BOXES = st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), min_size=1, max_size=8)
@@ -21,13 +22,13 @@ BOXES = st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), min_size=1, max_size=8)
     ],
 )
 def test_number_of_anchors(architecture: Architecture, count: int) -> None:
-    anchors = anchors_for(architecture)
+    anchors = generate_anchors(architecture)
     assert anchors.count == count == sum(anchors.levels)
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
-def test_centres_lie_in_the_picture_and_sizes_are_positive(architecture: Architecture) -> None:
-    boxes = anchors_for(architecture).boxes
+def test_centres_lie_in_the_image_and_sizes_are_positive(architecture: Architecture) -> None:
+    boxes = generate_anchors(architecture).boxes
     assert boxes.dtype == np.float32
     assert (boxes[:, :2] > 0).all()
     assert (boxes[:, :2] < 1).all()
@@ -35,7 +36,7 @@ def test_centres_lie_in_the_picture_and_sizes_are_positive(architecture: Archite
 
 
 def test_the_first_level_runs_row_by_row() -> None:
-    boxes = anchors_for(Architecture.FPNLITE_320).boxes
+    boxes = generate_anchors(Architecture.FPNLITE_320).boxes
     np.testing.assert_allclose(boxes[0], [4 / 320, 4 / 320, 24 / 320, 24 / 320])
     np.testing.assert_allclose(boxes[1][:2], [4 / 320, 12 / 320])
     np.testing.assert_allclose(boxes[40][:2], [12 / 320, 4 / 320])
@@ -47,16 +48,16 @@ def test_decode_inverts_encode(raw: list[tuple[float, float, float, float]]) -> 
     edges = np.array(raw, np.float32)
     low = np.minimum(edges[:, :2], edges[:, 2:])
     boxes = np.concatenate([low, np.maximum(edges[:, :2], edges[:, 2:]) + 0.01], axis=-1)
-    anchors = anchors_for(Architecture.FPNLITE_192).boxes[: len(boxes)]
-    codes = encode(boxes, anchors)
-    np.testing.assert_allclose(decode(codes, anchors), boxes, atol=1e-4)
+    anchors = generate_anchors(Architecture.FPNLITE_192).boxes[: len(boxes)]
+    codes = encode_boxes(boxes, anchors)
+    np.testing.assert_allclose(decode_boxes(codes, anchors), boxes, atol=1e-4)
 
 
 def test_codes_of_zero_are_the_anchors() -> None:
-    anchors = anchors_for(Architecture.SSD_300).boxes
-    np.testing.assert_allclose(decode(np.zeros_like(anchors), anchors), to_corners(anchors), atol=1e-6)
+    anchors = generate_anchors(Architecture.SSD_300).boxes
+    np.testing.assert_allclose(decode_boxes(np.zeros_like(anchors), anchors), to_corners(anchors), atol=1e-6)
 
 
-def test_a_wild_code_stays_finite() -> None:
-    anchors = anchors_for(Architecture.FPNLITE_192).boxes[:1]
-    assert np.isfinite(decode(np.full((1, 4), 1e6, np.float32), anchors)).all()
+def test_a_very_large_code_is_decoded_to_a_finite_box() -> None:
+    anchors = generate_anchors(Architecture.FPNLITE_192).boxes[:1]
+    assert np.isfinite(decode_boxes(np.full((1, 4), 1e6, np.float32), anchors)).all()

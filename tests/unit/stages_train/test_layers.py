@@ -44,8 +44,8 @@ def test_upsampling_repeats_pixels() -> None:
 def test_adamw_follows_its_formula() -> None:
     start, gradient = np.array([[1.0, -2.0]], np.float32), np.array([[0.5, -0.25]], np.float32)
     variable = tf.Variable(start)
-    optimizer = AdamW([variable], decay=0.1, factors=[0.5])
-    optimizer.apply([tf.constant(gradient)], rate=tf.constant(0.01), step=tf.constant(0))
+    optimizer = AdamW([variable], weight_decay=0.1, factors=[0.5])
+    optimizer.apply([tf.constant(gradient)], learning_rate=tf.constant(0.01), step=tf.constant(0))
     # At the first step both moments are the gradient after bias correction, so the update is its sign.
     rate = 0.01 * 0.5
     np.testing.assert_allclose(variable.numpy(), start * (1 - rate * 0.1) - rate * np.sign(gradient), rtol=1e-4)
@@ -53,7 +53,9 @@ def test_adamw_follows_its_formula() -> None:
 
 def test_vectors_are_not_decayed() -> None:
     variable = tf.Variable([1.0, 1.0])
-    AdamW([variable], decay=0.5, factors=[1.0]).apply([tf.zeros(2)], rate=tf.constant(0.1), step=tf.constant(0))
+    AdamW([variable], weight_decay=0.5, factors=[1.0]).apply(
+        [tf.zeros(2)], learning_rate=tf.constant(0.1), step=tf.constant(0)
+    )
     np.testing.assert_array_equal(variable.numpy(), [1.0, 1.0])
 
 

@@ -4,18 +4,19 @@ import numpy as np
 import tensorflow as tf
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for, encode, match_adaptive
-from atoll_stages.train.losses import detection_loss, focal, giou
+from atoll_stages.train.anchors import generate_anchors, match_atss
+from atoll_stages.train.losses import detection_loss, focal_loss, giou
+from support.detection_data import encode_boxes
 
 
 def test_focal_without_focus_is_half_the_cross_entropy() -> None:
     logits, targets = np.array([-2.0, 0.5, 3.0], np.float32), np.array([0.0, 1.0, 1.0], np.float32)
     entropy = np.log1p(np.exp(logits)) - targets * logits
-    np.testing.assert_allclose(focal(logits, targets, alpha=0.5, gamma=0.0), entropy / 2, rtol=1e-5)
+    np.testing.assert_allclose(focal_loss(logits, targets, alpha=0.5, gamma=0.0), entropy / 2, rtol=1e-5)
 
 
 def test_focal_makes_easy_anchors_cheap() -> None:
-    easy, hard = focal(np.array([-6.0, 2.0], np.float32), np.array([0.0, 0.0], np.float32)).numpy()
+    easy, hard = focal_loss(np.array([-6.0, 2.0], np.float32), np.array([0.0, 0.0], np.float32)).numpy()
     assert easy < hard / 1e5
 
 
@@ -26,16 +27,14 @@ def test_giou_of_known_boxes() -> None:
 
 
 def test_right_outputs_cost_nearly_nothing_and_wrong_ones_more() -> None:
-    anchors = anchors_for(Architecture.FPNLITE_192)
+    anchors = generate_anchors(Architecture.FPNLITE_192)
     boxes = np.array([[[0.2, 0.2, 0.6, 0.6]]], np.float32)
     labels = np.array([[1]], np.int32)
-    matches = match_adaptive(
-        anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
-    )
+    matches = match_atss(anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels)
     positive = matches.positive.numpy()[0]
     right = np.full((1, anchors.count, 2), -12.0, np.float32)
     right[0, positive, 1] = 12.0
-    codes = encode(np.broadcast_to(boxes[0], (anchors.count, 4)), anchors.boxes)[None]
+    codes = encode_boxes(np.broadcast_to(boxes[0], (anchors.count, 4)), anchors.boxes)[None]
 
     def loss(logits: np.ndarray) -> float:
         losses = detection_loss(
@@ -47,12 +46,10 @@ def test_right_outputs_cost_nearly_nothing_and_wrong_ones_more() -> None:
     assert loss(-right) > 1.0
 
 
-def test_pictures_without_objects_give_a_finite_loss() -> None:
-    anchors = anchors_for(Architecture.FPNLITE_192)
+def test_images_without_objects_give_a_finite_loss() -> None:
+    anchors = generate_anchors(Architecture.FPNLITE_192)
     boxes, labels = np.zeros((1, 1, 4), np.float32), np.array([[-1]], np.int32)
-    matches = match_adaptive(
-        anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels
-    )
+    matches = match_atss(anchors=anchors.boxes, levels=np.array(anchors.levels, np.int32), boxes=boxes, labels=labels)
     outputs = tf.zeros((1, anchors.count, 2)), tf.zeros((1, anchors.count, 4))
     losses = detection_loss(
         logits=outputs[0], codes=outputs[1], anchors=anchors.boxes, matches=matches, boxes=boxes, labels=labels

@@ -1,4 +1,4 @@
-"""Which anchors answer for which objects."""
+"""Which anchors are matched to which objects."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import Matches, anchors_for, match_adaptive, match_argmax, pairwise_iou
+from atoll_stages.train.anchors import AnchorMatches, generate_anchors, match_anchors, pairwise_iou
 
 CENTER = st.integers(10, 90).map(lambda n: n / 100)
 SIDE = st.integers(2, 60).map(lambda n: n / 100)
@@ -18,12 +18,10 @@ def corners(objects: list[tuple[float, float, float, float]]) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def match(architecture: Architecture, boxes: np.ndarray, labels: np.ndarray) -> Matches:
-    anchors = anchors_for(architecture)
-    if architecture is Architecture.SSD_300:
-        return match_argmax(anchors=anchors.boxes, boxes=boxes[None], labels=labels[None])
+def match(architecture: Architecture, boxes: np.ndarray, labels: np.ndarray) -> AnchorMatches:
+    anchors = generate_anchors(architecture)
     levels = np.array(anchors.levels, np.int32)
-    return match_adaptive(anchors=anchors.boxes, levels=levels, boxes=boxes[None], labels=labels[None])
+    return match_anchors(architecture, anchors=anchors.boxes, levels=levels, boxes=boxes[None], labels=labels[None])
 
 
 @pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300])
@@ -59,19 +57,19 @@ def test_only_padding_matches_nothing() -> None:
         assert not matches.ignored.numpy().any()
 
 
-def test_around_a_neutral_object_nothing_is_background() -> None:
+def test_anchors_in_an_ignored_object_are_not_background() -> None:
     boxes = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32)
     matches = match(Architecture.FPNLITE_192, boxes, np.array([-2], np.int32))
-    centers = anchors_for(Architecture.FPNLITE_192).boxes[:, :2]
+    centers = generate_anchors(Architecture.FPNLITE_192).boxes[:, :2]
     inside = ((centers >= 0.25) & (centers <= 0.75)).all(axis=-1)
     assert not matches.positive.numpy().any()
     np.testing.assert_array_equal(matches.ignored.numpy()[0], inside)
 
 
-def test_an_anchor_answers_for_the_object_it_overlaps_most() -> None:
+def test_an_anchor_is_matched_to_the_object_it_overlaps_most() -> None:
     boxes = np.array([[0.1, 0.1, 0.4, 0.4], [0.55, 0.55, 0.9, 0.9]], np.float32)
     matches = match(Architecture.FPNLITE_192, boxes, np.array([0, 1], np.int32))
-    anchors = anchors_for(Architecture.FPNLITE_192).boxes
+    anchors = generate_anchors(Architecture.FPNLITE_192).boxes
     for index in np.flatnonzero(matches.positive.numpy()[0]):
         box = boxes[matches.objects.numpy()[0, index]]
         assert (anchors[index, :2] >= box[:2]).all()

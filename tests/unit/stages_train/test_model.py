@@ -8,9 +8,9 @@ import pytest
 
 from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import anchors_for
+from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.backbone import TOP, mobilenet_v2
-from atoll_stages.train.detector import build
+from atoll_stages.train.detector import build_detector
 from atoll_stages.train.initial_weights import load_imagenet
 
 
@@ -19,15 +19,15 @@ from atoll_stages.train.initial_weights import load_imagenet
     [(Architecture.FPNLITE_320, 64), (Architecture.FPNLITE_192, 96), (Architecture.SSD_300, 300)],
 )
 def test_one_output_row_for_each_anchor(architecture: Architecture, side: int) -> None:
-    model = build(architecture=architecture, width=0.35, classes=3, side=side)
+    model = build_detector(architecture=architecture, width=0.35, classes=3, side=side)
     logits, codes = model.output_shape
-    count = anchors_for(architecture, side).count
+    count = generate_anchors(architecture, side).count
     assert logits == (None, count, 3)
     assert codes == (None, count, 4)
 
 
 def test_at_the_start_nothing_is_an_object() -> None:
-    model = build(architecture=Architecture.FPNLITE_192, width=0.35, classes=2, side=64)
+    model = build_detector(architecture=Architecture.FPNLITE_192, width=0.35, classes=2, side=64)
     logits, _ = model(np.zeros((1, 64, 64, 3), np.float32), training=False)
     assert float(keras.ops.max(keras.ops.sigmoid(logits))) < 0.05
 
@@ -42,14 +42,16 @@ def test_the_backbone_computes_what_keras_applications_does(tmp_path: Path) -> N
     image = keras.Input((96, 96, 3))
     model = keras.Model(image, mobilenet_v2(image, width=0.35, top=True)[TOP])
     assert load_imagenet(model, path, width=0.35) == len([layer for layer in source.layers if layer.weights])
-    picture = random.uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
-    np.testing.assert_allclose(model(picture, training=False), source(picture, training=False), rtol=1e-4, atol=1e-4)
+    image_batch = random.uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        model(image_batch, training=False), source(image_batch, training=False), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     source = keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=0.35, include_top=False, weights=None)
     path = tmp_path / "mobilenet_v2_0.5_224_no_top.weights.h5"
     source.save_weights(path)
-    model = build(architecture=Architecture.FPNLITE_192, width=0.5, classes=1, side=64)
+    model = build_detector(architecture=Architecture.FPNLITE_192, width=0.5, classes=1, side=64)
     with pytest.raises(IntegrityError, match=r"no MobileNetV2 weights of width 0\.5"):
         load_imagenet(model, path, width=0.5)

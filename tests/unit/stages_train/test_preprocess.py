@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from atoll_contract import images as preprocess
-from atoll_stages.train.augment import sample
+from atoll_stages.train.augment import crop_and_flip
 from atoll_stages.train.dataset import CANVAS_RATIO
 
 # Of 255: training resizes twice, first to its canvas.
@@ -28,7 +28,9 @@ def test_the_whole_window_of_a_canvas_is_the_preprocessed_picture(size: tuple[in
     exact = preprocess.resize(picture, SIDE).astype(np.float32)
     canvas = preprocess.resize(picture, int(SIDE * CANVAS_RATIO))
     window = tf.constant([[0.0, 0.0, 1.0, 1.0]])
-    trained = sample(tf.constant(canvas[None]), window, tf.constant([[False, False]]), tf.constant(SIDE)).numpy()[0]
+    trained = crop_and_flip(
+        tf.constant(canvas[None]), window, tf.constant([[False, False]]), tf.constant(SIDE)
+    ).numpy()[0]
     difference = np.abs(trained - exact)
     assert difference.mean() <= MEAN_TOLERANCE
     assert difference.max() <= WORST_TOLERANCE

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from atoll_contract.errors import IntegrityError
-from atoll_stages.train.dataset import Records, parse
-from support.detection_data import pictures, write_shard
+from atoll_stages.train.dataset import Records, parse_record
+from support.detection_data import labelled_images, write_shard
 
 
 def test_records_come_back_in_any_order(tmp_path: Path) -> None:
-    written = pictures(5)
+    written = labelled_images(5)
     shards = [write_shard(tmp_path / "a", written[:3]), write_shard(tmp_path / "b", written[3:])]
     with Records(shards) as records:
         assert len(records) == 5
@@ -24,7 +24,7 @@ def test_records_come_back_in_any_order(tmp_path: Path) -> None:
 
 
 def test_a_cut_shard_is_named(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "train-00000", pictures(2))
+    shard = write_shard(tmp_path / "train-00000", labelled_images(2))
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(IntegrityError, match="train-00000 ends inside the record"):
         Records([shard])
@@ -33,4 +33,4 @@ def test_a_cut_shard_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b""])
 def test_other_bytes_are_no_example(data: bytes) -> None:
     with pytest.raises(IntegrityError):
-        parse(data)
+        parse_record(data)

@@ -14,19 +14,18 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from support.detection_data import CLASSES, pictures
+from support.detection_data import CLASSES, labelled_images
 from atoll_contract.stage import Architecture
-from atoll_stages.train.dataset import Pictures
+from atoll_stages.train.dataset import BatchLoader
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 
 settings = TrainerSettings(Architecture.FPNLITE_192, 0.35, len(CLASSES), seed=3, side=64)
 trainer = Trainer(settings, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 trainer.average.reset()
 before = [v.values[0].numpy() for v in trainer.state()]
-images = Pictures(pictures(4), side=64, batch=4, seed=1)
-for step in range(2):
-    assert np.isfinite(trainer.step(images.batch(step), position=step, rate=1e-3, side=64)).all()
-images.close()
+with BatchLoader(labelled_images(4), side=64, batch_size=4, seed=1) as loader:
+    for step in range(2):
+        assert np.isfinite(trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=64)).all()
 for variable in trainer.state():
     first, second = (copy.numpy() for copy in variable.values)
     np.testing.assert_array_equal(first, second)

@@ -39,13 +39,11 @@ SPEC = TrainSpec(
 )
 
 
-def context(
-    folder: Path, spec: TrainSpec, *, uid: str = "u1", pod: str = "p1", train_pictures: int = 4
-) -> StageContext:
+def context(folder: Path, spec: TrainSpec, *, uid: str = "u1", pod: str = "p1", train_images: int = 4) -> StageContext:
     store = DirStore(folder / "store")
     work = folder / f"work-{uid}-{pod}"
     work.mkdir(parents=True)
-    dataset = store_dataset(store, work, train=train_pictures, validation=2)
+    dataset = store_dataset(store, work, train=train_images, validation=2)
     given = StageInput(
         stage=Stage.TRAIN,
         attempt=1,
@@ -62,7 +60,7 @@ def named(outcome: StageOutcome, name: str) -> Artifact:
 
 
 class StoppingContext(StageContext):
-    """Asked to end as soon as it reports a step."""
+    """Told to stop as soon as it reports a step."""
 
     def report(self, now: object) -> None:
         if getattr(now, "step", None):
@@ -87,8 +85,8 @@ def test_an_interrupted_stage_ends_with_the_same_weights_as_an_undisturbed_one(t
 
 def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
     weights = done.fetch(named(outcome, "weights"), done.work / "fetched.h5")
-    _, about = read_weights(weights)
-    assert (about.classes, about.step) == (CLASSES, outcome.summary["bestStep"])
+    _, info = read_weights(weights)
+    assert (info.classes, info.step) == (CLASSES, outcome.summary["bestStep"])
     history = from_json(History, done.store.get(named(outcome, "history").key))
     assert history.step == SPEC.steps
     assert [point.step for point in history.points if point.ap50 is not None] == [2, 4]
@@ -106,14 +104,14 @@ def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
     assert any("tfevents" in info.key for info in done.store.list(done.prefix))
 
 
-def failure(folder: Path, spec: TrainSpec, *, train_pictures: int = 4) -> AtollError:
+def failure(folder: Path, spec: TrainSpec, *, train_images: int = 4) -> AtollError:
     with pytest.raises(AtollError) as raised:
-        train(context(folder, spec, train_pictures=train_pictures))
+        train(context(folder, spec, train_images=train_images))
     return raised.value
 
 
-def test_no_training_pictures_is_the_datas_fault(tmp_path: Path) -> None:
-    error = failure(tmp_path, SPEC, train_pictures=0)
+def test_a_dataset_without_training_images_is_refused(tmp_path: Path) -> None:
+    error = failure(tmp_path, SPEC, train_images=0)
     assert error.reason is Reason.NO_USABLE_EXAMPLES
     assert "train part" in error.message
 

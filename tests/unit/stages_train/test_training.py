@@ -1,4 +1,4 @@
-"""Training as a whole, on a network small enough for a test: it learns, resumes bit for bit, saves and gives up."""
+"""Training as a whole, on a network small enough for a test: it learns, resumes bit for bit, saves and stops early."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,50 +14,55 @@ from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.checkpoints import CheckpointStore
-from atoll_stages.train.config import Plan
-from atoll_stages.train.dataset import Pictures
-from atoll_stages.train.history import WINDOW, DivergenceWatch, Point, Progression
-from atoll_stages.train.initial_weights import values_of
-from atoll_stages.train.loop import TrainingLoop, thinned
-from atoll_stages.train.optimizer import Schedule, Sizes
+from atoll_stages.train.config import TrainConfig
+from atoll_stages.train.dataset import BatchLoader
+from atoll_stages.train.history import DIVERGENCE_WINDOW, DivergenceMonitor, Point, Progression
+from atoll_stages.train.initial_weights import weights_by_path
+from atoll_stages.train.loop import TrainingLoop, evenly_spaced
+from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 from atoll_stages.train.trainer import Trainer, TrainerSettings
-from support.detection_data import CLASSES, pictures
+from support.detection_data import CLASSES, labelled_images
 
 SIDE, STEPS = 64, 6
 SETTINGS = TrainerSettings(
     architecture=Architecture.FPNLITE_192, width=0.35, classes=len(CLASSES), seed=3, side=SIDE, ema_decay=0.9
 )
-PLAN = Plan(
+CONFIG = TrainConfig(
     trainer=SETTINGS,
-    schedule=Schedule(1e-3, STEPS),
-    sizes=Sizes(SIDE, STEPS),
+    learning_rate=LearningRateSchedule(1e-3, STEPS),
+    image_size=ImageSizeSchedule(SIDE, STEPS),
     steps=STEPS,
-    batch=4,
+    batch_size=4,
     eval_every=3,
     checkpoint_every=2,
-    patience=None,
+    early_stopping_patience=None,
     fingerprint="f",
 )
 
 
 @dataclass
-class MemoryKeeper:
-    """Keeps what the loop gives it, checkpoints in a real store."""
+class MemoryCallbacks:
+    """Keeps what the loop passes to it, checkpoints in a real store."""
 
     trainer: Trainer
     checkpoints: CheckpointStore
     work: Path
+    check_stop: Callable[[], None]
     best: list[int] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
 
-    def keep_best(self, step: int) -> None:
+    def on_best(self, step: int) -> None:
         self.best.append(step)
 
-    def checkpoint(self, progression: Progression) -> None:
+    def on_checkpoint(self, progression: Progression) -> None:
         self.checkpoints.save(self.trainer.state(), progression, work=self.work)
 
-    def measured(self, point: Point) -> None:
+    def on_point(self, point: Point) -> None:
         self.points.append(point)
+
+    def on_progress(self, progress: Progress) -> None:
+        self.progress.append(progress)
 
 
 @dataclass
@@ -71,22 +76,23 @@ class Bench:
     def checkpoints(self) -> CheckpointStore:
         return CheckpointStore(DirStore(self.folder / "store"), "c/", "f")
 
-    def train(self, plan: Plan = PLAN, *, check_stop: Callable[[], None] = lambda: None) -> tuple[Trainer, Progression]:
-        trainer = Trainer(plan.trainer)
+    def train(
+        self, config: TrainConfig = CONFIG, *, check_stop: Callable[[], None] = lambda: None
+    ) -> tuple[Trainer, Progression]:
+        trainer = Trainer(config.trainer)
         trainer.average.reset()
         progression = self.checkpoints.restore(trainer.state(), work=self.folder) or Progression()
-        images = Pictures(pictures(6), side=96, batch=plan.batch, seed=plan.trainer.seed)
-        loop = TrainingLoop(
-            plan=plan,
-            trainer=trainer,
-            pictures=images,
-            validation=pictures(2, first=100),
-            classes=CLASSES,
-            keeper=MemoryKeeper(trainer, self.checkpoints, self.folder),
-            report=self.progress.append,
-            check_stop=check_stop,
-        )
-        return trainer, loop.run(progression)
+        batch_size, seed = config.batch_size, config.trainer.seed
+        with BatchLoader(labelled_images(6), side=96, batch_size=batch_size, seed=seed) as loader:
+            loop = TrainingLoop(
+                config=config,
+                trainer=trainer,
+                loader=loader,
+                validation=labelled_images(2, first=100),
+                classes=CLASSES,
+                callbacks=MemoryCallbacks(trainer, self.checkpoints, self.folder, check_stop, progress=self.progress),
+            )
+            return trainer, loop.run(progression)
 
 
 @pytest.fixture
@@ -130,10 +136,15 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(tmp_path: Path
 
 @pytest.mark.timeout(180)
 def test_the_loss_falls_and_the_curves_and_progress_say_so(bench: Bench) -> None:
-    plan = replace(
-        PLAN, steps=40, schedule=Schedule(3e-3, 40), sizes=Sizes(SIDE, 40), eval_every=40, checkpoint_every=40
+    config = replace(
+        CONFIG,
+        steps=40,
+        learning_rate=LearningRateSchedule(3e-3, 40),
+        image_size=ImageSizeSchedule(SIDE, 40),
+        eval_every=40,
+        checkpoint_every=40,
     )
-    _, end = bench.train(plan)
+    _, end = bench.train(config)
     losses = [point.loss for point in end.history]
     assert losses[-1] < 0.8 * losses[0]
     assert end.history[-1].ap50 is not None
@@ -144,31 +155,33 @@ def test_the_loss_falls_and_the_curves_and_progress_say_so(bench: Bench) -> None
 
 @pytest.mark.timeout(180)
 def test_without_a_better_ap50_training_ends_early(bench: Bench) -> None:
-    still = Schedule(1e-9, 30)
-    plan = replace(PLAN, steps=30, schedule=still, eval_every=1, checkpoint_every=30, patience=2)
-    _, end = bench.train(plan)
+    still = LearningRateSchedule(1e-9, 30)
+    config = replace(
+        CONFIG, steps=30, learning_rate=still, eval_every=1, checkpoint_every=30, early_stopping_patience=2
+    )
+    _, end = bench.train(config)
     assert end.step < 30
     assert end.stale == 2
     assert bench.checkpoints.steps() == [end.step]
 
 
 @pytest.mark.timeout(180)
-def test_a_wild_learning_rate_ends_as_diverged(bench: Bench) -> None:
-    plan = replace(PLAN, steps=60, schedule=Schedule(1e6, 60), eval_every=60, checkpoint_every=60)
+def test_a_far_too_high_learning_rate_ends_as_diverged(bench: Bench) -> None:
+    config = replace(CONFIG, steps=60, learning_rate=LearningRateSchedule(1e6, 60), eval_every=60, checkpoint_every=60)
     with pytest.raises(ModelError, match=r"lower learningRate \(1e\+06\)") as raised:
-        bench.train(plan)
+        bench.train(config)
     assert raised.value.reason is Reason.TRAINING_DIVERGED
 
 
 def test_nan_is_named_with_its_step() -> None:
     with pytest.raises(ModelError, match=r"the loss is nan at step 312; lower learningRate \(0\.8\)"):
-        DivergenceWatch(peak=0.8).see(float("nan"), step=312)
+        DivergenceMonitor(peak=0.8).update(float("nan"), step=312)
 
 
-def test_a_loss_that_only_shakes_is_no_divergence() -> None:
-    watch = DivergenceWatch(peak=0.1)
-    for step in range(10 * WINDOW):
-        watch.see(2.0 + (step % 3), step=step + 1)
+def test_a_loss_that_only_fluctuates_is_no_divergence() -> None:
+    watch = DivergenceMonitor(peak=0.1)
+    for step in range(10 * DIVERGENCE_WINDOW):
+        watch.update(2.0 + (step % 3), step=step + 1)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +189,7 @@ def trained_state() -> Trainer:
     return Trainer(SETTINGS)
 
 
-def test_checkpoints_of_other_settings_or_torn_ones_do_not_count(tmp_path: Path, trained_state: Trainer) -> None:
+def test_checkpoints_of_other_settings_and_damaged_ones_are_passed_over(tmp_path: Path, trained_state: Trainer) -> None:
     store, variables = DirStore(tmp_path / "store"), trained_state.state()
     ours = CheckpointStore(store, "c/", "f")
     ours.save(variables, Progression(step=2), work=tmp_path)
@@ -214,23 +227,23 @@ def test_S12_a_store_that_keeps_every_checkpoint_does_not_end_the_training(
 
 
 def test_the_same_seed_gives_the_same_start(trained_state: Trainer) -> None:
-    again = values_of(Trainer(SETTINGS).model)
-    for name, value in values_of(trained_state.model).items():
+    again = weights_by_path(Trainer(SETTINGS).model)
+    for name, value in weights_by_path(trained_state.model).items():
         np.testing.assert_array_equal(value, again[name])
-    other = values_of(Trainer(replace(SETTINGS, seed=4)).model)
+    other = weights_by_path(Trainer(replace(SETTINGS, seed=4)).model)
     assert not np.array_equal(other["Conv1/kernel"], again["Conv1/kernel"])
 
 
-def test_every_picture_comes_once_in_an_epoch_and_batches_depend_on_the_step_alone() -> None:
-    images = Pictures(pictures(6), side=32, batch=3, seed=1)
-    direct = Pictures(pictures(6), side=32, batch=3, seed=1, budget=0)
+def test_every_image_comes_once_in_an_epoch_and_batches_depend_on_the_step_alone() -> None:
+    loader = BatchLoader(labelled_images(6), side=32, batch_size=3, seed=1)
+    uncached = BatchLoader(labelled_images(6), side=32, batch_size=3, seed=1, cache_bytes=0)
     for step in (5, 0, 1):
-        for a, b in zip(vars(images.batch(step)).values(), vars(direct.batch(step)).values(), strict=True):
+        for a, b in zip(vars(loader.batch(step)).values(), vars(uncached.batch(step)).values(), strict=True):
             np.testing.assert_array_equal(a, b)
-    epoch = np.concatenate([images.batch(step).canvases for step in (0, 1)])
-    assert len({picture.tobytes() for picture in epoch}) == 6
+    epoch = np.concatenate([loader.batch(step).canvases for step in (0, 1)])
+    assert len({labelled_image.tobytes() for labelled_image in epoch}) == 6
 
 
-def test_thinning_keeps_the_ends() -> None:
-    assert thinned(range(1000), 3) == [0, 500, 999]
-    assert thinned(range(2), 10) == [0, 1]
+def test_an_even_choice_has_the_first_and_the_last_item() -> None:
+    assert evenly_spaced(range(1000), 3) == [0, 500, 999]
+    assert evenly_spaced(range(2), 10) == [0, 1]

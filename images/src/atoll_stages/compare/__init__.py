@@ -1,1 +1,1 @@
-"""Two models side by side on the same pictures."""
+"""compare: two models on the same images, with their metrics side by side."""

@@ -1,7 +1,7 @@
-"""`python -m atoll_stages.compare JOB`: two models on the same pictures, as `atoll compare` starts it.
+"""`python -m atoll_stages.compare JOB`: two models on the same images, as `atoll compare` starts it.
 
-JOB is a file with a `ComparisonJob`. Standard output is one JSON document: the figures, or `reason` and `message` of
-what was wrong; standard error has lines of progress as a stage's output has. The exit code is that of the reason.
+JOB is a file with a `ComparisonJob`. Standard output is one JSON document: the metrics, or `reason` and `message` of an
+error. Standard error has lines of progress, as a stage's output has. The exit code is that of the reason.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from atoll_contract.errors import AtollError, DatasetError, ExitCode
 from atoll_contract.stage_result import Progress, emit
 from atoll_contract.tool_reports import ComparisonJob
 from atoll_stages.compare.comparison import Comparison, compare
-from atoll_stages.compare.inputs import opened, picture_set, trained_on, unseen
-from atoll_stages.compare.page import render
+from atoll_stages.compare.inputs import load_model, open_image_set, training_digests, without_training_images
+from atoll_stages.compare.page import render_comparison
 
-TELL_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(job: ComparisonJob, work: Path) -> dict[str, Any]:
-    """Compare, write the page and say what the JSON says.
+    """Compares the models, writes the page and returns the document.
 
     Raises:
-        AtollError: a model cannot be run, pictures cannot be read, or none is left.
+        AtollError: a model cannot be run, images cannot be read, or none is left.
     """
-    old, new = opened(job.old, work / "old"), opened(job.new, work / "new")
-    seen = trained_on(job.old, job.new)
+    old, new = load_model(job.old, work / "old"), load_model(job.new, work / "new")
+    digests = training_digests(job.old, job.new)
     notes = [
         f"What {contender.name} was trained on is not known; if it was these pictures, its figures are too good."
         for contender in dict.fromkeys((job.old, job.new))
@@ -56,36 +56,37 @@ def run(job: ComparisonJob, work: Path) -> dict[str, Any]:
     ]
     with ExitStack() as stack:
         comparisons: list[Comparison] = []
-        spent: list[DatasetError] = []
+        unusable: list[DatasetError] = []
         for number, source in enumerate(job.sources):
-            known = stack.enter_context(picture_set(source, work / f"set-{number}"))
+            image_set = stack.enter_context(open_image_set(source, work / f"set-{number}"))
             try:
-                pictures = unseen(known, seen)
+                images = without_training_images(image_set, digests)
             except DatasetError as error:
-                spent.append(error)
+                unusable.append(error)
                 continue
-            tick = _teller(pictures.name, number, len(job.sources), 2 * len(pictures.examples))
-            comparisons.append(compare(pictures, old, new, tick=tick))
+            on_progress = _progress_printer(images.name, number, len(job.sources), 2 * len(images.examples))
+            comparisons.append(compare(images, old, new, on_progress=on_progress))
         if not comparisons:
-            raise spent[0]
-        notes += [error.message for error in spent]
-        Path(job.page).write_text(render(old.name, new.name, comparisons, notes), encoding="utf-8")
+            raise unusable[0]
+        notes += [error.message for error in unusable]
+        page = render_comparison(old.name, new.name, comparisons, notes)
+        Path(job.page).write_text(page, encoding="utf-8")
         sets = [item.document() for item in comparisons]
     return {"old": old.name, "new": new.name, "sets": sets, "notes": notes, "page": job.page}
 
 
-def _teller(name: str, number: int, sets: int, total: int) -> Callable[[int], None]:
-    """Progress every second."""
-    told = time.monotonic() - TELL_SECONDS
+def _progress_printer(name: str, number: int, sets: int, total: int) -> Callable[[int], None]:
+    """Returns a function that prints the progress within a set, at most once a second."""
+    printed = time.monotonic() - REPORT_SECONDS
 
-    def tick(done: int) -> None:
-        nonlocal told
+    def on_progress(done: int) -> None:
+        nonlocal printed
         now = time.monotonic()
-        if now - told >= TELL_SECONDS:
-            told = now
+        if now - printed >= REPORT_SECONDS:
+            printed = now
             emit(Progress(100 * (number + done / total) / sets, message=name), sys.stderr)
 
-    return tick
+    return on_progress
 
 
 if __name__ == "__main__":

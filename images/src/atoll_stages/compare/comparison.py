@@ -1,4 +1,4 @@
-"""Two models on one set of pictures: their figures, and the pictures on which they differ the most."""
+"""Two models on one set of images: their metrics, and the images on which they differ the most."""
 
 from __future__ import annotations
 
@@ -9,65 +9,64 @@ from typing import Any
 import numpy as np
 
 from atoll_contract import images as preprocess
-from atoll_stages.compare.inputs import Model, PictureSet
-from atoll_stages.export.evaluation import DIGITS, figures
-from atoll_stages.export.sample_images import Shown, judge
-from atoll_stages.train.dataset import Example
+from atoll_stages.compare.inputs import ImageSet, LabelledModel
+from atoll_stages.export.evaluation import DIGITS, metrics_dict
+from atoll_stages.export.sample_images import Assessment, assess
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.evaluate import Metrics, evaluate
 
-# A score that no detection has: for a class that a model does not know.
-NEVER = 2.0
-SHOWN_PICTURES = 6
+# The threshold of a class that a model does not know: no score reaches it.
+UNREACHABLE_SCORE = 2.0
+SHOWN_IMAGES = 6
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a model found in a set: its figures, and each picture judged at the model's own thresholds.
+class ModelResult:
+    """A model's metrics on a set, and the assessment of each image at the model's own thresholds.
 
-    `unknown` are the set's classes that the model does not know, and so finds none of.
+    `unknown` are the set's classes that the model does not know and can therefore not find.
     """
 
     metrics: Metrics
     unknown: tuple[str, ...]
-    judged: tuple[Shown, ...]
+    assessments: tuple[Assessment, ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Both models on one set."""
 
-    pictures: PictureSet
-    old: Result
-    new: Result
+    images: ImageSet
+    old: ModelResult
+    new: ModelResult
 
     @property
     def gains(self) -> list[float]:
-        """By how much the new model's F1 is higher, of each picture."""
-        return [new.f1 - old.f1 for old, new in zip(self.old.judged, self.new.judged, strict=True)]
+        """For each image, by how much the new model's F1 is higher."""
+        return [new.f1 - old.f1 for old, new in zip(self.old.assessments, self.new.assessments, strict=True)]
 
     def better(self) -> list[int]:
-        """The pictures that the new model improves the most, the greatest gain first."""
+        """Returns the images on which the new model gains, the greatest gain first."""
         return self._extreme(1)
 
     def worse(self) -> list[int]:
-        """The pictures that the new model spoils the most."""
+        """Returns the images on which the new model loses, the greatest loss first."""
         return self._extreme(-1)
 
     def _extreme(self, sign: int) -> list[int]:
         gains = self.gains
         ranked = sorted((i for i, gain in enumerate(gains) if sign * gain > 0), key=lambda i: (-sign * gains[i], i))
-        return ranked[:SHOWN_PICTURES]
+        return ranked[:SHOWN_IMAGES]
 
     def document(self) -> dict[str, Any]:
-        """For the JSON: figures of both, and new less old."""
-        old, new = figures(self.old.metrics), figures(self.new.metrics)
+        """Returns the set's entry of the JSON: metrics of both, and new less old (docs/contract.md)."""
+        old, new = metrics_dict(self.old.metrics), metrics_dict(self.new.metrics)
         return {
-            "name": self.pictures.name,
-            "pictures": len(self.pictures.examples),
-            "boxes": self.pictures.boxes,
-            "leftOut": self.pictures.left_out,
-            "classes": list(self.pictures.classes),
+            "name": self.images.name,
+            "pictures": len(self.images.examples),
+            "boxes": self.images.boxes,
+            "leftOut": self.images.left_out,
+            "classes": list(self.images.classes),
             "old": {**old, "unknownClasses": list(self.old.unknown)},
             "new": {**new, "unknownClasses": list(self.new.unknown)},
             "difference": {
@@ -82,43 +81,46 @@ class Comparison:
         }
 
 
-def compare(pictures: PictureSet, old: Model, new: Model, *, tick: Callable[[int], None]) -> Comparison:
-    """Run both models on the set; `tick` is called with the number of pictures done, of twice their number."""
-    count = len(pictures.examples)
-    first = _result(pictures, old, tick)
-    return Comparison(pictures, first, _result(pictures, new, lambda done: tick(count + done)))
+def compare(
+    images: ImageSet, old: LabelledModel, new: LabelledModel, *, on_progress: Callable[[int], None]
+) -> Comparison:
+    """Runs both models on the set.
+
+    `on_progress` is called with the number of images that are done, which ends at twice the set's size.
+    """
+    count = len(images.examples)
+    old_result = _run(images, old, on_progress)
+    return Comparison(images, old_result, _run(images, new, lambda done: on_progress(count + done)))
 
 
-def _result(pictures: PictureSet, model: Model, tick: Callable[[int], None]) -> Result:
-    place = {name: number for number, name in enumerate(pictures.classes)}
-    classes = np.array([place.get(name, -1) for name in model.labels], np.int32)
-    found = []
-    for number, example in enumerate(pictures.examples, start=1):
-        found.append(_in_terms_of(model.exported.detect(_input(example, model)), classes))
-        tick(number)
-    limits = dict(zip(model.labels, model.thresholds, strict=True))
-    thresholds = [limits.get(name, NEVER) for name in pictures.classes]
-    return Result(
-        metrics=evaluate(
-            examples=pictures.examples, detections=found, classes=pictures.classes, side=model.exported.side
-        ),
-        unknown=tuple(name for name in pictures.classes if name not in limits),
-        judged=_judged(pictures.examples, found, thresholds),
+def _run(images: ImageSet, model: LabelledModel, on_progress: Callable[[int], None]) -> ModelResult:
+    set_index = {name: number for number, name in enumerate(images.classes)}
+    class_map = np.array([set_index.get(name, -1) for name in model.labels], np.int32)
+    side = model.exported.side
+    detections = []
+    for number, example in enumerate(images.examples, start=1):
+        found = model.exported.detect(preprocess.decode(example.encoded, side))
+        detections.append(_map_classes(found, class_map))
+        on_progress(number)
+    own_thresholds = dict(zip(model.labels, model.thresholds, strict=True))
+    thresholds = [own_thresholds.get(name, UNREACHABLE_SCORE) for name in images.classes]
+    return ModelResult(
+        metrics=evaluate(examples=images.examples, detections=detections, classes=images.classes, side=side),
+        unknown=tuple(name for name in images.classes if name not in own_thresholds),
+        assessments=_assess_all(images, detections, thresholds),
     )
 
 
-def _input(example: Example, model: Model) -> np.ndarray:
-    return preprocess.decode(example.encoded, model.exported.side)
-
-
-def _in_terms_of(found: Detections, classes: np.ndarray) -> Detections:
-    """The detections with the set's class numbers, without those of classes that the set does not know."""
-    known = (found.classes >= 0) & (found.classes < len(classes))
-    mapped = np.where(known, classes[np.where(known, found.classes, 0)], -1)
+def _map_classes(found: Detections, class_map: np.ndarray) -> Detections:
+    """Gives the detections the set's class numbers, and drops those of classes that the set does not know."""
+    known = (found.classes >= 0) & (found.classes < len(class_map))
+    mapped = np.where(known, class_map[np.where(known, found.classes, 0)], -1)
     kept = mapped >= 0
     return Detections(found.boxes[kept], mapped[kept].astype(np.int32), found.scores[kept])
 
 
-def _judged(examples: Sequence[Example], found: Sequence[Detections], thresholds: Sequence[float]) -> tuple[Shown, ...]:
-    pairs = zip(found, examples, strict=True)
-    return tuple(judge(index, item, example, thresholds) for index, (item, example) in enumerate(pairs))
+def _assess_all(
+    images: ImageSet, detections: Sequence[Detections], thresholds: Sequence[float]
+) -> tuple[Assessment, ...]:
+    pairs = zip(detections, images.examples, strict=True)
+    return tuple(assess(index, found, example, thresholds) for index, (found, example) in enumerate(pairs))

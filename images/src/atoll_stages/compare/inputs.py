@@ -1,9 +1,12 @@
-"""The models that are compared: an int8 file with its labels and thresholds, from a release, a bundle or by itself."""
+"""What is compared: int8 models with labels and thresholds, and the labelled images that they run on.
+
+A model comes from a release, a bundle or a file; images from the evaluation records of a run or a labelled archive.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,88 +23,88 @@ from atoll_contract.tool_reports import Contender, PictureSource
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD
-from atoll_stages.export.inference import Exported
+from atoll_stages.export.inference import ExportedModel
 from atoll_stages.train.dataset import Example, Records
 
 MANIFEST_NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model that runs; `thresholds` in the order of `labels`."""
+class LabelledModel:
+    """A model that is ready to run; `thresholds` in the order of `labels`."""
 
     name: str
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
-    exported: Exported
+    exported: ExportedModel
 
 
 @dataclass(frozen=True)
-class _Files:
+class _ModelFiles:
     model: Path
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
 
 
-def opened(contender: Contender, folder: Path) -> Model:
-    """The model of a contender; a bundle is unpacked into `folder` (created).
+def load_model(contender: Contender, folder: Path) -> LabelledModel:
+    """Loads a contender's model; a bundle is unpacked into `folder`, which is created.
 
     Raises:
         SpecError: there is no model that runs on the CPU, or its labels are not known.
     """
-    files = _files(Path(contender.path), folder)
+    files = _find_files(Path(contender.path), folder)
     try:
-        exported = Exported(files.model.read_bytes())
+        exported = ExportedModel(files.model.read_bytes())
     except (ValueError, RuntimeError) as error:
         raise SpecError(f"{contender.name}: {files.model.name} cannot be run: {error}") from None
-    shape, kind = exported.input["shape"], np.dtype(exported.input["dtype"])
-    if len(shape) != 4 or shape[1] != shape[2] or kind != np.uint8:
-        raise SpecError(f"{contender.name} takes {list(shape)} {kind}, not one uint8 picture with equal sides")
-    return Model(contender.name, files.labels, files.thresholds, exported)
+    shape, dtype = exported.input["shape"], np.dtype(exported.input["dtype"])
+    if len(shape) != 4 or shape[1] != shape[2] or dtype != np.uint8:
+        raise SpecError(f"{contender.name} takes {list(shape)} {dtype}, not one uint8 picture with equal sides")
+    return LabelledModel(contender.name, files.labels, files.thresholds, exported)
 
 
-def _files(path: Path, folder: Path) -> _Files:
+def _find_files(path: Path, folder: Path) -> _ModelFiles:
     if path.suffix == ".tflite":
-        return _plain(path, path.with_name(LABELS_NAME))
+        return _plain_files(path, path.with_name(LABELS_NAME))
     if (path / MANIFEST_NAME).is_file():
-        return _released(path)
+        return _release_files(path)
     if path.is_dir() and (path / LABELS_NAME).is_file():
-        return _plain(path / INT8_NAME, path / LABELS_NAME)
+        return _plain_files(path / INT8_NAME, path / LABELS_NAME)
     archive = path / BUNDLE_NAME if path.is_dir() else path
     if not archive.is_file():
         raise SpecError(f"{path} holds no model: neither {INT8_NAME} with {LABELS_NAME} nor {BUNDLE_NAME}")
-    held = unpack_bundle(archive, folder)
+    unpacked = unpack_bundle(archive, folder)
     for name in (INT8_NAME, LABELS_NAME):
-        if name not in held:
+        if name not in unpacked:
             raise SpecError(f"{archive} lacks {name}; a comparison runs on the CPU and needs both it and its labels")
-    return _plain(held[INT8_NAME], held[LABELS_NAME])
+    return _plain_files(unpacked[INT8_NAME], unpacked[LABELS_NAME])
 
 
-def _plain(model: Path, labels: Path) -> _Files:
+def _plain_files(model: Path, labels: Path) -> _ModelFiles:
     for path in (model, labels):
         if not path.is_file():
             raise SpecError(f"there is no {path}")
     try:
-        names = tuple(label.name for label in parse_label_map(labels.read_text(encoding="utf-8")))
+        names = _read_labels(labels)
     except (LabelMapError, UnicodeDecodeError) as error:
         raise SpecError(f"{labels}: {error}") from None
-    return _Files(model, names, (DEFAULT_THRESHOLD,) * len(names))
+    return _ModelFiles(model, names, (DEFAULT_THRESHOLD,) * len(names))
 
 
-def _released(path: Path) -> _Files:
+def _release_files(path: Path) -> _ModelFiles:
     try:
         manifest = from_json(Manifest, (path / MANIFEST_NAME).read_bytes())
     except DecodeError as error:
         raise SpecError(f"{path / MANIFEST_NAME}: {error}") from None
-    held = manifest.file(Role.MODEL_INT8)
-    if held is None:
+    int8 = manifest.file(Role.MODEL_INT8)
+    if int8 is None:
         raise SpecError(f"{manifest.release} names no int8 model")
-    return _Files(path / Path(held.name).name, manifest.labels, manifest.thresholds)
+    return _ModelFiles(path / Path(int8.name).name, manifest.labels, manifest.thresholds)
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Labelled pictures; `left_out` of them were among those that one of the models was trained on."""
+class ImageSet:
+    """Labelled images; `left_out` more were among those that one of the models was trained on."""
 
     name: str
     classes: tuple[str, ...]
@@ -114,89 +117,103 @@ class PictureSet:
 
 
 @contextmanager
-def picture_set(source: PictureSource, work: Path) -> Iterator[PictureSet]:
-    """The pictures of a source, read from the disk as they are asked for.
+def open_image_set(source: PictureSource, work: Path) -> Iterator[ImageSet]:
+    """Opens the images of a source, which are read from the disk when they are needed.
 
     Raises:
         DatasetError: an archive that the convert stage would refuse.
-        IntegrityError: records that are none.
+        IntegrityError: files that are no records or no label map.
     """
     if source.archive is not None:
-        with _archive(source.name, Path(source.archive), work) as pictures:
-            yield pictures
+        with _open_archive(source.name, Path(source.archive), work) as images:
+            yield images
         return
+    labels = Path(source.labels or "")
     with Records([Path(shard) for shard in source.shards]) as records:
-        yield PictureSet(source.name, _classes(Path(source.labels or "")), records)
+        try:
+            classes = _read_labels(labels)
+        except (LabelMapError, UnicodeDecodeError) as error:
+            raise IntegrityError(f"{labels.name}: {error}") from None
+        yield ImageSet(source.name, classes, records)
 
 
-def trained_on(*contenders: Contender) -> frozenset[str]:
-    """The sha256 of every picture that one of the models is known to be trained on."""
-    seen: set[str] = set()
+@contextmanager
+def _open_archive(name: str, path: Path, work: Path) -> Iterator[ImageSet]:
+    """All images of an archive, in whatever split they would be."""
+    if not path.exists():
+        raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no archive {path}")
+    with read_dataset([Source(path.name, path)], ConvertSpec(sources=()), work) as conversion:
+        classes = summarize(conversion).classes
+        rows = list(conversion.store.examples())
+        read = _ArchiveReader(conversion.store, rows, classes)
+        yield ImageSet(name, classes, _LazyExamples(len(rows), read))
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    return tuple(label.name for label in parse_label_map(path.read_text(encoding="utf-8")))
+
+
+def training_digests(*contenders: Contender) -> frozenset[str]:
+    """Returns the sha256 of every image that one of the models is known to be trained on."""
+    digests: set[str] = set()
     for contender in contenders:
         with Records([Path(shard) for shard in contender.trained or ()]) as records:
-            seen.update(digest(example) for example in records)
-    return frozenset(seen)
+            digests.update(_digest(example) for example in records)
+    return frozenset(digests)
 
 
-def unseen(pictures: PictureSet, seen: frozenset[str]) -> PictureSet:
-    """The set without the pictures that were seen in training: on those a model is better than it is.
+def without_training_images(images: ImageSet, digests: frozenset[str]) -> ImageSet:
+    """Returns the set without the images that a model was trained on: these would flatter it.
 
     Raises:
         DatasetError: NoUsableExamples, none is left.
     """
-    if not seen:
-        return pictures
-    kept = [index for index, example in enumerate(pictures.examples) if digest(example) not in seen]
-    left_out = len(pictures.examples) - len(kept)
+    if not digests:
+        return images
+    examples = images.examples
+    kept = [index for index, example in enumerate(examples) if _digest(example) not in digests]
+    left_out = len(examples) - len(kept)
     if not kept:
         raise DatasetError(
             Reason.NO_USABLE_EXAMPLES,
-            f"{pictures.name}: all {left_out} pictures were in the training part of one of the models, so nothing can "
+            f"{images.name}: all {left_out} pictures were in the training part of one of the models, so nothing can "
             "be said; give other labelled pictures with --data",
         )
-    return PictureSet(pictures.name, pictures.classes, _Chosen(pictures.examples, kept), left_out)
+    remaining = _LazyExamples(len(kept), lambda index: examples[kept[index]])
+    return ImageSet(images.name, images.classes, remaining, left_out)
 
 
-def digest(example: Example) -> str:
+def _digest(example: Example) -> str:
     return hashlib.sha256(example.encoded).hexdigest()
 
 
-class _Lazy(Sequence[Example]):
-    """Examples that are made when they are asked for: memory stays flat."""
+class _LazyExamples(Sequence[Example]):
+    """Examples that `read` makes when they are needed, so that memory stays flat."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, read: Callable[[int], Example]) -> None:
         self._count = count
+        self._read = read
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self.at(i) for i in range(*index.indices(self._count))]
+            return [self._read(i) for i in range(*index.indices(self._count))]
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return self.at(index)
-
-    def at(self, index: int) -> Example:
-        raise NotImplementedError
+        return self._read(index)
 
 
-class _Chosen(_Lazy):
-    def __init__(self, examples: Sequence[Example], kept: Sequence[int]) -> None:
-        super().__init__(len(kept))
-        self._examples, self._kept = examples, kept
+class _ArchiveReader:
+    """Reads an archive's image from what convert made of it."""
 
-    def at(self, index: int) -> Example:
-        return self._examples[self._kept[index]]
-
-
-class _Catalogued(_Lazy):
     def __init__(self, store: ExampleStore, rows: Sequence[StoredExample], classes: Sequence[str]) -> None:
-        super().__init__(len(rows))
-        self._store, self._rows = store, rows
-        self._ids = {name: number for number, name in enumerate(classes)}
+        self._store = store
+        self._rows = rows
+        self._labels = {name: number for number, name in enumerate(classes)}
 
-    def at(self, index: int) -> Example:
+    def __call__(self, index: int) -> Example:
         row = self._rows[index]
         boxes = [(item.box.ymin, item.box.xmin, item.box.ymax, item.box.xmax) for item in row.boxes]
         return Example(
@@ -205,23 +222,5 @@ class _Catalogued(_Lazy):
             width=row.width,
             height=row.height,
             boxes=np.array(boxes, np.float32).reshape(-1, 4),
-            labels=np.array([self._ids[item.label] for item in row.boxes], np.int32),
+            labels=np.array([self._labels[item.label] for item in row.boxes], np.int32),
         )
-
-
-@contextmanager
-def _archive(name: str, path: Path, work: Path) -> Iterator[PictureSet]:
-    """All pictures of an archive, whatever part of a split they would be."""
-    if not path.exists():
-        raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no archive {path}")
-    with read_dataset([Source(path.name, path)], ConvertSpec(sources=()), work) as conversion:
-        classes = summarize(conversion).classes
-        rows = list(conversion.store.examples())
-        yield PictureSet(name, classes, _Catalogued(conversion.store, rows, classes))
-
-
-def _classes(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(label.name for label in parse_label_map(path.read_text(encoding="utf-8")))
-    except (LabelMapError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path.name}: {error}") from None

@@ -1,1 +1,1 @@
-"""export: weights become a quantised .tflite, measured, with golden pictures and a report."""
+"""export: weights become a quantised .tflite, measured, with golden images and a report."""

@@ -1,7 +1,7 @@
-"""From a Keras detector to a full-int8 .tflite with the detection post-processing op.
+"""Conversion of a Keras detector to a full-int8 .tflite with the detection post-processing op.
 
-The traps that this module walks around are the converter's, not ours: it loses the composite post-processing function
-unless it comes through a SavedModel, and derives the input's range from the pictures it sees.
+Two properties of the converter shape this module: it loses the composite post-processing function unless that comes
+through a SavedModel, and it derives the input's range from the calibration images.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ SCALE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Postprocess:
-    """Attributes of the post-processing op. Regular NMS works per class, as the evaluation of the float model does."""
+    """Attributes of the post-processing op. Its regular NMS suppresses per class, as `FloatDetector` does."""
 
     max_detections: int
     classes: int
@@ -37,7 +36,7 @@ class Postprocess:
     iou_threshold: float = IOU_THRESHOLD
 
     def signature(self) -> str:
-        """The composite function's name and attributes, in the text form that the converter parses."""
+        """Returns the composite function's name and attributes, in the text form that the converter parses."""
         y, x, h, w = BOX_SCALES
         numbers = {
             "max_detections": f"i: {self.max_detections}",
@@ -56,71 +55,25 @@ class Postprocess:
         return " ".join([f'name: "{POSTPROCESS}"', *attributes])
 
 
-def detector_module(model: keras.Model, anchors: AnchorSet, side: int, post: Postprocess) -> tf.Module:
-    """A module with one function: float pictures (1, side, side, 3) to boxes, classes, scores and count."""
-    import tensorflow as tf
-
-    def placeholder(boxes: tf.Tensor, scores: tf.Tensor, anchor_boxes: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        # Only the signature counts: the converter replaces the call by its custom op.
-        del boxes, scores, anchor_boxes
-        return tuple(tf.constant(0.0, name=name) for name in ("boxes", "classes", "scores", "count"))
-
-    postprocess = tf.function(placeholder, experimental_implements=post.signature())
-
-    # The weights go in as constants: the converter of TensorFlow 2.21 leaves Keras 3 variables unfrozen, as
-    # READ_VARIABLE operations that neither calibration nor any device can run.
-    trained = [tf.constant(v.numpy()) for v in model.trainable_variables]
-    fixed = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
-
-    def detect(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        (logits, codes), _ = model.stateless_call(trained, fixed, image, training=False)
-        found: tuple[tf.Tensor, ...] = postprocess(codes, tf.sigmoid(logits), tf.constant(anchors.boxes))
-        return found
-
-    module = tf.Module()
-    module.detect = tf.function(detect, input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32, name="image")])
-    return module
-
-
-def pinned(pictures: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Calibration pictures as floats -1…1, the first with one black and one white pixel.
-
-    The input's scale follows from the range seen here, and pycoral and the edge hand over raw bytes.
-    """
-    for number, picture in enumerate(pictures):
-        real = picture.astype(np.float32)[None] / 127.5 - 1.0
-        if number == 0:
-            real[0, 0, 0, :], real[0, 0, 1, :] = -1.0, 1.0
-        yield [real]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter announces its removal in some later TensorFlow; the version is pinned below that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def convert(
     model: keras.Model, *, anchors: AnchorSet, side: int, post: Postprocess, calibration: Sequence[np.ndarray]
 ) -> bytes:
-    """The int8 file as the converter makes it; `flatbuffer.fix_outputs` must still put its outputs in order.
+    """Returns the int8 file as the converter makes it; `flatbuffer.fix_outputs` must still put its outputs in order.
 
-    `model` has fixed height and width; `calibration` are uint8 pictures (side, side, 3).
+    `model` has fixed height and width; `calibration` are uint8 images (side, side, 3).
 
     Raises:
         ModelError: CompileFailed, the converter refuses the graph.
     """
-    import tensorflow as tf
-
-    module = detector_module(model, anchors, side, post)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    module = _detector_module(model, anchors, side, post)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The converter announces its removal in some later TensorFlow; the version is pinned below that.
+        warnings.simplefilter("ignore")
         saved = Path(folder) / "saved"
         tf.saved_model.save(module, str(saved), signatures=module.detect.get_concrete_function())
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: pinned(calibration)
+        converter.representative_dataset = lambda: calibration_inputs(calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.float32
@@ -132,15 +85,52 @@ def convert(
     return data
 
 
+def _detector_module(model: keras.Model, anchors: AnchorSet, side: int, post: Postprocess) -> tf.Module:
+    """A module with one function: float images (1, side, side, 3) to boxes, classes, scores and count."""
+
+    def postprocess_stub(boxes: tf.Tensor, scores: tf.Tensor, anchor_boxes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # The converter replaces the call by its custom op; only the signature matters.
+        del boxes, scores, anchor_boxes
+        return tuple(tf.constant(0.0, name=name) for name in ("boxes", "classes", "scores", "count"))
+
+    postprocess = tf.function(postprocess_stub, experimental_implements=post.signature())
+
+    # The weights go in as constants: the converter of TensorFlow 2.21 leaves Keras 3 variables unfrozen, as
+    # READ_VARIABLE operations that neither calibration nor any device can run.
+    trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
+    non_trainable = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
+
+    def detect(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        (logits, codes), _ = model.stateless_call(trainable, non_trainable, image, training=False)
+        outputs: tuple[tf.Tensor, ...] = postprocess(codes, tf.sigmoid(logits), tf.constant(anchors.boxes))
+        return outputs
+
+    module = tf.Module()
+    module.detect = tf.function(detect, input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32, name="image")])
+    return module
+
+
+def calibration_inputs(images: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Yields the images as floats -1…1, the first with one black and one white pixel.
+
+    With these the input's scale is that of raw bytes, which pycoral and the edge agent pass to the model.
+    """
+    for number, image in enumerate(images):
+        values = image.astype(np.float32)[None] / 127.5 - 1.0
+        if number == 0:
+            values[0, 0, 0, :], values[0, 0, 1, :] = -1.0, 1.0
+        yield [values]
+
+
 def check_input(details: dict[str, Any]) -> None:
-    """The input takes raw RGB bytes.
+    """Checks that the input takes raw RGB bytes; `details` are the interpreter's.
 
     Raises:
-        ModelError: CompileFailed, its type, scale or zero point is another.
+        ModelError: CompileFailed, the type, scale or zero point differs.
     """
     scale, zero_point = details["quantization"]
-    right = np.dtype(details["dtype"]) == np.uint8 and zero_point == INPUT_ZERO_POINT
-    if not right or abs(scale - INPUT_SCALE) > SCALE_TOLERANCE:
+    correct = np.dtype(details["dtype"]) == np.uint8 and zero_point == INPUT_ZERO_POINT
+    if not correct or abs(scale - INPUT_SCALE) > SCALE_TOLERANCE:
         raise ModelError(
             Reason.COMPILE_FAILED,
             f"the exported input is {np.dtype(details['dtype'])} with scale {scale:.6g} and zero point {zero_point}; "

@@ -1,19 +1,20 @@
-"""Which operations the Edge TPU compiler will put on the chip: a prediction from the file alone.
+"""A prediction of which operations the Edge TPU compiler maps to the chip, from the file alone.
 
 The rules are the compiler's documented requirements (static shapes, 8-bit tensors, known operations) and the operation
-versions that users of compiler 16.0 saw refused (`google-coral/edgetpu` issues 187, 420, 631, 879). The chip runs one
-contiguous part of the graph: whatever follows the first operation that cannot be mapped stays on the CPU.
+versions that compiler 16.0 refused for its users (`google-coral/edgetpu` issues 187, 420, 631, 879). The chip runs one
+contiguous part of the graph: all operations behind the first one that cannot be mapped stay on the CPU.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from atoll_contract.document import Document
 from atoll_stages.export.flatbuffer import Operation
 
-# The newest version of each operation that compiler 16.0 is known to take.
-NEWEST = {
+# The newest version of each operation that compiler 16.0 is known to map.
+MAX_VERSIONS = {
     "ADD": 2,
     "AVERAGE_POOL_2D": 3,
     "CONCATENATION": 2,
@@ -45,23 +46,24 @@ NEWEST = {
     "TRANSPOSE": 2,
     "TRANSPOSE_CONV": 3,
 }
-# At newer versions of these the compiler gives up on the whole file.
-REFUSED = {"CONV_2D": 6, "QUANTIZE": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "TRANSPOSE_CONV": 4}
-QUANTISED = frozenset({"INT8", "UINT8"})
-BIAS = frozenset({"INT8", "UINT8", "INT32"})
-# Parameters beyond this are streamed from the host at every picture.
+# From these versions on the compiler refuses the whole file.
+REFUSED_VERSIONS = {"CONV_2D": 6, "QUANTIZE": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "TRANSPOSE_CONV": 4}
+DATA_TYPES = frozenset({"INT8", "UINT8"})
+CONSTANT_TYPES = frozenset({"INT8", "UINT8", "INT32"})
+# Parameters beyond this are sent from the host with every image.
 CHIP_BYTES = 7_700_000
 
+# The statuses, in the compiler's own words.
 MAPPED = "Mapped to Edge TPU"
 UNSUPPORTED_TYPE = "Operation is working on an unsupported data type"
-DYNAMIC = "Tensor has unsupported rank (up to 3 innermost dimensions mapped)"
-UNKNOWN = "Operation not supported"
-VERSION = "Operation version not supported"
-BEHIND = "More than one subgraph is not supported"
+DYNAMIC_SHAPE = "Tensor has unsupported rank (up to 3 innermost dimensions mapped)"
+UNSUPPORTED_OPERATION = "Operation not supported"
+UNSUPPORTED_VERSION = "Operation version not supported"
+SECOND_SUBGRAPH = "More than one subgraph is not supported"
 
 
-class Row(Document, frozen=True):
-    """Operations of one kind and fate, in the compiler's own words."""
+class MappingRow(Document, frozen=True):
+    """The number of operations of one name, version and status."""
 
     name: str
     version: int
@@ -70,7 +72,7 @@ class Row(Document, frozen=True):
 
 
 class MappingReport(Document, frozen=True):
-    """`edgetpu-report.json`. `refused` lists what would make the compiler reject the file; it is a prediction."""
+    """`edgetpu-report.json`. `refused` lists operations for which the compiler would refuse the file."""
 
     predicted: bool
     mapped: int
@@ -78,50 +80,16 @@ class MappingReport(Document, frozen=True):
     percent: float
     refused: tuple[str, ...]
     fits_on_chip: bool
-    rows: tuple[Row, ...]
+    rows: tuple[MappingRow, ...]
 
 
-def verdict(operation: Operation) -> str:
-    """What the compiler says of one operation, by itself."""
-    if operation.custom:
-        return UNSUPPORTED_TYPE
-    if operation.name not in NEWEST:
-        return UNSUPPORTED_TYPE if operation.name == "DEQUANTIZE" else UNKNOWN
-    if operation.version > NEWEST[operation.name]:
-        return VERSION
-    shapes_static = all(all(size > 0 for size in t.shape) for t in (*operation.inputs, *operation.outputs))
-    if not shapes_static:
-        return DYNAMIC
-    data = [t for t in operation.inputs if not t.constant]
-    if any(t.type not in QUANTISED for t in (*data, *operation.outputs)):
-        return UNSUPPORTED_TYPE
-    return MAPPED if all(t.type in BIAS for t in operation.inputs) else UNSUPPORTED_TYPE
-
-
-def _reachable(operations: Sequence[Operation]) -> list[str]:
-    """Verdicts, where operations that depend on an unmapped one are behind it."""
-    blocked: set[str] = set()
-    verdicts = []
-    for operation in operations:
-        result = verdict(operation)
-        if result == MAPPED and any(t.name in blocked for t in operation.inputs):
-            result = BEHIND
-        if result != MAPPED:
-            blocked.update(t.name for t in operation.outputs)
-        verdicts.append(result)
-    return verdicts
-
-
-def predict(operations: Iterable[Operation], *, size: int) -> MappingReport:
-    """The prediction for a file of `size` bytes."""
+def predict_mapping(operations: Iterable[Operation], *, size: int) -> MappingReport:
+    """Predicts for a file of `size` bytes."""
     found = list(operations)
-    verdicts = _reachable(found)
-    counts: dict[tuple[str, int, str], int] = {}
-    for operation, result in zip(found, verdicts, strict=True):
-        key = (operation.name, operation.version, result)
-        counts[key] = counts.get(key, 0) + 1
-    refused = {f"{o.name} v{o.version}" for o in found if o.version >= REFUSED.get(o.name, 1 << 30)}
-    mapped = 0 if refused else verdicts.count(MAPPED)
+    statuses = _statuses(found)
+    counts = Counter((o.name, o.version, status) for o, status in zip(found, statuses, strict=True))
+    refused = {f"{o.name} v{o.version}" for o in found if o.version >= REFUSED_VERSIONS.get(o.name, 1 << 30)}
+    mapped = 0 if refused else statuses.count(MAPPED)
     return MappingReport(
         predicted=True,
         mapped=mapped,
@@ -129,5 +97,35 @@ def predict(operations: Iterable[Operation], *, size: int) -> MappingReport:
         percent=round(100.0 * mapped / max(1, len(found)), 1),
         refused=tuple(sorted(refused)),
         fits_on_chip=size <= CHIP_BYTES,
-        rows=tuple(Row(*key[:2], count, key[2]) for key, count in sorted(counts.items())),
+        rows=tuple(MappingRow(*key[:2], count, key[2]) for key, count in sorted(counts.items())),
     )
+
+
+def _statuses(operations: Sequence[Operation]) -> list[str]:
+    """The status of each operation; those that depend on an unmapped one would need a second subgraph."""
+    unmapped: set[str] = set()
+    statuses = []
+    for operation in operations:
+        status = operation_status(operation)
+        if status == MAPPED and any(t.name in unmapped for t in operation.inputs):
+            status = SECOND_SUBGRAPH
+        if status != MAPPED:
+            unmapped.update(t.name for t in operation.outputs)
+        statuses.append(status)
+    return statuses
+
+
+def operation_status(operation: Operation) -> str:
+    """Returns what the compiler says of one operation by itself."""
+    if operation.custom:
+        return UNSUPPORTED_TYPE
+    if operation.name not in MAX_VERSIONS:
+        return UNSUPPORTED_TYPE if operation.name == "DEQUANTIZE" else UNSUPPORTED_OPERATION
+    if operation.version > MAX_VERSIONS[operation.name]:
+        return UNSUPPORTED_VERSION
+    if not all(size > 0 for t in (*operation.inputs, *operation.outputs) for size in t.shape):
+        return DYNAMIC_SHAPE
+    data = [t for t in operation.inputs if not t.constant]
+    if any(t.type not in DATA_TYPES for t in (*data, *operation.outputs)):
+        return UNSUPPORTED_TYPE
+    return MAPPED if all(t.type in CONSTANT_TYPES for t in operation.inputs) else UNSUPPORTED_TYPE

@@ -1,4 +1,4 @@
-"""Reading and mending a .tflite file in place.
+"""Reading the operations of a .tflite file, and correcting its outputs in place.
 
 pycoral (`adapters/detect.get_objects`) reads a file's outputs by position: boxes, classes, scores, count if there is no
 signature, else by the signature's names in an order of its own. The converter permutes the outputs and writes
@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from atoll_contract import tflite
 from atoll_contract.errors import ModelError, Reason
 
-# Places of two fields in the vtables of the schema's tables, which start with two sizes: `signature_defs` is the eighth
-# of Model (version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata, signature_defs),
+# Offsets of two fields in the vtables of the schema's tables, which start with two sizes: `signature_defs` is the
+# eighth of Model (version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata, signature_defs),
 # `outputs` the third of SubGraph (tensors, inputs, outputs).
-_SIGNATURE_SLOT = 4 + 2 * 7
-_OUTPUTS_SLOT = 4 + 2 * 2
+_SIGNATURE_OFFSET = 4 + 2 * 7
+_OUTPUTS_OFFSET = 4 + 2 * 2
 _UINT32 = struct.Struct("<I")
 _UINT16 = struct.Struct("<H")
 _INT32 = struct.Struct("<i")
@@ -26,7 +27,7 @@ _INT32 = struct.Struct("<i")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What the mapping rules ask of a tensor."""
+    """What the mapping rules need to know of a tensor; `type` is the schema's name, such as `INT8`."""
 
     name: str
     type: str
@@ -43,23 +44,78 @@ class Operation:
     custom: bool
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    options: Any = None
 
 
-def _schema() -> Any:
-    from tensorflow.lite.python import schema_py_generated
+def operations(data: bytes) -> Iterator[Operation]:
+    """Yields every operation of the first graph, in its order.
 
-    return schema_py_generated
+    Raises:
+        ModelError: CompileFailed, it is no .tflite file.
+    """
+    model = _model(data)
+    graph = model.Subgraphs(0)
+    tensors = _tensors(model, graph)
+    for operator, name, custom in _operators(model, graph):
+        yield Operation(
+            name=name,
+            version=model.OperatorCodes(operator.OpcodeIndex()).Version(),
+            custom=custom,
+            inputs=tuple(tensors[j] for k in range(operator.InputsLength()) if (j := operator.Inputs(k)) >= 0),
+            outputs=tuple(tensors[operator.Outputs(k)] for k in range(operator.OutputsLength())),
+        )
 
 
-def _names(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+def fix_outputs(data: bytes, *, operation: str) -> bytes:
+    """Returns the file with its outputs in the order of the custom operation's outputs, and without signatures.
+
+    Raises:
+        ModelError: CompileFailed, the operation is missing or the file's outputs are not its outputs.
+    """
+    buffer = bytearray(data)
+    model = _model(buffer)
+    graph = model.Subgraphs(0)
+    wanted = _custom_outputs(model, graph, operation)
+    present = [int(graph.Outputs(k)) for k in range(graph.OutputsLength())]
+    if sorted(present) != sorted(wanted):
+        raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {operation} {wanted}")
+    table = graph._tab
+    start = table.Vector(table.Offset(_OUTPUTS_OFFSET))
+    for k, index in enumerate(wanted):
+        _INT32.pack_into(buffer, start + 4 * k, index)
+    _drop_signatures(buffer)
+    return bytes(buffer)
+
+
+def _custom_outputs(model: Any, graph: Any, operation: str) -> list[int]:
+    for operator, name, custom in _operators(model, graph):
+        if custom and name == operation:
+            return [int(operator.Outputs(k)) for k in range(operator.OutputsLength())]
+    raise ModelError(Reason.COMPILE_FAILED, f"the exported file holds no operation {operation}")
+
+
+def _drop_signatures(buffer: bytearray) -> None:
+    """Makes the root table say that it has no field `signature_defs`."""
+    root = _UINT32.unpack_from(buffer, 0)[0]
+    vtable = root - _INT32.unpack_from(buffer, root)[0]
+    if _UINT16.unpack_from(buffer, vtable)[0] > _SIGNATURE_OFFSET:
+        _UINT16.pack_into(buffer, vtable + _SIGNATURE_OFFSET, 0)
 
 
 def _model(data: bytes | bytearray) -> Any:
-    if len(data) < 8 or data[4:8] != b"TFL3":
+    if len(data) < 8 or data[4:8] != tflite.IDENTIFIER:
         raise ModelError(Reason.COMPILE_FAILED, f"{len(data)} bytes are no .tflite file (no TFL3 mark)")
     return _schema().Model.GetRootAs(data, 0)
+
+
+def _operators(model: Any, graph: Any) -> Iterator[tuple[Any, str, bool]]:
+    """Yields each operator of a graph, its name, and whether it is a custom one."""
+    names = _names(_schema().BuiltinOperator)
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        custom = number == tflite.CUSTOM
+        yield operator, code.CustomCode().decode() if custom else names[number], custom
 
 
 def _tensors(model: Any, graph: Any) -> list[TensorInfo]:
@@ -78,70 +134,11 @@ def _tensors(model: Any, graph: Any) -> list[TensorInfo]:
     return tensors
 
 
-def _code(code: Any, names: dict[int, str]) -> tuple[str, bool]:
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    if names[number] == "CUSTOM":
-        return code.CustomCode().decode(), True
-    return names[number], False
+def _schema() -> Any:
+    from tensorflow.lite.python import schema_py_generated
+
+    return schema_py_generated
 
 
-def operations(data: bytes) -> Iterator[Operation]:
-    """Every operation of the first graph, in its order.
-
-    Raises:
-        ModelError: CompileFailed, it is no .tflite file.
-    """
-    model = _model(data)
-    graph = model.Subgraphs(0)
-    tensors = _tensors(model, graph)
-    names = _names(_schema().BuiltinOperator)
-    for i in range(graph.OperatorsLength()):
-        operator = graph.Operators(i)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        name, custom = _code(code, names)
-        yield Operation(
-            name=name,
-            version=code.Version(),
-            custom=custom,
-            inputs=tuple(tensors[j] for k in range(operator.InputsLength()) if (j := operator.Inputs(k)) >= 0),
-            outputs=tuple(tensors[operator.Outputs(k)] for k in range(operator.OutputsLength())),
-        )
-
-
-def _custom_outputs(model: Any, name: str) -> list[int]:
-    graph = model.Subgraphs(0)
-    names = _names(_schema().BuiltinOperator)
-    for i in range(graph.OperatorsLength()):
-        operator = graph.Operators(i)
-        if _code(model.OperatorCodes(operator.OpcodeIndex()), names) == (name, True):
-            return [int(operator.Outputs(k)) for k in range(operator.OutputsLength())]
-    raise ModelError(Reason.COMPILE_FAILED, f"the exported file holds no operation {name}")
-
-
-def fix_outputs(data: bytes, *, operation: str) -> bytes:
-    """The file with its outputs in the order of that operation's outputs, and without signatures.
-
-    Raises:
-        ModelError: CompileFailed, the operation is missing or the file's outputs are not its outputs.
-    """
-    buffer = bytearray(data)
-    model = _model(buffer)
-    wanted = _custom_outputs(model, operation)
-    graph = model.Subgraphs(0)
-    present = [int(graph.Outputs(k)) for k in range(graph.OutputsLength())]
-    if sorted(present) != sorted(wanted):
-        raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {operation} {wanted}")
-    table = graph._tab
-    start = table.Vector(table.Offset(_OUTPUTS_SLOT))
-    for k, index in enumerate(wanted):
-        _INT32.pack_into(buffer, start + 4 * k, index)
-    _drop_signatures(buffer)
-    return bytes(buffer)
-
-
-def _drop_signatures(buffer: bytearray) -> None:
-    """Make the root table say that it has no field `signature_defs`."""
-    root = _UINT32.unpack_from(buffer, 0)[0]
-    vtable = root - _INT32.unpack_from(buffer, root)[0]
-    if _UINT16.unpack_from(buffer, vtable)[0] > _SIGNATURE_SLOT:
-        _UINT16.pack_into(buffer, vtable + _SIGNATURE_SLOT, 0)
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}

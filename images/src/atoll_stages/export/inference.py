@@ -1,4 +1,4 @@
-"""Running the exported file, its outputs read as pycoral reads them."""
+"""Running an exported file, its outputs read as pycoral reads them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from atoll_stages.train.detections import Detections
 OUTPUTS = 4
 
 
-class Exported:
-    """A .tflite detector. `threads` None: as many as the machine has."""
+class ExportedModel:
+    """A .tflite detector, ready to run.
 
-    def __init__(self, data: bytes, *, threads: int | None = None) -> None:
-        self._interpreter = _interpreter(data, threads)
+    Raises:
+        ModelError: CompileFailed, it has not the four outputs of a detector.
+        ValueError, RuntimeError: of the interpreter, the data is no model that it can run.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._interpreter = _interpreter(data)
         self._interpreter.allocate_tensors()
         self.input: dict[str, Any] = self._interpreter.get_input_details()[0]
         self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
@@ -32,31 +37,31 @@ class Exported:
     def side(self) -> int:
         return int(self.input["shape"][1])
 
-    def detect(self, picture: np.ndarray) -> Detections:
-        """What the file finds in a uint8 picture (side, side, 3)."""
-        self._interpreter.set_tensor(self.input["index"], picture[None])
+    def detect(self, image: np.ndarray) -> Detections:
+        """Returns what the file finds in a uint8 image (side, side, 3)."""
+        self._interpreter.set_tensor(self.input["index"], image[None])
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(i) for i in self._outputs)
         n = int(count[0])
         order = np.argsort(-scores[0, :n], kind="stable")
         return Detections(np.clip(boxes[0, order], 0.0, 1.0), classes[0, order].astype(np.int32), scores[0, order])
 
-    def detect_all(self, pictures: Iterable[np.ndarray]) -> list[Detections]:
-        return [self.detect(picture) for picture in pictures]
+    def detect_all(self, images: Iterable[np.ndarray]) -> list[Detections]:
+        return [self.detect(image) for image in images]
 
 
-def _interpreter(data: bytes, threads: int | None) -> Any:
-    """TensorFlow's where it is loaded already, as in the export stage; else LiteRT, which is the same code."""
+def _interpreter(data: bytes) -> Any:
+    """Returns TensorFlow's interpreter where that is loaded, as in the export stage, else LiteRT's: the same code."""
     if sys.modules.get("tensorflow") is None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             pass
         else:
-            return Interpreter(model_content=data, num_threads=threads)
+            return Interpreter(model_content=data)
     import tensorflow as tf
 
     with warnings.catch_warnings():
-        # Its removal in some later TensorFlow; the version is pinned below that.
+        # It announces its removal in some later TensorFlow; the version is pinned below that.
         warnings.simplefilter("ignore")
-        return tf.lite.Interpreter(model_content=data, num_threads=threads)
+        return tf.lite.Interpreter(model_content=data)

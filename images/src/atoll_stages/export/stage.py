@@ -1,11 +1,9 @@
-"""The export stage: from the best weights to a measured int8 file, golden pictures and the report."""
+"""The export stage: from the best weights to a measured int8 file, golden images and the report."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,41 +15,34 @@ from atoll_contract.errors import IntegrityError, Reason, SpecError, bounded
 from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert
-from atoll_stages.export.edgetpu_mapping import MappingReport, predict
-from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measure, metrics_document, outcome_summary
+from atoll_stages.export.edgetpu_mapping import MappingReport, predict_mapping
+from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measure, metrics_document, stage_summary
 from atoll_stages.export.flatbuffer import fix_outputs, operations
-from atoll_stages.export.float_model import detect_float, load_float
-from atoll_stages.export.inference import Exported
-from atoll_stages.export.report import ReportData, render
-from atoll_stages.export.sample_images import select, write_golden
+from atoll_stages.export.inference import ExportedModel
+from atoll_stages.export.report import ReportData, render_report
+from atoll_stages.export.sample_images import select_images, write_golden_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
-from atoll_stages.train.anchors import anchors_for
-from atoll_stages.train.dataset import Example, Records
+from atoll_stages.train.anchors import generate_anchors
+from atoll_stages.train.dataset import Example
+from atoll_stages.train.detections import FloatDetector
 from atoll_stages.train.history import History
-from atoll_stages.train.initial_weights import About
-from atoll_stages.train.loop import thinned
+from atoll_stages.train.initial_weights import ModelInfo, load_detector
+from atoll_stages.train.loop import evenly_spaced
 from atoll_stages.train.stage import fetch_split, read_dataset
-
-logger = logging.getLogger(__name__)
 
 MODEL_NAME = "unoptimized.tflite"
 METRICS_NAME = "metrics.json"
 MAPPING_NAME = "edgetpu-report.json"
 GOLDEN_NAME = "golden.json"
 REPORT_NAME = "report.html"
-# The post-processing op runs on the device's CPU at every frame, so it keeps no more than the data can need.
-MOST_DETECTIONS = 100
-SHOWN_PICTURES = 6
-
-
-def detections_kept(spec: ExportSpec, examples: Sequence[Example]) -> int:
-    """How many detections the file gives: the run's number, or twice the busiest training picture's objects."""
-    busiest = max((len(e.labels) for e in examples), default=0)
-    return min(MOST_DETECTIONS, max(spec.max_detections, 2 * busiest))
+# The post-processing op runs on the device's CPU with every frame, so it keeps no more than the data can need.
+MAX_DETECTIONS = 100
+MAX_REPORT_IMAGES = 6
+MAX_GOLDEN_CANDIDATES = 100
 
 
 def export(context: StageContext) -> StageOutcome:
-    """Export and judge the trained detector. A failed gate is an outcome with its reason: outputs and report stay.
+    """Exports and evaluates the trained detector. If a gate fails, the outcome has its reason and keeps the outputs.
 
     Raises:
         AtollError: with the reason.
@@ -62,16 +53,16 @@ def export(context: StageContext) -> StageOutcome:
     dataset = read_dataset(context)
     weights = context.fetch(context.input.artifact(Stage.TRAIN, "weights"), context.work / "model.weights.h5")
     history = _read_history(context)
-    model, about = load_float(weights, spec.train.architecture)
-    split = dataset.evaluation_split
-    with fetch_split(context, dataset, "train") as training, fetch_split(context, dataset, split) as examples:
+    model, info = load_detector(weights, spec.train.architecture)
+    with (
+        fetch_split(context, dataset, "train") as training,
+        fetch_split(context, dataset, dataset.evaluation_split) as examples,
+    ):
         context.report(Progress(5, message="quantising"))
-        kept = detections_kept(spec, training)
-        data = _quantise(model, about, spec, training=training, kept=kept)
-        context.check_stop()
-        context.report(Progress(35, message=f"measuring {len(examples)} pictures of {split}"))
-        measurement = _measure(context, model, data, about, examples=examples, split=split, kept=kept)
-        return _finish(context, spec, dataset, history, data, measurement, examples=examples, about=about)
+        kept = kept_detections(spec, training)
+        session = ExportSession(context, spec, dataset, history, model, info, examples=examples, max_detections=kept)
+        data = session.quantise(training)
+        return session.finish(data, session.measure(data))
 
 
 def _read_history(context: StageContext) -> History:
@@ -83,143 +74,131 @@ def _read_history(context: StageContext) -> History:
         raise IntegrityError(f"{artifact.key} cannot be read: {error}") from None
 
 
-def _quantise(model: keras.Model, about: About, spec: ExportSpec, *, training: Records, kept: int) -> bytes:
-    """The checked int8 file."""
-    side = about.architecture.side
-    calibration = [preprocess.decode(e.encoded, side) for e in thinned(training, spec.calibration_pictures)]
-    raw = convert(
-        model,
-        anchors=anchors_for(about.architecture),
-        side=side,
-        post=Postprocess(max_detections=kept, classes=len(about.classes)),
-        calibration=calibration,
-    )
-    data = fix_outputs(raw, operation=POSTPROCESS)
-    check_input(Exported(data).input)
-    return data
-
-
-def _pictures(examples: Sequence[Example], side: int, context: StageContext) -> Iterator[np.ndarray]:
-    for example in examples:
-        context.check_stop()
-        yield preprocess.decode(example.encoded, side)
-
-
-def _measure(
-    context: StageContext,
-    model: keras.Model,
-    data: bytes,
-    about: About,
-    *,
-    examples: Sequence[Example],
-    split: str,
-    kept: int,
-) -> Measurement:
-    side = about.architecture.side
-    quantised = Exported(data).detect_all(_pictures(examples, side, context))
-    context.report(Progress(65, message="measuring the float model"))
-    exact = detect_float(model, about.architecture, _pictures(examples, side, context), most=kept)
-    return measure(split=split, classes=about.classes, side=side, examples=examples, exact=exact, quantised=quantised)
-
-
 @dataclass(frozen=True)
-class _Files:
-    """Where the stage's documents lie before they are stored."""
+class ExportSession:
+    """The steps of the stage, in their order, with one model.
 
-    folder: Path
+    `examples` are those of the evaluation split; the exported file gives `max_detections` at most.
+    """
 
-    def write(self, name: str, data: bytes) -> Path:
-        path = self.folder / name
-        path.write_bytes(data)
-        return path
+    context: StageContext
+    spec: ExportSpec
+    dataset: Dataset
+    history: History
+    model: keras.Model
+    info: ModelInfo
+    examples: Sequence[Example]
+    max_detections: int
 
+    @property
+    def side(self) -> int:
+        return self.info.architecture.side
 
-def _finish(
-    context: StageContext,
-    spec: ExportSpec,
-    dataset: Dataset,
-    history: History,
-    data: bytes,
-    measurement: Measurement,
-    *,
-    examples: Sequence[Example],
-    about: About,
-) -> StageOutcome:
-    context.report(Progress(85, message="writing the report"))
-    mapping = predict(operations(data), size=len(data))
-    gates = tuple(check_gates(spec.quality, exact=measurement.exact, quantised=measurement.quantised, mapping=mapping))
-    page = _report(
-        context, dataset, history, measurement, mapping, gates, examples=examples, size=len(data), about=about
-    )
-    files = _Files(context.work)
-    outputs = [
-        context.save("model", files.write(MODEL_NAME, data)),
-        Artifact("labels", dataset.label_map.key, dataset.label_map.sha256, dataset.label_map.size),
-        context.save("metrics", files.write(METRICS_NAME, to_json(metrics_document(measurement)))),
-        context.save("mapping", files.write(MAPPING_NAME, to_json(mapping))),
-        *_golden(context, files, measurement, examples=examples, about=about),
-        context.save("report", files.write(REPORT_NAME, page.encode())),
-    ]
-    return _outcome(measurement, mapping, gates, outputs)
+    def quantise(self, training: Sequence[Example]) -> bytes:
+        """Returns the checked int8 file."""
+        calibration = evenly_spaced(training, self.spec.calibration_pictures)
+        raw = convert(
+            self.model,
+            anchors=generate_anchors(self.info.architecture),
+            side=self.side,
+            post=Postprocess(max_detections=self.max_detections, classes=len(self.info.classes)),
+            calibration=[preprocess.decode(e.encoded, self.side) for e in calibration],
+        )
+        data = fix_outputs(raw, operation=POSTPROCESS)
+        check_input(ExportedModel(data).input)
+        return data
 
+    def measure(self, data: bytes) -> Measurement:
+        """Evaluates the int8 file and the float model on the same images."""
+        self.context.check_stop()
+        split = self.dataset.evaluation_split
+        self.context.report(Progress(35, message=f"measuring {len(self.examples)} pictures of {split}"))
+        int8_detections = ExportedModel(data).detect_all(self._images())
+        self.context.report(Progress(65, message="measuring the float model"))
+        anchors = generate_anchors(self.info.architecture)
+        detector = FloatDetector(self.model, anchors.boxes, max_detections=self.max_detections)
+        return measure(
+            split=split,
+            classes=self.info.classes,
+            side=self.side,
+            examples=self.examples,
+            float_detections=detector.detect_all(self._images()),
+            int8_detections=int8_detections,
+        )
 
-def _report(
-    context: StageContext,
-    dataset: Dataset,
-    history: History,
-    measurement: Measurement,
-    mapping: MappingReport,
-    gates: Sequence[Gate],
-    *,
-    examples: Sequence[Example],
-    size: int,
-    about: About,
-) -> str:
-    thresholds = [curve.threshold for curve in measurement.curves]
-    return render(
-        ReportData(
-            run=context.input.run.name,
-            dataset=dataset,
+    def finish(self, data: bytes, measurement: Measurement) -> StageOutcome:
+        """Checks the gates, and stores the file, its documents, the golden images and the report."""
+        self.context.report(Progress(85, message="writing the report"))
+        mapping = predict_mapping(operations(data), size=len(data))
+        float_metrics, int8_metrics = measurement.float_metrics, measurement.int8_metrics
+        gates = list(
+            check_gates(self.spec.quality, float_metrics=float_metrics, int8_metrics=int8_metrics, mapping=mapping)
+        )
+        report = render_report(self._report_data(measurement, mapping, gates, model_bytes=len(data)))
+        label_map = self.dataset.label_map
+        outputs = (
+            self._save("model", MODEL_NAME, data),
+            Artifact("labels", label_map.key, label_map.sha256, label_map.size),
+            self._save("metrics", METRICS_NAME, to_json(metrics_document(measurement))),
+            self._save("mapping", MAPPING_NAME, to_json(mapping)),
+            *self._save_golden(measurement),
+            self._save("report", REPORT_NAME, report.encode()),
+        )
+        failed = [gate.describe() for gate in gates if not gate.passed]
+        message = (
+            f"int8 AP50 {int8_metrics.ap50:.3f} (float {float_metrics.ap50:.3f}) on {measurement.split}, "
+            f"{mapping.percent}% of operations predicted on the Edge TPU"
+        )
+        return StageOutcome(
+            message=bounded("; ".join(failed) + f" ({message})") if failed else message,
+            outputs=outputs,
+            summary=stage_summary(measurement, mapping),
+            reason=Reason.QUALITY_GATE_FAILED if failed else Reason.COMPLETED,
+        )
+
+    def _report_data(
+        self, measurement: Measurement, mapping: MappingReport, gates: Sequence[Gate], *, model_bytes: int
+    ) -> ReportData:
+        history = self.history
+        return ReportData(
+            run=self.context.input.run.name,
+            dataset=self.dataset,
             history=history,
             measurement=measurement,
             mapping=mapping,
             gates=gates,
-            selection=select(examples, measurement.detections, thresholds=thresholds, most=SHOWN_PICTURES),
-            examples=examples,
-            model_bytes=size,
-            side=about.architecture.side,
+            selection=select_images(
+                self.examples,
+                measurement.detections,
+                thresholds=[curve.threshold for curve in measurement.curves],
+                max_images=MAX_REPORT_IMAGES,
+            ),
+            examples=self.examples,
+            model_bytes=model_bytes,
+            side=self.side,
             settings={"start weights": history.start, "parameters": f"{history.parameters:,}", **history.settings},
         )
-    )
+
+    def _save_golden(self, measurement: Measurement) -> Iterator[Artifact]:
+        chosen = evenly_spaced(range(len(self.examples)), MAX_GOLDEN_CANDIDATES)
+        images = [preprocess.decode(self.examples[i].encoded, self.side) for i in chosen]
+        entries = write_golden_images(self.context.work, images, [measurement.detections[i] for i in chosen])
+        yield self._save("golden", GOLDEN_NAME, to_json(entries))
+        for entry in entries:
+            yield self.context.save(entry.name, self.context.work / entry.name)
+
+    def _save(self, artifact: str, name: str, data: bytes) -> Artifact:
+        path = self.context.work / name
+        path.write_bytes(data)
+        return self.context.save(artifact, path)
+
+    def _images(self) -> Iterator[np.ndarray]:
+        for example in self.examples:
+            self.context.check_stop()
+            yield preprocess.decode(example.encoded, self.side)
 
 
-def _golden(
-    context: StageContext,
-    files: _Files,
-    measurement: Measurement,
-    *,
-    examples: Sequence[Example],
-    about: About,
-) -> Iterator[Artifact]:
-    chosen = thinned(range(len(examples)), MOST_DETECTIONS)
-    pictures = [preprocess.decode(examples[i].encoded, about.architecture.side) for i in chosen]
-    entries = write_golden(files.folder, pictures, [measurement.detections[i] for i in chosen])
-    yield context.save("golden", files.write(GOLDEN_NAME, to_json(entries)))
-    for entry in entries:
-        yield context.save(entry.name, files.folder / entry.name)
-
-
-def _outcome(
-    measurement: Measurement, mapping: MappingReport, gates: Sequence[Gate], outputs: Sequence[Artifact]
-) -> StageOutcome:
-    failed = [gate.words() for gate in gates if not gate.passed]
-    message = (
-        f"int8 AP50 {measurement.quantised.ap50:.3f} (float {measurement.exact.ap50:.3f}) on {measurement.split}, "
-        f"{mapping.percent}% of operations predicted on the Edge TPU"
-    )
-    return StageOutcome(
-        message=bounded("; ".join(failed) + f" ({message})") if failed else message,
-        outputs=tuple(outputs),
-        summary=outcome_summary(measurement, mapping),
-        reason=Reason.QUALITY_GATE_FAILED if failed else Reason.COMPLETED,
-    )
+def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:
+    """Returns how many detections the file gives: the run's number, or twice the objects of the busiest image."""
+    busiest = max((len(e.labels) for e in examples), default=0)
+    return min(MAX_DETECTIONS, max(spec.max_detections, 2 * busiest))

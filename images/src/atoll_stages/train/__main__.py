@@ -1,15 +1,14 @@
-"""`python -m atoll_stages.train`: the stage, its input in the environment (docs/contract.md); with `--time
-ARCHITECTURE …` how fast this machine trains."""
+"""`python -m atoll_stages.train`: the stage, whose input is in the environment (docs/contract.md); with `--time
+ARCHITECTURE …` a benchmark of this machine."""
 
 import sys
 
 from atoll_contract.stage import Stage
 from atoll_stages.runtime.entry import StageContext, StageOutcome, run_stage
+from atoll_stages.train.devices import quiet_tensorflow
 
 
 def _train(context: StageContext) -> StageOutcome:
-    from atoll_stages.train.devices import quiet_tensorflow
-
     quiet_tensorflow()
     from atoll_stages.train.stage import train
 
@@ -18,12 +17,10 @@ def _train(context: StageContext) -> StageOutcome:
 
 def main(arguments: list[str]) -> int:
     if arguments:
-        from atoll_stages.train.devices import quiet_tensorflow
-
         quiet_tensorflow()
-        from atoll_stages.train.benchmark import run_timing
+        from atoll_stages.train.benchmark import run_benchmark
 
-        return run_timing(arguments)
+        return run_benchmark(arguments)
     return run_stage(Stage.TRAIN, _train)
 
 

@@ -1,27 +1,29 @@
-"""Augmentation of a batch inside the TensorFlow graph, its randomness keyed by seed and step alone.
+"""Augmentation of a batch inside the TensorFlow graph. Its randomness depends on seed and step alone.
 
-Hue moves little: colour is identity on a field of red and blue. All pictures keep their size relation to the input,
-so one crop_and_resize does zoom, shift, stretch and flip.
+Hue changes little, because on a field of red and blue the colour tells whose an object is. One crop_and_resize does
+zoom, shift, stretch and flip.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-# An object of which less is left in the crop is neither found nor background.
-VISIBLE_SHARE = 0.35
-NEUTRAL = -2
+from atoll_stages.train.dataset import IGNORED_LABEL, PADDING_LABEL
+
+# An object of which less than this is left in the crop counts neither as an object nor as background.
+MIN_VISIBLE_SHARE = 0.35
 FILL = 127.0
-# Rows of YIQ; its last two span colour, so a turn there is a change of hue.
-_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-_RGB = ((1.0, 0.956, 0.621), (1.0, -0.272, -0.647), (1.0, -1.106, 1.703))
+# The last two rows of YIQ span colour, so that a rotation there is a change of hue.
+_RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+_YIQ_TO_RGB = ((1.0, 0.956, 0.621), (1.0, -0.272, -0.647), (1.0, -1.106, 1.703))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges to draw from; `zoom` is the side of the crop relative to the picture, below 1 enlarges."""
+    """Ranges to draw from; `zoom` is the side of the crop relative to the image, so that below 1 objects grow."""
 
     zoom: tuple[float, float] = (0.7, 1.2)
     stretch: float = 1.15
@@ -34,38 +36,46 @@ class Augmentation:
     cutout: float = 0.1
 
 
-def _draw(seed: tf.Tensor, stream: int, shape: list[int], low: float, high: float) -> tf.Tensor:
-    import tensorflow as tf
+def augment(
+    *,
+    canvases: tf.Tensor,
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    side: tf.Tensor,
+    settings: Augmentation,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Makes a batch for the network: images float32 -1…1 (batch, side, side, 3), boxes and labels.
 
-    key = tf.random.experimental.stateless_fold_in(seed, stream)
-    return tf.random.stateless_uniform(shape, key, low, high)
+    `seed` is int32 (2,); the other arguments are shaped as in `dataset.Batch`.
+    """
+    batch = canvases.shape[0]
+    windows = random_crops(seed, batch=batch, settings=settings)
+    flips = random_flips(seed, batch=batch, settings=settings)
+    images = crop_and_flip(canvases, windows, flips, side) / 127.5 - 1.0
+    images = random_cutout(random_color(images, seed, settings=settings), seed, settings=settings)
+    return images, *transform_boxes(boxes, labels, windows, flips)
 
 
-def crop_windows(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
-    """Windows (batch, 4) as ymin, xmin, ymax, xmax of the picture; they may reach beyond it."""
-    import tensorflow as tf
-
+def random_crops(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
+    """Windows (batch, 4) as ymin, xmin, ymax, xmax relative to the image; they may reach beyond it."""
     low, high = (float(v) for v in settings.zoom)
-    zoom = tf.exp(_draw(seed, 0, [batch], tf.math.log(low), tf.math.log(high)))
-    bend = tf.math.log(settings.stretch) / 2
-    stretch = tf.exp(_draw(seed, 1, [batch], -bend, bend))
+    zoom = tf.exp(_uniform(seed, 0, [batch], tf.math.log(low), tf.math.log(high)))
+    limit = tf.math.log(settings.stretch) / 2
+    stretch = tf.exp(_uniform(seed, 1, [batch], -limit, limit))
     size = tf.stack([zoom * stretch, zoom / stretch], axis=-1)
-    corner = _draw(seed, 2, [batch, 2], 0.0, 1.0) * (1.0 - size)
+    corner = _uniform(seed, 2, [batch, 2], 0.0, 1.0) * (1.0 - size)
     return tf.concat([corner, corner + size], axis=-1)
 
 
-def mirror(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
+def random_flips(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
     """(batch, 2) of bool: flip top to bottom, flip left to right."""
-    import tensorflow as tf
-
-    chance = _draw(seed, 3, [batch, 2], 0.0, 1.0) < 0.5
+    chance = _uniform(seed, 3, [batch, 2], 0.0, 1.0) < 0.5
     return chance & tf.constant([settings.vertical_flip, settings.horizontal_flip])
 
 
-def sample(canvases: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
-    """The windows of the canvases as float32 0…255 (batch, side, side, 3), pixel centres as Pillow has them."""
-    import tensorflow as tf
-
+def crop_and_flip(canvases: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """Resamples the windows as float32 0…255 (batch, side, side, 3), with pixel centres where Pillow has them."""
     source = tf.cast(tf.shape(canvases)[1], tf.float32)
     target = tf.cast(side, tf.float32)
     start, stop = windows[:, :2], windows[:, 2:]
@@ -77,80 +87,59 @@ def sample(canvases: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, side: tf.T
     return tf.image.crop_and_resize(canvases, boxes, rows, [side, side], extrapolation_value=FILL)
 
 
-def move_boxes(
+def transform_boxes(
     boxes: tf.Tensor, labels: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Boxes and labels as seen in their windows: clipped; gone (-1) or neutral where too little is left."""
-    import tensorflow as tf
+    """Returns the boxes relative to their windows and clipped, and the labels.
 
+    The label of an object outside the window is PADDING_LABEL, that of one with too little left IGNORED_LABEL.
+    """
     start, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
     low, high = (boxes[..., :2] - start) / size, (boxes[..., 2:] - start) / size
-    turned = flips[:, None, :]
-    low, high = tf.where(turned, 1.0 - high, low), tf.where(turned, 1.0 - low, high)
-    seen_low, seen_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
+    flipped = flips[:, None, :]
+    low, high = tf.where(flipped, 1.0 - high, low), tf.where(flipped, 1.0 - low, high)
+    visible_low, visible_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
     area = tf.reduce_prod(high - low, axis=-1)
-    share = tf.reduce_prod(seen_high - seen_low, axis=-1) / tf.maximum(area, 1e-9)
-    kept = tf.where(share > 0.0, tf.where(share < VISIBLE_SHARE, NEUTRAL, labels), -1)
-    return tf.concat([seen_low, seen_high], axis=-1), tf.where(labels >= 0, kept, labels)
+    share = tf.reduce_prod(visible_high - visible_low, axis=-1) / tf.maximum(area, 1e-9)
+    kept = tf.where(share > 0.0, tf.where(share < MIN_VISIBLE_SHARE, IGNORED_LABEL, labels), PADDING_LABEL)
+    return tf.concat([visible_low, visible_high], axis=-1), tf.where(labels >= 0, kept, labels)
 
 
-def _colour_matrix(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
+def random_color(images: tf.Tensor, seed: tf.Tensor, *, settings: Augmentation) -> tf.Tensor:
+    """Changes brightness, contrast, saturation and hue of float images -1…1; the result stays in that range."""
+    batch = images.shape[0]
+    matrix = _color_matrix(seed, batch=batch, settings=settings)
+    shift = _uniform(seed, 7, [batch, 1, 1, 1], -2 * settings.brightness, 2 * settings.brightness)
+    flat = tf.reshape(images, [batch, -1, 3]) @ matrix
+    return tf.clip_by_value(tf.reshape(flat, tf.shape(images)) + shift, -1.0, 1.0)
+
+
+def _color_matrix(seed: tf.Tensor, *, batch: int, settings: Augmentation) -> tf.Tensor:
     """(batch, 3, 3) for row vectors of RGB: contrast, saturation and hue in one."""
-    import math
-
-    import tensorflow as tf
-
-    contrast = _draw(seed, 4, [batch], *settings.contrast)
-    saturation = _draw(seed, 5, [batch], *settings.saturation)
-    turn = 2.0 * math.pi * settings.hue
-    angle = _draw(seed, 6, [batch], -turn, turn)
+    contrast = _uniform(seed, 4, [batch], *settings.contrast)
+    saturation = _uniform(seed, 5, [batch], *settings.saturation)
+    limit = 2.0 * math.pi * settings.hue
+    angle = _uniform(seed, 6, [batch], -limit, limit)
     cos, sin = saturation * tf.cos(angle), saturation * tf.sin(angle)
     one, zero = tf.ones_like(cos), tf.zeros_like(cos)
-    middle = tf.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], axis=-1)
-    in_yiq = tf.reshape(middle, [-1, 3, 3])
-    combined = tf.constant(_RGB) @ in_yiq @ tf.constant(_YIQ)
+    rotation = tf.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], axis=-1)
+    combined = tf.constant(_YIQ_TO_RGB) @ tf.reshape(rotation, [-1, 3, 3]) @ tf.constant(_RGB_TO_YIQ)
     return tf.transpose(combined * contrast[:, None, None], [0, 2, 1])
 
 
-def colour(pictures: tf.Tensor, seed: tf.Tensor, *, settings: Augmentation) -> tf.Tensor:
-    """Change brightness, contrast, saturation and hue of float pictures -1…1; the result stays in that range."""
-    import tensorflow as tf
-
-    batch = pictures.shape[0]
-    matrix = _colour_matrix(seed, batch=batch, settings=settings)
-    shift = _draw(seed, 7, [batch, 1, 1, 1], -2 * settings.brightness, 2 * settings.brightness)
-    flat = tf.reshape(pictures, [batch, -1, 3]) @ matrix
-    return tf.clip_by_value(tf.reshape(flat, tf.shape(pictures)) + shift, -1.0, 1.0)
-
-
-def cut_out(pictures: tf.Tensor, seed: tf.Tensor, *, settings: Augmentation) -> tf.Tensor:
-    """In some pictures one grey patch of up to a quarter of the side: robots are often half hidden."""
-    import tensorflow as tf
-
-    batch = pictures.shape[0]
-    place = _draw(seed, 8, [batch, 2], 0.0, 1.0)
-    extent = _draw(seed, 9, [batch, 2], 0.05, 0.25) / 2
-    chosen = _draw(seed, 10, [batch, 1, 1], 0.0, 1.0) < settings.cutout
-    line = tf.linspace(0.0, 1.0, tf.shape(pictures)[1])
-    inside = tf.abs(line[None, :, None] - place[:, None, :]) < extent[:, None, :]
+def random_cutout(images: tf.Tensor, seed: tf.Tensor, *, settings: Augmentation) -> tf.Tensor:
+    """Puts a grey patch of up to a quarter of the side into some images, because robots are often half hidden."""
+    batch = images.shape[0]
+    center = _uniform(seed, 8, [batch, 2], 0.0, 1.0)
+    extent = _uniform(seed, 9, [batch, 2], 0.05, 0.25) / 2
+    chosen = _uniform(seed, 10, [batch, 1, 1], 0.0, 1.0) < settings.cutout
+    line = tf.linspace(0.0, 1.0, tf.shape(images)[1])
+    inside = tf.abs(line[None, :, None] - center[:, None, :]) < extent[:, None, :]
     patch = inside[:, :, None, 0] & inside[:, None, :, 1] & chosen
-    return tf.where(patch[..., None], 0.0, pictures)
+    return tf.where(patch[..., None], 0.0, images)
 
 
-def augment(
-    *,
-    canvases: tf.Tensor,
-    boxes: tf.Tensor,
-    labels: tf.Tensor,
-    seed: tf.Tensor,
-    side: tf.Tensor,
-    settings: Augmentation,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """A batch for the network: pictures float32 -1…1 (batch, side, side, 3), boxes, labels. `seed` is int32 (2,)."""
-    batch = canvases.shape[0]
-    windows = crop_windows(seed, batch=batch, settings=settings)
-    flips = mirror(seed, batch=batch, settings=settings)
-    pictures = sample(canvases, windows, flips, side) / 127.5 - 1.0
-    pictures = cut_out(colour(pictures, seed, settings=settings), seed, settings=settings)
-    moved, kept = move_boxes(boxes, labels, windows, flips)
-    return pictures, moved, kept
+def _uniform(seed: tf.Tensor, stream: int, shape: list[int], low: float, high: float) -> tf.Tensor:
+    """Draws from one of the independent streams of a seed."""
+    key = tf.random.experimental.stateless_fold_in(seed, stream)
+    return tf.random.stateless_uniform(shape, key, low, high)

@@ -10,15 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
+from keras import layers
+
+from atoll_stages.train.layers import FusedBatchNorm
 
 BATCH_NORM_EPSILON = 1e-3
-# keras.applications has .999; after some hundred steps its moving averages would still be the initial ones.
+# keras.applications has .999, with which the moving averages would still be near the initial ones after some hundred
+# steps.
 BATCH_NORM_MOMENTUM = 0.97
 
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: `index` 0 has no expansion."""
+    """One inverted residual; the one of `index` 0 has no expansion."""
 
     index: int
     filters: int
@@ -45,7 +49,7 @@ BLOCKS = (
     Block(15, 160, 1),
     Block(16, 320, 1),
 )
-# The last feature before each halving of the resolution, by stride; `Conv_1` is computed only if asked for.
+# The last feature before each halving of the resolution, by stride. TOP, behind `Conv_1`, is computed only on request.
 STRIDE_8, STRIDE_16, STRIDE_32, TOP = (
     "block_6_expand_relu",
     "block_13_expand_relu",
@@ -54,36 +58,31 @@ STRIDE_8, STRIDE_16, STRIDE_32, TOP = (
 )
 
 
-def divisible(value: float, *, by: int = 8) -> int:
-    """Round a channel count to a multiple of `by`, never down by more than a tenth (Sandler et al. 2018)."""
-    rounded = max(by, int(value + by / 2) // by * by)
-    return rounded + by if rounded < 0.9 * value else rounded
-
-
-def batch_norm(name: str) -> keras.layers.BatchNormalization:
-    """The normalisation layer used everywhere in the detector."""
-    from atoll_stages.train.layers import FusedBatchNorm
-
-    return FusedBatchNorm(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)
-
-
-def _conv_bn(
-    x: keras.KerasTensor, *, filters: int, kernel: int, stride: int, conv: str, norm: str, relu: str | None
-) -> keras.KerasTensor:
-    from keras import layers
-
-    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, name=conv)(x)
-    x = batch_norm(norm)(x)
-    return layers.ReLU(6.0, name=relu)(x) if relu else x
+def mobilenet_v2(image: keras.KerasTensor, *, width: float, top: bool) -> dict[str, keras.KerasTensor]:
+    """Returns features of `image` (batch, height, width, 3; values -1…1) by name; `top` adds the last 1280 channels."""
+    features: dict[str, keras.KerasTensor] = {}
+    x = _conv_bn(
+        image,
+        filters=make_divisible(32 * width),
+        kernel=3,
+        stride=2,
+        conv="Conv1",
+        norm="bn_Conv1",
+        relu="Conv1_relu",
+    )
+    for block in BLOCKS:
+        x = _inverted_residual(x, block, width=width, features=features)
+    if top:
+        filters = make_divisible(1280 * width) if width > 1.0 else 1280
+        features[TOP] = _conv_bn(x, filters=filters, kernel=1, stride=1, conv="Conv_1", norm="Conv_1_bn", relu=TOP)
+    return features
 
 
 def _inverted_residual(
     x: keras.KerasTensor, block: Block, *, width: float, features: dict[str, keras.KerasTensor]
 ) -> keras.KerasTensor:
-    from keras import layers
-
     channels = x.shape[-1]
-    filters = divisible(int(block.filters * width))
+    filters = make_divisible(int(block.filters * width))
     prefix = f"block_{block.index}_" if block.index else "expanded_conv_"
     y = x
     if block.index:
@@ -106,21 +105,20 @@ def _inverted_residual(
     return y
 
 
-def mobilenet_v2(image: keras.KerasTensor, *, width: float, top: bool) -> dict[str, keras.KerasTensor]:
-    """Named features of `image` (batch, height, width, 3; values -1…1); with `top` the last 1280 channels too."""
-    features: dict[str, keras.KerasTensor] = {}
-    x = _conv_bn(
-        image,
-        filters=divisible(32 * width),
-        kernel=3,
-        stride=2,
-        conv="Conv1",
-        norm="bn_Conv1",
-        relu="Conv1_relu",
-    )
-    for block in BLOCKS:
-        x = _inverted_residual(x, block, width=width, features=features)
-    if top:
-        filters = divisible(1280 * width) if width > 1.0 else 1280
-        features[TOP] = _conv_bn(x, filters=filters, kernel=1, stride=1, conv="Conv_1", norm="Conv_1_bn", relu=TOP)
-    return features
+def _conv_bn(
+    x: keras.KerasTensor, *, filters: int, kernel: int, stride: int, conv: str, norm: str, relu: str | None
+) -> keras.KerasTensor:
+    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, name=conv)(x)
+    x = batch_norm(norm)(x)
+    return layers.ReLU(6.0, name=relu)(x) if relu else x
+
+
+def make_divisible(value: float, *, divisor: int = 8) -> int:
+    """Rounds a channel count to a multiple of `divisor`, never down by more than a tenth (Sandler et al. 2018)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def batch_norm(name: str) -> layers.BatchNormalization:
+    """Returns the normalisation layer that is used everywhere in the detector."""
+    return FusedBatchNorm(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)

@@ -1,8 +1,8 @@
 """Checkpoints in the store, shared by the attempts of a run.
 
 A checkpoint is one object that holds every variable, so it is there whole or not at all. Its name carries the step.
-The best weights are an object of their own, written before the checkpoint that names them: a run that resumes from an
-older checkpoint comes to the same weights again and overwrites them with equal bytes.
+The best weights are an object of their own, written before the checkpoint that names them. A run that resumes from an
+older checkpoint computes the same weights again and overwrites them with equal bytes.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.store.base import Store, StoreForbidden
 from atoll_stages.train.history import Progression, Snapshot
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 logger = logging.getLogger(__name__)
 
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 _META = "__meta__"
 _CHECKPOINT = re.compile(r"step-(\d{8})\.npz")
 
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The folder `prefix` of a store. `fingerprint` says of what run and settings the checkpoints are; others are
+    """The folder `prefix` of a store. Checkpoints with another `fingerprint` are of other settings or data and are
     passed over."""
 
     store: Store
@@ -45,12 +47,12 @@ class CheckpointStore:
         return f"{self.prefix}best-{step:08d}.weights.h5"
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that are there, ascending."""
+        """Returns the steps of the stored checkpoints, ascending."""
         names = (info.key.removeprefix(self.prefix) for info in self.store.list(self.prefix))
         return sorted(int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))
 
     def save(self, variables: Sequence[tf.Variable], progression: Progression, *, work: Path) -> None:
-        """Write the state after `progression.step` steps, then remove the older ones but one."""
+        """Writes the state after `progression.step` steps, and removes all but the KEPT_CHECKPOINTS newest."""
         path = work / "checkpoint.npz"
         arrays: dict[str, Any] = {f"v{i:05d}": v.numpy() for i, v in enumerate(variables)}
         meta = to_json(Snapshot(self.fingerprint, progression))
@@ -62,15 +64,15 @@ class CheckpointStore:
         self._remove_old()
 
     def _remove_old(self) -> None:
-        """A store that keeps everything (object lock) costs room, not the training."""
         try:
-            for step in self.steps()[:-KEPT]:
+            for step in self.steps()[:-KEPT_CHECKPOINTS]:
                 self.store.delete(self.key(step))
         except StoreForbidden as error:
+            # A store that keeps everything (object lock) costs space, but must not end the training.
             logger.warning("older checkpoints stay behind: %s", error)
 
     def restore(self, variables: Sequence[tf.Variable], *, work: Path) -> Progression | None:
-        """Set the variables from the newest whole checkpoint of this run; None where there is none."""
+        """Sets the variables from the newest readable checkpoint; returns None where none has this fingerprint."""
         for step in reversed(self.steps()):
             path = work / "restored.npz"
             self.store.download(self.key(step), path)

@@ -1,6 +1,7 @@
-"""The string settings of `training.hyperparameters`: Atoll's finer ones, and names of the seed that are accepted.
+"""The configuration of a training: every number, resolved from the run's typed fields and its hyperparameters.
 
-The engine has put the seed's numbers into their typed fields already (`atoll_contract.stage.SEED_NAMES`).
+`training.hyperparameters` are strings: Atoll's finer settings, and names of the seed that are accepted. The engine has
+put the seed's numbers into their typed fields already (`atoll_contract.stage.SEED_NAMES`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
-from atoll_stages.train.optimizer import Schedule, Sizes
+from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 from atoll_stages.train.trainer import TrainerSettings
 
 logger = logging.getLogger(__name__)
 
-# Names of the seed whose work another part of a run does; accepted, so that an old file can be handed over whole.
+# Names of the seed that other parts of a run replace; they are accepted, so that an old file can be used whole.
 ELSEWHERE = {
     "percent-eval": "conversion.split",
     "percent_eval": "conversion.split",
@@ -29,19 +30,24 @@ ELSEWHERE = {
     "model": "model.architecture",
     "name": "metadata.name",
 }
+# Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch size.
+PRETRAINED_LEARNING_RATE, RANDOM_LEARNING_RATE = 1.5e-3, 3e-3
+BASE_BATCH_SIZE = 8
+EVALUATIONS = 6
+MIN_STEPS_BETWEEN_EVALUATIONS = 25
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """Settings without a typed field. Defaults suit a few hundred to some thousand pictures.
+class Hyperparameters:
+    """Settings without a typed field. The defaults suit a few hundred to some thousand images.
 
-    `small_side` × the input side is the picture size of the first `small_share` of the steps. `frozen_blocks`
-    counts blocks of the backbone that keep their start weights.
+    In the first `small_share` of the steps images have `small_side` × the input side. `frozen_blocks` counts blocks of
+    the backbone that keep their initial weights.
     """
 
     weight_decay: float = 5e-4
     ema_decay: float = 0.998
-    backbone_rate: float = 1.0
+    backbone_factor: float = 1.0
     frozen_blocks: int = 0
     small_side: float = 0.7
     small_share: float = 0.6
@@ -61,7 +67,7 @@ class _Range:
 _NUMBERS = {
     "weight-decay": _Range("weight_decay", 0.0, 0.1),
     "ema-decay": _Range("ema_decay", 0.0, 0.99999),
-    "backbone-learning-rate-factor": _Range("backbone_rate", 0.0, 10.0),
+    "backbone-learning-rate-factor": _Range("backbone_factor", 0.0, 10.0),
     "frozen-blocks": _Range("frozen_blocks", 0, 16),
     "small-side": _Range("small_side", 0.3, 1.0),
     "small-share": _Range("small_share", 0.0, 1.0),
@@ -73,7 +79,7 @@ _WHOLE = {"frozen_blocks"}
 
 
 def known_names() -> list[str]:
-    """Every name that is understood, sorted."""
+    """Returns every name that is understood, sorted."""
     seed_names = (name for names, _ in SEED_NAMES.values() for name in names)
     return sorted({*seed_names, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
 
@@ -96,8 +102,8 @@ def _switch(name: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-def read_tuning(values: Mapping[str, str]) -> Tuning:
-    """The settings without a typed field.
+def parse_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
+    """Parses the settings without a typed field.
 
     Raises:
         SpecError: a name is unknown, or a value is out of its range.
@@ -113,101 +119,93 @@ def read_tuning(values: Mapping[str, str]) -> Tuning:
             logger.warning("hyperparameter %s is not used in training: see %s", name, ELSEWHERE[name])
         elif name not in known_names():
             raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
-    return replace(Tuning(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
-
-
-# Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch.
-RATE_PRETRAINED, RATE_RANDOM = 1.5e-3, 3e-3
-RATE_BATCH = 8
-EVALUATIONS = 6
-MIN_EVALUATION_STEPS = 25
+    return replace(Hyperparameters(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the loop does. `fingerprint` names the settings and the dataset: checkpoints of others do not count."""
+class TrainConfig:
+    """What the training loop needs to know; intervals are in steps.
+
+    `fingerprint` names the settings and the dataset: checkpoints with another fingerprint are not resumed from.
+    """
 
     trainer: TrainerSettings
-    schedule: Schedule
-    sizes: Sizes
+    learning_rate: LearningRateSchedule
+    image_size: ImageSizeSchedule
     steps: int
-    batch: int
+    batch_size: int
     eval_every: int
     checkpoint_every: int
-    patience: int | None
+    early_stopping_patience: int | None
     fingerprint: str
 
 
-def learning_rate(spec: TrainSpec) -> float:
-    """The peak rate: the run's, or the default of its start weights and batch size."""
-    if spec.learning_rate is not None:
-        return spec.learning_rate
-    base = RATE_RANDOM if spec.init_from.type is InitFrom.RANDOM else RATE_PRETRAINED
-    return base * math.sqrt(spec.batch_size / RATE_BATCH)
-
-
-def _augmentation(tuning: Tuning) -> Augmentation:
-    return Augmentation(
-        zoom=(tuning.min_zoom, tuning.max_zoom),
-        horizontal_flip=tuning.horizontal_flip,
-        vertical_flip=tuning.vertical_flip,
-    )
-
-
-def make_plan(spec: TrainSpec, *, classes: int, dataset_digest: str) -> Plan:
-    """Resolve the run's settings.
+def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str) -> TrainConfig:
+    """Resolves the run's settings.
 
     Raises:
         SpecError: a hyperparameter is unknown or out of its range.
     """
-    tuning = read_tuning(spec.hyperparameters)
+    parameters = parse_hyperparameters(spec.hyperparameters)
     fixed_size = spec.architecture is Architecture.SSD_300
-    evaluation = spec.eval_every_steps or max(MIN_EVALUATION_STEPS, math.ceil(spec.steps / EVALUATIONS))
-    settings = TrainerSettings(
-        architecture=spec.architecture,
-        width=spec.width,
-        classes=classes,
-        seed=spec.seed,
-        weight_decay=tuning.weight_decay,
-        backbone_factor=tuning.backbone_rate,
-        frozen_blocks=tuning.frozen_blocks,
-        ema_decay=tuning.ema_decay,
-        augmentation=_augmentation(tuning),
-    )
-    return Plan(
-        trainer=settings,
-        schedule=Schedule(learning_rate(spec), spec.steps),
-        sizes=Sizes(
+    eval_every = spec.eval_every_steps or max(MIN_STEPS_BETWEEN_EVALUATIONS, math.ceil(spec.steps / EVALUATIONS))
+    return TrainConfig(
+        trainer=TrainerSettings(
+            architecture=spec.architecture,
+            width=spec.width,
+            classes=classes,
+            seed=spec.seed,
+            weight_decay=parameters.weight_decay,
+            backbone_factor=parameters.backbone_factor,
+            frozen_blocks=parameters.frozen_blocks,
+            ema_decay=parameters.ema_decay,
+            augmentation=Augmentation(
+                zoom=(parameters.min_zoom, parameters.max_zoom),
+                horizontal_flip=parameters.horizontal_flip,
+                vertical_flip=parameters.vertical_flip,
+            ),
+        ),
+        learning_rate=LearningRateSchedule(_peak_learning_rate(spec), spec.steps),
+        image_size=ImageSizeSchedule(
             spec.architecture.side,
             spec.steps,
-            small=1.0 if fixed_size else tuning.small_side,
-            share=tuning.small_share,
+            small=1.0 if fixed_size else parameters.small_side,
+            small_share=parameters.small_share,
         ),
         steps=spec.steps,
-        batch=spec.batch_size,
-        eval_every=evaluation,
-        checkpoint_every=spec.checkpoint_every_steps or evaluation,
-        patience=spec.early_stopping_patience,
+        batch_size=spec.batch_size,
+        eval_every=eval_every,
+        checkpoint_every=spec.checkpoint_every_steps or eval_every,
+        early_stopping_patience=spec.early_stopping_patience,
         fingerprint=hashlib.sha256(to_json(spec) + dataset_digest.encode()).hexdigest(),
     )
 
 
-def settings_in_words(plan: Plan) -> Mapping[str, str]:
-    """Every number of the plan under one flat name each, for the report."""
-    trainer, augmentation = plan.trainer, plan.trainer.augmentation
+def _peak_learning_rate(spec: TrainSpec) -> float:
+    """The run's, or the default for its initial weights and batch size."""
+    if spec.learning_rate is not None:
+        return spec.learning_rate
+    base = RANDOM_LEARNING_RATE if spec.init_from.type is InitFrom.RANDOM else PRETRAINED_LEARNING_RATE
+    return base * math.sqrt(spec.batch_size / BASE_BATCH_SIZE)
+
+
+def describe_config(config: TrainConfig) -> Mapping[str, str]:
+    """Returns every number of the configuration under one flat name each, for the report."""
+    trainer, augmentation = config.trainer, config.trainer.augmentation
+    early_stopping_patience = config.early_stopping_patience
     values = {
         "architecture": str(trainer.architecture),
         "width": trainer.width,
-        "steps": plan.steps,
-        "batch size": plan.batch,
-        "peak learning rate": plan.schedule.peak,
-        "warm-up steps": plan.schedule.warmup,
+        "steps": config.steps,
+        "batch size": config.batch_size,
+        "peak learning rate": config.learning_rate.peak,
+        "warm-up steps": config.learning_rate.warmup_steps,
         "weight decay": trainer.weight_decay,
         "EMA decay": trainer.ema_decay,
         "backbone learning rate factor": trainer.backbone_factor,
         "frozen blocks": trainer.frozen_blocks,
-        "first picture side": plan.sizes.first,
-        "share of steps at the first side": plan.sizes.share,
+        "first picture side": config.image_size.first,
+        "share of steps at the first side": config.image_size.small_share,
         "zoom": f"{augmentation.zoom[0]} to {augmentation.zoom[1]}",
         "horizontal flip": augmentation.horizontal_flip,
         "vertical flip": augmentation.vertical_flip,
@@ -217,8 +215,8 @@ def settings_in_words(plan: Plan) -> Mapping[str, str]:
         "hue": augmentation.hue,
         "cut-out": augmentation.cutout,
         "seed": trainer.seed,
-        "evaluate every": plan.eval_every,
-        "checkpoint every": plan.checkpoint_every,
-        "early stopping patience": "none" if plan.patience is None else plan.patience,
+        "evaluate every": config.eval_every,
+        "checkpoint every": config.checkpoint_every,
+        "early stopping patience": "none" if early_stopping_patience is None else early_stopping_patience,
     }
     return {name: str(value) for name, value in values.items()}

@@ -1,7 +1,8 @@
-"""Random access to the TFRecord shards that convert wrote.
+"""The converted dataset: random access to its TFRecord shards, and batches of decoded images.
 
 A batch is a pure function of the step number, so records must be reachable in any order: the shards are scanned once
-for offsets, and a record is read with one `pread`. Memory stays flat however large the dataset is.
+for offsets, and a record is read with one `pread`. Small datasets are decoded once and kept as bytes in memory; larger
+ones are decoded when a batch needs them, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,27 +23,23 @@ from atoll_contract import images as preprocess
 from atoll_contract.errors import IntegrityError
 from atoll_stages.convert.tfrecord import decode_example
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-
 # TFRecord framing: length (uint64), crc of it (uint32), data, crc of the data (uint32); little endian.
 _HEADER = struct.Struct("<QI")
 _FOOTER_BYTES = 4
 
+# Labels of rows of a batch that are no objects: filled up to the longest, or too little visible to be one.
+PADDING_LABEL = -1
+IGNORED_LABEL = -2
 
-@dataclass(frozen=True)
-class Location:
-    """Where a record's data lies."""
-
-    shard: int
-    offset: int
-    length: int
+# A canvas is larger than the input, so that zooming in (augment.py) still finds detail.
+CANVAS_RATIO = 1.5
+CACHE_BYTES = 1 << 30
+DECODE_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled picture. `boxes` float32 (objects, 4) as ymin, xmin, ymax, xmax relative; `labels` from 0."""
+    """One labelled image. `boxes` float32 (objects, 4) as ymin, xmin, ymax, xmax, relative; `labels` from 0."""
 
     name: str
     encoded: bytes
@@ -52,8 +49,33 @@ class Example:
     labels: np.ndarray
 
 
-def scan(path: Path, *, shard: int) -> Iterator[Location]:
-    """The records of a shard, by their framing alone.
+class Records(Sequence[Example]):
+    """The examples of some shards, in order. Use it as a context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [os.open(path, os.O_RDONLY) for path in paths]
+        self._locations = [(file, *loc) for file, path in zip(self._files, paths, strict=True) for loc in scan(path)]
+
+    def __len__(self) -> int:
+        return len(self._locations)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        file, offset, length = self._locations[index]
+        return parse_record(os.pread(file, length, offset))
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            os.close(file)
+        self._files = []
+
+
+def scan(path: Path) -> Iterator[tuple[int, int]]:
+    """Yields offset and length of each record of a shard, by the framing alone.
 
     Raises:
         IntegrityError: the file ends inside a record.
@@ -67,13 +89,13 @@ def scan(path: Path, *, shard: int) -> Iterator[Location]:
             end = offset + _HEADER.size + length + _FOOTER_BYTES
             if end > size:
                 raise IntegrityError(f"{path.name} ends inside the record at byte {offset} (size {size})")
-            yield Location(shard, offset + _HEADER.size, length)
+            yield offset + _HEADER.size, length
             offset = end
             file.seek(offset)
 
 
-def parse(data: bytes) -> Example:
-    """An example with the keys of the TF object detection API; class labels there count from 1.
+def parse_record(data: bytes) -> Example:
+    """Reads an example with the keys of the TF object detection API, whose class labels count from 1.
 
     Raises:
         IntegrityError: the record is no tf.train.Example or lacks a key.
@@ -98,43 +120,6 @@ def parse(data: bytes) -> Example:
     )
 
 
-class Records(Sequence[Example]):
-    """The examples of some shards, in order. Close it, or use it as a context manager."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [os.open(path, os.O_RDONLY) for path in paths]
-        self._locations = [loc for i, path in enumerate(paths) for loc in scan(path, shard=i)]
-
-    def __len__(self) -> int:
-        return len(self._locations)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        location = self._locations[index]
-        return parse(os.pread(self._files[location.shard], location.length, location.offset))
-
-    def close(self) -> None:
-        for file in self._files:
-            os.close(file)
-        self._files = []
-
-    def __enter__(self) -> Records:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-# A canvas is larger than the input, so that zooming in (augment.py) still finds detail.
-CANVAS_RATIO = 1.5
-CACHE_BYTES = 1 << 30
-DECODE_THREADS = 4
-PADDING = -1
-
-
 @dataclass(frozen=True)
 class Batch:
     """`canvases` uint8 (batch, side, side, 3); `boxes` float32 (batch, objects, 4); `labels` int32 (batch, objects)."""
@@ -144,50 +129,35 @@ class Batch:
     labels: np.ndarray
 
 
-def order(*, seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of the pictures in an epoch: the same for the same arguments on every machine."""
-    key = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
-
-
-def indices(step: int, *, batch: int, count: int, seed: int) -> np.ndarray:
-    """The pictures of a step. Every picture comes once in an epoch; a batch may span two epochs."""
-    epoch_order = lru_cache(maxsize=None)(lambda epoch: order(seed=seed, epoch=epoch, count=count))
-    positions = range(step * batch, (step + 1) * batch)
-    return np.array([epoch_order(p // count)[p % count] for p in positions], np.int64)
-
-
-def canvas_side(side: int, *, count: int, budget: int = CACHE_BYTES) -> int:
-    """The side to decode to: larger than the input, unless only the input's own size fits the memory."""
-    large = int(side * CANVAS_RATIO)
-    return large if count * large * large * 3 <= budget or count * side * side * 3 > budget else side
-
-
-class Pictures:
-    """The training pictures of a dataset, at one canvas size."""
+class BatchLoader:
+    """The batches of a training, with canvases of `side` pixels. Use it as a context manager."""
 
     def __init__(
-        self, examples: Sequence[Example], *, side: int, batch: int, seed: int, budget: int = CACHE_BYTES
+        self, examples: Sequence[Example], *, side: int, batch_size: int, seed: int, cache_bytes: int = CACHE_BYTES
     ) -> None:
         self._examples = examples
         self._side = side
-        self._batch = batch
+        self._batch_size = batch_size
         self._seed = seed
         self._pool = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         count = len(examples)
         self._objects = [(e.boxes, e.labels) for e in examples]
-        self.most_objects = max((len(labels) for _, labels in self._objects), default=0) or 1
+        self._max_objects = max((len(labels) for _, labels in self._objects), default=0) or 1
         self._cache: np.ndarray | None = None
-        if count * side * side * 3 <= budget:
+        if count * side * side * 3 <= cache_bytes:
             self._cache = np.empty((count, side, side, 3), np.uint8)
             for i, canvas in enumerate(self._pool.map(self._decode, range(count))):
                 self._cache[i] = canvas
 
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def _decode(self, index: int) -> np.ndarray:
-        return preprocess.decode(self._examples[index].encoded, self._side)
+    def batch(self, step: int) -> Batch:
+        """Returns the batch of a step, counted from 0; boxes are padded with PADDING_LABEL."""
+        chosen = batch_indices(step, batch_size=self._batch_size, count=len(self._examples), seed=self._seed)
+        boxes = np.zeros((self._batch_size, self._max_objects, 4), np.float32)
+        labels = np.full((self._batch_size, self._max_objects), PADDING_LABEL, np.int32)
+        for row, index in enumerate(chosen):
+            own_boxes, own_labels = self._objects[index]
+            boxes[row, : len(own_labels)], labels[row, : len(own_labels)] = own_boxes, own_labels
+        return Batch(self._canvases(chosen), boxes, labels)
 
     def _canvases(self, chosen: np.ndarray) -> np.ndarray:
         if self._cache is not None:
@@ -195,15 +165,30 @@ class Pictures:
             return cached
         return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step (from 0), boxes padded with label -1."""
-        chosen = indices(step, batch=self._batch, count=len(self), seed=self._seed)
-        boxes = np.zeros((self._batch, self.most_objects, 4), np.float32)
-        labels = np.full((self._batch, self.most_objects), PADDING, np.int32)
-        for row, index in enumerate(chosen):
-            found, classes = self._objects[index]
-            boxes[row, : len(classes)], labels[row, : len(classes)] = found, classes
-        return Batch(self._canvases(chosen), boxes, labels)
+    def _decode(self, index: int) -> np.ndarray:
+        return preprocess.decode(self._examples[index].encoded, self._side)
 
-    def close(self) -> None:
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+
+
+def batch_indices(step: int, *, batch_size: int, count: int, seed: int) -> np.ndarray:
+    """Returns which examples a step sees. Each comes once in an epoch; a batch may span two epochs."""
+    order = lru_cache(maxsize=None)(lambda epoch: epoch_order(seed=seed, epoch=epoch, count=count))
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    return np.array([order(p // count)[p % count] for p in positions], np.int64)
+
+
+def epoch_order(*, seed: int, epoch: int, count: int) -> np.ndarray:
+    """Returns the order of the examples in an epoch: for the same arguments the same on every machine."""
+    key = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
+
+
+def canvas_side(side: int, *, count: int) -> int:
+    """Returns the side to decode to: larger than the input, unless only the input's own size fits the memory."""
+    large = int(side * CANVAS_RATIO)
+    return large if count * large * large * 3 <= CACHE_BYTES or count * side * side * 3 > CACHE_BYTES else side

@@ -1,22 +1,26 @@
-"""From the network's raw outputs to detections, as the post-processing op of the exported file does it."""
+"""Detections, and how they come from a network's outputs: as the post-processing op of the exported file makes them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 SCORE_THRESHOLD = 0.01
 IOU_THRESHOLD = 0.5
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Of one picture, best score first: boxes (n, 4) as ymin, xmin, ymax, xmax relative; classes from 0; scores."""
+    """Of one image, best score first: boxes (n, 4) as ymin, xmin, ymax, xmax, relative; classes from 0; scores."""
 
     boxes: np.ndarray
     classes: np.ndarray
@@ -26,26 +30,55 @@ class Detections:
         return len(self.scores)
 
 
-def suppress(logits: tf.Tensor, codes: tf.Tensor, anchors: tf.Tensor, *, most: int) -> tuple[tf.Tensor, ...]:
-    """Non-maximum suppression per class: boxes (batch, most, 4), classes, scores (batch, most) and counts (batch,)."""
+class FloatDetector:
+    """A Keras detector with decoding and suppression, compiled.
+
+    `anchors` are centred (anchors, 4), those of the side of the images that it is given.
+    """
+
+    def __init__(self, model: keras.Model, anchors: np.ndarray, *, max_detections: int) -> None:
+        import tensorflow as tf
+
+        def detect(images: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            logits, codes = model(tf.cast(images, tf.float32) / 127.5 - 1.0, training=False)
+            logits, codes = tf.cast(logits, tf.float32), tf.cast(codes, tf.float32)
+            return non_max_suppression(logits, codes, tf.constant(anchors), max_detections=max_detections)
+
+        self._compiled = tf.function(detect)
+
+    def detect_all(self, images: Iterable[np.ndarray]) -> list[Detections]:
+        """Returns what the model's present weights find in uint8 images (side, side, 3)."""
+        stream, found = iter(images), []
+        while chunk := list(islice(stream, BATCH_SIZE)):
+            # Always a full batch: another shape would be traced anew, which takes longer than to compute it.
+            padded = np.stack([*chunk, *[np.zeros_like(chunk[0])] * (BATCH_SIZE - len(chunk))])
+            boxes, classes, scores, counts = (t.numpy() for t in self._compiled(padded))
+            found += [
+                Detections(boxes[i, :n], classes[i, :n].astype(np.int32), scores[i, :n])
+                for i, n in enumerate(counts[: len(chunk)])
+            ]
+        return found
+
+
+def non_max_suppression(
+    logits: tf.Tensor, codes: tf.Tensor, anchors: tf.Tensor, *, max_detections: int
+) -> tuple[tf.Tensor, ...]:
+    """Suppresses per class: boxes (batch, max_detections, 4), classes, scores (batch, max_detections), counts (batch,).
+
+    Arguments are the model's outputs, and centred anchors (anchors, 4).
+    """
     import tensorflow as tf
 
-    from atoll_stages.train.anchors import decode
+    from atoll_stages.train.anchors import decode_boxes
 
-    boxes = decode(codes, anchors[None])[:, :, None, :]
-    scores = tf.sigmoid(logits)
+    boxes = decode_boxes(codes, anchors[None])[:, :, None, :]
     result = tf.image.combined_non_max_suppression(
         boxes,
-        scores,
-        max_output_size_per_class=most,
-        max_total_size=most,
+        tf.sigmoid(logits),
+        max_output_size_per_class=max_detections,
+        max_total_size=max_detections,
         iou_threshold=IOU_THRESHOLD,
         score_threshold=SCORE_THRESHOLD,
         clip_boxes=True,
     )
     return result.nmsed_boxes, result.nmsed_classes, result.nmsed_scores, result.valid_detections
-
-
-def unpack(boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> list[Detections]:
-    """One entry for each picture of a batch of `suppress`."""
-    return [Detections(boxes[i, :n], classes[i, :n].astype(np.int32), scores[i, :n]) for i, n in enumerate(counts)]

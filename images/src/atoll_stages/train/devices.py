@@ -1,25 +1,27 @@
-"""Which devices train, and with which number type."""
+"""The devices that train, and their number type."""
 
 from __future__ import annotations
 
 import logging
 import os
 from dataclasses import dataclass
-
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 logger = logging.getLogger(__name__)
 
-# From Ampere on bfloat16 runs on the matrix units; it needs no loss scaling.
+# From Ampere on, bfloat16 runs on the matrix units. It needs no loss scaling.
 BFLOAT16_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """`strategy` places variables and runs steps; `replicas` of them share a batch."""
+    """`strategy` places variables and runs steps; a batch is split over `replicas` devices."""
 
     strategy: tf.distribute.Strategy
     kind: Accelerator
@@ -28,18 +30,18 @@ class Devices:
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's notes on itself out of the log; call before the first import."""
+    """Keeps TensorFlow's notes on itself out of the log. Called before TensorFlow is first imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_worth_reading)
+        handler.addFilter(_is_relevant)
 
 
-def _is_worth_reading(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name not in ("absl", "tensorflow")
 
 
 def find_devices(accelerator: Accelerator) -> Devices:
-    """The devices to train on: every visible GPU, or the CPU.
+    """Returns the devices to train on: every visible GPU, or the CPU.
 
     Raises:
         SpecError: a GPU was asked for and TensorFlow sees none.

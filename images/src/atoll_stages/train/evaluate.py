@@ -1,4 +1,4 @@
-"""COCO figures of detections against the labels, by pycocotools."""
+"""COCO metrics of detections against the labels, by pycocotools."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import numpy as np
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 
-# COCO's area classes are in pixels of its own pictures; here they are counted in pixels of the network's input.
+# COCO's area classes are in pixels of its own images; here they are counted in pixels of the network's input.
 SMALL_AREA = 32**2
 MEDIUM_AREA = 96**2
-MOST_DETECTIONS = 100
+MAX_DETECTIONS = 100
 _IOU_50 = 0
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """AP over IoU .50…95 (`ap`), at .50 (`ap50`), of objects below 32² pixels of input (None: there are none),
-    and AP50 of each class that occurs."""
+    """AP50, AP over IoU .50…95, AP of objects below 32² pixels of input, and AP50 of each class that occurs.
+
+    `ap_small` is None where there are no such objects.
+    """
 
     ap50: float
     ap: float
@@ -31,69 +33,24 @@ class Metrics:
     per_class: dict[str, float] = field(default_factory=dict)
 
 
-def _truth(examples: Sequence[Example], classes: Sequence[str], side: int) -> dict[str, Any]:
-    annotations: list[dict[str, Any]] = []
-    for picture, example in enumerate(examples, start=1):
-        for box, label in zip(example.boxes, example.labels, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture,
-                    "category_id": int(label) + 1,
-                    "bbox": _xywh(box, side),
-                    "area": float((box[2] - box[0]) * (box[3] - box[1]) * side * side),
-                    "iscrowd": 0,
-                }
-            )
-    return {
-        "info": {},
-        "images": [{"id": i, "width": side, "height": side} for i in range(1, len(examples) + 1)],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
-    }
-
-
-def _xywh(box: np.ndarray, side: int) -> list[float]:
-    ymin, xmin, ymax, xmax = (float(v) * side for v in box)
-    return [xmin, ymin, xmax - xmin, ymax - ymin]
-
-
-def _rows(detections: Sequence[Detections], side: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "image_id": picture,
-            "category_id": int(label) + 1,
-            "bbox": _xywh(box, side),
-            "score": float(score),
-        }
-        for picture, found in enumerate(detections, start=1)
-        for box, label, score in zip(found.boxes, found.classes, found.scores, strict=True)
-    ]
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """Of what pycocotools counted; -1 there says that the class or size does not occur."""
-    real = values[values > -1]
-    return float(real.mean()) if real.size else None
-
-
 def evaluate(
     *, examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str], side: int
 ) -> Metrics:
-    """The figures of `detections`, one entry per example, for a network of this input side."""
+    """Returns the metrics of `detections`, one entry for each example, for a network of this input side."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    # pycocotools prints its progress; a stage's standard output is for its own.
+    # pycocotools prints its progress, and a stage's standard output belongs to the stage.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = _truth(examples, classes, side)
-        truth.createIndex()
-        rows = _rows(detections, side)
-        if not rows:
-            return _nothing_found(truth, classes)
-        run = COCOeval(truth, truth.loadRes(rows), "bbox")
-        run.params.maxDets = [1, 10, MOST_DETECTIONS]
+        ground_truth = COCO()
+        ground_truth.dataset = _ground_truth(examples, classes, side)
+        ground_truth.createIndex()
+        results = _results(detections, side)
+        if not results:
+            present = {classes[a["category_id"] - 1] for a in ground_truth.dataset["annotations"]}
+            return Metrics(0.0, 0.0, None, {name: 0.0 for name in classes if name in present})
+        run = COCOeval(ground_truth, ground_truth.loadRes(results), "bbox")
+        run.params.maxDets = [1, 10, MAX_DETECTIONS]
         run.params.areaRng = [[0, 1e10], [0, SMALL_AREA], [SMALL_AREA, MEDIUM_AREA], [MEDIUM_AREA, 1e10]]
         run.evaluate()
         run.accumulate()
@@ -108,6 +65,47 @@ def evaluate(
     )
 
 
-def _nothing_found(truth: Any, classes: Sequence[str]) -> Metrics:
-    present = {classes[a["category_id"] - 1] for a in truth.dataset["annotations"]}
-    return Metrics(ap50=0.0, ap=0.0, ap_small=None, per_class={name: 0.0 for name in classes if name in present})
+def _ground_truth(examples: Sequence[Example], classes: Sequence[str], side: int) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, example in enumerate(examples, start=1):
+        for box, label in zip(example.boxes, example.labels, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label) + 1,
+                    "bbox": _xywh(box, side),
+                    "area": float((box[2] - box[0]) * (box[3] - box[1]) * side * side),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {},
+        "images": [{"id": i, "width": side, "height": side} for i in range(1, len(examples) + 1)],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
+    }
+
+
+def _results(detections: Sequence[Detections], side: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(label) + 1,
+            "bbox": _xywh(box, side),
+            "score": float(score),
+        }
+        for image_id, found in enumerate(detections, start=1)
+        for box, label, score in zip(found.boxes, found.classes, found.scores, strict=True)
+    ]
+
+
+def _xywh(box: np.ndarray, side: int) -> list[float]:
+    ymin, xmin, ymax, xmax = (float(v) * side for v in box)
+    return [xmin, ymin, xmax - xmin, ymax - ymin]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Returns the mean of what pycocotools counted; its -1 says that the class or size does not occur."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else None

@@ -1,4 +1,4 @@
-"""What a training has come to: where it is, its best, and the curves."""
+"""The state of a training and its history: progress, best step, curves, divergence, and TensorBoard's event file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from atoll_contract.document import Document
 from atoll_contract.errors import ModelError, Reason
 
+DIVERGENCE_WINDOW = 20
+# The loss starts near 2.3 and falls; a mean above ten times the first one says that the weights are lost.
+MAX_LOSS_RATIO = 10.0
+
 
 class Point(Document, frozen=True):
-    """One entry of the curves. Losses are means since the entry before; `ap50` only where it was measured."""
+    """One entry of the curves. Losses are means since the entry before; APs are None where none was measured."""
 
     step: int
     loss: float
@@ -38,7 +41,7 @@ class Progression(Document, frozen=True):
 
     step: int = 0
     best: Best | None = None
-    # Measurements in a row without a better AP50.
+    # Evaluations in a row without a better AP50.
     stale: int = 0
     seconds: float = 0.0
     history: tuple[Point, ...] = ()
@@ -52,7 +55,7 @@ class Snapshot(Document, frozen=True):
 
 
 class History(Document, frozen=True):
-    """`history.json`: how the training went and with which settings, for the report."""
+    """`history.json`: the course of a training and its settings, for the report. `start` describes its weights."""
 
     start: str
     accelerator: str
@@ -66,33 +69,28 @@ class History(Document, frozen=True):
     points: tuple[Point, ...]
 
 
-WINDOW = 20
-# The loss starts near 2.3 and falls; a mean above ten times the first says that the weights are lost.
-WORSE = 10.0
-
-
-class DivergenceWatch:
-    """Looks at every loss. `peak` is the learning rate that the message names."""
+class DivergenceMonitor:
+    """Detects that a training diverges. `peak` is the learning rate that the message names."""
 
     def __init__(self, *, peak: float) -> None:
         self._peak = peak
-        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._recent: deque[float] = deque(maxlen=DIVERGENCE_WINDOW)
         self._first: float | None = None
 
-    def see(self, loss: float, *, step: int) -> None:
-        """Take in the loss of a step, counted from 1.
+    def update(self, loss: float, *, step: int) -> None:
+        """Adds the loss of a step, counted from 1.
 
         Raises:
-            ModelError: TrainingDiverged.
+            ModelError: TrainingDiverged, the loss is not finite or its mean over a window rose tenfold.
         """
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss} at step {step}")
         self._recent.append(loss)
         mean = sum(self._recent) / len(self._recent)
         if self._first is None:
-            if len(self._recent) == WINDOW:
+            if len(self._recent) == DIVERGENCE_WINDOW:
                 self._first = mean
-        elif mean > WORSE * self._first:
+        elif mean > MAX_LOSS_RATIO * self._first:
             raise self._diverged(f"the loss rose from {self._first:.3g} to {mean:.3g} by step {step}")
 
     def _diverged(self, what: str) -> ModelError:
@@ -103,33 +101,34 @@ class DivergenceWatch:
 
 
 class EventFile:
-    """Scalars by step, appended to `path`. Use as a context manager."""
+    """TensorBoard's event file at `path`, written without the tensorboard package. Use it as a context manager.
+
+    The file is a TFRecord of `Event` messages; TensorBoard finds it by `tfevents` in its name.
+    """
 
     def __init__(self, path: Path) -> None:
         import tensorflow as tf
 
         self.path = path
         self._writer = tf.io.TFRecordWriter(str(path))
-        self._put(file_version="brain.Event:2")
+        self._write(file_version="brain.Event:2")
 
-    def _put(self, **fields: Any) -> None:
+    def write_scalars(self, values: Mapping[str, float], *, step: int) -> None:
+        """Appends the values and flushes the file."""
+        import tensorflow as tf
+
+        rows = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._write(step=step, summary=tf.compat.v1.Summary(value=rows))
+        self._writer.flush()
+
+    def _write(self, **fields: Any) -> None:
         import tensorflow as tf
 
         event = tf.compat.v1.Event(wall_time=time.time(), **fields)
         self._writer.write(event.SerializeToString())
 
-    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        """Write the values and flush them."""
-        import tensorflow as tf
-
-        rows = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._put(step=step, summary=tf.compat.v1.Summary(value=rows))
-        self._writer.flush()
-
     def __enter__(self) -> EventFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._writer.close()

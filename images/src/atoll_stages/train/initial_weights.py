@@ -1,17 +1,16 @@
-"""The project's weight file: HDF5, one array for each variable path, and what they belong to in one attribute.
+"""Weights of detectors: Atoll's weight file, and where training starts.
 
-Unlike Keras' own format a layer is found by its name, so that a detector with other classes can take all layers that
-fit. Equal arguments give equal bytes.
+The file is HDF5: one array for each variable path, and what they belong to in one attribute. Unlike in Keras' own
+format a layer is found by its name, so that a detector with other classes can take all layers that fit. Equal
+arguments give equal bytes. Training starts from ImageNet weights, a former release, a checkpoint or random weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,15 @@ from atoll_contract.keys import imagenet_names
 from atoll_contract.release import Manifest, Role
 from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom, StartWeights
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_stages.train.detector import build_detector
 
 ATTRIBUTE = "atoll"
+# Prefixes of the layers that depend on the classes: a model with other classes keeps its new ones.
+CLASS_LAYERS = ("class_logits",)
 
 
-class About(Document, frozen=True):
-    """What detector the weights are of, and the training step they come from."""
+class ModelInfo(Document, frozen=True):
+    """What detector some weights are of, and the training step they come from."""
 
     architecture: Architecture
     width: float
@@ -38,74 +40,103 @@ class About(Document, frozen=True):
     step: int = 0
 
 
-def values_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """Every weight of a model by its path, such as `block_1_expand/kernel`."""
+def weights_by_path(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns every weight of a model by its path, such as `block_1_expand/kernel`."""
     return {v.path: v.numpy() for v in model.variables if v.dtype == "float32"}
 
 
-def write_weights(path: Path, values: Mapping[str, np.ndarray], about: About) -> None:
-    """Write the file whole or, at an error, not at all."""
+def assign_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> list[str]:
+    """Sets every weight of the model that is given in the right shape; returns the paths of the others."""
+    missing = []
+    for variable in model.variables:
+        value = weights.get(variable.path)
+        if value is not None and tuple(variable.shape) == value.shape:
+            variable.assign(value)
+        elif variable.dtype == "float32":
+            missing.append(variable.path)
+    return missing
+
+
+def write_weights(path: Path, weights: Mapping[str, np.ndarray], info: ModelInfo) -> None:
+    """Writes the file whole or, if an error occurs, not at all."""
     import h5py
 
-    scratch = path.with_name(path.name + ".part")
-    with h5py.File(scratch, "w", track_order=False) as file:
-        file.attrs[ATTRIBUTE] = to_json(about)
-        for name in sorted(values):
-            file.create_dataset(name, data=values[name], track_times=False)
-    scratch.replace(path)
+    partial = path.with_name(path.name + ".part")
+    with h5py.File(partial, "w", track_order=False) as file:
+        file.attrs[ATTRIBUTE] = to_json(info)
+        for name in sorted(weights):
+            file.create_dataset(name, data=weights[name], track_times=False)
+    partial.replace(path)
 
 
-def read_weights(path: Path) -> tuple[dict[str, np.ndarray], About]:
-    """The arrays of a file and what they belong to.
+def read_weights(path: Path) -> tuple[dict[str, np.ndarray], ModelInfo]:
+    """Reads the arrays of a file and what they belong to.
 
     Raises:
         IntegrityError: it is no weight file of Atoll.
     """
     import h5py
 
-    values: dict[str, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            values[name] = item[()]
+            weights[name] = item[()]
 
     try:
         with h5py.File(path, "r") as file:
-            about = from_json(About, file.attrs[ATTRIBUTE])
+            info = from_json(ModelInfo, file.attrs[ATTRIBUTE])
             file.visititems(visit)
     except (OSError, KeyError, DecodeError) as error:
         raise IntegrityError(f"{path.name} is no weight file of Atoll: {error}") from None
-    return values, about
+    return weights, info
 
 
-def assign(model: keras.Model, values: Mapping[str, np.ndarray]) -> list[str]:
-    """Set every weight that `values` has in the right shape; the paths of those that keep what they had."""
-    missed = []
-    for variable in model.variables:
-        value = values.get(variable.path)
-        if value is not None and tuple(variable.shape) == value.shape:
-            variable.assign(value)
-        elif variable.dtype == "float32":
-            missed.append(variable.path)
-    return missed
+def load_detector(path: Path, architecture: Architecture) -> tuple[keras.Model, ModelInfo]:
+    """Builds the detector of a weight file, with fixed input size.
+
+    Raises:
+        IntegrityError: the file is of another architecture or lacks weights.
+    """
+    weights, info = read_weights(path)
+    if info.architecture is not architecture:
+        raise IntegrityError(f"the weights are of {info.architecture}, the run is of {architecture}")
+    model = build_detector(
+        architecture=architecture, width=info.width, classes=len(info.classes), side=architecture.side
+    )
+    missing = assign_weights(model, weights)
+    if missing:
+        raise IntegrityError(f"{path.name} lacks {len(missing)} weights, the first is {missing[0]}")
+    return model, info
 
 
-logger = logging.getLogger(__name__)
+def load_initial_weights(model: keras.Model, start: StartWeights, *, info: ModelInfo, store: Store, work: Path) -> str:
+    """Sets the model's initial weights as the run asks; random ones are those that the model has.
 
-# Of the last layers; a model with other classes starts them anew.
-CLASS_LAYERS = ("class_logits",)
+    Returns:
+        A description of the weights, for status and report.
 
-
-@dataclass(frozen=True)
-class Start:
-    """What training began with, in words for status and report, and whether the backbone had seen pictures before."""
-
-    words: str
-    pretrained: bool
+    Raises:
+        ModelError: WeightsNotFound. IntegrityError: other bytes than the digest says, or of another kind.
+        SpecError: the weights are of another detector.
+    """
+    if start.type is InitFrom.RANDOM:
+        return "random weights"
+    if start.type is InitFrom.IMAGENET:
+        path = find_imagenet(info.width, store=store, work=work)
+        count = load_imagenet(model, path, width=info.width)
+        return f"ImageNet weights {path.name} ({count} layers)"
+    key, sha256 = _weights_key(start, store)
+    path = work / "start.weights.h5"
+    try:
+        store.download(key, path, sha256=sha256)
+    except ObjectNotFound:
+        raise _not_found(key, store) from None
+    return f"{start.type} {start.key}: {_load_matching(model, path, info)}"
 
 
 def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """The ImageNet weights: a file of the folder in ATOLL_WEIGHTS_DIR, else one of the store.
+    """Returns the file of the ImageNet weights: one of the folder in ATOLL_WEIGHTS_DIR, else one of the store.
 
     Raises:
         ModelError: WeightsNotFound, with what to do.
@@ -126,24 +157,13 @@ def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[st
     )
 
 
-def _is_fresh(layer: keras.layers.Layer) -> bool:
-    """A normalisation that has never seen a picture: its averages are exactly those it was made with."""
-    import keras
-
-    if not isinstance(layer, keras.layers.BatchNormalization):
-        return False
-    return not layer.moving_mean.numpy().any()
-
-
 def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
-    """Copy the backbone's layers out of a keras.applications file; the number of layers that were set.
+    """Sets the backbone's layers from a keras.applications file; returns the number of layers that were set.
 
     Raises:
         IntegrityError: the file is not that of this width.
     """
-    import keras
-
-    refusal = f"{path.name} holds no MobileNetV2 weights of width {width}"
+    refused = f"{path.name} holds no MobileNetV2 weights of width {width}"
     try:
         with warnings.catch_warnings():
             # Keras warns of what it skips and goes on; whether something was skipped is checked below.
@@ -152,22 +172,27 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
                 input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
             )
     except (ValueError, OSError, KeyError) as error:
-        raise IntegrityError(f"{refusal}: {error}") from None
+        raise IntegrityError(f"{refused}: {error}") from None
     layers = {layer.name: layer for layer in source.layers if layer.weights}
-    untouched = [name for name, layer in layers.items() if _is_fresh(layer)]
-    if untouched:
-        raise IntegrityError(f"{refusal}: {len(untouched)} layers are not in it, the first is {untouched[0]}")
+    missing = [name for name, layer in layers.items() if _is_untouched(layer)]
+    if missing:
+        raise IntegrityError(f"{refused}: {len(missing)} layers are not in it, the first is {missing[0]}")
     chosen = [layer for layer in model.layers if layer.name in layers]
     for layer in chosen:
         layer.set_weights(layers[layer.name].get_weights())
     return len(chosen)
 
 
+def _is_untouched(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a normalisation whose averages are exactly those that it was made with."""
+    return isinstance(layer, keras.layers.BatchNormalization) and not layer.moving_mean.numpy().any()
+
+
 def _weights_key(start: StartWeights, store: Store) -> tuple[str, str]:
-    """Key and sha256 of the weight file that a checkpoint or a release names.
+    """Returns key and sha256 of the weight file that a checkpoint or a release names.
 
     Raises:
-        ModelError: WeightsNotFound. IntegrityError: the release's manifest is another than the run was given.
+        ModelError: WeightsNotFound. IntegrityError: the release's manifest is not the one that the run was given.
     """
     if not start.key or not start.sha256:
         raise SpecError(f"initFrom.type {start.type} needs a key and a digest")
@@ -193,43 +218,21 @@ def _weights_key(start: StartWeights, store: Store) -> tuple[str, str]:
     return file.key, file.sha256
 
 
+def _load_matching(model: keras.Model, path: Path, info: ModelInfo) -> str:
+    """Sets the weights that fit; those of the class layers only if the classes are the same, in the same order."""
+    weights, source = read_weights(path)
+    if (source.architecture, source.width) != (info.architecture, info.width):
+        raise SpecError(
+            f"the start weights are of {source.architecture} width {source.width}, the run wants {info.architecture} "
+            f"width {info.width}; both must be the same"
+        )
+    if source.classes != info.classes:
+        weights = {path: v for path, v in weights.items() if not path.startswith(CLASS_LAYERS)}
+    missing = assign_weights(model, weights)
+    if source.classes == info.classes and not missing:
+        return "all layers"
+    return f"all layers but those of the classes ({len(missing)} arrays are new)"
+
+
 def _not_found(key: str, store: Store) -> ModelError:
     return ModelError(Reason.WEIGHTS_NOT_FOUND, f"{store.url} has no object {key} to start from")
-
-
-def _load_file(model: keras.Model, path: Path, about: About) -> str:
-    """Take what fits; the layers of the classes only if the classes are the same, in the same order."""
-    values, former = read_weights(path)
-    if (former.architecture, former.width) != (about.architecture, about.width):
-        raise SpecError(
-            f"the start weights are of {former.architecture} width {former.width}, the run wants {about.architecture} "
-            f"width {about.width}; both must be the same"
-        )
-    if former.classes != about.classes:
-        values = {path: v for path, v in values.items() if not path.startswith(CLASS_LAYERS)}
-    missed = assign(model, values)
-    if former.classes == about.classes and not missed:
-        return "all layers"
-    return f"all layers but those of the classes ({len(missed)} arrays are new)"
-
-
-def load_start(model: keras.Model, start: StartWeights, *, about: About, store: Store, work: Path) -> Start:
-    """Set the model's first weights as the run asks. Random weights are those that the model has.
-
-    Raises:
-        ModelError: WeightsNotFound. IntegrityError: other bytes than the digest says, or of another kind.
-        SpecError: the weights are of another detector.
-    """
-    if start.type is InitFrom.RANDOM:
-        return Start("random weights", pretrained=False)
-    if start.type is InitFrom.IMAGENET:
-        path = find_imagenet(about.width, store=store, work=work)
-        count = load_imagenet(model, path, width=about.width)
-        return Start(f"ImageNet weights {path.name} ({count} layers)", pretrained=True)
-    key, sha256 = _weights_key(start, store)
-    path = work / "start.weights.h5"
-    try:
-        store.download(key, path, sha256=sha256)
-    except ObjectNotFound:
-        raise _not_found(key, store) from None
-    return Start(f"{start.type} {start.key}: {_load_file(model, path, about)}", pretrained=True)

@@ -1,4 +1,4 @@
-"""Nearest-neighbour upsampling by two, in the form that the Edge TPU compiler accepts."""
+"""Keras layers of the detector, and the raw operations that they share with the optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("atoll")
 class Upsample(keras.layers.Layer):  # type: ignore[misc]  # Keras carries no types
-    """(batch, h, w, c) to (batch, 2h, 2w, c)."""
+    """Doubles height and width by repetition: (batch, h, w, c) to (batch, 2h, 2w, c).
+
+    Keras' UpSampling2D sets half_pixel_centers, which makes RESIZE_NEAREST_NEIGHBOR version 3; old Edge TPU compilers
+    know only version 2. The values are equal.
+    """
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         size = x.shape[1:3] if x.shape[1] is not None else tf.shape(x)[1:3]
@@ -22,47 +26,19 @@ class Upsample(keras.layers.Layer):  # type: ignore[misc]  # Keras carries no ty
         return (batch, height and height * 2, width and width * 2, channels)
 
 
-def assign_here(variable: tf.Variable, value: tf.Tensor) -> None:
-    """variable = value."""
-    import tensorflow as tf
-
-    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
-
-
-def subtract_here(variable: tf.Variable, value: tf.Tensor) -> None:
-    """variable -= value."""
-    import tensorflow as tf
-
-    tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=value)
-
-
-def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The sum of each tensor over all replicas, in replica context."""
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return tensors
-    summed: list[tf.Tensor] = context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
-    return summed
-
-
-def mean_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The mean of each tensor over all replicas, in replica context."""
-    import tensorflow as tf
-
-    count = tf.distribute.get_replica_context().num_replicas_in_sync
-    return tensors if count == 1 else [t / count for t in sum_over_replicas(tensors)]
-
-
 @keras.saving.register_keras_serializable("atoll")
 class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras carries no types
-    """`keras.layers.BatchNormalization` over the last axis of (batch, height, width, channels)."""
+    """`keras.layers.BatchNormalization` over the last axis of (batch, height, width, channels), as one fused kernel.
+
+    Keras 3 builds this layer from elementwise operations, which on a CPU cost as much as all convolutions together.
+    Weights and their names are those of the Keras layer. Under a distribution strategy the moving averages take the
+    mean of the replicas' statistics.
+    """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
-        del mask  # Keras passes it; pictures have none
+        del mask  # Keras passes it; images have none
         use_batch = bool(training) and self.trainable
-        # The statistics stay float32 under mixed precision; the kernel takes half-precision pictures beside them.
+        # The statistics stay float32 under mixed precision; the kernel takes half-precision images beside them.
         gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
         if not use_batch:
             y, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -79,6 +55,29 @@ class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # 
             x=inputs, scale=gamma, offset=beta, mean=[], variance=[], epsilon=self.epsilon, is_training=True
         )
         averages = self.moving_mean.value, self.moving_variance.value
-        for average, seen in zip(averages, mean_over_replicas([mean, variance]), strict=True):
-            assign_here(average, average * self.momentum + seen * (1.0 - self.momentum))
+        for average, statistic in zip(averages, mean_over_replicas([mean, variance]), strict=True):
+            assign(average, average * self.momentum + statistic * (1.0 - self.momentum))
         return y
+
+
+def assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Assigns to this replica's copy alone.
+
+    Under MirroredStrategy every replica computes the same update from reduced gradients, so each may write its own copy
+    without coordination. Outside a strategy this is a plain assignment.
+    """
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+
+
+def assign_sub(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Subtracts from this replica's copy alone, as `assign`."""
+    tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=value)
+
+
+def mean_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns the mean of each tensor over all replicas. Called in replica context."""
+    context = tf.distribute.get_replica_context()
+    count = context.num_replicas_in_sync
+    if count == 1:
+        return tensors
+    return [t / count for t in context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)]

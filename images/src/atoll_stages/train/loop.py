@@ -1,10 +1,10 @@
-"""The training loop: steps, measurements, checkpoints, and when to end."""
+"""The training loop: steps, evaluations, checkpoints, early stopping."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,37 +15,158 @@ import numpy as np
 from atoll_contract.document import replace
 from atoll_contract.stage_result import Progress
 from atoll_stages.runtime.context import Interrupted
-from atoll_stages.train.config import Plan
-from atoll_stages.train.dataset import Batch, Example, Pictures
+from atoll_stages.train.config import TrainConfig
+from atoll_stages.train.dataset import Batch, BatchLoader, Example
 from atoll_stages.train.evaluate import Metrics, evaluate
-from atoll_stages.train.history import Best, DivergenceWatch, Point, Progression
+from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression
 from atoll_stages.train.trainer import Trainer
 
 Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
-# Validation pictures measured while training; the export stage measures all.
-MOST_MEASURED = 250
+# Validation images that are evaluated while training; the export stage evaluates all.
+MAX_VALIDATION_IMAGES = 250
 REPORT_SECONDS = 2.0
 CURVE_POINTS = 200
 
 
-class Keeper(Protocol):
-    """Where the loop's results go."""
+class TrainerCallbacks(Protocol):
+    """What the loop calls, after the step that it concerns."""
 
-    def keep_best(self, step: int) -> None:
-        """The averaged weights, which the model has at this moment, are the best so far."""
+    def on_best(self, step: int) -> None:
+        """The averaged weights are the best so far."""
 
-    def checkpoint(self, progression: Progression) -> None:
-        """Save everything."""
+    def on_checkpoint(self, progression: Progression) -> None:
+        """The whole state is to be saved."""
 
-    def measured(self, point: Point) -> None:
-        """A new entry of the curves."""
+    def on_point(self, point: Point) -> None:
+        """The curves have a new entry."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Called every few seconds, and after the last step."""
+
+    def check_stop(self) -> None:
+        """Raises Interrupted if the training is to stop."""
+
+
+class TrainingLoop:
+    """One training, from a `Progression` to its end."""
+
+    def __init__(
+        self,
+        *,
+        config: TrainConfig,
+        trainer: Trainer,
+        loader: BatchLoader,
+        validation: Sequence[Example],
+        classes: Sequence[str],
+        callbacks: TrainerCallbacks,
+    ) -> None:
+        self._config = config
+        self._trainer = trainer
+        self._loader = loader
+        self._validation = evenly_spaced(validation, MAX_VALIDATION_IMAGES)
+        self._classes = classes
+        self._callbacks = callbacks
+        self._reported = -REPORT_SECONDS
+        # Number and time of the first step of this process: it traces the graph, so the estimate counts from its end.
+        self._first_step: tuple[int, float] | None = None
+        self._curve_every = max(1, config.steps // CURVE_POINTS)
+
+    def run(self, progression: Progression) -> Progression:
+        """Trains to the last step, or until early stopping ends it.
+
+        Raises:
+            ModelError: TrainingDiverged. Interrupted: the training is to stop; its state is saved.
+        """
+        config = self._config
+        monitor, meter = DivergenceMonitor(peak=config.learning_rate.peak), LossMeter()
+        start, seconds_before = time.monotonic(), progression.seconds
+        if self._stops_early(progression):
+            return progression
+        with prefetched(self._loader, range(progression.step, config.steps)) as batches:
+            for step, batch in batches:
+                rate = config.learning_rate.at(step)
+                losses = self._trainer.train_step(batch, step=step, learning_rate=rate, side=config.image_size.at(step))
+                monitor.update(float(losses[0]), step=step + 1)
+                meter.add(losses)
+                seconds = seconds_before + time.monotonic() - start
+                progression = replace(progression, step=step + 1, seconds=seconds)
+                progression = self._after_step(progression, meter, rate=rate)
+                if self._stops_early(progression):
+                    logger.info("step %s: no better AP50 in %s measurements, ended early", step + 1, progression.stale)
+                    break
+        return progression
+
+    def _after_step(self, progression: Progression, meter: LossMeter, *, rate: float) -> Progression:
+        step, last = progression.step, progression.step == self._config.steps
+        metrics = self._evaluate() if last or step % self._config.eval_every == 0 else None
+        if metrics is not None:
+            progression = self._update_best(progression, metrics)
+        if metrics is not None or step % self._curve_every == 0:
+            point = meter.point(step=step, rate=rate, metrics=metrics)
+            progression = replace(progression, history=(*progression.history, point))
+            self._callbacks.on_point(point)
+        ended = last or self._stops_early(progression)
+        saved = ended or step % self._config.checkpoint_every == 0
+        if saved:
+            self._callbacks.on_checkpoint(progression)
+        self._report_progress(progression, loss=meter.latest)
+        if not ended:
+            self._check_stop(progression, saved=saved)
+        return progression
+
+    def _evaluate(self) -> Metrics:
+        return evaluate(
+            examples=self._validation,
+            detections=self._trainer.detect_averaged(self._validation),
+            classes=self._classes,
+            side=self._trainer.settings.input_side,
+        )
+
+    def _update_best(self, progression: Progression, metrics: Metrics) -> Progression:
+        """Keeps the weights if they are the best; those of the first evaluation always are."""
+        if progression.best is not None and metrics.ap50 <= progression.best.ap50:
+            return replace(progression, stale=progression.stale + 1)
+        self._callbacks.on_best(progression.step)
+        return replace(progression, best=Best(progression.step, metrics.ap50), stale=0)
+
+    def _stops_early(self, progression: Progression) -> bool:
+        max_stale = self._config.early_stopping_patience
+        return max_stale is not None and progression.stale >= max_stale
+
+    def _check_stop(self, progression: Progression, *, saved: bool) -> None:
+        try:
+            self._callbacks.check_stop()
+        except Interrupted:
+            if not saved:
+                self._callbacks.on_checkpoint(progression)
+            raise
+
+    def _report_progress(self, progression: Progression, *, loss: float) -> None:
+        now, step, total = time.monotonic(), progression.step, self._config.steps
+        self._first_step = self._first_step or (step, now)
+        if now - self._reported < REPORT_SECONDS and step != total:
+            return
+        self._reported = now
+        first, first_time = self._first_step
+        remaining = (now - first_time) / (step - first) * (total - step) if step > first else None
+        self._callbacks.on_progress(
+            Progress(
+                percent=round(100.0 * step / total, 1),
+                message="training",
+                step=step,
+                total_steps=total,
+                loss=round(loss, 4),
+                ap50=round(progression.best.ap50, 4) if progression.best else None,
+                eta_seconds=None if remaining is None else round(remaining, 1),
+            )
+        )
 
 
 @dataclass
-class Meter:
+class LossMeter:
     """Means of the losses since the last entry of the curves."""
 
     rows: list[np.ndarray] = field(default_factory=list)
@@ -56,6 +177,7 @@ class Meter:
         self.latest = float(losses[0])
 
     def point(self, *, step: int, rate: float, metrics: Metrics | None) -> Point:
+        """Returns an entry of the curves, and starts anew."""
         total, classification, box = (float(v) for v in np.mean(self.rows, axis=0))
         self.rows = []
         return Point(
@@ -70,145 +192,22 @@ class Meter:
 
 
 @contextmanager
-def prefetched(pictures: Pictures, steps: range) -> Iterator[Iterator[tuple[int, Batch]]]:
-    """The batches of `steps`, each made while the one before is in use."""
+def prefetched(loader: BatchLoader, steps: range) -> Iterator[Iterator[tuple[int, Batch]]]:
+    """Gives the batches of `steps`; each is loaded while the one before is in use."""
 
     def batches() -> Iterator[tuple[int, Batch]]:
-        following = pool.submit(pictures.batch, steps.start) if len(steps) else None
+        following = pool.submit(loader.batch, steps.start) if len(steps) else None
         for step in steps:
             assert following is not None
             batch = following.result()
-            following = pool.submit(pictures.batch, step + 1) if step + 1 < steps.stop else None
+            following = pool.submit(loader.batch, step + 1) if step + 1 < steps.stop else None
             yield step, batch
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         yield batches()
 
 
-def thinned(examples: Sequence[Item], most: int = MOST_MEASURED) -> list[Item]:
-    """At most `most` of them, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).round().astype(int))
-    return [examples[i] for i in chosen]
-
-
-class TrainingLoop:
-    """One training from where `progression` stands to its end."""
-
-    def __init__(
-        self,
-        *,
-        plan: Plan,
-        trainer: Trainer,
-        pictures: Pictures,
-        validation: Sequence[Example],
-        classes: Sequence[str],
-        keeper: Keeper,
-        report: Callable[[Progress], None],
-        check_stop: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._plan = plan
-        self._trainer = trainer
-        self._pictures = pictures
-        self._validation = thinned(validation)
-        self._classes = classes
-        self._keeper = keeper
-        self._report = report
-        self._check_stop = check_stop
-        self._clock = clock
-        self._reported = -REPORT_SECONDS
-        # After the first step, which traces the graph and says nothing of the others' pace: its number and time.
-        self._pace_from: tuple[int, float] | None = None
-        self._curve_every = max(1, plan.steps // CURVE_POINTS)
-
-    def run(self, progression: Progression) -> Progression:
-        """Train to the last step, to an early end, or until asked to stop.
-
-        Raises:
-            ModelError: TrainingDiverged. Interrupted: asked to stop; the state is saved.
-        """
-        watch, meter = DivergenceWatch(peak=self._plan.schedule.peak), Meter()
-        start, before = self._clock(), progression.seconds
-        if self._gave_up(progression):
-            return progression
-        with prefetched(self._pictures, range(progression.step, self._plan.steps)) as batches:
-            for step, batch in batches:
-                rate = self._plan.schedule.rate(step)
-                losses = self._trainer.step(batch, position=step, rate=rate, side=self._plan.sizes.at(step))
-                watch.see(float(losses[0]), step=step + 1)
-                meter.add(losses)
-                progression = replace(progression, step=step + 1, seconds=before + self._clock() - start)
-                progression = self._after_step(progression, meter, rate=rate)
-                if self._gave_up(progression):
-                    logger.info("step %s: no better AP50 in %s measurements, ended early", step + 1, progression.stale)
-                    break
-        return progression
-
-    def _after_step(self, progression: Progression, meter: Meter, *, rate: float) -> Progression:
-        step, last = progression.step, progression.step == self._plan.steps
-        measure = last or step % self._plan.eval_every == 0
-        metrics = self._measure() if measure else None
-        if metrics is not None:
-            progression = self._judged(progression, metrics)
-        if measure or step % self._curve_every == 0:
-            point = meter.point(step=step, rate=rate, metrics=metrics)
-            progression = replace(progression, history=(*progression.history, point))
-            self._keeper.measured(point)
-        ended = last or self._gave_up(progression)
-        saved = ended or step % self._plan.checkpoint_every == 0
-        if saved:
-            self._keeper.checkpoint(progression)
-        self._tell(progression, loss=meter.latest)
-        if not ended:
-            self._stop_if_asked(progression, saved=saved)
-        return progression
-
-    def _gave_up(self, progression: Progression) -> bool:
-        return self._plan.patience is not None and progression.stale >= self._plan.patience
-
-    def _stop_if_asked(self, progression: Progression, *, saved: bool) -> None:
-        try:
-            self._check_stop()
-        except Interrupted:
-            if not saved:
-                self._keeper.checkpoint(progression)
-            raise
-
-    def _measure(self) -> Metrics:
-        return evaluate(
-            examples=self._validation,
-            detections=self._trainer.detect_averaged(self._validation),
-            classes=self._classes,
-            side=self._trainer.settings.input_side,
-        )
-
-    def _judged(self, progression: Progression, metrics: Metrics) -> Progression:
-        """Keep the weights if they are the best; the first measurement always is."""
-        if progression.best is not None and metrics.ap50 <= progression.best.ap50:
-            return replace(progression, stale=progression.stale + 1)
-        self._keeper.keep_best(progression.step)
-        return replace(progression, best=Best(progression.step, metrics.ap50), stale=0)
-
-    def _tell(self, progression: Progression, *, loss: float) -> None:
-        """One progress line every few seconds, and at the end."""
-        now, step, total = self._clock(), progression.step, self._plan.steps
-        self._pace_from = self._pace_from or (step, now)
-        if now - self._reported < REPORT_SECONDS and step != total:
-            return
-        self._reported = now
-        self._report(
-            Progress(
-                percent=round(100.0 * step / total, 1),
-                message="training",
-                step=step,
-                total_steps=total,
-                loss=round(loss, 4),
-                ap50=round(progression.best.ap50, 4) if progression.best else None,
-                eta_seconds=self._seconds_left(step, now),
-            )
-        )
-
-    def _seconds_left(self, step: int, now: float) -> float | None:
-        begun, begun_at = self._pace_from or (step, now)
-        done = step - begun
-        return round((now - begun_at) / done * (self._plan.steps - step), 1) if done else None
+def evenly_spaced(items: Sequence[Item], max_items: int) -> list[Item]:
+    """Returns at most `max_items` of the items, evenly spaced, first and last included."""
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(max_items, len(items))).round().astype(int))
+    return [items[i] for i in chosen]

@@ -1,7 +1,8 @@
-"""AdamW with one fused kernel per variable.
+"""The optimizer: AdamW, the moving average of the weights, and the schedules of learning rate and image size.
 
-The same update as `keras.optimizers.AdamW`, which issues about ten small operations per variable instead; with some
-two hundred variables that costs a large part of a CPU step, and of its tracing time.
+AdamW has one fused kernel per variable. The update is that of `keras.optimizers.AdamW`, which issues about ten small
+operations per variable instead; with some two hundred variables those cost a large part of a CPU step, and of the time
+to trace it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,19 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from atoll_stages.train.layers import subtract_here
+from atoll_stages.train.layers import assign_sub
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 CLIP_NORM = 10.0
+# The moving average's decay is (1 + step) / (EMA_RAMP + step) until it reaches its own value.
+EMA_RAMP = 10.0
+
+WARMUP_SHARE = 0.06
+MAX_WARMUP_STEPS = 500
+FINAL_SHARE = 0.02
+SIZE_MULTIPLE = 32
+# Smaller images than this lose the small objects, and save little.
+MIN_SIDE = 192
 
 
 class AdamW:
@@ -26,37 +36,33 @@ class AdamW:
     they are mirrored under a distribution strategy.
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], *, decay: float, factors: Sequence[float]) -> None:
-        import tensorflow as tf
-
+    def __init__(self, variables: Sequence[tf.Variable], *, weight_decay: float, factors: Sequence[float]) -> None:
         self._variables = list(variables)
-        self._decay = decay
+        self._weight_decay = weight_decay
         self._factors = list(factors)
-        self.moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
-        self.velocities = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
+        self._moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
+        self._velocities = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
 
     def state(self) -> list[tf.Variable]:
-        """The variables a checkpoint must hold."""
-        return [*self.moments, *self.velocities]
+        """Returns the variables that a checkpoint must hold."""
+        return [*self._moments, *self._velocities]
 
-    def apply(self, gradients: Sequence[tf.Tensor], *, rate: tf.Tensor, step: tf.Tensor) -> None:
-        """One update with gradients that are summed over replicas already; `step` counts from 0."""
-        import tensorflow as tf
-
+    def apply(self, gradients: Sequence[tf.Tensor], *, learning_rate: tf.Tensor, step: tf.Tensor) -> None:
+        """Updates the variables with gradients that are reduced over the replicas already; `step` counts from 0."""
         clipped, _ = tf.clip_by_global_norm(gradients, CLIP_NORM)
         power = tf.cast(step + 1, tf.float32)
         beta1_power, beta2_power = BETA_1**power, BETA_2**power
-        rows = zip(self._variables, self.moments, self.velocities, clipped, self._factors, strict=True)
+        rows = zip(self._variables, self._moments, self._velocities, clipped, self._factors, strict=True)
         for variable, moment, velocity, gradient, factor in rows:
-            if self._decay and len(variable.shape) > 1:
-                subtract_here(variable, rate * factor * self._decay * variable)
+            if self._weight_decay and len(variable.shape) > 1:
+                assign_sub(variable, learning_rate * factor * self._weight_decay * variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=moment.handle,
                 v=velocity.handle,
                 beta1_power=beta1_power,
                 beta2_power=beta2_power,
-                lr=rate * factor,
+                lr=learning_rate * factor,
                 beta1=BETA_1,
                 beta2=BETA_2,
                 epsilon=EPSILON,
@@ -64,87 +70,75 @@ class AdamW:
             )
 
 
-RAMP = 10.0
-
-
 class MovingAverage:
-    """Shadows of `variables`. The decay grows as (1 + step) / (10 + step), so that short runs forget their start."""
+    """Exponential moving average of `variables`: the weights that are evaluated and exported.
+
+    The decay grows with the step, so that short runs forget their initial weights.
+    """
 
     def __init__(self, variables: Sequence[tf.Variable], *, decay: float) -> None:
-        import tensorflow as tf
-
         self._variables = list(variables)
         self._decay = decay
         self.shadows = [tf.Variable(v, trainable=False) for v in variables]
 
     def update(self, step: tf.Tensor) -> None:
-        """Take the present weights in; `step` counts from 0."""
-        import tensorflow as tf
-
+        """Adds the present weights to the average; `step` counts from 0."""
         position = tf.cast(step, tf.float32)
-        keep = tf.minimum(self._decay, (1.0 + position) / (RAMP + position))
+        decay = tf.minimum(self._decay, (1.0 + position) / (EMA_RAMP + position))
         for shadow, variable in zip(self.shadows, self._variables, strict=True):
-            subtract_here(shadow, (1.0 - keep) * (shadow - variable))
+            assign_sub(shadow, (1.0 - decay) * (shadow - variable))
 
     def reset(self) -> None:
-        """Start from the present weights."""
+        """Starts anew from the present weights."""
         for shadow, variable in zip(self.shadows, self._variables, strict=True):
             shadow.assign(variable)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, the model's weights are the averaged ones."""
-        kept = [v.numpy() for v in self._variables]
+        """Gives the model the averaged weights, and at the end its own again."""
+        own = [v.numpy() for v in self._variables]
         for variable, shadow in zip(self._variables, self.shadows, strict=True):
             variable.assign(shadow)
         try:
             yield
         finally:
-            for variable, value in zip(self._variables, kept, strict=True):
+            for variable, value in zip(self._variables, own, strict=True):
                 variable.assign(value)
 
 
-WARMUP_SHARE = 0.06
-MOST_WARMUP_STEPS = 500
-LAST_SHARE = 0.02
-CELL = 32
-# Smaller pictures than this lose the small objects, and save little.
-LEAST_SIDE = 192
-
-
 @dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up, then half a cosine down to LAST_SHARE of `peak` at the last step."""
+class LearningRateSchedule:
+    """Linear warm-up, then half a cosine down to FINAL_SHARE of `peak` at the last step."""
 
     peak: float
     steps: int
 
     @property
-    def warmup(self) -> int:
-        return max(1, min(MOST_WARMUP_STEPS, round(self.steps * WARMUP_SHARE)))
+    def warmup_steps(self) -> int:
+        return max(1, min(MAX_WARMUP_STEPS, round(self.steps * WARMUP_SHARE)))
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        share = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.peak * (LAST_SHARE + (1.0 - LAST_SHARE) * 0.5 * (1.0 + math.cos(math.pi * share)))
+    def at(self, step: int) -> float:
+        """Returns the learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        share = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        return self.peak * (FINAL_SHARE + (1.0 - FINAL_SHARE) * 0.5 * (1.0 + math.cos(math.pi * share)))
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Smaller pictures first: the first `share` of the steps sees `small` × the side, in multiples of 32."""
+class ImageSizeSchedule:
+    """Smaller images first: in the first `small_share` of the steps `small` × the side, in multiples of 32."""
 
     side: int
     steps: int
     small: float = 1.0
-    share: float = 0.0
+    small_share: float = 0.0
 
     @property
     def first(self) -> int:
-        wanted = round(self.side * self.small / CELL) * CELL
-        return self.side if self.small >= 1.0 else min(self.side, max(LEAST_SIDE, wanted))
+        wanted = round(self.side * self.small / SIZE_MULTIPLE) * SIZE_MULTIPLE
+        return self.side if self.small >= 1.0 else min(self.side, max(MIN_SIDE, wanted))
 
     def at(self, step: int) -> int:
-        """The side of a step's pictures."""
-        return self.first if step < self.share * self.steps else self.side
+        """Returns the side of a step's images; steps count from 0."""
+        return self.first if step < self.small_share * self.steps else self.side

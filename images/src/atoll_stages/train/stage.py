@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import keras
 
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
@@ -15,11 +16,11 @@ from atoll_contract.stage import Accelerator, Stage, TrainSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.checkpoints import CheckpointStore
-from atoll_stages.train.config import Plan, make_plan, settings_in_words
-from atoll_stages.train.dataset import Example, Pictures, Records, canvas_side
+from atoll_stages.train.config import TrainConfig, describe_config, make_config
+from atoll_stages.train.dataset import BatchLoader, Example, Records, canvas_side
 from atoll_stages.train.devices import Devices, find_devices
 from atoll_stages.train.history import EventFile, History, Point, Progression
-from atoll_stages.train.initial_weights import About, Start, load_start, values_of, write_weights
+from atoll_stages.train.initial_weights import ModelInfo, load_initial_weights, weights_by_path, write_weights
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.trainer import Trainer
 
@@ -29,8 +30,25 @@ WEIGHTS_NAME = "model.weights.h5"
 HISTORY_NAME = "history.json"
 
 
+def train(context: StageContext) -> StageOutcome:
+    """Trains the detector that the run describes.
+
+    Raises:
+        AtollError: with the reason. Interrupted: the stage is to end; the next attempt resumes from the checkpoint.
+    """
+    spec = context.input.train
+    if spec is None:
+        raise SpecError("the stage input has no section train")
+    dataset = read_dataset(context)
+    config = make_config(spec, classes=len(dataset.classes), dataset_digest=dataset.digest)
+    context.report(Progress(0, message="reading the dataset", total_steps=config.steps))
+    with fetch_split(context, dataset, "train") as examples, fetch_split(context, dataset, "validation") as validation:
+        session = TrainingSession(context, spec, dataset, config)
+        return session.outcome(session.run(examples, validation))
+
+
 def read_dataset(context: StageContext) -> Dataset:
-    """The `dataset.json` of the run.
+    """Fetches the `dataset.json` of the run.
 
     Raises:
         IntegrityError: it is not the document that convert wrote.
@@ -44,10 +62,10 @@ def read_dataset(context: StageContext) -> Dataset:
 
 
 def fetch_split(context: StageContext, dataset: Dataset, split: str) -> Records:
-    """The records of one part of the dataset, on the local disk.
+    """Fetches the records of a split of the dataset to the local disk.
 
     Raises:
-        DatasetError: NoUsableExamples, the part is missing or empty.
+        DatasetError: NoUsableExamples, the split is missing or empty.
     """
     part = dataset.splits.get(split)
     if part is None or not part.pictures:
@@ -59,27 +77,62 @@ def fetch_split(context: StageContext, dataset: Dataset, split: str) -> Records:
     return Records([context.fetch(shard, folder / f"{i:05d}.tfrecord") for i, shard in enumerate(part.shards)])
 
 
-@dataclass
-class StageKeeper:
-    """Keeps the loop's results in the run's checkpoint folder; the events in the attempt's."""
+class TrainingSession:
+    """One attempt of a training.
 
-    context: StageContext
-    checkpoints: CheckpointStore
-    trainer: Trainer
-    about: About
-    events: EventFile
+    It implements `TrainerCallbacks`: weights and checkpoints go to the run's checkpoint folder, which the attempts
+    share, and TensorBoard's events to the attempt's.
+    """
 
-    def keep_best(self, step: int) -> None:
-        path = self.context.work / "best.weights.h5"
-        with self.trainer.average.applied():
-            write_weights(path, values_of(self.trainer.model), replace(self.about, step=step))
-        self.context.store.upload(self.checkpoints.weights_key(step), path)
+    def __init__(self, context: StageContext, spec: TrainSpec, dataset: Dataset, config: TrainConfig) -> None:
+        self._context = context
+        self._spec = spec
+        self._config = config
+        self._info = ModelInfo(spec.architecture, spec.width, dataset.class_names)
+        self._devices = find_devices(spec.accelerator)
+        self._trainer = _create_trainer(config, self._devices)
+        self._checkpoints = CheckpointStore(
+            context.store, keys.checkpoints_prefix(context.input.run), config.fingerprint
+        )
+        self._initial_weights = load_initial_weights(
+            self._trainer.model, spec.init_from, info=self._info, store=context.store, work=context.work
+        )
+        self._trainer.average.reset()
 
-    def checkpoint(self, progression: Progression) -> None:
-        self.checkpoints.save(self.trainer.state(), progression, work=self.context.work)
-        self.context.store.upload(f"{self.context.prefix}tensorboard/{self.events.path.name}", self.events.path)
+    def run(self, examples: Sequence[Example], validation: Sequence[Example]) -> Progression:
+        """Trains from the newest checkpoint, or from the initial weights."""
+        context = self._context
+        progression = self._checkpoints.restore(self._trainer.state(), work=context.work) or Progression()
+        if progression.step:
+            logger.warning("going on from the checkpoint of step %s", progression.step)
+        side = canvas_side(self._spec.architecture.side, count=len(examples))
+        events = context.work / f"events.out.tfevents.{int(time.time())}.{context.input.attempt}"
+        with (
+            BatchLoader(examples, side=side, batch_size=self._config.batch_size, seed=self._spec.seed) as loader,
+            EventFile(events) as self._events,
+        ):
+            loop = TrainingLoop(
+                config=self._config,
+                trainer=self._trainer,
+                loader=loader,
+                validation=validation,
+                classes=self._info.classes,
+                callbacks=self,
+            )
+            return loop.run(progression)
 
-    def measured(self, point: Point) -> None:
+    def on_best(self, step: int) -> None:
+        path = self._context.work / "best.weights.h5"
+        with self._trainer.average.applied():
+            write_weights(path, weights_by_path(self._trainer.model), replace(self._info, step=step))
+        self._context.store.upload(self._checkpoints.weights_key(step), path)
+
+    def on_checkpoint(self, progression: Progression) -> None:
+        self._checkpoints.save(self._trainer.state(), progression, work=self._context.work)
+        path = self._events.path
+        self._context.store.upload(f"{self._context.prefix}tensorboard/{path.name}", path)
+
+    def on_point(self, point: Point) -> None:
         values = {
             "loss/total": point.loss,
             "loss/classification": point.classification_loss,
@@ -88,125 +141,68 @@ class StageKeeper:
         }
         if point.ap50 is not None and point.ap is not None:
             values |= {"validation/AP50": point.ap50, "validation/AP": point.ap}
-        self.events.scalars(values, step=point.step)
+        self._events.write_scalars(values, step=point.step)
 
+    def on_progress(self, progress: Progress) -> None:
+        self._context.report(progress)
 
-def train(context: StageContext) -> StageOutcome:
-    """Train the detector that the run describes.
+    def check_stop(self) -> None:
+        self._context.check_stop()
 
-    Raises:
-        AtollError: with the reason. Interrupted: asked to end; the next attempt goes on from the checkpoint.
-    """
-    spec = context.input.train
-    if spec is None:
-        raise SpecError("the stage input has no section train")
-    dataset = read_dataset(context)
-    plan = make_plan(spec, classes=len(dataset.classes), dataset_digest=dataset.digest)
-    context.report(Progress(0, message="reading the dataset", total_steps=plan.steps))
-    with fetch_split(context, dataset, "train") as examples, fetch_split(context, dataset, "validation") as validation:
-        return _train(context, spec, dataset, plan, examples=examples, validation=validation)
+    def outcome(self, progression: Progression) -> StageOutcome:
+        """Stores the history, and returns the outcome with the best weights.
 
-
-def _train(
-    context: StageContext,
-    spec: TrainSpec,
-    dataset: Dataset,
-    plan: Plan,
-    *,
-    examples: Sequence[Example],
-    validation: Sequence[Example],
-) -> StageOutcome:
-    devices = find_devices(spec.accelerator)
-    trainer = _trainer(plan, devices)
-    about = About(spec.architecture, spec.width, dataset.class_names)
-    checkpoints = CheckpointStore(context.store, keys.checkpoints_prefix(context.input.run), plan.fingerprint)
-    start = load_start(trainer.model, spec.init_from, about=about, store=context.store, work=context.work)
-    trainer.average.reset()
-    progression = checkpoints.restore(trainer.state(), work=context.work) or Progression()
-    if progression.step:
-        logger.warning("going on from the checkpoint of step %s", progression.step)
-    pictures = Pictures(
-        examples,
-        side=canvas_side(spec.architecture.side, count=len(examples)),
-        batch=plan.batch,
-        seed=spec.seed,
-    )
-    events = context.work / f"events.out.tfevents.{int(time.time())}.{context.input.attempt}"
-    with EventFile(events) as file:
-        loop = TrainingLoop(
-            plan=plan,
-            trainer=trainer,
-            pictures=pictures,
-            validation=validation,
-            classes=dataset.class_names,
-            keeper=StageKeeper(context, checkpoints, trainer, about, file),
-            report=context.report,
-            check_stop=context.check_stop,
+        Raises:
+            IntegrityError: there are no best weights.
+        """
+        best = progression.best
+        if best is None:
+            raise IntegrityError("the training ended without a measurement; its checkpoint is not of this run")
+        context, config = self._context, self._config
+        weights = context.store.download(self._checkpoints.weights_key(best.step), context.work / WEIGHTS_NAME)
+        history = History(
+            start=self._initial_weights,
+            accelerator=_describe_devices(self._devices),
+            steps=config.steps,
+            step=progression.step,
+            best=best,
+            images_per_second=round(config.batch_size * progression.step / max(progression.seconds, 1e-9), 2),
+            seconds=round(progression.seconds, 1),
+            parameters=self._trainer.model.count_params(),
+            settings=describe_config(config),
+            points=progression.history,
         )
-        progression = loop.run(progression)
-    pictures.close()
-    return _outcome(context, plan, checkpoints, start=start, devices=devices, trainer=trainer, progression=progression)
+        path = context.work / HISTORY_NAME
+        path.write_bytes(to_json(history))
+        return StageOutcome(
+            message=f"step {progression.step}/{config.steps}, validation AP50 {best.ap50:.3f} at step {best.step}, "
+            f"from {self._initial_weights}",
+            outputs=(
+                Artifact("weights", weights.key, weights.sha256 or "", weights.size),
+                context.save("history", path),
+            ),
+            summary={
+                "step": progression.step,
+                "bestStep": best.step,
+                "ap50": round(best.ap50, 4),
+                "initFrom": self._initial_weights,
+                "imagesPerSecond": history.images_per_second,
+                "accelerator": str(self._devices.kind),
+                "trainSeconds": history.seconds,
+            },
+        )
 
 
-def _trainer(plan: Plan, devices: Devices) -> Trainer:
-    import keras
-
-    if plan.batch % devices.replicas:
-        raise SpecError(f"batchSize {plan.batch} cannot be shared evenly by {devices.replicas} GPUs; choose a multiple")
+def _create_trainer(config: TrainConfig, devices: Devices) -> Trainer:
+    if config.batch_size % devices.replicas:
+        raise SpecError(
+            f"batchSize {config.batch_size} cannot be shared evenly by {devices.replicas} GPUs; choose a multiple"
+        )
     keras.config.set_dtype_policy("mixed_bfloat16" if devices.mixed_precision else "float32")
-    return Trainer(plan.trainer, devices.strategy)
+    return Trainer(config.trainer, devices.strategy)
 
 
-def _outcome(
-    context: StageContext,
-    plan: Plan,
-    checkpoints: CheckpointStore,
-    *,
-    start: Start,
-    devices: Devices,
-    trainer: Trainer,
-    progression: Progression,
-) -> StageOutcome:
-    best = progression.best
-    if best is None:
-        raise IntegrityError("the training ended without a measurement; its checkpoint is not of this run")
-    weights = context.work / WEIGHTS_NAME
-    info = context.store.download(checkpoints.weights_key(best.step), weights)
-    history = History(
-        start=start.words,
-        accelerator=_accelerator_words(devices),
-        steps=plan.steps,
-        step=progression.step,
-        best=best,
-        images_per_second=round(plan.batch * progression.step / max(progression.seconds, 1e-9), 2),
-        seconds=round(progression.seconds, 1),
-        parameters=trainer.model.count_params(),
-        settings=settings_in_words(plan),
-        points=progression.history,
-    )
-    path = context.work / HISTORY_NAME
-    path.write_bytes(to_json(history))
-    outputs = (
-        Artifact("weights", info.key, info.sha256 or "", info.size),
-        context.save("history", path),
-    )
-    return StageOutcome(
-        message=f"step {progression.step}/{plan.steps}, validation AP50 {best.ap50:.3f} at step {best.step}, "
-        f"from {start.words}",
-        outputs=outputs,
-        summary={
-            "step": progression.step,
-            "bestStep": best.step,
-            "ap50": round(best.ap50, 4),
-            "initFrom": start.words,
-            "imagesPerSecond": history.images_per_second,
-            "accelerator": str(devices.kind),
-            "trainSeconds": history.seconds,
-        },
-    )
-
-
-def _accelerator_words(devices: Devices) -> str:
+def _describe_devices(devices: Devices) -> str:
     if devices.kind is Accelerator.CPU:
         return "CPU"
     precision = "bfloat16 and float32" if devices.mixed_precision else "float32"

@@ -1,4 +1,4 @@
-"""Matching, curves, thresholds, gates, golden pictures and the choice of pictures, on hand-made detections."""
+"""Metrics, matching, curves, thresholds, gates, golden images and the images of the report, on made-up detections."""
 
 import io
 from dataclasses import replace
@@ -12,20 +12,20 @@ from atoll_contract.stage import QualityGates
 from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.export.evaluation import (
     DEFAULT_THRESHOLD,
-    NONE,
+    UNMATCHED,
     check_gates,
-    confusion,
-    overlaps,
-    pair,
+    confusion_matrix,
+    iou_matrix,
+    match_labels,
     precision_recall,
 )
-from atoll_stages.export.sample_images import choose, expected, select, write_golden
+from atoll_stages.export.sample_images import expected_detections, select_golden, select_images, write_golden_images
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.evaluate import Metrics, evaluate
-from support.detection_data import CLASSES, pictures
+from support.detection_data import CLASSES, labelled_images
 
-EXAMPLES = pictures(4)
+EXAMPLES = labelled_images(4)
 
 
 def found(*rows: tuple[int, float, np.ndarray | list[float]]) -> Detections:
@@ -63,19 +63,19 @@ def test_half_of_the_objects_found_is_half_the_ap() -> None:
     assert metrics.ap50 == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_label_answers_once_and_the_surer_detection_takes_it() -> None:
+def test_a_label_is_matched_once_by_the_detection_of_the_higher_score() -> None:
     example = EXAMPLES[0]
     twice = found((0, 0.4, example.boxes[0]), (0, 0.8, example.boxes[0]))
-    pairing = pair(twice, example, same_class=True)
-    assert pairing.partner.tolist() == [NONE, 0]
-    assert pairing.missed.tolist() == [1]
+    matches = match_labels(twice, example, same_class=True)
+    assert matches.label_index.tolist() == [UNMATCHED, 0]
+    assert matches.missed.tolist() == [1]
 
 
-def test_overlap_of_nothing() -> None:
-    assert overlaps(np.zeros((0, 4)), EXAMPLES[0].boxes).shape == (0, 2)
+def test_iou_without_boxes() -> None:
+    assert iou_matrix(np.zeros((0, 4)), EXAMPLES[0].boxes).shape == (0, 2)
 
 
-def test_the_threshold_parts_right_from_wrong() -> None:
+def test_the_threshold_separates_correct_from_wrong_detections() -> None:
     detections = [perfect(e, score=0.8) for e in EXAMPLES]
     detections[0] = found(*((0, 0.8, EXAMPLES[0].boxes[0]), (1, 0.8, EXAMPLES[0].boxes[1]), (0, 0.3, ELSEWHERE)))
     square, disc = precision_recall(EXAMPLES, detections, CLASSES)
@@ -93,7 +93,7 @@ def test_a_class_never_seen_has_the_default_threshold() -> None:
 def test_confusion_counts_every_object_and_every_detection() -> None:
     swapped = found((1, 0.9, EXAMPLES[0].boxes[0]), (0, 0.9, ELSEWHERE))
     detections = [swapped, *(perfect(e) for e in EXAMPLES[1:])]
-    table = confusion(EXAMPLES, detections, thresholds=[0.5, 0.5])
+    table = confusion_matrix(EXAMPLES, detections, thresholds=[0.5, 0.5])
     assert table.tolist() == [[3, 1, 0], [0, 3, 1], [1, 0, 0]]
 
 
@@ -113,39 +113,41 @@ MAPPING = MappingReport(True, 97, 100, 97.0, (), True, ())
     ],
 )
 def test_gates(gates: QualityGates, passed: list[bool]) -> None:
-    exact, quantised = Metrics(0.82, 0.5, None), Metrics(0.80, 0.49, None)
-    assert [g.passed for g in check_gates(gates, exact=exact, quantised=quantised, mapping=MAPPING)] == passed
+    float_metrics, int8_metrics = Metrics(0.82, 0.5, None), Metrics(0.80, 0.49, None)
+    assert [
+        g.passed for g in check_gates(gates, float_metrics=float_metrics, int8_metrics=int8_metrics, mapping=MAPPING)
+    ] == passed
 
 
 def test_a_failed_gate_says_limit_and_measurement() -> None:
     metrics = Metrics(0.412, 0.2, None)
-    (gate,) = check_gates(QualityGates(min_ap50=0.5), exact=metrics, quantised=metrics, mapping=MAPPING)
-    assert gate.words() == "minAP50: measured 0.412, must be at least 0.5"
+    (gate,) = check_gates(QualityGates(min_ap50=0.5), float_metrics=metrics, int8_metrics=metrics, mapping=MAPPING)
+    assert gate.describe() == "minAP50: measured 0.412, must be at least 0.5"
 
 
-def test_golden_pictures_are_the_richest_and_only_sure_boxes_are_expected(tmp_path: Path) -> None:
+def test_golden_images_have_the_most_classes_and_only_high_scores_are_expected(tmp_path: Path) -> None:
     detections = [
         found((0, 0.6, ELSEWHERE)),
         perfect(EXAMPLES[1]),
         found(),
         found((1, 0.95, ELSEWHERE), (0, 0.1, ELSEWHERE)),
     ]
-    assert choose(detections) == [1, 3, 0]
-    assert [d.class_id for d in expected(detections[3])] == [1]
+    assert select_golden(detections) == [1, 3, 0]
+    assert [d.class_id for d in expected_detections(detections[3])] == [1]
     images = [np.asarray(Image.open(io.BytesIO(e.encoded))) for e in EXAMPLES]
-    entries = write_golden(tmp_path, images, detections)
+    entries = write_golden_images(tmp_path, images, detections)
     assert [entry.name for entry in entries] == ["golden-0.png", "golden-1.png", "golden-2.png"]
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "golden-0.png")), images[1])
 
 
-def test_surest_mistakes_surprise_and_no_picture_is_shown_twice() -> None:
+def test_mistakes_of_high_score_are_surprising_and_no_image_is_shown_twice() -> None:
     detections = [
         perfect(EXAMPLES[0]),
         found((0, 0.99, ELSEWHERE)),
         found(),
         perfect(replace(EXAMPLES[3], labels=EXAMPLES[3].labels[::-1]), score=0.7),
     ]
-    selection = select(EXAMPLES, detections, thresholds=[0.5, 0.5], most=2)
+    selection = select_images(EXAMPLES, detections, thresholds=[0.5, 0.5], max_images=2)
     assert [s.index for s in selection.surprising] == [1, 3]
     assert [s.index for s in selection.worst] == [2]
     assert [s.index for s in selection.best] == [0]
