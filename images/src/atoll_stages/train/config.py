@@ -21,6 +21,25 @@ from atoll_stages.train.trainer import TrainerSettings
 
 logger = logging.getLogger(__name__)
 
+# Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch size.
+PRETRAINED_LEARNING_RATE, RANDOM_LEARNING_RATE = 1.5e-3, 3e-3
+BASE_BATCH_SIZE = 8
+EVALUATIONS = 6
+MIN_STEPS_BETWEEN_EVALUATIONS = 25
+
+# Hyperparameters without a typed field: the field of `Hyperparameters`, and its minimum and maximum.
+_NUMBERS = {
+    "weight-decay": ("weight_decay", 0.0, 0.1),
+    "ema-decay": ("ema_decay", 0.0, 0.99999),
+    "backbone-learning-rate-factor": ("backbone_factor", 0.0, 10.0),
+    "frozen-blocks": ("frozen_blocks", 0, 16),
+    "small-side": ("small_side", 0.3, 1.0),
+    "small-share": ("small_share", 0.0, 1.0),
+    "augment-min-zoom": ("min_zoom", 0.2, 1.0),
+    "augment-max-zoom": ("max_zoom", 1.0, 3.0),
+}
+_WHOLE_NUMBERS = {"frozen-blocks"}
+_SWITCHES = {"augment-horizontal-flip": "horizontal_flip", "augment-vertical-flip": "vertical_flip"}
 # Names of the seed that other parts of a run replace; they are accepted, so that an old file can be used whole.
 ELSEWHERE = {
     "percent-eval": "conversion.split",
@@ -30,96 +49,6 @@ ELSEWHERE = {
     "model": "model.architecture",
     "name": "metadata.name",
 }
-# Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch size.
-PRETRAINED_LEARNING_RATE, RANDOM_LEARNING_RATE = 1.5e-3, 3e-3
-BASE_BATCH_SIZE = 8
-EVALUATIONS = 6
-MIN_STEPS_BETWEEN_EVALUATIONS = 25
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Settings without a typed field. The defaults suit a few hundred to some thousand images.
-
-    In the first `small_share` of the steps images have `small_side` × the input side. `frozen_blocks` counts blocks of
-    the backbone that keep their initial weights.
-    """
-
-    weight_decay: float = 5e-4
-    ema_decay: float = 0.998
-    backbone_factor: float = 1.0
-    frozen_blocks: int = 0
-    small_side: float = 0.7
-    small_share: float = 0.6
-    horizontal_flip: bool = True
-    vertical_flip: bool = False
-    min_zoom: float = 0.7
-    max_zoom: float = 1.2
-
-
-@dataclass(frozen=True)
-class _Range:
-    field: str
-    low: float
-    high: float
-
-
-_NUMBERS = {
-    "weight-decay": _Range("weight_decay", 0.0, 0.1),
-    "ema-decay": _Range("ema_decay", 0.0, 0.99999),
-    "backbone-learning-rate-factor": _Range("backbone_factor", 0.0, 10.0),
-    "frozen-blocks": _Range("frozen_blocks", 0, 16),
-    "small-side": _Range("small_side", 0.3, 1.0),
-    "small-share": _Range("small_share", 0.0, 1.0),
-    "augment-min-zoom": _Range("min_zoom", 0.2, 1.0),
-    "augment-max-zoom": _Range("max_zoom", 1.0, 3.0),
-}
-_SWITCHES = {"augment-horizontal-flip": "horizontal_flip", "augment-vertical-flip": "vertical_flip"}
-_WHOLE = {"frozen_blocks"}
-
-
-def known_names() -> list[str]:
-    """Returns every name that is understood, sorted."""
-    seed_names = (name for names, _ in SEED_NAMES.values() for name in names)
-    return sorted({*seed_names, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
-
-
-def _number(name: str, text: str, allowed: _Range) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not allowed.low <= value <= allowed.high:
-        raise SpecError(
-            f'hyperparameters["{name}"] is {text[:40]!r}; it must be a number from {allowed.low} to {allowed.high}'
-        )
-    return value
-
-
-def _switch(name: str, text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be "true" or "false"')
-    return text.lower() == "true"
-
-
-def parse_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
-    """Parses the settings without a typed field.
-
-    Raises:
-        SpecError: a name is unknown, or a value is out of its range.
-    """
-    changed: dict[str, float | bool] = {}
-    for name, text in values.items():
-        if name in _NUMBERS:
-            number = _number(name, text, _NUMBERS[name])
-            changed[_NUMBERS[name].field] = int(number) if _NUMBERS[name].field in _WHOLE else number
-        elif name in _SWITCHES:
-            changed[_SWITCHES[name]] = _switch(name, text)
-        elif name in ELSEWHERE:
-            logger.warning("hyperparameter %s is not used in training: see %s", name, ELSEWHERE[name])
-        elif name not in known_names():
-            raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
-    return replace(Hyperparameters(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
 
 
 @dataclass(frozen=True)
@@ -220,3 +149,66 @@ def describe_config(config: TrainConfig) -> Mapping[str, str]:
         "early stopping patience": "none" if early_stopping_patience is None else early_stopping_patience,
     }
     return {name: str(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Settings without a typed field. The defaults suit a few hundred to some thousand images.
+
+    In the first `small_share` of the steps images have `small_side` × the input side. `frozen_blocks` counts blocks of
+    the backbone that keep their initial weights.
+    """
+
+    weight_decay: float = 5e-4
+    ema_decay: float = 0.998
+    backbone_factor: float = 1.0
+    frozen_blocks: int = 0
+    small_side: float = 0.7
+    small_share: float = 0.6
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    min_zoom: float = 0.7
+    max_zoom: float = 1.2
+
+
+def parse_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
+    """Parses the settings without a typed field.
+
+    Raises:
+        SpecError: a name is unknown, or a value is out of its range.
+    """
+    changed: dict[str, float | bool] = {}
+    for name, text in values.items():
+        if name in _NUMBERS:
+            field, low, high = _NUMBERS[name]
+            number = _number(name, text, low, high)
+            changed[field] = int(number) if name in _WHOLE_NUMBERS else number
+        elif name in _SWITCHES:
+            changed[_SWITCHES[name]] = _switch(name, text)
+        elif name in ELSEWHERE:
+            logger.warning("hyperparameter %s is not used in training: see %s", name, ELSEWHERE[name])
+        elif name not in known_names():
+            raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
+    return replace(Hyperparameters(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
+
+
+def known_names() -> list[str]:
+    """Returns every name that is understood, sorted."""
+    seed_names = (name for names, _ in SEED_NAMES.values() for name in names)
+    return sorted({*seed_names, *ELSEWHERE, *_NUMBERS, *_SWITCHES})
+
+
+def _number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be a number from {low} to {high}')
+    return value
+
+
+def _switch(name: str, text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise SpecError(f'hyperparameters["{name}"] is {text[:40]!r}; it must be "true" or "false"')
+    return text.lower() == "true"
