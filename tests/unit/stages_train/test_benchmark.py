@@ -23,7 +23,7 @@ def test_a_few_steps_tell_how_fast_this_machine_is() -> None:
     assert 0 < timing.seconds_per_step < timing.other_seconds
 
 
-def test_a_setting_that_is_none_is_refused_with_an_example() -> None:
+def test_a_malformed_model_size_is_refused_with_an_example() -> None:
     command = [*PROGRAM, *DETECTOR, "--on-cpu", "0.7x8"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
     assert done.returncode == 2

@@ -27,7 +27,7 @@ def match(architecture: Architecture, boxes: np.ndarray, labels: np.ndarray) -> 
 @pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300])
 @settings(max_examples=8, deadline=None)
 @given(OBJECTS)
-def test_a_lone_object_has_an_anchor(
+def test_an_object_by_itself_has_an_anchor(
     architecture: Architecture, objects: list[tuple[float, float, float, float]]
 ) -> None:
     for box in corners(objects):

@@ -16,17 +16,17 @@ MEAN_TOLERANCE, WORST_TOLERANCE = 1.5, 24.0
 SIDE = 128
 
 
-def smooth_picture(size: tuple[int, int]) -> Image.Image:
+def smooth_image(size: tuple[int, int]) -> Image.Image:
     """Noise at the scale of objects: single-pixel noise has no true value at another size."""
     small = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (320, 240), (200, 300)])
-def test_the_whole_window_of_a_canvas_is_the_preprocessed_picture(size: tuple[int, int]) -> None:
-    picture = smooth_picture(size)
-    exact = preprocess.resize(picture, SIDE).astype(np.float32)
-    canvas = preprocess.resize(picture, int(SIDE * CANVAS_RATIO))
+def test_the_whole_window_of_a_canvas_is_the_preprocessed_image(size: tuple[int, int]) -> None:
+    image = smooth_image(size)
+    exact = preprocess.resize(image, SIDE).astype(np.float32)
+    canvas = preprocess.resize(image, int(SIDE * CANVAS_RATIO))
     window = tf.constant([[0.0, 0.0, 1.0, 1.0]])
     trained = crop_and_flip(
         tf.constant(canvas[None]), window, tf.constant([[False, False]]), tf.constant(SIDE)
@@ -38,17 +38,17 @@ def test_the_whole_window_of_a_canvas_is_the_preprocessed_picture(size: tuple[in
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
 def test_every_mode_becomes_rgb_bytes(mode: str) -> None:
-    data = preprocess.resize(smooth_picture((40, 30)).convert(mode), 16)
+    data = preprocess.resize(smooth_image((40, 30)).convert(mode), 16)
     assert data.shape == (16, 16, 3)
     assert data.dtype == np.uint8
 
 
 def test_a_file_and_its_frame_agree() -> None:
-    picture = smooth_picture((64, 48))
+    image = smooth_image((64, 48))
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     decoded = preprocess.decode(out.getvalue(), 32)
-    np.testing.assert_array_equal(decoded, preprocess.from_array(np.asarray(picture), 32))
+    np.testing.assert_array_equal(decoded, preprocess.from_array(np.asarray(image), 32))
 
 
 def test_a_broken_file_is_an_error() -> None:

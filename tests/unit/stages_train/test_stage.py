@@ -122,7 +122,7 @@ def test_missing_imagenet_weights_never_become_random_ones(tmp_path: Path, monke
     assert error.reason is Reason.WEIGHTS_NOT_FOUND
 
 
-def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_gpu_is_refused(tmp_path: Path) -> None:
     error = failure(tmp_path, replace(SPEC, accelerator=Accelerator.GPU))
     assert error.reason is Reason.INVALID_SPEC
     assert "TensorFlow sees none" in error.message
