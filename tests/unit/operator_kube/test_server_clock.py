@@ -35,7 +35,7 @@ class Times:
         """An answer of the server, so many seconds after the question."""
         asked = self.monotonic
         self.pass_time(after)
-        self.clock.heard(format_datetime(self.true.replace(microsecond=0), usegmt=True), asked_at=asked)
+        self.clock.observe(format_datetime(self.true.replace(microsecond=0), usegmt=True), requested_at=asked)
 
     @property
     def error(self) -> float:
@@ -89,7 +89,7 @@ def test_slow_and_undated_answers_do_no_harm() -> None:
     times.answer(after=29.0)
     assert abs(times.error) <= 1.0
     for date in (None, "", "tomorrow"):
-        times.clock.heard(date, asked_at=times.monotonic)
+        times.clock.observe(date, requested_at=times.monotonic)
     assert abs(times.error) <= 1.0
 
 

@@ -1,8 +1,8 @@
-"""The operator's calls to the API server. It and `connection.py` are the only modules that import `kubernetes`.
+"""Connections to the API server, and the calls that Atoll makes on them. The only module that imports `kubernetes`.
 
 Objects are plain JSON as the server sends them. A missing object is `None`; every other failure is a `ClusterError`.
-Every call has a timeout and none is repeated here: that is the work queue's part. Writes ask the fence first, so that
-an operator that lost its Lease stops at once. Safe for several threads.
+Every call has a timeout. No call is repeated here: the work queue does that. Each write asks the fence first, so that
+an operator that has lost its Lease stops writing at once. A `Cluster` may be used by several threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +27,90 @@ from atoll_operator.kube.objects import LEASES, PODS, Resource
 if TYPE_CHECKING:
     from atoll_operator.kube.port_forward import PodPort
 
-
 Body = dict[str, Any]
-# Method, plural, HTTP status (0: no answer), seconds.
+# Called after each request with its method, the plural of its kind, the HTTP status (0: no answer) and the seconds.
 Observer = Callable[[str, str, int, float], None]
 
-MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
 LIST_PAGE = 100
 READ_BYTES = 64 * 1024
+# Where a pod finds the namespace of its service account.
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS = {"POST": "create", "PUT": "update"}
 
 
+def connect(*, connections: int = 4, **settings: Any) -> Cluster:
+    """Returns a Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod.
+
+    `settings` are those of `Cluster`. Threads beyond `connections` open a new connection for each call.
+    """
+    configuration = kubernetes.client.Configuration()
+    try:
+        kubernetes.config.load_incluster_config(client_configuration=configuration)
+    except kubernetes.config.ConfigException:
+        kubernetes.config.load_kube_config(client_configuration=configuration)
+    configuration.connection_pool_maxsize = connections
+    return Cluster(_api_client(configuration), **settings)
+
+
+def connect_as_user(kubeconfig: str | None, context: str | None, **settings: Any) -> tuple[Cluster, str]:
+    """Returns a Cluster with the user's kubeconfig (in a pod without one: its service account), and the namespace.
+
+    Raises:
+        ClusterError: there is no usable configuration.
+    """
+    configuration = kubernetes.client.Configuration()
+    try:
+        namespace = _load_for_user(configuration, kubeconfig, context)
+    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as error:
+        where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise ClusterError(f"read the kubeconfig {where}", f"{error}; name another with --kubeconfig") from None
+    return Cluster(_api_client(configuration), **settings), namespace
+
+
+def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | None) -> str:
+    try:
+        contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)
+        kubernetes.config.load_kube_config(kubeconfig, context, client_configuration=configuration)
+    except kubernetes.config.ConfigException:
+        if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
+            raise
+        kubernetes.config.load_incluster_config(client_configuration=configuration)
+        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    chosen = next((item for item in contexts if item["name"] == context), active)
+    return str(chosen["context"].get("namespace") or "default")
+
+
+def _api_client(configuration: Any) -> kubernetes.client.ApiClient:
+    # The work queue repeats calls; a second, hidden layer of retries would multiply the load of an outage.
+    configuration.retries = False
+    return kubernetes.client.ApiClient(configuration)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the API server. As a string it is what errors say, such as `create jobs team`."""
+
+    method: str
+    resource: Resource
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+
+    def __str__(self) -> str:
+        verb = "watch" if "watch" in self.query else _VERBS.get(self.method, self.method.lower())
+        plural = f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
+        return f"{verb} {plural} " + "/".join(part for part in (self.namespace, self.name) if part)
+
+
 class Cluster:
-    """Reads and writes objects with the operator's own account."""
+    """Reads and writes objects with the rights of one account.
+
+    `timeout_seconds` holds for each call. `fence` is called before each write and raises where none is allowed.
+    """
 
     def __init__(
         self,
@@ -57,22 +128,21 @@ class Cluster:
         self._clock = clock or ServerClock()
 
     def read(self, resource: Resource, namespace: str | None, name: str) -> Body | None:
-        return self._json("GET", resource, namespace, name)
+        return self._send(Request("GET", resource, namespace, name))
 
     def list_all(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Body]:
-        """All objects of the namespace (or of all namespaces) that both selectors let through."""
+        """Returns all objects of the namespace (or of all namespaces) that match both selectors."""
         return list(self.list_each(resource, namespace, labels=labels, fields=fields))
 
     def list_each(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> Iterator[Body]:
-        """As `list_all`, but no more than one page is in memory."""
-        selectors = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
-        query = {key: value for key, value in selectors.items() if value}
+        """Does the same with no more than one page in memory."""
+        query = {"limit": str(LIST_PAGE)} | _selectors(labels, fields)
         while True:
-            page = self._json("GET", resource, namespace, None, query=query) or {}
+            page = self._send(Request("GET", resource, namespace, query=query)) or {}
             yield from page.get("items", [])
             token = page.get("metadata", {}).get("continue")
             if not token:
@@ -82,9 +152,9 @@ class Cluster:
     def version_of(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> str:
-        """The collection's version now, from which a watch may begin."""
-        query = {"limit": "1", "labelSelector": labels, "fieldSelector": fields}
-        page = self._json("GET", resource, namespace, None, query=query) or {}
+        """Returns the collection's resourceVersion now, from which a watch may begin."""
+        query = {"limit": "1"} | _selectors(labels, fields)
+        page = self._send(Request("GET", resource, namespace, query=query)) or {}
         return str(page.get("metadata", {}).get("resourceVersion", ""))
 
     def watch(
@@ -98,213 +168,137 @@ class Cluster:
         seconds: int,
         silence: float,
     ) -> Iterator[bytes]:
-        """What happens from the version `since` on, each event as a line of JSON, until the server ends the watch
-        after `seconds`. Raises Unavailable where not even a bookmark comes for `silence` seconds."""
+        """Yields each event after the version `since` as a line of JSON, until the server ends the watch after
+        `seconds`. Raises Unavailable when not even a bookmark comes for `silence` seconds."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": since,
             "timeoutSeconds": str(seconds),
-            "labelSelector": labels,
-            "fieldSelector": fields,
         }
-        call = _call_name("WATCH", resource, namespace, None)
-        request = self._client.param_serialize(
-            "GET", resource.url(namespace), query_params=list(query.items()), auth_settings=["BearerToken"]
-        )
+        request = Request("GET", resource, namespace, query=query | _selectors(labels, fields))
         try:
-            response = self._client.call_api(*request, _request_timeout=(self._timeout[0], silence)).response
+            response = self._open(request, timeout=(self._timeout[0], silence)).response
             try:
                 if response.status != 200:
-                    raise from_answer(call, status=response.status, data=response.read())
+                    raise from_answer(str(request), status=response.status, data=response.read())
                 yield from _lines(response)
             finally:
-                # What is left of it is of no use, and neither is its connection.
+                # The rest of the answer is not wanted, so the connection cannot be used again.
                 response.close()
         except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
-            raise Unavailable(call, f"no answer from the API server: {error}") from error
+            raise Unavailable(str(request), f"no answer from the API server: {error}") from error
 
     def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
-        """The object as created. Raises AlreadyExists where the name is taken."""
+        """Returns the object as created. Raises AlreadyExists where the name is taken."""
         self._fence()
-        return self._must("POST", resource, namespace, None, body=body)
+        return self._must(Request("POST", resource, namespace, body=body))
 
     def patch(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body | None:
         """Merge-patches the object itself."""
         self._fence()
-        return self._json("PATCH", resource, namespace, name, body=body)
+        return self._send(Request("PATCH", resource, namespace, name, body=body))
 
     def patch_status(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body | None:
-        """Merge-patches the status; a resourceVersion in the body makes a stale patch a Conflict."""
+        """Merge-patches the status. With a resourceVersion in the body, a stale patch raises Conflict."""
         self._fence()
-        return self._json("PATCH", resource, namespace, name, subresource="status", body=body)
+        return self._send(Request("PATCH", resource, namespace, name, "status", body=body))
 
     def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
-        """Deletes this very object, and its dependents in the background. A missing one is fine."""
+        """Deletes the object with this UID, and its dependents in the background; it may be gone already."""
         self._fence()
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        self._json("DELETE", resource, namespace, name, body=options)
+        self._send(Request("DELETE", resource, namespace, name, body=options))
 
     def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
-        """The last lines of the container's log; empty while there is none."""
+        """Returns the last lines of the container's log; empty while there is none."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
-        status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
-        # 400 is the server's answer for a container that waits to start.
+        status, data = self._answer(Request("GET", PODS, namespace, pod, "log", query))
+        # The server answers 400 for a container that waits to start.
         return data.decode(errors="replace") if status == 200 else ""
 
     def read_log(self, namespace: str, pod: str, *, container: str, since: str = "") -> str | None:
-        """The log from the time `since` on, each line behind its RFC 3339 time; None while there is none."""
+        """Returns the log since that time, each line behind its RFC 3339 time; None while there is none."""
         query = {"timestamps": "true", "container": container} | ({"sinceTime": since} if since else {})
-        status, data = self._call("GET", PODS, namespace, pod, subresource="log", query=query)
+        request = Request("GET", PODS, namespace, pod, "log", query)
+        status, data = self._answer(request)
         if status == 200:
             return data.decode(errors="replace")
         if status in (401, 403) or status >= 500:
-            raise from_answer(_call_name("GET", PODS, namespace, pod, "log"), status=status, data=data)
+            raise from_answer(str(request), status=status, data=data)
         return None
 
     def open_port(self, namespace: str, pod: str, port: int) -> PodPort:
-        """A connection to that port of the pod."""
+        """Opens a connection to that port of the pod."""
         from atoll_operator.kube.port_forward import Dialled, authorization, open_pod_port
 
-        _, url, headers, *_ = self._client.param_serialize(
-            "GET",
-            PODS.url(namespace, pod, "portforward"),
-            query_params=[("ports", str(port))],
-            auth_settings=["BearerToken"],
-        )
-        call = _call_name("GET", PODS, namespace, pod, "portforward")
+        request = Request("GET", PODS, namespace, pod, "portforward", {"ports": str(port)})
+        _, url, headers, *_ = self._serialized(request)
         settings = self._client.configuration
-        return open_pod_port(Dialled(call, url, authorization(headers), settings, self._timeout[1]))
+        return open_pod_port(Dialled(str(request), url, authorization(headers), settings, self._timeout[1]))
 
     def read_lease(self, namespace: str, name: str) -> Body | None:
-        return self._json("GET", LEASES, namespace, name)
+        return self._send(Request("GET", LEASES, namespace, name))
 
     def write_lease(self, namespace: str, lease: Body) -> Body:
-        """Creates the Lease, or replaces the version it was read in. Never fenced: it is the fence."""
+        """Creates the Lease, or replaces the version that was read. Not fenced, as the Lease is the fence."""
         known = lease["metadata"].get("resourceVersion")
         name = lease["metadata"]["name"] if known else None
-        return self._must("PUT" if known else "POST", LEASES, namespace, name, body=lease)
+        return self._must(Request("PUT" if known else "POST", LEASES, namespace, name, body=lease))
 
-    def _must(self, method: str, resource: Resource, namespace: str | None, name: str | None, *, body: Body) -> Body:
-        answer = self._json(method, resource, namespace, name, body=body)
+    def _must(self, request: Request) -> Body:
+        answer = self._send(request)
         if answer is None:
             # The namespace went away, or the CRD is not installed.
-            call = _call_name(method, resource, namespace, name)
-            raise from_status(call, status=404, reason="NotFound", message=f"no {resource.plural} there")
+            message = f"no {request.resource.plural} there"
+            raise from_status(str(request), status=404, reason="NotFound", message=message)
         return answer
 
-    def _json(
-        self,
-        method: str,
-        resource: Resource,
-        namespace: str | None,
-        name: str | None,
-        *,
-        subresource: str | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Body | None = None,
-    ) -> Body | None:
-        status, data = self._call(method, resource, namespace, name, subresource=subresource, query=query, body=body)
+    def _send(self, request: Request) -> Body | None:
+        status, data = self._answer(request)
         if status == 404:
             return None
         if 200 <= status < 300:
             return json_object(data)
-        raise from_answer(_call_name(method, resource, namespace, name, subresource), status=status, data=data)
+        raise from_answer(str(request), status=status, data=data)
 
-    def _call(
-        self,
-        method: str,
-        resource: Resource,
-        namespace: str | None,
-        name: str | None,
-        *,
-        subresource: str | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Body | None = None,
-    ) -> tuple[int, bytes]:
-        """Status and body of one request. Raises Unavailable when there is no answer."""
-        headers = {"Accept": "application/json, */*", "Content-Type": MERGE_PATCH if method == "PATCH" else JSON}
+    def _answer(self, request: Request) -> tuple[int, bytes]:
+        """Returns status and body of one request. Raises Unavailable where there is no answer."""
         started, status = time.monotonic(), 0
         try:
-            request = self._client.param_serialize(
-                method,
-                resource.url(namespace, name, subresource),
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = self._client.call_api(*request, _request_timeout=self._timeout)
+            response = self._open(request, timeout=self._timeout)
             data = response.read()
             status = int(response.status)
-            self._clock.heard(response.getheader("Date"), asked_at=started)
+            self._clock.observe(response.getheader("Date"), requested_at=started)
             return status, data
         except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
-            call = _call_name(method, resource, namespace, name, subresource)
-            raise Unavailable(call, f"no answer from the API server: {error}") from error
+            raise Unavailable(str(request), f"no answer from the API server: {error}") from error
         finally:
-            self._observe(method, resource.plural, status, time.monotonic() - started)
+            self._observe(request.method, request.resource.plural, status, time.monotonic() - started)
+
+    def _open(self, request: Request, *, timeout: tuple[float, float]) -> Any:
+        return self._client.call_api(*self._serialized(request), _request_timeout=timeout)
+
+    def _serialized(self, request: Request) -> Any:
+        content_type = MERGE_PATCH if request.method == "PATCH" else JSON
+        return self._client.param_serialize(
+            request.method,
+            request.resource.url(request.namespace, request.name, request.subresource),
+            query_params=list(request.query.items()),
+            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
+            body=request.body,
+            auth_settings=["BearerToken"],
+        )
+
+
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    return {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Each line as soon as it is there. The client library's own way waits for the end of an answer that a proxy does
+    """Yields each line as soon as it is there. The client library waits for the end of an answer that a proxy does
     not send in chunks."""
     rest = b""
     while piece := response.read1(READ_BYTES):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
-
-
-def _call_name(
-    method: str, resource: Resource, namespace: str | None, name: str | None, subresource: str | None = None
-) -> str:
-    verb = _VERBS.get(method, method.lower())
-    plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
-    return f"{verb} {plural} " + "/".join(part for part in (namespace, name) if part)
-
-
-# Where a pod finds the namespace of its service account.
-POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-
-def connect(*, connections: int = 4, **settings: Any) -> Cluster:
-    """A Cluster with the pod's service account, or with the kubeconfig where the process runs in no pod. With more
-    threads than `connections`, those beyond open a new one for each call."""
-    configuration = kubernetes.client.Configuration()
-    try:
-        kubernetes.config.load_incluster_config(client_configuration=configuration)
-    except kubernetes.config.ConfigException:
-        kubernetes.config.load_kube_config(client_configuration=configuration)
-    # The work queue repeats; a second, hidden layer of repeats would only multiply the load of an outage.
-    configuration.retries = False
-    configuration.connection_pool_maxsize = connections
-    return Cluster(kubernetes.client.ApiClient(configuration), **settings)
-
-
-def connect_as_user(kubeconfig: str | None, context: str | None, **settings: Any) -> tuple[Cluster, str]:
-    """A Cluster with the user's kubeconfig (in a pod without one: its service account), and the namespace there.
-
-    Raises:
-        ClusterError: there is no usable configuration.
-    """
-    configuration = kubernetes.client.Configuration()
-    try:
-        namespace = _load_for_user(configuration, kubeconfig, context)
-    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as error:
-        where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        raise ClusterError(f"read the kubeconfig {where}", f"{error}; name another with --kubeconfig") from None
-    configuration.retries = False
-    return Cluster(kubernetes.client.ApiClient(configuration), **settings), namespace
-
-
-def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | None) -> str:
-    try:
-        contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)
-        kubernetes.config.load_kube_config(kubeconfig, context, client_configuration=configuration)
-    except kubernetes.config.ConfigException:
-        if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            raise
-        kubernetes.config.load_incluster_config(client_configuration=configuration)
-        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
-    chosen = next((item for item in contexts if item["name"] == context), active)
-    return str(chosen["context"].get("namespace") or "default")
