@@ -58,6 +58,7 @@ class FakeOperator:
         self.leads = True
         self.events: deque[tuple[str, str, Body]] = deque()
         self.errors: list[tuple[Key, Exception]] = []
+        self.reconciles = 0
         self.cluster = FakeCluster(server, fence=self._fence)
         self._build()
         server.listeners.append(lambda *event: self.events.append(event))
@@ -84,6 +85,7 @@ class FakeOperator:
             hindrances=Hindrances(self.cluster, identity=settings.identity, now=clock.now, clock=clock),
             wake=service._wake,
             retries=settings.retries,
+            poll=settings.poll,
             clock=clock.now,
             monotonic=clock,
         )
@@ -130,6 +132,7 @@ class FakeOperator:
         raise AssertionError(f"no rest after {limit} reconciles")
 
     def _work_on(self, key: Key) -> None:
+        self.reconciles += 1
         try:
             again = self.reconcile(key)
         except NotLeader as error:
@@ -170,19 +173,30 @@ def job_of(server: FakeServer, stage: Stage) -> Body:
     return found[-1]
 
 
+def run_pod(server: FakeServer, stage: Stage) -> None:
+    """The stage's newest Job gets a pod, which runs."""
+    now = rfc3339(server.clock.now())
+    _add_pod(server, job_of(server, stage), "Running", {"running": {"startedAt": now}})
+
+
 def succeed(server: FakeServer, stage: Stage, message: str | None = None) -> None:
     """The stage's newest Job ends with success: first its pod, then its condition."""
-    job = job_of(server, stage)
-    metadata, now = job["metadata"], rfc3339(server.clock.now())
-    text = success(stage, int(metadata["labels"]["atoll.dev/attempt"])) if message is None else message
+    job, now = job_of(server, stage), rfc3339(server.clock.now())
+    attempt = int(job["metadata"]["labels"]["atoll.dev/attempt"])
+    text = success(stage, attempt) if message is None else message
     ended = {"exitCode": 0, "reason": "Completed", "message": text, "startedAt": now, "finishedAt": now}
+    _add_pod(server, job, "Succeeded", {"terminated": ended})
+    complete = {"type": "Complete", "status": "True", "lastTransitionTime": now}
+    server.edit(JOBS, "team", job["metadata"]["name"], {"status": {"conditions": [complete]}})
+
+
+def _add_pod(server: FakeServer, job: Body, phase: str, state: Body) -> None:
+    metadata = job["metadata"]
     owner = {"kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
     labels = metadata["labels"] | {"batch.kubernetes.io/job-name": metadata["name"]}
     pod = {
         "metadata": {"name": f"{metadata['name']}-pod", "labels": labels, "ownerReferences": [owner]},
         "spec": {"containers": [{"name": "stage"}]},
-        "status": {"phase": "Succeeded", "containerStatuses": [{"name": "stage", "state": {"terminated": ended}}]},
+        "status": {"phase": phase, "containerStatuses": [{"name": "stage", "state": state}]},
     }
     server.add(PODS, pod, "team")
-    complete = {"type": "Complete", "status": "True", "lastTransitionTime": now}
-    server.edit(JOBS, "team", metadata["name"], {"status": {"conditions": [complete]}})

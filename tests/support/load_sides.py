@@ -193,8 +193,8 @@ def as_in_a_cluster() -> dict[str, str]:
         "LEASE_RENEW_DEADLINE": own.lease.renew_deadline,
         "LEASE_RETRY": own.lease.retry,
         "RESYNC": own.resync,
-        "PODS_AFTER": own.pods_after,
-        "PODS_STARTING": own.pods_starting,
-        "PODS_RUNNING": own.pods_running,
+        "PODS_AFTER": own.poll.first,
+        "PODS_STARTING": own.poll.starting,
+        "PODS_RUNNING": own.poll.running,
     }
     return {f"ATOLL_{name}_SECONDS": str(value) for name, value in seconds.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from atoll_operator.kube.lease import LeaseTiming
-from atoll_operator.lifecycle.model import RetryTiming
+from atoll_operator.lifecycle.model import PollIntervals, RetryTiming
 
 T = TypeVar("T")
 
@@ -34,10 +34,7 @@ class Settings:
     request_timeout: float = 30.0
     # A watch that brings nothing for this long, not even the server's bookmark of every minute, is begun anew.
     watch_silence: float = 70.0
-    # How soon an unfinished Job's pods are read after its creation, how often until they run, and from then on.
-    pods_after: float = 3.0
-    pods_starting: float = 5.0
-    pods_running: float = 30.0
+    poll: PollIntervals = field(default_factory=PollIntervals)
     retries: RetryTiming = field(default_factory=RetryTiming)
     # How long a stage waits for its store within one call, before its attempt ends; None: the stage's own measure.
     store_patience: float | None = None
@@ -75,9 +72,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         resync=read.seconds("ATOLL_RESYNC_SECONDS", default.resync),
         request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", default.request_timeout),
         watch_silence=read.seconds("ATOLL_WATCH_SILENCE_SECONDS", default.watch_silence),
-        pods_after=read.seconds("ATOLL_PODS_AFTER_SECONDS", default.pods_after),
-        pods_starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.pods_starting),
-        pods_running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.pods_running),
+        poll=PollIntervals(
+            first=read.seconds("ATOLL_PODS_AFTER_SECONDS", default.poll.first),
+            starting=read.seconds("ATOLL_PODS_STARTING_SECONDS", default.poll.starting),
+            running=read.seconds("ATOLL_PODS_RUNNING_SECONDS", default.poll.running),
+        ),
         retries=RetryTiming(
             first=read.seconds("ATOLL_RETRY_FIRST_SECONDS", default.retries.first),
             longest=read.seconds("ATOLL_RETRY_LONGEST_SECONDS", default.retries.longest),

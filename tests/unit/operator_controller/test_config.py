@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atoll_operator.config import ConfigError, Settings, from_environment
+from atoll_operator.lifecycle.model import PollIntervals
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -32,3 +33,8 @@ def test_namespaces_are_a_list() -> None:
 def test_a_value_without_meaning_is_refused_by_name(name: str, value: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         from_environment({name: value})
+
+
+def test_the_poll_intervals_of_decide_and_of_the_pod_reader_are_one_setting() -> None:
+    read = from_environment({"ATOLL_PODS_AFTER_SECONDS": "1", "ATOLL_PODS_RUNNING_SECONDS": "60"})
+    assert read.poll == PollIntervals(first=1.0, starting=5.0, running=60.0)

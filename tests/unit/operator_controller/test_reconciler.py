@@ -8,11 +8,13 @@ import pytest
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
+from atoll_operator.config import Settings
 from atoll_operator.kube.errors import Conflict, Forbidden, Unavailable
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, RUNS, STORES
+from atoll_operator.lifecycle.model import PollIntervals
 from support.fake_cluster import FakeServer
-from support.fake_operator import KEY, FakeOperator, add_run, job_of, prepared, status_of, succeed
+from support.fake_operator import KEY, FakeOperator, add_run, job_of, prepared, run_pod, status_of, succeed
 from support.reconcile_walk import walk
 
 FRESH = [
@@ -410,3 +412,17 @@ def test_a_finished_run_costs_a_resync_nothing_but_the_list_of_runs() -> None:
 
 def test_one_reconcile_passes_through_few_files() -> None:
     assert len(walk().files) <= 28
+
+
+def test_a_longer_interval_between_readings_saves_the_reconciles_between_them() -> None:
+    settings = Settings(own_namespace="atoll-system", poll=PollIntervals(running=120.0))
+    server = prepared()
+    operator = FakeOperator(server, settings)
+    operator.start()
+    add_run(server)
+    operator.settle()
+    run_pod(server, Stage.CONVERT)
+    operator.advance(10)
+    done = operator.reconciles
+    operator.advance(100)
+    assert operator.reconciles == done

@@ -141,7 +141,7 @@ class Carrier:
             logger.warning("%s", refusal, extra=extra)
             return look.with_job(self._rejected(look, attempt, refusal))
         job = view_of_own_job(look.ref, body, stage=attempt.stage, attempt=attempt.attempt) if body else None
-        return look.with_job(job, again_after=self._settings.pods_after) if job else look
+        return look.with_job(job, again_after=self._settings.poll.first) if job else look
 
     def _rejected(self, look: Look, attempt: StageAttempt, refusal: Refused) -> JobView:
         now = self._clock()

@@ -213,6 +213,7 @@ class Service:
             hindrances=Hindrances(cluster, identity=settings.identity, now=self._clock),
             wake=self._wake,
             retries=settings.retries,
+            poll=settings.poll,
             clock=self._clock,
         )
 

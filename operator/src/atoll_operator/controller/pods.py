@@ -97,8 +97,8 @@ class PodReader:
         known, now = self._memory.get(job.uid), self._clock()
         if known is None:
             age = (self._now() - job.created).total_seconds()
-            if 0 <= age < self._settings.pods_after:
-                return Reading(job, again_after=self._settings.pods_after - age)
+            if 0 <= age < self._settings.poll.first:
+                return Reading(job, again_after=self._settings.poll.first - age)
         elif (rest := known.read_at + (known.reading.again_after or 0) - now) > 0:
             return _as_known(known.reading, job, again_after=rest)
         before = known.reading if known else Reading(job)
@@ -107,7 +107,7 @@ class PodReader:
         with self._allowance.spend():
             error, pods = self._read(namespace, _as_known(before, job, again_after=0.0))
         running = any(pod.phase is PodPhase.RUNNING for pod in pods)
-        wait = self._settings.pods_running if running else self._settings.pods_starting
+        wait = self._settings.poll.running if running else self._settings.poll.starting
         reading = Reading(replace(job, create_error=error), pods, again_after=wait)
         self._remember(job.uid, _Memory(now, reading))
         return reading

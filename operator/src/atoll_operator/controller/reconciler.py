@@ -26,7 +26,7 @@ from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest
 from atoll_operator.lifecycle.conditions import with_conditions
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
-from atoll_operator.lifecycle.model import EventType, JobView, Plan, RetryTiming, RunEvent
+from atoll_operator.lifecycle.model import EventType, JobView, Plan, PollIntervals, RetryTiming, RunEvent
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class Reconciler:
         hindrances: Hindrances,
         wake: Callable[[Iterable[Key]], None],
         retries: RetryTiming,
+        poll: PollIntervals,
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -145,7 +146,7 @@ class Reconciler:
         self._cache = cache
         self._hindrances = hindrances
         self._wake = wake
-        self._retries = retries
+        self._retries, self._poll = retries, poll
         self._clock = clock
         self._monotonic = monotonic
         self._rests: dict[Key, _Rest] = {}
@@ -232,7 +233,9 @@ class Reconciler:
         with self._index.deciding:
             moment = self._clock()
             hindrance = self._hindrances.of(look.key)
-            view = replace(look.view(self._index, now=moment), blocked=hindrance, retries=self._retries)
+            view = replace(
+                look.view(self._index, now=moment), blocked=hindrance, retries=self._retries, poll=self._poll
+            )
             plan = decide(view, look.jobs, look.pods, moment)
             return plan, self._index.settle(look.run, plan.status)
 
