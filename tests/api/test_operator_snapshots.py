@@ -45,7 +45,7 @@ def test_snapshots_that_nobody_needs_go_after_two_rounds(cluster: Cluster, team:
     foreign["metadata"] = foreign["metadata"] | {"name": "somebody-elses"}
     cluster.create(REVISIONS, namespace, foreign)
     needed = {old[0].revision, old[1].revision}
-    sweep = SnapshotSweep(cluster, own_namespace=namespace, named=lambda: needed, kept=1)
+    sweep = SnapshotSweep(cluster, own_namespace=namespace, in_use=lambda: needed, kept=1)
     assert sweep() == []
     # One that a run pinned between the rounds is needed by now.
     needed.add(old[2].revision)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import deque
-from types import SimpleNamespace
+from collections.abc import Iterable
 from typing import Any
 
 from atoll_contract.stage import Stage
@@ -13,16 +12,14 @@ from atoll_operator.api.crds import definitions
 from atoll_operator.api.openapi import defaulted
 from atoll_operator.api.status import RunStatus, read_status, rfc3339
 from atoll_operator.config import Settings
-from atoll_operator.controller.apply import Carrier
-from atoll_operator.controller.cache import PodEnds, WatchCache
-from atoll_operator.controller.manager import Service
+from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.manager import EventHandlers
 from atoll_operator.controller.metrics import Metrics
-from atoll_operator.controller.observed import Looker, Surroundings
-from atoll_operator.controller.pods import PodReader
-from atoll_operator.controller.queue import RunIndex
-from atoll_operator.controller.reconciler import Hindrances, Reconciler
+from atoll_operator.controller.queue import QueueManager
+from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.kube.client import Body
+from atoll_operator.kube.clock import Clocks
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, PROFILES, RUNS, STORES
@@ -60,35 +57,22 @@ class FakeOperator:
         self.errors: list[tuple[Key, Exception]] = []
         self.reconciles = 0
         self.cluster = FakeCluster(server, fence=self._fence)
-        self._build()
-        server.listeners.append(lambda *event: self.events.append(event))
-
-    def _build(self) -> None:
-        clock, settings = self.server.clock, self.settings
-        service = self.service = Service.__new__(Service)
-        service._settings, service._cluster, service.metrics = settings, self.cluster, Metrics()
-        service._index, service._cache, service._ends = RunIndex(), WatchCache(), PodEnds()
-        self.queue = service._queue = WorkQueue(clock=clock, spread=lambda: 0.5)
-        loop: Any = SimpleNamespace(call_soon_threadsafe=lambda call, *given: call(*given))
-        service._loop = loop
-        service._leading = asyncio.Event()
-        around = Surroundings(self.cluster, own_namespace=settings.own_namespace, clock=clock)
-        pods = PodReader(self.cluster, settings, clock=clock, now=clock.now, ends=service._ends)
-        cache, metrics = service._cache, service.metrics
+        self.metrics, self.cache = Metrics(), Cache(server.clock)
+        self.runs = QueueManager()
+        self.queue = WorkQueue(clock=server.clock, spread=lambda: 0.5)
+        self.handlers = EventHandlers(
+            self.cluster, self.cache, self.runs, namespaces=self.settings.namespaces, metrics=self.metrics
+        )
         self.reconcile = Reconciler(
             self.cluster,
-            Looker(self.cluster, around, pods, cache),
-            Carrier(self.cluster, around, settings, cache=cache, metrics=metrics, clock=clock.now),
-            service._index,
-            pods=pods,
-            cache=cache,
-            hindrances=Hindrances(self.cluster, identity=settings.identity, now=clock.now, clock=clock),
-            wake=service._wake,
-            retries=settings.retries,
-            poll=settings.poll,
-            clock=clock.now,
-            monotonic=clock,
+            self.cache,
+            self.runs,
+            self.settings,
+            metrics=self.metrics,
+            wake=self._add,
+            clocks=Clocks(server.clock.now, server.clock),
         )
+        server.listeners.append(lambda *event: self.events.append(event))
 
     def _fence(self) -> None:
         if not self.leads:
@@ -97,11 +81,10 @@ class FakeOperator:
     def start(self) -> None:
         """The first list, as a process makes it before its workers begin."""
         self.resync()
-        self.service._lead(True)
+        self.cache.clear()
 
     def resync(self) -> None:
-        for key in self.service._list_keys():
-            self.queue.add(key)
+        self._add(self.handlers.list_keys())
 
     def deliver(self, *plurals: str) -> None:
         """Hands out the events that wait, or those of these kinds."""
@@ -114,13 +97,17 @@ class FakeOperator:
     def hand_out(self, kind: str, plural: str, body: Body) -> None:
         """One event as the operator's watches bring it."""
         if plural == RUNS.plural:
-            self.service.run_changed(kind, body)
+            self._add(self.handlers.on_run_event(kind, body))
         elif "atoll.dev/run-uid" in (body["metadata"].get("labels") or {}):
             line = json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
             if plural == JOBS.plural:
-                self.service.job_told(line)
+                self._add(self.handlers.on_job_event(line))
             elif plural == PODS.plural and (body.get("status") or {}).get("phase") == "Succeeded":
-                self.service._ends._tell(line)
+                self.handlers.on_pod_event(line)
+
+    def _add(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.queue.add(key)
 
     def work(self, limit: int = 50) -> int:
         """Works on the keys that are due now; returns how many reconciles there were."""
@@ -134,15 +121,15 @@ class FakeOperator:
     def _work_on(self, key: Key) -> None:
         self.reconciles += 1
         try:
-            again = self.reconcile(key)
+            requeue_after = self.reconcile(key)
         except NotLeader as error:
             self.errors.append((key, error))
-            self.queue.done(key, again_after=5.0)
+            self.queue.done(key, requeue_after=5.0)
         except ClusterError as error:
             self.errors.append((key, error))
-            self.queue.failed(key, at_least=error.retry_after)
+            self.queue.failed(key, min_delay=error.retry_after)
         else:
-            self.queue.done(key, again_after=again)
+            self.queue.done(key, requeue_after=requeue_after)
 
     def settle(self, *, limit: int = 20) -> None:
         """Events and work, until there is neither at this moment."""

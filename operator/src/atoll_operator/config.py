@@ -13,44 +13,44 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A setting has no meaning; the text names the variable and what is allowed."""
+    """A setting cannot be used; the text names the variable and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Seconds unless said otherwise."""
 
-    # Where the Lease and the profiles' snapshots lie.
+    # The namespace of the Lease and of the profiles' snapshots.
     own_namespace: str = "atoll-system"
-    # Namespaces whose runs are served; empty: all.
+    # The namespaces whose runs are reconciled; empty: all.
     namespaces: tuple[str, ...] = ()
     # Unique per operator pod and the same after a restart of its container.
     identity: str = field(default_factory=socket.gethostname)
     lease_name: str = "atoll-operator"
     lease: LeaseTiming = field(default_factory=LeaseTiming)
     workers: int = 8
-    # All runs are looked at this often, so that a missed event heals.
+    # All runs are listed and reconciled this often, which makes up for missed events.
     resync: float = 300.0
     request_timeout: float = 30.0
-    # A watch that brings nothing for this long, not even the server's bookmark of every minute, is begun anew.
+    # A watch that brings nothing for this long, not even the bookmark that the server sends every minute, is replaced.
     watch_silence: float = 70.0
     poll: PollIntervals = field(default_factory=PollIntervals)
     retries: RetryTiming = field(default_factory=RetryTiming)
-    # How long a stage waits for its store within one call, before its attempt ends; None: the stage's own measure.
-    store_patience: float | None = None
+    # How long a stage retries one call to its store before its attempt ends; None: the stage's own default.
+    store_retry_timeout: float | None = None
     # 0: no metrics server.
     metrics_port: int = 8081
-    # Where the liveness probe is answered; empty: nowhere.
+    # The address of the liveness probe; empty: none.
     liveness: str = "http://0.0.0.0:8080/healthz"
     # `json` or `text`.
     log_format: str = "json"
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in `environ`; absent ones have their defaults.
+    """Returns the settings in `environ`; absent ones have their defaults.
 
     Raises:
-        ConfigError: a value is no number, or out of its range.
+        ConfigError: a value is not a number, or out of its range.
     """
     default = Settings()
     read = Reader(environ)
@@ -68,7 +68,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         identity=environ.get("ATOLL_IDENTITY") or default.identity,
         lease_name=environ.get("ATOLL_LEASE_NAME") or default.lease_name,
         lease=lease,
-        workers=read.integer("ATOLL_WORKERS", default.workers, least=1),
+        workers=read.integer("ATOLL_WORKERS", default.workers, minimum=1),
         resync=read.seconds("ATOLL_RESYNC_SECONDS", default.resync),
         request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", default.request_timeout),
         watch_silence=read.seconds("ATOLL_WATCH_SILENCE_SECONDS", default.watch_silence),
@@ -82,8 +82,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             longest=read.seconds("ATOLL_RETRY_LONGEST_SECONDS", default.retries.longest),
             storage_window=read.seconds("ATOLL_STORAGE_WINDOW_SECONDS", default.retries.storage_window),
         ),
-        store_patience=read.seconds_or_none("ATOLL_STORE_PATIENCE_SECONDS"),
-        metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, least=0),
+        store_retry_timeout=read.seconds_or_none("ATOLL_STORE_PATIENCE_SECONDS"),
+        metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, minimum=0),
         liveness=environ.get("ATOLL_LIVENESS", default.liveness),
         log_format=read.choice("ATOLL_LOG_FORMAT", default.log_format, allowed=("json", "text")),
     )
@@ -91,7 +91,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
 
 @dataclass(frozen=True)
 class Reader:
-    """Typed settings of an environment, each with its bounds; raises ConfigError."""
+    """Reads typed and bounded settings from an environment. Its methods raise ConfigError."""
 
     environ: Mapping[str, str]
 
@@ -104,10 +104,10 @@ class Reader:
     def seconds_or_none(self, name: str) -> float | None:
         return self.seconds(name, 1.0) if self.environ.get(name) else None
 
-    def integer(self, name: str, default: int, *, least: int) -> int:
+    def integer(self, name: str, default: int, *, minimum: int) -> int:
         value = self._parsed(name, default, int, "a whole number")
-        if value < least:
-            raise ConfigError(f"{name} is {value}; the least is {least}")
+        if value < minimum:
+            raise ConfigError(f"{name} is {value}; the least is {minimum}")
         return value
 
     def choice(self, name: str, default: str, *, allowed: tuple[str, ...]) -> str:

@@ -1,7 +1,9 @@
 """The operator's process: `python -m atoll_operator.main`. The only module that imports kopf.
 
-kopf watches the runs; its handler does nothing but put a run's key into the work queue, which needs no finalizer and no
-annotation on anybody's object. Everything else is `loop/service.py`.
+kopf does the login, the liveness probe, the signals, and the watch of TrainingRuns. Its one handler only puts the run's
+key into the work queue: if a handler did the work itself, kopf would either not retry its errors, or need annotations
+or finalizers on users' objects. All the rest is in `controller/manager.py`, including the watches of Jobs and pods,
+whose events are too many for kopf.
 """
 
 import asyncio
@@ -14,37 +16,37 @@ import kopf
 
 from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
-from atoll_operator.controller.manager import Service
+from atoll_operator.controller.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-LIST_PIECE = 100
-# How long kopf keeps an object's last event and the task that waits for the next.
+LIST_PAGE = 100
+# How long kopf keeps an object's last event and the task that waits for the next one.
 IDLE_SECONDS = 0.5
 
 
-def build_registry(service: Service, end_work: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
-    """The watches of one operator; `end_work` is awaited as soon as it is told to stop."""
+def build_registry(manager: Manager, shut_down: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
+    """Returns kopf's handlers. `shut_down` is awaited as soon as kopf is to stop."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.cleanup(registry=registry)  # type: ignore[untyped-decorator]
     async def clean_up(**_: Any) -> None:
-        await end_work()
+        await shut_down()
 
     @kopf.on.login(id="log-in", registry=registry)  # type: ignore[untyped-decorator]
     def log_in(**arguments: Any) -> Any:
-        # kopf's default would go through the client library, which refreshes a pod's token later than this.
+        # kopf's default uses the client library, which refreshes a pod's token later than this does.
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
     @kopf.on.event(GROUP, VERSION, "trainingruns", registry=registry)  # type: ignore[untyped-decorator]
-    async def run_changed(event: dict[str, Any], **_: Any) -> None:
-        service.run_changed(event["type"], event["object"])
+    async def on_run_event(event: dict[str, Any], **_: Any) -> None:
+        manager.on_run_event(event["type"], event["object"])
 
     return registry
 
 
-class NoEssence(kopf.DiffBaseStorage):  # type: ignore[misc]
-    """Takes no copies of objects: kopf makes two of each event, to find changes for handlers that this has none of."""
+class NoDiffBase(kopf.DiffBaseStorage):  # type: ignore[misc]
+    """Keeps no copies of objects. kopf makes two per event to find changes, for kinds of handlers that are not used."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -53,20 +55,20 @@ class NoEssence(kopf.DiffBaseStorage):  # type: ignore[misc]
         return None
 
     def store(self, **_: Any) -> None:
-        """Nothing is written on anybody's object."""
+        """Writes no annotation."""
 
 
 def build_settings(settings: Settings) -> kopf.OperatorSettings:
-    """kopf's own settings."""
+    """Returns kopf's own settings."""
     own = kopf.OperatorSettings()
     own.networking.request_timeout = settings.request_timeout
     own.networking.connect_timeout = 10
-    # Objects that were there before are read in pieces, and an event is not kept for long: both fill the memory.
-    own.watching.chunk_size = LIST_PIECE
+    # To save memory, existing objects are listed in pages, and an event is not kept for long.
+    own.watching.chunk_size = LIST_PAGE
     own.queueing.idle_timeout = IDLE_SECONDS
-    own.persistence.diffbase_storage = NoEssence()
+    own.persistence.diffbase_storage = NoDiffBase()
     own.watching.inactivity_timeout = settings.watch_silence
-    # The operator writes its Events itself.
+    # The operator creates its Events itself.
     own.posting.enabled = False
     # With named namespaces the account may list neither namespaces nor CRDs.
     own.scanning.disabled = bool(settings.namespaces)
@@ -74,22 +76,22 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the operator until SIGTERM or SIGINT. Raises what a part of it raised."""
-    service = Service(settings)
+    """Runs the operator until SIGTERM or SIGINT. Raises what kopf or the manager raised."""
+    manager = Manager(settings)
     stop = asyncio.Event()
-    working = asyncio.create_task(service.run())
+    managing = asyncio.create_task(manager.run())
 
-    async def end_work() -> None:
-        working.cancel()
-        await asyncio.wait([working])
-        await service.stop()
+    async def shut_down() -> None:
+        managing.cancel()
+        await asyncio.wait([managing])
+        await manager.stop()
 
     watching = asyncio.create_task(
         kopf.operator(
-            registry=build_registry(service, end_work),
+            registry=build_registry(manager, shut_down),
             settings=build_settings(settings),
             standalone=True,
-            # kopf's own name for itself asks for the user's, and user 65532 of a pod has none.
+            # kopf's default contains the name of the user, and user 65532 of a pod has none.
             identity=settings.identity,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
@@ -97,15 +99,14 @@ async def serve(settings: Settings) -> None:
             stop_flag=stop,
         )
     )
-    await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([managing, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await asyncio.wait([watching])
-    # Once more, for a kopf that failed before it could clean up.
-    await end_work()
-    ends = await asyncio.gather(watching, working, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
-            raise end
+    # Again, as kopf may have failed before its clean-up.
+    await shut_down()
+    for result in await asyncio.gather(watching, managing, return_exceptions=True):
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
 
 
 def main() -> int:
@@ -115,9 +116,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     kopf.configure(log_format=kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL)
-    # kopf tells of every handled event; the transitions of runs are told by the operator itself.
+    # kopf logs every event that it handles; the operator logs the transitions of runs.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    # One line for each probe of the kubelet.
+    # One line for each probe by the kubelet.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0

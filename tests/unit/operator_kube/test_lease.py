@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Unavailable
 from atoll_operator.kube.lease import Lease, LeaseTiming, NotLeader
 
@@ -27,21 +28,19 @@ class Stored:
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
         self.version = 0
-        self.trouble: ClusterError | None = None
+        self.error: ClusterError | None = None
 
-    def read_lease(self) -> dict[str, Any] | None:
+    def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
+        assert (namespace, name) == ("atoll-system", "atoll-operator")
         self._answer()
         return None if self.lease is None else {"metadata": dict(self.lease["metadata"]), "spec": dict(self.spec)}
 
-    def create_lease(self, spec: dict[str, Any]) -> dict[str, Any]:
+    def write_lease(self, namespace: str, lease: dict[str, Any]) -> dict[str, Any]:
         self._answer()
-        if self.lease is not None:
+        version = lease["metadata"].get("resourceVersion")
+        if version is None and self.lease is not None:
             raise AlreadyExists("create leases", "exists", status=409)
-        return self._store(spec)
-
-    def replace_lease(self, lease: dict[str, Any]) -> dict[str, Any]:
-        self._answer()
-        if lease["metadata"]["resourceVersion"] != str(self.version):
+        if version not in (None, str(self.version)):
             raise Conflict("update leases", "stale", status=409)
         return self._store(lease["spec"])
 
@@ -51,8 +50,8 @@ class Stored:
         return dict(self.lease["spec"])
 
     def _answer(self) -> None:
-        if self.trouble:
-            raise self.trouble
+        if self.error:
+            raise self.error
 
     def _store(self, spec: dict[str, Any]) -> dict[str, Any]:
         self.version += 1
@@ -70,8 +69,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def process(stored: Stored, clock: Clock, name: str) -> Lease:
-    return Lease(stored, identity=name, timing=TIMING, clock=clock)
+def process(stored: Stored, clock: Clock, name: str, *, timing: LeaseTiming = TIMING) -> Lease:
+    cluster = cast(Cluster, stored)
+    return Lease(cluster, "atoll-system", "atoll-operator", identity=name, timing=timing, clock=clock)
 
 
 def test_the_first_process_gets_it_and_the_second_is_told_who_has_it(stored: Stored, clock: Clock) -> None:
@@ -86,7 +86,7 @@ def test_the_first_process_gets_it_and_the_second_is_told_who_has_it(stored: Sto
 def test_a_holder_that_cannot_renew_stops_before_another_may_start(stored: Stored, clock: Clock) -> None:
     holder = process(stored, clock, "holder")
     holder.attempt()
-    stored.trouble = Unavailable("get leases", "no answer")
+    stored.error = Unavailable("get leases", "no answer")
     for _ in range(5):
         clock.now += 4
         holder.attempt()
@@ -147,14 +147,14 @@ def test_releasing_leaves_a_successors_lease_alone(stored: Stored, clock: Clock)
 
 def test_a_slow_answer_does_not_make_the_lease_younger(stored: Stored, clock: Clock) -> None:
     holder = process(stored, clock, "holder")
-    create = stored.create_lease
+    write = stored.write_lease
 
-    def slow(spec: dict[str, Any]) -> dict[str, Any]:
-        created = create(spec)
+    def slow(namespace: str, lease: dict[str, Any]) -> dict[str, Any]:
+        written = write(namespace, lease)
         clock.now += 19
-        return created
+        return written
 
-    stored.create_lease = slow  # type: ignore[method-assign]
+    stored.write_lease = slow  # type: ignore[method-assign]
     holder.attempt()
     held = [holder.held]
     clock.now += 1
@@ -207,23 +207,23 @@ def test_a_renewal_that_somebody_came_before_is_none(stored: Stored, clock: Cloc
     assert stored.spec["holderIdentity"] == "thief"
 
 
-def test_gain_and_loss_are_told_once_each(stored: Stored, clock: Clock) -> None:
-    told: list[bool] = []
+def test_gain_and_loss_are_reported_once_each(stored: Stored, clock: Clock) -> None:
+    changes: list[bool] = []
 
     async def scenario() -> None:
-        lease = Lease(stored, identity="me", timing=LeaseTiming(duration=3, renew_deadline=2, retry=0.01), clock=clock)
-        keeping = asyncio.ensure_future(lease.keep(told.append))
-        while told != [True]:
+        lease = process(stored, clock, "me", timing=LeaseTiming(duration=3, renew_deadline=2, retry=0.01))
+        keeping = asyncio.ensure_future(lease.keep(changes.append))
+        while changes != [True]:
             await asyncio.sleep(0.01)
-        stored.trouble = Unavailable("get leases", "no answer")
+        stored.error = Unavailable("get leases", "no answer")
         clock.now += 2
-        while told != [True, False]:
+        while changes != [True, False]:
             await asyncio.sleep(0.01)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
-    assert told == [True, False]
+    assert changes == [True, False]
 
 
 def test_timings_that_let_two_act_are_refused() -> None:

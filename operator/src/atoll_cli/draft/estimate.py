@@ -14,7 +14,7 @@ from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import read_status
 from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.api.validation import check
-from atoll_operator.controller.estimates import Timings
+from atoll_operator.controller.estimates import EstimateModel
 
 # Estimates for no steps and for this many give the seconds of one step.
 _MANY_STEPS = 1_000_000
@@ -38,7 +38,7 @@ class ThroughputEstimate:
 
 def estimate_from_runs(target: RunTarget, settings: Settings) -> ThroughputEstimate | None:
     """The throughput of the newest successful run with these settings, else that of the profile, else None."""
-    timings = Timings()
+    timings = EstimateModel()
     for run in target.runs:
         _learn(timings, run)
     # The operator selects the accelerator; the local engine leaves that to TensorFlow.
@@ -66,7 +66,7 @@ def estimate_from_benchmark(timing: Timing) -> ThroughputEstimate:
     return ThroughputEstimate(timing.other_seconds, timing.seconds_per_step, basis)
 
 
-def _learn(timings: Timings, run: Mapping[str, Any]) -> None:
+def _learn(timings: EstimateModel, run: Mapping[str, Any]) -> None:
     try:
         status = read_status(run.get("status"))
     except DecodeError:

@@ -1,7 +1,7 @@
-"""How long a run may take: what the newest run of its kind needed for a picture, times the pictures it will see.
+"""Estimates how long a run takes: the seconds per image of the newest run of its kind, times the images it will see.
 
-Of a kind are runs of one namespace with the same profile, architecture, width, accelerator and number of GPUs. Kept in
-the process and filled from the runs that the API server has; what it does not have after a restart is not known.
+Runs are of one kind if they share namespace, profile, architecture, width, accelerator and number of GPUs. The model is
+kept in the process and learns from the runs that the API server has, so after a restart it knows only those.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from atoll_operator.api.status import Estimate, Phase, RunStatus
 from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec
 from atoll_operator.lifecycle.progress import duration
 
-# Kinds that are remembered; the oldest gives way.
+# The kind learned first gives way.
 MAX_KINDS = 1000
 _MAX_BASIS = 256
 
@@ -35,27 +35,27 @@ class _Kind:
 class _Timing:
     run: str
     ended: str
-    seconds_per_picture: float
-    # All that the run was active and did not train.
+    seconds_per_image: float
+    # The time that the run was active and did not train.
     other_seconds: int
 
 
-class Timings:
-    """What runs needed that have ended. For one thread at a time."""
+class EstimateModel:
+    """The times of runs that succeeded. For one thread at a time."""
 
     def __init__(self) -> None:
         self._newest: dict[_Kind, _Timing] = {}
         self._learned: set[str] = set()
 
     def learn(self, run: Mapping[str, Any], status: RunStatus) -> None:
-        """Remembers what a succeeded run needed, unless one of its kind ended later. Cheap for all others."""
+        """Learns the times of a run that succeeded, unless one of its kind ended later. Does nothing for others."""
         uid = run["metadata"]["uid"]
         if status.phase is not Phase.SUCCEEDED or uid in self._learned:
             return
         try:
             spec = training_run(run)
         except (SpecError, KeyError, DecodeError):
-            # Of another version: nothing to learn from.
+            # Written by another version.
             return
         self._learned.add(uid)
         timing = _timing(run["metadata"]["name"], spec, status)
@@ -68,16 +68,16 @@ class Timings:
             del self._newest[next(iter(self._newest))]
 
     def forget(self, uid: str) -> None:
-        """The run is deleted; what it needed is still worth knowing."""
+        """Called when the run is deleted. Its times stay."""
         self._learned.discard(uid)
 
     def estimate(
         self, namespace: str, spec: TrainingRunSpec, *, on: str, default: ProfileEstimate | None
     ) -> Estimate | None:
-        """By the newest run of the kind, else by the profile's `default`; None where there is neither."""
+        """Returns an estimate by the newest run of the kind, else by the profile's `default`, else None."""
         timing = self._newest.get(_kind(namespace, spec, on=on))
         if timing is not None:
-            per_step = timing.seconds_per_picture * spec.training.batch_size
+            per_step = timing.seconds_per_image * spec.training.batch_size
             return _estimate(spec, per_step, timing.other_seconds, f"as in run {timing.run}")
         if default is not None:
             per_step = default.seconds_per_step * spec.training.batch_size / ESTIMATE_BATCH_SIZE
@@ -87,14 +87,14 @@ class Timings:
 
 def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | None:
     train = next((item for item in status.stages if item.name is Stage.TRAIN), None)
-    # One that was only found again says nothing of how long it took.
+    # A training that was adopted took its time in an earlier attempt.
     if train is None or train.pod_seconds <= 0 or train.reason is Reason.ADOPTED or status.completion_time is None:
         return None
-    pictures = spec.training.steps * spec.training.batch_size
+    images = spec.training.steps * spec.training.batch_size
     others = sum(item.pod_seconds for item in status.stages if item is not train)
-    # A retry by hand sets the active time back.
+    # A retry sets the active time back.
     other = max(others, status.active_seconds - train.pod_seconds)
-    return _Timing(name, status.completion_time, train.pod_seconds / pictures, other)
+    return _Timing(name, status.completion_time, train.pod_seconds / images, other)
 
 
 def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:

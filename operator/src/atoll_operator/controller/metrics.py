@@ -1,4 +1,4 @@
-"""The operator's Prometheus metrics. Names and meaning stand in docs/operator.md; no label is per run."""
+"""The operator's Prometheus metrics. `docs/operator.md` lists their names and meanings; no label is per run."""
 
 import time
 from collections.abc import Callable
@@ -9,19 +9,19 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """One set of metrics in a registry of its own, so that tests have theirs."""
+    """The metrics in a registry of their own, so that each test has its own."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        # When each series began is of use to nobody, and doubles a page that people read.
+        # The creation time of each series is of no use, and doubles the length of a page that people read.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._clock = clock
-        self._heard_at = clock()
+        self._event_at = clock()
         self.reconciles = Counter(
-            "atoll_reconciles", "Looks at one run, by how they ended", ["outcome"], registry=self.registry
+            "atoll_reconciles", "Reconciles of one run, by outcome", ["outcome"], registry=self.registry
         )
         self.reconcile_seconds = Histogram(
-            "atoll_reconcile_seconds", "Time of one look at a run", buckets=SECONDS, registry=self.registry
+            "atoll_reconcile_seconds", "Time of one reconcile", buckets=SECONDS, registry=self.registry
         )
         self.api_requests = Counter(
             "atoll_api_requests",
@@ -42,13 +42,13 @@ class Metrics:
         silence.set_function(self.seconds_since_event)
 
     def observe_call(self, method: str, resource: str, status: int, seconds: float) -> None:
-        """An Observer of `cluster.Cluster`."""
+        """An `Observer` of `kube.client.Cluster`."""
         self.api_requests.labels(method, resource, str(status)).inc()
         self.api_seconds.labels(method).observe(seconds)
 
-    def heard(self) -> None:
-        """The API server told something."""
-        self._heard_at = self._clock()
+    def on_event(self) -> None:
+        """Called for each watch event and re-sync."""
+        self._event_at = self._clock()
 
     def seconds_since_event(self) -> float:
-        return self._clock() - self._heard_at
+        return self._clock() - self._event_at

@@ -1,7 +1,7 @@
-"""The operator's work queue: a key is in it at most once, and at most one worker has it.
+"""The work queue, in which a key is at most once and which hands it to at most one worker; and time budgets of workers.
 
-Event handlers and timers only `add` keys. A key added while a worker has it runs once more afterwards. A key that
-failed waits longer each time and does not hold up others; events do not shorten that wait.
+Event handlers and timers only `add` keys. A key that is added while a worker has it is handed out once more afterwards.
+A key that failed waits longer each time and does not hold up others; events do not shorten that wait.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 # Namespace and name of a TrainingRun.
 Key = tuple[str, str]
+# What a time budget saves up at most, in seconds of calls: in a quiet cluster nothing waits.
+MAX_SAVED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Backoff:
     jitter: float = 0.2
 
     def delay(self, failures: int, *, spread: float) -> float:
-        """The wait after `failures` ≥ 1 failures; `spread` in 0…1 places it in the jittered range."""
+        """Returns the wait after `failures` ≥ 1 failures; `spread` (0…1) is its place in the jittered range."""
         # 2**16 times `first` is past every cap; the exponent is bounded so that it cannot overflow.
         base = min(self.cap, self.first * 2.0 ** min(failures - 1, 16))
         return base * (1 - self.jitter + 2 * self.jitter * spread)
 
 
 class WorkQueue:
-    """For one event loop. `clock` is monotonic seconds."""
+    """For one event loop. `clock` gives monotonic seconds, `spread` random numbers from 0 to 1."""
 
     def __init__(
         self,
@@ -49,24 +51,24 @@ class WorkQueue:
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._spread = spread
-        # When each waiting key is due. The heap may hold outdated entries; this dict says which are not.
+        # When each waiting key is due. The heap may hold outdated entries; those in this dict are valid.
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
-        # Keys that a worker has, and when those of them that were added meanwhile are due again.
+        # Keys that a worker has, and when those are due again that were added meanwhile.
         self._active: set[Key] = set()
         self._added_meanwhile: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
-        # Who waits in `get`: one is woken for a key, not all of them.
+        # Workers that wait in `get`: a key wakes one of them, not all.
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        """Keys that wait, those for a later time included."""
+        """The number of keys that wait, those for a later time included."""
         return len(self._due) + len(self._added_meanwhile)
 
     def add(self, key: Key, *, delay: float = 0.0) -> None:
-        """Have `key` worked on in `delay` seconds; the earliest of several calls holds."""
+        """Has `key` handed out in `delay` seconds; of several calls the earliest time holds."""
         due = max(self._clock() + delay, self._not_before.get(key, 0.0))
         waiting = self._added_meanwhile if key in self._active else self._due
         if waiting.get(key, due + 1) <= due:
@@ -78,11 +80,11 @@ class WorkQueue:
                 self._wake()
 
     async def get(self) -> Key:
-        """The next key that is due; the caller owes `done` or `failed` for it."""
+        """Waits for the next key that is due. The caller has to call `done` or `failed` with it."""
         while True:
             key = self.get_due()
             if key is not None:
-                # Somebody has to see to the keys after this one, at once or at their time.
+                # Another worker has to take the next key, at once or when it is due.
                 self._wake()
                 return key
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -96,7 +98,7 @@ class WorkQueue:
                     self._waiters.remove(waiter)
 
     def _wake(self) -> None:
-        """Has one of those that wait look at the queue anew."""
+        """Has one worker that waits check the queue again."""
         while self._heap and self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -104,7 +106,7 @@ class WorkQueue:
                 return
 
     def get_due(self) -> Key | None:
-        """As `get`, but None where no key is due at this moment."""
+        """Returns the next key that is due, or None where none is due now."""
         wait = self._seconds_to_next()
         if wait is None or wait > 0:
             return None
@@ -113,29 +115,29 @@ class WorkQueue:
         self._active.add(key)
         return key
 
-    def done(self, key: Key, *, again_after: float | None = None) -> None:
-        """The work on `key` succeeded; look again after that many seconds, if given."""
+    def done(self, key: Key, *, requeue_after: float | None = None) -> None:
+        """Called when the work on `key` succeeded; it is handed out again after that many seconds, if given."""
         self._active.discard(key)
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
         due = self._added_meanwhile.pop(key, None)
         if due is not None:
             self.add(key, delay=due - self._clock())
-        if again_after is not None:
-            self.add(key, delay=again_after)
+        if requeue_after is not None:
+            self.add(key, delay=requeue_after)
 
-    def failed(self, key: Key, *, at_least: float = 0.0) -> float:
-        """The work on `key` failed: try again after the backoff, which is returned (seconds)."""
+    def failed(self, key: Key, *, min_delay: float = 0.0) -> float:
+        """Called when the work on `key` failed; it is handed out again after the backoff, which is returned (s)."""
         self._active.discard(key)
         self._added_meanwhile.pop(key, None)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = max(at_least, self._backoff.delay(failures, spread=self._spread()))
+        delay = max(min_delay, self._backoff.delay(failures, spread=self._spread()))
         self._not_before[key] = self._clock() + delay
         self.add(key)
         return delay
 
     def _seconds_to_next(self) -> float | None:
-        """Until the first key is due; None if none waits."""
+        """Returns the seconds until the first key is due; None if none waits."""
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) == due:
@@ -144,38 +146,35 @@ class WorkQueue:
         return None
 
 
-# Seconds of calls that are saved up at most: some trouble in a quiet cluster is looked at without a wait.
-SAVED_UP = 3.0
-
-
-class Allowance:
-    """A share of the time, of which SAVED_UP seconds at most are saved up. What a call takes is what it costs: an API
-    server that is asked for much answers late, and is then asked for less. `clock` is monotonic; safe for several
-    threads."""
+class TimeBudget:
+    """A share of the time for calls that can wait. A call costs the time that it takes: an API server under load
+    answers late, and is then called less. For several threads; `clock` is monotonic."""
 
     def __init__(self, share: float, clock: Callable[[], float]) -> None:
         self._share = share
         self._clock = clock
-        self._left, self._at = SAVED_UP, clock()
+        # Guards the seconds that are left, and when they were last counted.
         self._lock = threading.Lock()
+        self._left, self._counted_at = MAX_SAVED_SECONDS, clock()
 
     @property
     def is_spent(self) -> bool:
         """Whether no call may be made now."""
         with self._lock:
-            return self._fill() <= 0
+            return self._refilled() <= 0
 
     @contextmanager
     def spend(self) -> Iterator[None]:
-        """Counts the time of the calls that are made within. Whether there is some left is not asked here."""
+        """Subtracts the time of the calls made within, whether or not there is any left."""
         begin = self._clock()
         try:
             yield
         finally:
             with self._lock:
-                self._left = self._fill() - (self._clock() - begin)
+                self._left = self._refilled() - (self._clock() - begin)
 
-    def _fill(self) -> float:
+    def _refilled(self) -> float:
         now = self._clock()
-        self._left, self._at = min(SAVED_UP, self._left + (now - self._at) * self._share), now
+        saved = self._left + (now - self._counted_at) * self._share
+        self._left, self._counted_at = min(MAX_SAVED_SECONDS, saved), now
         return self._left

@@ -43,7 +43,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> DeviceSettings:
         offline=read.seconds("ATOLL_MIRROR_OFFLINE_SECONDS", DeviceSettings.offline),
         forget=read.seconds("ATOLL_MIRROR_FORGET_SECONDS", DeviceSettings.forget),
         request_timeout=read.seconds("ATOLL_REQUEST_TIMEOUT_SECONDS", DeviceSettings.request_timeout),
-        port=read.integer("ATOLL_MIRROR_PORT", DeviceSettings.port, least=0),
+        port=read.integer("ATOLL_MIRROR_PORT", DeviceSettings.port, minimum=0),
         credentials_dir=environ.get("ATOLL_MIRROR_CREDENTIALS_DIR") or None,
         ca_dir=environ.get("ATOLL_MIRROR_CA_DIR") or DeviceSettings.ca_dir,
         log_format=read.choice("ATOLL_LOG_FORMAT", DeviceSettings.log_format, allowed=("json", "text")),

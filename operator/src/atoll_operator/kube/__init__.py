@@ -1,1 +1,1 @@
-"""The Kubernetes API: calls, watches, errors, the Lease, and its objects as views."""
+"""The Kubernetes API: kinds, calls, watches, errors, and the Lease."""

@@ -230,12 +230,12 @@ class Cluster:
 
     def open_port(self, namespace: str, pod: str, port: int) -> PodPort:
         """Opens a connection to that port of the pod."""
-        from atoll_operator.kube.port_forward import Dialled, authorization, open_pod_port
+        from atoll_operator.kube.port_forward import PortRequest, authorization, open_pod_port
 
         request = Request("GET", PODS, namespace, pod, "portforward", {"ports": str(port)})
         _, url, headers, *_ = self._serialized(request)
         settings = self._client.configuration
-        return open_pod_port(Dialled(str(request), url, authorization(headers), settings, self._timeout[1]))
+        return open_pod_port(PortRequest(str(request), url, authorization(headers), settings, self._timeout[1]))
 
     def read_lease(self, namespace: str, name: str) -> Body | None:
         return self._send(Request("GET", LEASES, namespace, name))

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -15,6 +16,14 @@ logger = logging.getLogger(__name__)
 # A node's clock that is this far off is logged, at most this often.
 SKEW_SECONDS = 60.0
 SKEW_EVERY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """`now` gives the time by which a run's deadlines count; `monotonic` gives seconds, to measure intervals with."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class ServerClock:

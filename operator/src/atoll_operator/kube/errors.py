@@ -1,11 +1,11 @@
 """What can go wrong between the operator and the API server.
 
-ClusterError          carries the HTTP status (0: no answer) and the server's own words
+ClusterError          carries the HTTP status (0: no answer) and the server's message
 ├── Unavailable       no answer, 429 or 5xx: the queue tries again
 ├── Forbidden         the operator's role lacks a right (401, 403)
-├── Conflict          409: the object was written by somebody else meanwhile
+├── Conflict          409: somebody else wrote the object meanwhile
 │   └── AlreadyExists 409 on create
-└── Refused           400, 422 and what else is no use to repeat: schema, admission policy
+└── Refused           400, 422 and others that are not worth repeating: schema, admission policy
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class ClusterError(Exception):
-    """A call that failed; `call` says which, as `create jobs team/run-train-1`."""
+    """A call that failed; `call` says which, such as `get jobs team/run-train-1`. `retry_after` is in seconds."""
 
     def __init__(self, call: str, message: str, *, status: int = 0, retry_after: float = 0.0) -> None:
         super().__init__(f"{call}: {message}")
@@ -24,27 +24,27 @@ class ClusterError(Exception):
 
 
 class Unavailable(ClusterError):
-    """Trouble of the moment."""
+    """The API server cannot answer at the moment."""
 
 
 class Forbidden(ClusterError):
-    """Not allowed; worth another look only after somebody changed a role."""
+    """The account may not do this; it fails again until somebody changes a role."""
 
 
 class Conflict(ClusterError):
-    """Somebody else was faster; read again and decide again."""
+    """Somebody else wrote the object first; it has to be read and decided on again."""
 
 
 class AlreadyExists(Conflict):
-    """There is an object of this name."""
+    """An object of this name exists."""
 
 
 class Refused(ClusterError):
-    """The API server or an admission policy does not take this object."""
+    """The API server or an admission policy does not accept this object."""
 
 
 def from_status(call: str, *, status: int, reason: str, message: str, retry_after: float = 0.0) -> ClusterError:
-    """The error for an answer of the API server; `reason` is the `reason` of its Status object."""
+    """Returns the error for an answer of the API server; `reason` is the `reason` of its Status object."""
     if status == 409:
         kind: type[ClusterError] = AlreadyExists if reason == "AlreadyExists" else Conflict
     elif status in (401, 403):
@@ -57,7 +57,7 @@ def from_status(call: str, *, status: int, reason: str, message: str, retry_afte
 
 
 def from_answer(call: str, *, status: int, data: bytes) -> ClusterError:
-    """The error for an answer of the API server as it came: a Status object, or the words of a proxy."""
+    """Returns the error for the body of an answer: a Status object, or the text of a proxy."""
     body = json_object(data)
     return from_status(
         call,
@@ -69,7 +69,7 @@ def from_answer(call: str, *, status: int, data: bytes) -> ClusterError:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`; an empty one where there is none."""
+    """Returns the JSON object in `data`; an empty one where there is none."""
     try:
         document = json.loads(data)
     except ValueError:
@@ -78,7 +78,7 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _kind_of_403(message: str) -> type[ClusterError]:
-    """Quotas, namespaces that go away, admission webhooks and missing rights all answer 403; only words differ."""
+    """Quotas, namespaces in deletion, admission webhooks and missing rights all answer 403; only the texts differ."""
     if "exceeded quota" in message or "being terminated" in message:
         return Unavailable
     return Refused if " denied " in message or "violates" in message else Forbidden

@@ -1,7 +1,7 @@
-"""The operator's Lease: only its holder acts, so that a second operator (a laptop's, say) does no harm.
+"""The operator's Lease: only its holder writes, so that a second operator (a laptop's, say) does no harm.
 
-Time is observed locally, as client-go does: a foreign Lease counts as abandoned when it has not changed for its
-duration on this process's own monotonic clock. Clocks of two machines are never compared.
+Time is measured locally, as in client-go: the Lease of another counts as abandoned when it has not changed for its
+duration by this process's own monotonic clock. The clocks of two machines are never compared.
 """
 
 import asyncio
@@ -9,28 +9,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
-from atoll_operator.kube.client import Cluster
+from atoll_operator.kube.client import Body, Cluster
 from atoll_operator.kube.errors import ClusterError, Conflict
 
 logger = logging.getLogger(__name__)
 
-Body = dict[str, Any]
-
 
 class NotLeader(RuntimeError):
     """This process may not write now: another holds the Lease, or this one could not renew it in time."""
-
-
-class LeaseStore(Protocol):
-    """The Lease object in the cluster."""
-
-    def read_lease(self) -> Body | None: ...
-
-    def create_lease(self, spec: Body) -> Body: ...
-
-    def replace_lease(self, lease: Body) -> Body: ...
 
 
 @dataclass(frozen=True)
@@ -47,18 +34,30 @@ class LeaseTiming:
 
 
 class Lease:
-    """Acquires and keeps the Lease while `keep` runs. `held` and `require` may be asked from any thread."""
+    """Acquires and renews the Lease `namespace`/`name` while `keep` runs. `held` and `require` may be called from any
+    thread. `cluster` is one without a fence, `clock` is monotonic."""
 
-    def __init__(self, store: LeaseStore, *, identity: str, timing: LeaseTiming, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        name: str,
+        *,
+        identity: str,
+        timing: LeaseTiming,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._namespace, self._name = namespace, name
         self._identity = identity
         self._timing = timing
         self._clock = clock
         self._renewed_at: float | None = None
         self._dropped = False
-        self._seen: tuple[str, float] | None = None  # resourceVersion of a foreign Lease and when it was first seen
-        # The Lease as this process last wrote it. A holder renews it without a look: of a slow API server it needs one
-        # answer then, not two.
+        # The resourceVersion of another's Lease, and when it was first read.
+        self._foreign: tuple[str, float] | None = None
+        # The Lease as this process wrote it last. A holder renews it without reading it first, as a slow API server
+        # may be able to answer one call in time, but not two.
         self._own: Body | None = None
         self.holder = ""
 
@@ -68,28 +67,28 @@ class Lease:
         return renewed is not None and self._clock() - renewed < self._timing.renew_deadline
 
     def require(self) -> None:
-        """Raises NotLeader unless this process holds the Lease at this moment."""
+        """Raises NotLeader unless this process holds the Lease now."""
         if not self.held:
             raise NotLeader(f"not leader: held by {self.holder or 'nobody yet'}")
 
     async def keep(self, on_change: Callable[[bool], None]) -> None:
-        """Acquires and renews until cancelled; `on_change` is told each time it is gained or lost."""
-        told = False
+        """Acquires and renews until it is cancelled; calls `on_change` each time the Lease is gained or lost."""
+        leads = False
         while True:
             await asyncio.to_thread(self.attempt)
-            if self.held != told:
-                told = self.held
-                logger.info("this process leads" if told else "this process leads no more")
-                on_change(told)
+            if self.held != leads:
+                leads = self.held
+                logger.info("this process leads" if leads else "this process leads no more")
+                on_change(leads)
             await asyncio.sleep(self._timing.retry)
 
     def attempt(self) -> None:
-        """One try to acquire or renew. Trouble with the API is logged and left to the next try."""
-        # The time before the call: a slow answer must not make the Lease look younger than others see it.
-        asked_at = self._clock()
+        """Tries once to acquire or renew. An error of the API is logged, and left to the next attempt."""
+        # The time before the call: after a slow answer the Lease must not look younger here than it does to others.
+        requested_at = self._clock()
         try:
             if self._try_once() and not self._dropped:
-                self._renewed_at = asked_at
+                self._renewed_at = requested_at
         except Conflict:
             self._renewed_at = self._own = None
             logger.info("another process wrote the Lease at the same time")
@@ -99,50 +98,44 @@ class Lease:
             logger.warning("the Lease could not be renewed: %s", error)
 
     def drop(self) -> None:
-        """Stops writing at once, for good."""
+        """Stops this process from writing, at once and for good."""
         self._dropped = True
         self._renewed_at = None
 
     def release(self) -> None:
-        """Gives the Lease up, so that a successor need not wait for it to age. Trouble is logged only."""
+        """Gives the Lease up, so that a successor need not wait until it is abandoned. Errors are only logged."""
         self.drop()
         try:
-            lease = self._store.read_lease()
+            lease = self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
-                # An empty holder is what client-go writes and reads as "free".
+                # client-go writes an empty holder for "free", and reads it so.
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-                self._store.replace_lease(lease)
+                self._write(lease)
                 logger.info("gave the Lease up")
         except ClusterError as error:
             logger.warning("the Lease could not be given up: %s", error)
 
     def _try_once(self) -> bool:
-        lease = self._own if self.held else None
-        lease = lease or self._store.read_lease()
-        if lease is None:
-            return self._became_holder(self._store.create_lease(self._spec({})))
+        lease = (self._own if self.held else None) or self._read() or self._new_lease()
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        if holder not in ("", self._identity) and not self._abandoned(lease, holder):
+        if holder not in ("", self._identity) and not self._is_abandoned(lease, holder):
             self._renewed_at = None
             return False
-        written = self._store.replace_lease({**lease, "spec": self._spec(spec)})
-        return self._became_holder(written)
-
-    def _became_holder(self, written: Body) -> bool:
-        self.holder, self._seen, self._own = self._identity, None, written
+        self._own = self._write({**lease, "spec": self._renewed(spec)})
+        self.holder, self._foreign = self._identity, None
         return True
 
-    def _abandoned(self, lease: Body, holder: str) -> bool:
+    def _is_abandoned(self, lease: Body, holder: str) -> bool:
         version, now = lease["metadata"]["resourceVersion"], self._clock()
-        if self._seen is None or self._seen[0] != version:
+        if self._foreign is None or self._foreign[0] != version:
             if self.holder != holder:
                 logger.warning("not leader: held by %s", holder)
-            self.holder, self._seen = holder, (version, now)
+            self.holder, self._foreign = holder, (version, now)
         duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or self._timing.duration)
-        return now - self._seen[1] > duration
+        return now - self._foreign[1] > duration
 
-    def _spec(self, previous: Body) -> Body:
+    def _renewed(self, previous: Body) -> Body:
         mine = previous.get("holderIdentity") == self._identity
         return {
             "holderIdentity": self._identity,
@@ -152,26 +145,16 @@ class Lease:
             "leaseTransitions": int(previous.get("leaseTransitions") or 0) + (0 if mine else 1),
         }
 
+    def _new_lease(self) -> Body:
+        metadata = {"name": self._name, "namespace": self._namespace}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+
+    def _read(self) -> Body | None:
+        return self._cluster.read_lease(self._namespace, self._name)
+
+    def _write(self, lease: Body) -> Body:
+        return self._cluster.write_lease(self._namespace, lease)
+
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-class LeaseObject:
-    """As `lease.LeaseStore` wants it."""
-
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
-        self._cluster = cluster
-        self._namespace = namespace
-        self._name = name
-
-    def read_lease(self) -> Body | None:
-        return self._cluster.read_lease(self._namespace, self._name)
-
-    def create_lease(self, spec: Body) -> Body:
-        metadata = {"name": self._name, "namespace": self._namespace}
-        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-        return self._cluster.write_lease(self._namespace, lease)
-
-    def replace_lease(self, lease: Body) -> Body:
-        return self._cluster.write_lease(self._namespace, lease)

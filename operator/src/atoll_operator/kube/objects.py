@@ -1,6 +1,6 @@
-"""Objects of the cluster, as JSON, into the views that `decide` sees. Pure.
+"""The kinds that Atoll reads and writes, and their objects as the views that `decide` takes. Pure.
 
-Only what Kubernetes itself writes is read here; a TrainingRun's own fields are read elsewhere.
+Only fields that Kubernetes itself writes are read here; those of a TrainingRun are read in `lifecycle/inputs.py`.
 """
 
 import secrets
@@ -19,7 +19,11 @@ from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView,
 
 Body = Mapping[str, Any]
 
-# A pod of a lost node stays in deletion for ever; a living kubelet is done soon after the grace.
+# The source that Events name.
+COMPONENT = "atoll-operator"
+# The API's limit for the message of an Event.
+MAX_EVENT_MESSAGE = 1024
+# A pod of a lost node stays in deletion for ever; a kubelet that is alive removes it soon after the grace period.
 DELETION_OVERDUE = timedelta(seconds=60)
 _JOB_METADATA = frozenset(
     {
@@ -37,8 +41,38 @@ _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
 @dataclass(frozen=True)
+class Resource:
+    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
+
+    path: str
+    plural: str
+
+    def url(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """Returns the path of one object, or of the collection."""
+        parts = [self.path]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="/") for part in parts)
+
+
+ATOLL = "apis/atoll.dev/v1alpha1"
+RUNS = Resource(ATOLL, "trainingruns")
+STORES = Resource(ATOLL, "objectstores")
+PROFILES = Resource(ATOLL, "trainingprofiles")
+RELEASES = Resource(ATOLL, "modelreleases")
+JOBS = Resource("apis/batch/v1", "jobs")
+PODS = Resource("api/v1", "pods")
+SERVICES = Resource("api/v1", "services")
+NODES = Resource("api/v1", "nodes")
+EVENTS = Resource("api/v1", "events")
+REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
+LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
+
+
+@dataclass(frozen=True)
 class PodDetails:
-    """What has to be asked for beside the pod itself."""
+    """What other objects say about a pod: its newest Warning event, why its node is lost, and its log."""
 
     warning: str = ""
     node_lost: str = ""
@@ -46,7 +80,7 @@ class PodDetails:
 
 
 def job_view(job: Body, *, stage: Stage, attempt: int, create_error: str = "") -> JobView:
-    """The Job `job` of that stage and attempt."""
+    """Returns the view of the Job of this stage and attempt."""
     metadata, status = job["metadata"], job.get("status") or {}
     condition = _end(status)
     if condition is not None:
@@ -71,7 +105,7 @@ def job_view(job: Body, *, stage: Stage, attempt: int, create_error: str = "") -
 
 
 def bare_job(job: Body) -> dict[str, Any]:
-    """The part of a Job that its view is made from: a tenth of it, and thousands are kept."""
+    """Returns the part of a Job that `job_view` needs: a tenth of it, as thousands are kept in memory."""
     bare: dict[str, Any] = {"metadata": {key: value for key, value in job["metadata"].items() if key in _JOB_METADATA}}
     if (job.get("spec") or {}).get("suspend"):
         bare["spec"] = {"suspend": True}
@@ -81,13 +115,14 @@ def bare_job(job: Body) -> dict[str, Any]:
 
 
 def owner_uid(body: Body) -> str:
-    """UID of the TrainingRun that owns the object; empty if none does."""
+    """Returns the UID of the TrainingRun that owns the object; empty if none does."""
     owners = body["metadata"].get("ownerReferences") or []
     return next((str(owner["uid"]) for owner in owners if owner.get("kind") == "TrainingRun"), "")
 
 
 def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodView:
-    """The pod of the Job named `job`. Others may put containers of theirs into it, before or after the stage's."""
+    """Returns the view of a pod of the Job named `job`. Others may have added containers to it, before or after the
+    stage's."""
     details = details or PodDetails()
     metadata, status = pod["metadata"], pod.get("status") or {}
     container = _stage_container(pod)
@@ -121,14 +156,14 @@ def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodVi
 
 
 def newest_warning(events: Iterable[Body], *, reason: str = "") -> str:
-    """`reason: message` of the newest Warning event (of this reason); empty if there is none."""
+    """Returns `reason: message` of the newest Warning event (of this reason); empty if there is none."""
     warnings = [event for event in events if event.get("type") == "Warning" and reason in ("", event.get("reason", ""))]
     newest = max(warnings, key=_event_time, default=None)
     return "" if newest is None else f"{newest.get('reason', '')}: {newest.get('message', '')}"
 
 
 def may_be_lost(pod: Body, *, now: datetime) -> bool:
-    """Whether it is worth asking after the pod's node: the pod should be gone, or runs and is not ready."""
+    """Returns whether the pod's node should be read: the pod is overdue in deletion, or runs and is not ready."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     deletion = _time(metadata.get("deletionTimestamp"))
     if deletion is not None:
@@ -139,7 +174,7 @@ def may_be_lost(pod: Body, *, now: datetime) -> bool:
 
 
 def lost_node(name: str, node: Body | None) -> str:
-    """Why a node counts as lost; empty if its kubelet answers."""
+    """Returns why a node counts as lost; empty if its kubelet answers."""
     if node is None:
         return f"node {name} is gone"
     ready = _condition(node.get("status") or {}, "Ready")
@@ -148,8 +183,33 @@ def lost_node(name: str, node: Body | None) -> str:
     return f"node {name}: {ready.get('message', 'its kubelet does not answer')} since {ready.get('lastTransitionTime')}"
 
 
+def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, instance: str) -> dict[str, Any]:
+    """Returns the Event object for `event` on the TrainingRun `run`; `instance` names the operator's pod."""
+    metadata, time = run["metadata"], rfc3339(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": event.type.value,
+        "reason": event.reason,
+        "message": bounded(event.message, MAX_EVENT_MESSAGE),
+        "source": {"component": COMPONENT, "host": instance},
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+
+
 def _end(job_status: Body) -> dict[str, Any] | None:
-    """The condition that ends a Job. `SuccessCriteriaMet` and `FailureTarget` come earlier and are not yet the end."""
+    """Returns the condition that ends a Job. `SuccessCriteriaMet` and `FailureTarget` come before the end."""
     for condition in job_status.get("conditions") or []:
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return dict(condition)
@@ -180,63 +240,3 @@ def _event_time(event: Body) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
-
-
-COMPONENT = "atoll-operator"
-# The API's own limit.
-MAX_EVENT_MESSAGE = 1024
-
-
-def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, instance: str) -> dict[str, Any]:
-    """The Event object for `event` on the TrainingRun `run`; `instance` names the operator's pod."""
-    metadata, time = run["metadata"], rfc3339(now)
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}", "namespace": metadata["namespace"]},
-        "involvedObject": {
-            "apiVersion": run["apiVersion"],
-            "kind": run["kind"],
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
-        "type": event.type.value,
-        "reason": event.reason,
-        "message": bounded(event.message, MAX_EVENT_MESSAGE),
-        "source": {"component": COMPONENT, "host": instance},
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "count": 1,
-    }
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
-
-    path: str
-    plural: str
-
-    def url(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of one object, or of the collection."""
-        parts = [self.path]
-        if namespace:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part]
-        return "/" + "/".join(quote(part, safe="/") for part in parts)
-
-
-ATOLL = "apis/atoll.dev/v1alpha1"
-RUNS = Resource(ATOLL, "trainingruns")
-STORES = Resource(ATOLL, "objectstores")
-PROFILES = Resource(ATOLL, "trainingprofiles")
-RELEASES = Resource(ATOLL, "modelreleases")
-JOBS = Resource("apis/batch/v1", "jobs")
-PODS = Resource("api/v1", "pods")
-SERVICES = Resource("api/v1", "services")
-NODES = Resource("api/v1", "nodes")
-EVENTS = Resource("api/v1", "events")
-REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
-LEASES = Resource("apis/coordination.k8s.io/v1", "leases")

@@ -1,7 +1,7 @@
-"""A connection to a port of a pod that the API server carries, as `kubectl port-forward` opens it, over a WebSocket.
+"""A connection through the API server to a port of a pod, over a WebSocket, as `kubectl port-forward` opens it.
 
-The protocol is `v4.channel.k8s.io`: the first byte of each message names its channel, 0 for the data and 1 for what
-went wrong; the first message on either holds nothing but the port's number. One thread at a time may use a connection.
+The protocol is `v4.channel.k8s.io`: the first byte of each message names its channel, 0 for data and 1 for errors; the
+first message of each channel holds only the port's number. A connection is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 @dataclass(frozen=True)
-class Dialled:
-    """Where to and how: the request's own URL and headers, and the client's TLS and proxy settings."""
+class PortRequest:
+    """The request's URL and authorization, and the client's TLS and proxy settings."""
 
     call: str
     url: str
@@ -33,7 +33,7 @@ class Dialled:
 
 
 class PodPort:
-    """An open connection. Every failure is a ClusterError."""
+    """An open connection. Every method raises ClusterError where it fails."""
 
     def __init__(self, call: str, connection: Any) -> None:
         self._call = call
@@ -46,7 +46,7 @@ class PodPort:
 
     @property
     def has_pending(self) -> bool:
-        """Whether bytes lie in TLS's own buffer, where `select` does not see them."""
+        """Whether TLS has buffered bytes, which `select` does not see."""
         plain = self._connection.sock
         return isinstance(plain, ssl.SSLSocket) and plain.pending() > 0
 
@@ -57,7 +57,7 @@ class PodPort:
             raise Unavailable(self._call, f"the connection broke off: {error}") from None
 
     def receive(self) -> bytes | None:
-        """What has come, empty for a message that holds no data; None at the end. Waits for one message."""
+        """Waits for one message and returns its data, empty where it holds none; None at the end."""
         try:
             kind, message = self._connection.recv_data(control_frame=True)
         except websocket.WebSocketConnectionClosedException:
@@ -77,33 +77,33 @@ class PodPort:
         return data
 
     def close(self) -> None:
-        # At once: an answer to the closing message is of no use to anybody.
+        # Without the closing handshake: nobody needs the answer.
         self._connection.shutdown()
 
 
-def open_pod_port(dialled: Dialled) -> PodPort:
-    """Raises ClusterError where the API server refuses or does not answer."""
+def open_pod_port(request: PortRequest) -> PodPort:
+    """Opens the connection. Raises ClusterError where the API server refuses or does not answer."""
     # Its methods are not all annotated.
-    connection: Any = websocket.WebSocket(sslopt=_tls(dialled.configuration))
-    parts = urlsplit(dialled.url)
-    options: dict[str, Any] = {"subprotocols": [PROTOCOL], "timeout": dialled.timeout_seconds}
-    if dialled.authorization:
-        options["header"] = [f"Authorization: {dialled.authorization}"]
+    connection: Any = websocket.WebSocket(sslopt=_tls(request.configuration))
+    parts = urlsplit(request.url)
+    options: dict[str, Any] = {"subprotocols": [PROTOCOL], "timeout": request.timeout_seconds}
+    if request.authorization:
+        options["header"] = [f"Authorization: {request.authorization}"]
     try:
         connection.connect(
             urlunsplit(parts._replace(scheme=_WEBSOCKET_SCHEMES[parts.scheme])),
             **options,
-            **_proxy(dialled.configuration),
+            **_proxy(request.configuration),
         )
     except websocket.WebSocketBadStatusException as error:
-        raise from_answer(dialled.call, status=error.status_code, data=error.resp_body or b"") from None
+        raise from_answer(request.call, status=error.status_code, data=error.resp_body or b"") from None
     except (websocket.WebSocketException, OSError) as error:
-        raise Unavailable(dialled.call, f"no answer from the API server: {error}") from None
-    return PodPort(dialled.call, connection)
+        raise Unavailable(request.call, f"no answer from the API server: {error}") from None
+    return PodPort(request.call, connection)
 
 
 def authorization(headers: Mapping[str, str]) -> str | None:
-    """The header by which the user is known; None where a client certificate does that."""
+    """Returns the Authorization header; None where a client certificate identifies the user."""
     return next((value for name, value in headers.items() if name.lower() == "authorization"), None)
 
 

@@ -1,8 +1,8 @@
-"""A watch of one collection in a thread of its own, as lines of JSON.
+"""A watch of one collection in a thread of its own, which hands out lines of JSON.
 
-For what comes in thousands and is mostly of no interest, such as the counters of Jobs: whoever is told reads only the
-lines that matter. Under load kopf's way with each of these events was a fifth of the operator's CPU. TrainingRuns are
-kopf's.
+It is for objects that change in thousands, mostly in ways that do not matter, such as the counters of Jobs: the handler
+parses only the lines that matter. Under load, kopf's handling of these events took a fifth of the operator's CPU.
+kopf watches the TrainingRuns (`main.py`).
 """
 
 from __future__ import annotations
@@ -20,95 +20,95 @@ from atoll_operator.kube.objects import Resource
 
 logger = logging.getLogger(__name__)
 
-# Between two watches, where one has failed or brought nothing.
+# Before the next watch, where one has failed or brought nothing.
 PAUSE_SECONDS = 2.0
-# The server ends a watch after this; the next goes on from there.
+# The server ends a watch after this time; the next one continues it.
 WATCH_SECONDS = 1800
 # How the lines of a watch begin: the server writes the type first.
 ADDED, MODIFIED = b'{"type":"ADDED"', b'{"type":"MODIFIED"'
-_BOOKMARK, _TROUBLE = b'{"type":"BOOKMARK"', b'{"type":"ERROR"'
+_BOOKMARK, _ERROR = b'{"type":"BOOKMARK"', b'{"type":"ERROR"'
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What to watch and whom to tell. `tell` gets every line that tells of an object; `begin` is called before the
-    first line and wherever something may have been missed."""
+class WatchSpec:
+    """What to watch. `handle` is called with each line about an object, and `on_start` before the first line and
+    whenever events may have been missed; both are called from the watch's thread."""
 
     resource: Resource
     namespace: str | None
-    tell: Callable[[bytes], None]
+    handle: Callable[[bytes], None]
     labels: str = ""
     fields: str = ""
-    begin: Callable[[], None] = lambda: None
+    on_start: Callable[[], None] = lambda: None
 
 
-class Watching:
-    """Call `start` once; the thread ends with the process. `silence`: seconds without even a bookmark after which a
+class Watcher:
+    """Watches until the process ends, once `start` is called. `silence`: seconds without even a bookmark after which a
     watch counts as dead."""
 
     def __init__(
-        self, cluster: Cluster, watched: Watched, *, silence: float, wait: Callable[[float], None] = time.sleep
+        self, cluster: Cluster, spec: WatchSpec, *, silence: float, wait: Callable[[float], None] = time.sleep
     ) -> None:
         self._cluster = cluster
-        self._watched = watched
+        self._spec = spec
         self._silence = silence
         self._wait = wait
-        # The version that the next watch goes on from; empty: from now.
+        # The version that the next watch continues from; empty: from now.
         self._since = ""
-        self._told = ""
+        # The error that was logged last, so that the same one in a row is logged once.
+        self._logged = ""
 
     def start(self) -> None:
-        name = f"watch-{self._watched.resource.plural}-{self._watched.namespace or 'all'}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        name = f"watch-{self._spec.resource.plural}-{self._spec.namespace or 'all'}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
             self.watch_once()
 
     def watch_once(self) -> None:
-        """One watch to its end. Trouble is told and followed by a pause; the next one begins anew."""
-        watched = self._watched
+        """Runs one watch to its end. After an error there is a pause, and the next watch starts anew."""
         try:
-            heard = self._listen()
-            self._told = ""
+            received = self._receive()
+            self._logged = ""
         except ClusterError as error:
-            heard, self._since = False, ""
-            if str(error) != self._told:
-                self._told = str(error)
+            received, self._since = False, ""
+            if str(error) != self._logged:
+                self._logged = str(error)
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
-                logger.log(level, "the watch of %s is begun anew: %s", watched.resource.plural, error)
-        if not heard:
+                logger.log(level, "the watch of %s is begun anew: %s", self._spec.resource.plural, error)
+        if not received:
             self._wait(PAUSE_SECONDS)
 
-    def _listen(self) -> bool:
-        """Whether anything came."""
-        watched, heard = self._watched, False
-        selectors = {"labels": watched.labels, "fields": watched.fields}
+    def _receive(self) -> bool:
+        """Returns whether any line came."""
+        spec, received = self._spec, False
+        selectors = {"labels": spec.labels, "fields": spec.fields}
         if not self._since:
-            self._since = self._cluster.version_of(watched.resource, watched.namespace, **selectors)
-            watched.begin()
+            self._since = self._cluster.version_of(spec.resource, spec.namespace, **selectors)
+            spec.on_start()
         lines = self._cluster.watch(
-            watched.resource,
-            watched.namespace,
+            spec.resource,
+            spec.namespace,
             **selectors,
             since=self._since,
             seconds=WATCH_SECONDS,
             silence=self._silence,
         )
         for line in lines:
-            heard = True
+            received = True
             if line.startswith(_BOOKMARK):
                 self._since = json.loads(line)["object"]["metadata"]["resourceVersion"]
-            elif line.startswith(_TROUBLE):
-                # Most often 410: the version is too old to go on from.
-                raise ClusterError(f"watch {watched.resource.plural}", line[:300].decode(errors="replace"))
+            elif line.startswith(_ERROR):
+                # Mostly 410: the version is too old to continue from.
+                raise ClusterError(f"watch {spec.resource.plural}", line[:300].decode(errors="replace"))
             else:
-                self._tell(line)
-        return heard
+                self._handle(line)
+        return received
 
-    def _tell(self, line: bytes) -> None:
-        """A fault costs this line, not the thread: without it the operator would be deaf, and nobody would know."""
+    def _handle(self, line: bytes) -> None:
+        # An error must not end the thread: the operator would receive no events, and nobody would know.
         try:
-            self._watched.tell(line)
+            self._spec.handle(line)
         except Exception:
-            logger.exception("a fault in the operator: an event of %s was passed over", self._watched.resource.plural)
+            logger.exception("a fault in the operator: an event of %s was passed over", self._spec.resource.plural)

@@ -1,4 +1,4 @@
-"""A watch of one's own: it goes on where it was, and where something may be missing it says so."""
+"""A watch continues where it was, and says so where events may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import Forbidden, Unavailable
 from atoll_operator.kube.objects import JOBS, Resource
-from atoll_operator.kube.watch import Watched, Watching
+from atoll_operator.kube.watch import Watcher, WatchSpec
 
 
 def line(kind: str, version: int) -> bytes:
@@ -20,7 +20,7 @@ def line(kind: str, version: int) -> bytes:
 
 
 class Server:
-    """Collections at version 100, and what each watch brings: lines, then an end or trouble."""
+    """Collections at version 100, and what each watch brings: lines, then an end or an error."""
 
     def __init__(self, *watches: list[bytes | Exception]) -> None:
         self.watches = list(watches)
@@ -43,17 +43,17 @@ class Server:
 class Listener:
     def __init__(self, server: Server) -> None:
         self.lines: list[bytes] = []
-        self.begins = 0
+        self.starts = 0
         self.pauses: list[float] = []
-        watched = Watched(JOBS, "team", self.lines.append, labels="mine", begin=self._begin)
-        self.watching = Watching(cast(Cluster, server), watched, silence=70, wait=self.pauses.append)
+        spec = WatchSpec(JOBS, "team", self.lines.append, labels="mine", on_start=self._on_start)
+        self.watcher = Watcher(cast(Cluster, server), spec, silence=70, wait=self.pauses.append)
 
-    def _begin(self) -> None:
-        self.begins += 1
+    def _on_start(self) -> None:
+        self.starts += 1
 
     def listen(self, watches: int) -> None:
         for _ in range(watches):
-            self.watching.watch_once()
+            self.watcher.watch_once()
 
 
 def test_a_watch_that_the_server_ends_goes_on_from_its_last_bookmark() -> None:
@@ -63,41 +63,41 @@ def test_a_watch_that_the_server_ends_goes_on_from_its_last_bookmark() -> None:
     assert server.since == ["100", "120", "120"]
     assert listener.lines == [line("ADDED", 101), line("MODIFIED", 130), line("DELETED", 131)]
     # Nothing was missed.
-    assert (listener.begins, server.versions_asked) == (1, 1)
+    assert (listener.starts, server.versions_asked) == (1, 1)
     # A server or proxy that ends each watch at once is not asked without a pause.
     assert len(listener.pauses) == 1
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "error",
     [b'{"type":"ERROR","object":{"code":410}}', Unavailable("watch jobs", "silence"), Forbidden("watch jobs", "no")],
 )
-def test_after_trouble_it_begins_anew_and_says_so(trouble: bytes | Exception) -> None:
-    server = Server([line("BOOKMARK", 120), trouble], [line("ADDED", 140)])
+def test_after_an_error_it_begins_anew_and_says_so(error: bytes | Exception) -> None:
+    server = Server([line("BOOKMARK", 120), error], [line("ADDED", 140)])
     listener = Listener(server)
     listener.listen(2)
     assert server.since == ["100", "100"]
     assert listener.lines == [line("ADDED", 140)]
-    assert (listener.begins, len(listener.pauses)) == (2, 1)
+    assert (listener.starts, len(listener.pauses)) == (2, 1)
 
 
-def test_the_same_trouble_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_error_in_a_row_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     no = Forbidden("watch jobs", "no")
     listener = Listener(Server([no], [no], [], [no]))
     listener.listen(4)
     assert len(caplog.records) == 2
 
 
-def test_a_fault_of_the_listener_costs_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[bytes] = []
+def test_an_exception_of_the_handler_costs_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    received: list[bytes] = []
 
-    def tell(told: bytes) -> None:
-        heard.append(told)
-        if len(heard) == 1:
+    def handle(received_line: bytes) -> None:
+        received.append(received_line)
+        if len(received) == 1:
             raise KeyError("labels")
 
     server = Server([line("ADDED", 101), line("MODIFIED", 102)])
-    Watching(cast(Cluster, server), Watched(JOBS, "team", tell, labels="mine"), silence=70).watch_once()
-    assert heard == [line("ADDED", 101), line("MODIFIED", 102)]
+    Watcher(cast(Cluster, server), WatchSpec(JOBS, "team", handle, labels="mine"), silence=70).watch_once()
+    assert received == [line("ADDED", 101), line("MODIFIED", 102)]
     (record,) = caplog.records
     assert (record.levelname, record.exc_info is None) == ("ERROR", False)

@@ -76,7 +76,7 @@ def test_looking_again_later_gives_way_to_an_event(queue: WorkQueue) -> None:
     queue.add(A)
     queue.get_due()
     queue.add(A)
-    queue.done(A, again_after=30)
+    queue.done(A, requeue_after=30)
     assert queue.get_due() == A
 
 
@@ -126,7 +126,7 @@ def test_a_failing_key_holds_up_nobody(queue: WorkQueue) -> None:
 def test_what_the_server_asks_for_is_the_least_wait(queue: WorkQueue) -> None:
     queue.add(A)
     queue.get_due()
-    assert queue.failed(A, at_least=30) == 30
+    assert queue.failed(A, min_delay=30) == 30
 
 
 def test_a_waiting_worker_is_woken(queue: WorkQueue) -> None:

@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 
 from atoll_contract.stage import Stage
-from atoll_operator.config import Settings
-from atoll_operator.controller.cache import PodEnds
-from atoll_operator.controller.pods import BUSY_SECONDS, EVENTS_SHARE, KEPT_SECONDS, READINGS_SHARE, PodReader, Reading
-from atoll_operator.controller.workqueue import SAVED_UP
+from atoll_operator.controller.cache import READINGS_SECONDS, Cache, PodReading
+from atoll_operator.controller.pods import BUSY_SECONDS, EVENTS_SHARE, READINGS_SHARE, PodReader
+from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS
 from atoll_operator.kube.client import Cluster
+from atoll_operator.kube.clock import Clocks
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import EVENTS, NODES, PODS, Resource
-from atoll_operator.lifecycle.model import JobState, JobView
+from atoll_operator.lifecycle.model import JobState, JobView, PollIntervals
 
 Body = dict[str, Any]
 
@@ -73,8 +73,13 @@ def objects(clock: Clock) -> Objects:
 
 
 @pytest.fixture
-def reader(objects: Objects, clock: Clock) -> PodReader:
-    return PodReader(cast(Cluster, objects), Settings(), clock=clock)
+def cache(clock: Clock) -> Cache:
+    return Cache(clock)
+
+
+@pytest.fixture
+def reader(objects: Objects, cache: Cache, clock: Clock) -> PodReader:
+    return PodReader(cast(Cluster, objects), cache, PollIntervals(), Clocks(monotonic=clock))
 
 
 def job(*, age: float = 10, state: JobState = JobState.ACTIVE) -> JobView:
@@ -90,14 +95,14 @@ def pod(phase: str, **spec: Any) -> Body:
     }
 
 
-def read(reader: PodReader, view: JobView, *, recorded: bool = False) -> Reading:
+def read(reader: PodReader, view: JobView, *, recorded: bool = False) -> PodReading:
     return reader.read("team", view, recorded=recorded)
 
 
 def test_a_young_jobs_pods_are_not_read_yet(reader: PodReader, objects: Objects) -> None:
     reading = read(reader, job(age=1))
     assert objects.reads == 0
-    assert reading.again_after == pytest.approx(2, abs=0.5)
+    assert reading.requeue_after == pytest.approx(2, abs=0.5)
 
 
 def test_starting_pods_are_read_every_five_seconds(reader: PodReader, objects: Objects, clock: Clock) -> None:
@@ -127,19 +132,22 @@ def test_a_finished_jobs_pods_are_read_at_once_and_no_more_when_its_end_is_recor
     done = job(state=JobState.SUCCEEDED)
     objects.pods = [pod("Succeeded")]
     assert read(reader, done).pods[0].is_finished
-    assert read(reader, done, recorded=True) == Reading(done)
+    assert read(reader, done, recorded=True) == PodReading(done)
     assert objects.reads == 2
 
 
-def test_jobs_that_nobody_asks_for_any_more_are_forgotten(reader: PodReader, objects: Objects, clock: Clock) -> None:
+def test_jobs_that_nobody_asks_for_any_more_are_forgotten(
+    reader: PodReader, cache: Cache, objects: Objects, clock: Clock
+) -> None:
     objects.pods = [pod("Pending")]
     read(reader, job())
-    clock.now += 2 * KEPT_SECONDS
+    clock.now += 2 * READINGS_SECONDS
     read(reader, replace(job(), uid="another"))
-    assert set(reader._memory) == {"another"}
+    assert len(cache.pod_readings) == 1
+    assert cache.pod_readings.get("another")
 
 
-def test_a_job_without_pods_tells_what_its_controller_says(reader: PodReader, objects: Objects) -> None:
+def test_a_job_without_pods_has_the_message_of_its_controller(reader: PodReader, objects: Objects) -> None:
     objects.events = [
         {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota: gpu", "metadata": {}},
         {"type": "Warning", "reason": "Other", "message": "x", "lastTimestamp": "2027-01-09T12:00:00Z", "metadata": {}},
@@ -147,11 +155,11 @@ def test_a_job_without_pods_tells_what_its_controller_says(reader: PodReader, ob
     assert read(reader, job()).job.create_error == "FailedCreate: exceeded quota: gpu"
 
 
-def test_a_mount_that_fails_is_told(reader: PodReader, objects: Objects) -> None:
+def test_a_mount_that_fails_is_a_warning_of_its_pod(reader: PodReader, objects: Objects) -> None:
     objects.pods = [pod("Pending", nodeName="pc")]
-    words = 'MountVolume.SetUp failed for volume "files-0": secret "s3" not found'
-    objects.events = [{"type": "Warning", "reason": "FailedMount", "message": words, "metadata": {}}]
-    assert read(reader, job()).pods[0].warning == f"FailedMount: {words}"
+    message = 'MountVolume.SetUp failed for volume "files-0": secret "s3" not found'
+    objects.events = [{"type": "Warning", "reason": "FailedMount", "message": message, "metadata": {}}]
+    assert read(reader, job()).pods[0].warning == f"FailedMount: {message}"
 
 
 def test_without_the_right_to_read_events_the_rest_is_read(reader: PodReader, objects: Objects) -> None:
@@ -171,8 +179,8 @@ def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Ob
     objects.pods, objects.seconds = [pod("Pending")], 0.1
     many = [replace(job(), name=f"job-{number}", uid=f"uid-{number}") for number in range(1000)]
     idle, begin = not reader.is_busy, clock.now
-    waits = [read(reader, view).again_after for view in many]
-    saved_up = round((SAVED_UP + (clock.now - begin) * READINGS_SHARE) / objects.seconds)
+    waits = [read(reader, view).requeue_after for view in many]
+    saved_up = round((MAX_SAVED_SECONDS + (clock.now - begin) * READINGS_SHARE) / objects.seconds)
     assert objects.reads == pytest.approx(saved_up, abs=1)
     assert waits[-1] == BUSY_SECONDS
     assert idle
@@ -183,7 +191,7 @@ def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Ob
     assert objects.reads == pytest.approx(saved_up + 10 * READINGS_SHARE / objects.seconds, abs=2)
 
 
-def test_events_are_read_more_seldom_still_and_their_last_words_stay(
+def test_events_are_read_more_seldom_still_and_the_last_warning_stays(
     reader: PodReader, objects: Objects, clock: Clock
 ) -> None:
     objects.pods = [pod("Pending", nodeName="pc")]
@@ -197,22 +205,23 @@ def test_events_are_read_more_seldom_still_and_their_last_words_stay(
     for number in range(100):
         read(reader, replace(job(), uid=f"uid-{number}"))
         clock.now += 10
-    assert objects.event_reads * objects.seconds <= SAVED_UP + (clock.now - begin) * EVENTS_SHARE + objects.seconds
+    assert (
+        objects.event_reads * objects.seconds
+        <= MAX_SAVED_SECONDS + (clock.now - begin) * EVENTS_SHARE + objects.seconds
+    )
 
 
-def test_a_pod_whose_success_was_told_is_not_read(objects: Objects, clock: Clock) -> None:
-    ends = PodEnds()
+def test_a_pod_whose_success_was_watched_is_not_read(reader: PodReader, cache: Cache, objects: Objects) -> None:
     owner = {"kind": "Job", "name": "note-train-1-abc", "uid": "job-uid", "controller": True}
-    told = pod("Succeeded")
-    ends.keep({**told, "metadata": told["metadata"] | {"ownerReferences": [owner]}})
-    reader = PodReader(cast(Cluster, objects), Settings(), clock=clock, ends=ends)
+    succeeded = pod("Succeeded")
+    cache.put_succeeded_pod({**succeeded, "metadata": succeeded["metadata"] | {"ownerReferences": [owner]}})
     assert read(reader, job(state=JobState.SUCCEEDED)).pods[0].name == "note-train-1-abc-x"
     assert objects.reads == 0
     # Of a Job that failed all the same, every pod matters.
     read(reader, job(state=JobState.FAILED))
     assert objects.reads == 1
     read(reader, job(state=JobState.SUCCEEDED), recorded=True)
-    assert ends.of("job-uid") == ()
+    assert cache.succeeded_pod("job-uid") == ()
 
 
 def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:

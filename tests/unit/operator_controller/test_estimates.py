@@ -14,8 +14,8 @@ from atoll_operator.api.openapi import defaulted
 from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
 from atoll_operator.api.types import NameRef, ProfileEstimate, TrainingRunSpec
-from atoll_operator.controller.estimates import Timings
-from atoll_operator.controller.queue import RunIndex
+from atoll_operator.controller.estimates import EstimateModel
+from atoll_operator.controller.queue import QueueManager
 from cluster.objects import run_manifest
 
 ENDED = "2027-01-09T12:00:00Z"
@@ -23,7 +23,7 @@ DEFAULT = ProfileEstimate(seconds_per_step=0.5, other_seconds=60)
 
 
 def run(name: str, status: RunStatus | None = None, **training: Any) -> dict[str, Any]:
-    """A run with the API server's defaults: 20 steps of 4 pictures, unless said otherwise."""
+    """A run with the API server's defaults: 20 steps of 4 images, unless said otherwise."""
     manifest = run_manifest(name)
     manifest["spec"]["training"] |= training
     document: dict[str, Any] = defaulted(manifest, definitions()["TrainingRun"].schema)
@@ -50,27 +50,27 @@ def done(*, train: int, active: int, ended: str = ENDED, reason: Reason = Reason
 
 
 @pytest.fixture
-def timings() -> Timings:
-    return Timings()
+def estimates() -> EstimateModel:
+    return EstimateModel()
 
 
-def learn(timings: Timings, name: str, status: RunStatus, **training: Any) -> None:
-    timings.learn(run(name, **training), status)
+def learn(estimates: EstimateModel, name: str, status: RunStatus, **training: Any) -> None:
+    estimates.learn(run(name, **training), status)
 
 
-def test_a_run_takes_as_long_as_the_one_before_by_the_pictures_it_sees(timings: Timings) -> None:
-    learn(timings, "before", done(train=40, active=100))
-    # 20 steps of 4 pictures took 40 s: half a second for a picture.
-    longer = timings.estimate("team", spec(steps=200, batchSize=8), on="cpu", default=DEFAULT)
+def test_a_run_takes_as_long_as_the_one_before_by_the_images_it_sees(estimates: EstimateModel) -> None:
+    learn(estimates, "before", done(train=40, active=100))
+    # 20 steps of 4 images took 40 s: half a second for a image.
+    longer = estimates.estimate("team", spec(steps=200, batchSize=8), on="cpu", default=DEFAULT)
     assert longer == Estimate(860, "4.0 s a step as in run before, and 60 s for the other stages")
 
 
-def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(timings: Timings) -> None:
-    learn(timings, "newest", done(train=80, active=80, ended="2027-01-09T12:00:02Z"))
-    learn(timings, "older", done(train=40, active=40, ended="2027-01-09T12:00:01Z"))
-    told = timings.estimate("team", spec(), on="cpu", default=None)
-    assert told is not None
-    assert (told.seconds, "run newest" in told.basis) == (80, True)
+def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(estimates: EstimateModel) -> None:
+    learn(estimates, "newest", done(train=80, active=80, ended="2027-01-09T12:00:02Z"))
+    learn(estimates, "older", done(train=40, active=40, ended="2027-01-09T12:00:01Z"))
+    estimate = estimates.estimate("team", spec(), on="cpu", default=None)
+    assert estimate is not None
+    assert (estimate.seconds, "run newest" in estimate.basis) == (80, True)
 
 
 @pytest.mark.parametrize(
@@ -79,42 +79,42 @@ def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(timings: Timin
     ids=["namespace", "accelerator", "GPUs"],
 )
 def test_a_run_of_another_kind_tells_nothing(
-    timings: Timings, namespace: str, on: str, changes: dict[str, Any]
+    estimates: EstimateModel, namespace: str, on: str, changes: dict[str, Any]
 ) -> None:
-    learn(timings, "before", done(train=40, active=40))
-    assert timings.estimate(namespace, spec(**changes), on=on, default=None) is None
+    learn(estimates, "before", done(train=40, active=40))
+    assert estimates.estimate(namespace, spec(**changes), on=on, default=None) is None
 
 
-def test_width_and_profile_make_another_kind(timings: Timings) -> None:
-    learn(timings, "before", done(train=40, active=40))
+def test_width_and_profile_make_another_kind(estimates: EstimateModel) -> None:
+    learn(estimates, "before", done(train=40, active=40))
     own = spec()
     for changed in (replace(own, model=replace(own.model, width=0.5)), replace(own, profile_ref=NameRef("gpu"))):
         assert changed != own
-        assert timings.estimate("team", changed, on="cpu", default=None) is None
+        assert estimates.estimate("team", changed, on="cpu", default=None) is None
 
 
-def test_training_that_was_only_found_again_tells_nothing(timings: Timings) -> None:
-    learn(timings, "before", done(train=3, active=40, reason=Reason.ADOPTED))
-    assert timings.estimate("team", spec(), on="cpu", default=None) is None
+def test_training_that_was_only_found_again_tells_nothing(estimates: EstimateModel) -> None:
+    learn(estimates, "before", done(train=3, active=40, reason=Reason.ADOPTED))
+    assert estimates.estimate("team", spec(), on="cpu", default=None) is None
 
 
-def test_without_a_run_the_profile_tells_and_without_that_nobody(timings: Timings) -> None:
-    told = timings.estimate("team", spec(), on="cpu", default=DEFAULT)
-    # 20 steps of 4 pictures, where 16 take half a second.
+def test_without_a_run_the_profile_tells_and_without_that_nobody(estimates: EstimateModel) -> None:
+    estimate = estimates.estimate("team", spec(), on="cpu", default=DEFAULT)
+    # 20 steps of 4 images, where 16 take half a second.
     words = "0.12 s a step by TrainingProfile default, and 60 s for the other stages"
-    assert told == Estimate(62, words)
-    assert timings.estimate("team", spec(), on="cpu", default=None) is None
+    assert estimate == Estimate(62, words)
+    assert estimates.estimate("team", spec(), on="cpu", default=None) is None
 
 
 def test_what_a_deleted_run_needed_is_still_known() -> None:
-    index = RunIndex()
+    queue = QueueManager()
     before = run("before")
-    index.settle(before, done(train=40, active=40))
-    index.forget(("team", "before"))
-    assert index.timings.estimate("team", spec(), on="cpu", default=None) is not None
+    queue.record(before, done(train=40, active=40))
+    queue.forget(("team", "before"))
+    assert queue.estimates.estimate("team", spec(), on="cpu", default=None) is not None
 
 
-def test_a_failed_run_tells_nothing(timings: Timings) -> None:
+def test_a_failed_run_tells_nothing(estimates: EstimateModel) -> None:
     failed = replace(done(train=40, active=40), phase=Phase.FAILED)
-    learn(timings, "failed", failed)
-    assert timings.estimate("team", spec(), on="cpu", default=None) is None
+    learn(estimates, "failed", failed)
+    assert estimates.estimate("team", spec(), on="cpu", default=None) is None

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from atoll_operator.controller.workqueue import SAVED_UP, Allowance
+from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS, TimeBudget
 
 
 class Clock:
@@ -19,31 +19,31 @@ class Clock:
 @pytest.mark.parametrize("seconds", [0.004, 0.1, 2.0])
 def test_the_share_is_kept_to_in_the_long_run(seconds: float) -> None:
     clock = Clock()
-    allowance = Allowance(0.1, clock)
+    budget = TimeBudget(0.1, clock)
     spent, begin = 0.0, clock.now
     while clock.now < begin + 1000:
-        if allowance.is_spent:
+        if budget.is_spent:
             clock.now += 0.01
             continue
-        with allowance.spend():
+        with budget.spend():
             clock.now += seconds
         spent += seconds
-    assert spent == pytest.approx(SAVED_UP + 100, abs=seconds + 1)
+    assert spent == pytest.approx(MAX_SAVED_SECONDS + 100, abs=seconds + 1)
 
 
 def test_what_is_saved_up_is_bounded() -> None:
     clock = Clock()
-    allowance = Allowance(0.1, clock)
+    budget = TimeBudget(0.1, clock)
     clock.now += 3600
-    with allowance.spend():
-        clock.now += SAVED_UP + 1
-    assert allowance.is_spent
+    with budget.spend():
+        clock.now += MAX_SAVED_SECONDS + 1
+    assert budget.is_spent
 
 
 def test_a_call_that_fails_costs_its_time() -> None:
     clock = Clock()
-    allowance = Allowance(0.1, clock)
-    with contextlib.suppress(OSError), allowance.spend():
-        clock.now += 2 * SAVED_UP
+    budget = TimeBudget(0.1, clock)
+    with contextlib.suppress(OSError), budget.spend():
+        clock.now += 2 * MAX_SAVED_SECONDS
         raise OSError("lost")
-    assert allowance.is_spent
+    assert budget.is_spent
