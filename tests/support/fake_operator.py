@@ -14,12 +14,12 @@ from atoll_operator.api.status import RunStatus, read_status, rfc3339
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
 from atoll_operator.controller.manager import EventHandlers
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.kube.client import Body
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, PROFILES, RUNS, STORES
@@ -57,11 +57,16 @@ class FakeOperator:
         self.errors: list[tuple[Key, Exception]] = []
         self.reconciles = 0
         self.cluster = FakeCluster(server, fence=self._fence)
-        self.metrics, self.cache = Metrics(), Cache(server.clock)
+        self.metrics, self.cache = OperatorMetrics(), Cache(server.clock)
         self.runs = QueueManager()
         self.queue = WorkQueue(clock=server.clock, spread=lambda: 0.5)
         self.handlers = EventHandlers(
-            self.cluster, self.cache, self.runs, namespaces=self.settings.namespaces, metrics=self.metrics
+            self.cluster,
+            self.cache,
+            self.runs,
+            namespaces=self.settings.namespaces,
+            metrics=self.metrics,
+            wake=self._add,
         )
         self.reconcile = Reconciler(
             self.cluster,
@@ -70,7 +75,7 @@ class FakeOperator:
             self.settings,
             metrics=self.metrics,
             wake=self._add,
-            clocks=Clocks(server.clock.now, server.clock),
+            times=TimeSource(server.clock.now, server.clock),
         )
         server.listeners.append(lambda *event: self.events.append(event))
 
@@ -97,11 +102,11 @@ class FakeOperator:
     def hand_out(self, kind: str, plural: str, body: Body) -> None:
         """One event as the operator's watches bring it."""
         if plural == RUNS.plural:
-            self._add(self.handlers.on_run_event(kind, body))
+            self.handlers.on_run_event(kind, body)
         elif "atoll.dev/run-uid" in (body["metadata"].get("labels") or {}):
             line = json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
             if plural == JOBS.plural:
-                self._add(self.handlers.on_job_event(line))
+                self.handlers.on_job_event(line)
             elif plural == PODS.plural and (body.get("status") or {}).get("phase") == "Succeeded":
                 self.handlers.on_pod_event(line)
 

@@ -50,7 +50,7 @@ from atoll_edge.robot.topics import SCHEMA, Compatibility, RobotTables
 from atoll_edge.selftest import SelfTest
 from atoll_edge.status import Status as EdgeStatus
 from atoll_operator.api.status import Phase, RunStatus
-from atoll_operator.controller.metrics import Metrics as OperatorMetrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.devices.metrics import DeviceMetrics
 from atoll_operator.jobs.manifest import job_name

@@ -40,7 +40,7 @@ def build_registry(manager: Manager, shut_down: Callable[[], Awaitable[None]]) -
 
     @kopf.on.event(GROUP, VERSION, "trainingruns", registry=registry)  # type: ignore[untyped-decorator]
     async def on_run_event(event: dict[str, Any], **_: Any) -> None:
-        manager.on_run_event(event["type"], event["object"])
+        manager.events.on_run_event(event["type"], event["object"])
 
     return registry
 

@@ -125,9 +125,9 @@ def test_no_pod_has_a_right_on_secrets_or_to_run_as_others() -> None:
 
 
 def test_the_dashboard_is_json_and_its_metrics_exist() -> None:
-    from atoll_operator.controller.metrics import Metrics
+    from atoll_operator.controller.metrics import OperatorMetrics
 
-    known = {metric.name for metric in Metrics().registry.collect()}
+    known = {metric.name for metric in OperatorMetrics().registry.collect()}
     dashboard = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
     rules = (CHART / "templates" / "prometheusrule.yaml").read_text(encoding="utf-8")
     used = {word for text in (json.dumps(dashboard), rules) for word in _metrics(text)}

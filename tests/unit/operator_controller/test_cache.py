@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from atoll_contract.stage import Stage
-from atoll_operator.controller.cache import MAX_SUCCEEDED_PODS, Blocked, Cache, ExpiringDict, PodReading
+from atoll_operator.controller.cache import MAX_SUCCEEDED_PODS, Cache, ExpiringDict, PodReading
 from atoll_operator.controller.manager import EventHandlers
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.kube.objects import job_view
 from support.fake_cluster import FakeClock, FakeCluster, FakeServer
@@ -37,7 +37,14 @@ def cache() -> Cache:
 
 @pytest.fixture
 def handlers(cache: Cache) -> EventHandlers:
-    return EventHandlers(FakeCluster(FakeServer()), cache, QueueManager(), namespaces=(), metrics=Metrics())
+    return EventHandlers(
+        FakeCluster(FakeServer()),
+        cache,
+        QueueManager(),
+        namespaces=(),
+        metrics=OperatorMetrics(),
+        wake=lambda keys: None,
+    )
 
 
 def test_an_older_event_does_not_undo_what_was_just_written(cache: Cache) -> None:
@@ -185,7 +192,7 @@ def remembered(cache: Cache) -> None:
     view = job_view(job("train", 1) | CREATED, stage=Stage.TRAIN, attempt=1)
     cache.pod_readings.put("uid-train", PodReading(view))
     cache.put_succeeded_pod(pod("one", job="uid-train"))
-    cache.blocked[KEY] = Blocked("forbidden", 0.0)
+    cache.blocked[KEY] = ("forbidden", 0.0)
 
 
 def test_nothing_of_a_deleted_run_stays(cache: Cache) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from atoll_operator import config
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.devices import config as devices_config
 from atoll_operator.devices.conditions import DeviceReason
 from atoll_operator.devices.metrics import DeviceMetrics
@@ -22,7 +22,7 @@ def test_every_setting_stands_in_the_page() -> None:
 
 
 def test_every_metric_stands_in_the_page() -> None:
-    families = [*Metrics().registry.collect(), *DeviceMetrics().registry.collect()]
+    families = [*OperatorMetrics().registry.collect(), *DeviceMetrics().registry.collect()]
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     told = set(re.findall(r"^\| `(atoll_[a-z_]+)` \|", PAGE, re.MULTILINE))
     assert told == there

@@ -13,7 +13,7 @@ from atoll_operator.controller.cache import READINGS_SECONDS, Cache, PodReading
 from atoll_operator.controller.pods import BUSY_SECONDS, EVENTS_SHARE, READINGS_SHARE, PodReader
 from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS
 from atoll_operator.kube.client import Cluster
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import EVENTS, NODES, PODS, Resource
 from atoll_operator.lifecycle.model import JobState, JobView, PollIntervals
@@ -79,7 +79,7 @@ def cache(clock: Clock) -> Cache:
 
 @pytest.fixture
 def reader(objects: Objects, cache: Cache, clock: Clock) -> PodReader:
-    return PodReader(cast(Cluster, objects), cache, PollIntervals(), Clocks(monotonic=clock))
+    return PodReader(cast(Cluster, objects), cache, PollIntervals(), TimeSource(monotonic=clock))
 
 
 def job(*, age: float = 10, state: JobState = JobState.ACTIVE) -> JobView:

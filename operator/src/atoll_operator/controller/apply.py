@@ -7,13 +7,13 @@ from atoll_contract.errors import SpecError
 from atoll_operator.api.status import DONE, RunStatus, StagePhase, merge_patch, write_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, Profile, Stores
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.observed import Observed, ReferencedObjects, view_of_own_job
 from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.jobs.manifest import build_job, job_name
 from atoll_operator.jobs.stage_input import Work, spec_digest
 from atoll_operator.kube.client import Body, Cluster
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused
 from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, event_manifest
 from atoll_operator.lifecycle.inputs import published_status, release_manifest
@@ -35,16 +35,16 @@ class Applier:
         refs: ReferencedObjects,
         settings: Settings,
         *,
-        metrics: Metrics,
-        clocks: Clocks,
+        metrics: OperatorMetrics,
+        times: TimeSource,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._refs = refs
         self._settings = settings
         self._metrics = metrics
-        self._clocks = clocks
-        self._events_budget = TimeBudget(EVENTS_SHARE, clocks.monotonic)
+        self._times = times
+        self._events_budget = TimeBudget(EVENTS_SHARE, times.monotonic)
 
     def apply(self, observed: Observed, plan: Plan) -> Observed:
         """Returns what is there afterwards. Raises ClusterError where a call failed."""
@@ -71,7 +71,7 @@ class Applier:
         snapshot = observed.profile.snapshot
         if self._cache.snapshotted.get(snapshot.revision):
             return
-        started = self._clocks.monotonic()
+        started = self._times.monotonic()
         try:
             self._cluster.create(REVISIONS, self._settings.own_namespace, snapshot.manifest())
         except AlreadyExists:
@@ -79,7 +79,7 @@ class Applier:
         self._cache.snapshotted.put(snapshot.revision, True, at=started)
 
     def _write_release_status(self, observed: Observed, report: ReleaseReport) -> None:
-        body = {"status": published_status(report, now=self._clocks.now())}
+        body = {"status": published_status(report, now=self._times.now())}
         self._cluster.patch_status(RELEASES, observed.key[0], report.name, body)
 
     def _write_status(self, observed: Observed, status: RunStatus) -> Observed:
@@ -139,7 +139,7 @@ class Applier:
         return observed.with_job(job, requeue_after=self._settings.poll.first) if job else observed
 
     def _rejected(self, observed: Observed, attempt: StageAttempt, refusal: Refused) -> JobView:
-        now = self._clocks.now()
+        now = self._times.now()
         return JobView(
             name=job_name(observed.ref.name, observed.ref.uid, attempt.stage, attempt.attempt),
             uid="",
@@ -157,7 +157,7 @@ class Applier:
             logger.info("%s: %s", event.reason, event.message, extra={"run": "/".join(observed.key)})
             if event.type is EventType.NORMAL and self._events_budget.is_spent:
                 continue
-            manifest = event_manifest(observed.run, event, now=self._clocks.now(), instance=self._settings.identity)
+            manifest = event_manifest(observed.run, event, now=self._times.now(), instance=self._settings.identity)
             try:
                 with self._events_budget.spend():
                     self._cluster.create(EVENTS, observed.key[0], manifest)

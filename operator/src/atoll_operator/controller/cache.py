@@ -67,14 +67,6 @@ class Stores:
     missing: str = ""
 
 
-@dataclass(frozen=True)
-class Blocked:
-    """What the operator was refused at a run, and when the run was last told (monotonic seconds)."""
-
-    message: str
-    reported_at: float
-
-
 class ExpiringDict(Generic[K, V]):
     """Keeps each value for `seconds`, and at most `limit` values: the oldest gives way. For several threads."""
 
@@ -103,7 +95,7 @@ class ExpiringDict(Generic[K, V]):
         with self._lock:
             self._items.pop(key, None)
             self._items[key] = (now if at is None else at, value)
-            while self._items and (len(self._items) > self._limit or self._oldest() + self._seconds <= now):
+            while self._items and (len(self._items) > self._limit or self._first() + self._seconds <= now):
                 self._items.popitem(last=False)
 
     def pop(self, key: K) -> None:
@@ -113,7 +105,7 @@ class ExpiringDict(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def _oldest(self) -> float:
+    def _first(self) -> float:
         return next(iter(self._items.values()))[0]
 
 
@@ -146,10 +138,8 @@ class Cache:
         self.stores: ExpiringDict[tuple[str, tuple[str, ...], str | None], Stores] = ExpiringDict(
             clock, seconds=STORES_SECONDS, limit=MAX_REFS
         )
-        # Runs at which the operator's last call was forbidden.
-        self.blocked: dict[Key, Blocked] = {}
-
-    # Runs.
+        # Runs at which a call was forbidden: the message, and when the run's status got it (monotonic seconds).
+        self.blocked: dict[Key, tuple[str, float]] = {}
 
     def run(self, key: Key) -> Body | None:
         with self._lock:
@@ -182,8 +172,6 @@ class Cache:
                 self._runs[key] = _bare_run(run)
                 self._finished.pop(key, None)
             return True
-
-    # Jobs.
 
     def jobs(self, run_uid: str) -> list[Body] | None:
         with self._lock:
@@ -233,8 +221,6 @@ class Cache:
             return True
         return any(mark in line for mark in _MARKS)
 
-    # Pods.
-
     def succeeded_pod(self, job_uid: str) -> tuple[PodView, ...]:
         """Returns the one pod of this Job, which succeeded; empty where it is not known, or is not the only one."""
         pods = self._succeeded_pods.get(job_uid) or ()
@@ -251,8 +237,6 @@ class Cache:
     def forget_pods(self, job_uid: str) -> None:
         self.pod_readings.pop(job_uid)
         self._succeeded_pods.pop(job_uid)
-
-    # All of a run, and all runs.
 
     def invalidate(self, key: Key) -> None:
         """The next reconcile reads the run and its Jobs live, as what is known may have been wrong."""

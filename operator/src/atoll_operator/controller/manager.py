@@ -19,14 +19,14 @@ from prometheus_client import start_http_server
 from atoll_operator.api.status import Phase
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, key_of
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.profile_snapshots import SnapshotSweep, sweep_snapshots
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.kube.client import Body, Cluster, connect
-from atoll_operator.kube.clock import Clocks, ServerClock
+from atoll_operator.kube.clock import ServerClock, TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict
 from atoll_operator.kube.lease import Lease, NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
@@ -49,7 +49,7 @@ class Manager:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = Metrics()
+        self.metrics = OperatorMetrics()
         self._now = ServerClock()
         self._lease = Lease(
             self._connect(),
@@ -63,8 +63,13 @@ class Manager:
         self._cluster = self._connect(connections=settings.workers + 1, fence=self._lease.require)
         self._cache, self._queue = Cache(), QueueManager()
         self._work = WorkQueue(clock=self._loop.time)
-        self._events = EventHandlers(
-            self._cluster, self._cache, self._queue, namespaces=settings.namespaces, metrics=self.metrics
+        self.events = EventHandlers(
+            self._cluster,
+            self._cache,
+            self._queue,
+            namespaces=settings.namespaces,
+            metrics=self.metrics,
+            wake=self._wake,
         )
         self._reconciler = Reconciler(
             self._cluster,
@@ -73,7 +78,7 @@ class Manager:
             settings,
             metrics=self.metrics,
             wake=self._wake,
-            clocks=Clocks(now=self._now),
+            times=TimeSource(now=self._now),
         )
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
@@ -83,10 +88,7 @@ class Manager:
         """Leads or stands by, works, and re-syncs. Raises what one of its tasks raised."""
         self._serve_metrics()
         self._start_watches()
-        workers = Workers(
-            self._work, self._reconciler, leading=self._leading, executor=self._executor, metrics=self.metrics
-        )
-        every = self._settings.resync
+        leading, every = self._leading, self._settings.resync
         own_namespace, in_use = self._settings.own_namespace, self._queue.snapshots_in_use
         sweep = SnapshotSweep(self._cluster, own_namespace=own_namespace, in_use=in_use)
         async with asyncio.TaskGroup() as tasks:
@@ -94,9 +96,11 @@ class Manager:
             # Before the first list, the positions in the queue are not known.
             await self._synced.wait()
             tasks.create_task(self._lease.keep(self._on_leadership))
-            tasks.create_task(sweep_snapshots(sweep, leading=self._leading, every=every))
+            tasks.create_task(sweep_snapshots(sweep, leading=leading, every=every))
             for _ in range(self._settings.workers):
-                tasks.create_task(workers.work())
+                tasks.create_task(
+                    work(self._work, self._reconciler, leading=leading, executor=self._executor, metrics=self.metrics)
+                )
 
     async def stop(self) -> None:
         """Stops writing, waits for reconciles in progress, and gives the Lease up. A second call does nothing."""
@@ -111,14 +115,10 @@ class Manager:
             logger.warning("a reconcile did not end within %.0f s", STOP_SECONDS)
         await asyncio.to_thread(self._lease.release)
 
-    def on_run_event(self, kind: str | None, run: Body) -> None:
-        """Called in the event loop with a watch event of a TrainingRun; `kind` is None for those that kopf listed."""
-        self._add(self._events.on_run_event(kind, run))
-
     async def _resync(self, every: float) -> None:
         while True:
             try:
-                keys = await asyncio.to_thread(self._events.list_keys)
+                keys = await asyncio.to_thread(self.events.list_keys)
             except ClusterError as error:
                 logger.warning("re-sync: %s", error)
                 await asyncio.sleep(min(every, 5.0))
@@ -129,20 +129,12 @@ class Manager:
             await asyncio.sleep(every)
 
     def _start_watches(self) -> None:
-        settings, events = self._settings, self._events
+        settings, events, succeeded = self._settings, self.events, "status.phase=Succeeded"
         namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         # One connection for each watch.
         cluster = self._connect(connections=2 * len(namespaces))
-
-        def on_job_event(line: bytes) -> None:
-            self._wake(events.on_job_event(line))
-
-        def on_jobs_missed() -> None:
-            self._wake(events.on_jobs_missed())
-
-        succeeded = "status.phase=Succeeded"
         for namespace in namespaces:
-            jobs = WatchSpec(JOBS, namespace, on_job_event, labels=RUN_UID_LABEL, on_start=on_jobs_missed)
+            jobs = WatchSpec(JOBS, namespace, events.on_job_event, labels=RUN_UID_LABEL, on_start=events.on_jobs_missed)
             pods = WatchSpec(PODS, namespace, events.on_pod_event, labels=RUN_UID_LABEL, fields=succeeded)
             for spec in (jobs, pods):
                 Watcher(cluster, spec, silence=settings.watch_silence).start()
@@ -166,11 +158,9 @@ class Manager:
 
     def _wake(self, keys: Iterable[Key]) -> None:
         """Adds keys from any thread."""
-        added = list(keys)
-        if added:
-            # A watch may report something while the process ends and its loop is closed.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._add, added)
+        # A watch may report something while the process ends and its loop is closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._add, list(keys))
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -187,50 +177,58 @@ class Manager:
 
 
 class EventHandlers:
-    """Bring events and lists into the cache and the queue, and return the keys to reconcile. They may be called from
-    any thread; only `list_keys` calls the API server."""
+    """Bring events and lists into the cache and the queue. For any thread; only `list_keys` calls the API server.
+    `wake` has the runs with these keys reconciled."""
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, queue: QueueManager, *, namespaces: tuple[str, ...], metrics: Metrics
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        queue: QueueManager,
+        *,
+        namespaces: tuple[str, ...],
+        metrics: OperatorMetrics,
+        wake: Callable[[Iterable[Key]], None],
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._namespaces = namespaces
         self._metrics = metrics
+        self._wake = wake
 
-    def on_run_event(self, kind: str | None, run: Body) -> list[Key]:
-        """`kind` is that of the watch event; None for a run from the list before the watch."""
+    def on_run_event(self, kind: str | None, run: Body) -> None:
+        """`kind` is that of the watch event; None for a run from kopf's list before the watch."""
         self._metrics.on_event()
         key, uid = key_of(run), run["metadata"]["uid"]
         if kind == "DELETED":
             self._cache.forget(key, uid=uid)
-            return [*self._queue.forget(key), key]
-        if not self._cache.put_run(run):
-            # The operator's own write, or an older event.
-            return []
-        self._queue.observe(run)
-        if kind == "ADDED" and not run.get("status"):
-            # It was created just now: a list of its Jobs would bring nothing.
-            self._cache.put_jobs(uid, ())
-        return [key]
+            self._wake([*self._queue.forget(key), key])
+        # Where the version is not new, it is the operator's own write, or an older event.
+        elif self._cache.put_run(run):
+            self._queue.observe(run)
+            if kind == "ADDED" and not run.get("status"):
+                # It was created just now: a list of its Jobs would bring nothing.
+                self._cache.put_jobs(uid, ())
+            self._wake([key])
 
-    def on_job_event(self, line: bytes) -> list[Key]:
+    def on_job_event(self, line: bytes) -> None:
         """`line` is one of the watch of Jobs with a run's UID in their labels."""
         self._metrics.on_event()
         if not self._cache.may_matter(line):
-            return []
+            return
         event = json.loads(line)
         job = event["object"]
         labels = job["metadata"]["labels"]
         changed = self._cache.put_job(labels[RUN_UID_LABEL], job, deleted=event["type"] == "DELETED")
-        # The labels alone name the run; the reconcile checks the owner.
-        return [(job["metadata"]["namespace"], labels[RUN_LABEL])] if changed and RUN_LABEL in labels else []
+        # Only labels name the run here; the reconcile checks the owner.
+        if changed and RUN_LABEL in labels:
+            self._wake([(job["metadata"]["namespace"], labels[RUN_LABEL])])
 
-    def on_jobs_missed(self) -> list[Key]:
-        """Events of Jobs may have been missed: all runs are reconciled, and read their Jobs live."""
+    def on_jobs_missed(self) -> None:
+        """Called when events of Jobs may have been missed: all runs are reconciled, with their Jobs read live."""
         self._cache.clear_jobs()
-        return self._queue.keys()
+        self._wake(self._queue.keys())
 
     def on_pod_event(self, line: bytes) -> None:
         """`line` is one of the watch of pods that succeeded. Later changes of such a pod say nothing new."""
@@ -252,44 +250,37 @@ class EventHandlers:
         return list(dict.fromkeys([*listed, *self._queue.keys()]))
 
 
-class Workers:
-    """Call `reconcile` for each key that is due, in threads of `executor`, while `leading` is set."""
+async def work(
+    queue: WorkQueue, reconcile: Reconcile, *, leading: asyncio.Event, executor: Executor, metrics: OperatorMetrics
+) -> None:
+    """One worker, of which any number may run: calls `reconcile` in a thread of `executor` for each key that is due,
+    while `leading` is set."""
+    while True:
+        await leading.wait()
+        key = await queue.get()
+        metrics.queue_depth.set(len(queue))
+        with metrics.reconcile_seconds.time():
+            outcome = await _work_on(key, queue, partial(reconcile, key), executor)
+        metrics.reconciles.labels(outcome).inc()
 
-    def __init__(
-        self, queue: WorkQueue, reconcile: Reconcile, *, leading: asyncio.Event, executor: Executor, metrics: Metrics
-    ) -> None:
-        self._queue = queue
-        self._reconcile = reconcile
-        self._leading = leading
-        self._executor = executor
-        self._metrics = metrics
 
-    async def work(self) -> None:
-        """One worker; any number of these may run at once."""
-        while True:
-            await self._leading.wait()
-            key = await self._queue.get()
-            self._metrics.queue_depth.set(len(self._queue))
-            with self._metrics.reconcile_seconds.time():
-                outcome = await self._handle(key)
-            self._metrics.reconciles.labels(outcome).inc()
-
-    async def _handle(self, key: Key) -> str:
-        run = {"run": "/".join(key)}
-        try:
-            requeue_after = await asyncio.get_running_loop().run_in_executor(self._executor, self._reconcile, key)
-        except NotLeader as error:
-            logger.info("left alone: %s", error, extra=run)
-            self._queue.done(key, requeue_after=STANDBY_SECONDS)
-            return "standby"
-        except ClusterError as error:
-            delay = self._queue.failed(key, min_delay=error.retry_after)
-            level = logging.INFO if isinstance(error, Conflict) else logging.WARNING
-            logger.log(level, "%s; next try in %.1f s", error, delay, extra=run)
-            return "conflict" if isinstance(error, Conflict) else "unavailable"
-        except Exception:
-            delay = self._queue.failed(key)
-            logger.exception("a fault in the operator; next try in %.1f s", delay, extra=run)
-            return "fault"
-        self._queue.done(key, requeue_after=requeue_after)
-        return "done"
+async def _work_on(key: Key, queue: WorkQueue, reconcile: Callable[[], float | None], executor: Executor) -> str:
+    """Returns the outcome as the metric counts it."""
+    run = {"run": "/".join(key)}
+    try:
+        requeue_after = await asyncio.get_running_loop().run_in_executor(executor, reconcile)
+    except NotLeader as error:
+        logger.info("left alone: %s", error, extra=run)
+        queue.done(key, requeue_after=STANDBY_SECONDS)
+        return "standby"
+    except ClusterError as error:
+        delay = queue.failed(key, min_delay=error.retry_after)
+        level = logging.INFO if isinstance(error, Conflict) else logging.WARNING
+        logger.log(level, "%s; next try in %.1f s", error, delay, extra=run)
+        return "conflict" if isinstance(error, Conflict) else "unavailable"
+    except Exception:
+        delay = queue.failed(key)
+        logger.exception("a fault in the operator; next try in %.1f s", delay, extra=run)
+        return "fault"
+    queue.done(key, requeue_after=requeue_after)
+    return "done"

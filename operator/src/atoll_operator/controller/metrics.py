@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Metrics:
+class OperatorMetrics:
     """The metrics in a registry of their own, so that each test has its own."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

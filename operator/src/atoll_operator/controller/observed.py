@@ -25,7 +25,7 @@ from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL, job_name
 from atoll_operator.kube.client import Body, Cluster
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.objects import JOBS, NODES, PROFILES, RELEASES, REVISIONS, STORES, job_view
 from atoll_operator.lifecycle.inputs import (
     MODEL_LABEL,
@@ -115,11 +115,11 @@ class Observed:
 class StateReader:
     """Reads an `Observed`, and of it only what a run in its state needs."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, settings: Settings, clocks: Clocks) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, settings: Settings, times: TimeSource) -> None:
         self._cluster = cluster
         self._cache = cache
         self.refs = ReferencedObjects(cluster, cache, own_namespace=settings.own_namespace)
-        self.pods = PodReader(cluster, cache, settings.poll, clocks)
+        self.pods = PodReader(cluster, cache, settings.poll, times)
 
     def read(self, run: Body) -> Observed:
         spec, problem = parse_run(run)

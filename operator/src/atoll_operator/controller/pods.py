@@ -9,7 +9,7 @@ from atoll_operator.controller.cache import Cache, PodReading
 from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.jobs.manifest import CONTAINER
 from atoll_operator.kube.client import Body, Cluster
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import (
     EVENTS,
@@ -38,13 +38,13 @@ BUSY_SECONDS = 10.0
 class PodReader:
     """Reads pods into the cache at the intervals `poll`. For several workers, as no two have the same run."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, poll: PollIntervals, clocks: Clocks) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, poll: PollIntervals, times: TimeSource) -> None:
         self._cluster = cluster
         self._cache = cache
         self._poll = poll
-        self._clocks = clocks
-        self._budget = TimeBudget(READINGS_SHARE, clocks.monotonic)
-        self._events_budget = TimeBudget(EVENTS_SHARE, clocks.monotonic)
+        self._times = times
+        self._budget = TimeBudget(READINGS_SHARE, times.monotonic)
+        self._events_budget = TimeBudget(EVENTS_SHARE, times.monotonic)
 
     @property
     def is_busy(self) -> bool:
@@ -63,9 +63,9 @@ class PodReader:
         return self._read_unfinished(namespace, job)
 
     def _read_unfinished(self, namespace: str, job: JobView) -> PodReading:
-        known, started = self._cache.pod_readings.get_with_age(job.uid), self._clocks.monotonic()
+        known, started = self._cache.pod_readings.get_with_age(job.uid), self._times.monotonic()
         if known is None:
-            before, age = PodReading(job), (self._clocks.now() - job.created).total_seconds()
+            before, age = PodReading(job), (self._times.now() - job.created).total_seconds()
             if 0 <= age < self._poll.first:
                 return PodReading(job, requeue_after=self._poll.first - age)
         else:
@@ -97,7 +97,7 @@ class PodReader:
         """`warnings` are the last ones known, by the UID of the pod."""
         phase = (pod.get("status") or {}).get("phase")
         name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
-        if node and may_be_lost(pod, now=self._clocks.now()):
+        if node and may_be_lost(pod, now=self._times.now()):
             lost = lost_node(node, self._cluster.read(NODES, None, node))
             if lost:
                 return PodDetails(node_lost=lost)

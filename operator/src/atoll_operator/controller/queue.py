@@ -69,7 +69,7 @@ class QueueManager:
         """Takes a run from a watch or a list. It may be older than the last `record`, so it never takes a slot away
         from a run that goes on."""
         key, status = key_of(run), _status(run)
-        entry = _with_status(_without_status(run), status)
+        entry = _entry(run, status)
         with self._lock:
             self.estimates.learn(run, status)
             known = self._entries.get(key)
@@ -90,7 +90,7 @@ class QueueManager:
         key = key_of(run)
         with self._lock:
             before = self._entries.get(key)
-            entry = _with_status(_without_status(run), status)
+            entry = _entry(run, status)
             self._put(key, entry)
             self.estimates.learn(run, status)
             left = before is not None and before.active and not entry.active
@@ -102,7 +102,7 @@ class QueueManager:
         with self._lock:
             own = self._entries.get(key)
             if own is None:
-                own = _with_status(_without_status(run), _status(run))
+                own = _entry(run, _status(run))
                 self._put(key, own)
             contenders = self._contenders.get(own.profile, {})
             if own.active or len(contenders) - (key in contenders) < slots:
@@ -154,25 +154,12 @@ def _status(run: Mapping[str, Any]) -> RunStatus:
         return RunStatus()
 
 
-def _without_status(run: Mapping[str, Any]) -> _Entry:
-    metadata, spec = run["metadata"], run["spec"]
+def _entry(run: Mapping[str, Any], status: RunStatus) -> _Entry:
+    metadata = run["metadata"]
     return _Entry(
         uid=metadata["uid"],
-        profile=spec["profileRef"]["name"],
+        profile=run["spec"]["profileRef"]["name"],
         created=parse_time(metadata["creationTimestamp"]),
-        phase=Phase.PENDING,
-        active=False,
-        incomplete=False,
-        estimate=None,
-        active_since=None,
-        active_seconds=0,
-        revision="",
-    )
-
-
-def _with_status(entry: _Entry, status: RunStatus) -> _Entry:
-    return replace(
-        entry,
         phase=status.phase,
         active=status.active_since is not None and not status.is_terminal,
         incomplete=status.reason in _INCOMPLETE,

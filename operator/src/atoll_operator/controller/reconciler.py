@@ -12,15 +12,15 @@ from atoll_contract.errors import Reason
 from atoll_operator.api.status import merge_patch, write_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.apply import Applier
-from atoll_operator.controller.cache import Blocked, Cache
-from atoll_operator.controller.metrics import Metrics
+from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.observed import Observed, StateReader, own_jobs, parse_run, parse_status
 from atoll_operator.controller.pods import BUSY_SECONDS
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import job_name
 from atoll_operator.kube.client import Cluster
-from atoll_operator.kube.clock import Clocks
+from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError, Forbidden
 from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest
 from atoll_operator.lifecycle.conditions import with_conditions
@@ -60,19 +60,19 @@ class Reconciler:
         queue: QueueManager,
         settings: Settings,
         *,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         wake: Callable[[Iterable[Key]], None],
-        clocks: Clocks,
+        times: TimeSource,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._settings = settings
         self._wake = wake
-        self._clocks = clocks
-        self._reader = StateReader(cluster, cache, settings, clocks)
-        self._applier = Applier(cluster, cache, self._reader.refs, settings, metrics=metrics, clocks=clocks)
-        self._permission_errors = PermissionErrors(cluster, cache, identity=settings.identity, clocks=clocks)
+        self._times = times
+        self._reader = StateReader(cluster, cache, settings, times)
+        self._applier = Applier(cluster, cache, self._reader.refs, settings, metrics=metrics, times=times)
+        self._permission_errors = PermissionErrors(cluster, cache, identity=settings.identity, times=times)
         self._requeues: dict[Key, Requeue] = {}
 
     def __call__(self, key: Key) -> float | None:
@@ -99,7 +99,7 @@ class Reconciler:
         requeue = self._still_valid(key, self._requeues.pop(key, None))
         if requeue is not None:
             self._requeues[key] = requeue
-            return None if requeue.at is None else requeue.at - self._clocks.monotonic()
+            return None if requeue.at is None else requeue.at - self._times.monotonic()
         run = self._cache.run(key) or self._cluster.read(RUNS, *key)
         if run is None or "deletionTimestamp" in run["metadata"]:
             # Its Jobs are deleted with it, by their owner references.
@@ -128,7 +128,7 @@ class Reconciler:
         """Returns the plan, and the runs that may have a slot that it frees."""
         # No other worker may take a slot between the position in the queue and the decision to start.
         with self._queue.lock:
-            now = self._clocks.now()
+            now = self._times.now()
             view = replace(
                 observed.view(self._queue, now=now),
                 blocked=self._permission_errors.message(observed.key),
@@ -145,7 +145,7 @@ class Reconciler:
         """
         if requeue is None or self._has_changed(key, requeue):
             return None
-        now = self._clocks.monotonic()
+        now = self._times.monotonic()
         if requeue.at is None or now < requeue.at:
             return requeue
         at_work = any(not job.is_finished for job in requeue.jobs)
@@ -170,7 +170,7 @@ class Reconciler:
         if version is None or plan.delete_run or not (status.active_since or ended):
             return
         jobs = frozenset(replace(job, create_error="") for job in observed.jobs)
-        at = None if requeue_after is None else self._clocks.monotonic() + requeue_after
+        at = None if requeue_after is None else self._times.monotonic() + requeue_after
         self._requeues[key] = Requeue(version, jobs, at)
 
     def _wake_waiting(self, keys: list[Key]) -> None:
@@ -198,27 +198,26 @@ class PermissionErrors:
     the first reconcile that succeeds clears it. For several threads, as no two have the same run.
     """
 
-    def __init__(self, cluster: Cluster, cache: Cache, *, identity: str, clocks: Clocks) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, *, identity: str, times: TimeSource) -> None:
         self._cluster = cluster
         self._cache = cache
         self._identity = identity
-        self._clocks = clocks
+        self._times = times
 
     def message(self, key: Key) -> str:
         """Returns what the operator was refused at this run; empty if nothing."""
-        blocked = self._cache.blocked.get(key)
-        return blocked.message if blocked else ""
+        return self._cache.blocked.get(key, ("", 0.0))[0]
 
     def clear(self, key: Key) -> bool:
         """Called when a reconcile succeeded; returns whether the run was blocked before."""
         return self._cache.blocked.pop(key, None) is not None
 
     def report(self, key: Key, error: Forbidden) -> None:
-        text, now = f"forbidden: the operator may not {error}", self._clocks.monotonic()
-        known = self._cache.blocked.get(key)
-        if known is not None and known.message == text and now - known.reported_at < REPORT_EVERY_SECONDS:
+        text, now = f"forbidden: the operator may not {error}", self._times.monotonic()
+        known, reported_at = self._cache.blocked.get(key, ("", 0.0))
+        if known == text and now - reported_at < REPORT_EVERY_SECONDS:
             return
-        self._cache.blocked[key] = Blocked(text, now)
+        self._cache.blocked[key] = (text, now)
         # Each of the two may be forbidden by itself.
         for write in (self._write_status, self._write_event):
             try:
@@ -233,7 +232,7 @@ class PermissionErrors:
             # The first status holds more than this; the first reconcile that is not refused writes it.
             return
         view = replace(run_view({**run, "status": None}, parse_run(run)[0]), blocked=text)
-        patch = merge_patch(run["status"], write_status(with_conditions(view, status, self._clocks.now())))
+        patch = merge_patch(run["status"], write_status(with_conditions(view, status, self._times.now())))
         if patch:
             body = {"metadata": {"resourceVersion": run["metadata"]["resourceVersion"]}, "status": patch}
             self._cluster.patch_status(RUNS, *key, body)
@@ -242,5 +241,5 @@ class PermissionErrors:
         run = self._cluster.read(RUNS, *key)
         if run is not None:
             event = RunEvent(EventType.WARNING, str(Reason.INTERNAL_ERROR), text)
-            manifest = event_manifest(run, event, now=self._clocks.now(), instance=self._identity)
+            manifest = event_manifest(run, event, now=self._times.now(), instance=self._identity)
             self._cluster.create(EVENTS, key[0], manifest)

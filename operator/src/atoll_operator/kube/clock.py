@@ -19,7 +19,7 @@ SKEW_EVERY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Clocks:
+class TimeSource:
     """`now` gives the time by which a run's deadlines count; `monotonic` gives seconds, to measure intervals with."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

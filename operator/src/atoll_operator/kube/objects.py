@@ -25,18 +25,8 @@ COMPONENT = "atoll-operator"
 MAX_EVENT_MESSAGE = 1024
 # A pod of a lost node stays in deletion for ever; a kubelet that is alive removes it soon after the grace period.
 DELETION_OVERDUE = timedelta(seconds=60)
-_JOB_METADATA = frozenset(
-    {
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "labels",
-        "ownerReferences",
-    }
-)
+_TIMESTAMPS = frozenset({"creationTimestamp", "deletionTimestamp"})
+_JOB_METADATA = _TIMESTAMPS | {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences"}
 _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
