@@ -1,0 +1,181 @@
+"""Events become keys, and keys become reconciles with an outcome that is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.manager import STANDBY_SECONDS, EventHandlers, work
+from atoll_operator.controller.metrics import OperatorMetrics
+from atoll_operator.controller.queue import QueueManager
+from atoll_operator.controller.workqueue import Key, WorkQueue
+from atoll_operator.kube.client import Body
+from atoll_operator.kube.errors import Conflict, Forbidden, Unavailable
+from atoll_operator.kube.lease import NotLeader
+from atoll_operator.kube.objects import RUNS
+from support.fake_cluster import FakeClock, FakeCluster
+from support.fake_operator import KEY, add_run, prepared
+
+
+class Listener:
+    """Event handlers, and the keys that they wake."""
+
+    def __init__(self, *namespaces: str) -> None:
+        self.server = prepared()
+        self.woken: list[Key] = []
+        self.cache, self.queue = Cache(self.server.clock), QueueManager()
+        self.handlers = EventHandlers(
+            FakeCluster(self.server),
+            self.cache,
+            self.queue,
+            namespaces=namespaces,
+            metrics=OperatorMetrics(),
+            wake=self._wake,
+        )
+
+    def _wake(self, keys: Iterable[Key]) -> None:
+        self.woken += keys
+
+    def job_event(self, kind: str, job: Body) -> None:
+        self.handlers.on_job_event(json.dumps({"type": kind, "object": job}, separators=(",", ":")).encode())
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+def job(version: int, *, labels: dict[str, str] | None = None, **body: Any) -> Body:
+    own = {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"} if labels is None else labels
+    metadata = {"namespace": "team", "name": "job", "uid": "job-uid", "resourceVersion": str(version), "labels": own}
+    return {"metadata": metadata, **body}
+
+
+COMPLETE: Body = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+
+
+@pytest.mark.parametrize("kind", [None, "ADDED", "MODIFIED"])
+def test_a_new_version_of_a_run_wakes_it_once(listener: Listener, kind: str | None) -> None:
+    run = add_run(listener.server)
+    listener.handlers.on_run_event(kind, run)
+    listener.handlers.on_run_event("MODIFIED", run)
+    assert listener.woken == [KEY]
+    assert listener.cache.run(KEY) is not None
+    assert listener.queue.keys() == [KEY]
+
+
+@pytest.mark.parametrize(("kind", "known"), [("ADDED", []), ("MODIFIED", None), (None, None)])
+def test_only_a_run_that_was_just_created_has_no_jobs(listener: Listener, kind: str | None, known: Any) -> None:
+    run = add_run(listener.server)
+    listener.handlers.on_run_event(kind, run)
+    assert listener.cache.jobs(run["metadata"]["uid"]) == known
+
+
+def test_a_deleted_run_is_woken_and_forgotten(listener: Listener) -> None:
+    run = add_run(listener.server)
+    listener.handlers.on_run_event("ADDED", run)
+    listener.handlers.on_run_event("DELETED", run)
+    assert listener.woken == [KEY, KEY]
+    assert listener.cache.run(KEY) is None
+    assert listener.queue.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "wakes"),
+    [
+        ("MODIFIED", job(2, **COMPLETE), True),
+        ("MODIFIED", job(2, status={"active": 1}), False),
+        ("ADDED", job(2), False),
+        ("DELETED", job(2), True),
+        ("MODIFIED", job(2, spec={"suspend": True}), True),
+        ("MODIFIED", job(2, labels={"atoll.dev/run-uid": "run-uid"}, **COMPLETE), False),
+    ],
+    ids=["its end", "its counters", "known already", "deleted", "suspended", "no run's name"],
+)
+def test_of_a_jobs_events_those_wake_its_run_that_change_something(
+    listener: Listener, kind: str, event: Body, wakes: bool
+) -> None:
+    listener.cache.put_jobs("run-uid", [job(1)])
+    listener.job_event(kind, event)
+    assert listener.woken == ([KEY] if wakes else [])
+
+
+def test_after_missed_events_every_run_is_woken_and_its_jobs_are_unknown(listener: Listener) -> None:
+    run = add_run(listener.server)
+    listener.handlers.on_run_event("ADDED", run)
+    listener.handlers.on_jobs_missed()
+    assert listener.woken == [KEY, KEY]
+    assert listener.cache.jobs(run["metadata"]["uid"]) is None
+
+
+@pytest.mark.parametrize("namespaces", [(), ("team",), ("team", "other")])
+def test_a_list_brings_the_runs_of_its_namespaces_and_those_that_are_gone(namespaces: tuple[str, ...]) -> None:
+    listener = Listener(*namespaces)
+    gone = add_run(listener.server, "gone", uid="gone-uid")
+    listener.handlers.on_run_event("ADDED", gone)
+    listener.server.remove(RUNS, "team", "gone")
+    add_run(listener.server)
+    listener.server.take_calls()
+    assert listener.handlers.list_keys() == [KEY, ("team", "gone")]
+    assert listener.server.take_calls() == ["list trainingruns"] * max(1, len(namespaces))
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome", "wait"),
+    [
+        (None, "done", 7.0),
+        (NotLeader("not leader: held by another"), "standby", STANDBY_SECONDS),
+        (Conflict("patch trainingruns/status", "modified"), "conflict", 0.5),
+        (Unavailable("get jobs", "too busy", retry_after=9.0), "unavailable", 9.0),
+        (Forbidden("create jobs", "no right"), "unavailable", 0.5),
+        (KeyError("labels"), "fault", 0.5),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_each_reconcile_has_an_outcome_and_a_next_time(
+    raised: Exception | None, outcome: str, wait: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock, metrics, reconciled = FakeClock(), OperatorMetrics(), []
+
+    def reconcile(key: Key) -> float | None:
+        reconciled.append(key)
+        if raised is not None:
+            raise raised
+        return 7.0
+
+    async def scenario() -> WorkQueue:
+        queue, leading = WorkQueue(clock=clock, spread=lambda: 0.5), asyncio.Event()
+        queue.add(KEY)
+        with ThreadPoolExecutor(1) as executor:
+            worker = asyncio.create_task(work(queue, reconcile, leading=leading, executor=executor, metrics=metrics))
+            await asyncio.sleep(0)
+            assert reconciled == []
+            leading.set()
+            while not counted(metrics):
+                await asyncio.sleep(0.001)
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+        return queue
+
+    queue = asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert counted(metrics) == {outcome: 1.0}
+    clock.advance(wait - 0.01)
+    assert queue.get_due() is None
+    clock.advance(0.01)
+    assert queue.get_due() == KEY
+    # An error of the operator's own is one in the log, and nothing else is.
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert bool(errors) is (outcome == "fault")
+
+
+def counted(metrics: OperatorMetrics) -> dict[str, float]:
+    samples = [sample for family in metrics.reconciles.collect() for sample in family.samples]
+    return {sample.labels["outcome"]: sample.value for sample in samples if sample.value}
