@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from atoll_contract.document import DecodeError
@@ -54,11 +55,11 @@ class Observed:
     releases: tuple[Body, ...] | None = None
     readings: tuple[PodReading, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> Key:
         return key_of(self.run)
 
-    @property
+    @cached_property
     def ref(self) -> RunRef:
         return RunRef(*self.key, self.run["metadata"]["uid"])
 
