@@ -81,7 +81,7 @@ class FakeServer:
     # What users, controllers and kubelets do.
 
     def add(self, resource: Resource, body: Body, namespace: str | None = None) -> Body:
-        """Creates the object as the API server would, and tells the watches."""
+        """Creates the object as the API server would, and notifies the watches."""
         key = (resource.plural, namespace, body["metadata"]["name"])
         assert key not in self.objects, key
         made = copy.deepcopy(body)

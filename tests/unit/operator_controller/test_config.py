@@ -18,7 +18,7 @@ def test_namespaces_are_a_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "text"),
     [
         ("ATOLL_WORKERS", "many", "ATOLL_WORKERS is 'many'; it must be a whole number"),
         ("ATOLL_WORKERS", "0", "ATOLL_WORKERS is 0; the least is 1"),
@@ -30,8 +30,8 @@ def test_namespaces_are_a_list() -> None:
         ("ATOLL_LOG_FORMAT", "xml", "allowed are json, text"),
     ],
 )
-def test_a_value_without_meaning_is_refused_by_name(name: str, value: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_a_value_without_meaning_is_refused_by_name(name: str, value: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
         from_environment({name: value})
 
 

@@ -65,7 +65,7 @@ def test_a_run_takes_as_long_as_the_one_before_by_the_images_it_sees(estimates: 
     assert longer == Estimate(860, "4.0 s a step as in run before, and 60 s for the other stages")
 
 
-def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(estimates: EstimateModel) -> None:
+def test_the_newest_run_counts_whatever_the_order_they_are_seen_in(estimates: EstimateModel) -> None:
     learn(estimates, "newest", done(train=80, active=80, ended="2027-01-09T12:00:02Z"))
     learn(estimates, "older", done(train=40, active=40, ended="2027-01-09T12:00:01Z"))
     estimate = estimates.estimate("team", spec(), on="cpu", default=None)
@@ -78,7 +78,7 @@ def test_the_newest_run_tells_whatever_the_order_they_are_seen_in(estimates: Est
     [("other", "cpu", {}), ("team", "gpu", {}), ("team", "cpu", {"gpus": 2})],
     ids=["namespace", "accelerator", "GPUs"],
 )
-def test_a_run_of_another_kind_tells_nothing(
+def test_a_run_of_another_kind_does_not_count(
     estimates: EstimateModel, namespace: str, on: str, changes: dict[str, Any]
 ) -> None:
     learn(estimates, "before", done(train=40, active=40))
@@ -93,16 +93,16 @@ def test_width_and_profile_make_another_kind(estimates: EstimateModel) -> None:
         assert estimates.estimate("team", changed, on="cpu", default=None) is None
 
 
-def test_training_that_was_only_found_again_tells_nothing(estimates: EstimateModel) -> None:
+def test_a_training_that_was_adopted_does_not_count(estimates: EstimateModel) -> None:
     learn(estimates, "before", done(train=3, active=40, reason=Reason.ADOPTED))
     assert estimates.estimate("team", spec(), on="cpu", default=None) is None
 
 
-def test_without_a_run_the_profile_tells_and_without_that_nobody(estimates: EstimateModel) -> None:
+def test_without_a_run_the_profiles_estimate_counts_and_without_that_there_is_none(estimates: EstimateModel) -> None:
     estimate = estimates.estimate("team", spec(), on="cpu", default=DEFAULT)
     # 20 steps of 4 images, where 16 take half a second.
-    words = "0.12 s a step by TrainingProfile default, and 60 s for the other stages"
-    assert estimate == Estimate(62, words)
+    text = "0.12 s a step by TrainingProfile default, and 60 s for the other stages"
+    assert estimate == Estimate(62, text)
     assert estimates.estimate("team", spec(), on="cpu", default=None) is None
 
 
@@ -114,7 +114,7 @@ def test_what_a_deleted_run_needed_is_still_known() -> None:
     assert queue.estimates.estimate("team", spec(), on="cpu", default=None) is not None
 
 
-def test_a_failed_run_tells_nothing(estimates: EstimateModel) -> None:
+def test_a_failed_run_does_not_count(estimates: EstimateModel) -> None:
     failed = replace(done(train=40, active=40), phase=Phase.FAILED)
     learn(estimates, "failed", failed)
     assert estimates.estimate("team", spec(), on="cpu", default=None) is None

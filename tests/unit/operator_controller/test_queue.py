@@ -120,7 +120,7 @@ def test_the_wait_is_estimated_from_what_those_ahead_still_need(queue: QueueMana
     assert queue.position(run("second", minute=1), slots=1, now=NOW) == QueueView(1, 1200, True)
 
 
-def test_a_status_written_by_hand_does_not_stop_the_index(queue: QueueManager) -> None:
+def test_a_status_written_by_hand_does_not_stop_the_queue(queue: QueueManager) -> None:
     broken = run("broken")
     broken["status"] = {"phase": 7}
     queue.observe(broken)

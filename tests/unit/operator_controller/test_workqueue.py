@@ -72,7 +72,7 @@ def test_the_earliest_of_several_delays_holds(queue: WorkQueue, clock: Clock) ->
     assert queue.get_due() is None
 
 
-def test_looking_again_later_gives_way_to_an_event(queue: WorkQueue) -> None:
+def test_a_later_requeue_gives_way_to_an_event(queue: WorkQueue) -> None:
     queue.add(A)
     queue.get_due()
     queue.add(A)

@@ -56,9 +56,9 @@ def test_O16_the_servers_time_counts_and_the_nodes_clock_is_named(
         times.pass_time(7.3)
         times.answer()
     assert -0.2 <= times.error <= 0.2
-    words = "3600 s ahead of" if skew > 0 else "3600 s behind"
+    text = "3600 s ahead of" if skew > 0 else "3600 s behind"
     # Told at once, and again after ten minutes.
-    assert [words in record.message for record in caplog.records] == [True, True]
+    assert [text in record.message for record in caplog.records] == [True, True]
 
 
 def test_O16_a_clock_that_jumps_moves_no_deadline() -> None:

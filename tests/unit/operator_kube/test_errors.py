@@ -1,4 +1,4 @@
-"""Answers of the API server, told apart by what may help."""
+"""Answers of the API server become errors by what can be done about them."""
 
 from __future__ import annotations
 

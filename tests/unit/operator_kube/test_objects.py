@@ -90,15 +90,15 @@ def test_a_pod_that_waits_says_why() -> None:
     assert (view.waiting_reason, view.waiting_message) == ("ImagePullBackOff", "no such host")
 
 
-def test_a_container_that_is_being_created_is_no_trouble() -> None:
+def test_a_container_that_is_being_created_is_no_problem() -> None:
     view = pod_view(pod(phase="Pending", container={"waiting": {"reason": "ContainerCreating"}}), job="j")
     assert view.waiting_reason == ""
 
 
-def test_the_schedulers_message_is_kept_and_a_scheduling_gate_is_no_trouble() -> None:
-    words = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
+def test_the_schedulers_message_is_kept_and_a_scheduling_gate_is_no_problem() -> None:
+    reported = condition("PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes are available")
     gated = condition("PodScheduled", status="False", reason="SchedulingGated", message="by kueue")
-    assert pod_view(pod(phase="Pending", conditions=[words]), job="j").unschedulable == "0/1 nodes are available"
+    assert pod_view(pod(phase="Pending", conditions=[reported]), job="j").unschedulable == "0/1 nodes are available"
     assert pod_view(pod(phase="Pending", conditions=[gated]), job="j").unschedulable == ""
 
 
@@ -109,8 +109,8 @@ def test_progress_comes_from_the_log() -> None:
 
 
 def test_a_drain_is_told_as_a_disruption() -> None:
-    words = condition("DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
-    assert pod_view(pod(phase="Failed", conditions=[words]), job="j").disruption == "Eviction API: evicting"
+    reported = condition("DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
+    assert pod_view(pod(phase="Failed", conditions=[reported]), job="j").disruption == "Eviction API: evicting"
 
 
 def test_the_newest_warning_is_chosen() -> None:

@@ -1,1 +1,1 @@
-"""The operator at work: what is queued, looked at, decided, carried out and remembered."""
+"""The control loop of TrainingRuns: events, work queue, cache, and one reconcile after the other."""

@@ -177,7 +177,7 @@ class ReferencedObjects:
     def stores(self, namespace: str, spec: TrainingRunSpec, *, cached: bool = False) -> Stores:
         """Returns the ObjectStores that the run names, and the release that it starts from.
 
-        `cached`: they may be some seconds old, as nothing has failed because of which somebody would change them.
+        `cached`: they may be some seconds old. Where something has failed, a user may just have changed them.
         """
         key = (namespace, tuple(spec.store_names), spec.training.init_from.release)
         known = self._cache.stores.get(key) if cached else None

@@ -80,10 +80,11 @@ class QueueManager:
     def forget(self, key: Key) -> list[Key]:
         """Called when the run is deleted; returns the runs that may have its slot now."""
         with self._lock:
-            gone = self._remove(key)
-            if gone is not None:
-                self.estimates.forget(gone.uid)
-            return self._next(gone.profile) if gone is not None and gone.active else []
+            removed = self._remove(key)
+            if removed is None:
+                return []
+            self.estimates.forget(removed.uid)
+            return self._next(removed.profile) if removed.active else []
 
     def record(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
         """Takes what was decided for the run; returns the runs that may have its slot now, if it leaves one."""
@@ -133,13 +134,13 @@ class QueueManager:
             self._contenders.setdefault(entry.profile, {})[key] = entry
 
     def _remove(self, key: Key) -> _Entry | None:
-        gone = self._entries.pop(key, None)
-        if gone is not None:
-            contenders = self._contenders.get(gone.profile, {})
+        removed = self._entries.pop(key, None)
+        if removed is not None:
+            contenders = self._contenders.get(removed.profile, {})
             contenders.pop(key, None)
             if not contenders:
-                self._contenders.pop(gone.profile, None)
-        return gone
+                self._contenders.pop(removed.profile, None)
+        return removed
 
     def _next(self, profile: str) -> list[Key]:
         waiting = [(entry.created, key) for key, entry in self._contenders.get(profile, {}).items() if entry.waits]
