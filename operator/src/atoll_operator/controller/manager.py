@@ -158,9 +158,11 @@ class Manager:
 
     def _wake(self, keys: Iterable[Key]) -> None:
         """Adds keys from any thread."""
+        added = list(keys)
         # A watch may report something while the process ends and its loop is closed.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._add, list(keys))
+            if added:
+                self._loop.call_soon_threadsafe(self._add, added)
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:

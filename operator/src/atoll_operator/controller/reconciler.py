@@ -104,7 +104,7 @@ class Reconciler:
         if run is None or "deletionTimestamp" in run["metadata"]:
             # Its Jobs are deleted with it, by their owner references.
             self._cache.forget(key)
-            self._wake_waiting(self._queue.forget(key))
+            self._wake(self._queue.forget(key))
             return None
         observed = self._reader.read(run)
         for _ in range(MAX_PLANS):
@@ -115,7 +115,7 @@ class Reconciler:
                 continue
             observed = self._applier.apply(observed, plan)
             self._cache.put_run(observed.run)
-            self._wake_waiting(freed)
+            self._wake(freed)
             if _are_jobs_created(observed, plan) or (observed.run is before and not _wants_another_plan(plan)):
                 waits = (plan.requeue_after or None, observed.pods_requeue_after)
                 requeue_after = min((wait for wait in waits if wait is not None), default=None)
@@ -172,10 +172,6 @@ class Reconciler:
         jobs = frozenset(replace(job, create_error="") for job in observed.jobs)
         at = None if requeue_after is None else self._times.monotonic() + requeue_after
         self._requeues[key] = Requeue(version, jobs, at)
-
-    def _wake_waiting(self, keys: list[Key]) -> None:
-        if keys:
-            self._wake(keys)
 
 
 def _are_jobs_created(observed: Observed, plan: Plan) -> bool:
