@@ -47,7 +47,7 @@ def test_snapshots_that_nobody_needs_go_after_two_rounds(cluster: Cluster, team:
     needed = {old[0].revision, old[1].revision}
     sweep = SnapshotSweep(cluster, own_namespace=namespace, in_use=lambda: needed, kept=1)
     assert sweep() == []
-    # One that a run pinned between the rounds is needed by now.
+    # A run took one of them between the rounds.
     needed.add(old[2].revision)
     removed = sweep()
     left = {item["metadata"]["name"] for item in cluster.list_all(REVISIONS, namespace)}
