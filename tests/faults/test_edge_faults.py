@@ -135,7 +135,7 @@ def test_E12_a_devices_keys_serve_for_all_that_it_does(leak: Leak, device: Relea
     assert device.read().candidate == published.sha256
     written = leak.owner.get(keys.device_report(NAMESPACE, MODEL, DEVICE))
     assert from_json(DeviceReport, written) == REPORT
-    for harvested in (keys.harvested_picture, keys.harvested_note):
+    for harvested in (keys.harvested_image, keys.harvested_note):
         key_of_frame = harvested(NAMESPACE, DEVICE, "0" * 64)
         leak.store.put(key_of_frame, b"a frame")
         assert leak.owner.get(key_of_frame) == b"a frame"
@@ -150,8 +150,8 @@ OTHERS = {
     "start weights": "weights/imagenet.h5",
     "another device's report": keys.device_report(NAMESPACE, MODEL, "pi-2"),
     "its own report": keys.device_report(NAMESPACE, MODEL, DEVICE),
-    "another device's harvest": keys.harvested_picture(NAMESPACE, "pi-2", "0" * 64),
-    "its own harvest": keys.harvested_picture(NAMESPACE, DEVICE, "0" * 64),
+    "another device's harvest": keys.harvested_image(NAMESPACE, "pi-2", "0" * 64),
+    "its own harvest": keys.harvested_image(NAMESPACE, DEVICE, "0" * 64),
 }
 WRITABLE = {"its own report", "its own harvest"}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import kubernetes.client
 
-from atoll_operator.api.status import rfc3339
+from atoll_contract.document import rfc3339
 from atoll_operator.kube.client import Body, Cluster, Request
 from atoll_operator.kube.errors import Unavailable
 from atoll_operator.kube.objects import Resource

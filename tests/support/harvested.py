@@ -68,6 +68,6 @@ def put(store: Store, number: int, *, picture: bytes | None = None, **changes: A
     """One frame in the bucket, as a device puts it there."""
     data = jpeg(number) if picture is None else picture
     made = note(number, data, **changes)
-    store.put(keys.harvested_picture(made.namespace, made.device, made.sha256), data)
+    store.put(keys.harvested_image(made.namespace, made.device, made.sha256), data)
     store.put(keys.harvested_note(made.namespace, made.device, made.sha256), to_json(made))
     return made

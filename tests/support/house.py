@@ -58,6 +58,7 @@ ENTRY_POINTS = {"atoll_operator.mirror"}
 FIELD_WORDS = {
     "early_stopping_patience": "Keras' name",
     "service_account": "Kubernetes' name",
+    "serviceaccount": "Kubernetes' name",
     "account_id": "AWS' name",
     "min_doubt": "a setting of the edge",
     "pinned": "a field of the edge's state and status",
@@ -153,18 +154,26 @@ def _strong_components(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def identifiers(module: Module) -> set[str]:
-    """What a module defines: functions, classes, parameters, variables, attributes, and its own name."""
+    """What a module defines: functions, classes, parameters, variables, attributes, and its own name; without the
+    fields of documents and API types, whose names others read."""
     names = set() if module.name in ENTRY_POINTS else {module.name.rpartition(".")[2]}
+    stored = {id(item.target) for item in _stored_fields(module.tree)}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.arg):
             names.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in stored:
             names.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             names.add(node.attr)
     return names
+
+
+def _stored_fields(tree: ast.Module) -> Iterator[ast.AnnAssign]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & {"Document", "ApiType"}:
+            yield from (item for item in node.body if isinstance(item, ast.AnnAssign))
 
 
 def words(identifier: str) -> list[str]:

@@ -40,7 +40,7 @@ from atoll_contract.release import Channel, DeviceReport, Manifest
 from atoll_contract.signing import Envelope
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import MARK, Progress, StageResult
-from atoll_contract.store.s3_upload import Begun
+from atoll_contract.store.s3_upload import UploadState
 from atoll_contract.tool_reports import ComparisonJob, LintReport, Timing
 from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config import EdgeConfig
@@ -86,7 +86,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     "lint-report": LintReport,
     "timing": Timing,
     "comparison-job": ComparisonJob,
-    "upload-begun": Begun,
+    "upload-begun": UploadState,
     "run-status": RunStatus,
     "local-run": RunRecord,
     "local-job": JobRecord,
@@ -596,7 +596,7 @@ def bucket_keys() -> dict[str, Any]:
         "devices' reports": keys.device_reports_prefix(space),
         "harvests": keys.harvests_prefix(space),
         "harvest": keys.harvest_prefix(space, "pi-front"),
-        "harvested picture": keys.harvested_picture(space, "pi-front", sha),
+        "harvested picture": keys.harvested_image(space, "pi-front", sha),
         "harvested note": keys.harvested_note(space, "pi-front", sha),
         "a namespace's own": list(keys.own_prefixes(space)),
         "imagenet weights": {str(width): list(imagenet_names(width)) for width in (0.35, 0.5, 1.0)},

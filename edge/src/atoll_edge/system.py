@@ -3,7 +3,6 @@
 import os
 import platform
 import signal
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,11 +27,6 @@ def agent_version() -> str:
         return version("atoll")
     except PackageNotFoundError:
         return "0"
-
-
-def utc_text(seconds: float | None = None) -> str:
-    """Formats a time in seconds since 1970, by default that of now, as documents have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def is_32_bit() -> bool:

@@ -1,4 +1,4 @@
-"""`dataset.json`: what the convert stage found and wrote; its presence says that the dataset is complete."""
+"""`dataset.json`, which the convert stage writes last: where it exists, the dataset is complete."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ MAX_PROBLEMS = 1000
 
 
 class ClassCount(Document, frozen=True):
-    """Boxes of one class, by split. `id` is the label map's, from 1."""
+    """The number of boxes of one class by split. `id` is that of the label map, from 1."""
 
     id: int
     name: str
@@ -21,7 +21,7 @@ class ClassCount(Document, frozen=True):
 
 
 class SplitPart(Document, frozen=True):
-    """One part of the split: its TFRecord shards (keys in the store) and what they hold."""
+    """One split: its TFRecord shards (keys in the store) and what they contain."""
 
     pictures: int
     boxes: int
@@ -30,7 +30,7 @@ class SplitPart(Document, frozen=True):
 
 
 class Problem(Document, frozen=True):
-    """One thing that was not taken as it stood: where, what, and what was done."""
+    """Something in the input that was changed or left out: the file, the kind of problem and what was done."""
 
     file: str
     kind: str
@@ -57,7 +57,7 @@ class Dataset(Document, frozen=True):
     splits: Mapping[str, SplitPart]
     label_map: Artifact
     split_by: str
-    # Counted by kind, whole; `problems` holds the first MAX_PROBLEMS of them.
+    # All problems by kind; `problems` has the first MAX_PROBLEMS of them.
     problem_counts: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -69,5 +69,5 @@ class Dataset(Document, frozen=True):
 
     @property
     def evaluation_split(self) -> str:
-        """Where figures are reported: the test part, or validation where there is none."""
+        """The split that metrics are reported for: test, or validation where there is no test split."""
         return "test" if self.splits.get("test") and self.splits["test"].pictures else "validation"

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
@@ -58,6 +59,15 @@ def to_dict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
     return [to_dict(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def rfc3339(time: datetime | float | None = None) -> str:
+    """`time` (a datetime, seconds since 1970, or None for now) as documents have it: UTC, whole seconds."""
+    if time is None:
+        time = datetime.now(UTC)
+    elif not isinstance(time, datetime):
+        time = datetime.fromtimestamp(time, UTC)
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_json(value: Any) -> bytes:

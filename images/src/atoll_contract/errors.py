@@ -1,10 +1,12 @@
-"""The closed list of reasons, and the exit code that carries each out of a stage."""
+"""The closed list of reasons, the exit code of a stage for each, and the exceptions that carry them."""
 
 from enum import IntEnum, StrEnum
 
+MAX_MESSAGE = 1024
+
 
 class Reason(StrEnum):
-    """Why a run or a stage is where it is. Conditions, Events, results and `--json` use no other word."""
+    """Why a run or a stage is in its phase. Conditions, Events, results and `--json` use no other reasons."""
 
     # Progress.
     PENDING = "Pending"
@@ -67,8 +69,8 @@ class Reason(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """What a stage program answers. 10-19 data, 20-29 configuration or permission, 30-39 transient,
-    40-49 model or compile, 50-59 integrity and publish; signals and anything else: unknown, tried again."""
+    """Exit codes of a stage: 10-19 data, 20-29 configuration or permission, 30-39 transient, 40-49 model or compile,
+    50-59 integrity and publish. Signals and all other codes are unknown and tried again."""
 
     OK = 0
     DATASET_NOT_FOUND = 10
@@ -110,7 +112,7 @@ _EXIT_OF_REASON = {
 
 
 def exit_code(reason: Reason) -> ExitCode:
-    """The exit code of a stage that ends with `reason`; `INTERNAL_ERROR` where the reason is no stage's."""
+    """The exit code of a stage that ends with `reason`; `INTERNAL_ERROR` where no stage ends with it."""
     known = _EXIT_OF_REASON.get(reason)
     if known is not None:
         return known
@@ -118,18 +120,15 @@ def exit_code(reason: Reason) -> ExitCode:
 
 
 def is_transient(code: int) -> bool:
-    """Whether another attempt may help: the transient range, signals and anything outside the contract."""
+    """Whether another attempt may help: true for the transient range, for signals and for unknown codes."""
     return code < 0 or 30 <= code < 40 or code >= 60 or 0 < code < 10
 
 
-MAX_MESSAGE = 1024
-
-
 class AtollError(Exception):
-    """A failure with a reason from the closed list and a sentence that a user can act on.
+    """A failure with a reason from the closed list and a message for the user.
 
-    `message` says what failed, where (object, member, line), the measured value and the limit, and what to do.
-    It never holds a credential.
+    `message` says what failed, where (object, member, line), the value and the limit, and what to do. It contains no
+    credentials.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -154,11 +153,11 @@ class SpecError(AtollError):
 
 
 class ModelError(AtollError):
-    """Training, export or compile cannot go on."""
+    """Training, export or compile failed."""
 
 
 class IntegrityError(AtollError):
-    """Bytes differ from their digest, or a signature does not hold."""
+    """Bytes do not match their digest, or a signature is not valid."""
 
     def __init__(self, message: str, reason: Reason = Reason.INTEGRITY_MISMATCH) -> None:
         super().__init__(reason, message)

@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or not there, whatever is killed or loses power when."""
+"""Atomic and durable writing of files, hashing, locks, and walking a folder."""
 
 import hashlib
 import os
@@ -14,7 +14,8 @@ BLOCK = 2**20
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes stand at `path`, synced, when the block ends well; else `path` is as it was."""
+    """Writes `path` atomically: the bytes are synced and renamed to `path` when the block succeeds; if it fails, `path`
+    stays as it was."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with partial.open("xb") as stream:
@@ -27,7 +28,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_hashed(source: BinaryIO, target: BinaryIO, transferred: Callable[[int], None] | None = None) -> str:
-    """Copy to the end of `source`; the hex sha256 of what was copied. `transferred` gets the bytes of each block."""
+    """Copies to the end of `source` and returns the hex sha256 of the copied bytes. `transferred` is called with the
+    number of bytes of each block."""
     digest = hashlib.sha256()
     while block := source.read(BLOCK):
         target.write(block)
@@ -44,8 +46,8 @@ def file_sha256(path: Path) -> str:
 
 
 def sync(stream: BinaryIO) -> None:
-    """Flush to the disk, with a modification time of nanoseconds: the kernel's own stamps are milliseconds coarse,
-    and two writes of one file shall be told apart by theirs."""
+    """Flushes to the disk and sets the modification time to the nanosecond: the kernel's own times are milliseconds
+    coarse, and two writes of one file must differ in theirs."""
     stream.flush()
     now = time.time_ns()
     os.utime(stream.fileno() if os.utime in os.supports_fd else stream.name, ns=(now, now))
@@ -53,7 +55,7 @@ def sync(stream: BinaryIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Makes the file names in `folder` durable."""
     if os.name == "nt":  # a folder cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -65,7 +67,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Exclude other holders of `path`, in this and other processes; the folder is made. No lock on Windows."""
+    """Holds an exclusive lock on `path` against this and other processes. Creates the folder. No lock on Windows."""
     try:
         import fcntl
     except ImportError:
@@ -78,8 +80,8 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def walk(folder: Path, base: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below `folder` whose key (`base` and its path) begins with `prefix`, in the order of the keys' UTF-8
-    bytes. Symbolic links are passed over; what vanishes meanwhile is left out."""
+    """Yields every file below `folder` whose key (`base` and its path) begins with `prefix`, in the order of the keys'
+    UTF-8 bytes. Skips symbolic links, and files that are deleted meanwhile."""
     for entry in _sorted(folder):
         key = base + entry.name
         if entry.is_dir(follow_symlinks=False):

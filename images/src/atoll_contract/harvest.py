@@ -1,4 +1,4 @@
-"""A frame that a device was unsure of: what its note in the bucket tells, beside the picture itself."""
+"""The note in the bucket beside a harvested image: a frame that a device's model was unsure of."""
 
 import re
 from enum import StrEnum
@@ -6,11 +6,11 @@ from enum import StrEnum
 from atoll_contract.document import Document
 from atoll_contract.release import Detection
 
-# Notes are read from whoever holds a device's keys.
+# Anybody who has a device's keys can write notes.
 MAX_NOTE_BYTES = 64 * 2**10
-MAX_PICTURE_BYTES = 8 * 2**20
+MAX_IMAGE_BYTES = 8 * 2**20
 
-# Devices whose frames can be harvested: the name becomes that of a folder and of files.
+# Names of devices whose frames can be harvested: the name is used for a folder and for files.
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,251}")
 
 
@@ -22,11 +22,10 @@ class Cause(StrEnum):
 
 
 class HarvestNote(Document, frozen=True):
-    """`sha256` and `size` are the picture's, `width` and `height` its pixels. `doubt` is about how many of its boxes a
-    person would have to judge. `session` and `number` tell frames apart that the same device kept: the session is
-    letters, drawn at each start of the agent, the number counts from 1 within it. `taken_at` is RFC 3339 by the
-    device's clock, which may never have been set. `digest` is the hex sha256 of the release's manifest, `detections`
-    all that the model said, below the thresholds too."""
+    """`sha256` and `size` are those of the image file, `width` and `height` its pixels. `doubt` estimates how many of
+    its boxes a person has to check. `session` (letters, drawn at each start of the agent) and `number` (from 1 within
+    the session) identify a frame of a device. `taken_at` is RFC 3339 by the device's clock, which may never have been
+    set. `digest` is the hex sha256 of the release's manifest. `detections` also has those below the thresholds."""
 
     namespace: str
     device: str

@@ -1,7 +1,8 @@
-"""The one way a picture becomes the network's input: RGB, squashed to a square, bilinear with antialiasing.
+"""How an image becomes the network's input, and how two images are compared.
 
-Training's cache, evaluation, the golden pictures and the Pi all call this. EXIF rotation is not looked at: convert
-has applied it to what it stores, and a camera's frames have none.
+The input is RGB, resized to a square by bilinear interpolation with antialiasing. Training, evaluation, the golden
+images and the Pi all use `resize`. It ignores EXIF rotation: convert has applied it to the images that it stores, and
+a camera's frames have none.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 # The input tensor's quantisation: real = (byte - ZERO_POINT) * SCALE, which maps 0…255 onto -1…1 (to half a step).
 INPUT_SCALE = 1.0 / 127.5
 INPUT_ZERO_POINT = 127
+# Images are compared by the mean brightness of 32 × 32 cells, which averages the sensor's noise. A moving ball with a
+# tenth of the image's height changes about twenty cells, 0.02 of the image.
+CELLS = 32
+# A cell has changed if it differs by more than this, of 255.
+LEVELS = 12
 
 
 def resize(image: Image, side: int) -> np.ndarray[Any, Any]:
-    """A PIL picture as uint8 (side, side, 3). The aspect is not kept; boxes relative to the sides stay valid."""
+    """A PIL image as uint8 (side, side, 3). Does not keep the aspect ratio; boxes relative to the sides stay valid."""
     import numpy as np
     import PIL.Image
 
@@ -36,7 +42,7 @@ def decode(encoded: bytes, side: int) -> np.ndarray[Any, Any]:
     """A JPEG or PNG file as uint8 (side, side, 3).
 
     Raises:
-        PIL.UnidentifiedImageError, OSError: the bytes are no whole picture.
+        PIL.UnidentifiedImageError, OSError: the bytes are not a complete image.
     """
     import PIL.Image
 
@@ -44,20 +50,13 @@ def decode(encoded: bytes, side: int) -> np.ndarray[Any, Any]:
         return resize(image, side)
 
 
-def from_array(frame: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
-    """An RGB frame, uint8 (height, width, 3), as uint8 (side, side, 3). OpenCV's frames are BGR: turn them first."""
-    import PIL.Image
-
-    return resize(PIL.Image.fromarray(frame), side)
-
-
 def opened(data: bytes, formats: tuple[str, ...]) -> ImageFile:
-    """The picture, undecoded. Refuse by `size` before anything decodes it: Pillow's own limit is switched off, as it
-    only warns up to twice its value and is an error of its own kind past that.
+    """Opens an image without decoding it. The caller checks `size` before it decodes: this switches Pillow's own limit
+    off, which only warns up to twice its value and raises an error of its own kind past that.
 
     Raises:
-        PIL.UnidentifiedImageError: it is of none of these formats. OSError, SyntaxError, ValueError, struct.error: its
-            header is damaged.
+        PIL.UnidentifiedImageError: it has none of these formats.
+        OSError, SyntaxError, ValueError, struct.error: its header is damaged.
     """
     from PIL import Image
 
@@ -65,16 +64,9 @@ def opened(data: bytes, formats: tuple[str, ...]) -> ImageFile:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-# The picture is compared in 32 × 32 cells by their mean brightness: that averages the sensor's noise away. A ball of a
-# tenth of the picture's height that moves on changes some twenty of them, two hundredths of the picture.
-CELLS = 32
-# Of 255; a cell that differs by less has not changed.
-LEVELS = 12
-
-
 def centred(cells: NDArray[Any]) -> NDArray[Any]:
-    """Gray `CELLS` × `CELLS`, flat, about its median: a lamp or the camera's exposure changes every cell and shows
-    nothing new."""
+    """Subtracts the median from gray `CELLS` × `CELLS`, and flattens it: a lamp or the camera's exposure changes every
+    cell, but is no other image."""
     import numpy as np
 
     flat = np.asarray(cells, np.int16).ravel()

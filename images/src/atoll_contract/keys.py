@@ -1,10 +1,15 @@
-"""The keys of the bucket, relative to the store's prefix. No other module concatenates a key."""
+"""The keys of objects in the bucket, relative to the store's prefix. No other module builds a key."""
 
 from atoll_contract.document import Document
 
+# Files of releases, by content. All namespaces below one prefix share them.
+BLOBS = "blobs/sha256/"
+MODELS = "models/"
+IMAGENET_WIDTHS = (1.0, 0.5, 0.35)
+
 
 class RunRef(Document, frozen=True):
-    """A TrainingRun as keys and results name it."""
+    """A TrainingRun in keys and results."""
 
     namespace: str
     name: str
@@ -16,12 +21,12 @@ def datasets_prefix(namespace: str) -> str:
 
 
 def dataset(namespace: str, name: str) -> str:
-    """A labelled archive that `atoll push` stores, by file name."""
+    """A labelled archive that `atoll push` uploads, by its file name."""
     return f"{datasets_prefix(namespace)}{name}"
 
 
 def weights(name: str) -> str:
-    """Start weights that `atoll push --weights` stores, by file name."""
+    """Initial weights that `atoll push --weights` uploads, by their file name."""
     return f"weights/{name}"
 
 
@@ -49,27 +54,22 @@ def stage_prefix(run: RunRef, stage: str) -> str:
 
 
 def attempt_prefix(run: RunRef, stage: str, *, attempt: int, pod_uid: str) -> str:
-    """Folder that exactly one pod writes."""
+    """Folder that exactly one pod writes to."""
     return f"{stage_prefix(run, stage)}a{attempt}-{pod_uid}/"
 
 
 def checkpoints_prefix(run: RunRef) -> str:
-    """Folder of the train stage's checkpoints, shared by its attempts."""
+    """Folder of the train stage's checkpoints, which all its attempts share."""
     return f"{stage_prefix(run, 'train')}checkpoints/"
 
 
 def logs_prefix(run: RunRef, stage: str) -> str:
-    """What the keys of a stage's logs begin with; `<attempt>-<pod UID>/<number>.log` follows."""
+    """The prefix of a stage's logs; `<attempt>-<pod UID>/<number>.log` follows."""
     return f"{run_prefix(run)}logs/{stage}-a"
 
 
 def log_chunk(run: RunRef, stage: str, *, attempt: int, pod_uid: str, number: int) -> str:
     return f"{logs_prefix(run, stage)}{attempt}-{pod_uid}/{number:05d}.log"
-
-
-# Files of releases, by content. All namespaces below one prefix share them.
-BLOBS = "blobs/sha256/"
-MODELS = "models/"
 
 
 def blob(sha256: str) -> str:
@@ -99,7 +99,7 @@ def channel(namespace: str, model: str, name: str) -> str:
 
 
 def probe(namespace: str, model: str, token: str) -> str:
-    """A key that a test of the store's conditional put may use and removes."""
+    """A key that the check of the store's conditional put writes and deletes."""
     return f"{model_prefix(namespace, model)}probes/{token}"
 
 
@@ -113,36 +113,33 @@ def device_reports_prefix(namespace: str) -> str:
 
 
 def harvests_prefix(namespace: str) -> str:
-    """Folder of what the namespace's devices saw and were unsure of; below it `<device>/<sha256>.{jpg,json}`."""
+    """Folder of the images that the namespace's devices harvest; below it `<device>/<sha256>.{jpg,json}`."""
     return f"harvest/{namespace}/"
 
 
 def harvest_prefix(namespace: str, device: str) -> str:
-    """The one folder that a device may fill with pictures."""
+    """The only folder that a device may write images to."""
     return f"{harvests_prefix(namespace)}{device}/"
 
 
-def harvested_picture(namespace: str, device: str, sha256: str) -> str:
-    """A picture by the digest of its bytes: putting it again changes nothing."""
+def harvested_image(namespace: str, device: str, sha256: str) -> str:
+    """An image by the digest of its bytes, so that a second upload changes nothing."""
     return f"{harvest_prefix(namespace, device)}{sha256}.jpg"
 
 
 def harvested_note(namespace: str, device: str, sha256: str) -> str:
-    """The note of a picture; it is written after it, so that who reads a note finds its picture."""
+    """The note of an image. It is written after the image, so that every note has its image."""
     return f"{harvest_prefix(namespace, device)}{sha256}.json"
 
 
 def own_prefixes(namespace: str) -> tuple[str, ...]:
-    """What the keys begin with that belong to one namespace and no other."""
+    """The prefixes of all keys that belong to this namespace alone."""
     kinds = ("cache", "datasets", "devices", "harvest", "models", "runs")
     return tuple(f"{kind}/{namespace}/" for kind in kinds)
 
 
-IMAGENET_WIDTHS = (1.0, 0.5, 0.35)
-
-
 def imagenet_names(width: float) -> tuple[str, ...]:
-    """File names under which the weights of a width are known: Keras 3's own, and the one Keras downloads."""
+    """File names of the ImageNet weights of a width: that of Keras 3, and that of the file which Keras downloads."""
     text = "1.0" if width == 1.0 else str(width)
     return (
         f"mobilenet_v2_{text}_224_no_top.weights.h5",

@@ -1,4 +1,4 @@
-"""Label maps: `map.pbtxt` as the Raspberry Pi scripts of 2020 read it by line, and a parser of real text proto.
+"""Label maps: writes `map.pbtxt` such that the line-based Raspberry Pi scripts of 2020 read it, and parses text proto.
 
 Layout: `item {`, `id: 1`, `name: "Cargo"`, `}`, each followed by an empty line; ids from 1. The format is the
 `StringIntLabelMap` of the TensorFlow Object Detection API in protocol buffer text format
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class LabelMapError(ValueError):
-    """The text is no label map; the message names line and column."""
+    """The text is not a label map; the message names line and column."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def parse_label_map(text: str) -> tuple[Label, ...]:
     """The labels in `text`, by id.
 
     Raises:
-        LabelMapError: no text proto, an item without id or name, an id or name given twice.
+        LabelMapError: not a text proto, an item without id or name, or an id or name given twice.
     """
     tokens = _Tokens(text)
     labels: dict[int, Label] = {}
@@ -50,7 +50,7 @@ _ESCAPES_OF = {value: key for key, value in _PLAIN_ESCAPES.items()}
 
 
 def _escape(name: str) -> str:
-    """`name` inside double quotes; UTF-8 stays as it is, so that old parsers show it."""
+    """`name` inside double quotes; UTF-8 is not escaped, so that old parsers show it."""
     return "".join(_escaped(character) for character in name)
 
 
@@ -77,7 +77,7 @@ _CLOSING = {"{": "}", "<": ">"}
 
 
 class _Tokens:
-    """The tokens of a text proto, one ahead."""
+    """The tokens of a text proto, with one token of lookahead."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -91,7 +91,7 @@ class _Tokens:
         return self.kind == "end"
 
     def advance(self) -> str:
-        """Go on to the next token; the one left behind."""
+        """Goes on to the next token and returns the current one."""
         left = self.value
         self._start, self.kind, self.value = next(self._stream)
         return left
@@ -183,7 +183,7 @@ def _meaning(match: re.Match[str]) -> bytes:
 
 
 def _skip_value(tokens: _Tokens) -> None:
-    """Pass over a field that Atoll does not use (`display_name: "…"`, a nested message)."""
+    """Skips a field that Atoll does not use (`display_name: "…"`, a nested message)."""
     if tokens.value == ":":
         tokens.advance()
     depth = 0

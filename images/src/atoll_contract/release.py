@@ -1,4 +1,4 @@
-"""A published version: the immutable manifest, the channel pointer to it, and a device's report about it."""
+"""A published version: its immutable manifest, the channel that points to it, a device's report, and the bundle."""
 
 import gzip
 import re
@@ -18,13 +18,23 @@ from atoll_contract.keys import RunRef
 from atoll_contract.stage import DatasetLimits
 
 _RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
+BUNDLE_NAME = "model.tar.gz"
+INT8_NAME = "unoptimized.tflite"
+EDGETPU_NAME = "model.tflite"
+LABELS_NAME = "map.pbtxt"
+
+# Older bundles also have the training's logs, which are ignored.
+LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_bytes=256 * 2**20, members=64)
+
+# Readable by every user. The archive has no times, owners or names of machines.
+_MODE = 0o644
 
 
 def release_parts(release: str) -> tuple[str, int]:
-    """Model and version of a release's name.
+    """Splits the name of a release into model and version.
 
     Raises:
-        SpecError: it is no such name.
+        SpecError: it is not the name of a release.
     """
     named = _RELEASE.fullmatch(release)
     if named is None:
@@ -46,7 +56,7 @@ class Role(StrEnum):
 
 
 class Detection(Document, frozen=True):
-    """One box. `class_id` counts from 0; `box` is [ymin, xmin, ymax, xmax], relative to the picture."""
+    """One box. `class_id` counts from 0; `box` is [ymin, xmin, ymax, xmax] relative to the image, 0…1."""
 
     class_id: int
     score: float
@@ -54,7 +64,8 @@ class Detection(Document, frozen=True):
 
 
 class ManifestFile(Document, frozen=True):
-    """A file of the release: content-addressed `key`, hex sha256, bytes, and for golden pictures what int8 sees."""
+    """A file of the release: content-addressed `key`, hex sha256, size in bytes; for a golden image also the detections
+    of the int8 model."""
 
     role: Role
     name: str
@@ -66,7 +77,7 @@ class ManifestFile(Document, frozen=True):
 
 
 class ModelInput(Document, frozen=True):
-    """The picture that the model takes: RGB bytes, squashed to width × height by `preprocess.resize`."""
+    """The input of the model: RGB bytes, resized to width × height by `images.resize`."""
 
     width: int
     height: int
@@ -75,7 +86,7 @@ class ModelInput(Document, frozen=True):
 
 
 class EdgeTpu(Document, frozen=True):
-    """What the compiler said. `mapped_percent` only from its own log; None where nothing was compiled."""
+    """The compiler's result. `mapped_percent` comes from its log; None where nothing was compiled."""
 
     compiled: bool
     compiler_version: str | None = None
@@ -85,7 +96,7 @@ class EdgeTpu(Document, frozen=True):
 
 
 class Manifest(Document, frozen=True):
-    """One immutable version of a model. `sequence` equals `version`; devices never go back to a lower one."""
+    """One immutable version of a model. `sequence` equals `version`; a device never goes back to a lower one."""
 
     namespace: str
     model: str
@@ -95,13 +106,13 @@ class Manifest(Document, frozen=True):
     run: RunRef
     input: ModelInput
     labels: tuple[str, ...]
-    # Score from which a class counts as seen, in label order.
+    # Minimum score of a detection by class, in the order of `labels`.
     thresholds: tuple[float, ...]
     files: tuple[ManifestFile, ...]
     edgetpu: EdgeTpu
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
-    # The channel that this version was published to; its pointer names the highest version with its name.
+    # The channel that this version was published to; it points to the highest version published to it.
     channel: str = "stable"
     schema_version: int = 1
 
@@ -121,7 +132,7 @@ class ManifestRef(Document, frozen=True):
 
 
 class Channel(Document, frozen=True):
-    """A pointer to a manifest: a hint, untrusted; devices compare the sequences of manifests."""
+    """A pointer to a manifest. It is not signed: devices compare the sequences of the manifests."""
 
     namespace: str
     model: str
@@ -134,7 +145,7 @@ class Channel(Document, frozen=True):
 
 
 class DeviceReport(Document, frozen=True):
-    """What a device says of itself. Times are RFC 3339 by the device's own clock."""
+    """The report of a device. Times are RFC 3339 by the device's own clock."""
 
     namespace: str
     model: str
@@ -155,20 +166,8 @@ class DeviceReport(Document, frozen=True):
     schema_version: int = 1
 
 
-BUNDLE_NAME = "model.tar.gz"
-INT8_NAME = "unoptimized.tflite"
-EDGETPU_NAME = "model.tflite"
-LABELS_NAME = "map.pbtxt"
-
-# Older bundles also hold the training's logs, which are passed over.
-LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_bytes=256 * 2**20, members=64)
-
-# The mode that any user may read; no time, owner or name of a machine gets in.
-_MODE = 0o644
-
-
 def write_bundle(path: Path, members: Mapping[str, Path]) -> None:
-    """Write the archive `path` with `members` (name to file) at its root, in the order of their names."""
+    """Writes the archive `path` with `members` (name to file) at its root, sorted by name."""
     with (
         path.open("wb") as target,
         gzip.GzipFile(filename="", mode="wb", fileobj=target, compresslevel=9, mtime=0) as packed,
@@ -183,7 +182,7 @@ def write_bundle(path: Path, members: Mapping[str, Path]) -> None:
 
 
 def unpack_bundle(archive: Path, folder: Path) -> dict[str, Path]:
-    """The models and the label map of a bundle, of whatever age, by name; as files in `folder` (created).
+    """Extracts the models and the label map of a bundle of any age into `folder`, which is created; files by name.
 
     Raises:
         AtollError: not an archive, unsafe or too large.

@@ -1,7 +1,7 @@
 """Ed25519 signatures of manifests, detached in a DSSE envelope (github.com/secure-systems-lab/dsse, v1.0).
 
-What is signed is the pre-authentication encoding of payload type and payload, never the JSON around them. An envelope
-carries the payload, so that it can be checked offline against the manifest that lies beside it.
+The pre-authentication encoding of payload type and payload is signed, not the JSON around them. An envelope contains
+the payload, so that it can be checked offline against the manifest beside it.
 """
 
 import base64
@@ -26,7 +26,7 @@ KEY_ID_DIGITS = 16
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A new signing key: both halves as PEM, and the id by which envelopes name it."""
+    """A new signing key: both keys as PEM, and the id by which envelopes name it."""
 
     private_pem: bytes
     public_pem: bytes
@@ -60,10 +60,10 @@ def generate_key() -> KeyPair:
 
 
 def sign(payload: bytes, private_pem: bytes) -> bytes:
-    """The envelope of `payload` with one signature.
+    """Returns the envelope of `payload` with one signature.
 
     Raises:
-        SpecError: the key is no unencrypted Ed25519 private key in PEM.
+        SpecError: the key is not an unencrypted Ed25519 private key in PEM.
     """
     key = _private_key(private_pem)
     signature = base64.b64encode(key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))).decode()
@@ -72,11 +72,11 @@ def sign(payload: bytes, private_pem: bytes) -> bytes:
 
 
 def verify(envelope: bytes, manifest: bytes, public_pems: Sequence[bytes]) -> str:
-    """Check that one of the keys signed exactly these bytes of a manifest; the id of that key.
+    """Checks that one of the keys signed exactly these bytes of a manifest; returns the id of that key.
 
     Raises:
         IntegrityError: `SignatureInvalid`: malformed, of another payload, or by none of the keys.
-        SpecError: a key is no Ed25519 public key in PEM.
+        SpecError: a key is not an Ed25519 public key in PEM.
     """
     from cryptography.exceptions import InvalidSignature
 
@@ -113,7 +113,7 @@ def key_id(public_pem: bytes) -> str:
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """DSSE's PAE: what is signed."""
+    """The bytes that are signed: DSSE's PAE."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 

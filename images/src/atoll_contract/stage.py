@@ -1,4 +1,4 @@
-"""What a stage program is told: `StageInput`, one JSON document in an environment variable."""
+"""The input of a stage's process: `StageInput`, a JSON document in an environment variable."""
 
 import os
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ ENV_POD_UID = "ATOLL_POD_UID"
 ENV_TERMINATION_LOG = "ATOLL_TERMINATION_LOG"
 ENV_WORK_DIR = "ATOLL_WORK_DIR"
 ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
-# A file descriptor whose end tells a stage of the embedded engine that its engine is gone.
+# A file descriptor that reaches its end when the embedded engine that started the stage is gone.
 ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
 # Seconds from SIGTERM until everything must have ended; a pod's terminationGracePeriodSeconds.
 ENV_GRACE = "ATOLL_GRACE_SECONDS"
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
-# 20 s for the checkpoint's upload; the rest is for the process around it.
+# 20 s for the upload of the checkpoint; the rest for the end of the process.
 DEFAULT_GRACE_SECONDS = 45.0
 
 
@@ -54,9 +54,9 @@ class ChecksumMode(StrEnum):
 
 
 class StoreSpec(Document, frozen=True):
-    """Where a store is. Holds no credential: these lie as files in `credentials_dir`
-    (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`, re-read when they change);
-    without it boto3's own chain applies (environment, shared file, web identity, instance role)."""
+    """Where a store is. Credentials are not in it, but files in `credentials_dir` (`AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`), which are read again for each request; without it boto3's
+    own chain applies (environment, shared file, web identity, instance role)."""
 
     type: StoreType
     path: str | None = None
@@ -69,7 +69,7 @@ class StoreSpec(Document, frozen=True):
     ca_bundle_path: str | None = None
     credentials_dir: str | None = None
     anonymous: bool = False
-    # How long one call to a bucket is tried again; None: the store's own measure (`backoff.Backoff`).
+    # Seconds for which one call to a bucket is retried; None: the default of `store.retry.Backoff`.
     patience_seconds: float | None = None
 
 
@@ -90,7 +90,7 @@ class SplitBy(StrEnum):
 
 
 class DatasetSource(Document, frozen=True):
-    """One archive, or every archive below a key that ends in `/`. `store` is the run's own where absent."""
+    """One archive, or every archive below a key that ends in `/`. `store` is None for the run's own."""
 
     key: str
     format: DatasetFormat = DatasetFormat.AUTO
@@ -114,7 +114,7 @@ class Split(Document, frozen=True):
 
 
 class DatasetLimits(Document, frozen=True):
-    """What an archive may be; from the TrainingProfile. Sizes in bytes."""
+    """Limits of an archive, from the TrainingProfile. Sizes in bytes."""
 
     archive_bytes: int = 50 * 2**30
     expanded_bytes: int = 100 * 2**30
@@ -161,8 +161,8 @@ class InitFrom(StrEnum):
 
 
 class StartWeights(Document, frozen=True):
-    """Where training starts. For a release `key` is its manifest, for a checkpoint the weights file; both with
-    the hex sha256. ImageNet weights are looked for in `ATOLL_WEIGHTS_DIR`, then under `weights/` of the store."""
+    """Initial weights. For a release `key` is its manifest, for a checkpoint the weights file; both with the hex
+    sha256. ImageNet weights are searched in `ATOLL_WEIGHTS_DIR`, then below `weights/` of the store."""
 
     type: InitFrom = InitFrom.IMAGENET
     key: str | None = None
@@ -192,7 +192,7 @@ class TrainSpec(Document, frozen=True):
     init_from: StartWeights = StartWeights()
     steps: int = DEFAULT_STEPS
     batch_size: int = DEFAULT_BATCH_SIZE
-    # None: the architecture's own, tied to the kind of start weights.
+    # None: the default of the architecture and the kind of initial weights.
     learning_rate: float | None = None
     seed: int = 0
     accelerator: Accelerator = Accelerator.AUTO
@@ -204,7 +204,7 @@ class TrainSpec(Document, frozen=True):
 
 
 class QualityGates(Document, frozen=True):
-    """Absent gates are reported only. AP in 0…1; the drop is float AP50 minus int8 AP50."""
+    """A metric without a gate is only reported. AP in 0…1; the drop is float AP50 minus int8 AP50."""
 
     min_ap50: float | None = None
     max_ap50_drop: float | None = None
@@ -232,8 +232,8 @@ class CompileSpec(Document, frozen=True):
 
 
 class PublishSpec(Document, frozen=True):
-    """`version` is what the engine reserved; `signing_key_path` a PEM file of an Ed25519 private key. With
-    `store_is_lock` no API server keeps version numbers apart, and the store's conditional put must hold."""
+    """`version` is the one that the engine reserved; `signing_key_path` a PEM file with an Ed25519 private key. With
+    `store_is_lock` no API server keeps version numbers unique, so the store's conditional put has to."""
 
     model: str
     channel: str
@@ -244,7 +244,7 @@ class PublishSpec(Document, frozen=True):
 
 
 class StageInput(Document, frozen=True):
-    """Everything a stage works from. Exactly one of the sections `convert` … `publish` is there: its own."""
+    """All input of a stage. Of the sections `convert` … `publish` only its own is set."""
 
     stage: Stage
     attempt: int
@@ -258,14 +258,14 @@ class StageInput(Document, frozen=True):
     publish: PublishSpec | None = None
 
     def prefix(self, pod_uid: str) -> str:
-        """The key prefix that this attempt alone writes."""
+        """The prefix of the keys that only this attempt writes."""
         return attempt_prefix(self.run, self.stage, attempt=self.attempt, pod_uid=pod_uid)
 
     def artifact(self, stage: Stage, name: str) -> Artifact:
         """The artifact `name` of an earlier stage.
 
         Raises:
-            SpecError: the earlier stage left none of this name.
+            SpecError: that stage has no artifact of this name.
         """
         for artifact in self.upstream.get(stage, ()):
             if artifact.name == name:

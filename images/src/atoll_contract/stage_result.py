@@ -1,4 +1,4 @@
-"""What a stage answers: one result in the termination message, the same and more in `result.json`."""
+"""The result of a stage, in its termination message and in `result.json`, and its progress lines on stdout."""
 
 import json
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from atoll_contract.errors import Reason, bounded
 RESULT_NAME = "result.json"
 # Kubernetes cuts a termination message at 4096 bytes.
 MAX_TERMINATION_MESSAGE = 3072
+# A progress line begins with this.
+MARK = "ATOLL_PROGRESS "
 
 
 class Artifact(Document, frozen=True):
@@ -24,7 +26,7 @@ class Artifact(Document, frozen=True):
 
 
 class StageResult(Document, frozen=True):
-    """How a stage ended. `summary` holds the few figures that the run's status shows (see docs/contract.md)."""
+    """How a stage ended. `summary` has the figures that the run's status shows (see docs/contract.md)."""
 
     stage: str
     attempt: int
@@ -32,13 +34,13 @@ class StageResult(Document, frozen=True):
     message: str
     outputs: tuple[Artifact, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
-    # Where the full result lies; set in the termination message only.
+    # The full result; set in the termination message only.
     result: Artifact | None = None
     schema_version: int = 1
 
     def termination_message(self) -> bytes:
-        """The result in at most `MAX_TERMINATION_MESSAGE` bytes: text is shortened, then the summary's largest
-        entries are left out (they stand in `result.json`); outputs are always whole."""
+        """The result in at most `MAX_TERMINATION_MESSAGE` bytes: the message is shortened, then the largest entries of
+        the summary are left out (`result.json` has them); outputs are always complete."""
         short = replace(self, message=bounded(self.message, 400))
         summary = dict(self.summary)
         while len(data := to_json(replace(short, summary=summary))) > MAX_TERMINATION_MESSAGE and summary:
@@ -48,7 +50,7 @@ class StageResult(Document, frozen=True):
 
 
 def parse_result(data: bytes | str) -> StageResult:
-    """A termination message or a `result.json`.
+    """Decodes a termination message or a `result.json`.
 
     Raises:
         DecodeError: it is neither.
@@ -56,11 +58,8 @@ def parse_result(data: bytes | str) -> StageResult:
     return from_json(StageResult, data)
 
 
-MARK = "ATOLL_PROGRESS "
-
-
 class Progress(Document, frozen=True):
-    """Where a stage is. `percent` 0…100; the rest where the stage knows it."""
+    """The progress of a stage. `percent` is 0…100; the other fields where the stage knows them."""
 
     percent: float
     message: str = ""
@@ -73,13 +72,13 @@ class Progress(Document, frozen=True):
 
 
 def emit(progress: Progress, stream: TextIO) -> None:
-    """Write one progress line and flush it."""
+    """Writes one progress line and flushes it."""
     stream.write(f"{MARK}{to_json(progress).decode()}\n")
     stream.flush()
 
 
 def parse_line(line: str) -> Progress | None:
-    """The progress in `line`; `None` for any other line (stages may print what they like)."""
+    """The progress in `line`; `None` for any other line."""
     if not line.startswith(MARK):
         return None
     try:
@@ -89,7 +88,7 @@ def parse_line(line: str) -> Progress | None:
 
 
 def last_progress(log: str) -> Progress | None:
-    """The newest progress in a log's tail."""
+    """The last progress line in the end of a log."""
     for line in reversed(log.splitlines()):
         progress = parse_line(line)
         if progress is not None:

@@ -1,8 +1,8 @@
-"""The little of a .tflite file that Atoll asks about: what goes in, and which operators are in it.
+"""Reads the inputs and the operators of a .tflite file.
 
 A bounds-checked reader of the FlatBuffers encoding (flatbuffers.dev/internals) for a few tables of TensorFlow Lite's
-schema (tensorflow/compiler/mlir/lite/schema/schema.fbs): whatever the bytes, it answers or raises TfliteError. The
-numbers of fields below are those of the schema's tables, in its order.
+schema (tensorflow/compiler/mlir/lite/schema/schema.fbs). Any bytes give a result or TfliteError. The numbers of fields
+below are those of the schema's tables, in its order.
 """
 
 import struct
@@ -21,12 +21,12 @@ _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bo
 
 
 class TfliteError(ValueError):
-    """The bytes are no TensorFlow Lite model."""
+    """The bytes are not a TensorFlow Lite model."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """`shape` as batch, height, width, channels for a picture; `dtype` as numpy names it."""
+    """`shape` is batch, height, width, channels for an image; `dtype` a name of numpy."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -34,7 +34,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Model:
-    """Inputs of the main graph; of each operator in order its builtin code and, for custom ones, its name."""
+    """The inputs of the main graph; for each operator in order its builtin code and, if custom, its name."""
 
     inputs: tuple[Tensor, ...]
     operators: tuple[tuple[int, str], ...]
@@ -49,10 +49,10 @@ class Model:
 
 
 def read_model(data: bytes) -> Model:
-    """What the file says of itself.
+    """Reads the bytes of a .tflite file.
 
     Raises:
-        TfliteError: no model, cut short, or with references out of the file.
+        TfliteError: not a model, cut short, or with references out of the file.
     """
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise TfliteError(f"not a TensorFlow Lite model: no identifier {IDENTIFIER.decode()!r} at byte 4")
@@ -113,15 +113,15 @@ class _Table:
 
     def tables(self, field: int) -> list["_Table"]:
         start, length = self._vector(field, width=4)
-        places = (start + 4 * index for index in range(length))
-        return [_Table(self._data, place + self._read("<I", place)) for place in places]
+        positions = (start + 4 * index for index in range(length))
+        return [_Table(self._data, position + self._read("<I", position)) for position in positions]
 
     def _scalar(self, kind: str, field: int) -> int:
         position = self._field(field)
         return self._read(kind, position) if position else 0
 
     def _vector(self, field: int, *, width: int) -> tuple[int, int]:
-        """Where the elements begin and how many there are; nothing for a field that is not there."""
+        """Position of the first element, and their number; (0, 0) for an absent field."""
         position = self._field(field)
         if not position:
             return 0, 0

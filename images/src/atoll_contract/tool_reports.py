@@ -1,11 +1,11 @@
-"""What `python -m atoll_stages.convert --lint … --json` prints: a labelled archive, looked at before a run."""
+"""Documents between the command line and the stages' tools: lint of an archive, timing, comparison of models."""
 
 from atoll_contract.dataset import Problem
 from atoll_contract.document import Document
 
 
 class LintClass(Document, frozen=True):
-    """Boxes of a class, by part of the split; `tiny` ones are hardly found by a detector of 320 pixels."""
+    """The boxes of a class by split; a detector of 320 pixels hardly finds the `tiny` ones."""
 
     name: str
     boxes: dict[str, int]
@@ -13,7 +13,8 @@ class LintClass(Document, frozen=True):
 
 
 class LintReport(Document, frozen=True):
-    """`ok` is False where a run would fail, for `reason` and with `message`."""
+    """The output of `python -m atoll_stages.convert --lint … --json`. `ok` is False where a run would fail with
+    `reason` and `message`."""
 
     path: str
     ok: bool
@@ -33,14 +34,14 @@ class LintReport(Document, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def fault_of(self, name: str) -> str:
-        """The message with the archive's name or path before it; most begin with the name themselves."""
+        """The message with the archive's name or path before it, unless it begins with the name already."""
         own = self.message.startswith(f"{name.rpartition('/')[2]}:")
         return self.message if own else f"{name}: {self.message}"
 
 
 class Timing(Document, frozen=True):
-    """What was measured of `width` and `batch`. `seconds_per_step` is the mean over a run, whose first steps see
-    smaller pictures; `other_seconds` are what train and export take beside the steps: loading, evaluations."""
+    """Measured for `width` and `batch`. `seconds_per_step` is the mean over a run, whose first steps use smaller
+    images; `other_seconds` is the time of train and export beside the steps: loading and evaluation."""
 
     accelerator: str
     cpus: int
@@ -51,18 +52,16 @@ class Timing(Document, frozen=True):
 
 
 class Contender(Document, frozen=True):
-    """A model: a folder, a bundle or a .tflite file with its label map beside it.
-
-    `trained` are the TFRecord shards that it was trained on; None where that is not known.
-    """
+    """A model: a folder, a bundle, or a .tflite file with its label map beside it. `trained` are the TFRecord shards
+    that it was trained on; None where they are unknown."""
 
     name: str
     path: str
     trained: tuple[str, ...] | None = None
 
 
-class PictureSource(Document, frozen=True):
-    """Labelled pictures: an archive as the convert stage reads it, or TFRecord shards with their label map."""
+class ImageSource(Document, frozen=True):
+    """Labelled images: an archive in a format of the convert stage, or TFRecord shards with their label map."""
 
     name: str
     archive: str | None = None
@@ -71,9 +70,9 @@ class PictureSource(Document, frozen=True):
 
 
 class ComparisonJob(Document, frozen=True):
-    """Everything by its path on this machine; the HTML page goes to `page`."""
+    """All paths are on this machine; `page` is the HTML file to write."""
 
     old: Contender
     new: Contender
-    sources: tuple[PictureSource, ...]
+    sources: tuple[ImageSource, ...]
     page: str

@@ -18,7 +18,7 @@ from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.base import ObjectNotFound
-from atoll_contract.tool_reports import ComparisonJob, Contender, PictureSource
+from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 
 MODULE = "atoll_stages.compare"
 EXTRAS = "operator,train"
@@ -56,7 +56,7 @@ def _job(
     page: Path,
 ) -> ComparisonJob:
     datasets = [ReleaseDataset(item, folder / "pictures") if item else None for item in releases]
-    sources = [PictureSource(path.name, archive=str(path.resolve())) for path in archives]
+    sources = [ImageSource(path.name, archive=str(path.resolve())) for path in archives]
     if not sources:
         sources = _evaluation_sources(datasets)
     # The splits of a dataset are disjoint: if there is only one dataset, its training split need not be fetched.
@@ -71,7 +71,7 @@ def _job(
     return ComparisonJob(contenders[0], contenders[1], tuple(sources), str(page))
 
 
-def _evaluation_sources(datasets: Sequence[ReleaseDataset | None]) -> list[PictureSource]:
+def _evaluation_sources(datasets: Sequence[ReleaseDataset | None]) -> list[ImageSource]:
     """The evaluation images of each release; once if both have the same."""
     by_digest: dict[str, list[ReleaseDataset]] = {}
     for item in datasets:
@@ -108,7 +108,7 @@ class ReleaseDataset:
             raise SpecError(f"the manifest of {self.name} does not name its dataset; {ADVICE}")
         return found
 
-    def evaluation_source(self, names: str) -> PictureSource:
+    def evaluation_source(self, names: str) -> ImageSource:
         """The images on which the run's figures were measured; `names` are the releases that share them.
 
         Raises:
@@ -117,7 +117,7 @@ class ReleaseDataset:
         split = self._dataset.evaluation_split
         labels = self._fetch(self._dataset.label_map, LABEL_MAP_NAME)
         shards = self._shards(split)
-        return PictureSource(f"evaluation pictures of {names} ({split})", shards=shards, labels=str(labels))
+        return ImageSource(f"evaluation pictures of {names} ({split})", shards=shards, labels=str(labels))
 
     def training_shards(self) -> tuple[str, ...] | None:
         """The shards that the model was trained on; None if the store does not have them (any more)."""

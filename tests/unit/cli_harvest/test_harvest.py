@@ -175,7 +175,7 @@ def test_delete_removes_what_is_in_the_batch_and_nothing_else(bucket: DirStore, 
         put(bucket, number)
     put(bucket, 6, device="pi-rear")
     broken = put(bucket, 7)
-    bucket.put(keys.harvested_picture("local", "pi-front", broken.sha256), b"no picture")
+    bucket.put(keys.harvested_image("local", "pi-front", broken.sha256), b"no picture")
     before = {info.key for info in bucket.list("harvest/")}
     document = harvest("pi-front", "--limit", "3", "--delete")
     assert (document["kept"], document["damaged"]) == (3, 1)

@@ -15,14 +15,13 @@ import pytest
 from atoll_cli.pruning.groups import DAY, Group, Kind, KnownRun, RetentionPolicy, known_run
 from atoll_cli.pruning.scan import Scan, remove
 from atoll_contract import keys
-from atoll_contract.document import from_json, replace, to_json
+from atoll_contract.document import from_json, replace, rfc3339, to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Channel, DeviceReport, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
 from atoll_contract.stage import Stage, StoreSpec, StoreType
 from atoll_contract.store.base import Store
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store.s3 import S3Store
-from atoll_operator.api.status import rfc3339
 from support.interrupting_store import InterruptingStore
 from support.minio import MinioServer
 from support.publishing import exported_run, publish_once

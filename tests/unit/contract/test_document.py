@@ -82,7 +82,7 @@ def test_every_document_survives_the_round_trip(document: Outer) -> None:
         ('{"name": null}', "Outer.name is missing"),
     ],
 )
-def test_a_wrong_document_is_refused_with_place_and_allowed_values(text: str, words: str) -> None:
+def test_a_wrong_document_is_refused_with_its_path_and_the_allowed_values(text: str, words: str) -> None:
     with pytest.raises(DecodeError, match=words):
         from_json(Outer, text)
 
@@ -93,7 +93,7 @@ def test_a_number_beyond_all_floats_is_refused(number: str) -> None:
         from_json(Inner, f'{{"size": 1, "share": {number}}}')
 
 
-def test_null_is_a_field_that_is_not_there() -> None:
+def test_a_null_field_is_an_absent_field() -> None:
     text = '{"name": "a", "colour": null, "many": [{"size": 1, "share": null}], "figures": {"ap50": null}}'
     assert from_json(Outer, text) == Outer(name="a", many=(Inner(size=1),), figures={"ap50": None})
 

@@ -108,7 +108,7 @@ def test_every_failure_of_a_stage_has_a_code_in_the_range_of_its_kind() -> None:
     ("code", "again"),
     [(0, False), (11, False), (25, False), (30, True), (45, False), (52, False), (137, True), (-9, True), (1, True)],
 )
-def test_only_transient_and_unknown_codes_are_worth_another_try(code: int, again: bool) -> None:
+def test_only_transient_and_unknown_codes_are_retried(code: int, again: bool) -> None:
     assert is_transient(code) is again
 
 

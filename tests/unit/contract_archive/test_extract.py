@@ -30,13 +30,13 @@ def test_every_kind_gives_back_its_files(tmp_path: Path, suffix: str) -> None:
     assert read_all(source, tmp_path / "out") == FILES
 
 
-def test_a_plain_folder_is_indexed_where_it_lies(tmp_path: Path) -> None:
+def test_a_folder_is_indexed_without_a_copy(tmp_path: Path) -> None:
     source = write_files(FILES, tmp_path / "data")
     assert read_all(source, tmp_path / "out") == FILES
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.sqlite"]
 
 
-def test_files_lie_under_numbers_and_not_under_names(tmp_path: Path) -> None:
+def test_files_are_stored_under_numbers(tmp_path: Path) -> None:
     source = tmp_path / "data.tar"
     source.write_bytes(packed(FILES, ".tar"))
     extract(source, tmp_path / "out", LIMITS).close()
@@ -55,7 +55,7 @@ def test_names_are_found_whatever_their_case_and_unicode_form(tmp_path: Path) ->
         assert members.get("nothing") is None
 
 
-def test_dots_and_folder_entries_are_passed_over(tmp_path: Path) -> None:
+def test_dots_and_folder_entries_are_skipped(tmp_path: Path) -> None:
     source = tmp_path / "data.tar"
     folders = tar_member(b"./", kind=b"5") + tar_member(b"./a/", kind=b"5")
     source.write_bytes(folders + tar_member(b"./a//x.txt", b"hello") + TAR_END)
@@ -92,7 +92,7 @@ def test_backslashes_of_a_windows_zip_are_slashes(tmp_path: Path) -> None:
         ("data.tar.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03nonsense", "damaged gzip"),
     ],
 )
-def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     source = tmp_path / name
     source.write_bytes(content)
     with pytest.raises(DatasetError, match=words) as caught:

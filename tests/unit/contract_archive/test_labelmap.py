@@ -73,7 +73,7 @@ def test_labels_are_ordered_by_id() -> None:
         ("item { id: 1 x }", "expected a value"),
     ],
 )
-def test_what_is_no_label_map_is_said_with_its_place(text: str, words: str) -> None:
+def test_an_invalid_label_map_is_refused_with_line_and_column(text: str, words: str) -> None:
     with pytest.raises(LabelMapError) as caught:
         parse_label_map(text)
     assert words in str(caught.value)

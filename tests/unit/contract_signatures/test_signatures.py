@@ -62,7 +62,7 @@ def test_the_signature_is_made_over_the_encoding_with_plain_ed25519() -> None:
         ),
     ],
 )
-def test_what_does_not_hold_is_refused_with_the_reason(
+def test_an_invalid_envelope_is_refused_with_the_reason(
     envelope: bytes, manifest: bytes, keys: list[bytes], text: str
 ) -> None:
     with pytest.raises(IntegrityError, match=text) as caught:

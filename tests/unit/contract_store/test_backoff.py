@@ -32,14 +32,14 @@ def failing(times: int, *, tries: int | None = None) -> tuple[Callable[[], str],
 
 
 @given(dice=st.floats(0, 1), tries=st.integers(1, 2000))
-def test_a_pause_grows_but_not_beyond_its_ceiling(dice: float, tries: int) -> None:
+def test_delays_grow_up_to_the_largest(dice: float, tries: int) -> None:
     backoff = Backoff(dice=lambda: dice)
     assert 0.25 <= backoff.delay(tries) <= 30
     assert backoff.delay(tries) <= backoff.delay(tries + 1)
 
 
 @given(failures=st.integers(0, 100), dice=st.floats(0, 1), total=st.floats(0, 500))
-def test_the_time_in_all_is_bounded_whatever_fails(failures: int, dice: float, total: float) -> None:
+def test_the_total_time_of_retries_is_bounded(failures: int, dice: float, total: float) -> None:
     clock = Clock()
     backoff = Backoff(total=total, sleep=clock.sleep, clock=lambda: clock.now, dice=lambda: dice)
     operation, calls = failing(failures)
@@ -52,7 +52,7 @@ def test_the_time_in_all_is_bounded_whatever_fails(failures: int, dice: float, t
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [(1, 1), (2, 2), (3, 3)])
-def test_what_no_repetition_helps_is_tried_as_often_as_it_is_worth(allowed: int, expected: int) -> None:
+def test_an_error_can_bound_the_number_of_tries(allowed: int, expected: int) -> None:
     operation, calls = failing(10, tries=allowed)
     with pytest.raises(StoreUnavailable):
         Backoff(sleep=lambda _: None).call(operation)

@@ -84,7 +84,7 @@ def test_a_full_or_read_only_disk_has_its_own_reason(store: DirStore, monkeypatc
     assert store.head("a") is None
 
 
-def test_without_hard_links_the_lock_keeps_the_promise(store: DirStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_lock_makes_if_absent_atomic(store: DirStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
@@ -103,7 +103,7 @@ def test_an_empty_folder_goes_with_its_last_object(store: DirStore, tmp_path: Pa
     assert store.get("a/d") == b"x"
 
 
-def test_a_damaged_file_is_told_by_its_digest_and_not_delivered(store: DirStore, tmp_path: Path) -> None:
+def test_a_corrupted_file_is_refused_by_its_digest(store: DirStore, tmp_path: Path) -> None:
     digest = store.put("a", b"good").sha256
     (tmp_path / "store" / "a").write_bytes(b"evil")
     with pytest.raises(IntegrityError, match="expected"):

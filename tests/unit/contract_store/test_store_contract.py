@@ -18,7 +18,7 @@ from atoll_contract.store.directory import DirStore
 from support.store_writers import increment
 
 
-def test_what_is_put_is_read(store: Store) -> None:
+def test_a_put_object_can_be_read(store: Store) -> None:
     info = store.put("a/b.json", b"{}")
     assert store.get("a/b.json") == b"{}"
     assert (info.key, info.size, info.sha256) == ("a/b.json", 2, hashlib.sha256(b"{}").hexdigest())
@@ -37,7 +37,7 @@ def test_an_empty_object_is_an_object(store: Store, tmp_path: Path) -> None:
     assert store.get("again") == b""
 
 
-def test_what_is_missing_is_said_to_be(store: Store, tmp_path: Path) -> None:
+def test_a_missing_object_is_an_error_with_its_key(store: Store, tmp_path: Path) -> None:
     assert store.head("nothing") is None
     for read in (
         lambda: store.get("nothing"),
@@ -94,7 +94,7 @@ def test_if_absent_never_replaces_not_even_the_same_bytes(store: Store) -> None:
     assert store.get("a") == b"third"
 
 
-def test_if_match_replaces_only_what_was_seen(store: Store) -> None:
+def test_if_match_replaces_only_the_object_with_that_etag(store: Store) -> None:
     first = store.put("a", b"1")
     second = store.put("a", b"2", if_match=first.etag)
     with pytest.raises(PreconditionFailed):
@@ -120,7 +120,7 @@ def test_of_many_writers_one_wins(store: Store) -> None:
     assert store.get("a") == str(won.index(True)).encode()
 
 
-def test_the_probe_finds_the_store_fit_and_leaves_nothing(store: Store) -> None:
+def test_the_check_of_conditional_puts_passes_and_leaves_no_object(store: Store) -> None:
     require_conditional_put(store, namespace="local", model="note")
     assert list(store.list("")) == []
 
@@ -167,7 +167,7 @@ def test_a_download_of_other_bytes_than_expected_leaves_no_file(store: Store, tm
     assert not list(tmp_path.glob(".copy*"))
 
 
-def test_a_download_of_another_object_than_pinned_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_download_with_another_etag_is_refused(store: Store, tmp_path: Path) -> None:
     first = store.put("a", b"1")
     store.put("a", b"2")
     with pytest.raises(PreconditionFailed):

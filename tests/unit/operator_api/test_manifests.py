@@ -59,7 +59,7 @@ def test_the_same_name_in_two_namespaces_is_two_objects() -> None:
     assert [manifest.problems for manifest in manifests] == [(), ()]
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "tab.yaml").write_text("a:\n\tb: 1\n", encoding="utf-8")
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
     (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")

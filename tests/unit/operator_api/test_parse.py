@@ -102,7 +102,7 @@ def test_a_bad_number_is_named(value: str) -> None:
         parse.training_run(unchecked)
 
 
-def test_other_hyperparameters_are_handed_through() -> None:
+def test_other_hyperparameters_are_passed_on() -> None:
     values = {"weight-decay": "1e-4", "epochs": "5", "name": "x"}
     assert typed(run(training={"hyperparameters": values})).training.hyperparameters == {
         "weight-decay": "1e-4",
@@ -110,7 +110,7 @@ def test_other_hyperparameters_are_handed_through() -> None:
     }
 
 
-def test_a_number_that_the_crd_cannot_bound() -> None:
+def test_a_number_out_of_range_in_a_hyperparameter() -> None:
     with pytest.raises(SpecError, match=r'hyperparameters\["batch_size"\] is .5000.; .* from 1 to 1024'):
         typed(run(training={"hyperparameters": {"batch_size": "5000"}}))
 

@@ -80,7 +80,7 @@ def test_plain(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [".inf", "-.Inf", "+.INF", ".nan", ".NaN"])
-def test_what_json_cannot_say_is_an_error(text: str) -> None:
+def test_a_value_without_json_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be written in JSON"):
         plain(text)
 
@@ -129,7 +129,7 @@ def test_json_numbers_survive(number: float) -> None:
 
 @RELAXED
 @given(st.text(alphabet="0123456789_+-.eExXoObBnNaAyYtTrR:", max_size=12))
-def test_every_word_has_a_meaning_that_json_can_say(text: str) -> None:
+def test_every_literal_has_a_json_value(text: str) -> None:
     try:
         value = plain(text)
     except ValueError:

@@ -44,7 +44,7 @@ def test_defaults_of_a_run_are_those_that_a_real_server_stored() -> None:
     }
 
 
-def test_the_document_itself_stays_as_it_is() -> None:
+def test_the_given_document_is_not_changed() -> None:
     document = changed(RUN, {"spec": {"training": {"initFrom": {"type": "random"}}}})
     check(document)
     assert document == changed(RUN, {"spec": {"training": {"initFrom": {"type": "random"}}}})
@@ -97,11 +97,11 @@ def test_other_defaults() -> None:
         ("text", "an object must be a mapping"),
     ],
 )
-def test_problems_say_what_to_do(document: Any, says: str) -> None:
+def test_problems_have_advice(document: Any, says: str) -> None:
     assert any(says in problem for problem in problems(document)), problems(document)
 
 
-def test_all_problems_are_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     document = run(suspend="no", training={"steps": 0, "lr": 1}, conversion={"split": {"train": 50}})
     said = problems(document)
     assert len(said) == 4

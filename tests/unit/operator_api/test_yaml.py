@@ -20,7 +20,7 @@ def test_lines_are_those_of_the_keys() -> None:
     assert [document.line(path) for path in (("a",), ("b",), ("b", 0), ("b", 1), ("b", 1, "d"))] == [2, 3, 4, 5, 6]
 
 
-def test_the_line_of_what_is_absent_is_that_of_its_parent() -> None:
+def test_the_line_of_an_absent_field_is_that_of_its_parent() -> None:
     (document,) = read_documents("---\na:\n  b: 1\n")
     assert document.line(("a", "missing", 0)) == 2
     assert document.line(("missing",)) == document.line(()) == 2

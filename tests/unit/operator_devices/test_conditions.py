@@ -7,12 +7,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_operator.api.crds import definitions
 from atoll_operator.devices.conditions import DeviceFacts, device_spec, device_status, unknown_status
-from atoll_operator.devices.reports import StoredReport, format_time
+from atoll_operator.devices.reports import StoredReport
 from support.device_reports import MODEL, REPORT, REPORTED
 
 NOW = "2027-01-09T19:14:00Z"
@@ -112,7 +112,7 @@ def test_a_device_without_a_model() -> None:
 def test_a_wrong_clock_is_mentioned_and_does_no_harm(at: float, text: str) -> None:
     status = status_of(at=at)
     assert condition(status, "Ready") == ("True", "Detecting", f"it runs note-v3 on edgetpu{text}")
-    assert status["lastSeen"] == format_time(at)
+    assert status["lastSeen"] == rfc3339(at)
 
 
 def test_an_invalid_report_is_a_condition_and_the_last_good_one_stays() -> None:

@@ -104,7 +104,7 @@ def test_keys_outside_the_store_are_refused(key: str) -> None:
         relative_key(key, store=S3, field="spec.key")
 
 
-def test_a_full_key_means_nothing_to_a_folder() -> None:
+def test_a_full_key_is_refused_for_a_folder() -> None:
     with pytest.raises(SpecError, match="write the key relative to that folder"):
         relative_key("s3://frc/atoll/a.tar", store=FOLDER, field="spec.key")
 
@@ -146,7 +146,7 @@ def test_export_compile_publish() -> None:
     assert (publish.model, publish.channel, publish.version) == ("reefscape-coral", "stable", 3)
 
 
-def test_compile_for_nothing() -> None:
+def test_without_targets_there_is_nothing_to_compile() -> None:
     assert given(run(compile=[]), Stage.COMPILE).compile is None
 
 

@@ -13,7 +13,7 @@ import pytest
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.tool_reports import ComparisonJob, Contender, PictureSource
+from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 from atoll_stages.compare.__main__ import run
 from support.coloured import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage
@@ -48,7 +48,7 @@ def compared(tmp_path: Path) -> Compared:
         job = ComparisonJob(
             Contender("old", model(tmp_path / "m-old", old), trained),
             Contender("new", model(tmp_path / "m-new", new), ()),
-            (PictureSource("the archive", archive=str(archive)),),
+            (ImageSource("the archive", archive=str(archive)),),
             str(tmp_path / "page.html"),
         )
         (tmp_path / "work").mkdir()
@@ -121,7 +121,7 @@ def shards(tmp_path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def job_on(shards: dict[str, tuple[str, ...]], part: str, tmp_path: Path, *, trained: tuple[str, ...]) -> ComparisonJob:
-    source = PictureSource(part, shards=shards[part], labels=shards["labels"][0])
+    source = ImageSource(part, shards=shards[part], labels=shards["labels"][0])
     old = Contender("old", model(tmp_path / "m-old"), ())
     new = Contender("new", model(tmp_path / "m-new"), trained)
     return ComparisonJob(old, new, (source,), str(tmp_path / "page.html"))

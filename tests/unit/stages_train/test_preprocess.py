@@ -48,7 +48,7 @@ def test_a_file_and_its_frame_agree() -> None:
     out = io.BytesIO()
     image.save(out, "PNG")
     decoded = preprocess.decode(out.getvalue(), 32)
-    np.testing.assert_array_equal(decoded, preprocess.from_array(np.asarray(image), 32))
+    np.testing.assert_array_equal(decoded, preprocess.resize(image, 32))
 
 
 def test_a_broken_file_is_an_error() -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atoll_contract.document import to_json
-from atoll_contract.harvest import MAX_PICTURE_BYTES, HarvestNote
+from atoll_contract.document import rfc3339, to_json
+from atoll_contract.harvest import MAX_IMAGE_BYTES, HarvestNote
 from atoll_contract.images import changes
 from atoll_edge.camera.open import camera_name
 from atoll_edge.camera.source import Frame
@@ -24,7 +24,6 @@ from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader, open_upl
 from atoll_edge.harvest.uncertainty import Uncertainty, UncertaintyEstimator, cells_of
 from atoll_edge.robot.topics import Match
 from atoll_edge.status import HarvestStatus
-from atoll_edge.system import utc_text
 from atoll_edge.threads import RepeatingThread
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class Harvester:
             camera=self._camera,
             session=self._session,
             number=self._kept + self._failed + 1,
-            taken_at=utc_text(candidate.taken_at),
+            taken_at=rfc3339(candidate.taken_at),
             sha256=hashlib.sha256(image).hexdigest(),
             size=len(image),
             width=frame.width,
@@ -236,6 +235,6 @@ def _jpeg(frame: Frame) -> bytes:
     import cv2
 
     encoded, data = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not encoded or data.size > MAX_PICTURE_BYTES:
-        raise OSError(f"a frame of {frame.width}×{frame.height} gives no JPEG of at most {MAX_PICTURE_BYTES} bytes")
+    if not encoded or data.size > MAX_IMAGE_BYTES:
+        raise OSError(f"a frame of {frame.width}×{frame.height} gives no JPEG of at most {MAX_IMAGE_BYTES} bytes")
     return data.tobytes()

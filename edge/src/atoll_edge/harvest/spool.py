@@ -228,7 +228,7 @@ class SpoolUploader:
 
     def _put(self, sha256: str, image: bytes, note: bytes) -> None:
         to = self._destination
-        to.store.put(keys.harvested_picture(to.namespace, to.device, sha256), image)
+        to.store.put(keys.harvested_image(to.namespace, to.device, sha256), image)
         to.store.put(keys.harvested_note(to.namespace, to.device, sha256), note)
 
 

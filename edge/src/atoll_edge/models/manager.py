@@ -14,6 +14,7 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
+from atoll_contract.document import rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_contract.store import open_store
@@ -32,7 +33,7 @@ from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.status import ModelState, ModelStatus, SyncStatus
-from atoll_edge.system import agent_version, utc_text
+from atoll_edge.system import agent_version
 from atoll_edge.throughput import Rate, Samples
 
 logger = logging.getLogger(__name__)
@@ -222,7 +223,7 @@ class ReleaseManager:
             model=model.name,
             device=self._config.device_name,
             state=self.state,
-            reported_at=utc_text(),
+            reported_at=rfc3339(),
             channel=model.channel,
             release=active.name if active is not None else None,
             version=active.sequence if active is not None and released else None,

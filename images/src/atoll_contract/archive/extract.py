@@ -1,7 +1,7 @@
-"""Safe extraction: an archive from a stranger becomes numbered files and an index, or a clear refusal.
+"""Safe extraction of an untrusted archive into numbered files and an index.
 
-Nothing of an archive decides where bytes go: members are stored under their number, so that no name, link or
-order can lead outside the folder. Names, kinds, sizes, counts and ratios are checked before bytes are kept.
+Nothing in an archive decides where bytes are written: members are stored under their numbers, so that no name, link
+or order can lead out of the folder. Names, kinds, sizes, counts and ratios are checked before bytes are kept.
 """
 
 import gzip
@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
-from atoll_contract.archive.limits import Meter, safe_name, shown
+from atoll_contract.archive.limits import Entry, Meter, safe_name, shown
 from atoll_contract.archive.members import Member, Members
 from atoll_contract.archive.tar import TarStream
 from atoll_contract.archive.zip import ZipReader
@@ -23,8 +23,8 @@ from atoll_contract.stage import DatasetLimits
 __all__ = ["ARCHIVE_SUFFIXES", "Member", "Members", "extract"]
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
-# A reader between us and the packed file looks this far ahead; a member's ratio is blurred by it.
-_LOOK_AHEAD = 256 * 2**10
+# gzip reads this far ahead of what it has unpacked, which makes a member's ratio inexact.
+_READ_AHEAD = 256 * 2**10
 
 
 class _Kind(StrEnum):
@@ -43,22 +43,10 @@ _OTHER_MAGIC = {
 }
 
 
-class _Entry(Protocol):
-    @property
-    def number(self) -> int: ...
-    @property
-    def raw_name(self) -> bytes: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def pieces(self) -> Iterator[bytes]: ...
-
-
 def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | None = None) -> Members:
-    """The members of the archive or folder `source`; `folder` is created and takes everything written.
+    """Extracts the archive `source` into `folder`, which is created, and returns its members.
 
-    `name` is what messages and the suffix check go by, where `source` has another one. A plain folder is
-    indexed where it lies.
+    A folder as `source` is indexed where it is. `name` stands for `source.name` in messages and for the suffix.
 
     Raises:
         DatasetError: DatasetUnsafe, DatasetTooLarge or DatasetMalformed, naming the member.
@@ -83,13 +71,12 @@ def _extract_file(source: Path, members: Members, limits: DatasetLimits, name: s
     with source.open("rb") as file:
         match _kind(file, name, length):
             case _Kind.TAR:
-                _keep_tar(file, members, meter)
+                for entry in TarStream(file, meter).entries():
+                    _keep(entry, members, meter)
             case _Kind.GZIP:
                 _keep_gzip(file, members, meter)
             case _Kind.ZIP:
                 for entry in ZipReader(file, length=length, meter=meter).entries():
-                    meter.declare(entry.raw_name.decode("utf-8", "replace"), entry.size)
-                    meter.ratio(entry.size, entry.packed, name=entry.raw_name.decode("utf-8", "replace"))
                     _keep(entry, members, meter)
 
 
@@ -118,16 +105,10 @@ def _kind_of_head(head: bytes) -> _Kind | None:
         return _Kind.GZIP
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _Kind.ZIP
-    # Tars before POSIX have no magic; their first header's checksum is looked at when it is read.
+    # Tar files before POSIX have no magic number; the checksum of their first header is checked when it is read.
     if head[257:262] == b"ustar" or (head and not any(head.startswith(magic) for magic in _OTHER_MAGIC)):
         return _Kind.TAR
     return None
-
-
-def _keep_tar(file: BinaryIO, members: Members, meter: Meter) -> None:
-    for entry in TarStream(file, meter).entries():
-        meter.declare(entry.raw_name.decode("utf-8", "replace"), entry.size)
-        _keep(entry, members, meter)
 
 
 def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
@@ -135,12 +116,11 @@ def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
         with gzip.GzipFile(fileobj=file, mode="rb") as plain:
             stream = cast(BinaryIO, plain)
             for entry in TarStream(stream, meter).entries():
-                name = entry.raw_name.decode("utf-8", "replace")
-                meter.declare(name, entry.size)
                 start = file.tell()
                 _keep(entry, members, meter)
-                meter.ratio(entry.size, file.tell() - start + _LOOK_AHEAD, name=name)
-            # The checksum stands behind the last byte: what follows the tar is read, and metered, to its end.
+                packed = file.tell() - start + _READ_AHEAD
+                meter.ratio(entry.size, packed, name=_as_text(entry.raw_name))
+            # gzip's checksum follows the last byte, so the rest of the stream is read and counted to its end.
             while piece := stream.read(2**16):
                 meter.grow(len(piece), name="(after the last member)")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -151,7 +131,10 @@ def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
         ) from None
 
 
-def _keep(entry: _Entry, members: Members, meter: Meter) -> None:
+def _keep(entry: Entry, members: Members, meter: Meter) -> None:
+    meter.declare(_as_text(entry.raw_name), entry.size)
+    if entry.packed is not None:
+        meter.ratio(entry.size, entry.packed, name=_as_text(entry.raw_name))
     name = safe_name(entry.raw_name, number=entry.number, limits=meter.limits)
     if entry.raw_name.endswith(b"/") or not name:
         for _ in entry.pieces:
@@ -165,6 +148,10 @@ def _keep(entry: _Entry, members: Members, meter: Meter) -> None:
             file.write(piece)
             written += len(piece)
     members.set_size(entry.number, written)
+
+
+def _as_text(raw_name: bytes) -> str:
+    return raw_name.decode("utf-8", "replace")
 
 
 def _index_folder(source: Path, members: Members, meter: Meter) -> None:

@@ -1,14 +1,31 @@
-"""Names inside an archive: what is refused, how they compare, how messages show them."""
+"""What an archive from a stranger may hold: its names, sizes, counts and ratios, and how messages show them."""
 
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
 
+# Archives are read and written in pieces of this size.
+PIECE = 2**20
+# Bytes below which the ratio is not checked: small text files may well be packed this tightly.
+_RATIO_FREE = 2**20
 _SHOWN = 120
 _DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of an archive, or a folder (its name ends in `/`). Read all of `pieces` before the next entry. `packed`
+    is the size in the archive, where its format says that."""
+
+    number: int
+    raw_name: bytes
+    size: int
+    pieces: Iterator[bytes]
+    packed: int | None = None
 
 
 def shown(text: str | bytes, limit: int = _SHOWN) -> str:
@@ -30,12 +47,12 @@ def _escaped(character: str) -> str:
 
 
 def comparable(name: str) -> str:
-    """`name` as it compares: two members that fall on one file on macOS or Windows have the same."""
+    """`name` as it is compared: equal for two names that are one file on macOS or Windows."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def safe_name(raw: bytes, *, number: int, limits: DatasetLimits) -> str:
-    """The member's path inside the archive with `/` between its parts, without `.` and empty parts.
+    """Returns the member's path inside the archive, with `/` between its parts and without `.` and empty parts.
 
     Raises:
         DatasetError: the path could leave the archive (DatasetUnsafe), is over a limit (DatasetTooLarge) or is
@@ -71,14 +88,8 @@ def _dangers(name: str) -> Iterator[str]:
         yield "path leaves the archive"
 
 
-# Read and write in pieces of this size.
-PIECE = 2**20
-# Small archives of text may pass the ratio honestly (padding, repeated keys); it counts beyond this.
-_RATIO_FREE = 2**20
-
-
 class Meter:
-    """Counts members and expanded bytes of one archive of `archive_bytes`, and stops it at the first limit."""
+    """Counts the members and the expanded bytes of one archive of `archive_bytes`; raises DatasetError at a limit."""
 
     def __init__(self, limits: DatasetLimits, archive_bytes: int) -> None:
         if archive_bytes > limits.archive_bytes:
@@ -120,7 +131,7 @@ class Meter:
         self.ratio(self.expanded, self.archive_bytes, name=name)
 
     def ratio(self, expanded: int, packed: int, *, name: str) -> None:
-        """Refuses `packed` bytes that grow to `expanded` beyond the ratio."""
+        """Raises DatasetError where `packed` bytes expand to more than the ratio allows."""
         if expanded > _RATIO_FREE and expanded > self.limits.expansion_ratio * max(1, packed):
             raise _too_large(
                 f"ratio {expanded // max(1, packed)}:1 at member {self.members} {shown(name)}, "
@@ -129,7 +140,7 @@ class Meter:
 
 
 def size(count: int) -> str:
-    """A byte count as people read it: `256 MiB`."""
+    """A number of bytes with a unit, such as `256 MiB`."""
     value = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1024:

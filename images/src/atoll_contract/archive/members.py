@@ -1,13 +1,12 @@
-"""What an archive held: files under numbers in a folder, and an index of their names on disk.
+"""The extracted members of an archive: numbered files in a folder, and an index of their names.
 
-The index is a small SQLite file, so that memory stays flat for a million members.
+The index is an SQLite file, so that a million members take no more memory than ten.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Self
 
 from atoll_contract.archive.limits import comparable, shown
@@ -32,7 +31,7 @@ _COLUMNS = "number, name, size, path"
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of an archive: `name` is its path inside, `path` where its bytes lie."""
+    """A regular file of an archive: `name` is its path inside the archive, `path` the extracted file."""
 
     number: int
     name: str
@@ -64,9 +63,7 @@ class Members:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -77,7 +74,7 @@ class Members:
         self._database.close()
 
     def new_file(self, number: int) -> Path:
-        """Where the bytes of member `number` go: under its number, whatever its name says."""
+        """The file for the bytes of member `number`; its name has no influence on the path."""
         path = self._path(number)
         if path.parent != self._made:
             path.parent.mkdir(exist_ok=True)
@@ -88,7 +85,7 @@ class Members:
         return self.folder / f"{number // 1000:04d}" / f"{number:07d}"
 
     def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
-        """Enter a member before its bytes are written.
+        """Adds a member to the index, before its bytes are written.
 
         Raises:
             DatasetError: the archive holds this name already, be it in other case or another Unicode form.

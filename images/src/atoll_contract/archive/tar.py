@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from atoll_contract.archive.limits import PIECE, Meter, shown
+from atoll_contract.archive.limits import PIECE, Entry, Meter, shown
 from atoll_contract.errors import DatasetError, Reason
 
 BLOCK = 512
@@ -27,32 +27,22 @@ _REGULAR = (b"0", b"\0", b"7")
 
 @dataclass
 class _Pending:
-    """What extended headers said about the member that follows them."""
+    """What extended headers say about the next member."""
 
     name: bytes | None = None
     size: int | None = None
     header_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class TarEntry:
-    """A regular file, positioned at its first byte: read all of `pieces` before the next entry."""
-
-    number: int
-    raw_name: bytes
-    size: int
-    pieces: Iterator[bytes]
-
-
 class TarStream:
-    """The entries of a tar `stream`, one pass, nothing held but one piece."""
+    """Reads the entries of a tar `stream` in one pass; holds one piece in memory."""
 
     def __init__(self, stream: BinaryIO, meter: Meter) -> None:
         self._stream = stream
         self._meter = meter
         self._offset = 0
 
-    def entries(self) -> Iterator[TarEntry]:
+    def entries(self) -> Iterator[Entry]:
         """Regular files in order.
 
         Raises:
@@ -69,11 +59,11 @@ class TarStream:
             if kind == b"V":
                 size = 0
             elif kind == b"5" or (kind == b"\0" and raw_name.endswith(b"/")):
-                yield TarEntry(number, raw_name.rstrip(b"/") + b"/", 0, iter(()))
+                yield Entry(number, raw_name.rstrip(b"/") + b"/", 0, iter(()))
                 size = 0
             elif kind in _REGULAR:
                 size = pending.size if pending.size is not None else size
-                yield TarEntry(number, raw_name, size, self._data(size))
+                yield Entry(number, raw_name, size, self._data(size))
             else:
                 what = _REFUSED.get(kind, f"member type {kind!r}")
                 raise DatasetError(
@@ -95,7 +85,7 @@ class TarStream:
         return block
 
     def _read(self, count: int) -> bytes:
-        """Exactly `count` bytes; `count` is never more than one piece."""
+        """Exactly `count` bytes, at most one piece."""
         data = self._stream.read(count)
         while len(data) < count and (more := self._stream.read(count - len(data))):
             data += more

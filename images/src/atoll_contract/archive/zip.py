@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from atoll_contract.archive.limits import PIECE, Meter, shown
+from atoll_contract.archive.limits import PIECE, Entry, Meter, shown
 from atoll_contract.errors import DatasetError, Reason
 
 _END = struct.Struct("<4s4H2LH")
@@ -23,17 +23,6 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800
 _STORED, _DEFLATED = 0, 8
 _UNIX = 3
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
-
-
-@dataclass(frozen=True)
-class ZipEntry:
-    """A file or folder (its name ends in `/`); read all of `pieces` before the next entry."""
-
-    number: int
-    raw_name: bytes
-    size: int
-    packed: int
-    pieces: Iterator[bytes]
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class ZipReader:
         self._length = length
         self._meter = meter
 
-    def entries(self) -> Iterator[ZipEntry]:
+    def entries(self) -> Iterator[Entry]:
         """Regular files and folders in order.
 
         Raises:
@@ -75,7 +64,7 @@ class ZipReader:
             offset += _CENTRAL.size + sum(sizes)
             yield self._entry(number, fixed, body)
 
-    def _entry(self, number: int, fixed: tuple[int, ...], body: bytes) -> ZipEntry:
+    def _entry(self, number: int, fixed: tuple[int, ...], body: bytes) -> Entry:
         made_by, flags, method, crc = fixed[1], fixed[3], fixed[4], fixed[7]
         name_end = fixed[10]
         raw_name, extra = body[:name_end], body[name_end : name_end + fixed[11]]
@@ -92,7 +81,7 @@ class ZipReader:
         start = self._data_start(header, raw_name)
         inflated = self._stored(start, packed) if method == _STORED else self._inflated(start, packed, size)
         pieces = self._checked(inflated, size=size, crc=crc, where=where)
-        return ZipEntry(number, _slashed(raw_name, flags, made_by >> 8), size, packed, pieces)
+        return Entry(number, _slashed(raw_name, flags, made_by >> 8), size, pieces, packed)
 
     def _data_start(self, header: int, raw_name: bytes) -> int:
         local = _LOCAL.unpack(self._at(header, _LOCAL.size))
@@ -205,6 +194,6 @@ def _refuse_kind(where: str, *, system: int, attributes: int) -> None:
 
 
 def _slashed(raw_name: bytes, flags: int, system: int) -> bytes:
-    """The name with `/` between its parts: archives made on Windows may hold backslashes (PowerShell before
-    .NET 4.6.1). Elsewhere a backslash stays and is refused."""
+    """The name with `/` between its parts: archives made on Windows may have backslashes (PowerShell before
+    .NET 4.6.1). In others a backslash is kept, and refused later."""
     return raw_name.replace(b"\\", b"/") if system != _UNIX and not flags & _UTF8 else raw_name

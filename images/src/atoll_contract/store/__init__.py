@@ -1,4 +1,4 @@
-"""The object store: `open_store` picks the implementation, a folder (`DirStore`) or S3 (`S3Store`)."""
+"""The object store: `open_store` returns the implementation, a folder (`DirStore`) or S3 (`S3Store`)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from atoll_contract.store.base import Store
 
 
 def directory_store(path: Path) -> StoreSpec:
-    """A folder as the store."""
+    """The spec of a store in a folder."""
     return StoreSpec(type=StoreType.DIRECTORY, path=str(path))
 
 

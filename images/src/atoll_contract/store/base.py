@@ -1,6 +1,6 @@
-"""The object store as Atoll uses it, and what can go wrong with it.
+"""The interface of the object store, its errors, and the check of its conditional put.
 
-Keys are relative to the store's prefix and made by `keys.py` alone.
+Keys are relative to the store's prefix; only `keys.py` builds them.
 """
 
 import secrets
@@ -16,16 +16,19 @@ from atoll_contract.keys import probe
 
 SMALL_OBJECT = 16 * 2**20
 
-# A blob that no manifest names may be a publisher's, who puts the manifest after it: `atoll prune` leaves blobs alone
-# that are younger, and a publisher writes blobs anew that are older than half of it.
+# A publisher writes blobs before the manifest that names them. So `atoll prune` keeps blobs that are younger than this,
+# and a publisher writes a blob again that is older than half of it.
 BLOB_GRACE_SECONDS = 24 * 3600.0
+WRITERS = 32
+# A server that does not check and write atomically may pass once by chance.
+ROUNDS = 3
 
-# Is given the bytes of each step; a negative number where what was received is fetched anew.
+# Called with the number of bytes of each step; negative where received bytes are fetched again.
 Transferred = Callable[[int], None]
 
 
 class StoreError(AtollError):
-    """The store could not do what was asked. The text names store, key and operation, never a credential."""
+    """An operation of the store failed. The message names store, key and operation, and no credential."""
 
 
 class ObjectNotFound(StoreError):
@@ -36,21 +39,21 @@ class ObjectNotFound(StoreError):
 
 
 class PreconditionFailed(StoreError):
-    """A conditional request did not hold: the key is taken, or its object is another than expected."""
+    """The condition of a request failed: the key exists, or its object is not the expected one."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.VERSION_CONFLICT, message)
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer, answers 5xx, or throttles; another try later may work."""
+    """The store does not answer, answers 5xx, or throttles; a later try may succeed."""
 
     def __init__(self, message: str, reason: Reason = Reason.STORAGE_UNAVAILABLE) -> None:
         super().__init__(reason, message)
 
 
 class StoreForbidden(StoreError):
-    """Credentials are missing, wrong or not allowed to do this."""
+    """Credentials are missing or wrong, or do not permit this operation."""
 
     def __init__(self, message: str, reason: Reason = Reason.STORAGE_FORBIDDEN) -> None:
         super().__init__(reason, message)
@@ -58,9 +61,8 @@ class StoreForbidden(StoreError):
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object's facts. `sha256` (hex) only where Atoll wrote it; `etag` identifies the bytes in this store.
-
-    `modified_at` (seconds since 1970, by the store's clock) is what `list` tells."""
+    """Metadata of an object. `sha256` (hex) is set where Atoll wrote the object; `etag` identifies its bytes in this
+    store; `modified_at` (seconds since 1970 by the store's clock) is set by `list`."""
 
     key: str
     size: int
@@ -70,11 +72,11 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """A bucket or folder. Every method may raise StoreUnavailable or StoreForbidden; retries lie inside."""
+    """A bucket or a folder. Methods retry by themselves; each may raise StoreUnavailable or StoreForbidden."""
 
     @property
     def url(self) -> str:
-        """How messages name the store: `s3://bucket/prefix` or a path; no credentials."""
+        """The store's name in messages: `s3://bucket/prefix` or a path, without credentials."""
         ...
 
     def head(self, key: str) -> ObjectInfo | None: ...
@@ -88,11 +90,11 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
-        """Write a small object. With `if_absent` or `if_match` raises PreconditionFailed where it does not hold."""
+        """Writes a small object. Raises PreconditionFailed where `if_absent` or `if_match` does not hold."""
         ...
 
     def upload(self, key: str, path: Path, *, transferred: Transferred | None = None) -> ObjectInfo:
-        """Write a file of any size. Nothing is visible at `key` before all of it is there."""
+        """Writes a file of any size. It becomes visible at `key` when all of it is there."""
         ...
 
     def download(
@@ -104,33 +106,30 @@ class Store(Protocol):
         etag: str | None = None,
         transferred: Transferred | None = None,
     ) -> ObjectInfo:
-        """Fetch to `path` (by a temporary file and rename), resumed after a break; the result has its sha256.
+        """Fetches an object to `path` (a temporary file, renamed) and resumes after a broken connection. The result
+        has its sha256.
 
         Raises:
-            ObjectNotFound; IntegrityError: other bytes than `sha256`, three times in a row;
-            PreconditionFailed: the object is no longer the one with `etag`.
+            ObjectNotFound: there is no such object.
+            IntegrityError: the bytes did not match `sha256`, three times in a row.
+            PreconditionFailed: the object's ETag is no longer `etag`.
         """
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below `prefix`, in key order, however many."""
+        """Yields every object below `prefix`, in the order of keys."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is fine."""
+        """Deletes an object; no error where there is none."""
         ...
 
 
-WRITERS = 32
-# A server that checks and then writes may pass once by luck.
-ROUNDS = 3
-
-
 def require_conditional_put(store: Store, *, namespace: str, model: str) -> None:
-    """Let `WRITERS` put one key at once, `ROUNDS` times.
+    """Checks that a conditional put is atomic: `WRITERS` threads put one key at once, `ROUNDS` times.
 
     Raises:
-        StoreError: `StoreUnsuitable`, where not exactly one of them won, or another's bytes are there.
+        StoreError: `StoreUnsuitable`, where not exactly one of them succeeded, or the object is not that one's.
     """
     for _ in range(ROUNDS):
         key = probe(namespace, model, secrets.token_hex(8))
@@ -141,14 +140,14 @@ def require_conditional_put(store: Store, *, namespace: str, model: str) -> None
         finally:
             store.delete(key)
         if len(winners) != 1 or kept != winners[0] or overwritten:
-            raise StoreError(Reason.STORE_UNSUITABLE, _verdict(store, len(winners)))
+            raise StoreError(Reason.STORE_UNSUITABLE, _unsuitable(store, len(winners)))
 
 
-def _verdict(store: Store, winners: int) -> str:
-    told = "it was overwritten afterwards" if winners == 1 else f"{winners} were told that they had"
+def _unsuitable(store: Store, winners: int) -> str:
+    outcome = "it was overwritten afterwards" if winners == 1 else f"{winners} were told that they had"
     return (
-        f"{store.url} does not keep conditional writes: of {WRITERS} writers of a key exactly one may succeed, {told}; "
-        "publish from a cluster, where the API server is the lock, or use another store"
+        f"{store.url} does not keep conditional writes: of {WRITERS} writers of a key exactly one may succeed, "
+        f"{outcome}; publish from a cluster, where the API server is the lock, or use another store"
     )
 
 

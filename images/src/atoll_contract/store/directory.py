@@ -1,8 +1,8 @@
-"""A store in a folder: what the embedded engine uses, and what a Pi without a bucket can be given.
+"""A store in a folder, for the embedded engine and for a Pi without a bucket.
 
-Every write is a temporary file that is synced and then put in place by one `link` or `rename`, so that a reader
-sees an object whole or not at all, whatever is killed when. `if_absent` is `link`, which the file system makes atomic
-between processes; `if_match`, plain writes and deletions of a key follow each other under a file lock.
+Every write goes to a temporary file that is synced and then moved by one `link` or `rename`, so that a reader sees a
+complete object or none, even if the writer is killed. `if_absent` is a `link`, which is atomic between processes;
+`if_match`, plain writes and deletions of a key are serialised by a file lock.
 """
 
 import errno
@@ -29,11 +29,11 @@ from atoll_contract.store.base import (
     Transferred,
 )
 
-# Holds the locks and the unfinished writes of the store; no key begins with it.
+# The folder of the store's locks and unfinished writes; no key begins with it.
 INTERNAL = ".atoll"
 STALE_AFTER_SECONDS = 24 * 3600
-# A folder may vanish between its creation and the rename into it, when another process deletes its last object.
-PLACE_ATTEMPTS = 20
+# Another process that deletes the last object of a folder may remove the folder before the rename into it.
+RENAME_ATTEMPTS = 20
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
@@ -42,7 +42,7 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class DirStore:
-    """A folder as a store. Keys are paths below it; `.`, `..`, empty parts and symbolic links out are refused."""
+    """A folder as a store. Keys are paths below it; `.`, `..`, empty parts and links that lead out raise SpecError."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 (resolve() would hide a moved link)
@@ -50,7 +50,7 @@ class DirStore:
 
     @classmethod
     def from_spec(cls, spec: StoreSpec) -> "DirStore":
-        """The folder that `spec` names; it is made with the first write.
+        """The folder that `spec` names; the first write creates it.
 
         Raises:
             SpecError: the spec names no folder.
@@ -86,7 +86,7 @@ class DirStore:
             sync(stream)
             with self._locked(key):
                 self._require_match(key, path, if_match)
-                self._place(temporary, path, if_absent=if_absent)
+                self._commit(temporary, path, if_absent=if_absent)
             return _info(key, os.fstat(stream.fileno()), hashlib.sha256(data).hexdigest())
 
     def upload(self, key: str, path: Path, *, transferred: Transferred | None = None) -> ObjectInfo:
@@ -95,7 +95,7 @@ class DirStore:
             digest = copy_hashed(source, stream, transferred)
             sync(stream)
             with self._locked(key):
-                self._place(temporary, target)
+                self._commit(temporary, target)
             return _info(key, os.fstat(stream.fileno()), digest)
 
     def download(
@@ -132,7 +132,7 @@ class DirStore:
                     break
 
     def remove_stale(self, *, older_than: float = STALE_AFTER_SECONDS) -> None:
-        """Remove what killed writers left behind, once it is `older_than` seconds old."""
+        """Removes temporary files of killed writers that are older than `older_than` seconds."""
         with suppress(OSError):
             for path in self._temporary.iterdir():
                 if time.time() - path.stat().st_mtime > older_than:
@@ -173,15 +173,15 @@ class DirStore:
         finally:
             path.unlink(missing_ok=True)
 
-    def _place(self, temporary: Path, path: Path, *, if_absent: bool = False) -> None:
-        """Give the finished file its name; the caller holds the key's lock."""
-        for attempt in range(PLACE_ATTEMPTS):
+    def _commit(self, temporary: Path, path: Path, *, if_absent: bool = False) -> None:
+        """Moves the finished file to `path`; the caller holds the lock of the key."""
+        for attempt in range(RENAME_ATTEMPTS):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._link(temporary, path) if if_absent else temporary.replace(path)
                 break
             except FileNotFoundError:
-                if attempt == PLACE_ATTEMPTS - 1:
+                if attempt == RENAME_ATTEMPTS - 1:
                     raise
         sync_folder(path.parent)
 
@@ -191,7 +191,7 @@ class DirStore:
         except OSError as error:
             if error.errno != errno.EEXIST and error.errno not in _NO_LINKS:
                 raise
-            # A FAT card or a foreign mount: there the lock that the caller holds has to do alone.
+            # FAT and some mounts have no hard links; there the caller's lock alone has to do.
             if not path.exists():
                 temporary.replace(path)
                 return
@@ -206,7 +206,7 @@ class DirStore:
         return data
 
     def _locked(self, key: str) -> AbstractContextManager[None]:
-        """Exclude other writers of `key`, in this and other processes."""
+        """Excludes other writers of `key`, in this and in other processes."""
         return file_lock(self._root / INTERNAL / "locks" / hashlib.sha256(key.encode()).hexdigest()[:2])
 
     def _require_match(self, key: str, path: Path, etag: str | None) -> None:

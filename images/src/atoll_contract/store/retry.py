@@ -1,4 +1,4 @@
-"""Waiting between tries: exponential, jittered, and bounded in all."""
+"""Waiting between tries: exponential, with jitter, and bounded in total."""
 
 import random
 import time
@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 
 class Retryable(Exception):
-    """One try failed with `error`; never leaves a store. `tries` is how many are worth it; None: what time allows."""
+    """One try failed with `error`; only raised inside a store. `tries` is the maximum number of tries; None: as many as
+    time allows."""
 
     def __init__(self, error: StoreError, *, tries: int | None = None) -> None:
         super().__init__(str(error))
@@ -20,10 +21,16 @@ class Retryable(Exception):
         self.tries = tries
 
 
+def exponential(failures: int, *, first: float, largest: float) -> float:
+    """Seconds to wait after `failures` in a row: `first`, doubled each time up to `largest`; 0 before any failure."""
+    # The exponent is bounded, since a float overflows.
+    return min(first * 2.0 ** min(failures - 1, 64), largest) if failures > 0 else 0.0
+
+
 @dataclass(frozen=True)
 class Backoff:
-    """Delays of `first`, twice that, … up to `largest` seconds, each between half and all of it, until `total`
-    seconds have passed. Clock, sleep and dice are parameters for tests."""
+    """Delays of `first`, twice that, … up to `largest` seconds, each multiplied by a random number from 0.5 to 1, until
+    `total` seconds have passed. Tests give `sleep`, `clock` and `dice`."""
 
     first: float = 0.5
     largest: float = 30.0
@@ -33,7 +40,7 @@ class Backoff:
     dice: Callable[[], float] = random.random
 
     def call(self, operation: Callable[[], T]) -> T:
-        """The operation's answer, after as many tries as it takes.
+        """Calls `operation` until it succeeds, and returns its result.
 
         Raises:
             StoreError: that of the last try, with the number of tries and the time they took.
@@ -53,8 +60,7 @@ class Backoff:
 
     def delay(self, tries: int) -> float:
         """Seconds to wait after the `tries`-th failure."""
-        ceiling = min(self.first * 2.0 ** min(tries - 1, 32), self.largest)
-        return ceiling * (0.5 + 0.5 * self.dice())
+        return exponential(tries, first=self.first, largest=self.largest) * (0.5 + 0.5 * self.dice())
 
 
 def _counted(error: StoreError, tries: int, spent: float) -> StoreError:

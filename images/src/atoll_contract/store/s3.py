@@ -1,8 +1,8 @@
-"""A bucket as a store, through boto3: S3 itself and the servers that speak its language.
+"""A bucket as a store, through boto3: S3 and compatible servers.
 
-Needed of the server: path-style SigV4, Get/Head/Put/Delete, multipart uploads, ListObjectsV2, ranges, ETags, user
-metadata. Every object carries its sha256 and the number of the write that made it as metadata: the first tells a
-flipped byte, the second whether a write whose answer was lost is there.
+The server needs path-style SigV4, Get/Head/Put/Delete, multipart uploads, ListObjectsV2, ranges, ETags and user
+metadata. The metadata of every object has its sha256, which shows corrupted bytes, and a random number of the write,
+which shows whether a write whose response was lost took place.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ WRITE = "atoll-write"
 
 
 class S3Store:
-    """A bucket, or what of it lies below a prefix. Safe to use from several threads."""
+    """A bucket, or the part of it below a prefix. Thread-safe."""
 
     def __init__(self, spec: StoreSpec, *, backoff: Backoff | None = None, part_bytes: int = MULTIPART_BYTES) -> None:
         if not spec.bucket:
@@ -49,13 +49,13 @@ class S3Store:
         self._spec = spec
         self._bucket = spec.bucket
         self._prefix = spec.prefix if not spec.prefix or spec.prefix.endswith("/") else f"{spec.prefix}/"
-        self._backoff = backoff or _patient(spec)
+        self._backoff = backoff or _backoff_of(spec)
         self._part_bytes = part_bytes
         self._bucket_seen = False
 
     @classmethod
     def from_spec(cls, spec: StoreSpec) -> "S3Store":
-        """The bucket that `spec` names, not asked yet. Raises SpecError where it names none."""
+        """The bucket that `spec` names; makes no request yet. Raises SpecError where `spec` names none."""
         return cls(spec)
 
     @property
@@ -103,7 +103,7 @@ class S3Store:
         except (PreconditionFailed, ObjectNotFound):
             if not condition:
                 raise
-            # The condition may have failed on our own write, whose answer was lost.
+            # The condition may have failed because of our own write, whose response was lost.
             written = self._own_write(key, write)
             if written is None:
                 raise PreconditionFailed(
@@ -112,9 +112,9 @@ class S3Store:
             return written
 
     def upload(
-        self, key: str, path: Path, *, transferred: Transferred | None = None, memory: Path | None = None
+        self, key: str, path: Path, *, transferred: Transferred | None = None, state_file: Path | None = None
     ) -> ObjectInfo:
-        """As every store does. With `memory`, a file to note the upload in, one that broke off is gone on with."""
+        """As every store does. With `state_file`, which records the upload, an interrupted upload is resumed."""
         size = path.stat().st_size
         if size < MULTIPART_BYTES and size <= self._part_bytes:
             info = self.put(key, path.read_bytes())
@@ -122,9 +122,9 @@ class S3Store:
                 transferred(info.size)
             return info
         source = Source(path, size, file_sha256(path))
-        # The number of a write that goes on in another process follows from what is written.
-        write = secrets.token_hex(16) if memory is None else source.sha256[:32]
-        kind = MultipartUpload if memory is None else partial(ResumableUpload, memory=memory)
+        # Another process that resumes the upload has to know the number of the write.
+        write = secrets.token_hex(16) if state_file is None else source.sha256[:32]
+        kind = MultipartUpload if state_file is None else partial(ResumableUpload, state_file=state_file)
         upload = kind(
             self.client,
             self._at(key),
@@ -170,10 +170,10 @@ class S3Store:
             self._call("delete", key, lambda: self.client.delete_object(**self._at(key)))
 
     def unfinished(self) -> Iterator[Unfinished]:
-        """Uploads in parts below the store's prefix that are neither complete nor aborted."""
+        """Multipart uploads below the store's prefix that are neither complete nor aborted."""
         marker: dict[str, Any] = {}
         while True:
-            # Not `Prefix`: MinIO takes it for a whole key.
+            # Not `Prefix`: MinIO takes it for a complete key.
             page: Any = self._call("list uploads", "", partial(self._uploads_page, marker))
             for item in page.get("Uploads", ()):
                 if item["Key"].startswith(self._prefix):
@@ -184,12 +184,12 @@ class S3Store:
             marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Give an unfinished upload up; one that is not there is fine."""
+        """Aborts an unfinished upload; no error where there is none."""
         self._call("abort the upload to", key, lambda: abort(self.client, {**self._at(key), "UploadId": upload_id}))
 
     @property
     def client(self) -> "S3Client":
-        """The boto3 client, for what the store's own methods do not cover; its errors are botocore's."""
+        """The boto3 client, for requests that the store has no method for; it raises botocore's errors."""
         return self._connection.client
 
     @cached_property
@@ -204,7 +204,7 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _call(self, action: str, key: str, operation: Callable[[], T]) -> T:
-        """The operation's answer, tried again as its errors ask, which leave here as the store's own."""
+        """Calls `operation`, retries it as its errors require, and raises the store's errors for botocore's."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         virtual = self._spec.addressing_style is AddressingStyle.VIRTUAL
@@ -214,7 +214,7 @@ class S3Store:
                 return operation()
             except (BotoCoreError, ClientError) as error:
                 attempted = Attempted(action, key, self._name, virtual)
-                # Not `from error`: a traceback would print what botocore says, which nobody has redacted.
+                # Not `from error`: a traceback would print botocore's message, which may have secrets.
                 raise translated(error, attempted, self._connection.secrets()) from None
 
         return self._backoff.call(once)
@@ -227,13 +227,13 @@ class S3Store:
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 403):
                 raise
-        # The answer to HEAD has no body and so no reason: ask in a way that is told why.
+        # The response to HEAD has no body and so no reason; the response to GET has.
         answer = self.client.get_object(**self._at(key))
         answer["Body"].close()
         return answer
 
     def _read(self, key: str, limit: int, **condition: Any) -> tuple[bytes, str]:
-        """One try to get the whole object and its ETag."""
+        """Tries once to get the whole object and its ETag."""
         answer = self.client.get_object(**self._at(key), **condition)
         with contextlib.closing(answer["Body"]) as body:
             data = body.read(limit + 1)
@@ -256,7 +256,7 @@ class S3Store:
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["Metadata"].get(SHA256))
 
     def _own_write(self, key: str, write: str) -> ObjectInfo | None:
-        """The object at `key` if it is the one that this very write made."""
+        """The object at `key`, if the write with this number made it."""
         try:
             found = self._call("read", key, lambda: self._head(key))
         except ObjectNotFound:
@@ -264,7 +264,7 @@ class S3Store:
         return self._info(key, found) if found["Metadata"].get(WRITE) == write else None
 
     def _require_bucket(self) -> None:
-        """HEAD says 404 of a missing object and of a missing bucket alike."""
+        """Raises StoreError where there is no bucket: HEAD returns 404 for a missing bucket too."""
         if self._bucket_seen:
             return
         try:
@@ -278,5 +278,5 @@ class S3Store:
         self._bucket_seen = True
 
 
-def _patient(spec: StoreSpec) -> Backoff:
+def _backoff_of(spec: StoreSpec) -> Backoff:
     return Backoff() if spec.patience_seconds is None else Backoff(total=spec.patience_seconds)

@@ -1,4 +1,4 @@
-"""Credentials as files in a folder, read anew for every request: a rotated Secret is used at once."""
+"""The boto3 client of a store: endpoint, timeouts, checksums, and credentials that are read from files."""
 
 import logging
 from collections.abc import Callable
@@ -18,19 +18,30 @@ if TYPE_CHECKING:
 ACCESS_KEY = "AWS_ACCESS_KEY_ID"
 SECRET_KEY = "AWS_SECRET_ACCESS_KEY"
 SESSION_TOKEN = "AWS_SESSION_TOKEN"
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 60
+CONNECTIONS = 32
+DEFAULT_REGION = "us-east-1"
 
-# Kubernetes swaps this link when a mounted Secret changes; behind it the files belong together.
+# At DEBUG these loggers write request headers with signatures.
+_VERBOSE_LOGGERS = ("botocore", "boto3", "urllib3")
+
+# Kubernetes replaces this link when a mounted Secret changes; the files behind it belong together.
 _MOUNTED = "..data"
 
 
 class FileCredentials:
-    """What botocore asks for credentials before it signs a request."""
+    """Credentials in files of a folder, read for every request, so that a rotated Secret is used at once. For botocore
+    this is both the only credential provider and the credentials."""
 
     method = "atoll-files"
     account_id = None
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def load_credentials(self) -> "FileCredentials":
+        return self
 
     def get_frozen_credentials(self) -> "ReadOnlyCredentials":
         from botocore.credentials import ReadOnlyCredentials
@@ -69,66 +80,43 @@ class FileCredentials:
         return text
 
 
-class FileCredentialsProvider:
-    """Gives a botocore session the credentials of a folder and of nowhere else."""
-
-    def __init__(self, folder: Path) -> None:
-        self._credentials = FileCredentials(folder)
-
-    def load_credentials(self) -> FileCredentials:
-        return self._credentials
-
-
-def secret_values(credentials: Callable[[], Any]) -> frozenset[str]:
-    """The texts that no message may hold: those of the credentials in use, where there are any."""
-    try:
-        found = credentials()
-        frozen = found.get_frozen_credentials() if found is not None else None
-    except StoreForbidden:
-        return frozenset()
-    values = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
-    return frozenset(value for value in values if value)
-
-
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
-CONNECTIONS = 32
-DEFAULT_REGION = "us-east-1"
-
-# At DEBUG these write request headers, signatures included.
-_TOO_OPEN = ("botocore", "boto3", "urllib3")
-
-
 @dataclass(frozen=True)
 class Connection:
-    """A client, and the session that knows what its messages must not show."""
+    """A client and its session."""
 
     client: "S3Client"
     session: Any
 
     def secrets(self) -> frozenset[str]:
-        return secret_values(self.session.get_credentials)
+        """The credentials in use, which no message may contain."""
+        try:
+            found = self.session.get_credentials()
+            frozen = found.get_frozen_credentials() if found is not None else None
+        except StoreForbidden:
+            return frozenset()
+        values = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
+        return frozenset(value for value in values if value)
 
 
 def connect(spec: StoreSpec) -> Connection:
     """A client for the store; no request is made yet.
 
     Raises:
-        SpecError: endpoint, region or CA bundle are not what they should be.
+        SpecError: endpoint, region or CA bundle is not valid.
     """
     import boto3
     import botocore.session
     from botocore.exceptions import BotoCoreError
 
-    for name in _TOO_OPEN:
+    for name in _VERBOSE_LOGGERS:
         logger = logging.getLogger(name)
-        # Never more open than the process asked for: a command line that logs errors alone gets no notes of botocore's.
+        # Not below the level of the process: a command line that logs only errors shows no messages of botocore.
         logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
     if spec.ca_bundle_path and not Path(spec.ca_bundle_path).is_file():
         raise SpecError(f"the CA bundle {spec.ca_bundle_path} of the store is not a file")
     session = botocore.session.Session()
     if spec.credentials_dir and not spec.anonymous:
-        session.register_component("credential_provider", FileCredentialsProvider(Path(spec.credentials_dir)))
+        session.register_component("credential_provider", FileCredentials(Path(spec.credentials_dir)))
     try:
         client = boto3.session.Session(botocore_session=session).client(
             "s3",
@@ -157,7 +145,7 @@ def _config(spec: StoreSpec) -> Any:
     return Config(
         signature_version=UNSIGNED if spec.anonymous else "s3v4",
         s3=addressing,
-        # One try a call: `backoff` alone repeats, and so knows of every answer that was lost.
+        # One try per call: only `Backoff` retries, so that it knows of every lost response.
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
@@ -171,13 +159,13 @@ def _config(spec: StoreSpec) -> Any:
 
 def _addressing(spec: StoreSpec) -> str:
     if spec.addressing_style is AddressingStyle.AUTO:
-        # Own servers seldom have a wildcard name for their buckets.
+        # Self-hosted servers seldom have a DNS wildcard for their buckets.
         return "path" if spec.endpoint else "virtual"
     return str(spec.addressing_style)
 
 
 def _checksums(spec: StoreSpec) -> bool:
-    """Whether requests carry CRC32 headers. Many S3-compatible servers refuse them, and Atoll has its own digests."""
+    """Whether requests have CRC32 headers. Many S3-compatible servers refuse them, and Atoll has its own digests."""
     if spec.checksum_mode is ChecksumMode.AUTO:
         return spec.endpoint is None
     return spec.checksum_mode is ChecksumMode.WHEN_SUPPORTED

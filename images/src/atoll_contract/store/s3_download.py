@@ -1,4 +1,4 @@
-"""Files out of a bucket: resumed where the line broke, hashed on their way, never mixed from two objects."""
+"""Downloads from a bucket: resumed after a broken connection, hashed, never mixed from two versions of an object."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 SHA256 = "sha256"
-# Whole fetches before bytes that keep being others count as damaged.
+# Complete downloads before bytes with a wrong digest count as corrupted.
 FETCHES = 3
 
 Call = Callable[[Callable[[], Any]], Any]
 
 
 class Download:
-    """One object on its way. `address` is bucket and key, `call` the store's retrying caller."""
+    """Downloads one object. `address` is bucket and key, `call` calls an operation with the store's retries."""
 
     def __init__(self, client: "S3Client", address: Mapping[str, Any], *, call: Call, name: str) -> None:
         self.client = client
@@ -34,11 +34,12 @@ class Download:
     def to(
         self, path: Path, *, sha256: str | None, etag: str | None, transferred: Transferred | None
     ) -> tuple[int, str, str]:
-        """Fetch to `path`: size, ETag and sha256. `transferred` gets a negative count where bytes are fetched anew."""
+        """Downloads to `path`; returns size, ETag and sha256. `transferred` gets a negative number where bytes are
+        discarded."""
         with written_whole(path) as stream:
             for number in range(1, FETCHES + 1):
                 fetch = _Fetch(self, stream, etag=etag, transferred=transferred)
-                problem = self._problem(fetch, sha256, pinned=etag)
+                problem = self._problem(fetch, sha256, wanted_etag=etag)
                 if problem is None:
                     break
                 if number == FETCHES:
@@ -46,13 +47,13 @@ class Download:
                 fetch.discard()
         return fetch.received, str(fetch.etag), fetch.digest
 
-    def _problem(self, fetch: "_Fetch", sha256: str | None, *, pinned: str | None) -> AtollError | None:
-        """Run one pass; what is wrong with what it fetched."""
+    def _problem(self, fetch: "_Fetch", sha256: str | None, *, wanted_etag: str | None) -> AtollError | None:
+        """Runs one pass and returns what is wrong with its bytes, if anything."""
         try:
             fetch.run()
         except PreconditionFailed:
-            if pinned is not None:
-                raise PreconditionFailed(f"{self.name} is no longer the object with ETag {pinned}") from None
+            if wanted_etag is not None:
+                raise PreconditionFailed(f"{self.name} is no longer the object with ETag {wanted_etag}") from None
             text = f"{self.name} was overwritten {FETCHES} times while it was read"
             return StoreError(Reason.STORAGE_UNAVAILABLE, text)
         expected = sha256 or fetch.expected
@@ -62,7 +63,7 @@ class Download:
 
 
 class _Fetch:
-    """One pass over an object, in as many requests as the line needs."""
+    """One pass over an object, in as many requests as the connection needs."""
 
     def __init__(
         self, download: Download, stream: BinaryIO, *, etag: str | None, transferred: Transferred | None
@@ -85,14 +86,14 @@ class _Fetch:
         return self._size is not None and self.received == self._size
 
     def run(self) -> None:
-        """Raises PreconditionFailed where the object is another by now."""
+        """Receives the whole object. Raises PreconditionFailed where it was overwritten."""
         while not self.complete:
             before = self.received
-            # Progress starts the patience anew: a slow line is no broken one.
+            # Progress restarts the retries: a slow connection is not a broken one.
             self._download.call(partial(self._some, before))
 
     def discard(self) -> None:
-        """Take back what was received."""
+        """Discards the received bytes."""
         self._transferred(-self.received)
         self._stream.seek(0)
         self._stream.truncate()
@@ -113,7 +114,7 @@ class _Fetch:
         except BotoCoreError:
             if self.received == before:
                 raise
-            return  # the next request goes on from here
+            return  # the next request continues from here
         finally:
             answer["Body"].close()
         if not self.complete and self.received == before:
@@ -125,7 +126,7 @@ class _Fetch:
             self._size = int(answer["ContentLength"])
             self.etag = answer["ETag"]
             self.expected = answer["Metadata"].get(SHA256)
-        elif self.received and "ContentRange" not in answer:  # the server knows no ranges: from the start
+        elif self.received and "ContentRange" not in answer:  # the server does not support ranges: start again
             self.discard()
             self.received = 0
             self._hash = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Every error of boto3 as one of the store's own, with a reason, a hint and no secret."""
+"""Translates the errors of boto3 into those of the store, with a reason, a hint and without secrets."""
 
 import re
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ FORBIDDEN = frozenset(
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
-WRONG_PLACE = frozenset(
+WRONG_REGION = frozenset(
     {
         "PermanentRedirect",
         "TemporaryRedirect",
@@ -48,7 +48,7 @@ _SIGNED = re.compile(r"(?i)\b(Signature|Credential|X-Amz-Signature|X-Amz-Credent
 
 @dataclass(frozen=True)
 class Attempted:
-    """What was being done when it failed: `write`, the object's key, and the store as messages name it."""
+    """The operation that failed: a verb such as `write`, the key, and the name of the store in messages."""
 
     action: str
     key: str
@@ -61,14 +61,14 @@ class Attempted:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets and without anything that looks like a signature."""
+    """`text` without the secrets and without signatures."""
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
     return bounded(_SIGNED.sub(r"\1=[redacted]", text))
 
 
 def translated(error: Exception, attempted: Attempted, secrets: Iterable[str]) -> Exception:
-    """The error to raise for `error`: a StoreError or SpecError, or a Retryable around one."""
+    """Returns the error to raise for `error`: a StoreError or SpecError, or a Retryable around one."""
     from botocore.exceptions import ClientError, ParamValidationError
 
     if isinstance(error, ClientError):
@@ -107,7 +107,7 @@ class _Answer:
 
 def _of_answer(answer: _Answer, attempted: Attempted) -> Exception:
     text = attempted.text(answer.text)
-    if answer.code in NO_BUCKET or answer.code in WRONG_PLACE:
+    if answer.code in NO_BUCKET or answer.code in WRONG_REGION:
         hint = f"; its region is {answer.region}" if answer.region else "; check bucket, endpoint and region"
         return StoreError(Reason.BUCKET_NOT_FOUND, text + hint)
     if answer.code in MISSING or (answer.status == 404 and answer.code != "NoSuchUpload"):

@@ -1,4 +1,4 @@
-"""Files in parts: an object that is too large for one request appears whole, with the last one."""
+"""Multipart uploads: an object that is too large for one request becomes visible with the last part."""
 
 import contextlib
 import hashlib
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MULTIPART_BYTES = 16 * 2**20
-# S3's own limits.
+# The limit of S3.
 MAX_PARTS = 10_000
-MIN_PART_BYTES = 5 * 2**20
 PARALLEL = 4
 STALE_AFTER = timedelta(days=1)
 
@@ -34,17 +33,17 @@ Call = Callable[[Callable[[], Any]], Any]
 
 @dataclass(frozen=True)
 class Source:
-    """The file to upload as it was when it was hashed."""
+    """The file to upload, with its size and sha256."""
 
     path: Path
     size: int
     sha256: str
 
     def parts(self, size: int) -> Iterator[tuple[int, bytes]]:
-        """The file in numbered pieces.
+        """Yields the file in numbered parts of `size` bytes.
 
         Raises:
-            IntegrityError: after the last piece, where the bytes were not those of `sha256`.
+            IntegrityError: after the last part, where the bytes do not match `sha256`.
         """
         digest = hashlib.sha256()
         number = 0
@@ -59,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """An upload in parts that is neither complete nor aborted; `begun` in seconds since 1970."""
+    """A multipart upload that is neither complete nor aborted; `begun` in seconds since 1970."""
 
     key: str
     upload_id: str
@@ -67,7 +66,7 @@ class Unfinished:
 
 
 def abort(client: "S3Client", upload: Mapping[str, Any]) -> None:
-    """Give an upload up; one that is not there is fine. `upload` has bucket, key and upload id."""
+    """Aborts an upload; no error where there is none. `upload` has bucket, key and upload id."""
     from botocore.exceptions import ClientError
 
     try:
@@ -78,7 +77,7 @@ def abort(client: "S3Client", upload: Mapping[str, Any]) -> None:
 
 
 class MultipartUpload:
-    """One upload in parts. `address` is bucket and key, `call` the store's retrying caller."""
+    """One multipart upload. `address` is bucket and key, `call` calls an operation with the store's retries."""
 
     def __init__(
         self,
@@ -98,18 +97,21 @@ class MultipartUpload:
         self._part_bytes = max(part_bytes, -(-source.size // MAX_PARTS))
 
     def run(self, transferred: Transferred | None, *, written: Callable[[], ObjectInfo | None]) -> str:
-        """Upload and complete; the object's ETag. `written` looks whether this very upload is at the key already."""
-        self._abort_stale()
-        created = self._call(
-            lambda: self._client.create_multipart_upload(**self._address, Metadata=dict(self._metadata))
-        )
-        upload = {**self._address, "UploadId": created["UploadId"]}
+        """Uploads and completes; returns the object's ETag. `written` returns the object if this upload made it."""
+        upload = self._create()
         try:
             parts = self._send(upload, transferred)
             return self._complete(upload, parts, written)
         except BaseException:
             self._abort(upload)
             raise
+
+    def _create(self) -> dict[str, Any]:
+        self._abort_stale()
+        created = self._call(
+            lambda: self._client.create_multipart_upload(**self._address, Metadata=dict(self._metadata))
+        )
+        return {**self._address, "UploadId": created["UploadId"]}
 
     def _send(self, upload: Mapping[str, Any], transferred: Transferred | None) -> list[dict[str, Any]]:
         done: list[dict[str, Any]] = []
@@ -125,7 +127,7 @@ class MultipartUpload:
             try:
                 for number, block in self._source.parts(self._part_bytes):
                     running.append(pool.submit(self._send_part, upload, number, block))
-                    if len(running) >= PARALLEL:  # bounds what is held in memory
+                    if len(running) >= PARALLEL:  # bounds the memory
                         collect()
                 while running:
                     collect()
@@ -147,7 +149,7 @@ class MultipartUpload:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "NoSuchUpload":
                     raise
-                # Completed by a try whose answer was lost, or aborted by somebody.
+                # A try whose response was lost has completed it, or somebody has aborted it.
                 found = written()
                 if found is None:
                     text = f"the upload to {self._address['Key']} was aborted by somebody else"
@@ -165,7 +167,7 @@ class MultipartUpload:
             logger.warning("an unfinished upload stays behind until the bucket's lifecycle removes it: %s", error)
 
     def _abort_stale(self) -> None:
-        """Abort unfinished uploads to this key that are a day old: their process is gone."""
+        """Aborts unfinished uploads to this key that are a day old: their process is gone."""
         bucket, key = self._address["Bucket"], self._address["Key"]
         try:
             found = self._call(lambda: self._client.list_multipart_uploads(Bucket=bucket, Prefix=key))
@@ -176,8 +178,8 @@ class MultipartUpload:
             logger.info("unfinished uploads are not looked for: %s", error)
 
 
-class Begun(Document, frozen=True):
-    """An upload as its process noted it. Parts of another file, or cut otherwise, must not be mixed with its own."""
+class UploadState(Document, frozen=True):
+    """The state of an upload in a file. An upload is only resumed with the same file and the same size of parts."""
 
     bucket: str
     key: str
@@ -188,40 +190,32 @@ class Begun(Document, frozen=True):
 
 
 class ResumableUpload(MultipartUpload):
-    """An upload that is noted in the file `memory`, left there when it breaks off, and gone on with from there.
+    """An upload whose state is kept in `state_file`, from which the next process resumes it.
 
-    A part counts as sent where the store has it with the MD5 of the very bytes; where a store has other ETags
-    (server-side encryption with own keys) it is sent again.
+    A part is not sent again if its ETag in the store is the MD5 of its bytes. Where a store has other ETags
+    (server-side encryption with own keys), every part is sent again.
     """
 
     def __init__(
-        self,
-        client: "S3Client",
-        address: Mapping[str, Any],
-        source: Source,
-        *,
-        call: Call,
-        metadata: Mapping[str, str],
-        part_bytes: int,
-        memory: Path,
+        self, client: "S3Client", address: Mapping[str, Any], source: Source, *, state_file: Path, **upload: Any
     ) -> None:
-        super().__init__(client, address, source, call=call, metadata=metadata, part_bytes=part_bytes)
-        self._memory = memory
+        super().__init__(client, address, source, **upload)
+        self._state_file = state_file
         self._sent: Mapping[int, str] = {}
 
     def run(self, transferred: Transferred | None, *, written: Callable[[], ObjectInfo | None]) -> str:
-        """Upload what is missing and complete; the object's ETag."""
-        upload = self._resumed() or self._begun()
+        """Uploads the missing parts and completes; returns the object's ETag."""
+        upload = self._resumed() or self._create()
         etag = self._complete(upload, self._send(upload, transferred), written)
-        self._memory.unlink(missing_ok=True)
+        self._state_file.unlink(missing_ok=True)
         return etag
 
     def _resumed(self) -> Mapping[str, Any] | None:
-        """The upload that was broken off, if the store still has it and the file is the same."""
+        """The interrupted upload, if the store still has it and the file is the same."""
         with contextlib.suppress(FileNotFoundError, DecodeError):
-            noted = from_json(Begun, self._memory.read_bytes())
-            upload = {**self._address, "UploadId": noted.upload_id}
-            if noted != self._noted(noted.upload_id):
+            recorded = from_json(UploadState, self._state_file.read_bytes())
+            upload = {**self._address, "UploadId": recorded.upload_id}
+            if recorded != self._state(recorded.upload_id):
                 self._abort(upload)
                 return None
             try:
@@ -232,18 +226,15 @@ class ResumableUpload(MultipartUpload):
             return upload
         return None
 
-    def _begun(self) -> Mapping[str, Any]:
-        self._abort_stale()
-        created = self._call(
-            lambda: self._client.create_multipart_upload(**self._address, Metadata=dict(self._metadata))
-        )
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
-        self._memory.write_bytes(to_json(self._noted(created["UploadId"])))
-        return {**self._address, "UploadId": created["UploadId"]}
+    def _create(self) -> dict[str, Any]:
+        upload = super()._create()
+        self._state_file.parent.mkdir(parents=True, exist_ok=True)
+        self._state_file.write_bytes(to_json(self._state(upload["UploadId"])))
+        return upload
 
-    def _noted(self, upload_id: str) -> Begun:
+    def _state(self, upload_id: str) -> UploadState:
         address, source = self._address, self._source
-        return Begun(address["Bucket"], address["Key"], source.sha256, source.size, self._part_bytes, upload_id)
+        return UploadState(address["Bucket"], address["Key"], source.sha256, source.size, self._part_bytes, upload_id)
 
     def _parts_there(self, upload: Mapping[str, Any]) -> Mapping[int, str]:
         found: dict[int, str] = {}

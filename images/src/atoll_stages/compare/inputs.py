@@ -19,7 +19,7 @@ from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecErro
 from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABELS_NAME, Manifest, Role, unpack_bundle
 from atoll_contract.stage import ConvertSpec
-from atoll_contract.tool_reports import Contender, PictureSource
+from atoll_contract.tool_reports import Contender, ImageSource
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD
@@ -117,7 +117,7 @@ class ImageSet:
 
 
 @contextmanager
-def open_image_set(source: PictureSource, work: Path) -> Iterator[ImageSet]:
+def open_image_set(source: ImageSource, work: Path) -> Iterator[ImageSet]:
     """Opens the images of a source, which are read from the disk when they are needed.
 
     Raises:

@@ -4,12 +4,11 @@ import hashlib
 import logging
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json, to_json
+from atoll_contract.document import DecodeError, from_json, rfc3339, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.release import Channel, Manifest, ManifestRef
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
-from atoll_stages.publish.manifest import utc_timestamp
 from atoll_stages.publish.versions import versions
 
 logger = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def _pointer(published: Manifest, version: int, manifest: ManifestRef) -> Channe
         version=version,
         sequence=version,
         manifest=manifest,
-        updated_at=utc_timestamp(),
+        updated_at=rfc3339(),
     )
 
 

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_dict
+from atoll_contract.document import DecodeError, from_dict, rfc3339
 from atoll_contract.errors import IntegrityError
 from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role
@@ -37,7 +36,7 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         model=spec.model,
         version=spec.version,
         sequence=spec.version,
-        created_at=utc_timestamp(),
+        created_at=rfc3339(),
         run=context.input.run,
         input=_model_input(by_role[Role.MODEL_INT8].path),
         labels=labels,
@@ -48,11 +47,6 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         provenance=spec.provenance,
         channel=spec.channel,
     )
-
-
-def utc_timestamp() -> str:
-    """Returns the time in UTC, in whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tuple[ManifestFile, ...]:

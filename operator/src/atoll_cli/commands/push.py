@@ -79,7 +79,7 @@ def _upload(store: Store, key: str, file: Path) -> None:
         click.echo(f"{key} is there{other} and is replaced", err=True)
     with transfer_progress(file.name, size) as transferred:
         if isinstance(store, S3Store):
-            store.upload(key, file, transferred=transferred, memory=_state_file(store, key))
+            store.upload(key, file, transferred=transferred, state_file=_state_file(store, key))
         else:
             store.upload(key, file, transferred=transferred)
     click.echo(f"{key} is put into {store.url}")

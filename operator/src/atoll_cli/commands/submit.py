@@ -11,7 +11,7 @@ from atoll_cli.cluster_access import ClusterAccess, connect
 from atoll_cli.console import print_json
 from atoll_cli.options import ClusterOptions, cluster_options, files_option
 from atoll_contract.errors import ExitCode, SpecError
-from atoll_operator.api.manifests import LocatedProblem, Manifest, Reading, read_files
+from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
 from atoll_operator.jobs.stage_input import spec_digest
 from atoll_operator.kube.errors import AlreadyExists
 from atoll_operator.kube.objects import PROFILES, RUNS, STORES
@@ -109,7 +109,7 @@ def validate_command(context: click.Context, paths: tuple[Path, ...], as_json: b
     context.exit(validate(paths, as_json=as_json))
 
 
-def _print(reading: Reading) -> None:
+def _print(reading: ManifestFiles) -> None:
     for problem in reading.unreadable:
         click.echo(str(problem))
     for manifest in reading.manifests:
@@ -122,7 +122,7 @@ def _print(reading: Reading) -> None:
         click.echo(f"{len(reading.problems)} problem{'s' if len(reading.problems) > 1 else ''}")
 
 
-def _document(reading: Reading) -> dict[str, object]:
+def _document(reading: ManifestFiles) -> dict[str, object]:
     objects = [
         {
             "file": manifest.source,

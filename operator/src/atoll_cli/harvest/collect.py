@@ -21,7 +21,7 @@ from atoll_cli.video.select import KeptImages
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.harvest import DEVICE, MAX_NOTE_BYTES, MAX_PICTURE_BYTES, HarvestNote
+from atoll_contract.harvest import DEVICE, MAX_IMAGE_BYTES, MAX_NOTE_BYTES, HarvestNote
 from atoll_contract.images import CELLS, opened
 from atoll_contract.release import Detection
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
@@ -62,7 +62,7 @@ class Frame:
 
     @property
     def image_key(self) -> str:
-        return keys.harvested_picture(self.note.namespace, self.device, self.note.sha256)
+        return keys.harvested_image(self.note.namespace, self.device, self.note.sha256)
 
     @property
     def note_key(self) -> str:
@@ -226,7 +226,7 @@ class FrameSelector:
     def _read_image(self, frame: Frame) -> bytes | None:
         """The image's bytes; None if they are gone, or not those that the note names."""
         try:
-            data = self.store.get(frame.image_key, limit=MAX_PICTURE_BYTES)
+            data = self.store.get(frame.image_key, limit=MAX_IMAGE_BYTES)
         except (ObjectNotFound, IntegrityError):
             return None
         return data if hashlib.sha256(data).hexdigest() == frame.note.sha256 else None

@@ -14,14 +14,14 @@ from atoll_cli.local.runfile import RunFile
 from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, read_record, write_record
 from atoll_cli.local.uploads import put_dataset, put_weights
 from atoll_contract import keys
-from atoll_contract.document import replace, to_dict, to_json
+from atoll_contract.document import replace, rfc3339, to_dict, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_operator.api.status import Phase, read_status, rfc3339
+from atoll_operator.api.status import Phase, read_status
 from atoll_operator.jobs.stage_input import MountPaths, Work, spec_digest, stage_input, store_spec
 from atoll_operator.lifecycle.inputs import profile_view
 from atoll_operator.lifecycle.model import StageAttempt

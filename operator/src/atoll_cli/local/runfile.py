@@ -9,7 +9,7 @@ from typing import Any
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.manifests import Manifest, Reading, read_files
+from atoll_operator.api.manifests import Manifest, ManifestFiles, read_files
 from atoll_operator.api.parse import object_store, training_profile, training_run, violation
 from atoll_operator.api.types import Images, KeyRef, ObjectStoreSpec, TrainingProfileSpec, TrainingRunSpec
 from atoll_operator.api.validation import check
@@ -76,7 +76,7 @@ def read_run_file(
     return RunFile(document, spec, stores, profile, profile_document)
 
 
-def _run_document(reading: Reading, seed: int | None) -> Mapping[str, Any]:
+def _run_document(reading: ManifestFiles, seed: int | None) -> Mapping[str, Any]:
     runs = [item for item in reading.manifests if item.is_atoll and item.kind == "TrainingRun"]
     if len(runs) != 1:
         names = ", ".join(item.name for item in runs) or "none"
@@ -91,13 +91,13 @@ def _run_document(reading: Reading, seed: int | None) -> Mapping[str, Any]:
     return {**value, "metadata": metadata, "spec": spec}
 
 
-def _named(reading: Reading, kind: str, name: str) -> Mapping[str, Any] | None:
+def _named(reading: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | None:
     found = (item for item in reading.manifests if item.is_atoll and item.kind == kind and item.name == name)
     manifest: Manifest | None = next(found, None)
     return manifest.value if manifest else None
 
 
-def _store(reading: Reading, name: str, *, folder: Path) -> ObjectStoreSpec:
+def _store(reading: ManifestFiles, name: str, *, folder: Path) -> ObjectStoreSpec:
     document = _named(reading, "ObjectStore", name)
     if document is None:
         return ObjectStoreSpec(bucket="", directory=folder.resolve())

@@ -1,4 +1,4 @@
-"""Evaluates a CRD's CEL rules (`x-kubernetes-validations`) by cel-python, transition rules included."""
+"""Evaluates the CEL rules of a CRD (`x-kubernetes-validations`), with transition rules, by cel-python."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ _OLD_SELF = re.compile(r"\boldSelf\b")
 
 @dataclass(frozen=True)
 class _Node:
-    """A value with its schema, and what was there before (None on creation, or where it cannot be told)."""
+    """A value with its schema, and the former value (None on creation, or where it is unknown)."""
 
     value: Any
     schema: Schema
@@ -30,10 +30,10 @@ class _Node:
 def broken_rules(value: Any, schema: Schema, *, old: Any = None, damaged: Iterable[Path] = ()) -> Iterator[Problem]:
     """The rules that `value` breaks; on an update `old` is the stored object.
 
-    A rule that cannot be evaluated counts as broken, as in the API server. Rules about anything that holds one of
-    the `damaged` places are passed over: the schema's problems come first, and their bounds keep rules cheap.
+    A rule that cannot be evaluated counts as broken, as in the API server. Rules of values that contain one of the
+    paths `damaged` are skipped: the schema's problems come first, and its bounds keep rules cheap.
     """
-    skipped = {place[:length] for place in damaged for length in range(len(place) + 1)}
+    skipped = {path[:length] for path in damaged for length in range(len(path) + 1)}
     root = _Node(_visible(value), schema, (), old=_visible(old) if old is not None else None)
     for node in _nodes(root):
         rules = node.schema.get("x-kubernetes-validations", ()) if node.path not in skipped else ()
@@ -60,8 +60,8 @@ def _check(rule: Schema, node: _Node, variables: tuple[tuple[str, str], ...]) ->
 
 @functools.lru_cache(maxsize=4096)
 def _evaluate(expression: str, variables: tuple[tuple[str, str], ...]) -> bool | str:
-    """Whether the rule holds for the variables (JSON texts), or why it cannot be told. Remembered, since objects of
-    one kind are much alike and cel-python takes milliseconds for each rule."""
+    """Whether the rule holds for the variables (JSON texts), or the error of its evaluation. Cached: objects of one
+    kind are much alike, and cel-python takes milliseconds for each rule."""
     from celpy import CELEvalError, json_to_cel
 
     try:
@@ -87,7 +87,7 @@ def _nodes(node: _Node) -> Iterator[_Node]:
 
 
 def _by_identity(items: Any, schema: Schema) -> Mapping[str, Any]:
-    """Items of a former `map` list by their keys; items of other lists have no identity over time."""
+    """The items of a former `map` list by their keys; empty for other lists, whose items have no identity."""
     if not isinstance(items, list) or schema.get("x-kubernetes-list-type") != "map":
         return {}
     return {_identity_text(item, schema): item for item in items}
@@ -98,7 +98,7 @@ def _identity_text(item: Any, schema: Schema) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """The object as CEL sees it: of metadata only the names."""
+    """The object as CEL rules see it: with only the names of its metadata."""
     metadata = value.get("metadata")
     if not isinstance(metadata, dict):
         return value

@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions of `crds/`, the only definition of the API.
 
-They lie in the folder `crds` beside this file where Atoll is installed (images copy them there), and in `crds/` of
-the checkout otherwise.
+They are in the folder `crds` beside this file where Atoll is installed (images copy them there), otherwise in `crds/`
+of the checkout.
 """
 
 import functools
@@ -21,13 +21,11 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Definition:
-    """One kind, as its CRD has it. `schema` is the structural schema of the whole object."""
+    """One kind of its CRD. `schema` is the structural schema of the whole object."""
 
     kind: str
     plural: str
-    singular: str
     short_names: tuple[str, ...]
-    categories: tuple[str, ...]
     namespaced: bool
     schema: Schema
     columns: tuple[Schema, ...]
@@ -37,7 +35,7 @@ def folder() -> Path:
     """The folder with the CRDs.
 
     Raises:
-        FileNotFoundError: there is none, so this installation of Atoll is incomplete.
+        FileNotFoundError: there is none; the installation is incomplete.
     """
     for candidate in (_INSTALLED, _CHECKOUT):
         if (candidate / "trainingruns.yaml").is_file():
@@ -61,9 +59,7 @@ def _definition(document: Mapping[str, Any]) -> Definition:
     return Definition(
         kind=names["kind"],
         plural=names["plural"],
-        singular=names["singular"],
         short_names=tuple(names["shortNames"]),
-        categories=tuple(names["categories"]),
         namespaced=spec["scope"] == "Namespaced",
         schema=version["schema"]["openAPIV3Schema"],
         columns=tuple(version["additionalPrinterColumns"]),

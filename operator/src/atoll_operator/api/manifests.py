@@ -1,4 +1,4 @@
-"""Reads and checks manifest files: each document with its file and line."""
+"""Reads manifest files and validates their documents, each with its file and line."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True)
 class LocatedProblem:
-    """A problem with its place. `object` is `Kind/name`, or empty where the file cannot be read at all."""
+    """A problem with file and line. `object` is `Kind/name`, or empty where the file cannot be read."""
 
     source: str
     line: int
@@ -24,16 +24,16 @@ class LocatedProblem:
     problem: Problem
 
     def __str__(self) -> str:
-        about = f"{self.object}: " if self.object else ""
-        return f"{self.source}:{self.line}: {about}{self.problem}"
+        subject = f"{self.object}: " if self.object else ""
+        return f"{self.source}:{self.line}: {subject}{self.problem}"
 
 
 @dataclass(frozen=True)
 class Manifest:
     """One document of a file.
 
-    `value` has its defaults if it is one of Atoll's; other objects (`is_atoll` false) are as they stand in the file,
-    unchecked. Of use only where there are no problems.
+    `value` has its defaults if it is one of Atoll's kinds; other objects (`is_atoll` false) are not validated. Only
+    valid where there are no problems.
     """
 
     source: str
@@ -66,8 +66,8 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """All documents of some files, and `unreadable`: what keeps a whole file from being read."""
+class ManifestFiles:
+    """The documents of some files, and `unreadable`: the problems of files that cannot be read."""
 
     manifests: tuple[Manifest, ...]
     unreadable: tuple[LocatedProblem, ...] = ()
@@ -78,9 +78,9 @@ class Reading:
         return self.unreadable + tuple(problem for manifest in self.manifests for problem in manifest.problems)
 
 
-def read_files(paths: Iterable[Path]) -> Reading:
-    """The manifests in `paths`, as kubectl takes them: of a folder every .yaml, .yml and .json file in it, and
-    standard input for `-`."""
+def read_files(paths: Iterable[Path]) -> ManifestFiles:
+    """Reads the manifests in `paths`. As with kubectl, a folder stands for every .yaml, .yml and .json file in it,
+    and `-` for standard input."""
     manifests: list[Manifest] = []
     unreadable: list[LocatedProblem] = []
     for path in paths:
@@ -93,14 +93,14 @@ def read_files(paths: Iterable[Path]) -> Reading:
             unreadable.append(_file_problem(str(file), f"not UTF-8 text (byte {error.start})"))
         except OSError as error:
             unreadable.append(_file_problem(str(path), f"cannot be read: {error.strerror}"))
-    return Reading(tuple(_without_repetition(manifests)), tuple(unreadable))
+    return ManifestFiles(tuple(_without_repetition(manifests)), tuple(unreadable))
 
 
 def read_text(text: str, *, source: str) -> tuple[Manifest, ...]:
     """The manifests in `text`; `source` names it in problems.
 
     Raises:
-        YamlError: it is no YAML.
+        YamlError: it is not YAML.
     """
     documents = read_documents(text)
     if not documents:
@@ -132,7 +132,7 @@ def _manifest(document: YamlDocument, source: str) -> Manifest:
 
 
 def _without_repetition(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
-    """Objects that are there twice get a problem: which of them counts would depend on the order of the files."""
+    """Adds a problem to an object that is there twice: which of them counts would depend on the order of files."""
     seen: dict[tuple[str, str, str | None], Manifest] = {}
     for manifest in manifests:
         identity = (manifest.kind, manifest.name, manifest.namespace)

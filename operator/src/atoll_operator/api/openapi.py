@@ -1,4 +1,4 @@
-"""Validates against a CRD's OpenAPI schema, by jsonschema with what Kubernetes does differently."""
+"""Validates against the OpenAPI schema of a CRD, by jsonschema with Kubernetes' differences."""
 
 import copy
 import difflib
@@ -18,7 +18,7 @@ from atoll_operator.api.yaml import Path
 
 _MAX_ADVICE = 200
 
-# The OpenAPI words for JSON's types; Python's bool is an int, which is none here.
+# The names of JSON's types in OpenAPI. Python's bool is an int, so it comes first.
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "boolean"),
     (int, "integer"),
@@ -31,7 +31,7 @@ _TYPE_NAMES: tuple[tuple[type, str], ...] = (
 
 @dataclass(frozen=True)
 class _Violation:
-    """One keyword that does not hold: what it asks for (`limit`), of what, and jsonschema's words."""
+    """A violated keyword: its value in the schema (`limit`), the violating value, and jsonschema's message."""
 
     path: Path
     value: Any
@@ -41,7 +41,7 @@ class _Violation:
 
 
 def violations(value: Any, schema: Schema) -> Iterator[Problem]:
-    """What the schema forbids about `value`, in the order of the fields."""
+    """Yields the violations of the schema, in the order of fields."""
     validator = _Validator(schema)
     errors = sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
     for error in errors:
@@ -85,7 +85,7 @@ def _check_required(_: Any, names: list[str], value: Any, schema: Schema) -> Ite
 
 @functools.cache
 def _expression(pattern: str) -> re.Pattern[str]:
-    # Go's $ is the end of the text; Python's also stands before a last newline.
+    # Go's $ matches the end of the text only; Python's also matches before a last newline.
     if pattern.endswith("$"):
         pattern = f"{pattern[:-1]}\\Z"
     return re.compile(pattern, re.ASCII)
@@ -138,8 +138,8 @@ def _described(schema: Schema) -> str:
     return text if len(text) <= _MAX_ADVICE else f"{text[:_MAX_ADVICE]}…"
 
 
-def _bound(words: str) -> Callable[[_Violation], Problem]:
-    return lambda found: invalid(found.path, found.value, words.format(found.limit))
+def _bound(template: str) -> Callable[[_Violation], Problem]:
+    return lambda found: invalid(found.path, found.value, template.format(found.limit))
 
 
 def _too_many(found: _Violation) -> Problem:
@@ -171,12 +171,12 @@ _EXPLANATIONS: dict[str, Callable[[_Violation], Problem]] = {
 }
 
 
-# Not part of the schema of any kind: `metadata` checks them.
+# Not in the schema of a kind: `validation` checks them.
 _ROOT_FIELDS = ("apiVersion", "kind", "metadata")
 
 
 def unknown_fields(value: Any, schema: Schema) -> Iterator[Problem]:
-    """Fields that the schema does not have, with the nearest that it has."""
+    """Yields the fields that the schema does not have, with the nearest name that it has."""
     inner = {name: item for name, item in value.items() if name not in _ROOT_FIELDS}
     for path, known in _unknown(inner, schema, ()):
         yield Problem(path, f'unknown field "{field_name(path)}"', _near(str(path[-1]), path[:-1], known, schema))
@@ -204,19 +204,19 @@ def _near(name: str, parent: Path, known: list[str], schema: Schema) -> str:
     close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), folded, n=1, cutoff=0.7)
     if close:
         return f'did you mean "{folded[close[0]]}"?'
-    elsewhere = [place for place in _places(schema, ()) if place[-1] == name and place[0] == "spec"]
+    elsewhere = [found for found in _paths(schema, ()) if found[-1] == name and found[0] == "spec"]
     if elsewhere:
         return f"the field is {field_name(elsewhere[0])}"
     where = field_name(parent) or "the object"
     return f"fields of {where} are {', '.join(known)}" if known else f"{where} takes no fields"
 
 
-def _places(schema: Schema, path: Path) -> Iterator[Path]:
+def _paths(schema: Schema, path: Path) -> Iterator[Path]:
     for name, child in schema.get("properties", {}).items():
         yield (*path, name)
-        yield from _places(child, (*path, name))
+        yield from _paths(child, (*path, name))
     if "items" in schema:
-        yield from _places(schema["items"], path)
+        yield from _paths(schema["items"], path)
 
 
 def defaulted(value: Any, schema: Schema) -> Any:
@@ -263,7 +263,7 @@ def _fill(value: Any, schema: Schema | None) -> None:
 
 
 def duplicates(value: Any, schema: Schema, path: Path = ()) -> Iterator[Problem]:
-    """Items of `set` and `map` lists that are there twice."""
+    """Yields the items of `set` and `map` lists that are there twice."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from duplicates(item, _child(schema, name) or {}, (*path, name))
@@ -283,7 +283,7 @@ def duplicates(value: Any, schema: Schema, path: Path = ()) -> Iterator[Problem]
 
 
 def list_identity(item: Any, schema: Schema) -> Any:
-    """What must be unique about an item of the list with this schema; None where nothing must."""
+    """The part of an item that must be unique in a list with this schema; None where nothing must."""
     match schema.get("x-kubernetes-list-type"):
         case "set":
             return item

@@ -1,4 +1,4 @@
-"""What is wrong with an object, in the API server's words, and what to do about it."""
+"""Problems of an object: the message of the API server, and advice."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True)
 class Problem:
-    """`message` says what the API server would say of `path`; `advice` what to do, where that is known."""
+    """`message` is the API server's for the field `path`; `advice` says what to do, where that is known."""
 
     path: Path
     message: str
@@ -22,8 +22,8 @@ class Problem:
         return field_name(self.path)
 
     def __str__(self) -> str:
-        place = f"{self.field}: " if self.path else ""
-        return f"{place}{self.message}" + (f"; {self.advice}" if self.advice else "")
+        prefix = f"{self.field}: " if self.path else ""
+        return f"{prefix}{self.message}" + (f"; {self.advice}" if self.advice else "")
 
 
 def field_name(path: Path) -> str:
@@ -40,7 +40,7 @@ def field_name(path: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a message: JSON, shortened; of lists and objects only the kind, as the server does."""
+    """A value in a message: shortened JSON; for lists and objects only the type, as the API server does."""
     if isinstance(value, dict):
         return '"object"'
     if isinstance(value, list):

@@ -8,10 +8,10 @@ from typing import Any
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.crds import Definition, Schema, definitions
 
-# As a reader meets them.
+# The order in which a user needs them.
 ORDER = ("TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice")
 
-# Limits on longer texts guard the API server; nobody who writes a manifest meets them.
+# Longer limits protect the API server; a manifest does not reach them.
 _LONG = 64
 
 _HEAD = f"""# API reference: `{API_VERSION}`
@@ -83,7 +83,7 @@ def _plural(name: str) -> str:
 
 
 def _default(schema: Schema) -> str:
-    # The defaults of an object's fields stand in their own rows.
+    # The fields of an object have rows of their own.
     return f"`{json.dumps(schema['default'])}`" if "default" in schema and schema.get("type") != "object" else ""
 
 
@@ -94,24 +94,24 @@ def _constraints(schema: Schema) -> Iterator[str]:
     if "pattern" in schema:
         yield f"Pattern `{schema['pattern']}`."
     if "maxItems" in schema:
-        least = schema.get("minItems", 0)
-        yield f"{least} to {schema['maxItems']} items{_list_kind(schema)}."
+        minimum = schema.get("minItems", 0)
+        yield f"{minimum} to {schema['maxItems']} items{_list_kind(schema)}."
     if "maxProperties" in schema:
         yield f"At most {schema['maxProperties']} entries."
-    # The rules of a section stand below its table.
-    places = (schema, schema.get("items", {}))
-    for rule in (rule for place in places for rule in place.get("x-kubernetes-validations", ())):
+    # The rules of a whole section are below its table.
+    holders = (schema, schema.get("items", {}))
+    for rule in (rule for holder in holders for rule in holder.get("x-kubernetes-validations", ())):
         yield f"Rule: {rule['message']}."
 
 
 def _range(schema: Schema) -> Iterator[str]:
     if schema.get("maxLength", _LONG) < _LONG and "enum" not in schema and _type(schema) == "string":
         yield f"At most {schema['maxLength']} characters."
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if least is not None and most is not None:
-        yield f"{least} to {most}."
-    elif least is not None:
-        yield f"At least {least}."
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
+    if minimum is not None and maximum is not None:
+        yield f"{minimum} to {maximum}."
+    elif minimum is not None:
+        yield f"At least {minimum}."
 
 
 def _list_kind(schema: Schema) -> str:

@@ -1,6 +1,6 @@
-"""`TrainingRun.status` as frozen dataclasses. Pure; `status_document` reads and writes it.
+"""`TrainingRun.status` as documents. Pure.
 
-Field names are the API's (camelCase by `codec`), decimals are strings, times RFC 3339 strings in UTC.
+Decimals are strings, times are RFC 3339 strings in UTC.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact
 
 MAX_STAGE_MESSAGE = 400
+MAX_STATUS_BYTES = 16 * 2**10
 
 
 class Phase(StrEnum):
@@ -69,7 +70,7 @@ class JobRef(Document, frozen=True):
 
 
 class LastFailure(Document, frozen=True):
-    """How the newest attempt that did not succeed ended."""
+    """The end of the last attempt that failed."""
 
     reason: Reason
     message: str
@@ -80,8 +81,8 @@ class LastFailure(Document, frozen=True):
 class StageStatus(Document, frozen=True):
     """One stage. `attempts` is the number of the newest attempt, and the suffix of its Job's name.
 
-    A pending stage with attempts > 0 and no `job_ref` has announced that attempt and created no Job yet; with
-    `job_ref` that attempt is over and the next one waits for `next_retry_time`.
+    A pending stage with attempts > 0 and no `job_ref` has recorded that attempt, but created no Job yet; with
+    `job_ref` that attempt has ended and the next one starts at `next_retry_time`.
     """
 
     name: Stage
@@ -160,7 +161,7 @@ class ModelMetrics(Document, frozen=True):
     ap: str = ""
 
 
-class Metrics(Document, frozen=True):
+class MetricsStatus(Document, frozen=True):
     float_: ModelMetrics = ModelMetrics()
     int8: ModelMetrics = ModelMetrics()
 
@@ -187,7 +188,7 @@ class ReleaseStatus(Document, frozen=True):
 
 
 class Estimate(Document, frozen=True):
-    """`basis` says in words what the seconds rest on."""
+    """`basis` is a sentence that says how the seconds were estimated."""
 
     seconds: int
     basis: str
@@ -215,7 +216,7 @@ class RunStatus(Document, frozen=True):
     resolved: Resolved | None = None
     dataset: DatasetStatus | None = None
     stages: tuple[StageStatus, ...] = ()
-    metrics: Metrics | None = None
+    metrics: MetricsStatus | None = None
     per_class: tuple[ClassMetric, ...] = ()
     compile: tuple[CompileStatus, ...] = ()
     release: ReleaseStatus | None = None
@@ -236,19 +237,14 @@ class RunStatus(Document, frozen=True):
         return replace(self, stages=stages)
 
 
-def rfc3339(moment: datetime) -> str:
-    """`moment` as the API writes times: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time; one without zone counts as UTC."""
+    """Parses an RFC 3339 time; one without a zone is in UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def seconds_between(start: str | datetime, end: datetime) -> float:
-    """Seconds from `start` to `end`, never negative: clocks may jump back."""
+    """Seconds from `start` to `end`, at least 0: clocks may jump back."""
     begin = parse_time(start) if isinstance(start, str) else start
     return max(0.0, (end - begin).total_seconds())
 
@@ -258,13 +254,10 @@ def short(text: str) -> str:
     return bounded(text, MAX_STAGE_MESSAGE)
 
 
-MAX_STATUS_BYTES = 16 * 2**10
-
-
 def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
-    """The status object of the API, or None where there is none yet.
+    """Decodes the status of an object of the API; None where there is none yet.
 
-    Fields of a newer version are left out, so that an older operator can go on with its runs.
+    Skips fields of a newer version, so that an older operator can go on with its runs.
 
     Raises:
         DecodeError: a known field has the wrong type (a hand-written status).
@@ -275,7 +268,7 @@ def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
 
 
 def write_status(status: RunStatus) -> dict[str, Any]:
-    """`status` as the API's JSON, at most `MAX_STATUS_BYTES`: per-class figures and then class counts give way."""
+    """`status` as JSON of at most `MAX_STATUS_BYTES`: per-class metrics and class counts are cut, then messages."""
     for shorter in _shrinking(status):
         written: dict[str, Any] = to_dict(shorter)
         if len(to_json(written)) <= MAX_STATUS_BYTES:

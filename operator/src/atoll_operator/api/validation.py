@@ -1,4 +1,4 @@
-"""What the API server asks of `metadata`, for any kind."""
+"""Validates an object as the API server does: metadata, schema, defaults, lists and CEL rules."""
 
 import difflib
 import re
@@ -29,7 +29,7 @@ _FIELDS = (*_TEXTS, *_MAPS, *_LISTS, *_OTHERS)
 
 
 def metadata_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with the `metadata` of `document`."""
+    """Yields the problems of the `metadata` of `document`."""
     metadata = document.get("metadata")
     if metadata is None:
         metadata = {}
@@ -126,7 +126,7 @@ def _wrong_type(path: Path, value: Any, expected: str) -> Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """`value` is the object as it would be stored, with its defaults; only of use where there are no problems."""
+    """`value` is the object with its defaults, as it would be stored; only valid where there are no problems."""
 
     value: Mapping[str, Any]
     problems: tuple[Problem, ...]
@@ -139,9 +139,9 @@ def is_atoll(document: Any) -> bool:
 
 
 def check(document: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> Checked:
-    """`document` as the API server would take it, created or (over the stored `old`) updated.
+    """Validates `document` as the API server does on creation, or on an update of the stored object `old`.
 
-    A status in the document is looked at for unknown fields and then dropped: the API server does the same.
+    Unknown fields of a status are reported and the status is dropped, as by the API server.
     """
     identity = tuple(_identity(document))
     if identity:

@@ -1,4 +1,4 @@
-"""What an unquoted YAML scalar means to kubectl.
+"""Reads YAML as kubectl does, with the line of each value.
 
 kubectl reads YAML with sigs.k8s.io/yaml, that is go-yaml v2 and then JSON: YAML 1.1's words for true and false,
 octal and binary integers, no sexagesimal numbers, and dates that stay text. The rules here are go-yaml's `resolve`,
@@ -17,7 +17,7 @@ import yaml as pyyaml
 
 Scalar = str | int | float | bool | None
 
-_WORDS: dict[str, Scalar] = {
+_LITERALS: dict[str, Scalar] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -49,8 +49,8 @@ def plain(text: str) -> Scalar:
     Raises:
         ValueError: it is infinite or no number, which JSON cannot say.
     """
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _LITERALS:
+        return _LITERALS[text]
     if _NOT_FINITE.fullmatch(text):
         raise ValueError(f"{text} cannot be written in JSON; give a finite number, or quote it if it is text")
     if text[0] not in "+-.0123456789":
@@ -94,7 +94,7 @@ def _integer(text: str) -> int | None:
 
 
 def _json_number(value: float) -> int | float:
-    """A float as it comes back out of JSON: Go writes 1e3 as 1000, and the API server reads that as an integer."""
+    """A float after its way through JSON: Go writes 1e3 as 1000, which the API server reads as an integer."""
     return int(value) if value.is_integer() and int(value) in _INT64 else value
 
 
@@ -118,7 +118,7 @@ _MERGE = "<<"
 
 
 class YamlError(ValueError):
-    """The text cannot be read. `line` and `column` count from 1."""
+    """The text is not YAML. `line` and `column` count from 1."""
 
     def __init__(self, message: str, *, line: int, column: int = 1) -> None:
         super().__init__(f"line {line}: {message}")
@@ -135,14 +135,14 @@ class YamlDocument:
     lines: Mapping[Path, int] = field(default_factory=dict)
 
     def line(self, path: Path) -> int:
-        """The line of `path`, or of the nearest thing above it that stands in the file."""
+        """The line of `path`, or of its nearest parent in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def read_documents(text: str) -> tuple[YamlDocument, ...]:
-    """The documents of `text`; empty ones are left out, as kubectl does.
+    """The documents of `text` without empty ones, as kubectl does.
 
     Raises:
         YamlError: it is not YAML, or says something that JSON cannot.
@@ -161,7 +161,7 @@ def read_documents(text: str) -> tuple[YamlDocument, ...]:
 
 
 class _Loader(pyyaml.BaseLoader):
-    """PyYAML's parser without its ideas of types, and with libyaml's patience about tabs between tokens."""
+    """PyYAML's parser without its types, which takes tabs between tokens as libyaml does."""
 
     def resolve(self, kind: type[pyyaml.Node], value: str | None, implicit: Any) -> str:  # noqa: ARG002
         # The empty tag marks an unquoted scalar; PyYAML gives no other sign of it.
@@ -188,7 +188,7 @@ class _Loader(pyyaml.BaseLoader):
 
 
 class _Builder:
-    """Makes plain values of one document's nodes."""
+    """Builds plain values from the nodes of one document."""
 
     def __init__(self) -> None:
         self.lines: dict[Path, int] = {}
@@ -216,26 +216,26 @@ class _Builder:
     def _sequence(self, node: pyyaml.Node, path: Path) -> list[Any]:
         values = []
         for index, item in enumerate(node.value):
-            place = (*path, index)
-            self.lines[place] = _line(item)
-            values.append(self.value(item, place))
+            item_path = (*path, index)
+            self.lines[item_path] = _line(item)
+            values.append(self.value(item, item_path))
         return values
 
     def _mapping(self, node: pyyaml.Node, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in _pairs(node):
             key = _key(key_node)
-            place = (*path, key)
+            item_path = (*path, key)
             if key in result:
-                first = self.lines[place]
+                first = self.lines[item_path]
                 raise _error(key_node, f'the key "{key}" is here a second time (first on line {first}); remove one')
-            self.lines[place] = _line(key_node)
-            result[key] = self.value(value_node, place)
+            self.lines[item_path] = _line(key_node)
+            result[key] = self.value(value_node, item_path)
         return result
 
 
 def _pairs(node: pyyaml.Node) -> Iterator[tuple[pyyaml.Node, pyyaml.Node]]:
-    """Keys and values of a mapping, those that `<<` brings in included."""
+    """Keys and values of a mapping, with those that `<<` merges."""
     for key, value in node.value:
         if isinstance(key, pyyaml.ScalarNode) and key.tag == "" and key.value == _MERGE:
             for merged in value.value if isinstance(value, pyyaml.SequenceNode) else [value]:
@@ -261,7 +261,7 @@ def _scalar(node: pyyaml.ScalarNode) -> Scalar:
 
 
 def _key(node: pyyaml.Node) -> str:
-    """A key as JSON has it: text. Numbers and truth values are written out, as sigs.k8s.io/yaml does."""
+    """A key as text, as JSON requires: numbers and booleans are written as sigs.k8s.io/yaml does."""
     value: Hashable = _scalar(node) if isinstance(node, pyyaml.ScalarNode) else None
     if value is None:
         raise _error(node, "a key must be text, a number or a truth value")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from atoll_contract.document import to_dict
+from atoll_contract.document import rfc3339, to_dict
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_operator.api.status import parse_time
 from atoll_operator.devices.objects import Body
-from atoll_operator.devices.reports import StoredReport, format_time
+from atoll_operator.devices.reports import StoredReport
 from atoll_operator.lifecycle.conditions import transition_time
 
 MAX_MESSAGE = 1024
@@ -68,7 +68,7 @@ def device_status(facts: DeviceFacts, known: Body, *, now: str) -> Body:
     stored, status = facts.stored, dict(known.get("status") or {})
     if stored.report is not None:
         status = _reported(stored.report, facts.newest)
-    status["lastSeen"] = format_time(stored.modified_at)
+    status["lastSeen"] = rfc3339(stored.modified_at)
     states = {ConditionType.READY: _ready(facts), ConditionType.UP_TO_DATE: _up_to_date(facts)}
     return _with_conditions(status, states, known, now=now)
 
@@ -97,7 +97,7 @@ def _desired(report: DeviceReport, newest: int | None) -> int | None:
 def _ready(facts: DeviceFacts) -> _State:
     report = facts.stored.report
     if facts.age > facts.offline_seconds:
-        message = f"no new report since {format_time(facts.stored.modified_at)}, by the bucket's clock"
+        message = f"no new report since {rfc3339(facts.stored.modified_at)}, by the bucket's clock"
         return "False", DeviceReason.OFFLINE, message
     if report is None:
         return "False", DeviceReason.REPORT_INVALID, facts.stored.problem or ""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from atoll_contract.document import rfc3339
 from atoll_contract.errors import AtollError, Reason
 from atoll_contract.store.base import Store
 from atoll_operator.devices.bucket import Bucket, ChannelReader
@@ -20,7 +21,7 @@ from atoll_operator.devices.conditions import (
 from atoll_operator.devices.config import DeviceSettings
 from atoll_operator.devices.metrics import DeviceMetrics
 from atoll_operator.devices.objects import Body, Devices, NotOwned
-from atoll_operator.devices.reports import ReportAges, ReportReader, Reports, StoredReport, format_time
+from atoll_operator.devices.reports import ReportAges, ReportReader, Reports, StoredReport
 from atoll_operator.kube.errors import ClusterError, Conflict, Refused
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ class DeviceReconciler:
         if now - since < self._settings.offline:
             return
         counts = _Counts()
-        message = f"the bucket could not be read since {format_time(wall)}; the mirror's log says why"
+        message = f"the bucket could not be read since {rfc3339(wall)}; the mirror's log says why"
         for body in own.values():
             self._heartbeat()
             self._write_unknown(body, reason, message, counts)
@@ -188,7 +189,7 @@ class DeviceReconciler:
         self._ignored = counts.ignored
 
     def _now(self) -> str:
-        return format_time(self._clocks.wall())
+        return rfc3339(self._clocks.wall())
 
 
 def _log_refusal(device: str, error: Conflict | Refused) -> None:

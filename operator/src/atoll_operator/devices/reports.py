@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json, replace
+from atoll_contract.document import DecodeError, from_json, replace, rfc3339
 from atoll_contract.errors import IntegrityError
 from atoll_contract.release import DeviceReport
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
-from atoll_operator.api.status import rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +161,6 @@ def _text(text: str | None, length: int) -> str | None:
         return None
     shown = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(shown.split())[:length]
-
-
-def format_time(seconds: float) -> str:
-    """Seconds since 1970 as API objects write times."""
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 class ReportAges:

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from atoll_contract.document import rfc3339
 from atoll_contract.errors import bounded
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import last_progress
-from atoll_operator.api.status import parse_time, rfc3339
+from atoll_operator.api.status import parse_time
 from atoll_operator.jobs.manifest import CONTAINER
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunEvent
 

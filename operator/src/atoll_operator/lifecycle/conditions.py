@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus, rfc3339
+from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus
 from atoll_operator.lifecycle.model import EventType, RunEvent, RunView
 
 # Reasons that somebody has to fix. kstatus (Helm, Flux, Argo CD) reads the condition Stalled as failed.

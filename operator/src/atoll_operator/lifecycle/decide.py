@@ -11,18 +11,10 @@ exception: a new value of the annotation atoll.dev/retry reopens a failed run.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import (
-    CompileStatus,
-    Phase,
-    RunStatus,
-    StageStatus,
-    parse_time,
-    rfc3339,
-    seconds_between,
-)
+from atoll_operator.api.status import CompileStatus, Phase, RunStatus, StageStatus, parse_time, seconds_between
 from atoll_operator.lifecycle.admission import accepted, held_back
 from atoll_operator.lifecycle.conditions import events, with_conditions
 from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView

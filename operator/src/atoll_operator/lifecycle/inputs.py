@@ -1,23 +1,25 @@
-"""The parts of `RunView` and `ProfileView` that the API's own objects hold. Pure; both engines use it."""
+"""From objects of the API to the inputs of `decide`, and the ModelRelease of a run. Pure; both engines use it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from atoll_contract.document import to_dict
+from atoll_contract.document import rfc3339, to_dict
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.status import parse_time, read_status, rfc3339
-from atoll_operator.api.types import Quality, TrainingProfileSpec, TrainingRunSpec
+from atoll_operator.api.status import parse_time, read_status
+from atoll_operator.api.types import Body, Quality, TrainingProfileSpec, TrainingRunSpec
 from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseReport, ReleaseView, Reservation, RunView
 
 RETRY_ANNOTATION = "atoll.dev/retry"
+MODEL_LABEL = "atoll.dev/model"
+RUN_LABEL = "atoll.dev/run"
 
 
-def run_view(document: Mapping[str, Any], spec: TrainingRunSpec) -> RunView:
-    """The run as its own object shows it. The engine adds what lies around it (`dataclasses.replace`): `profile`,
-    `missing`, `invalid`, `queue`, `release`, `highest_version`, `estimate`.
+def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
+    """The run from its own object. The engine adds (`replace`) `profile`, `missing`, `invalid`, `queue`, `release`,
+    `highest_version` and `estimate`.
 
     Raises:
         DecodeError: the status has a field of the wrong type.
@@ -67,7 +69,7 @@ def profile_view(
 
 
 def cpus(quantity: str) -> float:
-    """A CPU quantity (`2`, `500m`, `0.5`) as a number; one that is none counts as 0."""
+    """A CPU quantity (`2`, `500m`, `0.5`) as a number; 0 where it is not one."""
     number, unit = (quantity[:-1], 0.001) if quantity.endswith("m") else (quantity, 1.0)
     try:
         return float(number) * unit
@@ -75,14 +77,8 @@ def cpus(quantity: str) -> float:
         return 0.0
 
 
-Body = Mapping[str, Any]
-
-MODEL_LABEL = "atoll.dev/model"
-RUN_LABEL = "atoll.dev/run"
-
-
 def release_manifest(run: Body, reservation: Reservation) -> dict[str, Any]:
-    """The ModelRelease whose creation takes the version. It has no owner: it outlives its run."""
+    """The ModelRelease whose creation reserves the version. It has no owner, so that it outlives its run."""
     metadata = run["metadata"]
     return {
         "apiVersion": API_VERSION,
@@ -104,7 +100,7 @@ def release_manifest(run: Body, reservation: Reservation) -> dict[str, Any]:
 
 
 def published_status(report: ReleaseReport, *, now: datetime) -> dict[str, Any]:
-    """The status of a ModelRelease whose manifest lies in the store."""
+    """The status of a ModelRelease whose manifest is in the store."""
     condition = {
         "type": "Published",
         "status": "True",
@@ -133,10 +129,10 @@ def own_release(releases: Iterable[Body], *, model: str, run_uid: str) -> Releas
 
 
 def highest_version(releases: Iterable[Body], *, model: str) -> int:
-    """The highest version of `model` that anybody has reserved; 0 if there is none."""
+    """The highest version of `model` that any run has reserved; 0 if there is none."""
     return max((int(item["spec"]["version"]) for item in releases if _is_of(item, model)), default=0)
 
 
 def _is_of(release: Body, model: str) -> bool:
-    # Labels can be changed by whoever may edit the object; the spec is immutable.
+    # A user can change labels; the spec is immutable.
     return bool(release["spec"]["model"] == model)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
@@ -14,7 +14,6 @@ from atoll_operator.api.status import (
     StagePhase,
     StageStatus,
     Usage,
-    rfc3339,
     seconds_between,
 )
 from atoll_operator.lifecycle.model import JobView, PodView, RunView

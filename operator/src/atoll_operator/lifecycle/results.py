@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, replace
+from atoll_contract.document import DecodeError, replace, rfc3339
 from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_transient
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
@@ -23,12 +23,11 @@ from atoll_operator.api.status import (
     ClassMetric,
     CompileStatus,
     DatasetStatus,
-    Metrics,
+    MetricsStatus,
     ModelMetrics,
     RunStatus,
     StagePhase,
     StageStatus,
-    rfc3339,
     short,
 )
 from atoll_operator.lifecycle.model import JobState, JobView, PodView, ReleaseReport, RunView
@@ -344,7 +343,7 @@ def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
 def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
     measured = _object(summary, "metrics")
     int8 = _object(measured, "int8")
-    metrics = Metrics(float_=_model_metrics(_object(measured, "float")), int8=_model_metrics(int8))
+    metrics = MetricsStatus(float_=_model_metrics(_object(measured, "float")), int8=_model_metrics(int8))
     per_class = tuple(
         ClassMetric(bounded(str(name), MAX_CLASS_NAME), _decimal(value))
         for name, value in list(_object(int8, "perClass").items())[:MAX_PER_CLASS]

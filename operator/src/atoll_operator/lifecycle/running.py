@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.stage_result import Progress
-from atoll_operator.api.status import StageStatus, rfc3339, seconds_between, short
+from atoll_operator.api.status import StageStatus, seconds_between, short
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import (
@@ -13,7 +13,6 @@ from atoll_operator.api.status import (
     StagePhase,
     StageStatus,
     parse_time,
-    rfc3339,
     seconds_between,
     short,
 )

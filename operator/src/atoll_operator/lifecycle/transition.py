@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from atoll_contract.document import replace
+from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_operator.api.status import (
     DONE,
@@ -13,7 +13,6 @@ from atoll_operator.api.status import (
     RunStatus,
     StagePhase,
     StageStatus,
-    rfc3339,
     seconds_between,
     short,
 )
