@@ -44,10 +44,11 @@ edge-demo: setup ## Run the demo's model as the Pi would: NetworkTables, MJPEG, 
 	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz $(if $(KEEP),--keep)
 
 .PHONY: check
-check: setup ## Lint, format and types
+check: setup ## Lint, format, types and dead code
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy $(SOURCES)
+	@$(VENV)/bin/vulture
 
 .PHONY: test
 test: setup binaries ## Every test but those that take minutes, need a node or measure

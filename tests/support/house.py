@@ -54,16 +54,27 @@ OLD_WORDS = {
 }
 # Modules that installed charts start by their names.
 ENTRY_POINTS = {"atoll_operator.mirror"}
-# Names in which such a word is the field's own, and fields of documents, whose names others read.
+# Identifiers of several words that were replaced.
+OLD_NAMES = {
+    "put_off": "deferred",
+    "run_index": "QueueManager",
+    "pod_ends": "SucceededPods",
+    "store_loop": "ReleasePoller",
+    "store_manager": "ReleaseManager",
+    "device_store": "ReleaseStore",
+    "again_after": "requeue_after",
+    "with_seed_names": "SEED_NAMES",
+}
+# Names in which such a word is the field's own or a document's: package (or `*`) and part of the name → why.
 FIELD_WORDS = {
-    "early_stopping_patience": "Keras' name",
-    "service_account": "Kubernetes' name",
-    "serviceaccount": "Kubernetes' name",
-    "account_id": "AWS' name",
-    "min_doubt": "a setting of the edge",
-    "pinned": "a field of the edge's state and status",
-    "probation": "a status",
-    "contact_sheet": "photography's name",
+    ("*", "early_stopping_patience"): "Keras' name",
+    ("*", "service_account"): "Kubernetes' name",
+    ("*", "serviceaccount"): "Kubernetes' name",
+    ("atoll_contract", "account_id"): "AWS' name",
+    ("atoll_edge", "min_doubt"): "a setting",
+    ("atoll_edge", "pinned"): "a field of state and status",
+    ("atoll_edge", "probation"): "a status",
+    ("atoll_edge", "contact_sheet"): "photography's name",
 }
 
 
@@ -186,8 +197,10 @@ def old_words() -> Iterator[tuple[Module, str, str]]:
     replacement = {old: new for olds, new in OLD_WORDS.items() for old in olds.split()}
     for module in modules():
         for name in sorted(identifiers(module)):
-            if any(allowed in name.lower() for allowed in FIELD_WORDS):
+            if any(part in name.lower() for package, part in FIELD_WORDS if package in {"*", module.package}):
                 continue
+            joined = "_".join(words(name))
+            yield from ((module, name, new) for old, new in OLD_NAMES.items() if old in joined)
             for word in words(name):
                 if word in replacement:
                     yield module, name, replacement[word]

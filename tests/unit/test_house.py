@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from support.house import ROOT, SOURCE_ROOTS, import_circles, imported
+from support.house import (
+    ROOT,
+    SOURCE_ROOTS,
+    doubled_classes,
+    import_circles,
+    imported,
+    lines,
+    old_words,
+    wide_functions,
+)
 from support.house import modules as all_modules
 
 ALLOWED = {
@@ -76,6 +86,24 @@ def test_the_operators_image_has_what_its_programs_import() -> None:
             if name in by_name and name not in seen:
                 seen.add(name)
                 todo.append(name)
+
+
+def test_files_are_few_and_whole() -> None:
+    counts = [lines(module) for module in all_modules()]
+    assert len(counts) <= 320
+    assert statistics.median(counts) >= 110
+
+
+def test_names_are_the_fields_words() -> None:
+    assert [f"{module.name}: {name}, rather {new}" for module, name, new in old_words()] == []
+
+
+def test_no_function_has_eight_parameters() -> None:
+    assert [f"{module.name}.{name}: {count}" for module, name, count in wide_functions()] == []
+
+
+def test_a_class_name_stands_for_one_thing_in_a_package() -> None:
+    assert doubled_classes() == {}
 
 
 def libraries(path: Path) -> set[str]:

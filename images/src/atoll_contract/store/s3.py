@@ -5,6 +5,8 @@ metadata. The metadata of every object has its sha256, which shows corrupted byt
 which shows whether a write whose response was lost took place.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import secrets
@@ -54,7 +56,7 @@ class S3Store:
         self._bucket_seen = False
 
     @classmethod
-    def from_spec(cls, spec: StoreSpec) -> "S3Store":
+    def from_spec(cls, spec: StoreSpec) -> S3Store:
         """The bucket that `spec` names; makes no request yet. Raises SpecError where `spec` names none."""
         return cls(spec)
 
@@ -188,7 +190,7 @@ class S3Store:
         self._call("abort the upload to", key, lambda: abort(self.client, {**self._at(key), "UploadId": upload_id}))
 
     @property
-    def client(self) -> "S3Client":
+    def client(self) -> S3Client:
         """The boto3 client, for requests that the store has no method for; it raises botocore's errors."""
         return self._connection.client
 

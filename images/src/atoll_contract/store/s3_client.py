@@ -1,5 +1,7 @@
 """The boto3 client of a store: endpoint, timeouts, checksums, and credentials that are read from files."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,10 +42,10 @@ class FileCredentials:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load_credentials(self) -> "FileCredentials":
+    def load_credentials(self) -> FileCredentials:
         return self
 
-    def get_frozen_credentials(self) -> "ReadOnlyCredentials":
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
         from botocore.credentials import ReadOnlyCredentials
 
         mounted = self._folder / _MOUNTED
@@ -84,7 +86,7 @@ class FileCredentials:
 class Connection:
     """A client and its session."""
 
-    client: "S3Client"
+    client: S3Client
     session: Any
 
     def secrets(self) -> frozenset[str]:

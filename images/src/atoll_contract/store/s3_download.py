@@ -1,5 +1,7 @@
 """Downloads from a bucket: resumed after a broken connection, hashed, never mixed from two versions of an object."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,7 +27,7 @@ Call = Callable[[Callable[[], Any]], Any]
 class Download:
     """Downloads one object. `address` is bucket and key, `call` calls an operation with the store's retries."""
 
-    def __init__(self, client: "S3Client", address: Mapping[str, Any], *, call: Call, name: str) -> None:
+    def __init__(self, client: S3Client, address: Mapping[str, Any], *, call: Call, name: str) -> None:
         self.client = client
         self.address = address
         self.call = call
@@ -47,7 +49,7 @@ class Download:
                 fetch.discard()
         return fetch.received, str(fetch.etag), fetch.digest
 
-    def _problem(self, fetch: "_Fetch", sha256: str | None, *, wanted_etag: str | None) -> AtollError | None:
+    def _problem(self, fetch: _Fetch, sha256: str | None, *, wanted_etag: str | None) -> AtollError | None:
         """Runs one pass and returns what is wrong with its bytes, if anything."""
         try:
             fetch.run()

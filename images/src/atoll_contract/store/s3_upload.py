@@ -1,5 +1,7 @@
 """Multipart uploads: an object that is too large for one request becomes visible with the last part."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import logging
@@ -65,7 +67,7 @@ class Unfinished:
     begun: float
 
 
-def abort(client: "S3Client", upload: Mapping[str, Any]) -> None:
+def abort(client: S3Client, upload: Mapping[str, Any]) -> None:
     """Aborts an upload; no error where there is none. `upload` has bucket, key and upload id."""
     from botocore.exceptions import ClientError
 
@@ -81,7 +83,7 @@ class MultipartUpload:
 
     def __init__(
         self,
-        client: "S3Client",
+        client: S3Client,
         address: Mapping[str, Any],
         source: Source,
         *,
@@ -197,7 +199,7 @@ class ResumableUpload(MultipartUpload):
     """
 
     def __init__(
-        self, client: "S3Client", address: Mapping[str, Any], source: Source, *, state_file: Path, **upload: Any
+        self, client: S3Client, address: Mapping[str, Any], source: Source, *, state_file: Path, **upload: Any
     ) -> None:
         super().__init__(client, address, source, **upload)
         self._state_file = state_file
