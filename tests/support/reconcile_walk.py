@@ -1,9 +1,8 @@
-"""The way of one reconcile through the product's files: a fresh run, up to its created Job.
+"""The way of a fresh run through the product's files: from its watch event to its created Job.
 
 `python -m support.reconcile_walk` prints each function in the order in which it is first entered, file by file, and
 counts them. Beside the run itself the reconcile reads Jobs, profile, nodes and store; it creates the profile's
-snapshot, writes the status, and creates the Job and an Event. What a call to the API server does inside the client is
-left out.
+snapshot, writes the status, and creates the Job and an Event. The client's files count; its transport is the test's.
 """
 
 from __future__ import annotations
@@ -15,13 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from atoll_operator.kube import client
 from atoll_operator.kube.objects import NODES
 from cluster.objects import DIGEST, profile_manifest
 from support.fake_operator import KEY, FakeOperator, add_run, prepared
 from support.house import SOURCE_ROOTS
-
-CLIENT = str(client.__file__)
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,12 @@ def walk() -> Walk:
     entered: list[tuple[str, str]] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and (file := _product_file(frame.f_code.co_filename)) and not _is_in_client(frame):
+        if event == "call" and (file := _product_file(frame.f_code.co_filename)):
             entered.append((file, frame.f_code.co_qualname))
 
     sys.setprofile(note)
     try:
+        operator.deliver()
         operator.reconcile(KEY)
     finally:
         sys.setprofile(None)
@@ -68,14 +65,6 @@ def _product_file(name: str) -> str:
     path = Path(name)
     root = next((root for root in SOURCE_ROOTS.values() if path.is_relative_to(root)), None)
     return str(path.relative_to(root)) if root else ""
-
-
-def _is_in_client(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename == CLIENT:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def main() -> None:

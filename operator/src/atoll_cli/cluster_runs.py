@@ -28,7 +28,7 @@ from atoll_operator.kube.errors import Unavailable
 from atoll_operator.lifecycle.conditions import STALLING
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from atoll_operator.lifecycle.progress import duration
-from atoll_operator.lifecycle.retry import MAX_VALUE
+from atoll_operator.lifecycle.transition import MAX_VALUE
 
 if TYPE_CHECKING:
     from rich.console import Group

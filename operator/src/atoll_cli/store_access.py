@@ -28,7 +28,7 @@ from atoll_contract.store import directory_store, open_store
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_contract.store.retry import Backoff
 from atoll_operator.api.manifests import read_files
-from atoll_operator.api.parse import object_store
+from atoll_operator.api.types import object_store
 from atoll_operator.jobs.stage_input import store_spec
 from atoll_operator.kube.objects import STORES
 

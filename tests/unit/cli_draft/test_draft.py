@@ -11,9 +11,8 @@ from atoll_contract.errors import SpecError
 from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.manifests import read_text
-from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import Phase
-from atoll_operator.api.types import ProfileEstimate
+from atoll_operator.api.types import ProfileEstimate, training_run
 from support.drafts import ended_run, lint_report, target
 
 KEY = "datasets/local/reefscape.tar"

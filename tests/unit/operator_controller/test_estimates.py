@@ -11,11 +11,9 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.openapi import defaulted
-from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
-from atoll_operator.api.types import NameRef, ProfileEstimate, TrainingRunSpec
-from atoll_operator.controller.estimates import EstimateModel
-from atoll_operator.controller.queue import QueueManager
+from atoll_operator.api.types import NameRef, ProfileEstimate, TrainingRunSpec, training_run
+from atoll_operator.controller.queue import EstimateModel, QueueManager
 from cluster.objects import run_manifest
 
 ENDED = "2027-01-09T12:00:00Z"

@@ -13,8 +13,7 @@ from atoll_contract.errors import Reason, SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
 from atoll_contract.stage_result import Artifact
-from atoll_operator.api.parse import object_store, training_profile, training_run
-from atoll_operator.api.types import CompileTarget, Resources
+from atoll_operator.api.types import CompileTarget, Resources, object_store, training_profile, training_run
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.manifest import build_job, escaped, job_name, unescaped
 from atoll_operator.jobs.stage_input import Work, stage_input

@@ -20,8 +20,7 @@ from atoll_contract.stage import (
     TrainSpec,
 )
 from atoll_contract.store import directory_store
-from atoll_operator.api import parse
-from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
+from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, object_store, training_profile, training_run
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.stage_input import (
     Work,
@@ -46,18 +45,18 @@ FOLDER = directory_store(Path("/store"))
 def typed(document: Any) -> TrainingRunSpec:
     checked = check(document)
     assert checked.problems == ()
-    return parse.training_run(checked.value)
+    return training_run(checked.value)
 
 
 def opened(document: Any) -> ObjectStoreSpec:
-    return parse.object_store(check(document).value)
+    return object_store(check(document).value)
 
 
 def given(
     document: Any, stage: Stage, *, release: ManifestRef | None = None, limits: Document | None = None
 ) -> StageInput:
     """What a stage of the run gets; its stores are `default` and `archive`, as the full run names them."""
-    profile = parse.training_profile(check(changed(PROFILE, {"spec": {"limits": {"dataset": limits or {}}}})).value)
+    profile = training_profile(check(changed(PROFILE, {"spec": {"limits": {"dataset": limits or {}}}})).value)
     stores = {"default": opened(STORE_FULL), "archive": opened(ARCHIVE)}
     work = Work(RunRef("team", "note", "1"), typed(document), profile, stores, start_release=release)
     return stage_input(work, StageAttempt(stage, 1, {}, 60, accelerator="cpu", version=3))

@@ -10,11 +10,10 @@ from atoll_contract.document import DecodeError, replace
 from atoll_contract.stage import Accelerator
 from atoll_contract.tool_reports import Timing
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.parse import training_run
 from atoll_operator.api.status import read_status
-from atoll_operator.api.types import TrainingRunSpec
+from atoll_operator.api.types import TrainingRunSpec, training_run
 from atoll_operator.api.validation import check
-from atoll_operator.controller.estimates import EstimateModel
+from atoll_operator.controller.queue import EstimateModel
 
 # Estimates for no steps and for this many give the seconds of one step.
 _MANY_STEPS = 1_000_000

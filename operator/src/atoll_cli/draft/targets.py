@@ -17,8 +17,7 @@ from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
 from atoll_contract.release import release_parts
 from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom
 from atoll_contract.store.base import Store
-from atoll_operator.api.parse import training_profile
-from atoll_operator.api.types import ProfileEstimate, TrainingProfileSpec
+from atoll_operator.api.types import ProfileEstimate, TrainingProfileSpec, training_profile
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import NODES, PROFILES, RELEASES, RUNS
 

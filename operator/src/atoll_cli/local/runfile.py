@@ -10,8 +10,17 @@ from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.manifests import Manifest, ManifestFiles, read_files
-from atoll_operator.api.parse import object_store, training_profile, training_run, violation
-from atoll_operator.api.types import Images, KeyRef, ObjectStoreSpec, TrainingProfileSpec, TrainingRunSpec
+from atoll_operator.api.types import (
+    Images,
+    KeyRef,
+    ObjectStoreSpec,
+    TrainingProfileSpec,
+    TrainingRunSpec,
+    object_store,
+    training_profile,
+    training_run,
+    violation,
+)
 from atoll_operator.api.validation import check
 
 DEFAULT_NAMESPACE = "local"

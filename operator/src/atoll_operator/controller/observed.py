@@ -15,9 +15,16 @@ from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, InitFrom, Stage
-from atoll_operator.api.parse import object_store, plain_digest, training_profile, training_run, violation
 from atoll_operator.api.status import DONE, RunStatus, StagePhase, read_status
-from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
+from atoll_operator.api.types import (
+    ObjectStoreSpec,
+    TrainingRunSpec,
+    object_store,
+    plain_digest,
+    training_profile,
+    training_run,
+    violation,
+)
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, PodReading, Profile, Stores, key_of
 from atoll_operator.controller.pods import PodReader

@@ -1,7 +1,7 @@
 """The queue of runs: which hold a slot of their profile, which wait for one, and how long that takes.
 
 It is filled from a list before the first worker starts, and updated by watch events and by each reconcile. All of it
-stands in the API server's objects too.
+can be read from the API server's objects again.
 """
 
 import heapq
@@ -14,16 +14,21 @@ from datetime import datetime
 from typing import Any
 
 from atoll_contract.document import DecodeError
-from atoll_contract.errors import Reason
-from atoll_operator.api.status import TERMINAL, Phase, RunStatus, parse_time, read_status, seconds_between
+from atoll_contract.errors import Reason, SpecError, bounded
+from atoll_contract.stage import Stage
+from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
+from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.cache import key_of
-from atoll_operator.controller.estimates import EstimateModel
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import QueueView
+from atoll_operator.lifecycle.progress import duration
 
 # How many waiting runs are reconciled when a slot comes free; the others are requeued by time.
 MAX_WOKEN = 8
+# Kinds of runs whose times are kept; the kind learned first is dropped.
+MAX_KINDS = 1000
+_MAX_BASIS = 256
 _INCOMPLETE = frozenset({Reason.OBJECT_STORE_NOT_FOUND, Reason.PROFILE_NOT_FOUND})
 
 
@@ -177,3 +182,89 @@ def _queue_entry(key: Key, entry: _Entry, now: datetime) -> QueueEntry:
         spent = entry.active_seconds + (seconds_between(entry.active_since, now) if entry.active_since else 0.0)
         remaining = max(0, round(remaining - spent))
     return QueueEntry(*key, created=entry.created, active=entry.active, remaining_seconds=remaining)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    namespace: str
+    profile: str
+    architecture: str
+    width: float
+    on: str
+    gpus: int
+
+
+@dataclass(frozen=True)
+class _Timing:
+    run: str
+    ended: str
+    seconds_per_image: float
+    # The time that the run was active and did not train.
+    other_seconds: int
+
+
+class EstimateModel:
+    """The times of runs that succeeded. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._newest: dict[_Kind, _Timing] = {}
+        self._learned: set[str] = set()
+
+    def learn(self, run: Mapping[str, Any], status: RunStatus) -> None:
+        """Learns the times of a run that succeeded, unless one of its kind ended later. Does nothing for others."""
+        uid = run["metadata"]["uid"]
+        if status.phase is not Phase.SUCCEEDED or uid in self._learned:
+            return
+        try:
+            spec = training_run(run)
+        except (SpecError, KeyError, DecodeError):
+            # Written by another version.
+            return
+        self._learned.add(uid)
+        timing = _timing(run["metadata"]["name"], spec, status)
+        if timing is None:
+            return
+        kind = _kind(run["metadata"]["namespace"], spec, on=status.resolved.accelerator if status.resolved else "auto")
+        known = self._newest.pop(kind, None)
+        self._newest[kind] = known if known is not None and known.ended > timing.ended else timing
+        if len(self._newest) > MAX_KINDS:
+            del self._newest[next(iter(self._newest))]
+
+    def forget(self, uid: str) -> None:
+        """Called when the run is deleted. Its times stay."""
+        self._learned.discard(uid)
+
+    def estimate(
+        self, namespace: str, spec: TrainingRunSpec, *, on: str, default: ProfileEstimate | None
+    ) -> Estimate | None:
+        """Returns an estimate by the newest run of the kind, else by the profile's `default`, else None."""
+        timing = self._newest.get(_kind(namespace, spec, on=on))
+        if timing is not None:
+            per_step = timing.seconds_per_image * spec.training.batch_size
+            return _estimate(spec, per_step, timing.other_seconds, f"as in run {timing.run}")
+        if default is not None:
+            per_step = default.seconds_per_step * spec.training.batch_size / ESTIMATE_BATCH_SIZE
+            return _estimate(spec, per_step, default.other_seconds, f"by TrainingProfile {spec.profile}")
+        return None
+
+
+def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | None:
+    train = next((item for item in status.stages if item.name is Stage.TRAIN), None)
+    # A training that was adopted took its time in an earlier attempt.
+    if train is None or train.pod_seconds <= 0 or train.reason is Reason.ADOPTED or status.completion_time is None:
+        return None
+    images = spec.training.steps * spec.training.batch_size
+    others = sum(item.pod_seconds for item in status.stages if item is not train)
+    # A retry sets the active time back.
+    other = max(others, status.active_seconds - train.pod_seconds)
+    return _Timing(name, status.completion_time, train.pod_seconds / images, other)
+
+
+def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:
+    return _Kind(namespace, spec.profile, str(spec.model.architecture), spec.model.width, on, spec.training.gpus)
+
+
+def _estimate(spec: TrainingRunSpec, per_step: float, other_seconds: int, why: str) -> Estimate:
+    shown = f"{per_step:.1f}" if per_step >= 1 else f"{per_step:.2g}"
+    basis = f"{shown} s a step {why}, and {duration(other_seconds)} for the other stages"
+    return Estimate(round(per_step * spec.training.steps) + other_seconds, bounded(basis, _MAX_BASIS))

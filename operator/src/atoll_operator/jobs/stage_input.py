@@ -24,7 +24,6 @@ from atoll_contract.stage import (
     StoreType,
     TrainSpec,
 )
-from atoll_operator.api.parse import plain_digest
 from atoll_operator.api.types import (
     Body,
     DatasetRef,
@@ -33,6 +32,7 @@ from atoll_operator.api.types import (
     ObjectStoreSpec,
     TrainingProfileSpec,
     TrainingRunSpec,
+    plain_digest,
 )
 from atoll_operator.lifecycle.model import StageAttempt
 

@@ -21,8 +21,8 @@ import urllib3.exceptions
 import yaml
 
 from atoll_operator.kube.clock import ServerClock
-from atoll_operator.kube.errors import ClusterError, Unavailable, from_answer, from_status, json_object
-from atoll_operator.kube.objects import LEASES, PODS, Resource
+from atoll_operator.kube.errors import ClusterError, Unavailable, from_answer, from_status
+from atoll_operator.kube.objects import LEASES, PODS, Resource, json_object
 
 if TYPE_CHECKING:
     from atoll_operator.kube.port_forward import PodPort

@@ -8,8 +8,7 @@ ClusterError          carries the HTTP status (0: no answer) and the server's me
 └── Refused           400, 422 and others that are not worth repeating: schema, admission policy
 """
 
-import json
-from typing import Any
+from atoll_operator.kube.objects import json_object
 
 
 class ClusterError(Exception):
@@ -66,15 +65,6 @@ def from_answer(call: str, *, status: int, data: bytes) -> ClusterError:
         message=str(body.get("message") or data[:200].decode(errors="replace") or f"HTTP {status}"),
         retry_after=float((body.get("details") or {}).get("retryAfterSeconds") or 0),
     )
-
-
-def json_object(data: bytes) -> dict[str, Any]:
-    """Returns the JSON object in `data`; an empty one where there is none."""
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _kind_of_403(message: str) -> type[ClusterError]:

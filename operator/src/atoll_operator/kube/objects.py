@@ -3,6 +3,7 @@
 Only fields that Kubernetes itself writes are read here; those of a TrainingRun are read in `lifecycle/inputs.py`.
 """
 
+import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -231,3 +232,12 @@ def _event_time(event: Body) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Returns the JSON object in `data`; an empty one where there is none."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

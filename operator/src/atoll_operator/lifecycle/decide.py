@@ -20,7 +20,6 @@ from atoll_operator.lifecycle.conditions import events, with_conditions
 from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.progress import usage, with_idle_progress, with_pod_seconds
 from atoll_operator.lifecycle.results import record_successes
-from atoll_operator.lifecycle.retry import retried
 from atoll_operator.lifecycle.stages import advance
 from atoll_operator.lifecycle.transition import (
     Transition,
@@ -29,6 +28,7 @@ from atoll_operator.lifecycle.transition import (
     deletions,
     end,
     fail,
+    retried,
     unfinished,
 )
 

@@ -7,8 +7,6 @@ import pytest
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
-from atoll_operator.api import parse
-from atoll_operator.api.parse import violation
 from atoll_operator.api.types import (
     Checkpoint,
     CompileTarget,
@@ -18,6 +16,10 @@ from atoll_operator.api.types import (
     KeyRef,
     NameRef,
     TrainingRunSpec,
+    object_store,
+    training_profile,
+    training_run,
+    violation,
 )
 from atoll_operator.api.validation import check
 from support.crd_cases.bounds import PROFILE_FULL, RUN_FULL, STORE_FULL
@@ -30,7 +32,7 @@ from support.crd_cases.stores import STORE, credentials
 def typed(document: Any) -> TrainingRunSpec:
     checked = check(document)
     assert checked.problems == ()
-    return parse.training_run(checked.value)
+    return training_run(checked.value)
 
 
 def test_a_minimal_run() -> None:
@@ -99,7 +101,7 @@ def test_a_whole_hyperparameters_file_of_the_seed_is_accepted() -> None:
 def test_a_bad_number_is_named(value: str) -> None:
     unchecked = changed(dict(check(RUN).value), {"spec": {"training": {"hyperparameters": {"epochs": value}}}})
     with pytest.raises(SpecError, match=r'hyperparameters\["epochs"\]'):
-        parse.training_run(unchecked)
+        training_run(unchecked)
 
 
 def test_other_hyperparameters_are_passed_on() -> None:
@@ -116,7 +118,7 @@ def test_a_number_out_of_range_in_a_hyperparameter() -> None:
 
 
 def test_a_store() -> None:
-    store = parse.object_store(check(STORE_FULL).value)
+    store = object_store(check(STORE_FULL).value)
     assert (store.bucket, store.prefix, store.credentials.secret_ref) == ("frc", "atoll/", NameRef("s3"))
     assert store.signing_key == KeyRef("k", "ed25519.pem")
     assert store.ca_bundle == KeyRef("ca", "ca.crt")
@@ -125,17 +127,17 @@ def test_a_store() -> None:
 
 
 def test_a_stores_other_credentials() -> None:
-    assert parse.object_store(check(credentials(anonymous=True)).value).credentials.anonymous
-    assert parse.object_store(check(credentials(workloadIdentity={})).value).credentials == Credentials()
+    assert object_store(check(credentials(anonymous=True)).value).credentials.anonymous
+    assert object_store(check(credentials(workloadIdentity={})).value).credentials == Credentials()
 
 
 def test_a_folder_store() -> None:
     document = changed(STORE, {"metadata": {"annotations": {"atoll.dev/directory": "./atoll-store"}}})
-    assert parse.object_store(check(document).value).directory == Path("atoll-store")
+    assert object_store(check(document).value).directory == Path("atoll-store")
 
 
 def test_a_profile() -> None:
-    profile = parse.training_profile(check(PROFILE_FULL).value)
+    profile = training_profile(check(PROFILE_FULL).value)
     assert profile.images.of(Stage.EXPORT) == PINNED
     assert profile.images.of(Stage.TRAIN, gpu=True) == PINNED
     assert profile.resources[Stage.TRAIN].requests == {"cpu": "1"}
@@ -149,7 +151,7 @@ def test_a_profile() -> None:
 
 
 def test_a_minimal_profile() -> None:
-    profile = parse.training_profile(check(PROFILE).value)
+    profile = training_profile(check(PROFILE).value)
     assert profile.images.of(Stage.COMPILE) is None
     assert profile.images.of(Stage.TRAIN, gpu=True) is None
     assert [profile.images.of(stage) for stage in (Stage.CONVERT, Stage.TRAIN, Stage.PUBLISH)] == [PINNED] * 3
@@ -159,12 +161,12 @@ def test_a_minimal_profile() -> None:
 
 def test_quantities_may_be_numbers() -> None:
     document = changed(PROFILE, {"spec": {"resources": {"train": {"limits": {"cpu": 2}}}}})
-    assert parse.training_profile(check(document).value).resources[Stage.TRAIN].limits == {"cpu": 2}
+    assert training_profile(check(document).value).resources[Stage.TRAIN].limits == {"cpu": 2}
 
 
 def test_limits_of_the_profile() -> None:
     limits = {"limits": {"maxSteps": 100, "activeDeadlineSeconds": 60}}
-    profile = parse.training_profile(check(changed(PROFILE, {"spec": limits})).value)
+    profile = training_profile(check(changed(PROFILE, {"spec": limits})).value)
     fine = run(training={"steps": 100}, runPolicy={"activeDeadlineSeconds": 60})
     assert violation(typed(fine), profile, profile_name="gpu") is None
     more = violation(typed(run(training={"steps": 101})), profile, profile_name="gpu")
