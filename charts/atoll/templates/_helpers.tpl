@@ -77,7 +77,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- printf "http://%s.%s.svc:9000" (include "atoll.storeName" .) .Release.Namespace -}}
 {{- end -}}
 
-{{- /* Name of a mirror's objects; a long one is cut and told apart by its hash. Call with (dict "root" $ "store" .store). */ -}}
+{{- /* Name of a device reporter's objects; a long one is cut and ends in its hash. Call with (dict "root" $ "store" .store). */ -}}
 {{- define "atoll.mirrorName" -}}
 {{- $name := printf "%s-mirror-%s" (include "atoll.fullname" .root) .store -}}
 {{- if gt (len $name) 63 -}}
