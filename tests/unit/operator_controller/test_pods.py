@@ -147,6 +147,19 @@ def test_jobs_that_nobody_asks_for_any_more_are_forgotten(
     assert cache.pod_readings.get("another")
 
 
+def test_the_last_reading_stays_while_the_reader_is_busy_for_long(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    objects.pods = [pod("Running")]
+    read(reader, job())
+    # One very slow call uses up the time of the next half hour.
+    objects.seconds = 1200.0
+    read(reader, replace(job(), uid="another"))
+    assert reader.is_busy
+    reading = read(reader, job())
+    assert (len(reading.pods), reading.requeue_after, objects.reads) == (1, BUSY_SECONDS, 2)
+
+
 def test_a_job_without_pods_has_the_message_of_its_controller(reader: PodReader, objects: Objects) -> None:
     objects.events = [
         {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota: gpu", "metadata": {}},

@@ -30,8 +30,8 @@ V = TypeVar("V")
 
 # Pods of Jobs that no reconcile has asked for yet.
 MAX_SUCCEEDED_PODS = 2000
-# Much longer than the time between two readings of one Job's pods.
-READINGS_SECONDS = 600.0
+# Much longer than the time between two readings of one Job's pods, and longer than a busy pod reader defers one.
+READINGS_SECONDS = 1800.0
 STORES_SECONDS = 30.0
 # Many runs at once have the same profile, and nobody but an admin deletes its snapshot.
 SNAPSHOTTED_SECONDS = 60.0
@@ -74,7 +74,7 @@ class ExpiringDict(Generic[K, V]):
         self._clock = clock
         self._seconds = seconds
         self._limit = limit
-        # Guards the items, whose order is that of their times.
+        # Guards the items, which are in the order in which they were put.
         self._lock = threading.Lock()
         self._items: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
@@ -106,6 +106,7 @@ class ExpiringDict(Generic[K, V]):
         return len(self._items)
 
     def _first(self) -> float:
+        """Returns when the first item was put."""
         return next(iter(self._items.values()))[0]
 
 
