@@ -138,7 +138,7 @@ class Engine:
         )
 
     def _apply(self, plan: Plan) -> None:
-        """Carry the plan out, in the order that `Plan` asks for."""
+        """Carries out the plan, in the order that `Plan` gives."""
         if plan.release_status:
             self._record_release(plan.release_status)
         self._write_status(plan.status)

@@ -1,4 +1,4 @@
-"""Carries out a Plan on the cluster, in the plan's order."""
+"""Carries out a Plan on the cluster, in the order that `Plan` gives."""
 
 import logging
 from dataclasses import replace

@@ -305,8 +305,17 @@ class RunEvent:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the engine has to do. `status` is complete and written only where it differs. `requeue_after` is in seconds,
-    None where only a change can matter. `snapshot_profile`: the profile that the status names has to be kept."""
+    """What the engine has to do, in this order: `snapshot_profile` (keep the profile that the status names),
+    `release_status`, `status`, `reserve`, `create`, `delete`, `events`, `delete_run`.
+
+    So a success is recorded before the next Job exists, and before a finished Job is deleted. The first error ends the
+    plan, and the next one is made from what is there. After `reserve` the engine decides again at once, and may leave
+    the rest to the next plan. After `create` it decides again at once where a Job was refused or is not the run's,
+    otherwise at the latest when it reads the pods, so that the UID of the Job is recorded.
+
+    `status` is complete and written only where it differs. `requeue_after` is in seconds, None where only a change can
+    matter.
+    """
 
     status: RunStatus
     snapshot_profile: bool = False
