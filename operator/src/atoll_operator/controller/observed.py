@@ -101,19 +101,19 @@ class Observed:
     def view(self, queue: QueueManager, *, now: datetime) -> RunView:
         """Returns what `decide` takes. Call it while holding `queue.lock`, as it contains the position in the queue."""
         slots = self.profile.spec.max_concurrent_runs if self.profile else 1
-        idle = self.status is not None and self.status.is_terminal
-        # The status is left out here: one that cannot be parsed must not keep the run from being reconciled.
+        is_over = self.status is not None and self.status.is_terminal
+        # Not from the object: a status that cannot be read must not keep the run from being reconciled.
         view = replace(
             run_view({**self.run, "status": None}, self.spec),
             status=self.status,
             profile=self.profile.view if self.profile else None,
             invalid=_invalid(self.spec, self.profile, problem=self.problem),
             missing=self.stores.missing if self.stores else "",
-            queue=QueueView() if idle else queue.position(self.run, slots=slots, now=now),
+            queue=QueueView() if is_over else queue.position(self.run, slots=slots, now=now),
             release=own_release(self.releases or (), model=self.spec.publish.model, run_uid=self.ref.uid),
             highest_version=highest_version(self.releases or (), model=self.spec.publish.model),
         )
-        if idle or (self.status is not None and self.status.estimate is not None):
+        if is_over or (self.status is not None and self.status.estimate is not None):
             return view
         default = self.profile.spec.estimate if self.profile else None
         estimate = queue.estimates.estimate(self.key[0], self.spec, on=view.runs_on, default=default)
@@ -266,11 +266,11 @@ def parse_run(run: Body) -> tuple[TrainingRunSpec, str]:
 
 
 def parse_status(run: Body) -> RunStatus | None:
-    """Returns the run's status; None where there is none, or one that no operator wrote: it is made anew then."""
+    """Returns the run's status; None where there is none yet, or where it cannot be read, so that a new one is made."""
     try:
         return read_status(run.get("status"))
     except DecodeError as error:
-        logger.warning("the status of %s is none: %s", run["metadata"]["name"], error)
+        logger.warning("the status of %s cannot be read: %s", run["metadata"]["name"], error)
         return None
 
 

@@ -122,5 +122,5 @@ class PodReader:
 
 
 def _with_job(known: PodReading, job: JobView, *, requeue_after: float) -> PodReading:
-    """The Job itself is newer than the one that was read with the pods, its `create_error` is not."""
+    """Returns the reading with the Job as it is now. `create_error` stays, as it was read together with the pods."""
     return replace(known, job=replace(job, create_error=known.job.create_error), requeue_after=requeue_after)

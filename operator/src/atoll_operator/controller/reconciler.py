@@ -117,11 +117,12 @@ class Reconciler:
             self._cache.put_run(observed.run)
             self._wake(freed)
             if _are_jobs_created(observed, plan) or (observed.run is before and not _wants_another_plan(plan)):
+                # 0 would be another plan at once, which those Jobs do not need yet.
                 waits = (plan.requeue_after or None, observed.pods_requeue_after)
                 requeue_after = min((wait for wait in waits if wait is not None), default=None)
                 self._remember(key, observed, plan, requeue_after)
                 return requeue_after
-        logger.error("no rest after %d plans in one reconcile", MAX_PLANS, extra={"run": "/".join(key)})
+        logger.error("there was still another plan after %d in one reconcile", MAX_PLANS, extra={"run": "/".join(key)})
         return 1.0
 
     def _decide(self, observed: Observed) -> tuple[Plan, list[Key]]:

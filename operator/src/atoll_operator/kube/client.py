@@ -139,7 +139,7 @@ class Cluster:
     def list_each(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> Iterator[Body]:
-        """Does the same with no more than one page in memory."""
+        """Yields the same objects, with no more than one page in memory."""
         query = {"limit": str(LIST_PAGE)} | _selectors(labels, fields)
         while True:
             page = self._send(Request("GET", resource, namespace, query=query)) or {}

@@ -61,8 +61,8 @@ class ServerClock:
             offset = self._offset if self._offset is not None else lowest
             self._offset = min(max(offset, lowest), highest)
             skew = self._own() - (self._offset + now)
-            rested = self._warned_at is None or now - self._warned_at >= SKEW_EVERY_SECONDS
-            warn = abs(skew) >= SKEW_SECONDS and rested
+            is_due = self._warned_at is None or now - self._warned_at >= SKEW_EVERY_SECONDS
+            warn = is_due and abs(skew) >= SKEW_SECONDS
             if warn:
                 self._warned_at = now
         if warn:

@@ -76,7 +76,7 @@ class Watcher:
             if str(error) != self._logged:
                 self._logged = str(error)
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
-                logger.log(level, "the watch of %s is begun anew: %s", self._spec.resource.plural, error)
+                logger.log(level, "the watch of %s starts anew: %s", self._spec.resource.plural, error)
         if not received:
             self._wait(PAUSE_SECONDS)
 
@@ -111,4 +111,4 @@ class Watcher:
         try:
             self._spec.handle(line)
         except Exception:
-            logger.exception("a fault in the operator: an event of %s was passed over", self._spec.resource.plural)
+            logger.exception("a fault in the operator: an event of %s was ignored", self._spec.resource.plural)

@@ -176,7 +176,7 @@ def _read_result(job: JobView, pod: PodView) -> tuple[StageResult | None, str]:
     try:
         result = parse_result(pod.termination_message)
     except DecodeError as error:
-        return None, bounded(f"its termination message is none: {error}", 300)
+        return None, bounded(f"its termination message cannot be read: {error}", 300)
     if result.stage != job.stage or result.attempt > job.attempt:
         return None, f"its result is that of {bounded(result.stage, 40)!r}, attempt {result.attempt}"
     return result, ""
