@@ -28,7 +28,7 @@ from atoll_operator.kube.errors import Unavailable
 from atoll_operator.lifecycle.conditions import STALLING
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from atoll_operator.lifecycle.progress import duration
-from atoll_operator.lifecycle.transition import MAX_VALUE
+from atoll_operator.lifecycle.transition import MAX_RETRY_VALUE
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -94,7 +94,7 @@ def is_settled(run: Body) -> bool:
 def retry_is_pending(run: Mapping[str, Any], status: RunStatus) -> bool:
     """Whether a failed run is to start again and the operator has yet to see that."""
     requested = (run["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION) or ""
-    return status.phase is Phase.FAILED and requested[:MAX_VALUE] not in ("", status.last_handled_retry)
+    return status.phase is Phase.FAILED and requested[:MAX_RETRY_VALUE] not in ("", status.last_handled_retry)
 
 
 def status_of(run: Body) -> RunStatus:

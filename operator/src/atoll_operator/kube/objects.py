@@ -200,6 +200,15 @@ def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, insta
     }
 
 
+def json_object(data: bytes) -> dict[str, Any]:
+    """Returns the JSON object in `data`; an empty one where there is none."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 def _end(job_status: Body) -> dict[str, Any] | None:
     """Returns the condition that ends a Job. `SuccessCriteriaMet` and `FailureTarget` come before the end."""
     for condition in job_status.get("conditions") or []:
@@ -232,12 +241,3 @@ def _event_time(event: Body) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
-
-
-def json_object(data: bytes) -> dict[str, Any]:
-    """Returns the JSON object in `data`; an empty one where there is none."""
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

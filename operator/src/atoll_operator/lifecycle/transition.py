@@ -21,7 +21,7 @@ from atoll_operator.api.status import (
 from atoll_operator.lifecycle.model import JobToDelete, JobView, ReleaseReport, Reservation, RunView, StageAttempt
 
 # How much of the annotation's value is compared and recorded.
-MAX_VALUE = 256
+MAX_RETRY_VALUE = 256
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ def retried(run: RunView, status: RunStatus) -> RunStatus:
     one. On an active run the value is only recorded, so that it has no effect later; succeeded and cancelled runs
     ignore it.
     """
-    if not run.retry or run.retry[:MAX_VALUE] == status.last_handled_retry:
+    if not run.retry or run.retry[:MAX_RETRY_VALUE] == status.last_handled_retry:
         return status
     if status.phase in (Phase.SUCCEEDED, Phase.CANCELLED):
         return status
-    recorded = replace(status, last_handled_retry=run.retry[:MAX_VALUE])
+    recorded = replace(status, last_handled_retry=run.retry[:MAX_RETRY_VALUE])
     if status.phase is not Phase.FAILED:
         return recorded
     return _reopened(recorded, _requested_stage(run.retry))
