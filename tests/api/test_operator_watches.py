@@ -172,6 +172,7 @@ def test_C8_without_its_kind_the_operator_waits_for_it(
     name = manifest["metadata"]["name"]
     kubelet.scripts["orphaned", Stage.TRAIN] = run_on
     settings = {"ATOLL_NAMESPACES": ""} if scope == "cluster" else {}
+    wait_for_garbage_collection(team)
     with OperatorProcess(control_plane, api, team.namespace, settings=settings, prepare=False) as operator:
         start_run(team, "orphaned")
         team.wait_for_phase("orphaned", "Training")
@@ -188,6 +189,15 @@ def test_C8_without_its_kind_the_operator_waits_for_it(
         start_run(team, "anew")
         assert team.wait_for_phase("anew", "Succeeded", "Failed")["phase"] == "Succeeded"
         operator.check()
+
+
+def wait_for_garbage_collection(team: Objects) -> None:
+    """The garbage collector of a new control plane finds the kind only after up to 30 s. If the kind goes before, it
+    never learns that the owners are gone."""
+    owner = team.create("trainingruns", run_manifest("collected"))
+    team.create_job("collected-other", owner=owner)
+    team.delete("trainingruns", "collected")
+    wait_until(lambda: "collected-other" not in team.jobs(), what="the garbage collection", timeout_seconds=90)
 
 
 def of_run(objects: dict[str, Any], run: str) -> list[str]:
