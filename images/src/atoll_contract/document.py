@@ -6,6 +6,7 @@ walked through field by field, for a message that says which key, which value an
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -100,9 +101,19 @@ def from_dict(cls: type[T], data: Any, *, skip_unknown: bool = False) -> T:
         DecodeError: `data` is not of this shape.
     """
     try:
-        return msgspec.convert(data, cls)
-    except msgspec.ValidationError:
+        document = msgspec.convert(data, cls)
+    except ValueError:
         return _read_checked(cls, data, skip_unknown=skip_unknown)
+    # YAML has a word for infinity, and Python's JSON reads 1e999 as such.
+    return document if _is_finite(data) else _read_checked(cls, data, skip_unknown=skip_unknown)
+
+
+def _is_finite(data: Any) -> bool:
+    if isinstance(data, Mapping):
+        return all(map(_is_finite, data.values()))
+    if isinstance(data, list):
+        return all(map(_is_finite, data))
+    return not (isinstance(data, float) and math.isinf(data))
 
 
 def _refuse_constant(name: str) -> float:
@@ -113,7 +124,7 @@ def _read_checked(cls: type[T], data: Any, *, skip_unknown: bool = False) -> T:
     checked = _checked(cls, data, cls.__name__, skip_unknown=skip_unknown)
     try:
         return msgspec.convert(checked, cls)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise DecodeError(f"{cls.__name__}: {error}") from None
 
 
@@ -165,7 +176,7 @@ def _checked_scalar(kind: Any, data: Any, path: str) -> Any:
         raise _unexpected("a finite number", data, path)
     try:
         return msgspec.convert(data, kind)
-    except msgspec.ValidationError:
+    except ValueError:  # Also of a lone surrogate in what should be a number or a word of a list.
         raise _unexpected(_allowed(kind), data, path) from None
 
 

@@ -93,6 +93,29 @@ def test_a_number_beyond_all_floats_is_refused(number: str) -> None:
         from_json(Inner, f'{{"size": 1, "share": {number}}}')
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("-inf")])
+def test_infinity_is_refused_also_outside_of_json(number: float) -> None:
+    data = {"name": "a", "many": [{"size": 1}, {"size": 2, "share": number}]}
+    with pytest.raises(DecodeError, match=r"many\[1\]\.share must be a finite number, not -?inf"):
+        from_dict(Outer, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"name": "a", "colour": "\\ud800"}', "Outer.colour must be one of red, blue"),
+        ('{"name": "a", "inner": {"size": "\\ud800"}}', "Outer.inner.size must be an integer"),
+        ('{"name": "a", "many": "\\ud800"}', "Outer.many must be a list"),
+        ('{"name": "a", "\\ud800": 1}', "Outer has unknown field"),
+    ],
+)
+def test_a_lone_surrogate_in_a_wrong_place_is_refused(text: str, words: str) -> None:
+    with pytest.raises(DecodeError, match=words):
+        from_json(Outer, text)
+    with pytest.raises(DecodeError, match=words):
+        from_dict(Outer, json.loads(text))
+
+
 def test_a_null_field_is_an_absent_field() -> None:
     text = '{"name": "a", "colour": null, "many": [{"size": 1, "share": null}], "figures": {"ap50": null}}'
     assert from_json(Outer, text) == Outer(name="a", many=(Inner(size=1),), figures={"ap50": None})
