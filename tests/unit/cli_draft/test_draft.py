@@ -12,7 +12,7 @@ from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.status import Phase
-from atoll_operator.api.types import ProfileEstimate, training_run
+from atoll_operator.api.types import Decimal, ProfileEstimate, training_run
 from support.drafts import ended_run, lint_report, target
 
 KEY = "datasets/local/reefscape.tar"
@@ -99,7 +99,7 @@ def test_the_estimate_is_that_of_the_newest_run_with_these_settings() -> None:
 
 
 def test_the_profile_gives_the_estimate_until_a_run_has_ended() -> None:
-    cluster = target(cluster=True, gpu=False, namespace="team", estimate=ProfileEstimate(2.0, 100))
+    cluster = target(cluster=True, gpu=False, namespace="team", estimate=ProfileEstimate(Decimal(2.0), 100))
     draft = draft_run(lint_report(100, 20), [KEY], cluster)
     # A step of the profile has 16 pictures, one of the draft 8.
     assert draft.seconds == 100 + 1200

@@ -60,6 +60,17 @@ def test_a_run_with_every_field() -> None:
     assert spec.run_policy.ttl_seconds_after_finished == 2592000
 
 
+def test_a_decimal_may_begin_with_zeros() -> None:
+    quality = {"minAP50": "0.50", "minMappedPercent": "095.5"}
+    spec = typed(run(quality=quality, training={"learningRate": "00.002"}, conversion={"maxInvalidPercent": "002"}))
+    assert (spec.quality.min_ap50, spec.quality.min_mapped_percent) == (0.5, 95.5)
+    assert (spec.training.learning_rate, spec.conversion.max_invalid_percent) == (0.002, 2.0)
+    document = changed(PROFILE, {"spec": {"estimate": {"secondsPerStep": "01.5", "otherSeconds": 60}}})
+    estimate = training_profile(check(document).value).estimate
+    assert estimate is not None
+    assert estimate.seconds_per_step == 1.5
+
+
 def test_a_run_from_a_checkpoint() -> None:
     start = {"type": "checkpoint", "checkpoint": {"key": "w.h5", "digest": DIGEST}}
     spec = typed(run(training={"initFrom": start}))

@@ -12,12 +12,12 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.openapi import defaulted
 from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
-from atoll_operator.api.types import NameRef, ProfileEstimate, TrainingRunSpec, training_run
+from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.queue import EstimateModel, QueueManager
 from cluster.objects import run_manifest
 
 ENDED = "2027-01-09T12:00:00Z"
-DEFAULT = ProfileEstimate(seconds_per_step=0.5, other_seconds=60)
+DEFAULT = ProfileEstimate(seconds_per_step=Decimal(0.5), other_seconds=60)
 
 
 def run(name: str, status: RunStatus | None = None, **training: Any) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def test_a_run_of_another_kind_does_not_count(
 def test_width_and_profile_make_another_kind(estimates: EstimateModel) -> None:
     learn(estimates, "before", done(train=40, active=40))
     own = spec()
-    for changed in (replace(own, model=replace(own.model, width=0.5)), replace(own, profile_ref=NameRef("gpu"))):
+    narrow = replace(own, model=replace(own.model, width=Decimal(0.5)))
+    for changed in (narrow, replace(own, profile_ref=NameRef("gpu"))):
         assert changed != own
         assert estimates.estimate("team", changed, on="cpu", default=None) is None
 

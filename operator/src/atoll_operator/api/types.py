@@ -4,7 +4,7 @@ These functions take a whole object as the API server stores it: validated and w
 does both to a document from a file).
 
 Only what the CRDs leave open has a default here: a body is always validated and defaulted before it is decoded.
-Decimals are floats here, and fields say only what `kubectl explain` does not.
+Decimals are floats here. Fields say only what `kubectl explain` does not.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,10 @@ Quantity = int | str
 ESTIMATE_BATCH_SIZE = 16
 
 
+class Decimal(float):
+    """A number that the API writes as a string. Leading zeros are allowed, which msgspec's own floats refuse."""
+
+
 class ApiType(msgspec.Struct, frozen=True, rename=camel):
     """The base of the types below. Fields that a newer CRD has are passed over."""
 
@@ -72,12 +76,12 @@ class Conversion(ApiType, frozen=True):
     rename: tuple[Rename, ...]
     ignore: tuple[str, ...]
     split: Split
-    max_invalid_percent: float
+    max_invalid_percent: Decimal
 
 
 class ModelSpec(ApiType, frozen=True):
     architecture: Architecture
-    width: float
+    width: Decimal
 
 
 class Checkpoint(ApiType, frozen=True):
@@ -111,16 +115,16 @@ class Training(ApiType, frozen=True):
     hyperparameters: Mapping[str, str]
     steps: int = DEFAULT_STEPS
     batch_size: int = DEFAULT_BATCH_SIZE
-    learning_rate: float | None = None
+    learning_rate: Decimal | None = None
     eval_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     early_stopping: EarlyStopping | None = None
 
 
 class Quality(ApiType, frozen=True):
-    min_ap50: float | None = field(default=None, name="minAP50")
-    max_ap50_drop: float | None = field(default=None, name="maxAP50Drop")
-    min_mapped_percent: float | None = None
+    min_ap50: Decimal | None = field(default=None, name="minAP50")
+    max_ap50_drop: Decimal | None = field(default=None, name="maxAP50Drop")
+    min_mapped_percent: Decimal | None = None
 
 
 class CompileTarget(ApiType, frozen=True):
@@ -257,7 +261,7 @@ class ProfileLimits(ApiType, frozen=True):
 class ProfileEstimate(ApiType, frozen=True):
     """What a run needs as long as none like it has ended; a step has `ESTIMATE_BATCH_SIZE` images."""
 
-    seconds_per_step: float
+    seconds_per_step: Decimal
     other_seconds: int
 
 
@@ -329,10 +333,15 @@ def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_nam
 
 def _decoded(cls: type[T], spec: Body) -> T:
     try:
-        # Not strict: decimals are strings in the API.
-        return msgspec.convert(spec, cls, strict=False)
+        # Not strict, as 1.0 is an integer to the API.
+        return msgspec.convert(spec, cls, strict=False, dec_hook=_custom)
     except msgspec.ValidationError as error:
         raise DecodeError(f"spec: {error}") from None
+
+
+def _custom(kind: type[T], value: Any) -> T:
+    """`value` as a type that msgspec does not know."""
+    return kind(value)  # type: ignore[call-arg]
 
 
 def _without_seed_names(training: Body) -> dict[str, Any]:
