@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 1.0
-# A slow card may hold up the activation thread for a while; after so long it is not the card that is slow.
+# A slow card may hold up the activation thread for a while, but not for this long.
 DEAD_SECONDS = 30.0
 IMAGE_SECONDS = 0.2
 JPEG_QUALITY = 70
@@ -202,7 +202,7 @@ def stream_hosts(config: EdgeConfig) -> list[str]:
 
 
 def run_until(agent: Agent, stop: threading.Event) -> bool:
-    """Runs `agent` until `stop` is set. Returns False if it ended because it was no longer live, to be started anew."""
+    """Runs `agent` until `stop` is set. Returns False if it was no longer live and must be restarted."""
     agent.start()
     started = live_at = time.monotonic()
     try:

@@ -123,7 +123,7 @@ def run_command(options: argparse.Namespace) -> int:
     entry = frc_camera(config, frc) if frc is not None else None
     # The settings of frc.json are for its own camera, not for one that the configuration or a flag names.
     settings = entry.settings if entry is not None and entry.path == config.camera.path else None
-    # The worker imports its packages while this process imports its own, which takes as long.
+    # The worker imports its packages while this process imports the agent's, which takes as long.
     first_worker = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
     from atoll_edge.agent import Agent, run_until
 
@@ -200,7 +200,7 @@ def status_command(options: argparse.Namespace) -> int:
 def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
     """Returns the settings of flags, file and frc.json, the content of frc.json, and warnings.
 
-    A broken frc.json stops nothing; a broken config.yaml ends the program, so that nothing runs with half its settings.
+    A broken frc.json is only a warning; a broken config.yaml ends the program: it must not run with half its settings.
     """
     config = file_settings(options)
     warnings: list[str] = []

@@ -19,7 +19,7 @@ from atoll_edge.robot.topics import Compatibility
 # The largest number that fits the address 10.TE.AM.2.
 MAX_TEAM = 25599
 MAX_PORT = 65535
-# Of a frame: the memory of the detector's worker has room for a square of this size.
+# The detector's worker has memory for a square frame of this side.
 MAX_FRAME_SIDE = math.isqrt(PIXEL_BYTES // 3)
 MAX_FPS = 240
 MAX_SECONDS = 86400

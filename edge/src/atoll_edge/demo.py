@@ -1,4 +1,4 @@
-"""`python -m atoll_edge.demo`: one agent on a bundle and a few images, with a robot's server and a client beside it."""
+"""`python -m atoll_edge.demo`: runs an agent on a bundle and a few images, with a robot's server and a client."""
 
 import argparse
 import logging

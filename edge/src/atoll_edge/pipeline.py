@@ -1,7 +1,7 @@
 """The path of a frame from the camera to the robot, in three threads, none of which waits for the network.
 
 The capture thread keeps the newest frame. The detector thread takes it, asks the detector for its result, publishes
-the observations and shows the frame. The heartbeat thread publishes ten times a second that the program runs, and an
+the observations and shows the frame. Ten times a second the heartbeat thread publishes that the program runs, and an
 empty list of observations while the detector is silent.
 """
 
@@ -149,7 +149,7 @@ class Pipeline:
             self._streams.raw.put(frame.image)
 
     def _detect(self) -> None:
-        """One step of the detector thread, with a frame or, so that loads and restarts go on, without."""
+        """One step of the detector thread. It runs without a frame too, so that loads and restarts continue."""
         frame = self._latest.take(GRAB_SECONDS / 10)
         now = time.monotonic()
         limit = self._requests.fps_limit

@@ -117,7 +117,7 @@ class Status(Document, frozen=True):
     streams: StreamStatus
     match: MatchStatus
     sync: SyncStatus = field(default_factory=SyncStatus)
-    # None: switched off.
+    # None if harvesting is switched off.
     harvest: HarvestStatus | None = None
     seconds_since_answer: float | None = None
     # The buttons of the page; none without a token file.

@@ -1,4 +1,4 @@
-"""A thread that survives unforeseen errors: it logs them and goes on. Here is the agent's only `except Exception`.
+"""A thread that survives unforeseen errors: it logs them and continues. It has the agent's only `except Exception`.
 
 Nobody can restart a camera on the field. A thread that only fails is reported by `healthy`; the program then ends, and
 systemd or the kubelet starts it anew.
@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-# After an error.
+# Pause after an error.
 PAUSE_SECONDS = 0.5
-# A thread that only fails is healthy for so long.
+# A thread that only fails still counts as healthy for this long.
 FAILING_SECONDS = 30.0
-# Every so many failures in a row one is logged, with its traceback.
+# Of this many failures in a row one is logged, with its traceback.
 LOG_EVERY = 120
 
 
@@ -42,7 +42,7 @@ class RepeatingThread:
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread runs, and has not only failed for FAILING_SECONDS."""
+        """Whether the thread runs, and has not failed without a success for FAILING_SECONDS."""
         since = self._failing_since
         return self._thread.is_alive() and (since is None or time.monotonic() - since < FAILING_SECONDS)
 

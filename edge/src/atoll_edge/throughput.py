@@ -6,7 +6,7 @@ from collections import deque
 from atoll_contract.document import Document
 
 KEPT_SAMPLES = 300
-# The rate is averaged over so many events, none of them older than RATE_SECONDS.
+# The rate is averaged over this many events, none of them older than RATE_SECONDS.
 RATE_FRAMES = 30
 RATE_SECONDS = 2.0
 # A longer pause between two frames means that the camera is gone, not that it is slow.
@@ -60,7 +60,7 @@ class Rate:
 
 
 class ResultInterval:
-    """The time from one result to the next while all is well: the camera's, the detector's, or that of `fps_limit`."""
+    """The expected time between two results: that of the camera, of the detector or of `fps_limit`."""
 
     def __init__(self) -> None:
         self._frame_at: float | None = None

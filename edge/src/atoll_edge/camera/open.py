@@ -14,7 +14,7 @@ from atoll_edge.camera.source import BgrImage, Frame, FrameSource
 from atoll_edge.config import CameraConfig
 
 DEFAULT_PATH = "/dev/video0"
-# What the seed used, and what the bandwidth of a field allows.
+# The seed used these; the bandwidth of a field allows them.
 DEFAULT_SIZE = (320, 240)
 DEFAULT_FPS = 30
 

@@ -1,4 +1,4 @@
-"""Frames, the sources that give them, and the hand-over of the newest frame between two threads."""
+"""Frames, the interface of their sources, and the slot that passes the newest frame to another thread."""
 
 import threading
 import time

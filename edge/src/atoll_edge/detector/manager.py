@@ -1,7 +1,7 @@
 """Keeps a model loaded in a worker process: loads new ones beside it, restarts lost workers, falls back to the CPU.
 
 `DetectorManager.step` does all of this, called by the detector thread with each frame; `request` may come from any
-thread. Where the CPU runs a model that has a compiled file, the Edge TPU is probed for in a worker of its own.
+thread. Where the CPU runs a model that has a compiled file, the Edge TPU is probed in a separate worker.
 """
 
 import logging
@@ -22,7 +22,7 @@ from atoll_edge.detector.protocol import Detected, Loaded, Refused
 logger = logging.getLogger(__name__)
 
 LOAD_POLL_SECONDS = 0.05
-# Before a model that ran before and is refused now (its file is gone) is loaded again.
+# How long to wait before a model that ran, and is now refused (its file is gone), is loaded again.
 REFUSED_PAUSE_SECONDS = 5.0
 
 
@@ -54,7 +54,7 @@ class PendingLoad:
 
 
 class DetectorManager:
-    """See the module. `probe_allowed` returns whether the Edge TPU may be probed for now."""
+    """See the module. `probe_allowed` returns whether the Edge TPU may be probed now."""
 
     def __init__(
         self,
@@ -132,11 +132,11 @@ class DetectorManager:
         self._client = self._loading = self._probe = None
 
     def _result_of(self, detected: Detected) -> DetectionResult | None:
-        # The message of a model that took over just before this answer lies in the same socket.
+        # The same socket may hold the message of a model that became active just before this answer.
         self._collect_load()
         model = self._models.get(detected.model)
         if model is None or self._client is None:
-            return None  # by a load that was abandoned since
+            return None  # the answer of a load that was abandoned
         found = tuple(Detection(int(row[0]), row[1], tuple(row[2:6])) for row in detected.rows)
         return DetectionResult(model, self._client.backend, found, detected.non_finite, detected.seconds)
 
@@ -242,8 +242,8 @@ class DetectorManager:
                     self._wanted = PendingLoad(self._active)
 
     def _step_probe(self) -> None:
-        """While the CPU runs a model that has a compiled file, tries the Edge TPU in a worker of its own, and moves to
-        it if it answers: it was lost before, or plugged in late."""
+        """While the CPU runs a model that has a compiled file, tries the Edge TPU in a separate worker, and switches to
+        it if it answers: it may have been lost before, or plugged in late."""
         if self._probe is not None:
             self._collect_probe(self._probe)
             return
@@ -280,7 +280,7 @@ class DetectorManager:
         if not ended:
             return
         self._probe = None
-        # Only for the model that was probed with, and while no other model is loading.
+        # The probe counts only if its model is still active and no other model is loading.
         if isinstance(ended[0], Refused) or self._loading is not None or self._active is not pending.model:
             self._workers.retire(pending.client)
             return

@@ -1,4 +1,4 @@
-"""The worker processes of a device: one ready in reserve, and what follows when workers keep crashing.
+"""The worker processes of a device: keeps a spare one ready, and tracks crashes.
 
 `WorkerPool` starts and ends processes; `CrashTracker` only counts, with the time passed in.
 """
@@ -13,14 +13,14 @@ from atoll_edge.detector.client import DetectorClient, DetectorLost
 
 logger = logging.getLogger(__name__)
 
-# Between a start and that of the spare worker: the model that loads has the processor for itself.
+# Delay before the spare worker is started, so that the model that loads has the processor to itself.
 SPARE_SECONDS = 3.0
-# So many losses of the Edge TPU within the window move the detector to the CPU.
+# This many losses of the Edge TPU within the window move the detector to the CPU.
 WINDOW_SECONDS = 60.0
 MAX_LOSSES = 3
-# Between two tries of an Edge TPU that was given up.
+# Interval between two probes of an Edge TPU that was given up.
 PROBE_SECONDS = 30.0
-# Before the next start, by the number of losses within the window.
+# The delay before the next start, by the number of losses within the window.
 RESTART_DELAYS = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -83,7 +83,7 @@ class CrashTracker:
         self._cpu_allowed = cpu_allowed
         self._times: deque[float] = deque()
         self._next_probe = 0.0
-        # True while the CPU stands in for the Edge TPU.
+        # True while the CPU replaces the Edge TPU.
         self.fallen_back = False
 
     def lost(self, backend: Backend, now: float) -> None:
@@ -93,7 +93,7 @@ class CrashTracker:
             self.fall_back(now)
 
     def fall_back(self, now: float) -> None:
-        """Use the CPU from now on, and probe for the Edge TPU later."""
+        """Uses the CPU from now on, and probes the Edge TPU later."""
         self.fallen_back = True
         self._next_probe = now + PROBE_SECONDS
         self._times.clear()

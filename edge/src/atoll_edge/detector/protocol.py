@@ -1,7 +1,7 @@
 """The messages between the agent and a detector worker, which travel over a socket.
 
-The agent sends `Load` and `Detect`; the worker answers each with the same `id`. Pixels lie in a memory map that both
-hold, as RGB rows without padding. The messages of each frame are packed, the others are JSON.
+The agent sends `Load` and `Detect`; the worker answers each with the same `id`. Both share a
+memory map for the pixels: RGB rows without padding. The messages of each frame are packed, the others are JSON.
 """
 
 import json
@@ -24,7 +24,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Detect:
-    """Asks for the detections in the image in the map, of `width` × `height` × 3 bytes."""
+    """Requests the detections in the image in the memory map, of `width` × `height` × 3 bytes."""
 
     id: int
     width: int
@@ -67,7 +67,7 @@ _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Load, Loaded, R
 _DETECT, _DETECTED = b"?", b"!"
 _REQUEST = struct.Struct("=cqii")
 _ANSWER = struct.Struct("=cqqid")
-ROW = 6
+ROW_LENGTH = 6
 
 
 def send(connection: "Connection[Any, Any]", message: Message) -> None:
@@ -84,7 +84,7 @@ def receive(connection: "Connection[Any, Any]") -> Message:
     if tag == _DETECTED:
         _, number, model, non_finite, seconds = _ANSWER.unpack_from(data)
         flat = array("d", data[_ANSWER.size :]).tolist()
-        rows = [flat[start : start + ROW] for start in range(0, len(flat), ROW)]
+        rows = [flat[start : start + ROW_LENGTH] for start in range(0, len(flat), ROW_LENGTH)]
         return Detected(number, model, rows, non_finite, seconds)
     kind, fields = json.loads(data)
     message: Message = _KINDS[kind](**fields)

@@ -125,10 +125,10 @@ class DetectorWorker:
         started = time.perf_counter()
         view = np.frombuffer(self._pixels, np.uint8, count=request.width * request.height * 3)
         image = Image.frombuffer("RGB", size, view, "raw", "RGB", 0, 1)
-        reading = self._active.model.detect(image)
-        rows = [[float(found.class_id), found.score, *found.box] for found in reading.detections]
+        output = self._active.model.detect(image)
+        rows = [[float(found.class_id), found.score, *found.box] for found in output.detections]
         seconds = time.perf_counter() - started
-        send(self._connection, Detected(request.id, self._active.load.id, rows, reading.non_finite, seconds))
+        send(self._connection, Detected(request.id, self._active.load.id, rows, output.non_finite, seconds))
 
 
 def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] = MODULES) -> None:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.5
-# So many kept frames are compared with new ones: a robot that stands in the pit all night shows one image.
+# New frames are compared with this many kept ones: a robot that is parked all night shows a single image.
 REMEMBERED = 256
-# The share of the image by which a new frame must differ; that of `atoll frames`.
+# The share of the image by which a new frame must differ; the default of `atoll frames`.
 MIN_CHANGE = 0.01
 # High, so that a labeller sees what the camera saw.
 JPEG_QUALITY = 95

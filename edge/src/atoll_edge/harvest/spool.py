@@ -22,13 +22,15 @@ from atoll_contract.errors import AtollError
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
+from atoll_contract.store.retry import Backoff
+from atoll_contract.store.s3 import S3Store
 from atoll_edge.models.poller import PollSchedule
 
 logger = logging.getLogger(__name__)
 
 # At most one frame a second is uploaded: the robot's radio has other uses.
 UPLOAD_SECONDS = 1.0
-# A call to the bucket retries for this long. After that the schedule does, because a match may begin meanwhile.
+# A call to the bucket retries for this long only, because a match may begin meanwhile; then the schedule retries.
 RETRY_TIMEOUT_SECONDS = 5.0
 
 _NAME = re.compile(r"(\d{10})-([0-9a-f]{64})\.json")
@@ -190,8 +192,8 @@ class Destination:
 
 
 class SpoolUploader:
-    """Uploads one frame for each `step`. Keys are made of the image's digest, so that an upload may be repeated:
-    after one that broke off, or whose response was lost."""
+    """Uploads one frame for each `step`. Keys are made of the image's digest, so that an upload that
+    was interrupted, or whose response was lost, can be repeated."""
 
     def __init__(self, spool: Spool, destination: Destination, *, allowed: Callable[[], bool]) -> None:
         self._spool = spool
@@ -236,7 +238,4 @@ def open_upload_store(spec: StoreSpec) -> Store:
     """Opens the bucket of `spec`, with calls that give up soon."""
     if spec.type is StoreType.DIRECTORY:
         return open_store(spec)
-    from atoll_contract.store.retry import Backoff
-    from atoll_contract.store.s3 import S3Store
-
     return S3Store(spec, backoff=Backoff(total=RETRY_TIMEOUT_SECONDS))

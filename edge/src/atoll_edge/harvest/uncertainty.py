@@ -28,7 +28,7 @@ HARVEST_BAND = 0.2
 SAME_SCENE = 0.1
 # The smallest IoU of two boxes of one object.
 SAME_OBJECT = 0.3
-# Objects enter and leave at the border, which is no flicker. Relative to the image.
+# Width of the border, relative to the image: objects enter and leave there, which is not flicker.
 BORDER = 0.02
 
 

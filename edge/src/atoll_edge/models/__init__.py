@@ -1,1 +1,1 @@
-"""Models on the device: store, proof, and the way from the bucket into service."""
+"""Models on the device: download, verification, the store of releases, and activation."""

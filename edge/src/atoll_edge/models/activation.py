@@ -26,14 +26,14 @@ from atoll_edge.threads import RepeatingThread
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-# A trial ends after so many results, or so many seconds.
+# A trial ends after this many results, or this many seconds.
 TRIAL_FRAMES = 150
 TRIAL_SECONDS = 20.0
 # A slower model is of no use on a robot.
 MAX_SECONDS_PER_FRAME = 1.0
-# Before a model that was refused is loaded again.
+# Delay before a model that was refused is loaded again.
 RELOAD_SECONDS = 10.0
-# The same after a worker that died while it loaded, for each such loss; after MAX_LOST of them the model is to blame.
+# The delay grows by this for each worker that died while it loaded the model; after MAX_LOST the model is to blame.
 LOST_STEP_SECONDS = 0.5
 MAX_LOST = 4
 
@@ -94,7 +94,7 @@ class PendingActivation:
 
 
 class ActivationController:
-    """Runs from `start` to `stop` in a thread of its own; `tick` is one step, with the time passed in.
+    """Runs from `start` to `stop` in its own thread; `tick` is one step, with the time passed in.
 
     `locked` returns whether the match forbids a change; `on_outcome` is called with `committed` or `rolled-back`.
     """
@@ -162,7 +162,7 @@ class ActivationController:
         self.device_state = state
 
     def tick(self, now: float) -> None:
-        """One step towards what the state wants."""
+        """Takes one step towards the state that is wanted."""
         self._ticked_at = time.monotonic()
         self.device_state = state = self._store.read()
         pending = self._pending
@@ -279,7 +279,7 @@ class ActivationController:
         logger.info("%s serves from now on", pending.model.name)
 
     def _postpone(self, pending: PendingActivation, error: BaseException, now: float) -> None:
-        """The accelerator does not answer: that says nothing about the model, which keeps its attempts."""
+        """Tries the candidate later: the accelerator does not answer, which does not count as one of its attempts."""
         logger.error("%s cannot be tried: %s", pending.model.name, error)
         self._change(lambda current: release_state.cancel_activation(current, pending.release))
         self._pending = None
@@ -302,7 +302,7 @@ class ActivationController:
         return self.device_state
 
     def _change_if_writable(self, change: StateChange) -> DeviceState:
-        """At boot a full or read-only card must not keep the cached model from loading."""
+        """Changes the state, only in memory if the card is full or read-only, so that the cached model still loads."""
         try:
             return self._change(change)
         except OSError as error:
@@ -344,7 +344,7 @@ class LoadRetries:
         return True
 
     def blames_the_model(self, error: BaseException) -> bool:
-        """A lost worker, unless it happens MAX_LOST times, and a missing accelerator are the device's fault."""
+        """Returns False for a missing accelerator, and for a lost worker unless it happened MAX_LOST times."""
         return self._lost >= MAX_LOST if isinstance(error, DetectorLost) else not is_missing(error)
 
     def due(self, error: BaseException, now: float) -> bool:

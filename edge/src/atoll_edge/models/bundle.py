@@ -111,7 +111,7 @@ def file_spec(model: Path, labels: Path | None) -> LoadedModelSpec:
 def named_model(path: Path, *, labels: Path | None, folder: Path) -> LoadedModelSpec:
     """Finds the model at `path`, which must have a file for the CPU; a bundle is unpacked into `folder` (created).
 
-    A folder with a manifest has the thresholds and labels of its release; all else the default threshold.
+    A folder with a manifest has the thresholds and labels of its release; other models have the default threshold.
 
     Raises:
         BundleError: there is no such model, it has no label map, or it runs on an Edge TPU only.

@@ -1,7 +1,7 @@
 """`python -m atoll_edge.models.canary_worker`: loads an untrusted model and runs it on a few images.
 
 Reads one CanaryJob as JSON from standard input, writes one result `{"error": null | text}` to standard output. Runs on
-the CPU, in a process of its own: a file that crashes the parser ends this process and nothing else.
+the CPU, in a separate process: a file that crashes the parser ends only this process.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from atoll_contract.document import Document, from_json
 from atoll_contract.release import Detection
+from atoll_edge.detector.backends import LoadError, loader
 from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 
 MIN_IOU = 0.5
@@ -48,8 +49,6 @@ def try_model(job: CanaryJob) -> None:
     import numpy as np
     from PIL import Image
 
-    from atoll_edge.detector.backends import loader
-
     model = loader().load(Path(job.model), threads=1)
     if job.side is not None and job.side != model.width:
         raise CanaryFailed(f"the model takes {model.width} pixels, the manifest says {job.side}")
@@ -59,16 +58,16 @@ def try_model(job: CanaryJob) -> None:
         require_valid(model.detect(Image.fromarray(noise)), job.classes)
     for image in job.golden:
         with Image.open(image.path) as opened:
-            reading = model.detect(opened.convert("RGB"))
-        require_valid(reading, job.classes)
-        _require_expected(reading.detections, image)
+            output = model.detect(opened.convert("RGB"))
+        require_valid(output, job.classes)
+        _require_expected(output.detections, image)
 
 
-def require_valid(reading: ModelOutput, classes: int) -> None:
+def require_valid(output: ModelOutput, classes: int) -> None:
     """Raises CanaryFailed if a detection is not finite, of an unknown class, or has a score outside 0…1."""
-    if reading.non_finite:
-        raise CanaryFailed(f"{reading.non_finite} detections hold NaN or infinity")
-    for found in reading.detections:
+    if output.non_finite:
+        raise CanaryFailed(f"{output.non_finite} detections hold NaN or infinity")
+    for found in output.detections:
         if not 0 <= found.class_id < classes:
             raise CanaryFailed(f"the model answers class {found.class_id}, there are {classes} labels")
         if not 0 <= found.score <= 1:
@@ -94,8 +93,6 @@ def agrees(found: Detection, wanted: Detection) -> bool:
 
 
 def main() -> None:
-    from atoll_edge.detector.backends import LoadError
-
     job = from_json(CanaryJob, sys.stdin.buffer.read())
     error = None
     try:

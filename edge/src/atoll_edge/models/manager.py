@@ -1,4 +1,4 @@
-"""What decides which model the detector runs: one fixed file, or the releases of a channel.
+"""The managers that decide which model the detector runs: one fixed file, or the releases of a channel.
 
 `FixedModelManager` loads the file that a user named. `ReleaseManager` owns the device's folder of releases, an
 ActivationController, and a ReleasePoller where a bucket is configured.
@@ -38,9 +38,9 @@ from atoll_edge.throughput import Rate, Samples
 
 logger = logging.getLogger(__name__)
 
-# Between a start with a cached model and the first poll.
+# Delay of the first poll after a start with a cached model.
 POLL_DELAY_SECONDS = 3.0
-# The report names a lost detector for so long; later only the count of losses shows it.
+# The report names a lost detector for this long; later only the count of losses shows it.
 LOSS_REPORT_SECONDS = 600.0
 
 
@@ -239,7 +239,7 @@ class ReleaseManager:
 
 
 def detector_problem(health: DetectorHealth, now: float) -> str | None:
-    """Describes a detector that runs on the CPU for want of its Edge TPU, or was lost a short while ago."""
+    """Describes a detector that runs on the CPU without its Edge TPU, or was lost a short while ago."""
     if health.fallen_back:
         return f"on the CPU: the Edge TPU does not answer ({health.last_loss or health.last_refusal or 'not found'})"
     if health.last_loss_at is not None and now - health.last_loss_at < LOSS_REPORT_SECONDS:

@@ -1,4 +1,4 @@
-"""Polls the channel for releases, and sends the device's report: with jitter, with backoff, not while a match is on."""
+"""Polls the channel for releases, and sends the device's report: with jitter and backoff, and not during a match."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ JITTER = 0.2
 
 @dataclass
 class PollSchedule:
-    """When something is due again. Times are seconds of a monotonic clock, passed in: the time of day may be wrong."""
+    """Decides when something is due again. Times are passed in, in seconds of a monotonic clock."""
 
     every_seconds: float
     random: Random = field(default_factory=Random)
@@ -53,7 +53,7 @@ class PollSchedule:
 
 @dataclass(frozen=True)
 class PollStatus:
-    """What the last polls brought. `succeeded_at` is on the monotonic clock; `working` is the phase of a download."""
+    """The results of the last polls. `succeeded_at` is on the monotonic clock; `working` is the phase of a download."""
 
     last_result: str | None = None
     succeeded_at: float | None = None
@@ -96,8 +96,8 @@ class ReleasePoller:
         return self._downloader.store.url
 
     def start(self, after_seconds: float = 0.0) -> None:
-        """Starts the thread, which waits so long before its first poll: loading the packages for the bucket takes
-        time that a cached model needs first."""
+        """Starts the thread, which first polls after `after_seconds`: loading the packages for the bucket would delay
+        the loading of a cached model."""
         self._begins_at = time.monotonic() + after_seconds
         self._thread.start()
 

@@ -1,7 +1,7 @@
 """Imports a bundle into a device from a file, such as one on a USB stick, without a bucket or a network.
 
-A bundle has no manifest; one is made here, with sequence 0 and no golden images. The model takes the same canary and
-the same trial as any release, and stays until somebody unpins it.
+A bundle has no manifest; one is made here, with sequence 0 and no golden images. The model goes through the same
+canary and trial as any release, and stays until somebody unpins it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import canary_job, run_canary
 
 NAMESPACE = "side-loaded"
-# The seed's input size: a bundle does not name one, and the canary reads the true one from the model.
+# The seed's input size. A bundle does not state its own, and the canary reads it from the model.
 SEED_SIDE = 300
 
 

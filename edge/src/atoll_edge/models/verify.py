@@ -1,6 +1,6 @@
 """Verification of a release: its manifest, signature, sequence, files and labels, and a canary run of its model.
 
-All but the canary precedes the first byte that is parsed as a model; the canary parses it in a child process. A
+Only the canary parses the model, in a child process, after all other checks. A
 manifest never expires: a device without a clock must be able to check it on a field without a network.
 """
 

@@ -1,4 +1,4 @@
-"""The only module that uses ntcore's API: that of 2026 (camelCase, NT3 beside NT4) and that of 2027 (snake_case).
+"""Adapter of ntcore, the only module that uses its API: of 2026 (camelCase, NT3 and NT4) or of 2027 (snake_case).
 
 `NetworkTables` gives publishers with `set(value, time_us)`, and readers that are plain functions.
 """

@@ -1,6 +1,6 @@
 """The topics of a camera: those that the agent publishes for robot code, and those that it reads from the robot.
 
-The table `ML` is as robot code of 2019 to 2021 reads it. Code of 2019 (`boxes`, `nb_objects`/`nb_boxes`,
+The table `ML` has the format that robot code of 2019 to 2021 reads. Code of 2019 (`boxes`, `nb_objects`/`nb_boxes`,
 `object_classes`/`boxes_names`) and 2020 (`detections` with `name`) was written for frames of 320×240, and has those
 numbers in its formulas: its pixels are always of that size. Code of 2021 (`detections` with `label`) counts pixels of
 the camera's own frame, whose size is in `ML/resolution`. `/Atoll/<camera>` has the structured topics.
@@ -224,8 +224,8 @@ class Match:
 
 
 class MatchMonitor:
-    """Reads the field's control word. Without a robot there is no match; after the robot vanished its last word counts
-    for as long as NetworkTables keeps the value."""
+    """Reads the field's control word. Without a robot there is no match; after the robot has disconnected its last
+    word counts for as long as NetworkTables keeps the value."""
 
     def __init__(self, tables: NetworkTables) -> None:
         self._readers = [tables.integer_reader(topic, 0) for topic in CONTROL_WORD_TOPICS]

@@ -1,1 +1,1 @@
-"""Video for people: annotated frames, MJPEG streams, and the evaluation of a model on video files."""
+"""Video: annotated frames, MJPEG streams, and the evaluation of a model on video files."""

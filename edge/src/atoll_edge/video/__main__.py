@@ -1,7 +1,7 @@
 """`python -m atoll_edge.video`: runs a model on video files; `atoll test-video` starts it.
 
-Standard output is one JSON document: the result, or the `reason` and `message` of a failure. Standard error has lines
-of progress, as a stage's output has. The exit code is that of the reason.
+Standard output is one JSON document: the result, or the `reason` and `message` of a failure. Standard error has
+progress lines, as a stage's output has. The exit code is that of the reason.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The contact sheet: the frames of which the model was least certain, not all of the same moment, in one JPEG."""
+"""The contact sheet: one JPEG with the frames of which the model was least certain, from different moments."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class UncertainFrames:
         self._kept: dict[tuple[str, int], UncertainFrame] = {}
 
     def wants(self, video: str, seconds: float, margin: float) -> bool:
-        """Returns whether `add` would keep a frame with this margin; to be asked before its image is made."""
+        """Returns whether `add` would keep a frame with this margin; call it before making the image."""
         kept = self._kept.get((video, int(seconds / self._stretch)))
         return kept is None or margin < kept.margin
 

@@ -1,6 +1,6 @@
 """Evaluates a model on video files: writes annotated videos, a table of detections, a contact sheet and a summary.
 
-Decoding, detection, and drawing with encoding run at once, in threads of their own, with the frames in their order.
+Decoding, detection, and drawing with encoding run at once, in different threads, and keep the order of the frames.
 LiteRT, FFmpeg and OpenCV release Python's lock while they work, so that the threads share the machine's cores.
 """
 
@@ -33,7 +33,7 @@ COLUMNS = ("video", "frame", "seconds", "label", "score", "xmin", "ymin", "xmax"
 CONTACT_SHEET_FRAMES = 12
 PROGRESS_SECONDS = 1.0
 MAX_WORKERS = 8
-# Frames that wait between two steps beside those in work: enough to bridge a slow one, with little memory.
+# How many more frames than threads wait between two steps: enough to bridge a slow one, with little memory.
 WAITING = 4
 # A score farther than this from its threshold is certain.
 UNCERTAIN_BAND = 0.25
@@ -154,7 +154,7 @@ class Evaluation:
 class FrameResult:
     """The result for one frame: the seen observations, and the one nearest its threshold within UNCERTAIN_BAND.
 
-    `unnamed` counts sure detections of classes that the label map lacks, which is then that of another model.
+    `unnamed` counts confident detections of classes that the label map lacks: it belongs to another model.
     """
 
     frame: DecodedFrame

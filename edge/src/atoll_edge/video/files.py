@@ -1,4 +1,4 @@
-"""Reads and writes video files through PyAV, which only work on files needs; the agent on a robot does without it."""
+"""Reads and writes video files through PyAV, which the agent on a robot does not need."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
-
 # FFmpeg may read no other format: a playlist that is named .mp4 could refer to files and addresses elsewhere.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
 USUAL_RATE = 30.0
@@ -25,7 +24,7 @@ INSTALL = "pip install '.[video,edge]' in a checkout of Atoll"
 
 
 def load_av() -> ModuleType:
-    """PyAV, FFmpeg's libraries.
+    """Imports PyAV, the binding of FFmpeg's libraries.
 
     Raises:
         SpecError: it is not installed.
@@ -92,7 +91,7 @@ class VideoFile:
         for number, frame in enumerate(self._decoded(container, stream)):
             at = frame.time if frame.time is not None else number / self.rate
             start = at if start is None else start
-            # In joined recordings the clock may jump back; here time goes on from the last frame.
+            # In joined recordings the clock may jump back; the time then continues from the last frame.
             start -= max(0.0, latest - (at - start))
             latest = at - start
             yield DecodedFrame(number, latest, _upright(frame))
@@ -110,7 +109,7 @@ class VideoFile:
 
 
 def _upright(frame: "VideoFrame") -> BgrImage:
-    """Returns the BGR image [h, w, 3] of a frame, turned by its rotation: a telephone records how it was held."""
+    """Returns the BGR image [h, w, 3] of a frame, turned upright by the rotation that the file states."""
     import numpy as np
 
     image: BgrImage = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)

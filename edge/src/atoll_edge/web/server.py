@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 # Ends the thread of a client that stalls.
 REQUEST_SECONDS = 10
-# Between two tries of a port that is taken.
+# Interval between two attempts to bind a port that is taken.
 BIND_SECONDS = 2.0
 
 
@@ -44,7 +44,7 @@ class _Server(ThreadingHTTPServer):
     timeout = 0.2
 
     def server_bind(self) -> None:
-        """Leaves out the base class's query for the machine's full name: on a field no DNS answers it, for minutes."""
+        """Omits the base class's lookup of the machine's full name, which takes minutes on a field without DNS."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "", self.server_address[1]
 
@@ -56,8 +56,8 @@ class _Server(ThreadingHTTPServer):
 
 
 class StatusServer:
-    """Serves from `start` to `close`; port 0 takes a free one. A port that is taken is tried until it is free: the
-    robot's detections do not wait for a page."""
+    """Serves from `start` to `close`; port 0 takes a free one. A port that is taken is retried until it is free;
+    detection does not wait for it."""
 
     def __init__(self, handlers: Handlers, port: int) -> None:
         self._handler = type("Handler", (_Handler,), {"handlers": handlers})
