@@ -1,1 +1,1 @@
-"""compare: two models on the same images, with their metrics side by side."""
+"""compare: runs two models on the same images and sets their metrics side by side."""

@@ -1,7 +1,7 @@
-"""`python -m atoll_stages.compare JOB`: two models on the same images, as `atoll compare` starts it.
+"""`python -m atoll_stages.compare JOB` runs two models on the same images; `atoll compare` starts it.
 
 JOB is a file with a `ComparisonJob`. Standard output is one JSON document: the metrics, or `reason` and `message` of an
-error. Standard error has lines of progress, as a stage's output has. The exit code is that of the reason.
+error. Standard error has progress lines, as a stage's output has. The exit code is that of the reason.
 """
 
 import argparse

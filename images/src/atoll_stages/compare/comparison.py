@@ -1,4 +1,4 @@
-"""Two models on one set of images: their metrics, and the images on which they differ the most."""
+"""Compares two models on one set of images: their metrics, and the images on which they differ the most."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both models on one set."""
+    """The results of both models on one set."""
 
     images: ImageSet
     old: ModelResult

@@ -1,4 +1,4 @@
-"""What is compared: int8 models with labels and thresholds, and the labelled images that they run on.
+"""The inputs of a comparison: int8 models with labels and thresholds, and the labelled images that they run on.
 
 A model comes from a release, a bundle or a file; images from the evaluation records of a run or a labelled archive.
 """
@@ -104,7 +104,7 @@ def _release_files(path: Path) -> _ModelFiles:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images; `left_out` more were among those that one of the models was trained on."""
+    """Labelled images. `left_out` is the number of others, which one of the models was trained on."""
 
     name: str
     classes: tuple[str, ...]
@@ -139,7 +139,7 @@ def open_image_set(source: ImageSource, work: Path) -> Iterator[ImageSet]:
 
 @contextmanager
 def _open_archive(name: str, path: Path, work: Path) -> Iterator[ImageSet]:
-    """All images of an archive, in whatever split they would be."""
+    """Yields all images of an archive, of every split."""
     if not path.exists():
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no archive {path}")
     with read_dataset([Source(path.name, path)], ConvertSpec(sources=()), work) as conversion:
@@ -188,7 +188,7 @@ def _digest(example: Example) -> str:
 
 
 class _LazyExamples(Sequence[Example]):
-    """Examples that `read` makes when they are needed, so that memory stays flat."""
+    """Examples that `read` makes when they are needed, so that memory does not grow."""
 
     def __init__(self, count: int, read: Callable[[int], Example]) -> None:
         self._count = count
@@ -206,7 +206,7 @@ class _LazyExamples(Sequence[Example]):
 
 
 class _ArchiveReader:
-    """Reads an archive's image from what convert made of it."""
+    """Reads an archive's images from the store that convert has filled."""
 
     def __init__(self, store: ExampleStore, rows: Sequence[StoredExample], classes: Sequence[str]) -> None:
         self._store = store

@@ -8,7 +8,7 @@ from atoll_stages.compare.comparison import Comparison
 from atoll_stages.export.report import template_environment
 from atoll_stages.export.sample_images import Assessment, draw_boxes
 
-# A smaller difference of AP is shown as none: another seed changes more.
+# A smaller difference of AP is shown as none, because training with another seed changes more.
 NEGLIGIBLE_DIFFERENCE = 0.005
 
 

@@ -1,1 +1,1 @@
-"""convert: from archives of labelled images to TFRecord shards, a label map and `dataset.json`."""
+"""convert: turns archives of labelled images into TFRecord shards, a label map and `dataset.json`."""

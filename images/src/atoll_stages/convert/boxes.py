@@ -1,4 +1,4 @@
-"""From boxes as annotated to boxes of the prepared image: clipped to it, upright, relative to its sides."""
+"""Turns annotated boxes into boxes of the prepared image: clipped to it, upright, relative to its sides."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from atoll_stages.convert.images import PreparedImage
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.readers.base import LabelledBox
 
-# Edges computed from a centre and a size miss the border by less (as a share of the side); that is not clipping.
+# An edge that rounding moves out of the image by less than this share of the side does not count as clipped.
 _ROUNDING = 1e-4
 # Two sizes whose ratios of width to height differ by a smaller share are one image at two scales.
 _SAME_RATIO = 0.01
@@ -50,8 +50,8 @@ class Frame:
 def annotation_frame(size: tuple[int, int] | None, image: PreparedImage, *, relative: bool) -> Frame | None:
     """Returns the frame in which an image was annotated; None where the claimed `size` does not fit the image.
 
-    Labelling tools show images upright. So does this function read them, unless the claimed (width, height) is that
-    of the image as stored.
+    Labelling tools show images upright. This function assumes the same, unless the claimed (width, height) is that of
+    the image as stored.
     """
     stored = image.stored_size
     upright = (stored[1], stored[0]) if image.orientation >= 5 else stored
@@ -97,7 +97,7 @@ def clip_boxes(
 
 @dataclass(frozen=True)
 class ClippedBox:
-    """A box inside the image; `moved` where an edge had to move."""
+    """A box inside the image; `moved` says whether an edge had to move."""
 
     box: Box
     moved: bool

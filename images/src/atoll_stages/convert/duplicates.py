@@ -7,9 +7,9 @@ from atoll_contract.archive.limits import shown
 from atoll_stages.convert.example_store import ExampleStore, Fingerprint
 from atoll_stages.convert.problems import Action, Kind, Problems
 
-# Of 64 bits of the difference hash; three flipped bits leave at least one of four bands unchanged.
+# Near duplicates differ in at most this many bits of the hash: at least one of its four bands is then unchanged.
 MAX_BITS = 3
-# Mean difference of the 16×16 grey thumbnails, of 255 steps.
+# The largest mean difference of their 16×16 grey thumbnails, of 255 steps.
 MAX_STEPS = 3
 _BANDS = 4
 # Neighbouring frames give thousands of equal bands; the latest few are enough to find one that looks the same.

@@ -1,6 +1,6 @@
 """`python -m atoll_stages.convert --lint PATH [--json]`: reports what a dataset holds and what is wrong with it.
 
-It converts up to the records, so that it reports what a run would.
+It converts without writing records, so that it reports what a run would.
 """
 
 import argparse

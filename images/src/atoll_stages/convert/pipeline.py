@@ -158,7 +158,7 @@ def _naming(source: Source) -> Iterator[None]:
 def _read_source(conversion: Conversion, number: int, source: Source, *, problems: Problems, folder: Path) -> None:
     limits = conversion.spec.limits
     with extract(source.path, folder, limits, name=source.name) as members:
-        # A folder is indexed where it lies; an archive is not needed once it is unpacked.
+        # A folder is indexed in place; an archive is not needed once it is unpacked.
         if source.disposable and source.path.is_file():
             source.path.unlink()
         archive = Archive(source.name, members, limits, problems)

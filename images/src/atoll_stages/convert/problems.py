@@ -1,4 +1,4 @@
-"""Problems of a dataset: counted by kind, the first of them listed with file and object; and how many are too many."""
+"""The problems of a dataset, counted by kind and the first of them listed, and the limit for invalid data."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MAX_DETAIL = 200
 
 
 class Kind(StrEnum):
-    """Everything that convert reports. The value stands in `dataset.json`."""
+    """Everything that convert reports. `dataset.json` has the values."""
 
     BOX_CLIPPED = "BoxClipped"
     BOX_INVERTED = "BoxInverted"
@@ -49,7 +49,7 @@ class Action(StrEnum):
     KEPT = "kept"
 
 
-# Counted against `maxInvalidPercent`.
+# The kinds that count against `maxInvalidPercent`.
 INVALID_BOX = (Kind.BOX_INVERTED, Kind.BOX_EMPTY, Kind.BOX_OUTSIDE, Kind.BOX_MALFORMED, Kind.BOX_NORMALISED)
 INVALID_ANNOTATION = (Kind.ANNOTATION_UNREADABLE,)
 INVALID_IMAGE = (Kind.IMAGE_UNREADABLE, Kind.SIZE_MISMATCH)
@@ -95,7 +95,7 @@ class Problems:
 
 @dataclass
 class InvalidBudget:
-    """Counts the images read and the boxes used, of which `Problems` may refuse `max_percent`."""
+    """Counts the images read and the boxes used; at most `max_percent` of each may be invalid."""
 
     max_percent: float
     images: int = 0

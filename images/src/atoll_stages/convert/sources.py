@@ -1,4 +1,4 @@
-"""The run's datasets in their stores: found, downloaded, and hashed together with the options into the cache's key."""
+"""Finds and downloads the run's datasets, and hashes them with the options into the key of the dataset cache."""
 
 import hashlib
 import platform
@@ -93,7 +93,7 @@ class FetchedSource:
 def fetch_sources(
     found: Sequence[FoundSource], folder: Path, *, limits: DatasetLimits, on_bytes: OnBytes
 ) -> list[FetchedSource]:
-    """Downloads every source; a required digest is compared before anybody looks inside.
+    """Downloads every source; a required digest is compared before the archive is opened.
 
     Raises:
         IntegrityError: an archive does not have the required digest.
@@ -163,7 +163,7 @@ class _CacheKey(Document, frozen=True):
 def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spec: ConvertSpec) -> str:
     """Returns the hex digest of contents and options: equal digests mean equal records."""
     contents = tuple(f"{sha256} {form}" for sha256, form in zip(sha256s, formats, strict=True))
-    # Where the archives lie does not matter.
+    # The location of the archives does not matter.
     options = replace(spec, sources=())
     key = _CacheKey(RECORDS_VERSION, _codec(), LONG_SIDE, JPEG_QUALITY, contents, options)
     return hashlib.sha256(to_json(key)).hexdigest()

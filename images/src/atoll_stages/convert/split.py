@@ -60,7 +60,7 @@ def frame_group(name: str) -> str:
     if found is None:
         return stem
     before, frame, after = found.groups()
-    # A longer number is an id and no frame's; its last digits are enough.
+    # A longer number is an id, not a frame's number; its last digits are enough.
     return f"{before}#{after}/{int(frame[-18:]) // FRAMES_PER_GROUP}"
 
 
@@ -74,7 +74,7 @@ def _choose_way(store: ExampleStore, requested: SplitBy) -> SplitBy:
                 Reason.NO_USABLE_EXAMPLES,
                 f"split by {by}: no picture has one of {', '.join(KNOWN_NAMES)} there; use auto or hash",
             )
-        # Names make a split only where they give train and something to measure on.
+        # Names are used only where they give train and a split to measure on.
         if requested is by or (requested is SplitBy.AUTO and TRAIN in found and len(found) > 1):
             return by
     return SplitBy.HASH
@@ -156,7 +156,7 @@ def _move_smallest(groups: Sequence[Group], split: str) -> None:
 
 
 def _split_by_order(store: ExampleStore, wanted: Mapping[str, float], total: int) -> None:
-    """Cuts the examples in the order of their names, for there are too few groups to keep them whole."""
+    """Divides the examples in the order of their names, because there are too few groups to keep them whole."""
     left = total
     for index, (split, share) in enumerate(wanted.items()):
         # One example is kept for each split still to come, and for train.

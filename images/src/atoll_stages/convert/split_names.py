@@ -1,4 +1,4 @@
-"""The names of the splits, and the words by which tags, folders and files mean them."""
+"""The names of the splits, and the words for them in tags and in names of folders and files."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The convert stage: from `StageInput` to a dataset in the cache, whose `dataset.json` is written last."""
+"""The convert stage: converts the run's datasets into the dataset cache, and writes `dataset.json` last."""
 
 import hashlib
 import logging
@@ -99,7 +99,7 @@ def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[Fetched
             warnings=summary.warnings,
         )
     data = to_json(dataset)
-    # Written last, so that whoever finds it finds everything. A second run on the same content writes the same bytes.
+    # Written last, so that a dataset with this file is complete. Another run on the same content writes the same bytes.
     context.store.put(prefix + DATASET_NAME, data)
     return _outcome(dataset, prefix, data, Reason.COMPLETED)
 

@@ -1,1 +1,1 @@
-"""export: weights become a quantised .tflite, measured, with golden images and a report."""
+"""export: makes a quantised .tflite of the weights, evaluates it, and adds golden images and a report."""

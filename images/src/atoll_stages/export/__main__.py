@@ -1,4 +1,4 @@
-"""`python -m atoll_stages.export`: the stage, whose input is in the environment (docs/contract.md)."""
+"""`python -m atoll_stages.export` runs the stage; its input is in the environment (docs/contract.md)."""
 
 from atoll_contract.stage import Stage
 from atoll_stages.runtime.entry import StageContext, StageOutcome, run_stage

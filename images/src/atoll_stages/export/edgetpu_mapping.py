@@ -1,4 +1,4 @@
-"""A prediction of which operations the Edge TPU compiler maps to the chip, from the file alone.
+"""Predicts from the file alone which operations the Edge TPU compiler maps to the chip.
 
 The rules are the compiler's documented requirements (static shapes, 8-bit tensors, known operations) and the operation
 versions that compiler 16.0 refused for its users (`google-coral/edgetpu` issues 187, 420, 631, 879). The chip runs one
@@ -102,7 +102,7 @@ def predict_mapping(operations: Iterable[Operation], *, size: int) -> MappingRep
 
 
 def _statuses(operations: Sequence[Operation]) -> list[str]:
-    """The status of each operation; those that depend on an unmapped one would need a second subgraph."""
+    """Returns the status of each operation; those that depend on an unmapped one would need a second subgraph."""
     unmapped: set[str] = set()
     statuses = []
     for operation in operations:

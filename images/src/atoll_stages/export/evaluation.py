@@ -16,7 +16,7 @@ from atoll_stages.train.evaluate import Metrics, evaluate
 
 MATCH_IOU = 0.5
 UNMATCHED = -1
-# For a class without a correct detection to learn a threshold from.
+# The threshold of a class without a correct detection.
 DEFAULT_THRESHOLD = 0.5
 DIGITS = 4
 MAX_SUMMARY_CLASSES = 40
@@ -117,7 +117,7 @@ def _curve(name: str, scores: np.ndarray, correct: np.ndarray, objects: int) -> 
 def confusion_matrix(
     examples: Sequence[Example], detections: Sequence[Detections], *, thresholds: Sequence[float]
 ) -> np.ndarray:
-    """Counts at the thresholds: rows are labels, columns detections; the last of each stands for nothing."""
+    """Counts at the thresholds: rows are labels, columns detections; the last of each means `no object`."""
     count = len(thresholds)
     matrix = np.zeros((count + 1, count + 1), int)
     for example, found in zip(examples, detections, strict=True):
@@ -160,7 +160,7 @@ def match_labels(detections: Detections, example: Example, *, same_class: bool) 
 
 
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of corner boxes (n, 4) with (m, 4): (n, m)."""
+    """Returns the IoU (n, m) of corner boxes (n, 4) with (m, 4)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     intersection = np.prod(np.clip(high - low, 0.0, None), axis=-1)

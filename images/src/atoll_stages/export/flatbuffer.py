@@ -1,4 +1,4 @@
-"""Reading the operations of a .tflite file, and correcting its outputs in place.
+"""Reads the operations of a .tflite file, and corrects its outputs in place.
 
 pycoral (`adapters/detect.get_objects`) reads a file's outputs by position: boxes, classes, scores, count if there is no
 signature, else by the signature's names in an order of its own. The converter permutes the outputs and writes
@@ -50,7 +50,7 @@ def operations(data: bytes) -> Iterator[Operation]:
     """Yields every operation of the first graph, in its order.
 
     Raises:
-        ModelError: CompileFailed, it is no .tflite file.
+        ModelError: CompileFailed, it is not a .tflite file.
     """
     model = _model(data)
     graph = model.Subgraphs(0)

@@ -1,4 +1,4 @@
-"""Running an exported file, its outputs read as pycoral reads them."""
+"""Runs an exported file, and reads its outputs as pycoral does."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ExportedModel:
     """A .tflite detector, ready to run.
 
     Raises:
-        ModelError: CompileFailed, it has not the four outputs of a detector.
-        ValueError, RuntimeError: of the interpreter, the data is no model that it can run.
+        ModelError: CompileFailed, it does not have the four outputs of a detector.
+        ValueError, RuntimeError: the interpreter cannot run the data.
     """
 
     def __init__(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Images of the evaluation split that are kept: golden ones for the devices, and those of the report, with their boxes.
+"""Selects images of the evaluation split: golden ones for the devices, and those of the report, with their boxes.
 
-A golden image is what a device runs a new model on before it trusts it.
+A device runs a new model on the golden images before it uses the model.
 """
 
 from __future__ import annotations

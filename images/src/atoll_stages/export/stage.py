@@ -1,4 +1,4 @@
-"""The export stage: from the best weights to a measured int8 file, golden images and the report."""
+"""The export stage: makes an int8 file of the best weights, evaluates it, and writes golden images and the report."""
 
 from __future__ import annotations
 

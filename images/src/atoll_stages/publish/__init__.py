@@ -1,1 +1,1 @@
-"""publish: makes the files of a run one immutable version that devices find."""
+"""publish: makes the files of a run an immutable version of a model, and points its channel to it."""

@@ -1,4 +1,4 @@
-"""The channel's pointer to its newest version: it is moved last, and never back."""
+"""Moves the channel's pointer to its newest version: as the last step of publishing, and never back."""
 
 import hashlib
 import logging

@@ -16,7 +16,7 @@ from atoll_contract.tflite import read_model
 from atoll_stages.publish.files import ReleaseFile, optional_artifact
 from atoll_stages.runtime.context import StageContext
 
-# Of a class for which the evaluation found no better one.
+# The threshold of a class for which the evaluation found no better one.
 DEFAULT_THRESHOLD = 0.5
 _METRICS = ("ap50", "ap")
 

@@ -1,4 +1,4 @@
-"""The child process of a stage: does the work, hands its result to the parent, and ends when the parent dies."""
+"""The child process of a stage: does the work, writes the result to the parent, and ends when the parent dies."""
 
 import errno
 import faulthandler
@@ -32,7 +32,7 @@ _RESULT_OF_ATTEMPT = re.compile(r"a(\d+)-[^/]+/" + re.escape(RESULT_NAME))
 
 
 def run_child(stage: Stage, work: Work, arguments: ChildArguments) -> NoReturn:
-    """Does the work, hands the result to the parent and ends the process.
+    """Does the work, writes the result to the parent and ends the process.
 
     It ends by `os._exit`, because threads that a library left running must not keep a finished stage alive.
     """

@@ -1,4 +1,4 @@
-"""What a stage's work is given, and what it returns."""
+"""The interface of a stage's work: the context that it gets, and the outcome that it returns."""
 
 import sys
 import threading
@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atoll_contract import stage_result as progress
 from atoll_contract.errors import AtollError, Reason
 from atoll_contract.stage import StageInput
-from atoll_contract.stage_result import RESULT_NAME, Artifact, Progress
+from atoll_contract.stage_result import RESULT_NAME, Artifact, Progress, emit
 from atoll_contract.store.base import Store
 
 
@@ -48,9 +47,9 @@ class StageContext:
         """The key prefix that only this process writes."""
         return self.input.prefix(self.pod_uid)
 
-    def report(self, now: Progress) -> None:
+    def report(self, progress: Progress) -> None:
         """Prints one progress line."""
-        progress.emit(now, sys.stdout)
+        emit(progress, sys.stdout)
 
     def check_stop(self) -> None:
         """Raises Interrupted once the stage is asked to end."""

@@ -1,4 +1,4 @@
-"""The result and exit code of a stage, from how its child process ended."""
+"""Derives the result and exit code of a stage from the way its child process ended."""
 
 import re
 import signal
@@ -36,7 +36,7 @@ class ExitResult:
 
 
 def exit_result(stage: Stage, attempt: int, child: ChildExit) -> ExitResult:
-    """Returns the child's own result if it wrote a whole one, however it ended then; else one made from its end."""
+    """Returns the child's own result if it wrote a whole one, else one made from the way it ended."""
     try:
         return ExitResult(child.result, int(exit_code(parse_result(child.result).reason)))
     except DecodeError:

@@ -9,16 +9,16 @@ from atoll_contract.errors import AtollError
 logger = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 30.0
-# A chunk of this size is stored before its time.
+# A chunk of this size is stored at once.
 CHUNK_BYTES = 2**20
-# While the store does not answer, so much is kept; output beyond it is left out.
+# At most this much is kept while the store does not answer; output beyond it is left out.
 MAX_HELD_BYTES = 8 * 2**20
 
 PutChunk = Callable[[int, bytes], None]
 
 
 class LogChunks:
-    """Collects output, and puts it into the store from a thread of its own every `interval` seconds.
+    """Collects output, and puts it into the store from a thread every `interval` seconds.
 
     After a failed put its bytes go out with the next chunk; a stage does not fail because of its log.
     """

@@ -24,8 +24,8 @@ DRAIN_SECONDS = 2.0
 TAIL_BYTES = 4096
 READ_BYTES = 65536
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# The parent keeps so much of the grace period for itself, once the child is killed; storing the log must end before the
-# last two seconds.
+# The parent keeps this much of the grace period for itself, once the child is killed; storing the log must end before
+# the last two seconds.
 RESERVE_SECONDS = 5.0
 LOG_RESERVE_SECONDS = 2.0
 

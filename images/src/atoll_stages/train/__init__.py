@@ -1,1 +1,1 @@
-"""train: the converted dataset becomes the best weights of a detector."""
+"""train: trains a detector on the converted dataset and keeps its best weights."""

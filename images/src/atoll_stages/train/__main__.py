@@ -1,5 +1,5 @@
-"""`python -m atoll_stages.train`: the stage, whose input is in the environment (docs/contract.md); with `--time
-ARCHITECTURE …` a benchmark of this machine."""
+"""`python -m atoll_stages.train` runs the stage, whose input is in the environment (docs/contract.md); with `--time
+ARCHITECTURE …` it benchmarks this machine."""
 
 import sys
 

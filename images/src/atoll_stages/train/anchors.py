@@ -1,4 +1,4 @@
-"""Anchors: where they lie, how boxes are coded against them, and which object each of them is matched to.
+"""Anchors: their positions, the coding of boxes against them, and the matching of anchors to objects.
 
 Boxes are (ymin, xmin, ymax, xmax) unless called centred: (ycenter, xcenter, height, width). Both are relative to the
 image's sides.
@@ -150,7 +150,7 @@ def match_anchors(
 def match_atss(*, anchors: tf.Tensor, levels: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> AnchorMatches:
     """Adaptive training sample selection (Zhang et al. 2020). Arguments as for `match_anchors`.
 
-    Candidates of an object are the anchors nearest to its centre at each level. Those become positive whose centre lies
+    Candidates of an object are the anchors nearest to its centre at each level. Those become positive whose centre is
     in the object and whose IoU reaches the candidates' mean plus one standard deviation.
     """
     present = labels >= 0
@@ -204,7 +204,7 @@ def _nearest_per_level(distance: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
 
 
 def _center_inside(centers: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """(batch, anchors, objects) of bool: the anchor's centre lies in the box."""
+    """(batch, anchors, objects) of bool: the anchor's centre is in the box."""
     c, b = centers[None, :, None, :], boxes[:, None, :, :]
     return tf.reduce_all((c >= b[..., :2]) & (c <= b[..., 2:]), axis=-1)
 

@@ -1,7 +1,7 @@
 """Augmentation of a batch inside the TensorFlow graph. Its randomness depends on seed and step alone.
 
-Hue changes little, because on a field of red and blue the colour tells whose an object is. One crop_and_resize does
-zoom, shift, stretch and flip.
+Hue changes little, because on the field the colour of an object shows its alliance, red or blue. A single
+crop_and_resize does zoom, shift, stretch and flip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MobileNetV2 feature extractor, layer for layer that of `keras.applications`.
+"""The MobileNetV2 feature extractor, with the layers of `keras.applications`.
 
 Names and weight shapes are the same, so its ImageNet files load. The one difference: stride-2 convolutions pad with
 `same` instead of explicit ZeroPadding2D layers. For even feature sizes the result is equal, and the exported file holds

@@ -1,7 +1,7 @@
-"""`python -m atoll_stages.train --time …`: how fast this machine trains a detector, by a few steps on noise.
+"""`python -m atoll_stages.train --time …` measures how fast this machine trains a detector, by a few steps on noise.
 
-Nothing is learned or written. Noise takes the time that images take: no operation of the step depends on what they
-show.
+Nothing is learned or written. A step on noise takes as long as one on images, because no operation depends on what
+they show.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MODEL_SIZE = re.compile(r"(1\.0|0\.5|0\.35)x([1-9][0-9]{0,3})")
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """What decides the time: the number of classes, and of images to train, validate and, after export, test on."""
+    """The numbers that decide the time: of classes, and of images to train, validate and, after export, test on."""
 
     classes: int
     train: int
@@ -103,7 +103,7 @@ def measure(
 
 
 def noise_batch(*, side: int, batch_size: int, classes: int) -> Batch:
-    """Makes a batch of images that show nothing, with boxes in them."""
+    """Makes a batch of images of noise, with boxes in them."""
     random = np.random.default_rng(0)
     corner = random.uniform(0.0, 0.7, (batch_size, OBJECTS, 2))
     boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.3, (batch_size, OBJECTS, 2))], axis=-1)
@@ -115,7 +115,7 @@ def noise_batch(*, side: int, batch_size: int, classes: int) -> Batch:
 
 
 def _evaluation_seconds(trainer: Trainer, side: int) -> float:
-    """Seconds for each image of an evaluation."""
+    """Returns the seconds for each image of an evaluation."""
     jpeg = io.BytesIO()
     Image.fromarray(noise_batch(side=side, batch_size=1, classes=1).canvases[0]).save(jpeg, "JPEG")
     example = Example("noise", jpeg.getvalue(), side, side, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))

@@ -13,16 +13,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.store.base import Store, StoreForbidden
 from atoll_stages.train.history import Progression, Snapshot
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 

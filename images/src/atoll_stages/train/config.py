@@ -1,4 +1,4 @@
-"""The configuration of a training: every number, resolved from the run's typed fields and its hyperparameters.
+"""The configuration of a training, resolved from the run's typed fields and its hyperparameters.
 
 `training.hyperparameters` are strings: Atoll's finer settings, and names of the seed that are accepted. The engine has
 put the seed's numbers into their typed fields already (`atoll_contract.stage.SEED_NAMES`).
@@ -53,7 +53,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What the training loop needs to know; intervals are in steps.
+    """The settings of the training loop; intervals are in steps.
 
     `fingerprint` names the settings and the dataset: checkpoints with another fingerprint are not resumed from.
     """
@@ -111,7 +111,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str) -> TrainC
 
 
 def _peak_learning_rate(spec: TrainSpec) -> float:
-    """The run's, or the default for its initial weights and batch size."""
+    """Returns the run's learning rate, or the default for its initial weights and batch size."""
     if spec.learning_rate is not None:
         return spec.learning_rate
     base = RANDOM_LEARNING_RATE if spec.init_from.type is InitFrom.RANDOM else PRETRAINED_LEARNING_RATE

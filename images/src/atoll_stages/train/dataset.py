@@ -2,7 +2,7 @@
 
 A batch is a pure function of the step number, so records must be reachable in any order: the shards are scanned once
 for offsets, and a record is read with one `pread`. Small datasets are decoded once and kept as bytes in memory; larger
-ones are decoded when a batch needs them, so that memory stays flat.
+ones are decoded when a batch needs them, so that memory does not grow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from atoll_stages.convert.tfrecord import decode_example
 _HEADER = struct.Struct("<QI")
 _FOOTER_BYTES = 4
 
-# Labels of rows of a batch that are no objects: filled up to the longest, or too little visible to be one.
+# Labels of rows of a batch that are not objects: padding, and objects of which too little is visible.
 PADDING_LABEL = -1
 IGNORED_LABEL = -2
 
@@ -189,6 +189,6 @@ def epoch_order(*, seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def canvas_side(side: int, *, count: int) -> int:
-    """Returns the side to decode to: larger than the input, unless only the input's own size fits the memory."""
+    """Returns the side to decode to: larger than the input, unless only the input's own size fits into the memory."""
     large = int(side * CANVAS_RATIO)
     return large if count * large * large * 3 <= CACHE_BYTES or count * side * side * 3 > CACHE_BYTES else side

@@ -1,4 +1,4 @@
-"""Detections, and how they come from a network's outputs: as the post-processing op of the exported file makes them."""
+"""Detections, and a float detector that computes them as the post-processing op of the exported file does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH_SIZE = 8
 
 @dataclass(frozen=True)
 class Detections:
-    """Of one image, best score first: boxes (n, 4) as ymin, xmin, ymax, xmax, relative; classes from 0; scores."""
+    """An image's detections, best score first: boxes (n, 4) as ymin, xmin, ymax, xmax, relative; classes from 0."""
 
     boxes: np.ndarray
     classes: np.ndarray
@@ -33,7 +33,7 @@ class Detections:
 class FloatDetector:
     """A Keras detector with decoding and suppression, compiled.
 
-    `anchors` are centred (anchors, 4), those of the side of the images that it is given.
+    `anchors` are centred (anchors, 4), made for the side of the images.
     """
 
     def __init__(self, model: keras.Model, anchors: np.ndarray, *, max_detections: int) -> None:

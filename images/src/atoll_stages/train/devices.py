@@ -1,4 +1,4 @@
-"""The devices that train, and their number type."""
+"""The devices to train on, and their precision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Devices:
 
 
 def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's notes on itself out of the log. Called before TensorFlow is first imported."""
+    """Keeps TensorFlow's own messages out of the log. Call it before TensorFlow is first imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_relevant)
@@ -56,7 +56,7 @@ def find_devices(accelerator: Accelerator) -> Devices:
         )
     if not gpus:
         tf.config.set_visible_devices([], "GPU")
-        # On the CPU this costs nothing; with it a resumed run equals an undisturbed one bit for bit.
+        # On the CPU this costs nothing, and makes a resumed run equal an uninterrupted one bit for bit.
         tf.config.experimental.enable_op_determinism()
         return Devices(tf.distribute.get_strategy(), Accelerator.CPU, 1, mixed_precision=False)
     for gpu in gpus:

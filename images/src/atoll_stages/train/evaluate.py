@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
@@ -37,9 +39,6 @@ def evaluate(
     *, examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str], side: int
 ) -> Metrics:
     """Returns the metrics of `detections`, one entry for each example, for a network of this input side."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     # pycocotools prints its progress, and a stage's standard output belongs to the stage.
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO()

@@ -13,7 +13,7 @@ from atoll_contract.document import Document
 from atoll_contract.errors import ModelError, Reason
 
 DIVERGENCE_WINDOW = 20
-# The loss starts near 2.3 and falls; a mean above ten times the first one says that the weights are lost.
+# The loss starts near 2.3 and falls; a mean above ten times the first one means that the weights are lost.
 MAX_LOSS_RATIO = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Weights of detectors: Atoll's weight file, and where training starts.
+"""Weights of detectors: Atoll's weight file, and the initial weights of a training.
 
 The file is HDF5: one array for each variable path, and what they belong to in one attribute. Unlike in Keras' own
 format a layer is found by its name, so that a detector with other classes can take all layers that fit. Equal
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -32,7 +33,7 @@ CLASS_LAYERS = ("class_logits",)
 
 
 class ModelInfo(Document, frozen=True):
-    """What detector some weights are of, and the training step they come from."""
+    """The detector that some weights belong to, and the training step they come from."""
 
     architecture: Architecture
     width: float
@@ -59,8 +60,6 @@ def assign_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> lis
 
 def write_weights(path: Path, weights: Mapping[str, np.ndarray], info: ModelInfo) -> None:
     """Writes the file whole or, if an error occurs, not at all."""
-    import h5py
-
     partial = path.with_name(path.name + ".part")
     with h5py.File(partial, "w", track_order=False) as file:
         file.attrs[ATTRIBUTE] = to_json(info)
@@ -70,13 +69,11 @@ def write_weights(path: Path, weights: Mapping[str, np.ndarray], info: ModelInfo
 
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], ModelInfo]:
-    """Reads the arrays of a file and what they belong to.
+    """Reads the arrays of a file, and the detector that they belong to.
 
     Raises:
-        IntegrityError: it is no weight file of Atoll.
+        IntegrityError: it is not a weight file of Atoll.
     """
-    import h5py
-
     weights: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -117,7 +114,7 @@ def load_initial_weights(model: keras.Model, start: StartWeights, *, info: Model
         A description of the weights, for status and report.
 
     Raises:
-        ModelError: WeightsNotFound. IntegrityError: other bytes than the digest says, or of another kind.
+        ModelError: WeightsNotFound. IntegrityError: the bytes have another digest, or are not a weight file.
         SpecError: the weights are of another detector.
     """
     if start.type is InitFrom.RANDOM:
@@ -166,7 +163,7 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
     refused = f"{path.name} holds no MobileNetV2 weights of width {width}"
     try:
         with warnings.catch_warnings():
-            # Keras warns of what it skips and goes on; whether something was skipped is checked below.
+            # Keras only warns of what it skips; whether something was skipped is checked below.
             warnings.simplefilter("ignore")
             source = keras.applications.MobileNetV2(
                 input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
@@ -184,7 +181,7 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
 
 
 def _is_untouched(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is a normalisation whose averages are exactly those that it was made with."""
+    """Whether a layer is a normalisation whose averages still have their initial values."""
     return isinstance(layer, keras.layers.BatchNormalization) and not layer.moving_mean.numpy().any()
 
 

@@ -32,7 +32,7 @@ CURVE_POINTS = 200
 
 
 class TrainerCallbacks(Protocol):
-    """What the loop calls, after the step that it concerns."""
+    """The functions that the loop calls after a step."""
 
     def on_best(self, step: int) -> None:
         """The averaged weights are the best so far."""

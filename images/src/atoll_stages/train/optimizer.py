@@ -25,7 +25,7 @@ WARMUP_SHARE = 0.06
 MAX_WARMUP_STEPS = 500
 FINAL_SHARE = 0.02
 SIZE_MULTIPLE = 32
-# Smaller images than this lose the small objects, and save little.
+# Smaller images than this lose the small objects, and save little time.
 MIN_SIDE = 192
 
 

@@ -1,4 +1,4 @@
-"""The train stage: from a converted dataset to the best weights."""
+"""The train stage: trains a detector on the converted dataset, and stores its best weights and its history."""
 
 from __future__ import annotations
 

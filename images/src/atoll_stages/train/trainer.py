@@ -1,4 +1,4 @@
-"""The detector with all that training changes, and one compiled training step."""
+"""The detector with its optimizer and its averaged weights, and the compiled training step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEAD_PREFIXES = ("fpn_", "head_", "class_", "box_", "extra_")
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What the compiled step depends on.
+    """The settings of the compiled step.
 
     `backbone_factor` scales the backbone's learning rate. The stem and the first `frozen_blocks` blocks of the backbone
     keep their initial weights (0: nothing is frozen). `side` None is the architecture's own input side.
@@ -171,12 +171,12 @@ class Trainer:
 
 
 def _is_head(name: str) -> bool:
-    """Whether a layer or variable path of this name lies behind the backbone."""
+    """Whether the layer or variable of this name belongs to the pyramid or a head."""
     return name.startswith(HEAD_PREFIXES)
 
 
 def _frozen_layers(model: keras.Model, blocks: int) -> list[Any]:
-    """The stem and the first `blocks` blocks of the backbone."""
+    """Returns the stem and the first `blocks` blocks of the backbone."""
     if not blocks:
         return []
     first_trained = f"block_{BLOCKS[blocks].index}_expand"

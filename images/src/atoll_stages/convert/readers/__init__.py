@@ -1,4 +1,4 @@
-"""The annotation formats that convert reads: the table of their readers, and which of them an archive needs.
+"""The annotation formats that convert reads: the table of their readers, and the choice of one for an archive.
 
 `base` says what a reader must do.
 """

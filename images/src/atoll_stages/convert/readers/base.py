@@ -1,4 +1,4 @@
-"""What a dataset reader is given, and what it must return."""
+"""The interface of a dataset reader: its input, and what it must return."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ class Archive:
 
     @contextmanager
     def skipping_unreadable(self, file: Member) -> Iterator[None]:
-        """Counts the annotation file as unreadable where the block raises `AnnotationInvalid`, and goes on."""
+        """Counts the annotation file as unreadable where the block raises `AnnotationInvalid`, and continues."""
         try:
             yield
         except DatasetError as error:

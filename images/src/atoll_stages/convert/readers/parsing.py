@@ -1,4 +1,4 @@
-"""What readers share: the text of annotation files, strict JSON, numbers, and image files by name.
+"""Helpers of the readers: the text of annotation files, strict JSON, numbers, and image files by name.
 
 The standard parser reads JSON, but duplicate keys, NaN, infinite or very long numbers and deep nesting are refused. The
 text is scanned again, slowly, only to find the line and column of an error.
@@ -128,7 +128,7 @@ def number(value: Any) -> float:
     """Returns a JSON number as float.
 
     Raises:
-        InvalidValue: it is not a number (the string "12" is none).
+        InvalidValue: it is not a number (the string "12" is not one).
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidValue(f"{kind_of(value)} where a number is needed: {shown(repr(value), 40)}")
@@ -156,60 +156,6 @@ def positive_size(width: Any, height: Any) -> tuple[int, int] | None:
     if all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 1 for v in values):
         return int(width), int(height)
     return None
-
-
-def image_by_name(members: Members, name: str, *, near: str) -> Member | None:
-    """Returns the member that an annotation in the folder `near` calls `name` (a file name or path, in any notation).
-
-    It is looked for where exports put images beside annotations, then anywhere in the archive, where it must be unique.
-    """
-    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
-    while path.startswith("../"):
-        path = path[3:]
-    for folder in _folders(near):
-        if (found := members.get(posixpath.join(folder, path))) is not None:
-            return found
-    return _only(members.by_base(PurePosixPath(path).name), path, near)
-
-
-def named_image(archive: Archive, name: str, file: Member) -> Member | None:
-    """Returns the image that the annotation `file` for many images calls `name`; counts it where it is missing."""
-    image = image_by_name(archive.members, name, near=file.folder)
-    if image is None:
-        archive.skip_missing_image(file, f"{shown(name)} is not in the archive, or there more than once")
-    return image
-
-
-def image_by_stem(members: Members, stem: str, *, near: str) -> Member | None:
-    """Returns the image of this stem, with any image suffix, in `near` or the folders beside it."""
-    for folder in _folders(near):
-        for suffix in IMAGE_SUFFIXES:
-            if (found := members.get(posixpath.join(folder, stem + suffix))) is not None:
-                return found
-    return None
-
-
-def dataset_of(member: Member) -> str:
-    """Returns the dataset of an annotation file for many images: its folder, and the split that its name contains."""
-    split = split_name_in(member.base)
-    return "/".join(part for part in (member.folder, split) if part) or PurePosixPath(member.name).stem
-
-
-def _folders(near: str) -> Iterator[str]:
-    parent = posixpath.dirname(near)
-    yield near
-    for base in dict.fromkeys((near, parent)):
-        for folder in _IMAGE_FOLDERS:
-            yield posixpath.join(base, folder) if folder else base
-
-
-def _only(found: list[Member], path: str, near: str) -> Member | None:
-    """Returns the only member; of several, the only one whose path ends in `path`, or that lies below `near`."""
-    if len(found) < 2:
-        return found[0] if found else None
-    alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
-    beside = [member for member in found if near and member.name.startswith(f"{near}/")]
-    return next((matching[0] for matching in (alike, beside) if len(matching) == 1), None)
 
 
 class _Refused(ValueError):
@@ -310,3 +256,57 @@ def _bad_number(token: str) -> str:
     if len(token) > MAX_DIGITS and token.lstrip("-").isdigit():
         return f"a number of {len(token)} digits, limit {MAX_DIGITS}"
     return "" if math.isfinite(float(token)) else f"{shown(token)} is not a finite number"
+
+
+def image_by_name(members: Members, name: str, *, near: str) -> Member | None:
+    """Returns the member that an annotation in the folder `near` calls `name` (a file name or path, in any notation).
+
+    It is looked for where exports put images beside annotations, then anywhere in the archive, where it must be unique.
+    """
+    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
+    while path.startswith("../"):
+        path = path[3:]
+    for folder in _folders(near):
+        if (found := members.get(posixpath.join(folder, path))) is not None:
+            return found
+    return _only(members.by_base(PurePosixPath(path).name), path, near)
+
+
+def named_image(archive: Archive, name: str, file: Member) -> Member | None:
+    """Returns the image that the annotation `file` for many images calls `name`; counts it where it is missing."""
+    image = image_by_name(archive.members, name, near=file.folder)
+    if image is None:
+        archive.skip_missing_image(file, f"{shown(name)} is not in the archive, or there more than once")
+    return image
+
+
+def image_by_stem(members: Members, stem: str, *, near: str) -> Member | None:
+    """Returns the image of this stem, with any image suffix, in `near` or the folders beside it."""
+    for folder in _folders(near):
+        for suffix in IMAGE_SUFFIXES:
+            if (found := members.get(posixpath.join(folder, stem + suffix))) is not None:
+                return found
+    return None
+
+
+def dataset_of(member: Member) -> str:
+    """Returns the dataset of an annotation file for many images: its folder, and the split that its name contains."""
+    split = split_name_in(member.base)
+    return "/".join(part for part in (member.folder, split) if part) or PurePosixPath(member.name).stem
+
+
+def _folders(near: str) -> Iterator[str]:
+    parent = posixpath.dirname(near)
+    yield near
+    for base in dict.fromkeys((near, parent)):
+        for folder in _IMAGE_FOLDERS:
+            yield posixpath.join(base, folder) if folder else base
+
+
+def _only(found: list[Member], path: str, near: str) -> Member | None:
+    """Returns the only member; of several, the only one whose path ends in `path`, or that lies below `near`."""
+    if len(found) < 2:
+        return found[0] if found else None
+    alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
+    beside = [member for member in found if near and member.name.startswith(f"{near}/")]
+    return next((matching[0] for matching in (alike, beside) if len(matching) == 1), None)
