@@ -1,4 +1,4 @@
-"""The cluster as its user reaches it: with a kubeconfig, and with the user's own rights."""
+"""Connects to a cluster with the user's kubeconfig and rights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of the cluster: waiting for the end of one, and how they are shown."""
+"""Runs of the cluster: waits for the end of one, and formats them for the terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STAGE_COLUMNS = ("stage", "phase", "time", "tries", "result")
 POLL_SECONDS = 2.0
-# An API server that restarts, or a laptop that changes its network, ends no watch.
+# A watch continues if the API server restarts or the laptop changes its network.
 RETRY_TIMEOUT_SECONDS = 180.0
 
 
@@ -101,7 +101,7 @@ def status_of(run: Body) -> RunStatus:
     """The run's status; that of a new run if no operator has written one.
 
     Raises:
-        SpecError: somebody wrote a status by hand that cannot be read.
+        SpecError: the status cannot be read, because another program than the operator wrote it.
     """
     try:
         found = read_status(run.get("status"))
@@ -124,7 +124,7 @@ def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
 
 
 def run_view(run: Body, *, now: datetime | None = None) -> Group:
-    """One run: its stages as a table, and below it what else there is to say."""
+    """One run: its stages as a table, and below it the sentences of `run_lines`."""
     from rich.console import Group
     from rich.text import Text
 

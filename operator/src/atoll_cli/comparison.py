@@ -1,4 +1,4 @@
-"""What `atoll compare` compares: two models, and the labelled images that both run on."""
+"""Compares two models for `atoll compare`: fetches them and the labelled images, and starts the comparison."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare(models: tuple[str, str], archives: Sequence[Path], engine: EngineOpt
 
 
 def short_name(model: str) -> str:
-    """What a model is called in tables and in the page's name."""
+    """The name of a model in tables and in the page's name."""
     return Path(model).name.removesuffix(".tar.gz").removesuffix(".tflite") or model
 
 

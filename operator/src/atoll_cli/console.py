@@ -1,4 +1,4 @@
-"""What the command line prints: documents, tables, progress on standard error; and the exit codes it ends with."""
+"""The output of the command line: documents, tables, progress on standard error; and its exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 CANCELLED = 3
-# As timeout(1) has it.
+# The exit code of timeout(1).
 TIMED_OUT = 124
 INTERRUPTED = 130
 
@@ -62,7 +62,7 @@ def print_view(view: object) -> None:
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, figures: bool = False) -> Table:
-    """A table without borders, whose cells are text and no markup; `figures` aligns all but the first column right."""
+    """A table without borders, whose cells are text without markup; `figures` aligns all but the first column right."""
     from rich.table import Table
     from rich.text import Text
 
@@ -103,7 +103,7 @@ def stage_progress(title: str) -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def _bar(title: str, total: float | None, *columns: Any) -> Iterator[Callable[..., None]]:
-    """Shows nothing where standard error is no terminal. A title is a user's text and no markup."""
+    """Shows nothing where standard error is not a terminal. A title is a user's text, which may look like markup."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars

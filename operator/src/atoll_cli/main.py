@@ -1,6 +1,6 @@
-"""The entry point of `atoll` and `kubectl atoll`: the table of the commands, and how errors end them.
+"""The entry point of `atoll` and `kubectl atoll`: the table of the commands, and the handling of their errors.
 
-A user's mistake ends as a sentence and an exit code; only a fault of Atoll itself shows a traceback.
+A user's mistake gives a sentence and an exit code; only a fault of Atoll itself gives a traceback.
 """
 
 import importlib

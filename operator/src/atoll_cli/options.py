@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they say which engine is meant: the local one or a cluster."""
+"""Options that several commands share, and the engine that they select: the local one or a cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """The options of commands that know both engines. `endpoint` is another way to the cluster's bucket."""
+    """The options of commands that know both engines. `endpoint` is another address of the cluster's bucket."""
 
     store: Path | None = None
     cluster: ClusterOptions = ClusterOptions()
@@ -45,11 +45,11 @@ class EngineOptions:
     object_store: str = DEFAULT_OBJECT_STORE
 
     def local_folder(self, *, by_namespace: bool = False) -> Path | None:
-        """The folder of the local engine if that is meant; None for the cluster.
+        """The folder of the local engine if the options select that; None for the cluster.
 
         The command line decides; then the variable ATOLL_STORE; then, except for `kubectl atoll`, a folder
         `atoll-store` in the current directory; otherwise it is the cluster. With `by_namespace` the command accepts -n
-        beside --store, as a namespace within that store.
+        together with --store, as a namespace within that store.
 
         Raises:
             SpecError: both engines are named.

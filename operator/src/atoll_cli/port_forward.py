@@ -1,4 +1,4 @@
-"""A port of this machine that leads to a Service of the cluster, for stores that only the cluster reaches.
+"""Forwards a port of this machine to a Service of the cluster, for stores that only the cluster reaches.
 
 The API server forwards the bytes (`pods/portforward`), as for `kubectl port-forward`, which not every laptop has.
 Each connection goes to a pod that is ready at that time: a pod that is replaced breaks only the connections to it.
@@ -28,7 +28,7 @@ BLOCK = 65536
 POLL_SECONDS = 0.2
 # How long each open connection is waited for at the end.
 END_SECONDS = 2.0
-# A peer that accepts no byte for so long is gone.
+# A peer that accepts no byte for this long is gone.
 STALLED_SECONDS = 60.0
 
 _INSIDE = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.[a-z0-9.-]+)?")

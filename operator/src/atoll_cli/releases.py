@@ -1,4 +1,4 @@
-"""Published releases of a local store or of the bucket of a cluster: the list of them, and the checked files of one."""
+"""Published releases of a local store or of the bucket of a cluster: lists them, and fetches and checks one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _decode(cls: type[Any], data: bytes, store: Store, key: str) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a release lies. `sha256` is that of its manifest if a ModelRelease names it."""
+    """The location of a release. `sha256` is that of its manifest if a ModelRelease names it."""
 
     store: Store
     namespace: str
@@ -107,7 +107,7 @@ class PublishedRelease:
             StoreError: the store does not answer, or does not allow it.
         """
         for file in files:
-            # Whoever can write the bucket chose the name: it must not lead out of the folder.
+            # Whoever can write to the bucket can choose the name: it must not lead out of the folder.
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", file.name):
                 raise IntegrityError(f"the manifest names a file {file.name!r}, which is no plain name")
             yield fetch(self.origin.store, file.key, folder / file.name, sha256=file.sha256, size=file.size)

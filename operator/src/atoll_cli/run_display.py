@@ -1,4 +1,4 @@
-"""How a local run is shown: a live bar on a terminal, plain lines anywhere else, and tables at the end."""
+"""The display of a local run: a live bar on a terminal, plain lines anywhere else, and tables at the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Protocol, Self
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from atoll_cli.cluster_runs import STAGE_COLUMNS
@@ -68,9 +70,6 @@ class LiveDisplay:
     """One bar for the stage that runs, and above it a line for each stage that has ended."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
         self._console = Console(stderr=True, highlight=False)
         self._progress = Bars(
             TextColumn("{task.description:<8}"),
@@ -127,7 +126,7 @@ def describe_event(event: RunEvent) -> str:
 
 
 def print_outcome(result: RunResult) -> None:
-    """Print the result of a run for a reader."""
+    """Print the result of a run as tables and sentences."""
     console = Console(highlight=False)
     document = result.document
     if result.recalled:

@@ -1,4 +1,4 @@
-"""How a command reaches a store: the folder of the local engine, or the bucket behind an ObjectStore of the cluster.
+"""Opens the store of a command: the folder of the local engine, or the bucket behind an ObjectStore of the cluster.
 
 A bucket is used with the user's own credentials (the AWS tools' chain): the Secret that the ObjectStore names is for
 the stages, and the command line never reads it. A store that only the cluster reaches is reached through a
@@ -27,6 +27,7 @@ from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import directory_store, open_store
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_contract.store.retry import Backoff
+from atoll_contract.store.s3 import S3Store
 from atoll_operator.api.manifests import read_files
 from atoll_operator.api.types import object_store
 from atoll_operator.jobs.stage_input import store_spec
@@ -48,7 +49,7 @@ class StoreAccess:
 
 
 def open_engine_store(engine: EngineOptions, *, writing: bool = False) -> StoreAccess:
-    """The store of the engine that is meant.
+    """The store of the engine that the options select.
 
     Raises:
         SpecError, NoCredentials, ClusterError: as `bucket_of` and `EngineOptions.local_folder` do.
@@ -65,10 +66,10 @@ def open_local_store(folder: Path, manifests: Sequence[Path] = ()) -> Store:
     """The store of the one ObjectStore in the files `manifests`, or the folder store `folder` where none is given."""
     if not manifests:
         return open_store(directory_store(folder.resolve()))
-    reading = read_files(manifests)
-    if reading.problems:
-        raise SpecError("; ".join(str(problem) for problem in reading.problems))
-    found = [item for item in reading.manifests if item.is_atoll and item.kind == "ObjectStore"]
+    files = read_files(manifests)
+    if files.problems:
+        raise SpecError("; ".join(str(problem) for problem in files.problems))
+    found = [item for item in files.manifests if item.is_atoll and item.kind == "ObjectStore"]
     if len(found) != 1:
         raise SpecError(f"the files hold {len(found)} ObjectStores; give exactly one")
     return open_store(store_spec(object_store(found[0].value)))
@@ -96,12 +97,10 @@ def bucket_of(access: ClusterAccess, name: str, *, endpoint: str | None = None, 
         NoCredentials: there are none on this machine.
         ClusterError: the API server does not answer, or does not allow it.
     """
-    from atoll_contract.store.s3 import S3Store
-
     found = access.cluster.read(STORES, access.namespace, name)
     if found is None:
         raise SpecError(f"there is no ObjectStore {name} in namespace {access.namespace}")
-    # The annotation that makes a folder of it is for the local engine.
+    # The annotation that replaces the bucket by a folder is for the local engine.
     spec = store_spec(replace(object_store(found), directory=None))
     spec = replace(spec, endpoint=endpoint or spec.endpoint, anonymous=spec.anonymous and not writing)
     if not spec.anonymous:
@@ -123,7 +122,7 @@ class NoCredentials(click.ClickException):
 def _require_credentials(store: dict[str, Any]) -> None:
     import botocore.session
 
-    # The client itself would fail only at its first request, and without what a newcomer needs to know.
+    # The client itself would fail only at its first request, without saying where credentials come from.
     if botocore.session.Session().get_credentials() is not None:
         return
     text = "there are no S3 credentials on this machine (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws)"
@@ -140,8 +139,8 @@ def _require_credentials(store: dict[str, Any]) -> None:
 
 
 def _forwarded(access: ClusterAccess, spec: StoreSpec) -> StoreSpec:
-    """The store behind a port-forward if its address is a Service's and this machine is no pod. The click context of
-    the command ends the port-forward."""
+    """The store behind a port-forward if its address is a Service's and this process is not in a pod. The click context
+    of the command ends the port-forward."""
     from atoll_cli.port_forward import PortForward, service_of
 
     service = service_of(spec.endpoint)
@@ -154,7 +153,7 @@ def _forwarded(access: ClusterAccess, spec: StoreSpec) -> StoreSpec:
 
 @contextmanager
 def explain_store_errors(*, endpoint: str | None) -> Iterator[None]:
-    """Adds to the store's errors what a user's machine, unlike a stage, may lack."""
+    """Adds to the store's errors the advice that applies to a user's machine."""
     try:
         yield
     except (StoreForbidden, StoreUnavailable) as error:

@@ -1,4 +1,4 @@
-"""Programs of the other packages, run as processes: one JSON document out, lines of progress on standard error."""
+"""Runs programs of the other packages as processes, which print one JSON document, and progress on standard error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from atoll_contract.tool_reports import LintReport, Timing
 
 T = TypeVar("T")
 
-# A tool that prints nothing for so long hangs: each reports its progress every few seconds once it works.
+# A tool that prints nothing for this long hangs: each reports its progress every few seconds.
 SILENCE_SECONDS = 300.0
 LINT_SECONDS = 3600
 TIMING_SECONDS = 600
@@ -120,7 +120,7 @@ def _advice(extras: str) -> str:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a program ended. `last_line` is the last one on standard error that is no progress."""
+    """How a program ended. `last_line` is the last one on standard error that is not progress."""
 
     code: int
     output: str
@@ -144,7 +144,7 @@ def _run(
     command = [sys.executable, "-P", "-m", module, *arguments]
     last_line = "it said nothing"
     deadline = time.monotonic() + seconds
-    # A file and no pipe: the program never waits for its reader.
+    # A file instead of a pipe: the program never waits for its reader.
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE)
         assert child.stderr is not None
@@ -166,7 +166,7 @@ def _run(
 
 
 def _finite(seconds: float) -> float | None:
-    """A timeout as the standard library has it: None for none, and never negative."""
+    """A timeout in the form of the standard library: None for infinity, and never negative."""
     return None if math.isinf(seconds) else max(0.0, seconds)
 
 

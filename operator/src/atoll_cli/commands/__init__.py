@@ -1,1 +1,1 @@
-"""The commands of `atoll`, a module per command or group of commands that belong together."""
+"""The commands of `atoll`, with a module for each command or group of related commands."""

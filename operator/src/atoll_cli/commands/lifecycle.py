@@ -1,4 +1,4 @@
-"""`atoll cancel`, `suspend`, `resume` and `retry`: what a user asks of a run that is there."""
+"""`atoll cancel`, `suspend`, `resume` and `retry`: the requests of a user to an existing run."""
 
 from datetime import UTC, datetime
 from pathlib import Path

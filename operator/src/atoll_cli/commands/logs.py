@@ -1,4 +1,4 @@
-"""`atoll logs`: what the stages of a run wrote, from their pods while these are there, else from the bucket."""
+"""`atoll logs`: what the stages of a run wrote, from their pods while these exist, else from the bucket."""
 
 from __future__ import annotations
 

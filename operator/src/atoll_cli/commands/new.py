@@ -78,20 +78,20 @@ def new_command(
     )
     with written_whole(output) as stream:
         stream.write(draft.text.encode())
-    following = _following(found, destination, output, store=engine.store)
+    next_commands = _next_commands(found, destination, output, store=engine.store)
     if as_json:
-        print_json(_document(draft, output, following))
+        print_json(_document(draft, output, next_commands))
     else:
         click.echo(f"{_file_names(found)}: {report.message}")
         for warning in report.warnings:
             _echo(f"warning: {warning}")
-        _print(draft, output, following)
+        _print(draft, output, next_commands)
 
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where the run will be: in `cluster`, or in the local engine with `folder`. `store` is None if the archives lie on
-    this disk and the run is for a cluster, whose bucket need not be read."""
+    """The engine of the run: `cluster`, or the local engine with `folder`. `store` is None if the archives are on this
+    disk and the run is for a cluster, whose bucket need not be read."""
 
     store: Store | None
     namespace: str
@@ -108,7 +108,7 @@ class _Destination:
 
 
 def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination:
-    """The engine that is meant; if none is named and the archives are files on this disk, this machine."""
+    """The engine that the options select; if they name none and the archives are files on this disk, this machine."""
     folder = engine.local_folder(by_namespace=True)
     on_disk = bool(archives) and all(Path(item).exists() for item in archives)
     if folder is None and not engine.cluster.is_given and on_disk:
@@ -139,7 +139,7 @@ def _echo(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _following(
+def _next_commands(
     archives: Sequence[Archive], destination: _Destination, output: Path, *, store: Path | None
 ) -> list[str]:
     """The commands that start the run; `store` is what the user gave with --store."""
@@ -153,7 +153,7 @@ def _following(
     return [f"atoll run -f {file}{data}{option}"]
 
 
-def _print(draft: Draft, output: Path, following: Sequence[str]) -> None:
+def _print(draft: Draft, output: Path, next_commands: Sequence[str]) -> None:
     settings, weights = draft.settings, draft.settings.initial_weights
     click.echo(
         f"{output}: run {draft.run}, {settings.architecture} width {settings.width}, "
@@ -161,10 +161,10 @@ def _print(draft: Draft, output: Path, following: Sequence[str]) -> None:
     )
     time = f"time: about {duration(draft.seconds)}" if draft.seconds is not None else "time: no estimate"
     click.echo(f"{time} ({draft.basis})")
-    click.echo("next: " + "\n      ".join(following))
+    click.echo("next: " + "\n      ".join(next_commands))
 
 
-def _document(draft: Draft, output: Path, following: Sequence[str]) -> dict[str, object]:
+def _document(draft: Draft, output: Path, next_commands: Sequence[str]) -> dict[str, object]:
     settings = draft.settings
     document: dict[str, object | None] = {
         "file": str(output),
@@ -177,6 +177,6 @@ def _document(draft: Draft, output: Path, following: Sequence[str]) -> dict[str,
         "batchSize": settings.batch,
         "estimateSeconds": draft.seconds,
         "estimateBasis": draft.basis,
-        "next": list(following),
+        "next": list(next_commands),
     }
     return {name: value for name, value in document.items() if value is not None}

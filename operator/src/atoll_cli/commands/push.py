@@ -1,4 +1,4 @@
-"""`atoll push`: labelled archives and start weights into the bucket, checked before and resumed after a break."""
+"""`atoll push`: checks labelled archives and puts them, or start weights, into the bucket; resumes broken uploads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_archive(file: Path) -> None:
 
 
 def _upload(store: Store, key: str, file: Path) -> None:
-    """Upload the file with a bar, unless the store has these bytes there already."""
+    """Upload the file and show a progress bar, unless the store has these bytes there already."""
     size = file.stat().st_size
     there = store.head(key)
     if there is not None and there.size == size and there.sha256 == file_sha256(file):

@@ -1,4 +1,4 @@
-"""`atoll record`: a camera, a network stream or a file, into a video that survives a power cut."""
+"""`atoll record`: records a camera, a network stream or a file into a video that survives a power cut."""
 
 from __future__ import annotations
 

@@ -31,15 +31,15 @@ def submit_command(context: click.Context, paths: tuple[Path, ...], cluster: Clu
     What is there already is left as it is; a run of the same name with other settings is refused. Objects that are
     not Atoll's (Secrets, say) are named and left to kubectl apply.
     """
-    reading = read_files(paths)
-    if reading.problems:
-        for problem in reading.problems:
+    files = read_files(paths)
+    if files.problems:
+        for problem in files.problems:
             click.echo(str(problem), err=True)
         context.exit(int(ExitCode.INVALID_SPEC))
     order = list(_RESOURCES)
-    for other in (item for item in reading.manifests if item.kind not in order):
+    for other in (item for item in files.manifests if item.kind not in order):
         click.echo(f"{other.title} in {other.source} is left to kubectl apply", err=True)
-    ours = sorted((item for item in reading.manifests if item.kind in order), key=lambda m: order.index(m.kind))
+    ours = sorted((item for item in files.manifests if item.kind in order), key=lambda m: order.index(m.kind))
     runs = [item for item in ours if item.kind == "TrainingRun"]
     if not runs:
         raise SpecError("there is no TrainingRun in the file; kubectl apply creates the other kinds")
@@ -88,12 +88,12 @@ def _namespace(access: ClusterAccess, manifest: Manifest, cluster: ClusterOption
 
 def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
     """Print the problems of the manifests in `paths`; returns the exit code: 0, or 20 (InvalidSpec) for any problem."""
-    reading = read_files(paths)
+    files = read_files(paths)
     if as_json:
-        print_json(_document(reading))
+        print_json(_document(files))
     else:
-        _print(reading)
-    return int(ExitCode.INVALID_SPEC if reading.problems else ExitCode.OK)
+        _print(files)
+    return int(ExitCode.INVALID_SPEC if files.problems else ExitCode.OK)
 
 
 @click.command(name="validate", short_help="Check manifests offline, as the API server would.")
@@ -109,20 +109,20 @@ def validate_command(context: click.Context, paths: tuple[Path, ...], as_json: b
     context.exit(validate(paths, as_json=as_json))
 
 
-def _print(reading: ManifestFiles) -> None:
-    for problem in reading.unreadable:
+def _print(files: ManifestFiles) -> None:
+    for problem in files.unreadable:
         click.echo(str(problem))
-    for manifest in reading.manifests:
+    for manifest in files.manifests:
         for problem in manifest.problems:
             click.echo(str(problem))
         if not manifest.problems:
             result = "valid" if manifest.is_atoll else "not an Atoll object, not checked"
             click.echo(f"{manifest.source}:{manifest.line}: {manifest.title}: {result}")
-    if reading.problems:
-        click.echo(f"{len(reading.problems)} problem{'s' if len(reading.problems) > 1 else ''}")
+    if files.problems:
+        click.echo(f"{len(files.problems)} problem{'s' if len(files.problems) > 1 else ''}")
 
 
-def _document(reading: ManifestFiles) -> dict[str, object]:
+def _document(files: ManifestFiles) -> dict[str, object]:
     objects = [
         {
             "file": manifest.source,
@@ -133,9 +133,9 @@ def _document(reading: ManifestFiles) -> dict[str, object]:
             "checked": manifest.is_atoll,
             "valid": not manifest.problems,
         }
-        for manifest in reading.manifests
+        for manifest in files.manifests
     ]
-    problems = [_problem(problem) for problem in reading.problems]
+    problems = [_problem(problem) for problem in files.problems]
     return {"valid": not problems, "objects": objects, "problems": problems}
 
 

@@ -1,4 +1,4 @@
-"""`atoll ui`: one page on this machine, over the same functions as the command line."""
+"""`atoll ui`: serves a page on this machine with the functions of the command line."""
 
 from __future__ import annotations
 

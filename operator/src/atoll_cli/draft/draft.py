@@ -20,7 +20,7 @@ FALLBACK_NAME = "detector"
 NO_ESTIMATE_YET = "no run with these settings has ended there yet; the first one will tell"
 _SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
-# Takes the settings for a CPU and those for a GPU; times this machine with those that it would train with.
+# Takes the settings for a CPU and those for a GPU; times training with those that fit this machine.
 Benchmark = Callable[[Settings, Settings], Timing]
 
 

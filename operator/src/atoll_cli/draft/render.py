@@ -122,7 +122,7 @@ def _with_note(line: str, note: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A YAML string: plain where no YAML parser can take it for something else, otherwise quoted as in JSON."""
+    """A YAML string: plain where every YAML parser reads it as a string, otherwise quoted as in JSON."""
     return text if _PLAIN.fullmatch(text) and text not in _KEYWORDS else json.dumps(text)
 
 

@@ -1,4 +1,4 @@
-"""Where a drafted run will run, and what is known there that its settings depend on."""
+"""The target of a drafted run, the local engine or a cluster, and the facts there that its settings depend on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunTarget:
     namespace: str
     cluster: bool
     initial_weights: InitialWeights
-    # Why these weights; the draft has it as a comment.
+    # The reason for these weights, which becomes a comment of the draft.
     weights_note: str
     runs: tuple[Run, ...] = field(default=(), repr=False)
     taken: frozenset[str] = frozenset()
@@ -177,7 +177,7 @@ def _release_run_uid(cluster: Cluster, namespace: str, release: str) -> str | No
 
 
 def _image_weights(runs: tuple[Run, ...]) -> tuple[InitialWeights, str]:
-    """ImageNet weights, which a train image has or has not, unless the newest run missed them; with a note on why."""
+    """ImageNet weights, which a train image may lack, unless the newest run missed them; with a note on why."""
     if _lacks_weights(runs):
         return InitialWeights(InitFrom.RANDOM), "the last run from imagenet ended with WeightsNotFound"
     note = 'if a run ends with WeightsNotFound: atoll push --weights FILE, or "random" and twice the steps'

@@ -1,1 +1,1 @@
-"""From the frames that devices were unsure of to a batch for labelling."""
+"""Collects the frames that devices were unsure of, and makes a batch for labelling of them."""

@@ -1,4 +1,4 @@
-"""A batch as a Supervisely project ("json + images"): a folder to import, the same as a .tar, and a report.
+"""Writes a batch as a Supervisely project ("json + images"): a folder to import, the same as a .tar, and a report.
 
 `<project>/meta.json`, and for each device a dataset `<device>/{img,ann}/`. Images are called
 `<device>-<camera>-<session>_<number>.jpg`: the split keeps 50 neighbouring numbers of one session together.
@@ -19,7 +19,7 @@ from atoll_cli.harvest.collect import Collection, Frame, FrameOutcome, FrameSele
 from atoll_contract.release import Detection
 
 META = "meta.json"
-# Of the classes, in turn; Supervisely requires a colour for each.
+# The colours of the classes, in turn; Supervisely requires one for each.
 COLOURS = ("#F8E71C", "#50E3C2", "#4A90E2", "#D0021B", "#7ED321", "#BD10E0", "#F5A623", "#9013FE", "#417505", "#8B572A")
 MAX_NAME = 64
 
@@ -62,7 +62,7 @@ class Batch:
         self.files[kept.frame.note.sha256] = f"{kept.frame.device}/img/{name}"
 
     def _finish(self) -> None:
-        """Write meta.json, and an archive whose bytes follow from its content alone."""
+        """Write meta.json, and an archive whose bytes depend on its content alone."""
         classes = [
             {
                 "title": title,

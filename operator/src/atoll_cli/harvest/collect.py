@@ -1,6 +1,6 @@
-"""The frames that devices have uploaded below `harvest/`, and the choice of those that go into a batch.
+"""Collects the frames that devices have uploaded below `harvest/`, and selects those that go into a batch.
 
-Notes and images are read as strangers' data: whoever has a device's keys can write them.
+Notes and images are not trusted: whoever has a device's keys can write them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# One call reads at most the newest of so many frames: those of a season.
+# One call reads at most this many frames, the newest ones: about those of a season.
 MAX_FRAMES = 20_000
 MAX_NUMBER = 10**9
-# No camera of a robot has more pixels a side; larger images are not decoded.
+# No camera of a robot has more pixels on a side; larger images are not decoded.
 MAX_SIDE = 4096
 _NOTE_KEY = re.compile(r"([^/]+)/[0-9a-f]{64}\.json")
 _SESSION = re.compile(r"[a-z]{1,16}")

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine: the part of the API server, the Job controller and the kubelet on a cluster."""
+"""Runs Jobs as processes of this machine, as the API server, the Job controller and the kubelet do on a cluster."""
 
 import logging
 import os
@@ -25,10 +25,10 @@ Manifest = Mapping[str, Any]
 # Maps a stage and the command of its container to the command that runs here.
 StageCommand = Callable[[Stage, Sequence[str]], Sequence[str]]
 
-# A container has a home folder of its own; a process here keeps its user's.
+# A container has its own home folder; a process here keeps that of its user.
 _CONTAINER_ONLY = frozenset({"HOME"})
 _MAX_LINE = 64 * 1024
-# Kubernetes takes as much of the log where a pod left no termination message.
+# Kubernetes takes this much of the log where a pod has left no termination message.
 _LOG_TAIL_BYTES = 2048
 
 

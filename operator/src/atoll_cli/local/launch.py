@@ -1,4 +1,4 @@
-"""Starts, continues or recalls a run: what `atoll run` does between reading the file and showing the result."""
+"""Starts, continues or recalls a run, for `atoll run`."""
 
 import hashlib
 import uuid

@@ -1,6 +1,6 @@
-"""A stage as a process: recorded before it begins its work, recognised later, and ended with all that it started.
+"""The process of a stage: it can be recorded before it begins its work, recognised later, and ended with its children.
 
-A process is identified by its id and its start time, because the kernel uses ids again.
+A process is identified by its id and its start time, because the kernel reuses ids.
 """
 
 import logging
@@ -42,7 +42,7 @@ class StageProcess:
                 env={**environ, ENV_ENGINE_FD: str(engine_read)},
                 cwd=folder,
                 pass_fds=(engine_read,),
-                # Ctrl-C in the terminal reaches the engine alone, which decides what follows.
+                # Ctrl-C in the terminal reaches only the engine, which decides what to do.
                 start_new_session=True,
             )
         except BaseException:
@@ -137,7 +137,7 @@ def _stat(pid: int) -> list[str]:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    # The name of the program stands in parentheses and may contain anything, also parentheses.
+    # The name of the program is in parentheses and may itself contain parentheses.
     return text.rpartition(")")[2].split()
 
 

@@ -1,4 +1,4 @@
-"""The result of a run for its user: the document of `--json`, the bundle and the report."""
+"""The result of a run: the document of `--json`, the bundle and the report."""
 
 import json
 from collections.abc import Mapping

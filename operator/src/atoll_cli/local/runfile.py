@@ -69,24 +69,24 @@ def read_run_file(
         InvalidFile: an object is not valid.
         SpecError: the files do not hold exactly one TrainingRun, or it exceeds the limits of its profile.
     """
-    reading = read_files(paths)
-    if reading.problems:
-        raise InvalidFile(str(problem) for problem in reading.problems)
-    document = _run_document(reading, seed)
+    files = read_files(paths)
+    if files.problems:
+        raise InvalidFile(str(problem) for problem in files.problems)
+    document = _run_document(files, seed)
     spec = training_run(document)
-    profile_document = _named(reading, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
+    profile_document = _named(files, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
     profile = _for_this_machine(training_profile(profile_document))
     if exceeded := violation(spec, profile, profile_name=spec.profile):
         raise SpecError(exceeded)
-    stores = {name: _store(reading, name, folder=store) for name in spec.store_names}
+    stores = {name: _store(files, name, folder=store) for name in spec.store_names}
     if signing_key is not None:
         key = KeyRef(name=str(signing_key.resolve().parent), key=signing_key.name)
         stores[spec.object_store] = replace(stores[spec.object_store], signing_key=key)
     return RunFile(document, spec, stores, profile, profile_document)
 
 
-def _run_document(reading: ManifestFiles, seed: int | None) -> Mapping[str, Any]:
-    runs = [item for item in reading.manifests if item.is_atoll and item.kind == "TrainingRun"]
+def _run_document(files: ManifestFiles, seed: int | None) -> Mapping[str, Any]:
+    runs = [item for item in files.manifests if item.is_atoll and item.kind == "TrainingRun"]
     if len(runs) != 1:
         names = ", ".join(item.name for item in runs) or "none"
         raise SpecError(f"the files hold {len(runs)} TrainingRuns ({names}); exactly one can be run at a time")
@@ -100,14 +100,14 @@ def _run_document(reading: ManifestFiles, seed: int | None) -> Mapping[str, Any]
     return {**value, "metadata": metadata, "spec": spec}
 
 
-def _named(reading: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | None:
-    found = (item for item in reading.manifests if item.is_atoll and item.kind == kind and item.name == name)
+def _named(files: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | None:
+    found = (item for item in files.manifests if item.is_atoll and item.kind == kind and item.name == name)
     manifest: Manifest | None = next(found, None)
     return manifest.value if manifest else None
 
 
-def _store(reading: ManifestFiles, name: str, *, folder: Path) -> ObjectStoreSpec:
-    document = _named(reading, "ObjectStore", name)
+def _store(files: ManifestFiles, name: str, *, folder: Path) -> ObjectStoreSpec:
+    document = _named(files, "ObjectStore", name)
     if document is None:
         return ObjectStoreSpec(bucket="", directory=folder.resolve())
     spec = object_store(document)

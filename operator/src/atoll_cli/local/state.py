@@ -79,7 +79,7 @@ class RunFolder:
             yield
 
     def is_locked(self) -> bool:
-        """Whether an engine works on this run. A process id would not tell: the kernel uses it again."""
+        """Whether an engine works on this run. A process id does not show it: the kernel reuses ids."""
         try:
             import fcntl
         except ImportError:  # Windows, where no engine runs
@@ -130,7 +130,7 @@ class ReservedVersion(Document, frozen=True):
 
 
 class RunRecord(Document, frozen=True):
-    """What must survive the engine: the run's identity, what it was started with, and its status."""
+    """The state that must survive the engine: the run's identity, the objects it was started with, and its status."""
 
     uid: str
     created: str

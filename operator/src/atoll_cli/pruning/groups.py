@@ -1,4 +1,4 @@
-"""Objects of a store that are removed together, and the policy that says when. Pure."""
+"""Groups the objects of a store that are removed together, by the retention policy. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Group:
-    """`keys` in the order of removal: what is left of a group that is half removed must not be taken for whole."""
+    """`keys` are in the order of removal: the rest of a partly removed group must not look like a whole one."""
 
     kind: Kind
     name: str
@@ -55,18 +55,18 @@ class Group:
     size: int
 
 
-def group(kind: Kind, name: str, why: str, objects: Sequence[ObjectInfo], *, first: str = "") -> Group:
+def make_group(kind: Kind, name: str, why: str, objects: Sequence[ObjectInfo], *, first: str = "") -> Group:
     """A group of these objects; one whose key ends with `first` is removed before the others."""
     ordered = sorted((info.key for info in objects), key=lambda key: (not key.endswith(first), key))
     return Group(kind, name, why, tuple(ordered), sum(info.size for info in objects))
 
 
-def newest(objects: Sequence[ObjectInfo]) -> float:
+def last_modified(objects: Sequence[ObjectInfo]) -> float:
     """When the last of the objects was written; infinity, which is never old, if that is unknown for one of them."""
     return max(math.inf if info.modified_at is None else info.modified_at for info in objects)
 
 
-def days(seconds: float) -> str:
+def format_days(seconds: float) -> str:
     """`1 day`, `40 days`."""
     count = int(seconds // DAY)
     return f"{count} day" if count == 1 else f"{count} days"
@@ -114,15 +114,15 @@ def run_group(
 ) -> Group | None:
     """The files of a run, if they may be removed. Of `run` only namespace and UID are read; `known` is by UID."""
     prefix = keys.run_prefix(run)
-    age = now - newest(objects)
+    age = now - last_modified(objects)
     if age < policy.older_than or any(not item.is_over and prefix in item.starts_from for item in known.values()):
         return None
     found = known.get(run.uid)
     if found is None:
-        return group(Kind.RUN, prefix, f"its run is gone, the last file {days(age)} old", objects)
+        return make_group(Kind.RUN, prefix, f"its run is gone, the last file {format_days(age)} old", objects)
     if found.ended is None or now - found.ended < policy.older_than:
         return None
-    return group(Kind.RUN, prefix, f"its run ended {days(now - found.ended)} ago", objects)
+    return make_group(Kind.RUN, prefix, f"its run ended {format_days(now - found.ended)} ago", objects)
 
 
 def conversion_group(
@@ -136,12 +136,12 @@ def conversion_group(
 ) -> Group | None:
     """A converted dataset, if no run has used it or may be about to, and no release names it: `atoll compare` shows
     its images. `released` has the digests of the datasets that releases name."""
-    age = now - newest(objects)
+    age = now - last_modified(objects)
     used = any(key.startswith(prefix) for run in known for key in run.outputs)
     if age < policy.older_than or used or waits_to_convert(known) or prefix.split("/")[-2] in released:
         return None
-    why = f"no run or release uses it, {days(age)} old"
-    return group(Kind.CONVERSION, prefix, why, objects, first=f"/{DATASET_NAME}")
+    why = f"no run or release uses it, {format_days(age)} old"
+    return make_group(Kind.CONVERSION, prefix, why, objects, first=f"/{DATASET_NAME}")
 
 
 def waits_to_convert(runs: Iterable[KnownRun]) -> bool:
@@ -179,13 +179,13 @@ def version_groups(versions: Sequence[Version], use: ModelUse, *, policy: Retent
     min_age = max(policy.older_than, RELEASE_AGE_SECONDS)
     groups = []
     for item in versions:
-        age = now - newest(item.objects)
+        age = now - last_modified(item.objects)
         if item.number in kept or item.manifest.release in use.starts or age < min_age:
             continue
         prefix = keys.manifest(item.manifest.namespace, item.manifest.model, item.number).rpartition("/")[0] + "/"
-        why = f"version {item.number}, {days(age)} old, no channel's current or previous one"
+        why = f"version {item.number}, {format_days(age)} old, no channel's current or previous one"
         # The manifest is removed last: while it is there, the next scan finds what is left.
-        groups.append(group(Kind.VERSION, prefix, why, item.objects, first="/manifest.dsse.json"))
+        groups.append(make_group(Kind.VERSION, prefix, why, item.objects, first="/manifest.dsse.json"))
     return groups
 
 

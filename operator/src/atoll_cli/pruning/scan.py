@@ -23,9 +23,9 @@ from atoll_cli.pruning.groups import (
     blobs_of,
     conversion_group,
     datasets_of,
-    days,
-    group,
+    format_days,
     known_run,
+    make_group,
     run_group,
     version_groups,
     waits_to_convert,
@@ -39,8 +39,8 @@ from atoll_contract.release import Channel, DeviceReport, Manifest
 from atoll_contract.store.base import BLOB_GRACE_SECONDS, ObjectInfo, ObjectNotFound, Store, StoreForbidden
 from atoll_contract.store.s3 import S3Store
 
-# How long runs and manifests count as just read. A publisher writes a blob anew before its manifest, and the time of
-# each object is read right before it is removed.
+# How long runs and manifests that were read count as current. A publisher writes a blob anew before its manifest, and
+# the time of each object is read right before it is removed.
 FRESH_SECONDS = 10.0
 
 
@@ -135,12 +135,12 @@ class Scan:
         return conversion_group(prefix, objects, known=known, released=released, policy=self._policy, now=self._clock())
 
     def _harvest_group(self, prefix: str, objects: list[ObjectInfo]) -> Group | None:
-        """The old files: a device goes on adding to its folder. Notes (.json) are removed before their images."""
+        """The old files; a device keeps adding to its folder. Notes (.json) are removed before their images."""
         old = [info for info in objects if self._age(info) >= self._policy.older_than]
         if not old:
             return None
-        why = f"harvested more than {days(self._policy.older_than)} ago"
-        return group(Kind.HARVEST, prefix, why, old, first=".json")
+        why = f"harvested more than {format_days(self._policy.older_than)} ago"
+        return make_group(Kind.HARVEST, prefix, why, old, first=".json")
 
     def _version_groups(self) -> list[Group]:
         if self._policy.keep is None:
@@ -165,7 +165,7 @@ class Scan:
         age = self._age(info)
         if info.key in named or age < max(self._policy.older_than, BLOB_GRACE_SECONDS):
             return None
-        return group(Kind.BLOB, info.key, f"no manifest names it, {days(age)} old", [info])
+        return make_group(Kind.BLOB, info.key, f"no manifest names it, {format_days(age)} old", [info])
 
     def _named_blobs(self, removed: frozenset[str]) -> frozenset[str] | None:
         """What the manifests of all namespaces name, except those in `removed`; None if one cannot be read."""
@@ -183,7 +183,7 @@ class Scan:
         for upload in self._store.unfinished():
             age = self._clock() - upload.begun
             if upload.key.startswith(own) and age >= BLOB_GRACE_SECONDS:
-                why = f"an upload that broke off {days(age)} ago"
+                why = f"an upload that broke off {format_days(age)} ago"
                 yield Group(Kind.UPLOAD, upload.key, why, (upload.upload_id,), 0)
 
     def _folders(self, prefix: str) -> dict[str, list[ObjectInfo]]:

@@ -88,7 +88,7 @@ def _per_class(store: Store, manifest: Manifest) -> Mapping[str, float | None]:
         classes = document["metrics"]["int8"]["perClass"]
         return {str(name): _number(value) for name, value in classes.items()}
     except (ValueError, KeyError, TypeError, AttributeError, ObjectNotFound):
-        # An older release, or one by another program: the figures of the manifest are still valid.
+        # The release is older, or of another program: the figures of its manifest are still valid.
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The archives of the page: an upload is streamed to the disk within bounds, inspected, stored, and drafted from."""
+"""The archives of the page: streams uploads to the disk within bounds, inspects and stores them, and drafts runs."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ from atoll_contract.store.base import Store
 from atoll_contract.tool_reports import LintReport, Timing
 
 MAX_BYTES = 50 * 2**30
-# Space that an upload leaves free on the disk, for the run.
+# The space that an upload leaves free on the disk, for the run.
 SPARE_BYTES = 2**30
 MAX_LISTED = 200
 BUSY = "a training is at work on this machine, which would be timed along with it"

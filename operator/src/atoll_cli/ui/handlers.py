@@ -17,7 +17,7 @@ from atoll_cli.releases import Release, list_releases, read_manifest
 from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
 from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
-from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, own_atoll
+from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, atoll_run_command
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.release import ManifestFile, Role
 from atoll_contract.stage import Stage
@@ -47,7 +47,7 @@ _NO_STATE = {
 
 @dataclass(frozen=True)
 class LinkedFile:
-    """A file for download. `sandboxed`: whether it is a page, which the browser shows but lets run nothing."""
+    """A file for download. `sandboxed`: whether it is a page, which the browser shows without running its scripts."""
 
     name: str
     media_type: str
@@ -80,9 +80,9 @@ class DownloadLinks:
 
 
 class Handlers:
-    """The functions of the page over a folder of the local engine: first those for GET, then those for POST."""
+    """The functions of the page for a folder of the local engine: first those for GET, then those for POST."""
 
-    def __init__(self, workspace: Workspace, *, command: RunCommand = own_atoll) -> None:
+    def __init__(self, workspace: Workspace, *, command: RunCommand = atoll_run_command) -> None:
         self._workspace = workspace
         self._archives = Archives(workspace)
         self._runs = RunQueue(workspace.folder, workspace.namespace, workspace.ui_folder / "runs", command=command)

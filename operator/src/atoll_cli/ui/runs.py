@@ -107,12 +107,12 @@ def _read(folder: RunFolder) -> LocalRun | None:
 def _state(run: LocalRun, *, waits: bool, started_here: bool) -> str:
     """A word for people. While the process of a run begins or ends, its record still has the former phase."""
     phase = run.status.phase
-    rests = phase in TERMINAL or phase is Phase.SUSPENDED
+    at_rest = phase in TERMINAL or phase is Phase.SUSPENDED
     if waits:
         return "Queued"
     if started_here:
-        return AT_WORK if rests else str(phase)
-    return str(phase) if rests or run.engine else "Interrupted"
+        return AT_WORK if at_rest else str(phase)
+    return str(phase) if at_rest or run.engine else "Interrupted"
 
 
 def _stage(stage: StageStatus) -> dict[str, Any]:

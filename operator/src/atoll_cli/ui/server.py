@@ -1,4 +1,4 @@
-"""The HTTP server of the page. It answers only the page that this process gave out, in a browser on this machine.
+"""The HTTP server of the page. It answers only the page that this process served, in a browser on this machine.
 
 It listens on 127.0.0.1 alone. Other pages in the same browser can still send requests there: under a name of their own
 that resolves to this address (DNS rebinding), or by a form. The former have another Host, the latter another Origin,

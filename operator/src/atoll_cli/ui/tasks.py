@@ -1,4 +1,4 @@
-"""Work that takes longer than a browser waits: short tasks and trainings, each in a queue of its own."""
+"""Work that takes longer than a browser waits, in two queues: short tasks, and trainings."""
 
 import logging
 import secrets
@@ -66,7 +66,7 @@ class TaskQueue:
         return {"task": task}
 
     def state(self, task: str) -> JsonObject | None:
-        """`state` is waiting, working, done or refused. The result of the work, or its error, stands beside it."""
+        """`state` is waiting, working, done or refused. The result of the work, or its error, is in the same object."""
         with self._lock:
             return self._states.get(task)
 
@@ -88,7 +88,7 @@ class TaskQueue:
                 self._states.popitem(last=False)
 
 
-def own_atoll(file: Path, store: Path) -> Sequence[str]:
+def atoll_run_command(file: Path, store: Path) -> Sequence[str]:
     """`atoll run` with the Python of this process."""
     arguments = ["run", "-f", str(file), "--store", str(store), "--json"]
     return [sys.executable, "-P", "-m", "atoll_cli.main", *arguments]
@@ -110,7 +110,7 @@ class _RunningProcess:
 class RunQueue:
     """Runs one training after the other, in the order in which they came: two at once would slow each other down."""
 
-    def __init__(self, store: Path, namespace: str, folder: Path, *, command: RunCommand = own_atoll) -> None:
+    def __init__(self, store: Path, namespace: str, folder: Path, *, command: RunCommand = atoll_run_command) -> None:
         self._store = store
         self._namespace = namespace
         self._folder = folder

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A camera's network interface answers slowly after power-up; one that sends nothing for so long is gone.
+# A camera's network interface answers slowly after power-up; one that sends nothing for this long is gone.
 OPEN_SECONDS = 10.0
 READ_SECONDS = 5.0
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
@@ -119,8 +119,8 @@ class TimedFrame:
 class SourceReader(threading.Thread):
     """Reads `source` to its end; connects to a live one again until it is gone for `retry_timeout` seconds.
 
-    A live source has the times of the clock: an MJPEG stream has none of its own. `missed` counts the frames of a live
-    source that were not taken in time. When it is `exhausted`, `failure` says why, or is empty at the end of a file.
+    The frames of a live source get the time of the clock, because an MJPEG stream has no times. `missed` counts those
+    that were not taken in time. When it is `exhausted`, `failure` says why, or is empty at the end of a file.
     """
 
     def __init__(self, source: Source, *, retry_timeout: float) -> None:
@@ -185,7 +185,7 @@ class SourceReader(threading.Thread):
             self.failure = error.strerror or type(error).__name__
 
     def _gives_up(self) -> bool:
-        """A source that was never there is a mistake; one that was there has `retry_timeout` seconds to come back."""
+        """Whether to stop. A source that never worked is not retried; one that did has `retry_timeout` seconds."""
         if not self.source.live or self._first is None:
             return True
         return time.monotonic() - self._latest > self.retry_timeout

@@ -66,8 +66,8 @@ class VideoReport:
 def extract(videos: Sequence[VideoFile], layout: Layout, *, rate: float, thresholds: Thresholds) -> list[VideoReport]:
     """Write the frames worth labelling, out of `rate` samples a second.
 
-    Each video is read twice: what is blurred shows only beside the others. A video that cannot be read, or not to its
-    end, is no failure; its report has the problem.
+    Each video is read twice, because blur is judged in comparison with all samples. A video that cannot be read, or not
+    to its end, is no failure; its report has the problem.
 
     Raises:
         OSError: an image cannot be written, or a video changed meanwhile.
@@ -111,7 +111,7 @@ def _save(frame: VideoFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     if frame.rotation:
-        # A telephone films lying down and notes how it was held; what is shown upright must be labelled upright.
+        # A telephone stores frames unrotated, with their rotation; labelling tools must show them upright.
         image = image.rotate(frame.rotation, expand=True)
     image.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 

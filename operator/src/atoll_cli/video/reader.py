@@ -1,4 +1,4 @@
-"""Videos and their frames: which files there are, the names that their frames get, and reading samples with PyAV."""
+"""Finds video files, names their frames, and reads samples of them with PyAV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
 
 _UNPORTABLE = re.compile(r"[^A-Za-z0-9._-]+")
 _DIGITS = re.compile(r"(\d+)")
-# Of a sample's number: a time just below a whole number of samples is one.
+# Added to a sample's number, so that a time just below a whole number of samples counts as that number.
 _EPSILON = 1e-6
 
 
@@ -67,7 +67,7 @@ def _videos_below(path: Path) -> Iterable[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts match2 before match10."""
+    """The sort key of a path, which puts match2 before match10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(str(path))]
 
 
@@ -95,7 +95,7 @@ def _portable(text: str) -> str:
 
 
 def load_av() -> ModuleType:
-    """PyAV, the binding of FFmpeg's libraries.
+    """Imports PyAV, the binding of FFmpeg's libraries.
 
     Raises:
         SpecError: it is not installed.
@@ -146,7 +146,7 @@ class SampleReader:
             self.decoded += 1
             at = frame.time if frame.time is not None else index / float(stream.average_rate or 30)
             start = at if start is None else start
-            # Where two recordings were joined the clock may jump back; time goes on from where it was.
+            # In joined recordings the clock may jump back; the time then continues from the last frame.
             start -= max(0.0, latest - (at - start))
             latest = at - start
             number = int(latest * self.rate + _EPSILON)
@@ -155,7 +155,7 @@ class SampleReader:
                 yield Sample(number, index, latest, frame)
 
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """All frames except those of damaged packets, of which a file that was cut off has one at its end."""
+        """All frames except those of damaged packets, such as the one at the end of a file that was cut off."""
         damaged = 0
         av = load_av()
         for packet in container.demux(stream):

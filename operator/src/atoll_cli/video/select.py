@@ -1,4 +1,4 @@
-"""The choice of frames worth labelling: those that are not blurred and differ from each other.
+"""Selects the frames worth labelling: those that are not blurred and differ from each other.
 
 The blur of an image is a number from 0 (sharp) to 1. It follows Crété-Roffet, Dolmière, Ladret and Nicolas, "The blur
 effect: perception and estimation with a new no-reference perceptual blur metric" (SPIE 6492, 2007): blur the image once
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 # that sees 300 pixels.
 BLUR_WIDTH = 120
 WINDOW = 5
-# Of 255 levels: a smaller difference is noise.
+# A smaller difference, of 255 levels, is noise.
 NOISE = 3.0
-# Mean difference between neighbours below which an image shows nothing.
-NOTHING = 0.05
+# An image with a smaller mean difference between neighbours shows nothing.
+MIN_MEAN_DIFFERENCE = 0.05
 
 # The blur of a video's sharp frames is that of its sharpest fifth: how sharp that is depends on lens and scene.
 SHARPEST_PERCENT = 20
 # A video that is blurred from end to end must not set its own limit: it may be this much above the sharp frames of all
 # videos of the call, and never above the blur that no sharp scene was seen to have (photographs, drawn scenes,
 # microscope images: up to 0.54).
-ABOVE_ALL = 0.1
+MAX_ABOVE_OVERALL = 0.1
 MAX_SHARP_BLUR = 0.55
 
 
@@ -59,7 +59,7 @@ def _blur_along_rows(gray: NDArray[Any]) -> float | None:
     counted = before > NOISE
     lost = np.maximum(0, before - np.abs(np.diff(again, axis=0)))
     total = float(before[counted].sum())
-    return None if total <= NOTHING * before.size else (total - float(lost[counted].sum())) / total
+    return None if total <= MIN_MEAN_DIFFERENCE * before.size else (total - float(lost[counted].sum())) / total
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SampleSelector:
 
     def blur_limit(self, video: Sequence[SampleFigures]) -> float:
         """The blur above which samples of this video are dropped."""
-        limit = min(MAX_SHARP_BLUR, self._overall + ABOVE_ALL)
+        limit = min(MAX_SHARP_BLUR, self._overall + MAX_ABOVE_OVERALL)
         return _sharp_blur(video, limit=limit) + self.thresholds.blur
 
     def select(self, name: str, sample: SampleFigures, *, blur_limit: float) -> Selection:
@@ -169,6 +169,6 @@ class SampleSelector:
 def _sharp_blur(samples: Sequence[SampleFigures], *, limit: float) -> float:
     import numpy as np
 
-    # An image that shows nothing says nothing about the lens.
+    # An image without detail shows nothing of the lens.
     seen = [sample.blur for sample in samples if sample.blur < 1]
     return min(limit, float(np.percentile(seen, SHARPEST_PERCENT))) if seen else limit

@@ -23,7 +23,7 @@ FRAGMENT_BYTES = 256
 FRAME_BYTES = 24
 
 _FORMAT = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer", "flush_packets": "1"}
-# No frame waits in the encoder for a later one: what is encoded is in the file a fragment later. Quality 20 leaves
+# The encoder holds no frame back for a later one: a frame is in the file one fragment later. Quality 20 leaves
 # edges that a labeller sees; a slower preset would cost a Pi its frame rate.
 _ENCODER = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
 
@@ -115,7 +115,7 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=rate, options=_ENCODER)
         self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, TICKS)
-        # `add` sets the key frames by time: a camera's rate is not what it promises.
+        # `add` sets the key frames by time, because a camera may not keep its rate.
         self._stream.codec_context.gop_size = 1_000_000
         self._last = -1
         self._key_at = -1.0
