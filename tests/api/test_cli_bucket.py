@@ -24,10 +24,10 @@ from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd, succeed
 from cluster.objects import Objects, run_manifest, store_manifest
 from support.archives import jpeg
-from support.coloured import coloured_png, squares, write_archive
+from support.coloured_squares import coloured_png, squares, write_archive
 from support.edge_model import LABELS, SIDE, colour_detector
 from support.edge_release import release_files
-from support.harvested import put as put_frame
+from support.harvested_frames import put as put_frame
 from support.minio import MinioServer
 from support.s3 import bucket_spec
 from support.videos import write_video

@@ -15,7 +15,7 @@ from atoll_contract.store.s3 import S3Store
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, run_manifest, store_manifest
 from support import archives
-from support.drafts import ended_run
+from support.draft_inputs import ended_run
 from support.minio import MinioServer
 from support.s3 import bucket_spec
 

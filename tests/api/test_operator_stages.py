@@ -79,7 +79,7 @@ class Bucket:
 
     def train(self, given: StageInput, pod_uid: str) -> StageEnd:
         """A training in miniature, by the runner that every stage has."""
-        return self.run(given, pod_uid, ["-m", "support.tiny_stage", "ok"])
+        return self.run(given, pod_uid, ["-m", "support.scripted_stage", "ok"])
 
     def convert(self, given: StageInput, pod_uid: str) -> StageEnd:
         return self.run(given, pod_uid, ["-m", "atoll_stages.convert"])

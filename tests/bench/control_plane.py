@@ -23,11 +23,11 @@ from cluster.controlplane import ControlPlane
 from cluster.crds import install
 from cluster.kwok import KWOK, SCHEDULER, Kwok
 from cluster.training_operator import TRAINING_OPERATOR
-from support.load_account import Account, measure, table
-from support.load_bounds import judge
+from support.load_bounds import check_bounds
 from support.load_chains import CHAINS, BareChains, ShapedChains
+from support.load_measurement import Measurement, measure, table
 from support.load_sides import Atoll, Kubeflow, Side
-from support.story import Story
+from support.step_log import StepLog
 
 SIDES = ("bare", "shaped", "atoll", "fifty", "kubeflow")
 IN_FLIGHT = 50
@@ -46,13 +46,12 @@ def build(name: str, stack: ExitStack, plane: ControlPlane, api: kubernetes.clie
     return stack.enter_context(Atoll(plane, api, "atoll", slots=runs))
 
 
-def run(names: list[str], runs: int, deadline: float, story: Story) -> dict[str, Account]:
-    """The account of each side. Each has the control plane for itself: what thousands of finished pods cost it would
-    else be on the account of the sides that come later."""
-    return {name: _alone(name, runs, deadline, story) for name in names}
+def run(names: list[str], runs: int, deadline: float, steps: StepLog) -> dict[str, Measurement]:
+    """Measures each side, each with its own control plane: thousands of finished pods of one would burden the next."""
+    return {name: _alone(name, runs, deadline, steps) for name in names}
 
 
-def _alone(name: str, runs: int, deadline: float, story: Story) -> Account:
+def _alone(name: str, runs: int, deadline: float, steps: StepLog) -> Measurement:
     with ExitStack() as stack:
         admins = (KWOK, SCHEDULER, CHAINS, TRAINING_OPERATOR)
         plane = stack.enter_context(ControlPlane(admins=admins, audit_policy=policy((CHAINS, TRAINING_OPERATOR))))
@@ -62,10 +61,10 @@ def _alone(name: str, runs: int, deadline: float, story: Story) -> Account:
         number = max(IN_FLIGHT, runs // 5) if name == "fifty" else runs
         side = build(name, stack, plane, api, number)
         log = AuditLog(plane.audit_log)
-        account = measure(plane, side, log, runs=number, deadline_seconds=deadline, tell=story.tell)
+        measurement = measure(plane, side, log, runs=number, deadline_seconds=deadline, notify=steps.add)
         kwok.check()
-    story.tell(f"{account.title}: done in {account.seconds:.1f} s")
-    return account
+    steps.add(f"{measurement.title}: done in {measurement.seconds:.1f} s")
+    return measurement
 
 
 def main() -> int:
@@ -78,14 +77,14 @@ def main() -> int:
     names = options.only.split(",")
     if not set(names) <= set(SIDES):
         parser.error(f"--only {options.only}: allowed are {','.join(SIDES)}")
-    accounts = run(names, options.runs, options.deadline, Story())
+    measurements = run(names, options.runs, options.deadline, StepLog())
     if options.json:
-        print(json.dumps({name: asdict(account) for name, account in accounts.items()}))
+        print(json.dumps({name: asdict(measurement) for name, measurement in measurements.items()}))
     else:
-        print(table(list(accounts.values())))
-    verdicts = judge(accounts)
-    print("\n".join(str(verdict) for verdict in verdicts), file=sys.stderr)
-    return 1 if any(verdict.must and not verdict.met for verdict in verdicts) else 0
+        print(table(list(measurements.values())))
+    checks = check_bounds(measurements)
+    print("\n".join(str(check) for check in checks), file=sys.stderr)
+    return 1 if any(check.must and not check.met for check in checks) else 0
 
 
 if __name__ == "__main__":

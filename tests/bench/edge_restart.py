@@ -38,7 +38,7 @@ from atoll_edge.models.bundle import bundle_spec, unpack
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.models.sideload import import_bundle
 from atoll_edge.robot.topics import detection_struct
-from support import edge_scripted
+from support import scripted_detector
 from support.edge_robot import Robot
 from support.polling import wait_until
 
@@ -82,7 +82,7 @@ def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: P
         rows["CPU: the detector hangs (2 s are the watchdog's)"] = losses(run, max(3, times // 4), stop)
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
     coral = replace(model, edgetpu_path=model.cpu_path)
-    with running(coral, scripted_detector()) as run:
+    with running(coral, scripted_manager()) as run:
         rows[f"scripted Edge TPU, {coral_seconds:g} s to load: lost once"] = losses(run, max(3, times // 4), kill)
     rows["scripted Edge TPU: third loss within a minute, to the CPU"] = [
         to_the_cpu(coral, folder, coral_seconds) for _ in range(3)
@@ -103,11 +103,11 @@ def script(folder: Path, entries: dict[str, Any]) -> None:
     os.environ["EDGE_SCRIPT"] = str(path)
 
 
-def scripted_detector() -> DetectorManager:
+def scripted_manager() -> DetectorManager:
     """A scripted Edge TPU beside the real interpreter on the CPU."""
 
     def spawn(backend: Backend) -> DetectorClient:
-        return DetectorClient(backend, command=WORKER_COMMAND if backend is Backend.CPU else edge_scripted.COMMAND)
+        return DetectorClient(backend, command=WORKER_COMMAND if backend is Backend.CPU else scripted_detector.COMMAND)
 
     return DetectorManager(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
 
@@ -200,7 +200,7 @@ def stop(pid: int) -> None:
 def to_the_cpu(model: LoadedModelSpec, folder: Path, coral_seconds: float) -> float:
     """Seconds from the third loss of the Edge TPU to the CPU's first answer."""
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
-    with running(model, scripted_detector()) as run:
+    with running(model, scripted_manager()) as run:
         detector, pipeline = run.agent.detector, run.agent.pipeline
         for number in range(3):
             wait_until(lambda: detector._client is not None, what="the Edge TPU", timeout_seconds=60)

@@ -13,7 +13,7 @@ import yaml
 from cluster import node_images
 from cluster.node import down, read_keeper, up
 from support.node_cluster import NodeCluster
-from support.story import Story
+from support.step_log import StepLog
 
 IMAGES = ("operator", "convert", "train", "edge")
 KINDS = (
@@ -27,42 +27,42 @@ CHART = Path(__file__).parents[2] / "charts" / "atoll"
 
 
 @pytest.fixture(scope="session")
-def story() -> Story:
-    """What is told goes out at once, and so does what the bench says of its builds and downloads."""
+def steps() -> StepLog:
+    """Prints the steps at once, and the log lines of builds and downloads."""
     print()
-    story = Story()
+    steps = StepLog()
     logger = logging.getLogger("cluster")
     logger.setLevel(logging.INFO)
-    logger.addHandler(Telling(story))
-    return story
+    logger.addHandler(StepLogHandler(steps))
+    return steps
 
 
-class Telling(logging.Handler):
-    """Log lines as a part of the story."""
+class StepLogHandler(logging.Handler):
+    """Adds log records to the step log."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, steps: StepLog) -> None:
         super().__init__()
-        self._story = story
+        self._steps = steps
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._story.tell(record.getMessage())
+        self._steps.add(record.getMessage())
 
 
 @pytest.fixture(scope="session")
-def cluster(story: Story) -> Iterator[NodeCluster]:
+def cluster(steps: StepLog) -> Iterator[NodeCluster]:
     """The one-node cluster; one that was up already, or is asked for by ATOLL_KEEP_CLUSTER, stays up."""
     stays = read_keeper() is not None or bool(os.environ.get("ATOLL_KEEP_CLUSTER"))
     running = NodeCluster(up())
-    story.tell("the cluster is up")
-    story.show(running.kubectl("get", "nodes", "-o", "wide"))
+    steps.add("the cluster is up")
+    steps.show(running.kubectl("get", "nodes", "-o", "wide"))
     yield running
     if not stays:
         down()
-        story.tell("the cluster is gone")
+        steps.add("the cluster is gone")
 
 
 @pytest.fixture(scope="session")
-def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_values(cluster: NodeCluster, steps: StepLog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Helm values that name the images, which are built from the Dockerfiles and imported into the node.
 
     With ATOLL_KEEP_IMAGES those of an earlier run are taken as they are.
@@ -70,10 +70,10 @@ def image_values(cluster: NodeCluster, story: Story, tmp_path_factory: pytest.Te
     store = node_images.ensure_store()
     if not os.environ.get("ATOLL_KEEP_IMAGES"):
         node_images.build(IMAGES)
-        story.tell(f"images built: {', '.join(IMAGES)}; the bundled store's from its Go module")
+        steps.add(f"images built: {', '.join(IMAGES)}; the bundled store's from its Go module")
         for reference in (*map(node_images.reference, IMAGES), store):
             node_images.load(reference)
-        story.tell("images imported")
+        steps.add("images imported")
     document = {
         "image": node_images.helm_image(node_images.reference("operator")),
         "images": {stage: node_images.helm_image(node_images.reference(stage)) for stage in ("convert", "train")},
@@ -101,7 +101,7 @@ def namespace_of_team(cluster: NodeCluster) -> Iterator[str]:
 
 @pytest.fixture
 def kinds_gone(cluster: NodeCluster) -> None:
-    """Each story begins on a cluster that has never seen Atoll: the chart leaves its kinds behind, a failure more."""
+    """Each test begins on a cluster without Atoll's kinds, which the chart leaves behind, as a failed test does."""
     cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", timeout=180)
     roles = "clusterroles,clusterrolebindings"
     cluster.kubectl("delete", roles, "-l", "app.kubernetes.io/part-of=atoll", "--ignore-not-found")
@@ -109,13 +109,13 @@ def kinds_gone(cluster: NodeCluster) -> None:
 
 @pytest.fixture
 def installed(
-    cluster: NodeCluster, kinds_gone: None, namespace: str, image_values: Path, story: Story
+    cluster: NodeCluster, kinds_gone: None, namespace: str, image_values: Path, steps: StepLog
 ) -> Iterator[str]:
     """The namespace with the chart's quick start in it, installed by Helm 4 as its README says."""
     values = ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(image_values)]
     wait = ["--wait", "--wait-for-jobs", "--timeout", "4m"]
-    story.tell(f"helm install atoll charts/atoll -n {namespace} -f values-quickstart.yaml -f values-images.yaml")
+    steps.add(f"helm install atoll charts/atoll -n {namespace} -f values-quickstart.yaml -f values-images.yaml")
     cluster.helm("install", "atoll", str(CHART), "-n", namespace, *values, *wait)
-    story.show(cluster.kubectl("get", "pods", "-n", namespace))
+    steps.show(cluster.kubectl("get", "pods", "-n", namespace))
     yield namespace
     cluster.helm("uninstall", "atoll", "-n", namespace, "--ignore-not-found", "--wait")

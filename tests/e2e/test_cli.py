@@ -18,7 +18,7 @@ from atoll_cli.commands.submit import validate
 from cluster.binaries import ensure
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
-from support.story import Story
+from support.step_log import StepLog
 from support.tricky_yaml import TRICKY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -45,12 +45,12 @@ class Atoll:
     cluster: NodeCluster
     namespace: str
     folder: Path
-    story: Story
+    steps: StepLog
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, seconds: float = 120.0, code: int = 0) -> str:
-        """What it prints on both streams; a line of the story."""
-        self.story.tell(f"atoll {' '.join(arguments)}")
+        """What it prints on both streams; the command is a line of the step log."""
+        self.steps.add(f"atoll {' '.join(arguments)}")
         command = [sys.executable, "-P", "-m", "atoll_cli.main", *arguments, "-n", self.namespace]
         done = subprocess.run(
             inside(command),
@@ -62,19 +62,19 @@ class Atoll:
             timeout=seconds,
             check=False,
         )
-        self.story.show("\n".join(done.stdout.splitlines()[-12:]))
+        self.steps.show("\n".join(done.stdout.splitlines()[-12:]))
         assert done.returncode == code, done.stdout
         return done.stdout
 
 
 @pytest.fixture
-def atoll(cluster: NodeCluster, installed: str, story: Story, tmp_path: Path) -> Atoll:
+def atoll(cluster: NodeCluster, installed: str, steps: StepLog, tmp_path: Path) -> Atoll:
     """Without any S3 credentials."""
     foreign = ("AWS_", "ATOLL_", "KUBERNETES_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {"KUBECONFIG": cluster.keeper.kubeconfig, "HOME": str(tmp_path), "COLUMNS": "160"}
     environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
-    return Atoll(cluster, installed, tmp_path, story, environment)
+    return Atoll(cluster, installed, tmp_path, steps, environment)
 
 
 def test_a_run_from_push_to_pull_by_the_command_line_alone(
@@ -120,7 +120,7 @@ STRICTER_THAN_KUBECTL = {"key-twice", "key-twice-quoted", "key-twice-deep", "mer
 
 
 def test_kubectl_judges_tricky_files_as_atoll_validate_does(
-    cluster: NodeCluster, installed: str, story: Story, tmp_path: Path
+    cluster: NodeCluster, installed: str, steps: StepLog, tmp_path: Path
 ) -> None:
     apply = (str(ensure("kubectl")), "apply", "--dry-run=server", "-n", installed, "-f")
     environment = os.environ | {"KUBECONFIG": cluster.keeper.kubeconfig}
@@ -135,6 +135,6 @@ def test_kubectl_judges_tricky_files_as_atoll_validate_does(
         refused += bool(offline)
         if bool(done.returncode) != bool(offline) and name not in STRICTER_THAN_KUBECTL:
             differing.append(f"{name}: kubectl says {done.stderr or done.stdout!r}")
-    story.tell(f"{len(TRICKY)} tricky files, {refused} of them refused, by atoll validate and by kubectl apply")
+    steps.add(f"{len(TRICKY)} tricky files, {refused} of them refused, by atoll validate and by kubectl apply")
     assert differing == []
     assert min(refused, len(TRICKY) - refused) >= 20

@@ -17,7 +17,7 @@ from support.cluster_run import ClusterRun
 from support.edge_pod import EdgePod
 from support.node_cluster import NodeCluster
 from support.node_robot import robot
-from support.story import Story
+from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -41,7 +41,7 @@ def run_manifest(**training: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def devices(cluster: NodeCluster, installed: str, story: Story, tmp_path: Path) -> Iterator[list[EdgePod]]:
+def devices(cluster: NodeCluster, installed: str, steps: StepLog, tmp_path: Path) -> Iterator[list[EdgePod]]:
     """A device of each architecture, in a namespace of its own that admits restricted pods alone."""
     with ExitStack() as stack:
         stack.enter_context(emulated())
@@ -50,14 +50,14 @@ def devices(cluster: NodeCluster, installed: str, story: Story, tmp_path: Path) 
             foreign = arch if (arch == "arm64") != is_native() else ""
             if foreign:
                 node_images.build(["edge"], arch=foreign)
-                story.tell(f"the edge image built for {arch}, under emulation")
+                steps.add(f"the edge image built for {arch}, under emulation")
             image = node_images.reference("edge", arch=foreign)
             node_images.load(image, arch=foreign)
             space = stack.enter_context(cluster.restricted_namespace(f"pi-{arch}"))
             device = EdgePod(cluster, space, MODEL, home=installed, name=f"pi-{arch}", emulated=bool(foreign))
             folder = tmp_path / arch
             folder.mkdir()
-            story.tell(f"helm install edge charts/atoll-edge -n {space} -f values-{arch}.yaml   # mode: lab")
+            steps.add(f"helm install edge charts/atoll-edge -n {space} -f values-{arch}.yaml   # mode: lab")
             stack.enter_context(device.installed(node_images.helm_image(image), folder))
             made.append(device)
         yield made
@@ -70,18 +70,18 @@ def identity(device: EdgePod) -> tuple[str, int]:
 
 
 def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
-    cluster: NodeCluster, installed: str, devices: list[EdgePod], story: Story
+    cluster: NodeCluster, installed: str, devices: list[EdgePod], steps: StepLog
 ) -> None:
-    first = ClusterRun(cluster, installed, "cells-one", story)
+    first = ClusterRun(cluster, installed, "cells-one", steps)
     first.apply(run_manifest(initFrom={"type": "random"}, steps=250))
     first.wait(seconds=1800)
     before = {}
     for device, seconds in zip(devices, PATIENCE_SECONDS.values(), strict=True):
         shown = device.shown_to_the_robot(seconds=seconds, sequence=1)
-        story.tell(f"{device.name}: v1 serves, the robot sees {len(shown['detections'])} boxes")
+        steps.add(f"{device.name}: v1 serves, the robot sees {len(shown['detections'])} boxes")
         before[device.name] = identity(device)
 
-    second = ClusterRun(cluster, installed, "cells-two", story)
+    second = ClusterRun(cluster, installed, "cells-two", steps)
     names = [device.name for device in devices]
     with robot(names, seconds=1800 + sum(PATIENCE_SECONDS.values()), sequence=2) as waiting:
         second.apply(run_manifest(initFrom={"type": "release", "releaseRef": {"name": f"{MODEL}-v1"}}, steps=30))
@@ -94,18 +94,18 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
         uid, restarts = before[device.name]
         seconds = shown[device.name]["time"] - published
         told = f"boxes of v2 {seconds:.0f} s after the run's end, in the same pod {uid}, restarts {restarts}"
-        story.tell(f"{device.name}: {told}")
+        steps.add(f"{device.name}: {told}")
 
     devices[0].start_devices()
     for device, seconds in zip(devices, PATIENCE_SECONDS.values(), strict=True):
         mirrored = device.mirrored(seconds=seconds, release=f"{MODEL}-v2")
         assert mirrored["status"]["agentVersion"].startswith(node_images.TAG)
-    story.tell("kubectl get edev -o wide")
-    story.show(cluster.kubectl("get", "edev", "-o", "wide", "-n", installed))
+    steps.add("kubectl get edev -o wide")
+    steps.show(cluster.kubectl("get", "edev", "-o", "wide", "-n", installed))
 
     cluster.kubectl("scale", "statefulset/atoll-store", "--replicas=0", "-n", installed)
     cluster.kubectl("wait", "--for=delete", "pod/atoll-store-0", "-n", installed, "--timeout=50s")
-    story.tell("the bucket is away; the kubelet and every container are killed, the kubelet is started again")
+    steps.add("the bucket is away; the kubelet and every container are killed, the kubelet is started again")
     with robot(names, seconds=sum(PATIENCE_SECONDS.values()), sequence=2, silence=SILENCE_SECONDS) as waiting:
         began = cut_power()
         shown = waiting.shown()
@@ -115,4 +115,4 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
         assert uid == before[device.name][0]
         assert restarts > before[device.name][1]
         seconds = shown[device.name]["time"] - began
-        story.tell(f"{device.name}: first detection {seconds:.1f} s after the kubelet's start, without the bucket")
+        steps.add(f"{device.name}: first detection {seconds:.1f} s after the kubelet's start, without the bucket")

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from support.cluster_run import ClusterRun, check_release
-from support.first_looks import first_looks
+from support.first_run_output import first_run_commands
 from support.k3s_machine import K3sMachine
 from support.node_cluster import NodeCluster
 from support.readme_commands import Shell, commands
-from support.story import Story
+from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -40,11 +40,11 @@ def chart_flags(image_values: Path) -> list[str]:
 
 
 @pytest.fixture
-def machine(cluster: NodeCluster, kinds_gone: None, tmp_path: Path, story: Story) -> Iterator[K3sMachine]:
+def machine(cluster: NodeCluster, kinds_gone: None, tmp_path: Path, steps: StepLog) -> Iterator[K3sMachine]:
     """A machine whose owner has a k3s, as far as there is none."""
     made = K3sMachine(cluster, tmp_path / "machine")
     made.prepare()
-    story.tell("stood in for: the base image and the bundled store's (no registry here), k3s's volume for the claim")
+    steps.add("stood in for: the base image and the bundled store's (no registry here), k3s's volume for the claim")
     yield made
     cluster.helm("uninstall", "atoll", "-n", NAMESPACE, "--ignore-not-found", "--wait")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=180)
@@ -52,67 +52,67 @@ def machine(cluster: NodeCluster, kinds_gone: None, tmp_path: Path, story: Story
 
 
 def test_the_readmes_commands_lead_to_a_release_that_helm_leaves_alone(
-    cluster: NodeCluster, machine: K3sMachine, story: Story, tmp_path: Path
+    cluster: NodeCluster, machine: K3sMachine, steps: StepLog, tmp_path: Path
 ) -> None:
     images, install, apply, status = commands("On a cluster")
     shell = Shell(machine.environment)
-    story.tell(images)
+    steps.add(images)
     refusal = shell.refused(images, timeout=3600)
     assert "there is no 'k3s' on the PATH: run this on the cluster's machine" in refusal
-    story.show("\n".join(refusal.splitlines()[-2:]))
+    steps.show("\n".join(refusal.splitlines()[-2:]))
     machine.stand_in()
-    story.tell("`k3s ctr images import` is stood in for by the node's containerd; again:")
-    story.show("\n".join(shell.run(images, on_node=False, timeout=3600).splitlines()[-8:]))
+    steps.add("`k3s ctr images import` is stood in for by the node's containerd; again:")
+    steps.show("\n".join(shell.run(images, on_node=False, timeout=3600).splitlines()[-8:]))
     for line in (install, f"kubectl label namespace {NAMESPACE} {RESTRICTED}", apply):
-        story.tell(line)
-        story.show(shell.run(line, on_node=True, timeout=300))
-    story.tell(status)
-    story.show(shell.run(status, on_node=True, timeout=5400))
+        steps.add(line)
+        steps.show(shell.run(line, on_node=True, timeout=300))
+    steps.add(status)
+    steps.show(shell.run(status, on_node=True, timeout=5400))
 
-    first = ClusterRun(cluster, NAMESPACE, "bccd", story)
+    first = ClusterRun(cluster, NAMESPACE, "bccd", steps)
     reached = first.wait(seconds=60)
     assert float(reached["metrics"]["int8"]["ap50"]) >= 0.5
     manifest = first.fetch_release(tmp_path)
     check_release(manifest, tmp_path, labels=LABELS)
     golden = [item for item in manifest.files if item.expected]
     assert golden, "no golden picture has a detection on it"
-    story.tell(f"{manifest.release} fetched; the model finds what it should on {len(golden)} golden pictures")
-    for look in first_looks(cluster, NAMESPACE):
-        story.tell(look.command)
-        story.show(look.output)
+    steps.add(f"{manifest.release} fetched; the model finds what it should on {len(golden)} golden pictures")
+    for command in first_run_commands(cluster, NAMESPACE):
+        steps.add(command.command)
+        steps.show(command.output)
 
     short = sample()
     short["spec"]["training"]["steps"] = 20
     del short["spec"]["quality"]
-    second = ClusterRun(cluster, NAMESPACE, "bccd-again", story)
+    second = ClusterRun(cluster, NAMESPACE, "bccd-again", steps)
     second.apply(short)
     convert = second.wait(seconds=1800)["stages"][0]
     assert (convert["name"], convert["reason"]) == ("convert", "CacheHit")
-    story.tell(f"the second run converted nothing: {convert['message']}")
-    story.tell("kubectl get trun,mrel -o wide")
-    story.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE))
+    steps.add(f"the second run converted nothing: {convert['message']}")
+    steps.add("kubectl get trun,mrel -o wide")
+    steps.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE))
 
     flags = ["-f", str(CHART / "values-quickstart.yaml"), "-f", str(ROOT / "build" / "values-images.yaml")]
     cluster.helm("upgrade", "atoll", str(CHART), "-n", NAMESPACE, *flags, "--wait", "--timeout", "4m")
-    story.tell("helm upgrade")
-    story.show(cluster.helm("test", "atoll", "-n", NAMESPACE, "--logs"))
+    steps.add("helm upgrade")
+    steps.show(cluster.helm("test", "atoll", "-n", NAMESPACE, "--logs"))
     cluster.helm("uninstall", "atoll", "-n", NAMESPACE, "--wait")
-    story.tell("helm uninstall leaves the kinds, both runs and both releases")
+    steps.add("helm uninstall leaves the kinds, both runs and both releases")
     left = cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE)
-    story.show(left)
+    steps.show(left)
     for name in ("trainingrun.atoll.dev/bccd", "modelrelease.atoll.dev/bccd-v1", "modelrelease.atoll.dev/bccd-v2"):
         assert name in left
 
 
 def test_helm_3_installs_upgrades_and_uninstalls(
-    cluster: NodeCluster, kinds_gone: None, namespace: str, image_values: Path, story: Story
+    cluster: NodeCluster, kinds_gone: None, namespace: str, image_values: Path, steps: StepLog
 ) -> None:
     flags = chart_flags(image_values)
     for command in ("install", "upgrade"):
         cluster.helm(command, "atoll", str(CHART), "-n", namespace, *flags, program="helm3")
-        story.tell(f"helm {command} with Helm 3")
+        steps.add(f"helm {command} with Helm 3")
         assert "default" in cluster.kubectl("get", "tprof,ostore", "-n", namespace)
-    story.show(cluster.helm("test", "atoll", "-n", namespace, program="helm3"))
+    steps.show(cluster.helm("test", "atoll", "-n", namespace, program="helm3"))
     cluster.helm("uninstall", "atoll", "-n", namespace, "--wait", program="helm3")
     assert "trainingruns.atoll.dev" in cluster.kubectl("get", "crd")
-    story.tell("helm uninstall with Helm 3 leaves the kinds")
+    steps.add("helm uninstall with Helm 3 leaves the kinds")

@@ -15,7 +15,7 @@ from cluster.node_kubelet import NODE_NAME
 from support.node_cluster import NodeCluster
 from support.node_team import Team
 from support.polling import wait_until
-from support.story import Story
+from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -47,7 +47,7 @@ def _allocatable(cluster: NodeCluster) -> str:
 
 
 @pytest.mark.usefixtures("one_gpu")
-def test_six_runs_share_one_gpu(cluster: NodeCluster, installed: str, namespace_of_team: str, story: Story) -> None:
+def test_six_runs_share_one_gpu(cluster: NodeCluster, installed: str, namespace_of_team: str, steps: StepLog) -> None:
     image = node_images.make_noop_stages({"train": {"steps": 10, "seconds": 0.5}})
     node_images.load(image)
     team = Team(cluster, installed, namespace_of_team)
@@ -59,13 +59,13 @@ def test_six_runs_share_one_gpu(cluster: NodeCluster, installed: str, namespace_
         maxConcurrentRuns=1,
         resources=dict.fromkeys(("convert", "train", "export", "publish"), SMALL),
     )
-    story.tell(f"the node offers one {GPU} (faked); the profile one-gpu lets one run work at a time")
+    steps.add(f"the node offers one {GPU} (faked); the profile one-gpu lets one run work at a time")
     team.start(*(run_manifest(name) for name in RUNS))
-    story.tell(f"kubectl apply -f six-runs.yaml   # {RUNS[0]} to {RUNS[-1]}")
+    steps.add(f"kubectl apply -f six-runs.yaml   # {RUNS[0]} to {RUNS[-1]}")
 
     places: dict[str, list[int]] = {name: [] for name in RUNS}
-    ends = watch(team, places, story)
-    story.show(cluster.kubectl("get", "trun", "-o", "wide", "-n", team.namespace))
+    ends = watch(team, places, steps)
+    steps.show(cluster.kubectl("get", "trun", "-o", "wide", "-n", team.namespace))
     assert {end["phase"] for end in ends.values()} == {"Succeeded"}
     # First come, first served; those of one second by name.
     assert places == {name: list(range(number, 0, -1)) for number, name in enumerate(RUNS)}
@@ -74,7 +74,7 @@ def test_six_runs_share_one_gpu(cluster: NodeCluster, installed: str, namespace_
     assert {end["resolved"]["accelerator"] for end in ends.values()} == {"gpu"}
     trained = team.items("pods", "-l", "atoll.dev/stage=train")
     assert [limits(pod).get(GPU) for pod in trained] == ["1"] * len(RUNS)
-    story.tell("one after the other, none failed, none on the CPU; each knew its place")
+    steps.add("one after the other, none failed, none on the CPU; each knew its place")
 
 
 def run_manifest(name: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def run_manifest(name: str) -> dict[str, Any]:
     }
 
 
-def watch(team: Team, places: dict[str, list[int]], story: Story) -> dict[str, dict[str, Any]]:
+def watch(team: Team, places: dict[str, list[int]], steps: StepLog) -> dict[str, dict[str, Any]]:
     """The last status of each run; meanwhile every place in the queue that it has told."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ def watch(team: Team, places: dict[str, list[int]], story: Story) -> dict[str, d
             ahead = (status.get("queue") or {}).get("ahead")
             if status.get("phase") == "Queued" and ahead is not None and places[name][-1:] != [ahead]:
                 places[name].append(ahead)
-                story.tell(f"{name}: {status['message']}")
+                steps.add(f"{name}: {status['message']}")
         if all(status.get("phase") in ("Succeeded", "Failed") for status in statuses.values()):
             return statuses
         time.sleep(0.5)

@@ -10,7 +10,7 @@ from cluster import node_images
 from support.cluster_run import ClusterRun, check_release
 from support.edge_pod import EdgePod
 from support.node_cluster import NodeCluster
-from support.story import Story
+from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -27,13 +27,13 @@ RUN = {
 
 
 def test_from_helm_install_to_what_the_robot_sees(
-    cluster: NodeCluster, installed: str, story: Story, tmp_path: Path
+    cluster: NodeCluster, installed: str, steps: StepLog, tmp_path: Path
 ) -> None:
-    run = ClusterRun(cluster, installed, "smoke", story)
+    run = ClusterRun(cluster, installed, "smoke", steps)
     run.apply(RUN)
     status = run.wait(seconds=900)
-    story.tell("kubectl get trun,mrel -o wide")
-    story.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", installed))
+    steps.add("kubectl get trun,mrel -o wide")
+    steps.show(cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", installed))
     assert [stage["phase"] for stage in status["stages"]] == [
         "Succeeded", "Succeeded", "Succeeded", "Skipped", "Succeeded",
     ]  # fmt: skip
@@ -44,20 +44,20 @@ def test_from_helm_install_to_what_the_robot_sees(
     manifest = run.fetch_release(tmp_path)
     names = check_release(manifest, tmp_path, labels=("Platelets", "RBC", "WBC"))
     assert names == ["map.pbtxt", "unoptimized.tflite"]
-    story.tell(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")
+    steps.add(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")
 
     device = EdgePod(cluster, installed, "smoke", home=installed)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    story.tell(f"helm install edge charts/atoll-edge -n {installed} -f values-edge.yaml   # mode: lab")
+    steps.add(f"helm install edge charts/atoll-edge -n {installed} -f values-edge.yaml   # mode: lab")
     with device.installed(node_images.helm_image(node_images.reference("edge")), pictures):
         shown = device.shown_to_the_robot(seconds=240)
         assert shown["sequence"] == 1
         assert shown["labels"] == ["Platelets", "RBC", "WBC"]
         first = shown["detections"][0]
-        story.tell(f"the robot sees {len(shown['detections'])} boxes, the first: {first['label']} {first['score']:.2f}")
+        steps.add(f"the robot sees {len(shown['detections'])} boxes, the first: {first['label']} {first['score']:.2f}")
         device.start_devices()
-        story.tell("helm upgrade atoll charts/atoll --reuse-values, with edgeDevices for this namespace")
+        steps.add("helm upgrade atoll charts/atoll --reuse-values, with edgeDevices for this namespace")
         device.mirrored(seconds=120, release="smoke-v1")
-        story.tell("kubectl get edev")
-        story.show(cluster.kubectl("get", "edev", "-n", installed))
+        steps.add("kubectl get edev")
+        steps.show(cluster.kubectl("get", "edev", "-n", installed))

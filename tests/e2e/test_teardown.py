@@ -12,7 +12,7 @@ from atoll_contract.stage import DEFAULT_GRACE_SECONDS
 from support.node_cluster import NodeCluster
 from support.node_team import Team
 from support.polling import wait_until
-from support.story import Story
+from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -24,27 +24,27 @@ LIGHT = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "4
 
 
 def test_runs_and_their_namespace_go_without_operator_and_bucket(
-    cluster: NodeCluster, installed: str, namespace_of_team: str, story: Story
+    cluster: NodeCluster, installed: str, namespace_of_team: str, steps: StepLog
 ) -> None:
     team = Team(cluster, installed, namespace_of_team)
     team.prepare()
     stages = dict.fromkeys(("convert", "train", "export", "publish"), LIGHT)
     team.profile("two-at-once", maxConcurrentRuns=2, resources=stages)
     team.start(*(run_manifest(name) for name in RUNS))
-    wait_until(lambda: all(steps(team)), what="both runs to train", timeout_seconds=DEADLINE_SECONDS)
-    story.tell("two runs train")
-    story.show(cluster.kubectl("get", "trun,jobs,pods", "-n", team.namespace))
+    wait_until(lambda: all(trained_steps(team)), what="both runs to train", timeout_seconds=DEADLINE_SECONDS)
+    steps.add("two runs train")
+    steps.show(cluster.kubectl("get", "trun,jobs,pods", "-n", team.namespace))
 
     cluster.kubectl("scale", "deployment/atoll", "statefulset/atoll-store", "--replicas=0", "-n", installed)
     gone = ["wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component in (operator, store)"]
     cluster.kubectl(*gone, "-n", installed, "--timeout=55s")
-    story.tell("the operator is dead and the bucket is away; both trainings go on")
+    steps.add("the operator is dead and the bucket is away; both trainings go on")
     assert [pod["status"]["phase"] for pod in working(team)] == ["Running", "Running"]
 
     seconds = timed(
         lambda: cluster.kubectl("delete", "trun", RUNS[0], "-n", team.namespace), lambda: left(team, RUNS[0])
     )
-    story.tell(f"kubectl delete trun {RUNS[0]}: its Jobs and pods are gone after {seconds:.1f} s")
+    steps.add(f"kubectl delete trun {RUNS[0]}: its Jobs and pods are gone after {seconds:.1f} s")
     assert seconds <= BOUND_SECONDS
     assert len(working(team)) == 1
 
@@ -52,9 +52,7 @@ def test_runs_and_their_namespace_go_without_operator_and_bucket(
         cluster.kubectl("delete", "namespace", team.namespace, "--wait=false")
 
     seconds = timed(delete_namespace, lambda: cluster.names("namespace", f"metadata.name={team.namespace}"))
-    story.tell(
-        f"kubectl delete namespace {team.namespace}: gone after {seconds:.1f} s, with the run that trained in it"
-    )
+    steps.add(f"kubectl delete namespace {team.namespace}: gone after {seconds:.1f} s, with the run that trained in it")
     assert seconds <= BOUND_SECONDS
     assert team.namespace not in cluster.kubectl("get", "trun,mrel,jobs,pods", "-A")
 
@@ -74,7 +72,7 @@ def run_manifest(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def steps(team: Team) -> list[int]:
+def trained_steps(team: Team) -> list[int]:
     """How far each training is."""
     runs = team.runs().values()
     return [run.get("status", {}).get("progress", {}).get("step", 0) for run in runs]

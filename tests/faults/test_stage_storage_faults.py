@@ -173,7 +173,7 @@ def run_stage_process(spec: StoreSpec, folder: Path, behaviour: str, **extra: st
         **extra,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "support.tiny_stage", behaviour],
+        [sys.executable, "-m", "support.scripted_stage", behaviour],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What `kubectl get` prints, asked for as it asks: a table of the server's, a small part of the objects' size."""
+"""Requests tables from the API server as `kubectl get` does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of Jobs by the simplest loop there is: watch, and where a Job is complete, create the next.
+"""The simplest loop that runs chains of Jobs: it watches, and where a Job is complete, creates the next.
 
     KUBECONFIG=… python -m support.bare_chains NAMESPACE [TEMPLATE]
 

@@ -1,4 +1,4 @@
-"""Headless Chromium, told what to do over its DevTools protocol: what a user sees, clicks and types."""
+"""Headless Chromium, driven over its DevTools protocol: what a user sees, clicks and types."""
 
 import base64
 import json

@@ -18,7 +18,7 @@ from atoll_contract.release import Manifest, Role
 from atoll_edge.models.verify import canary_job, run_canary
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
-from support.story import Story
+from support.step_log import StepLog
 
 POLL_SECONDS = 2.0
 
@@ -30,12 +30,12 @@ class ClusterRun:
     cluster: NodeCluster
     namespace: str
     name: str
-    story: Story
+    steps: StepLog
 
     def apply(self, manifest: dict[str, Any]) -> None:
         document = manifest | {"metadata": {"name": self.name, "namespace": self.namespace}}
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(document))
-        self.story.tell(f"kubectl apply -f trainingrun.yaml   # {self.name}")
+        self.steps.add(f"kubectl apply -f trainingrun.yaml   # {self.name}")
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = self.cluster.get("trainingrun", self.name, namespace=self.namespace).get("status", {})
@@ -48,14 +48,14 @@ class ClusterRun:
             status = self.status()
             if status.get("phase", "") != told:
                 told = status.get("phase", "")
-                self.story.tell(f"{told}: {status.get('message', '')}")
+                self.steps.add(f"{told}: {status.get('message', '')}")
             if told in ("Succeeded", "Failed", "Cancelled"):
                 break
             time.sleep(POLL_SECONDS)
         assert told == "Succeeded", self.account()
         condition = ("wait", "--for=condition=Succeeded", f"trun/{self.name}", "--timeout=10s")
-        self.story.tell("kubectl " + " ".join(condition))
-        self.story.show(self.cluster.kubectl(*condition, "-n", self.namespace))
+        self.steps.add("kubectl " + " ".join(condition))
+        self.steps.show(self.cluster.kubectl(*condition, "-n", self.namespace))
         return self.status()
 
     def account(self) -> str:

@@ -1,4 +1,4 @@
-"""An int8 file of a real architecture with random weights, made once with TensorFlow: for speed, not for answers."""
+"""An int8 file of a real architecture with random weights, made with TensorFlow: for measurements of speed."""
 
 import hashlib
 import os

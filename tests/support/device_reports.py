@@ -1,4 +1,4 @@
-"""A folder as the bucket, with reports in it as the edge writes them, and clocks."""
+"""A folder store with device reports as the edge writes them, and clocks."""
 
 from __future__ import annotations
 

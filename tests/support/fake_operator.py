@@ -25,8 +25,8 @@ from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, PROFILES, RUNS, STORES
 from cluster.objects import profile_manifest, run_manifest, store_manifest
-from support.decide_world import UID, success
 from support.fake_cluster import FakeCluster, FakeServer
+from support.run_simulation import UID, success
 
 KEY = ("team", "note")
 

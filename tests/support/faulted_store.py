@@ -1,4 +1,4 @@
-"""A store that sees its server through a proxy of faults, and waits on a clock of the test's."""
+"""A store that reaches its server through a proxy of faults, and waits on a clock of the test."""
 
 import random
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""An API server that carries bytes to the ports of pods: what none does without a kubelet, whose protocol this is.
+"""An API server that forwards ports of pods, which a real one without a kubelet cannot.
 
 Objects are what the test writes; `ports` leads from a pod and its port to a server of the test's own.
 """

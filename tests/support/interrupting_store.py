@@ -1,4 +1,4 @@
-"""A store that something happens to at its n-th operation; all else is the real store's."""
+"""A store at whose n-th operation something happens; it passes everything else to the real store."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What somebody with a k3s machine has and the node lacks, stood in for: `k3s ctr`, a registry, a volume."""
+"""Replaces on the node what only a k3s machine has: `k3s ctr`, a registry, a volume."""
 
 from __future__ import annotations
 

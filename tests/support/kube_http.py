@@ -1,4 +1,4 @@
-"""Plain requests to an API server, where a test is about the very bytes that it is sent."""
+"""Plain HTTP requests to an API server, for tests of the bytes that it is sent."""
 
 from __future__ import annotations
 

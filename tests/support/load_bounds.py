@@ -1,11 +1,11 @@
-"""What the operator must and should keep to under the load of the control plane's benchmark."""
+"""The bounds that the operator must or should keep under the load of the control plane's benchmark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from support.load_account import Account
+from support.load_measurement import Measurement
 from support.percentiles import percentile
 
 # The bounds in seconds are for this many runs.
@@ -13,7 +13,7 @@ FULL_RUNS = 1000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BoundCheck:
     """A figure beside its bound. `must`: beyond it the benchmark fails."""
 
     what: str
@@ -30,27 +30,27 @@ class Verdict:
         return f"{kind:>5} {self.bound:>7.2f}  {'met   ' if self.met else 'MISSED'} {self.figure:>7.2f}  {self.what}"
 
 
-def judge(accounts: Mapping[str, Account]) -> list[Verdict]:
-    """The verdicts that these sides allow; times and memory only where the number of runs is the full one."""
+def check_bounds(measurements: Mapping[str, Measurement]) -> list[BoundCheck]:
+    """The checks that these sides allow; times and memory only where the number of runs is the full one."""
     found = []
-    atoll, bare, fifty = (accounts.get(name) for name in ("atoll", "bare", "fifty"))
+    atoll, bare, fifty = (measurements.get(name) for name in ("atoll", "bare", "fifty"))
     if atoll is not None:
         for bound, must in ((40, True), (25, False)):
-            found.append(Verdict("writes per run", atoll.writes, bound, must))
+            found.append(BoundCheck("writes per run", atoll.writes, bound, must))
         if atoll.runs >= FULL_RUNS:
             found += _full(atoll)
         if bare is not None and bare.runs == atoll.runs:
-            found.append(Verdict("wall time, × the bare chains'", atoll.seconds / bare.seconds, 1.25, must=False))
+            found.append(BoundCheck("wall time, × the bare chains'", atoll.seconds / bare.seconds, 1.25, must=False))
     late = percentile(fifty.gaps.since_job, 0.99) if fifty is not None else None
     if late is not None:
-        found.append(Verdict("Job complete → next Job at 50 runs in flight, p99, s", late, 1.0, must=False))
+        found.append(BoundCheck("Job complete → next Job at 50 runs in flight, p99, s", late, 1.0, must=False))
     return found
 
 
-def _full(atoll: Account) -> list[Verdict]:
+def _full(atoll: Measurement) -> list[BoundCheck]:
     return [
-        Verdict("wall time of 1,000 runs, s", atoll.seconds, 200, must=True),
-        Verdict("memory of the operator, MiB", atoll.peak, 192, must=True),
-        Verdict("memory of the operator, MiB", atoll.peak, 128, must=False),
-        Verdict("CPU of the operator, s", atoll.cpu, 60, must=False),
+        BoundCheck("wall time of 1,000 runs, s", atoll.seconds, 200, must=True),
+        BoundCheck("memory of the operator, MiB", atoll.peak, 192, must=True),
+        BoundCheck("memory of the operator, MiB", atoll.peak, 128, must=False),
+        BoundCheck("CPU of the operator, s", atoll.cpu, 60, must=False),
     ]

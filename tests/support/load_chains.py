@@ -1,4 +1,4 @@
-"""The simplest loop as sides of the control plane's benchmark: what any chain of Jobs costs, with whichever Jobs."""
+"""The simplest loop as sides of the control plane's benchmark, with different kinds of Jobs."""
 
 from __future__ import annotations
 

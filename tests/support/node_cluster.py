@@ -19,7 +19,7 @@ CALL_DEADLINE_SECONDS = 60.0
 
 
 class CommandError(AssertionError):
-    """A command of the story failed; the message has its output."""
+    """A command failed; the message has its output."""
 
 
 @dataclass(frozen=True)

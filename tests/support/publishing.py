@@ -16,7 +16,7 @@ from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
 from atoll_stages.publish.stage import publish
 from atoll_stages.runtime.context import StageContext, StageOutcome
-from support.tiny_tflite import tiny_tflite
+from support.minimal_tflite import minimal_tflite
 
 LABELS = ("note", "robot")
 METRICS: dict[str, Any] = {
@@ -41,7 +41,7 @@ def exported_run(
     with `small` no more than a release must have."""
     run = RunRef("local", "bccd", uid)
     files = {
-        "model": ("unoptimized.tflite", tiny_tflite() + uid.encode()),
+        "model": ("unoptimized.tflite", minimal_tflite() + uid.encode()),
         "labels": ("map.pbtxt", format_label_map(LABELS).encode()),
         "metrics": ("metrics.json", json.dumps(METRICS).encode()),
         "mapping": ("edgetpu-report.json", b'{"predicted": true, "percent": 98.5}'),
@@ -53,7 +53,7 @@ def exported_run(
         files = {name: files[name] for name in ("model", "labels")}
     upstream = {str(Stage.EXPORT): tuple(_put(store, run, Stage.EXPORT, name, *file) for name, file in files.items())}
     if compiled:
-        model = tiny_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
+        model = minimal_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
         upstream[str(Stage.COMPILE)] = (
             _put(store, run, Stage.COMPILE, "compiled", "model.tflite", model),
             _put(store, run, Stage.COMPILE, "compilation", "compilation.json", json.dumps(COMPILATION).encode()),

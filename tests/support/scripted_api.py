@@ -1,4 +1,4 @@
-"""An API server whose answers a test writes: for what no API server does without a kubelet, such as pods' logs."""
+"""An API server whose answers a test writes, for those that need a kubelet, such as pods' logs."""
 
 from __future__ import annotations
 

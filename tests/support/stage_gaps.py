@@ -1,4 +1,4 @@
-"""How long chains of Jobs stand still: from the end of a stage to the Job of the next, out of the audit log."""
+"""Measures the time from the end of a stage to the Job of the next, by the audit log."""
 
 from __future__ import annotations
 

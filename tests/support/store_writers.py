@@ -1,4 +1,4 @@
-"""What competing writers do, as functions that a child process can import."""
+"""Competing writers, as functions that a child process can import."""
 
 from pathlib import Path
 

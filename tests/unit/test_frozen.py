@@ -58,7 +58,7 @@ from atoll_operator.lifecycle.model import PodPhase, QueueView
 from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.train.history import History, Snapshot
 from atoll_stages.train.initial_weights import ModelInfo
-from support.decide_world import PROFILE, World, run_view
+from support.run_simulation import PROFILE, RunSimulation, run_view
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
@@ -244,116 +244,116 @@ def test_the_robot_reads_the_same_topics() -> None:
 # The states of a run.
 
 
-def queued() -> World:
-    world = World(run=run_view(queue=QueueView(ahead=2, eta_seconds=900)))
-    world.settle()
-    return world
+def queued() -> RunSimulation:
+    sim = RunSimulation(run=run_view(queue=QueueView(ahead=2, eta_seconds=900)))
+    sim.settle()
+    return sim
 
 
-def invalid() -> World:
-    world = World(run=run_view(invalid="spec.training.hyperparameters: there is no setting 'speed'"))
-    world.settle()
-    return world
+def invalid() -> RunSimulation:
+    sim = RunSimulation(run=run_view(invalid="spec.training.hyperparameters: there is no setting 'speed'"))
+    sim.settle()
+    return sim
 
 
-def training() -> World:
-    world = World()
-    world.to_stage(Stage.TRAIN)
-    job = world.start()
-    world.pass_time(60)
-    world.pod_of(job, progress=Progress(42.0, "training", 210, 500, 0.61, 0.7, None, 83.0))
-    world.settle()
-    return world
+def training() -> RunSimulation:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.pass_time(60)
+    sim.pod_of(job, progress=Progress(42.0, "training", 210, 500, 0.61, 0.7, None, 83.0))
+    sim.settle()
+    return sim
 
 
-def retrying() -> World:
-    world = World()
-    world.to_stage(Stage.TRAIN)
-    world.start()
-    world.settle()
-    world.pass_time(30)
-    world.fail(Reason.STORAGE_THROTTLED)
-    world.settle()
-    return world
+def retrying() -> RunSimulation:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    sim.start()
+    sim.settle()
+    sim.pass_time(30)
+    sim.fail(Reason.STORAGE_THROTTLED)
+    sim.settle()
+    return sim
 
 
-def out_of_memory() -> World:
-    world = World()
-    world.to_stage(Stage.TRAIN)
-    world.start()
-    world.settle()
-    world.pass_time(30)
-    world.fail(Reason.OUT_OF_MEMORY, code=137, message="", terminated_reason="OOMKilled")
-    world.settle()
-    return world
+def out_of_memory() -> RunSimulation:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    sim.start()
+    sim.settle()
+    sim.pass_time(30)
+    sim.fail(Reason.OUT_OF_MEMORY, code=137, message="", terminated_reason="OOMKilled")
+    sim.settle()
+    return sim
 
 
-def without_image() -> World:
-    world = World()
-    world.settle()
-    job = world.active_job()
+def without_image() -> RunSimulation:
+    sim = RunSimulation()
+    sim.settle()
+    job = sim.active_job()
     assert job is not None
-    world.pod_of(job, waiting_reason="ImagePullBackOff", waiting_message="no such image")
-    world.settle()
-    return world
+    sim.pod_of(job, waiting_reason="ImagePullBackOff", waiting_message="no such image")
+    sim.settle()
+    return sim
 
 
-def suspended() -> World:
-    world = training()
-    world.run = replace(world.run, suspend=True, generation=2)
-    world.settle()
-    return world
+def suspended() -> RunSimulation:
+    sim = training()
+    sim.run = replace(sim.run, suspend=True, generation=2)
+    sim.settle()
+    return sim
 
 
-def resumed() -> World:
-    world = suspended()
-    world.pass_time(3600)
-    world.run = replace(world.run, suspend=False, generation=3)
-    world.settle()
-    return world
+def resumed() -> RunSimulation:
+    sim = suspended()
+    sim.pass_time(3600)
+    sim.run = replace(sim.run, suspend=False, generation=3)
+    sim.settle()
+    return sim
 
 
-def quality_gate() -> World:
-    world = World(run=run_view(quality_gated=True))
-    world.to_stage(Stage.EXPORT)
-    world.start()
-    world.pass_time(30)
-    world.fail(Reason.QUALITY_GATE_FAILED)
-    world.settle()
-    return world
+def quality_gate() -> RunSimulation:
+    sim = RunSimulation(run=run_view(quality_gated=True))
+    sim.to_stage(Stage.EXPORT)
+    sim.start()
+    sim.pass_time(30)
+    sim.fail(Reason.QUALITY_GATE_FAILED)
+    sim.settle()
+    return sim
 
 
-def tried_again() -> World:
-    world = quality_gate()
-    world.run = replace(world.run, retry="2027-01-10T08:00:00Z")
-    world.settle()
-    return world
+def tried_again() -> RunSimulation:
+    sim = quality_gate()
+    sim.run = replace(sim.run, retry="2027-01-10T08:00:00Z")
+    sim.settle()
+    return sim
 
 
-def cancelled() -> World:
-    world = World()
-    world.to_stage(Stage.CONVERT)
-    job = world.start()
-    world.pod_of(job, phase=PodPhase.RUNNING)
-    world.settle()
-    world.run = replace(world.run, cancel=True, generation=2)
-    world.settle()
-    return world
+def cancelled() -> RunSimulation:
+    sim = RunSimulation()
+    sim.to_stage(Stage.CONVERT)
+    job = sim.start()
+    sim.pod_of(job, phase=PodPhase.RUNNING)
+    sim.settle()
+    sim.run = replace(sim.run, cancel=True, generation=2)
+    sim.settle()
+    return sim
 
 
-def succeeded() -> World:
-    world = World()
-    world.finish()
-    return world
+def succeeded() -> RunSimulation:
+    sim = RunSimulation()
+    sim.finish()
+    return sim
 
 
-def succeeded_without_compiler() -> World:
-    world = World(run=run_view(profile=replace(PROFILE, has_compiler=False)))
-    world.finish()
-    return world
+def succeeded_without_compiler() -> RunSimulation:
+    sim = RunSimulation(run=run_view(profile=replace(PROFILE, has_compiler=False)))
+    sim.finish()
+    return sim
 
 
-STATES: dict[str, Callable[[], World]] = {
+STATES: dict[str, Callable[[], RunSimulation]] = {
     "queued": queued,
     "invalid": invalid,
     "training": training,
@@ -372,9 +372,9 @@ STATES: dict[str, Callable[[], World]] = {
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_status_and_its_events_are_the_same(name: str) -> None:
-    world = STATES[name]()
-    events = [dataclasses.asdict(event) for event in world.events]
-    frozen_json(f"statuses/{name}.json", {"status": world.status, "events": events})
+    sim = STATES[name]()
+    events = [dataclasses.asdict(event) for event in sim.events]
+    frozen_json(f"statuses/{name}.json", {"status": sim.status, "events": events})
 
 
 def test_the_reasons_of_events_are_the_same() -> None:

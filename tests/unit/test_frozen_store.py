@@ -7,7 +7,7 @@ named the store's folder it says `{store}` now; `identities.json` is what each r
 
 `device-8c7468f` is the folder of a device that serves that release, and `trainingrun-8c7468f.yaml` three runs, a
 profile's snapshot and a release as a cluster keeps them. That commit's code wrote both, but no agent and no cluster was
-at work: the statuses come from `decide` in the small world of `support.decide_world`.
+at work: the statuses come from `decide` in the small sim of `support.run_simulation`.
 
 These files are never written anew: others are added beside them.
 """
@@ -45,9 +45,9 @@ from atoll_operator.lifecycle.inputs import own_release, profile_view, run_view
 from atoll_operator.lifecycle.model import JobState, JobView, ReleaseView
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.initial_weights import read_weights
-from support.decide_world import UID, World, success
 from support.noop_run import NoopRun
 from support.polling import wait_until
+from support.run_simulation import UID, RunSimulation, success
 
 FROZEN = Path(__file__).parents[1] / "golden/frozen"
 KEPT = FROZEN / "store-8c7468f"
@@ -257,7 +257,7 @@ def on_cluster(kind: str, name: str) -> dict[str, Any]:
     return found
 
 
-def world(name: str) -> World:
+def sim(name: str) -> RunSimulation:
     """A run with its status, the profile from its snapshot, and its release, as the operator reads them."""
     document = on_cluster("TrainingRun", name)
     snapshot = read_snapshot(on_cluster("ControllerRevision", ""))
@@ -274,7 +274,7 @@ def world(name: str) -> World:
     assert run.status.resolved is not None
     assert run.status.resolved.profile_hash == snapshot.digest
     assert run.status.resolved.profile_revision == snapshot.revision
-    return World(run=run, now=moment(document), status=document["status"])
+    return RunSimulation(run=run, now=moment(document), status=document["status"])
 
 
 def moment(document: dict[str, Any]) -> datetime:
@@ -300,7 +300,7 @@ def test_an_object_of_the_cluster_is_valid_and_its_status_is_kept(name: str) -> 
 
 @pytest.mark.parametrize("name", ["reefscape", "strict"])
 def test_a_run_that_has_ended_on_the_cluster_stays_as_it_is(name: str) -> None:
-    ended = world(name)
+    ended = sim(name)
     ended.pass_time(10 * DAY)
     before = ended.status
     plan = ended.settle()
@@ -311,7 +311,7 @@ def test_a_run_that_has_ended_on_the_cluster_stays_as_it_is(name: str) -> None:
 
 
 def test_a_run_in_training_goes_on_with_its_job_and_then_to_the_next_stage() -> None:
-    running = world("first")
+    running = sim("first")
     reference = running.stage(Stage.TRAIN).job_ref
     job = JobView(reference.name, reference.uid, running.run.uid, Stage.TRAIN, 1, JobState.ACTIVE, running.run.created)
     running.jobs[job.name] = job
@@ -329,7 +329,7 @@ def test_a_run_in_training_goes_on_with_its_job_and_then_to_the_next_stage() -> 
 
 
 def test_a_run_that_failed_on_the_cluster_is_tried_again_from_the_stage_that_failed() -> None:
-    failed = world("strict")
+    failed = sim("strict")
     failed.run = replace(failed.run, retry="2027-01-10T08:00:00Z")
     failed.settle()
     assert failed.read().phase is Phase.EXPORTING

@@ -11,7 +11,7 @@ from atoll_contract.document import replace
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Manifest
 from atoll_contract.store import directory_store, open_store
-from support.coloured import coloured_archive, squares, write_archive
+from support.coloured_squares import coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage, Ended
 from support.edge_model import LABELS, write_model
 from support.edge_release import publish

@@ -48,7 +48,7 @@ def lines(*numbered: tuple[int, str]) -> str:
     return "".join(f"2027-01-09T19:01:{second:02d}.000000000Z {text}\n" for second, text in numbered)
 
 
-class Story:
+class StepLog:
     """A run that goes on with every look at it; a step is the run, its pods, and their logs."""
 
     def __init__(self, api: ScriptedApi, steps: list[tuple[Any, list[Any], dict[str, str]]]) -> None:
@@ -104,7 +104,7 @@ def test_follow_goes_from_stage_to_stage_and_prints_each_line_once(
             {"train": lines((5, "step 1"), (6, "step 2"))},
         ),
     ]
-    Story(api, steps)
+    StepLog(api, steps)
     kubeconfig = api.write_kubeconfig(tmp_path / "config")
     assert main(["logs", "note", "-f", "--kubeconfig", str(kubeconfig)]) == 0
     printed = capsys.readouterr()
@@ -120,7 +120,7 @@ def test_follow_of_one_stage_ends_with_the_stage(
 ) -> None:
     monkeypatch.setattr(logs, "INTERVAL_SECONDS", 0.0)
     done = [pod("convert", "Succeeded", second=1), pod("train", "Running", second=9)]
-    Story(
+    StepLog(
         api,
         [
             (run("Converting", running="convert"), [pod("convert", "Running", second=1)], {"convert": lines((1, "a"))}),
@@ -142,7 +142,7 @@ def test_without_follow_the_running_stage_is_printed(
 ) -> None:
     pods = [pod("convert", "Succeeded", second=1), pod("train", "Running", second=9)]
     texts = {"convert": lines((1, "reading")), "train": lines((5, "step 1"))}
-    Story(api, [(run("Training", running="train", done=("convert",)), pods, texts)])
+    StepLog(api, [(run("Training", running="train", done=("convert",)), pods, texts)])
     kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
     assert main(["logs", "note", "--kubeconfig", kubeconfig]) == 0
     assert capsys.readouterr().out == "step 1\n"
@@ -151,7 +151,7 @@ def test_without_follow_the_running_stage_is_printed(
 
 
 def test_a_forbidden_log_is_reported(api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Story(api, [(run("Training", running="train"), [pod("train", "Running", second=9)], {})])
+    StepLog(api, [(run("Training", running="train"), [pod("train", "Running", second=9)], {})])
     api.answers[f"{PODS}/note-train/log"] = lambda _: (403, {"message": 'pods "note-train" is forbidden'})
     assert main(["logs", "note", "--kubeconfig", str(api.write_kubeconfig(tmp_path / "config"))]) == 1
     assert 'get pods/log team/note-train: pods "note-train" is forbidden' in capsys.readouterr().err
@@ -160,7 +160,7 @@ def test_a_forbidden_log_is_reported(api: ScriptedApi, tmp_path: Path, capsys: p
 def test_a_run_that_has_not_started_has_no_log(
     api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Story(api, [(run("Pending"), [], {})])
+    StepLog(api, [(run("Pending"), [], {})])
     assert main(["logs", "note", "--kubeconfig", str(api.write_kubeconfig(tmp_path / "config"))]) == 20
     assert "-f waits for one" in capsys.readouterr().err
 

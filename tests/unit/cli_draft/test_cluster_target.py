@@ -13,7 +13,7 @@ from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import InitFrom
 from atoll_operator.api.validation import check
-from support.drafts import ended_run
+from support.draft_inputs import ended_run
 from support.scripted_api import ScriptedApi
 
 RUNS = "/apis/atoll.dev/v1alpha1/namespaces/team/trainingruns"

@@ -13,7 +13,7 @@ from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.status import Phase
 from atoll_operator.api.types import Decimal, ProfileEstimate, training_run
-from support.drafts import ended_run, lint_report, target
+from support.draft_inputs import ended_run, lint_report, target
 
 KEY = "datasets/local/reefscape.tar"
 

@@ -17,7 +17,7 @@ from atoll_contract.release import Detection
 from atoll_contract.store.directory import DirStore
 from atoll_stages.convert.split import frame_group
 from support.archives import encoded, jpeg, jpeg_claiming, picture, png_header
-from support.harvested import note, put
+from support.harvested_frames import note, put
 
 Harvest = Callable[..., dict[str, Any]]
 

@@ -13,8 +13,8 @@ from atoll_contract.stage import Stage
 from cluster.audit import AuditLog, Write
 from cluster.kwok import stages
 from cluster.usage import cpu_seconds, mebibytes, peak_mebibytes
-from support.load_account import Account, table
-from support.load_bounds import judge
+from support.load_bounds import check_bounds
+from support.load_measurement import Measurement, table
 from support.percentiles import percentile
 from support.stage_gaps import Gaps, gaps, place
 
@@ -36,7 +36,7 @@ def write(resource: str, name: str, time: float, *, verb: str = "patch", code: i
     return Write("somebody", verb, resource, "bare", name, code, time)
 
 
-def account(**changes: Any) -> Account:
+def measurement(**changes: Any) -> Measurement:
     base: dict[str, Any] = {
         "title": "Atoll",
         "runs": 1000,
@@ -51,7 +51,7 @@ def account(**changes: Any) -> Account:
         "gaps": Gaps((0.1, 0.2), (0.3, 0.4)),
         "speed": (0.9, 1.25),
     }
-    return Account(**(base | changes))
+    return Measurement(**(base | changes))
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -114,24 +114,26 @@ def test_a_gap_begins_with_the_last_status_of_the_stage_before() -> None:
 
 
 def test_bounds_of_the_full_load_count_for_the_full_load_only() -> None:
-    heavy = account(seconds=500.0, peak=500.0)
-    assert [item.what for item in judge({"atoll": heavy}) if item.must and not item.met] == [
+    heavy = measurement(seconds=500.0, peak=500.0)
+    assert [item.what for item in check_bounds({"atoll": heavy}) if item.must and not item.met] == [
         "wall time of 1,000 runs, s",
         "memory of the operator, MiB",
     ]
-    assert all(item.met for item in judge({"atoll": account(runs=100, seconds=500.0)}))
+    assert all(item.met for item in check_bounds({"atoll": measurement(runs=100, seconds=500.0)}))
 
 
 def test_the_aims_are_measured_against_the_peer_and_at_fifty_in_flight() -> None:
-    slow = account(gaps=Gaps((2.0,), ()))
+    slow = measurement(gaps=Gaps((2.0,), ()))
     missed = [
-        item.what for item in judge({"bare": account(seconds=79.0), "atoll": account(), "fifty": slow}) if not item.met
+        item.what
+        for item in check_bounds({"bare": measurement(seconds=79.0), "atoll": measurement(), "fifty": slow})
+        if not item.met
     ]
     assert missed == ["wall time, × the bare chains'", "Job complete → next Job at 50 runs in flight, p99, s"]
 
 
 def test_the_table_has_a_column_for_each_side() -> None:
-    header, _, *rows = table([account(), account(title="TFJobs", stages=1, gaps=Gaps((), ()))]).splitlines()
+    header, _, *rows = table([measurement(), measurement(title="TFJobs", stages=1, gaps=Gaps((), ()))]).splitlines()
     assert header == "| | Atoll | TFJobs |"
     assert "| stages/s | 50.0 | 10.0 |" in rows
     assert "| Job complete → next Job, p50 / p99, s | 0.10 / 0.20 | none |" in rows

@@ -5,16 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.tflite import TfliteError, read_model
-from support.tiny_tflite import CONV_2D, tiny_tflite
+from support.minimal_tflite import CONV_2D, minimal_tflite
 
 
 def test_inputs_and_operators_are_read() -> None:
-    model = read_model(tiny_tflite((CONV_2D, 150, "TFLite_Detection_PostProcess"), shape=(1, 300, 300, 3)))
+    model = read_model(minimal_tflite((CONV_2D, 150, "TFLite_Detection_PostProcess"), shape=(1, 300, 300, 3)))
     assert model.inputs[0].shape == (1, 300, 300, 3)
     assert model.inputs[0].dtype == "uint8"
     assert model.operators == ((3, ""), (150, ""), (32, "TFLite_Detection_PostProcess"))
     assert not model.is_compiled_for_edgetpu
-    assert read_model(tiny_tflite(("edgetpu-custom-op",))).is_compiled_for_edgetpu
+    assert read_model(minimal_tflite(("edgetpu-custom-op",))).is_compiled_for_edgetpu
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"\0" * 100, b"PK\x03\x04" + b"\0" * 60])
@@ -26,7 +26,7 @@ def test_other_files_are_refused(data: bytes) -> None:
 @settings(max_examples=300)
 @given(place=st.integers(0), value=st.integers(0, 255), cut=st.integers(0, 40))
 def test_damaged_files_are_read_or_refused(place: int, value: int, cut: int) -> None:
-    data = bytearray(tiny_tflite())
+    data = bytearray(minimal_tflite())
     data[place % len(data)] = value
     try:
         read_model(bytes(data[: len(data) - cut]))

@@ -19,8 +19,8 @@ from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.topics import detection_struct
 from support.edge_robot import Robot
-from support.edge_scripted import COMMAND
 from support.polling import wait_until
+from support.scripted_detector import COMMAND
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -13,7 +13,7 @@ from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
-from support.edge_scripted import COMMAND
+from support.scripted_detector import COMMAND
 
 Script = Callable[..., None]
 

@@ -12,8 +12,8 @@ from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, DetectionResult, LoadedModelSpec
 from atoll_edge.detector.pool import PROBE_SECONDS, CrashTracker
-from support.edge_scripted import COMMAND
 from support.polling import wait_until
+from support.scripted_detector import COMMAND
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -15,7 +15,7 @@ from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, ModelConf
 from atoll_edge.harvest.harvester import Harvester, make_harvester
 from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader
 from atoll_edge.robot.topics import Match
-from support.harvested import LABELS, answer, detection, scene
+from support.harvested_frames import LABELS, answer, detection, scene
 
 OFF, ENABLED, FIELD = Match(False, False), Match(True, False), Match(False, True)
 UNCERTAIN = detection(0.5)

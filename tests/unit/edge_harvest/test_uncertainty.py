@@ -8,7 +8,7 @@ from atoll_contract.harvest import Cause
 from atoll_contract.release import Detection
 from atoll_edge.harvest.harvester import REMEMBERED, Candidate, Selection
 from atoll_edge.harvest.uncertainty import HARVEST_BAND, Uncertainty, UncertaintyEstimator, cells_of, score_uncertainty
-from support.harvested import THRESHOLDS, answer, detection, scene
+from support.harvested_frames import THRESHOLDS, answer, detection, scene
 
 AT, NEAR, SURE, NEVER = 0.5, 0.5 + HARVEST_BAND / 2, 0.5 + HARVEST_BAND, 0.5 - HARVEST_BAND
 

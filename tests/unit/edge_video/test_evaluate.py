@@ -46,7 +46,7 @@ def scene(*squares: tuple[tuple[int, int], tuple[int, int, int]]) -> Picture:
     return picture
 
 
-def story() -> Iterator[Picture]:
+def video_frames() -> Iterator[Picture]:
     """A second of red, a second of red and blue, half a second of nothing, one pale frame, nothing."""
     yield from [scene(((2, 4), RED))] * 10
     yield from [scene(((2, 4), RED), ((5, 1), BLUE))] * 10
@@ -57,7 +57,7 @@ def story() -> Iterator[Picture]:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "match.mp4", story(), rate=RATE)
+    return write_video(tmp_path / "match.mp4", video_frames(), rate=RATE)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
 ) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing of the kind" * 100)
     cut = tmp_path / "cut.mkv"
-    whole = write_video(tmp_path / "whole.mkv", story(), rate=RATE).read_bytes()
+    whole = write_video(tmp_path / "whole.mkv", video_frames(), rate=RATE).read_bytes()
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     videos = [str(tmp_path / name) for name in ("broken.mp4", "cut.mkv")]
     assert main(["test-video", str(model), *videos, "-o", str(tmp_path / "out")]) == 0

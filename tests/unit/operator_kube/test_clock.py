@@ -11,7 +11,7 @@ import pytest
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
 from atoll_operator.kube.clock import ServerClock
-from support.decide_world import World, run_view
+from support.run_simulation import RunSimulation, run_view
 
 SERVER = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)
 
@@ -64,23 +64,23 @@ def test_O16_the_servers_time_counts_and_the_nodes_clock_is_named(
 def test_O16_a_clock_that_jumps_moves_no_deadline() -> None:
     times = Times()
     times.answer()
-    world = World(run=run_view(active_deadline_seconds=600))
+    sim = RunSimulation(run=run_view(active_deadline_seconds=600))
     begin = times.clock()
-    world.now = begin
-    world.to_stage(Stage.TRAIN)
-    world.start()
+    sim.now = begin
+    sim.to_stage(Stage.TRAIN)
+    sim.start()
     times.own_skew = 7200.0
     times.pass_time(60)
     times.answer()
-    world.now = times.clock()
-    world.settle()
-    assert world.read().phase is Phase.TRAINING
+    sim.now = times.clock()
+    sim.settle()
+    assert sim.read().phase is Phase.TRAINING
     times.own_skew = -7200.0
     times.pass_time(541)
     times.answer()
-    world.now = times.clock()
-    world.settle()
-    assert world.read().phase is Phase.FAILED
+    sim.now = times.clock()
+    sim.settle()
+    assert sim.read().phase is Phase.FAILED
 
 
 def test_slow_and_undated_answers_do_no_harm() -> None:

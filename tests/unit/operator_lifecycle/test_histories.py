@@ -19,7 +19,7 @@ from atoll_operator.api.status import DONE, parse_time, write_status
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.model import CompileChoice, Plan, PodPhase, QueueView
 from atoll_operator.lifecycle.stages import MAX_ATTEMPTS
-from support.decide_world import PROFILE, World, failure, run_view, succeeded_stages, success
+from support.run_simulation import PROFILE, RunSimulation, failure, run_view, succeeded_stages, success
 
 HISTORIES = int(os.environ.get("ATOLL_HISTORIES", "500"))
 ORDER = [str(stage) for stage in Stage]
@@ -46,7 +46,7 @@ class RunLife(RuleBasedStateMachine):
             active_deadline_seconds=deadline,
             ttl_seconds=200_000,
         )
-        self.world = World(run=run, releases=dict.fromkeys(range(1, others + 1), "another-run"))
+        self.sim = RunSimulation(run=run, releases=dict.fromkeys(range(1, others + 1), "another-run"))
         self.recorded: set[str] = set()
         self.known_jobs: set[str] = set()
         self.ended: dict[str, Any] | None = None
@@ -56,66 +56,66 @@ class RunLife(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        self.world.reconcile()
+        self.sim.reconcile()
 
     @rule(step=st.sampled_from(["release_status", "status", "reserve", "create", "delete", "events"]))
     def reconcile_and_crash(self, step: str) -> None:
-        self.world.reconcile(crash_before=step)
+        self.sim.reconcile(crash_before=step)
 
     @rule()
     def reconcile_with_a_stale_status(self) -> None:
         """The engine acts on a status that is one write old, and its own write is refused (409)."""
-        current = self.world.status
-        if len(self.world.history) < 2 or self.ended is not None:
+        current = self.sim.status
+        if len(self.sim.history) < 2 or self.ended is not None:
             return
-        self.world.status = self.world.history[-2]
-        plan = self.world.decide()
-        self.world.status = current
+        self.sim.status = self.sim.history[-2]
+        plan = self.sim.decide()
+        self.sim.status = current
         assert len(plan.create) <= 1
 
     # The stages.
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule()
     def pod_starts(self) -> None:
-        self.world.start()
+        self.sim.start()
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule(adopted=st.booleans())
     def stage_succeeds(self, adopted: bool) -> None:
-        job = self.world.active_job()
+        job = self.sim.active_job()
         assert job is not None
-        version = self.world.requests[job.name].version or 1
+        version = self.sim.requests[job.name].version or 1
         reason = Reason.ADOPTED if adopted else Reason.COMPLETED
-        self.world.succeed(success(job.stage, job.attempt, version=version, reason=reason))
+        self.sim.succeed(success(job.stage, job.attempt, version=version, reason=reason))
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule(reason=st.sampled_from([r for r in Reason if r not in (Reason.COMPLETED, Reason.ADOPTED, Reason.CACHE_HIT)]))
     def stage_fails(self, reason: Reason) -> None:
-        self.world.fail(reason)
+        self.sim.fail(reason)
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule(message=st.text(max_size=40), code=st.sampled_from([0, 1, 39, 50, 137, 255]))
     def stage_writes_no_result(self, message: str, code: int) -> None:
         if code == 0:
-            self.world.succeed(message)
+            self.sim.succeed(message)
         else:
-            self.world.fail(Reason.INTERNAL_ERROR, code=code, message=message)
+            self.sim.fail(Reason.INTERNAL_ERROR, code=code, message=message)
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule(step=st.integers(1, 9))
     def version_is_taken(self, step: int) -> None:
-        job = self.world.active_job()
+        job = self.sim.active_job()
         assert job is not None
         if job.stage is not Stage.PUBLISH:
             return
-        taken = max(self.world.releases, default=0)
+        taken = max(self.sim.releases, default=0)
         summary = {"nextVersion": taken + step}
-        self.world.fail(
+        self.sim.fail(
             Reason.VERSION_CONFLICT, message=failure(job.stage, job.attempt, Reason.VERSION_CONFLICT, summary)
         )
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule(
         problem=st.sampled_from(
             [
@@ -129,47 +129,47 @@ class RunLife(RuleBasedStateMachine):
         )
     )
     def pod_has_a_problem(self, problem: dict[str, Any]) -> None:
-        job = self.world.active_job()
+        job = self.sim.active_job()
         assert job is not None
-        self.world.pod_of(job, **problem)
+        self.sim.pod_of(job, **problem)
 
     # The cluster and its users.
 
-    @precondition(lambda self: bool(self.world.jobs))
+    @precondition(lambda self: bool(self.sim.jobs))
     @rule(data=st.data())
     def job_is_deleted(self, data: st.DataObject) -> None:
         # A Job that is deleted before a status has named it cannot be distinguished from one that was never created; it
         # is created again under its name. The window is the moment between a creation and the reconcile that follows.
-        known = [name for name in self.world.jobs if name in self.known_jobs]
+        known = [name for name in self.sim.jobs if name in self.known_jobs]
         if known:
-            self.world.remove_job(data.draw(st.sampled_from(known)))
+            self.sim.remove_job(data.draw(st.sampled_from(known)))
 
-    @precondition(lambda self: bool(self.world.pods))
+    @precondition(lambda self: bool(self.sim.pods))
     @rule()
     def pods_are_deleted(self) -> None:
-        self.world.pods.clear()
+        self.sim.pods.clear()
 
-    @precondition(lambda self: self.world.active_job() is not None)
+    @precondition(lambda self: self.sim.active_job() is not None)
     @rule()
     def job_lingers_in_deletion(self) -> None:
-        job = self.world.active_job()
+        job = self.sim.active_job()
         assert job is not None
         if job.name in self.known_jobs:
-            self.world.jobs[job.name] = replace(job, deleting=True)
+            self.sim.jobs[job.name] = replace(job, deleting=True)
 
     @rule(seconds=st.sampled_from([1, 10, 130, 400, 2000, 30_000, 90_000]))
     def time_passes(self, seconds: int) -> None:
-        self.world.pass_time(seconds)
+        self.sim.pass_time(seconds)
 
     @rule(suspend=st.booleans())
     def user_suspends_or_resumes(self, suspend: bool) -> None:
-        self.world.run = replace(self.world.run, suspend=suspend, generation=self.world.run.generation + 1)
+        self.sim.run = replace(self.sim.run, suspend=suspend, generation=self.sim.run.generation + 1)
 
     @precondition(lambda self: self.retries < 3)
     @rule(stage=st.sampled_from(["", ":train", ":convert"]))
     def user_retries(self, stage: str) -> None:
         self.retries += 1
-        self.world.run = replace(self.world.run, retry=f"2027-01-09T20:00:0{self.retries}Z{stage}")
+        self.sim.run = replace(self.sim.run, retry=f"2027-01-09T20:00:0{self.retries}Z{stage}")
         if self.ended is not None and self.ended["phase"] == "Failed":
             self.ended = None
             if stage:
@@ -177,26 +177,26 @@ class RunLife(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(0, 3), others=st.booleans())
     def queue_moves(self, ahead: int, others: bool) -> None:
-        self.world.run = replace(self.world.run, queue=QueueView(ahead, None, others))
+        self.sim.run = replace(self.sim.run, queue=QueueView(ahead, None, others))
 
     @rule(missing=st.booleans())
     def store_comes_and_goes(self, missing: bool) -> None:
-        self.world.run = replace(self.world.run, missing="ObjectStore team/default" if missing else "")
+        self.sim.run = replace(self.sim.run, missing="ObjectStore team/default" if missing else "")
 
     @rule()
     def somebody_else_publishes(self) -> None:
-        self.world.releases[max(self.world.releases, default=0) + 1] = "another-run"
+        self.sim.releases[max(self.sim.releases, default=0) + 1] = "another-run"
 
     @precondition(lambda self: self.retries == 3)
     @rule()
     def user_cancels(self) -> None:
-        self.world.run = replace(self.world.run, cancel=True)
+        self.sim.run = replace(self.sim.run, cancel=True)
 
     # What must hold after each rule.
 
     @invariant()
     def no_job_is_created_twice(self) -> None:
-        twice = {name: count for name, count in self.world.created.items() if count > 1}
+        twice = {name: count for name, count in self.sim.created.items() if count > 1}
         recreated = {name for name in twice if name in self.known_jobs}
         assert not recreated
         for item in self._stages():
@@ -205,41 +205,41 @@ class RunLife(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_job_is_unfinished(self) -> None:
-        assert sum(not job.is_finished for job in self.world.jobs.values()) <= 1
+        assert sum(not job.is_finished for job in self.sim.jobs.values()) <= 1
 
     @invariant()
     def no_stage_before_its_predecessors_success(self) -> None:
-        for name, request in self.world.requests.items():
-            if name in self.world.jobs and not self.world.jobs[name].is_finished:
+        for name, request in self.sim.requests.items():
+            if name in self.sim.jobs and not self.sim.jobs[name].is_finished:
                 before = ORDER[: ORDER.index(request.stage)]
                 done = {item["name"] for item in self._stages() if item["phase"] in set(DONE)}
                 assert set(before) <= done | self._undone_by_retry()
 
     @invariant()
     def recorded_success_is_never_lost(self) -> None:
-        now = succeeded_stages(self.world.status)
+        now = succeeded_stages(self.sim.status)
         assert self.recorded - self._undone_by_retry() <= now
         self.recorded = now | (self.recorded - self._undone_by_retry())
 
     @invariant()
     def terminal_phases_never_change(self) -> None:
-        phase = (self.world.status or {}).get("phase")
+        phase = (self.sim.status or {}).get("phase")
         if self.ended is not None:
-            same = {key: self.world.status[key] for key in ("phase", "reason", "stages")} if self.world.status else {}
+            same = {key: self.sim.status[key] for key in ("phase", "reason", "stages")} if self.sim.status else {}
             assert same == {key: self.ended[key] for key in ("phase", "reason", "stages")}
         elif phase in TERMINAL and not self._retry_is_pending():
-            self.ended = self.world.status
+            self.ended = self.sim.status
 
     @invariant()
     def every_plan_acts_or_waits_for_something_named_or_is_terminal(self) -> None:
-        plan = self.world.decide()
+        plan = self.sim.decide()
         self._assert_fixpoint(plan)
         root = next(item for item in plan.status.conditions if item.type == "Succeeded")
         if plan.status.is_terminal:
             assert root.status in ("True", "False")
             return
         acts = bool(plan.create or plan.delete or plan.reserve or plan.release_status)
-        moves = acts or write_status(plan.status) != self.world.status
+        moves = acts or write_status(plan.status) != self.sim.status
         waits_for_user = plan.status.phase == "Suspended"
         waits = plan.requeue_after is not None and root.reason in NAMED and bool(root.message)
         assert moves or waits or waits_for_user, plan
@@ -248,10 +248,10 @@ class RunLife(RuleBasedStateMachine):
         if plan.create or plan.delete or plan.reserve or plan.release_status or plan.requeue_after == 0:
             return  # the engine reconciles again at once
         again = decide(
-            replace(self.world.view(), status=plan.status),
-            self.world.jobs.values(),
-            self.world.pods.values(),
-            self.world.now,
+            replace(self.sim.view(), status=plan.status),
+            self.sim.jobs.values(),
+            self.sim.pods.values(),
+            self.sim.now,
         )
         assert again.status == plan.status
         assert not again.create
@@ -260,8 +260,8 @@ class RunLife(RuleBasedStateMachine):
 
     @invariant()
     def only_own_versions_are_published(self) -> None:
-        for version in self.world.published:
-            assert self.world.releases[version] == self.world.run.uid
+        for version in self.sim.published:
+            assert self.sim.releases[version] == self.sim.run.uid
 
     @invariant()
     def attempts_are_bounded(self) -> None:
@@ -269,33 +269,33 @@ class RunLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Every run ends once its stages succeed and nothing else happens to it."""
-        if not hasattr(self, "world"):
+        if not hasattr(self, "sim"):
             return
-        world = self.world
-        world.run = replace(world.run, suspend=False, queue=QueueView(), missing="")
-        for name, job in list(world.jobs.items()):
+        sim = self.sim
+        sim.run = replace(sim.run, suspend=False, queue=QueueView(), missing="")
+        for name, job in list(sim.jobs.items()):
             if job.deleting:
-                world.remove_job(name)
+                sim.remove_job(name)
         for _ in range(200):
-            plan = world.reconcile()
-            if world.read().is_terminal:
+            plan = sim.reconcile()
+            if sim.read().is_terminal:
                 return
-            if world.active_job() is not None and not plan.create:
-                world.succeed()
+            if sim.active_job() is not None and not plan.create:
+                sim.succeed()
             elif plan.requeue_after:
-                world.pass_time(plan.requeue_after + 1)
-        raise AssertionError(f"the run never ended: {world.status}")
+                sim.pass_time(plan.requeue_after + 1)
+        raise AssertionError(f"the run never ended: {sim.status}")
 
     def _stages(self) -> list[dict[str, Any]]:
-        return list((self.world.status or {}).get("stages", []))
+        return list((self.sim.status or {}).get("stages", []))
 
     def _retry_is_pending(self) -> bool:
-        status = self.world.status or {}
-        wanted = self.world.run.retry
+        status = self.sim.status or {}
+        wanted = self.sim.run.retry
         return bool(status.get("phase") == "Failed" and wanted and wanted != status.get("lastHandledRetry"))
 
     def _undone_by_retry(self) -> set[str]:
-        wanted = self.world.run.retry or ""
+        wanted = self.sim.run.retry or ""
         suffix = wanted.rsplit(":", 1)[-1]
         return set(ORDER[ORDER.index(suffix) :]) if suffix in ORDER else set()
 
@@ -315,11 +315,11 @@ TestRunLife = pytest.mark.timeout(300 + 3 * HISTORIES)(RunLife.TestCase)
 
 def test_the_world_can_succeed_and_fail() -> None:
     """The histories above would prove nothing if no run in them could succeed or fail."""
-    good = World()
+    good = RunSimulation()
     good.finish()
     assert good.status is not None
     assert good.status["phase"] == "Succeeded"
-    bad = World()
+    bad = RunSimulation()
     bad.settle()
     bad.fail(Reason.DATASET_UNSAFE)
     bad.settle()

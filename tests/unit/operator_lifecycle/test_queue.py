@@ -11,7 +11,7 @@ from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import RetryTiming
 from atoll_operator.lifecycle.progress import duration
 from atoll_operator.lifecycle.results import is_retryable
-from support.decide_world import START
+from support.run_simulation import START
 
 
 def entry(name: str, minutes: int, *, active: bool = False, remaining: int | None = None) -> QueueEntry:

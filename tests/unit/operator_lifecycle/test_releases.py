@@ -7,7 +7,7 @@ from typing import Any
 from atoll_contract.release import ManifestRef
 from atoll_operator.lifecycle.inputs import highest_version, own_release, published_status, release_manifest
 from atoll_operator.lifecycle.model import ReleaseReport, ReleaseView, Reservation
-from support.decide_world import SHA, START
+from support.run_simulation import SHA, START
 
 RUN: dict[str, Any] = {
     "metadata": {"namespace": "team", "name": "note", "uid": "run-uid"},

@@ -11,84 +11,84 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, StagePhase
 from atoll_operator.lifecycle.decide import SIDECAR_GRACE_SECONDS
 from atoll_operator.lifecycle.model import JobView, PodPhase
-from support.decide_world import World, failure, success
+from support.run_simulation import RunSimulation, failure, success
 
 
-def running_train_stage() -> tuple[World, JobView]:
-    world = World()
-    world.to_stage(Stage.TRAIN)
-    job = world.start()
-    world.settle()
-    return world, job
+def running_train_stage() -> tuple[RunSimulation, JobView]:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.settle()
+    return sim, job
 
 
-def end_stage(world: World, job: JobView, *, code: int, message: str) -> None:
+def end_stage(sim: RunSimulation, job: JobView, *, code: int, message: str) -> None:
     """The stage's container ends; a sidecar keeps pod and Job running."""
-    world.pod_of(
+    sim.pod_of(
         job,
         phase=PodPhase.RUNNING,
         exit_code=code,
         termination_message=message,
-        finished=world.now,
+        finished=sim.now,
         kept_by_another=True,
     )
 
 
 def test_a_success_is_recorded_before_the_job_is_deleted() -> None:
-    world, job = running_train_stage()
-    end_stage(world, job, code=0, message=success(Stage.TRAIN, 1))
-    world.settle()
-    assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
-    world.pass_time(SIDECAR_GRACE_SECONDS)
-    plan = world.reconcile(crash_before="delete")
-    assert world.stage(Stage.TRAIN).phase is StagePhase.SUCCEEDED
+    sim, job = running_train_stage()
+    end_stage(sim, job, code=0, message=success(Stage.TRAIN, 1))
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    sim.pass_time(SIDECAR_GRACE_SECONDS)
+    plan = sim.reconcile(crash_before="delete")
+    assert sim.stage(Stage.TRAIN).phase is StagePhase.SUCCEEDED
     assert [item.name for item in plan.delete] == [job.name]
     # The operator died before it deleted the Job: the next reconcile deletes it.
-    world.settle()
-    assert job.name not in world.jobs
-    world.finish()
-    assert world.read().phase is Phase.SUCCEEDED
-    assert world.created[job.name] == 1
+    sim.settle()
+    assert job.name not in sim.jobs
+    sim.finish()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert sim.created[job.name] == 1
 
 
 def test_a_failure_is_recorded_and_retried() -> None:
-    world, job = running_train_stage()
-    end_stage(world, job, code=1, message=failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR))
-    world.pass_time(SIDECAR_GRACE_SECONDS)
-    world.settle()
-    train = world.stage(Stage.TRAIN)
+    sim, job = running_train_stage()
+    end_stage(sim, job, code=1, message=failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR))
+    sim.pass_time(SIDECAR_GRACE_SECONDS)
+    sim.settle()
+    train = sim.stage(Stage.TRAIN)
     assert (train.phase, train.failures, train.last_failure.reason) == (StagePhase.PENDING, 1, Reason.INTERNAL_ERROR)
-    assert job.name not in world.jobs
-    world.finish()
-    assert world.read().phase is Phase.SUCCEEDED
+    assert job.name not in sim.jobs
+    sim.finish()
+    assert sim.read().phase is Phase.SUCCEEDED
 
 
 @pytest.mark.parametrize("change", ["deleting", "disruption", "node_lost"])
 def test_a_pod_that_is_being_removed_is_left_to_the_job_controller(change: str) -> None:
-    world, job = running_train_stage()
-    end_stage(world, job, code=143, message="")
-    pod = world.pods[f"{job.name}-pod"]
+    sim, job = running_train_stage()
+    end_stage(sim, job, code=143, message="")
+    pod = sim.pods[f"{job.name}-pod"]
     changes: dict[str, Any] = {"deleting": True, "disruption": "drained", "node_lost": "node pc"}
-    world.pods[pod.name] = replace(pod, **{change: changes[change]})
-    world.pass_time(SIDECAR_GRACE_SECONDS)
-    world.settle()
-    assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
-    assert job.name in world.jobs
+    sim.pods[pod.name] = replace(pod, **{change: changes[change]})
+    sim.pass_time(SIDECAR_GRACE_SECONDS)
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    assert job.name in sim.jobs
 
 
 def test_a_pod_without_a_sidecar_is_left_to_the_job_controller() -> None:
-    world, job = running_train_stage()
-    world.pod_of(job, exit_code=0, termination_message=success(Stage.TRAIN, 1), finished=world.now - timedelta(hours=1))
-    world.settle()
-    assert world.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    sim, job = running_train_stage()
+    sim.pod_of(job, exit_code=0, termination_message=success(Stage.TRAIN, 1), finished=sim.now - timedelta(hours=1))
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
 
 
 def test_the_success_of_the_last_stage_ends_the_run() -> None:
-    world = World()
-    world.to_stage(Stage.PUBLISH)
-    job = world.start()
-    end_stage(world, job, code=0, message=success(Stage.PUBLISH, 1))
-    world.pass_time(SIDECAR_GRACE_SECONDS)
-    world.settle()
-    assert world.read().phase is Phase.SUCCEEDED
-    assert job.name not in world.jobs
+    sim = RunSimulation()
+    sim.to_stage(Stage.PUBLISH)
+    job = sim.start()
+    end_stage(sim, job, code=0, message=success(Stage.PUBLISH, 1))
+    sim.pass_time(SIDECAR_GRACE_SECONDS)
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert job.name not in sim.jobs

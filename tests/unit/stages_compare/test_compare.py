@@ -15,7 +15,7 @@ from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 from atoll_stages.compare.__main__ import run
-from support.coloured import Square, coloured_archive, squares, write_archive
+from support.coloured_squares import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage
 from support.edge_model import LABELS, colour_detector
 

@@ -22,11 +22,11 @@ from atoll_stages.compile.stage import compile_model
 from atoll_stages.compile.target import CompileTarget
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from support import standin_compiler
+from support.minimal_tflite import minimal_tflite
 from support.polling import wait_until
-from support.tiny_tflite import tiny_tflite
 
 LOGS = Path(__file__).parent / "logs"
-COMPILED = tiny_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
+COMPILED = minimal_tflite(("edgetpu-custom-op", "TFLite_Detection_PostProcess"))
 
 
 class Bench:
@@ -63,7 +63,7 @@ class Bench:
         return [json.loads(line) for line in (self.folder / "calls.jsonl").read_text().splitlines()]
 
     def input(self, **spec: Any) -> StageInput:
-        info = self.store.put("runs/local/7b1e/export/a1-pod/unoptimized.tflite", tiny_tflite())
+        info = self.store.put("runs/local/7b1e/export/a1-pod/unoptimized.tflite", minimal_tflite())
         artifact = Artifact("model", info.key, info.sha256 or "", info.size)
         store = StoreSpec(StoreType.DIRECTORY, path=self.store.url)
         run = RunRef("local", "bccd", "7b1e")
@@ -165,9 +165,9 @@ def test_the_compiler_is_found_on_the_path_or_named(bench: Bench, monkeypatch: p
         ({"log": "v16-partial"}, Reason.COMPILE_FAILED, "left no file"),
         ({"log": "v16-partial", "file": b"TFL3"}, Reason.COMPILE_FAILED, "bytes, at least"),
         ({"log": "v16-partial", "file": b"stub" * 500}, Reason.COMPILE_FAILED, "cannot be read"),
-        ({"log": "v16-partial", "file": tiny_tflite()}, Reason.COMPILE_FAILED, "holds no code for the Edge TPU"),
+        ({"log": "v16-partial", "file": minimal_tflite()}, Reason.COMPILE_FAILED, "holds no code for the Edge TPU"),
         (
-            {"log": "v16-partial", "file": tiny_tflite(("edgetpu-custom-op",) * 9, shape=(1, 300, 300, 3))},
+            {"log": "v16-partial", "file": minimal_tflite(("edgetpu-custom-op",) * 9, shape=(1, 300, 300, 3))},
             Reason.COMPILE_FAILED,
             "takes",
         ),

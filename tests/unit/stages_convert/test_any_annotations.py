@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from atoll_contract.errors import DatasetError
 from atoll_stages.convert.boxes import clip_box
 from support.archives import CSV_HEADER, coco, jpeg, meta, supervisely, voc, yolo
-from support.reading import ReadFiles
+from support.reader_result import ReaderResult
 
 SCALAR = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
@@ -40,7 +40,7 @@ OBJECT = st.fixed_dictionaries(
 def survives(files: dict[str, bytes]) -> None:
     """Reads the files and clips every box."""
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(DatasetError):
-        result = ReadFiles(files, Path(name))
+        result = ReaderResult(files, Path(name))
         for image in result.images:
             for box in image.boxes:
                 clip_box(box, width=64, height=48)

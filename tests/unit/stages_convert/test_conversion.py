@@ -23,7 +23,7 @@ from support.archives import (
     yolo,
 )
 from support.convert_stage import ConvertStage
-from support.records import examples
+from support.converted_records import examples
 
 
 @pytest.mark.parametrize(

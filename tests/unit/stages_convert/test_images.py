@@ -15,7 +15,7 @@ from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
 from support.archives import annotation, encoded, jpeg, packed, picture, rectangle, supervisely
 from support.convert_stage import ConvertStage
-from support.records import edges_of, examples
+from support.converted_records import edges_of, examples
 
 LIMITS = DatasetLimits()
 RED, BLUE = (220, 20, 20), (20, 20, 220)

@@ -25,7 +25,7 @@ from support.archives import (
     voc,
     yolo,
 )
-from support.reading import LIMITS, ReadFiles
+from support.reader_result import LIMITS, ReaderResult
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ from support.reading import LIMITS, ReadFiles
     ids=["supervisely", "coco", "voc", "yolo", "tfod-csv"],
 )
 def test_each_format_is_detected(tmp_path: Path, files: dict[str, bytes], form: DatasetFormat) -> None:
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.format is form
     assert len(result.images) in (3, 6)
     assert all(len(image.boxes) == 1 for image in result.images)
@@ -49,12 +49,12 @@ def test_each_format_is_detected(tmp_path: Path, files: dict[str, bytes], form: 
 
 def test_an_archive_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="looked for yolo"):
-        ReadFiles(coco(2), tmp_path, DatasetFormat.YOLO)
+        ReaderResult(coco(2), tmp_path, DatasetFormat.YOLO)
 
 
 def test_an_archive_of_no_format_is_refused_with_all_that_are_read(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"supervisely: .*coco: .*voc: .*yolo: "):
-        ReadFiles({"a.jpg": jpeg()}, tmp_path)
+        ReaderResult({"a.jpg": jpeg()}, tmp_path)
 
 
 def test_a_name_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_name_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
         "y/a.jpg": jpeg(2),
         "deep/labels.csv": (CSV_HEADER + "a.jpg,64,48,n,1,1,9,9\n").encode(),
     }
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.images == []
     assert result.counts == {"PictureMissing": 1}
 
@@ -87,4 +87,4 @@ def test_png_exports_are_read_too(tmp_path: Path) -> None:
         "game/ds0/img/a.png": encoded(picture(1), "PNG"),
         "game/ds0/ann/a.png.json": annotation([rectangle("note", 1, 2, 30, 40)]),
     }
-    assert ReadFiles(files, tmp_path).boxes() == [("note", 1, 2, 30, 40)]
+    assert ReaderResult(files, tmp_path).boxes() == [("note", 1, 2, 30, 40)]

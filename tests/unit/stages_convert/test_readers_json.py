@@ -15,7 +15,7 @@ from support.archives import (
     rectangle,
     supervisely,
 )
-from support.reading import ReadFiles
+from support.reader_result import ReaderResult
 
 
 def test_supervisely_new_layout_reads_annotations_only(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_supervisely_new_layout_reads_annotations_only(tmp_path: Path) -> None:
         files[f"game/ds0/ann/._{base}.json"] = b"\0\5\x16\7 resource fork"
         files[f"game/ds0/masks_machine/{base}.png"] = b"mask"
     files["game/obj_class_to_machine_color.json"] = b"{}"
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert len(result.images) == 2
     assert result.counts == {}
 
@@ -36,30 +36,30 @@ def test_supervisely_new_layout_reads_annotations_only(tmp_path: Path) -> None:
 def test_supervisely_project_at_any_depth(tmp_path: Path, project: str) -> None:
     lead = f"{project}/" if project else ""
     files = {f"{lead}{name.removeprefix('game/')}": data for name, data in supervisely(2).items()}
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert [image.dataset for image in result.images] == ["ds0", "ds0"]
 
 
 def test_supervisely_nested_datasets(tmp_path: Path) -> None:
     files = {name.replace("ds0", "season/datasets/train"): data for name, data in supervisely(2).items()}
-    assert {image.dataset for image in ReadFiles(files, tmp_path).images} == {"season/train"}
+    assert {image.dataset for image in ReaderResult(files, tmp_path).images} == {"season/train"}
 
 
 def test_supervisely_annotations_of_2018_have_no_picture_suffix(tmp_path: Path) -> None:
     files = {name.replace(".jpg.json", ".json"): data for name, data in supervisely(2).items()}
-    assert len(ReadFiles(files, tmp_path).images) == 2
+    assert len(ReaderResult(files, tmp_path).images) == 2
 
 
 def test_supervisely_tags_old_and_new(tmp_path: Path) -> None:
     files = supervisely(2)
     files["game/ds0/ann/frame_00000.jpg.json"] = annotation(tags=["val"])
     files["game/ds0/ann/frame_00001.jpg.json"] = b'{"objects": [], "tags": ["train"]}'
-    assert [image.tags for image in ReadFiles(files, tmp_path).images] == [("val",), ("train",)]
+    assert [image.tags for image in ReaderResult(files, tmp_path).images] == [("val",), ("train",)]
 
 
 def test_supervisely_classes_in_the_order_of_meta(tmp_path: Path) -> None:
     files = {**supervisely(1, labels=["b", "a"]), "game/meta.json": meta("c", "b", "a")}
-    assert ReadFiles(files, tmp_path).classes == ("c", "b", "a")
+    assert ReaderResult(files, tmp_path).classes == ("c", "b", "a")
 
 
 def test_supervisely_class_by_id_where_the_title_is_missing(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_supervisely_class_by_id_where_the_title_is_missing(tmp_path: Path) -> N
     del item["classTitle"]
     files = {**supervisely(1), "game/meta.json": meta("cube", "note")}
     files["game/ds0/ann/frame_00000.jpg.json"] = annotation([{**item, "classId": 11}])
-    assert ReadFiles(files, tmp_path).boxes() == [("note", 4, 5, 34, 40)]
+    assert ReaderResult(files, tmp_path).boxes() == [("note", 4, 5, 34, 40)]
 
 
 # COCO
@@ -81,14 +81,14 @@ def test_coco_official_layout(tmp_path: Path) -> None:
     files = {f"val2017/p{number:04d}.jpg": jpeg(number) for number in range(2)}
     files["annotations/instances_val2017.json"] = coco(2)["_annotations.coco.json"]
     files["annotations/person_keypoints_val2017.json"] = coco(2)["_annotations.coco.json"]
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert [image.dataset for image in result.images] == ["annotations/val", "annotations/val"]
     assert result.boxes()[0] == ("note", 4, 5, 34, 40)
 
 
 def test_coco_of_roboflow_has_a_file_for_each_part(tmp_path: Path) -> None:
     files = {**coco(2, folder="train"), **coco(1, folder="valid")}
-    assert [image.dataset for image in ReadFiles(files, tmp_path).images] == ["train", "train", "valid"]
+    assert [image.dataset for image in ReaderResult(files, tmp_path).images] == ["train", "train", "valid"]
 
 
 def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
         "nonsense",
     ]
     files["_annotations.coco.json"] = document(files, annotations=annotations)
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.boxes() == [("note", 4, 5, 34, 40), ("note", 1, 2, 11, 22)]
     assert result.counts == {"BoxMalformed": 4, "Crowd": 1}
     assert {problem.object for problem in result.problems.listed} == {1, 2, 3, 4, 6}
@@ -122,4 +122,4 @@ def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
 def test_coco_document_that_is_none(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     files = coco(1)
     with pytest.raises(DatasetError, match=expected):
-        ReadFiles({**files, "_annotations.coco.json": document(files, **changes)}, tmp_path)
+        ReaderResult({**files, "_annotations.coco.json": document(files, **changes)}, tmp_path)

@@ -12,17 +12,17 @@ from support.archives import (
     voc_xml,
     yolo,
 )
-from support.reading import ReadFiles
+from support.reader_result import ReaderResult
 
 
 def test_voc_parts_from_image_sets(tmp_path: Path) -> None:
     files = {**voc(3), "ImageSets/Main/train.txt": b"p0000\np0001\n", "ImageSets/Main/val.txt": b"p0002\n"}
-    assert [image.dataset for image in ReadFiles(files, tmp_path).images] == ["train", "train", "val"]
+    assert [image.dataset for image in ReaderResult(files, tmp_path).images] == ["train", "train", "val"]
 
 
 def test_voc_of_roboflow_lies_beside_its_pictures(tmp_path: Path) -> None:
     files = {"train/a.jpg": jpeg(), "train/a.xml": voc_xml("a.jpg", [("note", 1, 2, 30, 40)])}
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.images[0].dataset == "train"
     assert result.images[0].size == SIZE
 
@@ -33,7 +33,7 @@ def test_voc_faults(tmp_path: Path) -> None:
     files["Annotations/p0000.xml"] = good.replace(b"<xmin>4</xmin>", b"<xmin>four</xmin>")
     files["Annotations/p0001.xml"] = b"<annotation><object>"
     files["Annotations/p0009.xml"] = good.replace(b"p0000", b"p0009")
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.counts == {"BoxMalformed": 1, "AnnotationUnreadable": 1, "PictureMissing": 1}
     assert "line 1 col 21: " in result.problems.listed[1].detail
 
@@ -45,7 +45,7 @@ def test_yolo_boxes_polygons_and_negatives(tmp_path: Path) -> None:
     files = yolo(3)
     files["labels/train/p0001.txt"] = b"1 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n"
     files["labels/train/p0002.txt"] = b"\n"
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.boxes() == [("note", 0.375, 0.25, 0.625, 0.75), ("robot", 0.1, 0.2, 0.5, 0.6)]
     assert result.images[2].boxes == ()
     assert {image.dataset for image in result.images} == {"train"}
@@ -56,7 +56,7 @@ def test_yolo_boxes_polygons_and_negatives(tmp_path: Path) -> None:
 def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
     images, labels = layout.format("images"), layout.format("labels")
     files = {f"{images}a.jpg": jpeg(), f"{labels}a.txt": b"0 0.5 0.5 0.5 0.5", "classes.txt": b"note\n"}
-    result = ReadFiles({**files, "README.txt": b"made by hand"}, tmp_path)
+    result = ReaderResult({**files, "README.txt": b"made by hand"}, tmp_path)
     assert len(result.boxes()) == 1
     assert result.counts == {}
 
@@ -72,7 +72,7 @@ def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
     ],
 )
 def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, expected: str) -> None:
-    result = ReadFiles({**yolo(1), "labels/train/p0000.txt": b"0 .5 .5 .5 .5\n" + line}, tmp_path)
+    result = ReaderResult({**yolo(1), "labels/train/p0000.txt": b"0 .5 .5 .5 .5\n" + line}, tmp_path)
     assert result.counts == {"BoxMalformed": 1}
     assert result.problems.listed[0].object == 1
     assert expected in result.problems.listed[0].detail
@@ -80,7 +80,7 @@ def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, expected: str) -> N
 
 def test_yolo_names_as_a_map(tmp_path: Path) -> None:
     files = {**yolo(2), "data.yaml": b"names:\n  0: note\n  1: 2027\n"}
-    assert ReadFiles(files, tmp_path).classes == ("note", "2027")
+    assert ReaderResult(files, tmp_path).classes == ("note", "2027")
 
 
 # TF-OD CSV
@@ -91,7 +91,7 @@ def test_csv_commas_quotes_and_several_rows(tmp_path: Path) -> None:
         'a b.jpg,64,48,"note, ""small""",4,5,34,40\r\nother.jpg,64,48,cube,1,1,9,9\r\na b.jpg,64,48,cube,1,2,3.5,4\r\n'
     )
     files = {"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/a b.jpg": jpeg()}
-    result = ReadFiles(files, tmp_path)
+    result = ReaderResult(files, tmp_path)
     assert result.boxes() == [('note, "small"', 4, 5, 34, 40), ("cube", 1, 2, 3.5, 4)]
     assert result.images[0].dataset == "train"
     assert result.counts == {"PictureMissing": 1}
@@ -100,11 +100,11 @@ def test_csv_commas_quotes_and_several_rows(tmp_path: Path) -> None:
 def test_csv_of_the_seed(tmp_path: Path) -> None:
     row = "out/game/ds0/img/frame_00000.jpg,64,48,note,4,5,34,40\n"
     files = {"train.csv": (CSV_HEADER + row).encode(), "out/game/ds0/img/frame_00000.jpg": jpeg()}
-    assert [image.dataset for image in ReadFiles(files, tmp_path).images] == ["train"]
+    assert [image.dataset for image in ReaderResult(files, tmp_path).images] == ["train"]
 
 
 def test_csv_faults(tmp_path: Path) -> None:
     rows = "p.jpg,64,48,note,4,5,34\np.jpg,64,48,note,4,5,x,40\np.jpg,64,48,note,4,5,34,40\n"
-    result = ReadFiles({"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/p.jpg": jpeg()}, tmp_path)
+    result = ReaderResult({"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/p.jpg": jpeg()}, tmp_path)
     assert result.counts == {"BoxMalformed": 2}
     assert [problem.detail[:5] for problem in result.problems.listed] == ["row 2", "row 3"]

@@ -19,7 +19,7 @@ from atoll_stages.convert.tfrecord import (
 )
 from support.archives import packed, supervisely
 from support.convert_stage import ConvertStage
-from support.records import decode
+from support.converted_records import decode
 
 # The keys of seed-formats §3.3, and the one that the seed lacked.
 KEYS = {

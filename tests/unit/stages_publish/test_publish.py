@@ -17,8 +17,8 @@ from atoll_contract.store import open_store
 from atoll_contract.store.base import PreconditionFailed, Store, StoreError
 from atoll_stages.publish.files import optional_artifact
 from support.interrupting_store import InterruptingStore
+from support.minimal_tflite import minimal_tflite
 from support.publishing import exported_run, publish_once, with_version
-from support.tiny_tflite import tiny_tflite
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_file_that_only_claims_to_be_compiled_is_refused(
     given = exported_run(store, folder_spec, compiled=True)
     artifact = optional_artifact(given, given.stage.COMPILE, "compiled")
     assert artifact is not None
-    info = store.put(artifact.key, tiny_tflite())
+    info = store.put(artifact.key, minimal_tflite())
     false = replace(artifact, sha256=info.sha256 or "", size=info.size)
     given = replace(given, upstream={**given.upstream, "compile": (false,)})
     with pytest.raises(IntegrityError, match="does not hold compiled Edge TPU code"):

@@ -61,7 +61,7 @@ class Bench:
             **extra,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "support.tiny_stage", behaviour],
+            [sys.executable, "-m", "support.scripted_stage", behaviour],
             env={k: v for k, v in environ.items() if v},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

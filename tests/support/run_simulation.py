@@ -1,6 +1,6 @@
-"""A small world for `decide`: one run, its Jobs, pods and ModelReleases, and an engine that applies plans.
+"""Simulates what is around `decide`: one run, its Jobs, pods and ModelReleases, and an engine that applies plans.
 
-Time passes only where a test says so. Nothing is mocked: the world does what an API server and a Job controller do.
+Time passes only where a test says so. Nothing is mocked: it does what an API server and a Job controller do.
 """
 
 import json
@@ -97,7 +97,7 @@ def failure(stage: Stage, attempt: int, reason: Reason, summary: dict[str, Any] 
 
 
 @dataclass
-class World:
+class RunSimulation:
     """One run and all that belongs to it."""
 
     run: RunView = field(default_factory=run_view)

@@ -1,4 +1,4 @@
-"""What a user looks at after a first run, as docs/first-run.md shows it."""
+"""The commands that docs/first-run.md shows after a first run, and their output."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ OPERATOR = "app.kubernetes.io/component=operator"
 
 
 @dataclass(frozen=True)
-class Seen:
+class CommandOutput:
     """A command as the user types it, and what it printed."""
 
     command: str
     output: str
 
 
-def first_looks(cluster: NodeCluster, namespace: str, run: str = "bccd") -> Iterator[Seen]:
-    """In the order in which somebody would ask."""
+def first_run_commands(cluster: NodeCluster, namespace: str, run: str = "bccd") -> Iterator[CommandOutput]:
+    """Runs the commands in the order of the page."""
     for line in (
         "get trun,mrel -o wide",
         f"describe trun {run}",
@@ -31,6 +31,6 @@ def first_looks(cluster: NodeCluster, namespace: str, run: str = "bccd") -> Iter
         f"logs -l atoll.dev/run={run},atoll.dev/stage=publish --tail=-1",
         f"logs -l {OPERATOR} --tail=40",
     ):
-        yield Seen(f"kubectl {line} -n {namespace}", cluster.kubectl(*line.split(), "-n", namespace))
+        yield CommandOutput(f"kubectl {line} -n {namespace}", cluster.kubectl(*line.split(), "-n", namespace))
     path = f"/api/v1/namespaces/{namespace}/services/atoll-metrics:8081/proxy/metrics"
-    yield Seen(f"kubectl get --raw {path}", cluster.kubectl("get", "--raw", path))
+    yield CommandOutput(f"kubectl get --raw {path}", cluster.kubectl("get", "--raw", path))

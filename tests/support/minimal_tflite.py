@@ -1,4 +1,4 @@
-"""The smallest .tflite files that say what a test needs said: inputs and operators, no weights."""
+"""The smallest .tflite files for a test: inputs and operators, no weights."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ CUSTOM = 32
 UINT8 = 3
 
 
-def tiny_tflite(
+def minimal_tflite(
     operators: Sequence[int | str] = (CONV_2D, "TFLite_Detection_PostProcess"),
     *,
     shape: Sequence[int] = (1, 320, 320, 3),

@@ -1,4 +1,4 @@
-"""A stage program for the tests of the runtime: `python -m support.tiny_stage BEHAVIOUR` does what the name says."""
+"""A stage program for the tests of the runtime: `python -m support.scripted_stage BEHAVIOUR`."""
 
 import ctypes
 import os

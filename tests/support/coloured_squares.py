@@ -1,4 +1,4 @@
-"""Labelled pictures whose right answer the colour detector knows: red and blue squares that fill its cells."""
+"""Labelled pictures of red and blue squares that fill the cells of the colour detector, which finds them all."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -62,5 +62,5 @@ def read_script(backend: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.modules["edge_scripted"] = sys.modules["__main__"]
-    main(modules=dict.fromkeys(Backend, "edge_scripted"))
+    sys.modules["scripted_detector"] = sys.modules["__main__"]
+    main(modules=dict.fromkeys(Backend, "scripted_detector"))

@@ -1,4 +1,4 @@
-"""What one side of the control plane's benchmark cost, measured, and the table of all sides."""
+"""Measures one side of the control plane's benchmark, and makes the table of all sides."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from cluster.audit import AuditLog
 from cluster.controlplane import ControlPlane
 from cluster.usage import cpu_seconds, mebibytes, peak_mebibytes
 from support.load_sides import Side
+from support.machine_speed import benchmark_seconds
 from support.percentiles import percentile
 from support.stage_gaps import Gaps, gaps
-from support.yardstick import yardstick
 
 POLL_SECONDS = 1.0
 # A table of a thousand objects is work for the API server: asking for it may take this part of the time.
 POLL_SHARE = 0.02
-TELL_SECONDS = 10.0
+NOTIFY_SECONDS = 10.0
 # Written for people and for other replicas; counted apart.
 APART = frozenset({"events", "leases"})
 
 
 @dataclass(frozen=True)
-class Account:
-    """Seconds, mebibytes, and writes to the API server for one run (of `runs`). `speed` is the yardstick before and
-    after: the higher, the slower was the machine."""
+class Measurement:
+    """Seconds, mebibytes, and writes to the API server for one run (of `runs`). `speed` is `benchmark_seconds` before
+    and after: the higher, the slower was the machine."""
 
     title: str
     runs: int
@@ -46,16 +46,16 @@ class Account:
 
 
 def measure(
-    plane: ControlPlane, side: Side, log: AuditLog, *, runs: int, deadline_seconds: float, tell: Callable[[str], None]
-) -> Account:
-    """Has the side run so many chains, and says what it cost. Raises TimeoutError at the deadline."""
+    plane: ControlPlane, side: Side, log: AuditLog, *, runs: int, deadline_seconds: float, notify: Callable[[str], None]
+) -> Measurement:
+    """Lets the side run this many chains, and measures their cost. Raises TimeoutError at the deadline."""
     log.skip()
-    fast = yardstick()
+    fast = benchmark_seconds()
     before, server_before = cpu_seconds(side.pid), cpu_seconds(plane.pid("kube-apiserver"))
     begin, began = time.monotonic(), time.time()
     side.submit_all([f"load-{number:04d}" for number in range(runs)])
-    tell(f"{side.title}: {runs} submitted in {time.monotonic() - begin:.1f} s")
-    _wait(side, runs, begin, deadline_seconds=deadline_seconds, tell=tell)
+    notify(f"{side.title}: {runs} submitted in {time.monotonic() - begin:.1f} s")
+    _wait(side, runs, begin, deadline_seconds=deadline_seconds, notify=notify)
     cpu, server_cpu = cpu_seconds(side.pid) - before, cpu_seconds(plane.pid("kube-apiserver")) - server_before
     problems = side.problems()
     assert not problems, f"{side.title}: {problems[:20]}"
@@ -64,7 +64,7 @@ def measure(
     last = max(write.time for write in writes if (write.namespace, write.resource) == (side.namespace, side.ends))
     own = [write for write in writes if write.user == side.user]
     apart = sum(1 for write in own if write.resource in APART)
-    return Account(
+    return Measurement(
         title=side.title,
         runs=runs,
         stages=side.stages,
@@ -76,12 +76,12 @@ def measure(
         writes=(len(own) - apart) / runs,
         writes_apart=apart / runs,
         gaps=gaps(writes, namespace=side.namespace),
-        speed=(fast, yardstick()),
+        speed=(fast, benchmark_seconds()),
     )
 
 
-def _wait(side: Side, runs: int, begin: float, *, deadline_seconds: float, tell: Callable[[str], None]) -> None:
-    told = begin
+def _wait(side: Side, runs: int, begin: float, *, deadline_seconds: float, notify: Callable[[str], None]) -> None:
+    notified_at = begin
     while True:
         asked = time.monotonic()
         states, now = side.states(), time.monotonic()
@@ -91,15 +91,15 @@ def _wait(side: Side, runs: int, begin: float, *, deadline_seconds: float, tell:
         words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         if now - begin > deadline_seconds:
             raise TimeoutError(f"{side.title}: not done after {deadline_seconds:g} s: {words}")
-        if now - told >= TELL_SECONDS:
-            told = now
-            tell(f"{side.title}: {now - begin:.0f} s: {words}")
+        if now - notified_at >= NOTIFY_SECONDS:
+            notified_at = now
+            notify(f"{side.title}: {now - begin:.0f} s: {words}")
         time.sleep(max(POLL_SECONDS, (now - asked) / POLL_SHARE))
 
 
-def table(accounts: Sequence[Account]) -> str:
+def table(measurements: Sequence[Measurement]) -> str:
     """The sides as columns of a Markdown table."""
-    rows: list[tuple[str, Callable[[Account], str]]] = [
+    rows: list[tuple[str, Callable[[Measurement], str]]] = [
         ("chains × pods one after the other", lambda side: f"{side.runs} × {side.stages}"),
         ("wall time, s", lambda side: f"{side.seconds:.0f}"),
         ("stages/s", lambda side: f"{side.stages_per_second:.1f}"),
@@ -112,8 +112,8 @@ def table(accounts: Sequence[Account]) -> str:
         ("pod ended → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_pod)),
         ("the machine: fixed work before / after, s", lambda side: f"{side.speed[0]:.2f} / {side.speed[1]:.2f}"),
     ]
-    lines = ["| | " + " | ".join(side.title for side in accounts) + " |", "|---" * (len(accounts) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(show(side) for side in accounts) + " |" for name, show in rows]
+    lines = ["| | " + " | ".join(side.title for side in measurements) + " |", "|---" * (len(measurements) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(show(side) for side in measurements) + " |" for name, show in rows]
     return "\n".join(lines)
 
 

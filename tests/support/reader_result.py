@@ -1,4 +1,4 @@
-"""What a reader returns for some files, without a stage around it."""
+"""The result of a dataset reader for some files, without a stage."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from support.archives import write_files
 LIMITS = DatasetLimits()
 
 
-class ReadFiles:
-    """Some files as their reader returned them."""
+class ReaderResult:
+    """The images, classes and problems that the reader of some files returns."""
 
     def __init__(self, files: dict[str, bytes], folder: Path, requested: DatasetFormat = DatasetFormat.AUTO) -> None:
         self.problems = Problems()

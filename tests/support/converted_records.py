@@ -1,4 +1,4 @@
-"""Reading back what convert wrote, with Google's protocol buffers."""
+"""Reads back the records that convert wrote, with Google's protocol buffers."""
 
 import functools
 from pathlib import Path
