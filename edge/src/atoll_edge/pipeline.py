@@ -1,6 +1,6 @@
 """The path of a frame from the camera to the robot, in three threads, none of which waits for the network.
 
-The capture thread keeps the newest frame. The detector thread takes it, asks the detector for its result, publishes
+The capture thread keeps the newest frame. The detector thread takes it, runs the detector on it, publishes
 the observations and shows the frame. Ten times a second the heartbeat thread publishes that the program runs, and an
 empty list of observations while the detector is silent.
 """

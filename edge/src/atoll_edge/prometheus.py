@@ -9,7 +9,7 @@ BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.
 
 
 class Metrics:
-    """The metrics of one agent, in a registry of their own."""
+    """The metrics of one agent, in their own registry."""
 
     def __init__(self) -> None:
         # The time at which each series began would only double the length of the page.

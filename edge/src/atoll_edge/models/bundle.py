@@ -148,7 +148,7 @@ def _folder_spec(path: Path, folder: Path) -> LoadedModelSpec:
 
 
 def _release_spec(path: Path) -> LoadedModelSpec:
-    """Describes the files of a release that lie beside its manifest."""
+    """Describes the files of a release in the folder of its manifest."""
     data = (path / MANIFEST_NAME).read_bytes()
     try:
         manifest = from_json(Manifest, data)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 300.0
-# Share of an interval by which it is made longer or shorter, so that many devices do not ask at the same moment.
+# Share of an interval by which it is made longer or shorter, so that many devices do not poll at the same moment.
 JITTER = 0.2
 
 

@@ -121,7 +121,7 @@ class ActiveModel:
 
 @dataclass(frozen=True)
 class RobotRequests:
-    """What robot code asks for: `enabled` false pauses detection; the others are 0 where they are not set."""
+    """The requests of robot code: `enabled` false pauses detection; the others are 0 where they are not set."""
 
     enabled: bool
     min_score: float

@@ -15,7 +15,7 @@ class PortTaken(RuntimeError):
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """Limits that keep within the bandwidth of a field, for viewers that ask for nothing else: frames per second, JPEG
+    """Limits that keep within the bandwidth of a field, for viewers that request no others: frames per second, JPEG
     quality (0…100), and pixels."""
 
     fps: int = 15

@@ -122,7 +122,7 @@ def open_image_set(source: ImageSource, work: Path) -> Iterator[ImageSet]:
 
     Raises:
         DatasetError: an archive that the convert stage would refuse.
-        IntegrityError: files that are no records or no label map.
+        IntegrityError: the records or the label map cannot be read.
     """
     if source.archive is not None:
         with _open_archive(source.name, Path(source.archive), work) as images:

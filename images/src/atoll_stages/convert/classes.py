@@ -37,7 +37,7 @@ class ClassNames:
         """
         final = self._final(name)
         if final is None:
-            # Bounded, because a hostile export may give each object a class of its own.
+            # Bounded, because a hostile export may give each object its own class.
             self.ignored[name if len(self.ignored) < self._limit else "…"] += 1
         return final
 

@@ -13,7 +13,7 @@ from atoll_stages.convert.problems import counted
 from atoll_stages.convert.split_names import KNOWN_NAMES, TEST, TRAIN, VALIDATION
 
 FRAMES_PER_GROUP = 50
-# Percent of train that becomes validation where names give none and the spec asks for none.
+# Percent of train that becomes validation where neither names nor the spec give one.
 _DEFAULT_VALIDATION = 20
 # A group larger than this multiple of a split's share stays in train, unless a split would stay empty.
 _TOO_LARGE = 1.5
@@ -21,7 +21,7 @@ _TOO_LARGE = 1.5
 _FRAME = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 # Roboflow writes `note_12_jpg.rf.<hash>.jpg`, one hash for each augmented copy of note_12.jpg.
 _ROBOFLOW = re.compile(r"_(?:jpg|jpeg|png|webp)\.rf\.[0-9a-fA-F]+$")
-# Label Studio puts eight digits of its own before the name of each image that is uploaded.
+# Label Studio puts eight hexadecimal digits before the name of each image that is uploaded.
 _LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-")
 
 

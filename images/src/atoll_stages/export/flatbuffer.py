@@ -1,7 +1,7 @@
 """Reads the operations of a .tflite file, and corrects its outputs in place.
 
 pycoral (`adapters/detect.get_objects`) reads a file's outputs by position: boxes, classes, scores, count if there is no
-signature, else by the signature's names in an order of its own. The converter permutes the outputs and writes
+signature, else by the signature's names in its own order. The converter permutes the outputs and writes
 signatures. Both are fixed inside the buffer, whose size does not change.
 """
 

@@ -97,7 +97,7 @@ def _release_file(role: Role, path: Path) -> ReleaseFile:
 
 
 def _require_model(file: ReleaseFile) -> None:
-    """Raises IntegrityError where the file is no model, or is not compiled as its role says."""
+    """Raises IntegrityError where the file is not a model, or is not compiled as its role says."""
     try:
         model = read_model(file.path.read_bytes())
     except TfliteError as error:

@@ -47,7 +47,7 @@ class LogChunks:
                 self._changed.notify()
 
     def close(self, *, timeout: float) -> bool:
-        """Puts what is left; returns False where that took longer than `timeout` seconds and was given up."""
+        """Puts the rest; returns False where that took longer than `timeout` seconds and was given up."""
         with self._changed:
             self._closing = True
             self._changed.notify()

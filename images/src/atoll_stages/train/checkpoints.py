@@ -1,7 +1,7 @@
 """Checkpoints in the store, shared by the attempts of a run.
 
 A checkpoint is one object that holds every variable, so it is there whole or not at all. Its name carries the step.
-The best weights are an object of their own, written before the checkpoint that names them. A run that resumes from an
+The best weights are a separate object, written before the checkpoint that names them. A run that resumes from an
 older checkpoint computes the same weights again and overwrites them with equal bytes.
 """
 

@@ -98,7 +98,7 @@ def parse_record(data: bytes) -> Example:
     """Reads an example with the keys of the TF object detection API, whose class labels count from 1.
 
     Raises:
-        IntegrityError: the record is no tf.train.Example or lacks a key.
+        IntegrityError: the record is not a tf.train.Example or lacks a key.
     """
     try:
         features = decode_example(data)

@@ -65,7 +65,7 @@ def _pyramid(features: dict[str, keras.KerasTensor], channels: int) -> list[kera
 
 
 def _fpn_head(levels: list[keras.KerasTensor], *, classes: int, channels: int) -> tuple[keras.KerasTensor, ...]:
-    """One head for all levels, with a normalisation of its own at each (TF-OD's weight-shared predictor)."""
+    """Returns one head for all levels, with a separate normalisation at each (TF-OD's weight-shared predictor)."""
     shared = _separable_conv(channels, "head_shared")
     towers = {"class": _separable_conv(channels, "head_class"), "box": _separable_conv(channels, "head_box")}
     outputs = {"class": _class_conv(classes, "class_logits"), "box": _box_conv(4, "box_codes")}

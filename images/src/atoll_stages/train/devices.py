@@ -44,7 +44,7 @@ def find_devices(accelerator: Accelerator) -> Devices:
     """Returns the devices to train on: every visible GPU, or the CPU.
 
     Raises:
-        SpecError: a GPU was asked for and TensorFlow sees none.
+        SpecError: a GPU was requested and TensorFlow sees none.
     """
     import tensorflow as tf
 

@@ -108,7 +108,7 @@ def load_detector(path: Path, architecture: Architecture) -> tuple[keras.Model, 
 
 
 def load_initial_weights(model: keras.Model, start: StartWeights, *, info: ModelInfo, store: Store, work: Path) -> str:
-    """Sets the model's initial weights as the run asks; random ones are those that the model has.
+    """Sets the initial weights that the run requests; for random ones the model keeps those that it has.
 
     Returns:
         A description of the weights, for status and report.

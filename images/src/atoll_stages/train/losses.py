@@ -15,7 +15,7 @@ BOX_WEIGHT = 2.0
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars; `total` is what is minimised, without weight decay."""
+    """Scalars; `total` is minimised, and does not include weight decay."""
 
     total: tf.Tensor
     classification: tf.Tensor

@@ -35,7 +35,7 @@ IMAGE_WIDTH = 1.0
 @dataclass(frozen=True)
 class RunTarget:
     """The local engine or a cluster. `runs` are its TrainingRuns with their status, `taken` their names. `gpu` is None
-    for this machine, where only a benchmark can tell. `model` is set where the initial weights decide it: a release
+    for this machine, where only a benchmark shows it. `model` is set where the initial weights decide it: a release
     is continued under its own name."""
 
     description: str

@@ -162,8 +162,8 @@ class Engine:
             self._observer.status(status)
 
     def _reserve_version(self, wanted: Reservation) -> None:
-        """Take the version, unless the store has it: then the next reconcile asks for a higher one. What excludes
-        other engines is the store's conditional put in the publish stage."""
+        """Take the version, unless the store has it: then the next reconcile asks for a higher one. The
+        store's conditional put in the publish stage excludes other engines."""
         prefix = keys.model_prefix(self._refs.work.run.namespace, wanted.model)
         matches = (_MANIFEST.fullmatch(info.key, len(prefix)) for info in self._refs.store.list(prefix))
         self._highest_version = max((int(match[1]) for match in matches if match), default=0)

@@ -283,7 +283,7 @@ class ReleaseInventory:
 
 
 def remove(store: Store, found: Group) -> None:
-    """Delete the objects of the group; one that is gone already is no error."""
+    """Delete the objects of the group; one that is gone already is not an error."""
     for key in found.keys:
         if found.kind is Kind.UPLOAD:
             assert isinstance(store, S3Store)

@@ -140,7 +140,7 @@ class RunQueue:
             return dict(self._problems)
 
     def add(self, text: str, *, exists: Callable[[str], bool]) -> str:
-        """Take a run.yaml into the queue and return the run's name. `exists` tells whether the engine has a run of a
+        """Put a run.yaml into the queue and return the run's name. `exists` returns whether the engine has a run of a
         name.
 
         Raises:

@@ -35,7 +35,7 @@ CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 @dataclass(frozen=True)
 class CameraMode:
-    """The size in pixels and the frames per second that a camera is asked for. A network stream ignores them."""
+    """The size in pixels and the frames per second that are requested from a camera. A network stream ignores them."""
 
     width: int = 640
     height: int = 480

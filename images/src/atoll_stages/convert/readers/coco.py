@@ -75,7 +75,7 @@ def _categories(archive: Archive, document: dict[str, Any], file: Member) -> dic
 
 
 def _unique_items(document: dict[str, Any], key: str, field: str, file: Member) -> Iterator[dict[str, Any]]:
-    """Yields the items of a list that must each have an id of its own and a text in `field`."""
+    """Yields the items of a list, which must have unique ids and a text in `field`."""
     found = set()
     for index, item in enumerate(list_of(document, key, file=file.name)):
         if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get(field), str):
@@ -138,7 +138,7 @@ def _box(names: dict[int, str], item: dict[str, Any], index: int) -> LabelledBox
 
 
 def _bbox(item: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Returns (x, y, width, height); where there is no bbox, around the polygons of the segmentation."""
+    """Returns (x, y, width, height) of the bbox or, without one, around the polygons of the segmentation."""
     bbox = item.get("bbox")
     if isinstance(bbox, list) and len(bbox) == 4:
         left, top, width, height = (number(value) for value in bbox)

@@ -304,7 +304,7 @@ def _folders(near: str) -> Iterator[str]:
 
 
 def _only(found: list[Member], path: str, near: str) -> Member | None:
-    """Returns the only member; of several, the only one whose path ends in `path`, or that lies below `near`."""
+    """Returns the only member; of several, the only one whose path ends in `path`, or that is below `near`."""
     if len(found) < 2:
         return found[0] if found else None
     alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
