@@ -200,7 +200,8 @@ def status_command(options: argparse.Namespace) -> int:
 def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | None, tuple[str, ...]]:
     """Returns the settings of flags, file and frc.json, the content of frc.json, and warnings.
 
-    A broken frc.json is only a warning; a broken config.yaml ends the program: it must not run with half its settings.
+    A broken frc.json or field in it is only a warning; a broken config.yaml ends the program: it must not run with half
+    its settings.
     """
     config = file_settings(options)
     warnings: list[str] = []
@@ -210,6 +211,9 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
     except FrcError as error:
         warnings.append(str(error))
         logger.error("%s", error)
+    for warning in frc.warnings if frc is not None else ():
+        warnings.append(warning)
+        logger.warning("%s", warning)
     config = with_frc(checked(with_flags(config, options), "a flag: "), frc)
     warnings += unserved(config, frc)
     if config.team is None and config.nt_server is None:
@@ -222,12 +226,12 @@ def unserved(config: EdgeConfig, frc: FrcConfig | None) -> list[str]:
     if frc is None:
         return []
     entry = frc_camera(config, frc)
-    others = [camera.name for camera in frc.cameras if camera is not entry]
+    others = [camera.name or camera.path for camera in frc.cameras if camera is not entry]
     warnings = []
     if entry is not None and others:
         warnings.append(
-            f"frc.json has {len(frc.cameras)} cameras; this agent runs {entry.name} (choose by camera.name), and not "
-            + ", ".join(others)
+            f"frc.json has {len(frc.cameras)} cameras; this agent runs {entry.name or entry.path} "
+            f"(choose by camera.name), and not {', '.join(others)}"
         )
     if frc.switched:
         warnings.append(f"switched cameras of frc.json are not served: {', '.join(frc.switched)}")

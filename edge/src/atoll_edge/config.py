@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 from collections.abc import Iterator
@@ -12,16 +11,10 @@ from pathlib import Path
 from atoll_contract.document import DecodeError, Document, from_dict, replace
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
-from atoll_edge.detector.protocol import PIXEL_BYTES
-from atoll_edge.frc import FrcCamera, FrcConfig, NtMode
+from atoll_edge.frc import MAX_FPS, MAX_FRAME_SIDE, MAX_TEAM, FrcCamera, FrcConfig, NtMode
 from atoll_edge.robot.topics import Compatibility
 
-# The largest number that fits the address 10.TE.AM.2.
-MAX_TEAM = 25599
 MAX_PORT = 65535
-# The detector's worker has memory for a square frame of this side.
-MAX_FRAME_SIDE = math.isqrt(PIXEL_BYTES // 3)
-MAX_FPS = 240
 MAX_SECONDS = 86400
 MAX_MEBIBYTES = 2**20
 _HOST_AND_PORT = re.compile(r"[^\s:/]+(:[1-9][0-9]{0,4})?")
