@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="detect, publish, serve; needs no store where a model is given")
     run.add_argument("--model", type=Path, help="serve this .tflite file and nothing else")
-    run.add_argument("--labels", type=Path, help="label map of the model (map.pbtxt)")
+    run.add_argument("--labels", type=Path, help="labels of the model (map.pbtxt or labels.txt)")
     run.add_argument("--video", help="a video file, a folder of pictures, a URL, or `synthetic`, instead of the camera")
     run.add_argument("--team", type=int, help="team number: where the robot's NetworkTables server is")
     run.add_argument("--nt-server", help="host[:port] of a NetworkTables server instead of the team's")

@@ -3,15 +3,20 @@
 Layout: `item {`, `id: 1`, `name: "Cargo"`, `}`, each followed by an empty line; ids from 1. The format is the
 `StringIntLabelMap` of the TensorFlow Object Detection API in protocol buffer text format
 (protobuf.dev/reference/protobuf/textformat-spec).
+
+Beside models of others there lies a list instead, Coral's `labels.txt`: a name on each line, or the number of a class,
+which counts from 0, and its name. `read_labels` takes both.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class LabelMapError(ValueError):
-    """The text is not a label map; the message names line and column."""
+    """The text is not a label map; the message names the line."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,64 @@ def parse_label_map(text: str) -> tuple[Label, ...]:
             raise tokens.error(f"id {label.id} or name {label.name!r} stands there twice")
         labels[label.id] = label
     return tuple(labels[number] for number in sorted(labels))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a label map or a list of names, by their numbers.
+
+    Raises:
+        LabelMapError: it is neither of them, or the ids of a label map are not 1, 2, 3, ….
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _list_error(data.count(b"\n", 0, error.start) + 1, "is not UTF-8") from None
+    if _LABEL_MAP.match(text) is None:
+        return _parse_list(text.splitlines())
+    labels = parse_label_map(text)
+    if [label.id for label in labels] != list(range(1, len(labels) + 1)):
+        raise LabelMapError(f"ids must be 1, 2, 3, …, not {[label.id for label in labels][:20]}")
+    return tuple(label.name for label in labels)
+
+
+# How a label map begins: comments, then `item` with a bracket.
+_LABEL_MAP = re.compile(r"(?:\s|#[^\n]*\n)*item\s*:?\s*[{<]")
+_NUMBERED = re.compile(r"([0-9]{1,3})(?:\s*[:,;=]\s*|\s+)(\S.*)")
+_UNNAMED = "???"  # in TensorFlow's lists
+_FOREIGN = re.compile(r"""^-\s|[{}\[\]<>"]|:\s|:$""")
+
+
+def _parse_list(lines: Sequence[str]) -> tuple[str, ...]:
+    """The names in the lines; `class 7` for a number that has none."""
+    rows = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise _list_error(1, "has no name")
+    numbered = _NUMBERED.fullmatch(rows[0][1]) is not None
+    if rows[0][1] == _UNNAMED:  # it stands for the background, which a detector does not report
+        rows = rows[1:]
+    names: dict[int, str] = {}
+    for line, text in rows:
+        match = _NUMBERED.fullmatch(text)
+        if numbered is (match is None):
+            wrong = "is no number and name, as the first is" if numbered else "has a number, unlike the first"
+            raise _list_error(line, f"{wrong}: {text[:60]!r}")
+        index, name = (int(match[1]), match[2]) if match else (len(names), text)
+        if _FOREIGN.search(name) or not name.isprintable():
+            raise _list_error(line, f"is no name: {text[:60]!r}")
+        if index in names or (name != _UNNAMED and name in names.values()):
+            raise _list_error(line, f"has a number or name that stands there already: {text[:60]!r}")
+        names[index] = name
+    listed = (names.get(number, _UNNAMED) for number in range(max(names, default=-1) + 1))
+    return tuple(f"class {number}" if name == _UNNAMED else name for number, name in enumerate(listed))
+
+
+def _list_error(line: int, what: str) -> LabelMapError:
+    return LabelMapError(
+        f"line {line} {what}; labels are a list of names in UTF-8 (on each line a name, or a number from 0 to 999 and "
+        'a name), or a map.pbtxt (item { id: 1 name: "note" })'
+    )
 
 
 _PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}

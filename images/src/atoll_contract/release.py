@@ -22,6 +22,8 @@ BUNDLE_NAME = "model.tar.gz"
 INT8_NAME = "unoptimized.tflite"
 EDGETPU_NAME = "model.tflite"
 LABELS_NAME = "map.pbtxt"
+# The label map, or what lies beside models of Coral and Teachable Machine in its place.
+LABEL_FILES = (LABELS_NAME, "labels.txt")
 
 # Older bundles also have the training's logs, which are ignored.
 LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_bytes=256 * 2**20, members=64)
@@ -182,7 +184,7 @@ def write_bundle(path: Path, members: Mapping[str, Path]) -> None:
 
 
 def unpack_bundle(archive: Path, folder: Path) -> dict[str, Path]:
-    """Extracts the models and the label map of a bundle of any age into `folder`, which is created; files by name.
+    """Extracts the models and the labels of a bundle of any age into `folder`, which is created; files by name.
 
     Raises:
         AtollError: not an archive, unsafe or too large.
@@ -190,7 +192,7 @@ def unpack_bundle(archive: Path, folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True)
     found: dict[str, Path] = {}
     with extract(archive, folder / "members", LIMITS) as members:
-        for name in (INT8_NAME, EDGETPU_NAME, LABELS_NAME):
+        for name in (INT8_NAME, EDGETPU_NAME, *LABEL_FILES):
             held = members.by_base(name)
             if held:
                 found[name] = Path(shutil.copyfile(held[0].path, folder / name))

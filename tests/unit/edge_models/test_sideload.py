@@ -51,6 +51,16 @@ def test_axons_tarball_keeps_both_models(tmp_path: Path, device: ReleaseStore) -
     assert served.edgetpu_path.read_bytes() == COMPILED
 
 
+def test_corals_list_of_names_stands_for_a_missing_label_map(tmp_path: Path, device: ReleaseStore) -> None:
+    bundle = tarball(
+        tmp_path / "note.tar.gz", unoptimized_tflite=colour_detector(), labels_txt=b"0  red\r\n1  blue\r\n"
+    )
+    release, _ = import_bundle(bundle, device)
+    assert device.model_spec(release, device.check(release)).labels == LABELS
+    both = tarball(tmp_path / "b.tar.gz", unoptimized_tflite=b"x", map_pbtxt=PBTXT, labels_txt=b"other\n")
+    assert unpack(both, tmp_path / "both").labels == LABELS
+
+
 def test_a_model_that_was_never_compiled_runs_on_the_cpu_whatever_its_name(tmp_path: Path) -> None:
     path = tarball(tmp_path / "coral.tar.gz", model_tflite=colour_detector(), map_pbtxt=PBTXT)
     bundle = unpack(path, tmp_path / "unpacked")
@@ -64,6 +74,7 @@ def test_a_model_that_was_never_compiled_runs_on_the_cpu_whatever_its_name(tmp_p
         ({"map_pbtxt": PBTXT}, "lacks a model or its labels"),
         ({"unoptimized_tflite": b"x"}, "lacks a model or its labels"),
         ({"unoptimized_tflite": b"x", "map_pbtxt": b"item {"}, "label map line"),
+        ({"unoptimized_tflite": b"x", "labels_txt": b"0 a\nb"}, "labels.txt: line 2 is no number and name"),
         ({"unoptimized_tflite": b"x", "map_pbtxt": b'item { id: 2 name: "a" }'}, "ids must be 1, 2, 3"),
         ({"model_tflite": COMPILED, "map_pbtxt": PBTXT}, "cannot be tried before it serves|without it the model"),
     ],

@@ -189,6 +189,37 @@ def test_a_folder_and_a_bare_file_are_accepted(tmp_path: Path, film: Path) -> No
     assert counts[0] == counts[1] == counts[2]
 
 
+def test_corals_list_of_names_is_accepted_in_place_of_a_label_map(tmp_path: Path, film: Path, model: Path) -> None:
+    mapped = tried(model, film, tmp_path / "one")
+    (model.parent / "map.pbtxt").unlink()
+    names = model.parent / "labels.txt"
+    names.write_bytes(b"\xef\xbb\xbf0  red\r\n1  blue\r\n")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path, name in ((model, "unoptimized.tflite"), (names, "labels.txt")):
+        (folder / name).write_bytes(path.read_bytes())
+    members = {path.name: path.read_bytes() for path in folder.iterdir()}
+    bundle = tarball(tmp_path / "note.tar.gz", members, tmp_path / "source")
+    beside, inside = tried(model, film, tmp_path / "two"), tried(folder, film, tmp_path / "three")
+    archived = tried(bundle, film, tmp_path / "four")
+    elsewhere = names.rename(tmp_path / "coral.txt")
+    told = tried(model, film, tmp_path / "five", "--labels", str(elsewhere))
+    counts = [summary["videos"][0]["perClass"] for summary in (mapped, beside, inside, archived, told)]
+    assert counts == counts[:1] * 5
+
+
+def test_a_file_of_labels_that_is_none_ends_in_a_sentence(
+    tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "data.yaml"
+    labels.write_text("train: images\nnames: [red, blue]\n")
+    command = ["test-video", str(model), str(film), "-o", str(tmp_path / "out"), "--labels", str(labels)]
+    assert main(command) == ExitCode.INVALID_SPEC
+    errors = capsys.readouterr().err
+    assert "data.yaml: line 1 is no name: 'train: images'" in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("kept", "sentence"),
     [

@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll_contract import labelmap
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError
 from atoll_contract.files import file_sha256
-from atoll_contract.labelmap import LabelMapError, parse_label_map
-from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, Manifest, Role, unpack_bundle
+from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABEL_FILES, Manifest, Role, unpack_bundle
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 
 MANIFEST_NAME = "manifest.json"
@@ -51,20 +51,22 @@ def bundle_in(folder: Path) -> Bundle:
     Raises:
         BundleError: the model or the label map is missing.
     """
-    names = (INT8_NAME, EDGETPU_NAME, LABELS_NAME)
+    names = (INT8_NAME, EDGETPU_NAME, *LABEL_FILES)
     return _bundle_of({name: folder / name for name in names if (folder / name).is_file()}, str(folder))
 
 
 def _bundle_of(found: dict[str, Path], where: str) -> Bundle:
     """Makes a bundle of files by name. A `model.tflite` that was never compiled counts as the model for the CPU."""
-    if LABELS_NAME not in found or not {INT8_NAME, EDGETPU_NAME} & set(found):
+    labels = next((found[name] for name in LABEL_FILES if name in found), None)
+    if labels is None or not {INT8_NAME, EDGETPU_NAME} & set(found):
         raise BundleError(
-            f"{where} lacks a model or its labels: it must hold {LABELS_NAME} and {INT8_NAME} or {EDGETPU_NAME}"
+            f"{where} lacks a model or its labels: it must hold {' or '.join(LABEL_FILES)}, and {INT8_NAME} or "
+            f"{EDGETPU_NAME}"
         )
     cpu, edgetpu = found.get(INT8_NAME), found.get(EDGETPU_NAME)
     if edgetpu is not None and not is_compiled(edgetpu):
         cpu, edgetpu = cpu or edgetpu, None
-    return Bundle(cpu, edgetpu, read_labels(found[LABELS_NAME]))
+    return Bundle(cpu, edgetpu, read_labels(labels))
 
 
 def is_compiled(path: Path) -> bool:
@@ -73,18 +75,17 @@ def is_compiled(path: Path) -> bool:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Returns the class names of a label map, in the order of their ids.
+    """Returns the class names of a label map or a list of names, in the order of their ids.
 
     Raises:
-        BundleError: it cannot be read, or its ids are not 1, 2, 3, ….
+        BundleError: it cannot be read, or is neither of them.
     """
     try:
-        labels = parse_label_map(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, LabelMapError) as error:
+        return labelmap.read_labels(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from None
+    except labelmap.LabelMapError as error:
         raise BundleError(f"{path.name}: {error}") from None
-    if [label.id for label in labels] != list(range(1, len(labels) + 1)) or not labels:
-        raise BundleError(f"{path.name}: ids must be 1, 2, 3, …, not {[label.id for label in labels][:20]}")
-    return tuple(label.name for label in labels)
 
 
 def bundle_spec(name: str, bundle: Bundle) -> LoadedModelSpec:
@@ -131,10 +132,10 @@ def _model(path: Path, labels: Path | None, folder: Path) -> LoadedModelSpec:
     if not path.is_file():
         raise BundleError(f"there is no model {path}")
     if path.suffix == ".tflite":
-        beside = path.with_name(LABELS_NAME)
-        known = labels or (beside if beside.is_file() else None)
+        beside = (path.with_name(name) for name in LABEL_FILES)
+        known = labels or next((file for file in beside if file.is_file()), None)
         if known is None:
-            raise BundleError(f"there is no {LABELS_NAME} beside {path}; name its label map with --labels")
+            raise BundleError(f"there is no {' or '.join(LABEL_FILES)} beside {path}; name its label map with --labels")
         return file_spec(path, known)
     return bundle_spec(_stem(path), unpack(path, folder))
 
@@ -142,7 +143,7 @@ def _model(path: Path, labels: Path | None, folder: Path) -> LoadedModelSpec:
 def _folder_spec(path: Path, folder: Path) -> LoadedModelSpec:
     if (path / MANIFEST_NAME).is_file():
         return _release_spec(path)
-    if not (path / LABELS_NAME).is_file() and (path / BUNDLE_NAME).is_file():
+    if not any((path / name).is_file() for name in LABEL_FILES) and (path / BUNDLE_NAME).is_file():
         return bundle_spec(path.resolve().name, unpack(path / BUNDLE_NAME, folder))
     return bundle_spec(path.resolve().name, bundle_in(path))
 

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atoll_edge.video", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="bundle, folder or .tflite file")
-    parser.add_argument("--labels", type=Path, help="label map of a bare .tflite file")
+    parser.add_argument("--labels", type=Path, help="labels of a bare .tflite file: map.pbtxt or labels.txt")
     parser.add_argument("--threshold", type=float, help="score from which any class counts as seen")
     parser.add_argument("--film", nargs=2, action="append", required=True, metavar=("NAME", "PATH"), help="a video")
     parser.add_argument("--output", type=Path, required=True, help="folder, which is there")

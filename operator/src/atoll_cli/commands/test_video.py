@@ -31,7 +31,7 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
     "--labels",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="Label map of a bare .tflite file; by default map.pbtxt beside it.",
+    help="Labels of a bare .tflite file (map.pbtxt or labels.txt); by default those beside it.",
 )
 @click.option(
     "--threshold",
