@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from atoll_contract.errors import ExitCode
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.store import directory_store, open_store
 from atoll_edge.video.__main__ import main as edge_main
+from support.broken_videos import BROKEN
 from support.edge_model import CELLS, LABELS, colour_detector, write_model
 from support.edge_release import publish
 from support.polling import wait_until
@@ -293,6 +294,18 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
     assert 0 < len(read_video(tmp_path / "out" / "cut.mp4")) <= 30
     assert main(["test-video", str(model), videos[0], "-o", str(tmp_path / "two")]) == ExitCode.DATASET_MALFORMED
     assert "no video could be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("make", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_video_is_said_in_a_sentence(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], sentence: str
+) -> None:
+    path, out = make(tmp_path / "match.mp4"), tmp_path / "out"
+    out.mkdir()
+    command = ["--model", str(model), "--film", "match", str(path), "--output", str(out)]
+    assert edge_main(command) == ExitCode.DATASET_MALFORMED
+    message = json.loads(capsys.readouterr().out)["message"]
+    assert message.startswith(f"no video could be read: {path}: {sentence}")
 
 
 def test_the_printed_table_has_rates_for_each_class(

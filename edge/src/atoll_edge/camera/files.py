@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+from atoll_contract.video import NO_VIDEO, video_problem
 from atoll_edge.camera.source import BgrImage, Frame, FrameRateLimiter
 
 logger = logging.getLogger(__name__)
@@ -70,14 +71,21 @@ class ImageSource(TimedSource):
 
 def _folder(folder: Path) -> Generator[BgrImage]:
     names = sorted(item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES)
-    return _looped(lambda: (_read(item) for item in names), what=f"{folder} (pictures {', '.join(sorted(SUFFIXES))})")
+    empty = f"there is no picture to read in {folder} (pictures {', '.join(sorted(SUFFIXES))})"
+    return _looped(lambda: (_read(item) for item in names), empty=empty)
 
 
 def _video(path: Path) -> Generator[BgrImage]:
-    return _looped(lambda: _video_frames(path), what=str(path))
+    """Reads a video, or a picture that says by its name that it is one."""
+    if not path.is_file():
+        raise SourceError(f"there is no file or folder {path}")
+    problem = "" if path.suffix.lower() in SUFFIXES else video_problem(path)
+    if problem:
+        raise SourceError(f"{path}: {problem}")
+    return _looped(lambda: _video_frames(path), empty=f"{path}: {NO_VIDEO}")
 
 
-def _looped(frames: "Callable[[], Iterator[BgrImage | None]]", *, what: str) -> Generator[BgrImage]:
+def _looped(frames: "Callable[[], Iterator[BgrImage | None]]", *, empty: str) -> Generator[BgrImage]:
     while True:
         found = False
         for image in frames():
@@ -85,7 +93,7 @@ def _looped(frames: "Callable[[], Iterator[BgrImage | None]]", *, what: str) -> 
                 found = True
                 yield _limited(image)
         if not found:
-            raise SourceError(f"there is no picture to read in {what}")
+            raise SourceError(empty)
 
 
 def _read(path: Path) -> "BgrImage | None":
@@ -100,8 +108,6 @@ def _read(path: Path) -> "BgrImage | None":
 def _video_frames(path: Path) -> Generator[BgrImage]:
     import cv2
 
-    if not path.is_file():
-        raise SourceError(f"there is no file or folder {path}")
     video = cv2.VideoCapture(str(path))
     try:
         while True:

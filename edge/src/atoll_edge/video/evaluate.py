@@ -286,4 +286,4 @@ def _model_summary(model: LoadedModelSpec) -> dict[str, Any]:
 
 
 def _problems(videos: Sequence[VideoFile]) -> str:
-    return "; ".join(f"{video.path}: {video.problem or 'there is no frame in it'}" for video in videos)
+    return "; ".join(f"{video.path}: {video.problem}" for video in videos)

@@ -9,6 +9,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from atoll_contract.errors import SpecError
+from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, video_problem
 from atoll_edge.camera.source import BgrImage
 
 if TYPE_CHECKING:
@@ -50,35 +51,40 @@ class VideoFile:
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
-        self.problem = ""
+        self.problem = video_problem(path)
         self.rate = USUAL_RATE
         # The number of frames by the file's header, 0 if it has none; only for the progress.
         self.expected = 0
-        self._probe()
+        if not self.problem:
+            self._probe()
 
     def _probe(self) -> None:
         av = load_av()
         try:
             with self._open() as container:
                 if not container.streams.video:
-                    self.problem = "there is no picture in it"
+                    self.problem = SOUND_ONLY
                     return
                 stream = container.streams.video[0]
                 self.rate = float(stream.average_rate or USUAL_RATE)
                 length = container.duration / av.time_base if container.duration else 0.0
                 self.expected = int(stream.frames or length * self.rate)
         except (av.FFmpegError, OSError) as error:
-            self.problem = _describe(error)
+            self.problem = _describe(error) if isinstance(error, LookupError) else NO_VIDEO  # no decoder
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self.problem:
             return
         av = load_av()
+        count = 0
         try:
             with self._open() as container:
-                yield from self._frames(container)
+                for frame in self._frames(container):
+                    count += 1
+                    yield frame
         except av.FFmpegError as error:
             self.problem = _describe(error)
+        self.problem = self.problem or ("" if count else NO_FRAME)
 
     def _open(self) -> "InputContainer":
         container: InputContainer = load_av().open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from atoll_cli.video.reader import load_av
 from atoll_contract.errors import SpecError
+from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, video_problem
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -70,7 +71,7 @@ def source_of(text: str, mode: CameraMode) -> Source:
     """The source that a user named: a camera (`0`, `/dev/video0`), a URL, or a file.
 
     Raises:
-        SpecError: it is none of these.
+        SpecError: it is none of these, or a file that is no video.
     """
     if text.isdecimal() or text.startswith(("/dev/video", "video=")):
         return _camera(text, mode)
@@ -78,6 +79,9 @@ def source_of(text: str, mode: CameraMode) -> Source:
         return _stream(text)
     if not Path(text).is_file():
         raise SpecError(f"{text}: no such file; a source is a camera (0, /dev/video0), a URL or a video file")
+    problem = video_problem(Path(text))
+    if problem:
+        raise SpecError(f"{text}: {problem}")
     return Source(address=f"file:{text}", title=text, live=False, options={"protocol_whitelist": "file"})
 
 
@@ -173,7 +177,7 @@ class SourceReader(threading.Thread):
         try:
             with self.source.open() as container:
                 if not container.streams.video:
-                    self.failure = "there is no picture in it"
+                    self.failure = SOUND_ONLY
                     return
                 container.streams.video[0].thread_type = "AUTO"
                 for number, frame in enumerate(container.decode(video=0)):
@@ -183,6 +187,10 @@ class SourceReader(threading.Thread):
         except av.FFmpegError as error:
             # The library's own text names the address, which may have a password in it.
             self.failure = error.strerror or type(error).__name__
+            if not self.source.live and self._first is None and not isinstance(error, LookupError):  # no decoder
+                self.failure = NO_VIDEO
+        if not self.source.live and self._first is None:
+            self.failure = self.failure or NO_FRAME
 
     def _gives_up(self) -> bool:
         """Whether to stop. A source that never worked is not retried; one that did has `retry_timeout` seconds."""

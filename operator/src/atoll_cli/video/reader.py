@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
+from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, video_problem
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -129,14 +130,19 @@ class SampleReader:
 
     def __iter__(self) -> Iterator[Sample]:
         av = load_av()
+        self.problem = video_problem(self.path)
+        if self.problem:
+            return
         try:
             with av.open(f"file:{self.path}", options={"format_whitelist": CONTAINERS}) as container:
                 if not container.streams.video:
-                    self.problem = "there is no picture in it"
+                    self.problem = SOUND_ONLY
                     return
                 yield from self._samples(container)
         except av.FFmpegError as error:
-            self.problem = error.strerror or type(error).__name__
+            known = self.decoded or isinstance(error, LookupError)  # FFmpeg has no decoder
+            self.problem = (error.strerror or type(error).__name__) if known else NO_VIDEO
+        self.problem = self.problem or ("" if self.decoded else NO_FRAME)
 
     def _samples(self, container: InputContainer) -> Iterator[Sample]:
         stream = container.streams.video[0]
