@@ -32,7 +32,7 @@ from atoll_contract import keys
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import from_json, to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage
+from atoll_contract.stage import Architecture, Stage
 from atoll_contract.stage_result import parse_line, parse_result
 from atoll_contract.store.directory import DirStore
 from atoll_edge.models.release_store import ReleaseStore
@@ -44,7 +44,7 @@ from atoll_operator.jobs.manifest import job_name
 from atoll_operator.lifecycle.inputs import own_release, profile_view, run_view
 from atoll_operator.lifecycle.model import JobState, JobView, ReleaseView
 from atoll_stages.train.checkpoints import CheckpointStore
-from atoll_stages.train.initial_weights import read_weights
+from atoll_stages.train.initial_weights import ExpectedWeights, ModelInfo, read_weights
 from support.noop_run import NoopRun
 from support.polling import wait_until
 from support.run_simulation import UID, RunSimulation, success
@@ -199,7 +199,9 @@ def test_the_documents_of_the_store_are_written_again_as_they_are(store: Path) -
 
 def test_weights_and_checkpoints_are_read(store: Path, tmp_path: Path) -> None:
     folder = next(store.glob("runs/local/*/train/checkpoints/step-00000100.npz")).parent
-    values, info = read_weights(folder / "best-00000100.weights.h5")
+    small = ModelInfo(Architecture.FPNLITE_192, 0.35, ("note", "robot"))
+    expected = ExpectedWeights(small, {"head/kernel": (2, 3)})
+    values, info = read_weights(folder / "best-00000100.weights.h5", expected)
     assert values["head/kernel"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert json.loads(to_json(info)) == {
         "architecture": "ssd-mobilenet-v2-fpnlite-192",

@@ -24,7 +24,7 @@ from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from atoll_stages.train.history import History
-from atoll_stages.train.initial_weights import read_weights
+from atoll_stages.train.initial_weights import ModelInfo, load_detector
 from atoll_stages.train.stage import train
 from support.detection_data import CLASSES, store_dataset
 
@@ -85,7 +85,7 @@ def test_an_interrupted_stage_ends_with_the_same_weights_as_an_undisturbed_one(t
 
 def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
     weights = done.fetch(named(outcome, "weights"), done.work / "fetched.h5")
-    _, info = read_weights(weights)
+    _, info = load_detector(weights, ModelInfo(SPEC.architecture, SPEC.width, CLASSES))
     assert (info.classes, info.step) == (CLASSES, outcome.summary["bestStep"])
     history = from_json(History, done.store.get(named(outcome, "history").key))
     assert history.step == SPEC.steps

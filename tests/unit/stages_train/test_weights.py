@@ -17,6 +17,7 @@ from atoll_contract.stage import Architecture, InitFrom, StartWeights
 from atoll_contract.store.directory import DirStore
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.initial_weights import (
+    ExpectedWeights,
     ModelInfo,
     find_imagenet,
     load_initial_weights,
@@ -43,7 +44,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     write_weights(tmp_path / "1.h5", values, INFO)
     write_weights(tmp_path / "2.h5", dict(reversed(values.items())), INFO)
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
-    read, info = read_weights(tmp_path / "1.h5")
+    read, info = read_weights(tmp_path / "1.h5", ExpectedWeights(INFO, {p: v.shape for p, v in values.items()}))
     assert info == INFO
     assert {name: v.tolist() for name, v in read.items()} == {name: v.tolist() for name, v in values.items()}
 
@@ -51,7 +52,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"nothing")
     with pytest.raises(IntegrityError, match=r"x\.h5 is no weight file"):
-        read_weights(tmp_path / "x.h5")
+        read_weights(tmp_path / "x.h5", ExpectedWeights(INFO, {}))
 
 
 def test_D20_a_pickle_as_start_weights_is_refused_unread(tmp_path: Path) -> None:

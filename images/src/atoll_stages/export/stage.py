@@ -51,9 +51,11 @@ def export(context: StageContext) -> StageOutcome:
     if spec is None:
         raise SpecError("the stage input has no section export")
     dataset = read_dataset(context)
-    weights = context.fetch(context.input.artifact(Stage.TRAIN, "weights"), context.work / "model.weights.h5")
+    artifact = context.input.artifact(Stage.TRAIN, "weights")
+    weights = context.fetch(artifact, context.work / "model.weights.h5")
     history = _read_history(context)
-    model, info = load_detector(weights, spec.train.architecture)
+    wanted = ModelInfo(spec.train.architecture, spec.train.width, dataset.class_names)
+    model, info = load_detector(weights, wanted, key=artifact.key)
     with (
         fetch_split(context, dataset, "train") as training,
         fetch_split(context, dataset, dataset.evaluation_split) as examples,

@@ -11,8 +11,8 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -23,9 +23,17 @@ from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import IntegrityError, ModelError, Reason, SpecError
 from atoll_contract.keys import imagenet_names
 from atoll_contract.release import Manifest, Role
-from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom, StartWeights
+from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, DatasetLimits, InitFrom, StartWeights
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_stages.train.detector import build_detector
+from atoll_stages.train.hdf5_check import (
+    RefusedFile,
+    Shape,
+    check_nameless_shapes,
+    check_shapes,
+    check_size,
+    find_arrays,
+)
 
 ATTRIBUTE = "atoll"
 # Prefixes of the layers that depend on the classes: a model with other classes keeps its new ones.
@@ -39,6 +47,27 @@ class ModelInfo(Document, frozen=True):
     width: float
     classes: tuple[str, ...]
     step: int = 0
+
+
+@dataclass(frozen=True)
+class ExpectedWeights:
+    """The detector that a weight file is read for, and the shapes of its arrays by path."""
+
+    info: ModelInfo
+    shapes: Mapping[str, Shape]
+
+    def with_classes(self, count: int) -> dict[str, Shape]:
+        """Returns the shapes that the detector has with `count` classes."""
+        own = max(1, len(self.info.classes))
+        return {
+            path: (*shape[:-1], shape[-1] // own * count) if path.startswith(CLASS_LAYERS) else shape
+            for path, shape in self.shapes.items()
+        }
+
+
+def expected_weights(model: keras.Model, info: ModelInfo) -> ExpectedWeights:
+    """Returns what a weight file of the model, which `info` describes, may hold."""
+    return ExpectedWeights(info, {v.path: tuple(v.shape) for v in model.variables if v.dtype == "float32"})
 
 
 def weights_by_path(model: keras.Model) -> dict[str, np.ndarray]:
@@ -68,42 +97,69 @@ def write_weights(path: Path, weights: Mapping[str, np.ndarray], info: ModelInfo
     partial.replace(path)
 
 
-def read_weights(path: Path) -> tuple[dict[str, np.ndarray], ModelInfo]:
-    """Reads the arrays of a file, and the detector that they belong to.
+def read_weights(
+    path: Path, expected: ExpectedWeights, *, key: str | None = None
+) -> tuple[dict[str, np.ndarray], ModelInfo]:
+    """Reads the arrays of a file that fit the detector, and what they belong to; `key` is what messages call the file.
+
+    The arrays of the class layers are left out where the classes are others.
 
     Raises:
-        IntegrityError: it is not a weight file of Atoll.
+        IntegrityError: it is not a weight file of Atoll, or one with anything else than the detector's arrays.
+        SpecError: the weights are of another detector.
     """
-    weights: dict[str, np.ndarray] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            weights[name] = item[()]
-
+    name = key or path.name
     try:
+        check_size(path, expected.with_classes(DatasetLimits().classes).values())
         with h5py.File(path, "r") as file:
-            info = from_json(ModelInfo, file.attrs[ATTRIBUTE])
-            file.visititems(visit)
-    except (OSError, KeyError, DecodeError) as error:
-        raise IntegrityError(f"{path.name} is no weight file of Atoll: {error}") from None
-    return weights, info
+            arrays = find_arrays(file, max_arrays=len(expected.shapes))
+            info = _read_info(file)
+            _check_detector(info, expected.info, name)
+            check_shapes(arrays, expected.with_classes(len(info.classes)))
+            left_out = () if info.classes == expected.info.classes else CLASS_LAYERS
+            return {item: arrays[item][()] for item in arrays if not item.startswith(left_out)}, info
+    except RefusedFile as error:
+        raise IntegrityError(
+            f"{name} is no weight file that may be read: {error}; start from a file that Atoll wrote"
+        ) from None
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{name} is no weight file of Atoll: {error}") from None
 
 
-def load_detector(path: Path, architecture: Architecture) -> tuple[keras.Model, ModelInfo]:
+def _read_info(file: h5py.File) -> ModelInfo:
+    text = file.attrs[ATTRIBUTE]
+    if not isinstance(text, str | bytes):
+        raise RefusedFile(f"the attribute {ATTRIBUTE} is no text")
+    return from_json(ModelInfo, text)
+
+
+def _check_detector(found: ModelInfo, wanted: ModelInfo, name: str) -> None:
+    if (found.architecture, found.width) != (wanted.architecture, wanted.width):
+        raise SpecError(
+            f"{name}: the weights are of {found.architecture} width {found.width}, the run wants "
+            f"{wanted.architecture} width {wanted.width}; both must be the same"
+        )
+
+
+def load_detector(path: Path, wanted: ModelInfo, *, key: str | None = None) -> tuple[keras.Model, ModelInfo]:
     """Builds the detector of a weight file, with fixed input size.
 
     Raises:
-        IntegrityError: the file is of another architecture or lacks weights.
+        IntegrityError: the file is of another detector or other classes, lacks weights, or may not be read.
     """
-    weights, info = read_weights(path)
-    if info.architecture is not architecture:
-        raise IntegrityError(f"the weights are of {info.architecture}, the run is of {architecture}")
     model = build_detector(
-        architecture=architecture, width=info.width, classes=len(info.classes), side=architecture.side
+        architecture=wanted.architecture,
+        width=wanted.width,
+        classes=len(wanted.classes),
+        side=wanted.architecture.side,
     )
+    try:
+        weights, info = read_weights(path, expected_weights(model, wanted), key=key)
+    except SpecError as error:
+        raise IntegrityError(error.message) from None
     missing = assign_weights(model, weights)
     if missing:
-        raise IntegrityError(f"{path.name} lacks {len(missing)} weights, the first is {missing[0]}")
+        raise IntegrityError(f"{key or path.name} lacks {len(missing)} weights, the first is {missing[0]}")
     return model, info
 
 
@@ -129,7 +185,7 @@ def load_initial_weights(model: keras.Model, start: StartWeights, *, info: Model
         store.download(key, path, sha256=sha256)
     except ObjectNotFound:
         raise _not_found(key, store) from None
-    return f"{start.type} {start.key}: {_load_matching(model, path, info)}"
+    return f"{start.type} {start.key}: {_load_matching(model, path, info, key)}"
 
 
 def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[str, str] = os.environ) -> Path:
@@ -161,14 +217,14 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
         IntegrityError: the file is not that of this width.
     """
     refused = f"{path.name} holds no MobileNetV2 weights of width {width}"
+    source = keras.applications.MobileNetV2(input_shape=(224, 224, 3), alpha=width, include_top=False, weights=None)
     try:
+        _check_imagenet(path, [tuple(v.shape) for v in source.variables])
         with warnings.catch_warnings():
             # Keras only warns of what it skips; whether something was skipped is checked below.
             warnings.simplefilter("ignore")
-            source = keras.applications.MobileNetV2(
-                input_shape=(224, 224, 3), alpha=width, include_top=False, weights=str(path)
-            )
-    except (ValueError, OSError, KeyError) as error:
+            source.load_weights(path)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise IntegrityError(f"{refused}: {error}") from None
     layers = {layer.name: layer for layer in source.layers if layer.weights}
     missing = [name for name, layer in layers.items() if _is_untouched(layer)]
@@ -178,6 +234,13 @@ def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:
     for layer in chosen:
         layer.set_weights(layers[layer.name].get_weights())
     return len(chosen)
+
+
+def _check_imagenet(path: Path, shapes: list[Shape]) -> None:
+    """Raises RefusedFile where Keras must not read the file."""
+    check_size(path, shapes)
+    with h5py.File(path, "r") as file:
+        check_nameless_shapes(find_arrays(file, max_arrays=len(shapes)), shapes)
 
 
 def _is_untouched(layer: keras.layers.Layer) -> bool:
@@ -215,16 +278,9 @@ def _weights_key(start: StartWeights, store: Store) -> tuple[str, str]:
     return file.key, file.sha256
 
 
-def _load_matching(model: keras.Model, path: Path, info: ModelInfo) -> str:
+def _load_matching(model: keras.Model, path: Path, info: ModelInfo, key: str) -> str:
     """Sets the weights that fit; those of the class layers only if the classes are the same, in the same order."""
-    weights, source = read_weights(path)
-    if (source.architecture, source.width) != (info.architecture, info.width):
-        raise SpecError(
-            f"the start weights are of {source.architecture} width {source.width}, the run wants {info.architecture} "
-            f"width {info.width}; both must be the same"
-        )
-    if source.classes != info.classes:
-        weights = {path: v for path, v in weights.items() if not path.startswith(CLASS_LAYERS)}
+    weights, source = read_weights(path, expected_weights(model, info), key=key)
     missing = assign_weights(model, weights)
     if source.classes == info.classes and not missing:
         return "all layers"
