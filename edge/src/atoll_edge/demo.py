@@ -18,6 +18,7 @@ from typing import Any
 from atoll_contract.archive.extract import extract
 from atoll_contract.errors import AtollError
 from atoll_contract.stage import DatasetLimits
+from atoll_contract.text import table_cell
 from atoll_edge.agent import Agent
 from atoll_edge.camera.files import SUFFIXES, SourceError
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
@@ -96,7 +97,7 @@ def run(model: LoadedModelSpec, images: Path, options: argparse.Namespace) -> in
 
 def print_addresses(model: LoadedModelSpec, images: Path, ports: Ports) -> None:
     count = sum(1 for _ in images.iterdir())
-    print(f"edge     {model.name}, classes {', '.join(model.labels)}; {count} pictures as a camera")
+    print(f"edge     {model.name}, classes {table_cell(', '.join(model.labels))}; {count} pictures as a camera")
     print(f"         annotated {stream_url(ports.annotated)}")
     print(f"         raw       {stream_url(ports.raw)}")
     print(f"         page      http://localhost:{ports.http}/", flush=True)

@@ -12,6 +12,7 @@ import click
 
 from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage_result import Progress
+from atoll_contract.text import table_cell
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.lifecycle.progress import duration
 
@@ -62,15 +63,16 @@ def print_view(view: object) -> None:
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, figures: bool = False) -> Table:
-    """A table without borders, whose cells are text without markup; `figures` aligns all but the first column right."""
+    """A table without borders, whose cells are text without markup and control characters; `figures` aligns all but the
+    first column right."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if figures and number else "left")
+        table.add_column(Text(table_cell(column)), justify="right" if figures and number else "left")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(table_cell(cell)) for cell in row))
     return table
 
 

@@ -47,6 +47,12 @@ def table(batch: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_a_devices_text_is_no_formula_in_the_table(tmp_path: Path, bucket: DirStore, harvest: Harvest) -> None:
+    put(bucket, 7, camera="@SUM(A1)|cmd")
+    harvest()
+    assert [row["camera"] for row in table(tmp_path / "batch")] == ["'@SUM(A1)|cmd"]
+
+
 def test_a_batch_is_a_supervisely_project_labelled_by_the_model(
     tmp_path: Path, bucket: DirStore, harvest: Harvest
 ) -> None:

@@ -254,6 +254,19 @@ def test_a_label_map_of_another_model_is_noticed(
     assert "10 detections of classes that the label map does not name" in capsys.readouterr().err
 
 
+def test_class_names_of_a_strangers_model_write_neither_to_the_terminal_nor_formulas(
+    tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model.parent / "map.pbtxt").write_text(format_label_map(("=HYPERLINK(1)", "\x1b[31mblue\u202e")))
+    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "=HYPERLINK(1)" in shown.out
+    assert r"\x1b[31mblue\u202e" in shown.out
+    assert not {"\x1b", "\u202e"} & set(shown.out + shown.err)
+    assert {row["label"] for row in rows(tmp_path / "out")} == {"'=HYPERLINK(1)", r"\x1b[31mblue\u202e"}
+    assert all(float(row["xmin"]) >= 0 for row in rows(tmp_path / "out"))
+
+
 def test_a_file_that_is_no_model_ends_in_a_sentence(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,7 +105,8 @@ def test_D15_same_picture_in_train_and_validation(stage: ConvertStage) -> None:
 
 # D16: class names that want out.
 
-HOSTILE = ["../../x", "new\nline", "{{ evil }}", "$(touch stolen)", '"quoted" item }', "🤖 robot", "\u202egnp.exe"]
+HOSTILE = ["../../x", "=1+1", "{{ evil }}", "$(touch stolen)", '"quoted" item }', "🤖 robot", "👩\u200d🚀", "名前"]
+CONTROLS = ["\x1b]0;PWNED\x07", "new\nline", "a\0b", "a\x85b", "c1\x9b31m", "\u202egnp.exe", "a\u2028b", "a\u2066b"]
 
 
 def test_D16_hostile_class_names_are_data(stage: ConvertStage) -> None:
@@ -116,7 +117,16 @@ def test_D16_hostile_class_names_are_data(stage: ConvertStage) -> None:
     text = (ended.store / dataset.label_map.key).read_text()
     assert [label.name for label in parse_label_map(text)] == HOSTILE
     assert len(text.splitlines()) == 8 * len(HOSTILE)
-    assert "\nline" not in ended.output
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_D16_control_characters_in_a_class_name_are_refused(stage: ConvertStage, name: str) -> None:
+    ended = stage.put("x.tar", packed(supervisely(4, labels=[name]), ".tar")).run_process()
+    assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
+    escaped = name.encode("unicode_escape").decode()
+    assert ended.message.startswith(f'x.tar: class name "{escaped}" has the control character U+')
+    assert "rename the class in the labelling tool" in ended.message
+    assert name not in ended.output
 
 
 def test_D16_endless_class_name(stage: ConvertStage) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage_result import Progress, emit
+from atoll_contract.text import csv_row
 from atoll_edge.detector.backends import InterpreterPool
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 from atoll_edge.harvest.uncertainty import nearest_threshold, score_margin
@@ -95,7 +96,7 @@ class Evaluation:
             for result in results:
                 height, width = result.frame.image.shape[:2]
                 size = (width, height)
-                table.writerows(_rows(video.name, result))
+                table.writerows(map(csv_row, _rows(video.name, result)))
                 counts.add(result.frame.seconds, result.seen)
                 unnamed += result.unnamed
                 self._keep_uncertain(video.name, result)

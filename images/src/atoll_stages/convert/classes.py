@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import ConvertSpec
+from atoll_contract.text import is_control
 
 MAX_LENGTH = 128
 
@@ -85,13 +86,19 @@ def clean(name: str) -> str:
     """Returns `name` in NFC, without blanks around it.
 
     Raises:
-        DatasetError: AnnotationInvalid, it is empty or longer than MAX_LENGTH.
+        DatasetError: AnnotationInvalid, it is empty, longer than MAX_LENGTH, or has control characters.
     """
     name = unicodedata.normalize("NFC", name).strip()
     if not name or len(name) > MAX_LENGTH:
         raise DatasetError(
             Reason.ANNOTATION_INVALID,
             f"class name {shown(name, 40)} of {len(name)} characters; allowed are 1 to {MAX_LENGTH}",
+        )
+    if control := next(filter(is_control, name), None):
+        raise DatasetError(
+            Reason.ANNOTATION_INVALID,
+            f"class name {shown(name)} has the control character U+{ord(control):04X}; allowed is text on one line; "
+            "rename the class in the labelling tool and export again",
         )
     return name
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from atoll_cli.harvest.collect import Collection, Frame, FrameOutcome, FrameSelector, KeptFrame
 from atoll_contract.release import Detection
+from atoll_contract.text import csv_row
 
 META = "meta.json"
 # The colours of the classes, in turn; Supervisely requires one for each.
@@ -156,7 +157,7 @@ def write_report(folder: Path, selector: FrameSelector, batch: Batch, document: 
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_row(frame, outcome, batch) for frame, outcome in selector.outcomes)
+        writer.writerows(csv_row(_row(frame, outcome, batch)) for frame, outcome in selector.outcomes)
 
 
 def _row(frame: Frame, outcome: FrameOutcome, batch: Batch) -> tuple[object, ...]:

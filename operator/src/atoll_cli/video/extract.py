@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from atoll_cli.video.reader import SampleReader, VideoFile
 from atoll_cli.video.select import SampleFigures, SampleOutcome, SampleSelector, Selection, Thresholds, measure
+from atoll_contract.text import csv_row
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -152,7 +153,7 @@ def write_report(folder: Path, reports: Sequence[VideoReport], document: dict[st
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_row(report.video, item) for report in reports for item in report.samples)
+        writer.writerows(csv_row(_row(report.video, item)) for report in reports for item in report.samples)
 
 
 def _row(video: VideoFile, item: SampleReport) -> tuple[object, ...]:

@@ -1,0 +1,41 @@
+"""Text of strangers (class names, file names) as it is shown: in tables on a terminal, and in cells of CSV files.
+
+A control character can rewrite a terminal or turn the order of letters around, and a spreadsheet takes a cell that
+begins with `=` for a formula. All packages write such text, so that this stands in the contract.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# Embeddings, overrides and isolates of the bidirectional algorithm (UAX #9).
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# C0, C1 and DEL; line and paragraph separator; half a surrogate pair.
+_CONTROL = ("Cc", "Zl", "Zp", "Cs")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def is_control(character: str) -> bool:
+    """Whether it is a control character, a line break, or one that changes the direction of the text around it."""
+    return character in _BIDI or unicodedata.category(character) in _CONTROL
+
+
+def table_cell(text: str) -> str:
+    """`text` with its control characters escaped, as `\\x1b`; all other text stays as it is."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape", "surrogatepass").decode("ascii") if is_control(character) else character
+        for character in text
+    )
+
+
+def csv_row(cells: Iterable[object]) -> list[object]:
+    """A row for `csv.writer`: text without control characters, and none that is a formula. Numbers stay as they are."""
+    return [_csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+def _csv_cell(text: str) -> str:
+    formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return "'" * formula + table_cell(text)
