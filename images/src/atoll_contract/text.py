@@ -1,7 +1,6 @@
 """Text of strangers (class names, file names) as it is shown: in tables on a terminal, and in cells of CSV files.
 
-A control character can rewrite a terminal or turn the order of letters around, and a spreadsheet takes a cell that
-begins with `=` for a formula. All packages write such text, so that this stands in the contract.
+A control character can rewrite a terminal or reverse text, and a spreadsheet takes a cell with `=` for a formula.
 """
 
 import re
@@ -23,8 +22,6 @@ def is_control(character: str) -> bool:
 
 def table_cell(text: str) -> str:
     """`text` with its control characters escaped, as `\\x1b`; all other text stays as it is."""
-    if text.isprintable():
-        return text
     return "".join(
         character.encode("unicode_escape", "surrogatepass").decode("ascii") if is_control(character) else character
         for character in text
@@ -33,9 +30,8 @@ def table_cell(text: str) -> str:
 
 def csv_row(cells: Iterable[object]) -> list[object]:
     """A row for `csv.writer`: text without control characters, and none that is a formula. Numbers stay as they are."""
-    return [_csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    return [_quote(cell) + table_cell(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
-def _csv_cell(text: str) -> str:
-    formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-    return "'" * formula + table_cell(text)
+def _quote(text: str) -> str:
+    return "'" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else ""

@@ -38,7 +38,7 @@ def check_size(path: Path, shapes: Iterable[Shape]) -> None:
     found = path.stat().st_size
     if found > limit:
         raise RefusedFile(
-            f"the file has {size(found)}; allowed are {size(limit)}, {SIZE_FACTOR} times the model's own arrays"
+            f"the file has {size(found)}; allowed are {size(limit)}, {SIZE_FACTOR} times the model's arrays"
         )
 
 
@@ -129,6 +129,5 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, what: str) -> None:
         if kind.get_size() * elements > MAX_ATTRIBUTE_BYTES:
             raise RefusedFile(f"an attribute of {what} has more than {size(MAX_ATTRIBUTE_BYTES)}")
         # Each text of such a list may be the same long one, which the file holds once.
-        varies = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
-        if varies and elements > 1:
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and elements > 1:
             raise RefusedFile(f"an attribute of {what} is a list of texts of any length; allowed is one text")
