@@ -26,7 +26,8 @@ pytestmark = pytest.mark.timeout(200 + 100 * KILLS)
 def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
     monkeypatch.setenv("NOOP_PLAN", str(tmp_path))
     run = NoopRun(tmp_path)
-    run.plan(train={"steps": 60, "seconds": 0.02})
+    # Longer than the first two waits of each test, on any machine.
+    run.plan(train={"steps": 60, "seconds": 0.05})
     yield run
     wait_until(lambda: not run.processes(), what="the end of every process of the run", timeout_seconds=60)
 
