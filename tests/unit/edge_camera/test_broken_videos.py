@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from atoll_edge.camera.files import ImageSource, SourceError
+
+pytest.importorskip("av", reason="the videos are made with PyAV, which the edge's packages lack")
+
 from support.broken_videos import BROKEN, image_as
 from support.videos import numbered, write_video
 
