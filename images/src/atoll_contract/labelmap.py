@@ -14,6 +14,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# How a label map begins: comments, then `item` with a bracket.
+_LABEL_MAP = re.compile(r"(?:\s|#[^\n]*\n)*item\s*:?\s*[{<]")
+_NUMBERED = re.compile(r"([0-9]{1,3})(?:\s*[:,;=]\s*|\s+)(\S.*)")
+_UNNAMED = "???"  # in TensorFlow's lists
+_FOREIGN = re.compile(r"""^-\s|[{}\[\]<>"]|:\s|:$""")
+_PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPES_OF = {value: key for key, value in _PLAIN_ESCAPES.items()}
+_TOKEN = re.compile(
+    r"""(?P<skip>(?:\s|\#[^\n]*)+)
+      |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      |(?P<number>-?\d+)
+      |(?P<word>[A-Za-z_]\w*)
+      |(?P<mark>[{}<>:;,\[\]])""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
+_CLOSING = {"{": "}", "<": ">"}
+
 
 class LabelMapError(ValueError):
     """The text is not a label map; the message names the line."""
@@ -70,13 +88,6 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(label.name for label in labels)
 
 
-# How a label map begins: comments, then `item` with a bracket.
-_LABEL_MAP = re.compile(r"(?:\s|#[^\n]*\n)*item\s*:?\s*[{<]")
-_NUMBERED = re.compile(r"([0-9]{1,3})(?:\s*[:,;=]\s*|\s+)(\S.*)")
-_UNNAMED = "???"  # in TensorFlow's lists
-_FOREIGN = re.compile(r"""^-\s|[{}\[\]<>"]|:\s|:$""")
-
-
 def _parse_list(lines: Sequence[str]) -> tuple[str, ...]:
     """The names in the lines; `class 7` for a number that has none."""
     rows = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -108,10 +119,6 @@ def _list_error(line: int, what: str) -> LabelMapError:
     )
 
 
-_PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-_ESCAPES_OF = {value: key for key, value in _PLAIN_ESCAPES.items()}
-
-
 def _escape(name: str) -> str:
     """`name` inside double quotes; UTF-8 is not escaped, so that old parsers show it."""
     return "".join(_escaped(character) for character in name)
@@ -125,18 +132,6 @@ def _escaped(character: str) -> str:
     if character.isprintable() or character == " ":
         return character
     return "".join(f"\\{byte:03o}" for byte in character.encode())
-
-
-_TOKEN = re.compile(
-    r"""(?P<skip>(?:\s|\#[^\n]*)+)
-      |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      |(?P<number>-?\d+)
-      |(?P<word>[A-Za-z_]\w*)
-      |(?P<mark>[{}<>:;,\[\]])""",
-    re.VERBOSE,
-)
-_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
-_CLOSING = {"{": "}", "<": ">"}
 
 
 class _Tokens:

@@ -1,11 +1,14 @@
-"""What is wrong with a file that should be a video, in a sentence for the person who recorded it.
+"""Videos: loading the decoder, and what is wrong with a file that should be a video, in a sentence for its owner.
 
 Only the first bytes and the boxes of an mp4 are read (ISO/IEC 14496-12): FFmpeg says of all such files "Invalid data".
 """
 
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
+
+from atoll_contract.errors import SpecError
 
 NO_VIDEO = (
     "it is no video, or a damaged one; name a video file such as .mp4, .mov, .mkv, .webm or .avi, and copy it once "
@@ -27,6 +30,19 @@ _SOUND = re.compile(rb"ID3|\xff[\xf1-\xfb]|fLaC|RIFF.{4}WAVE|OggS.{24}(?:OpusHea
 # Types of the boxes with which an mp4 or a QuickTime file begins.
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _HANDLER = re.compile(rb"hdlr.{8}(vide|soun)", re.DOTALL)
+
+
+def load_av(install: str) -> ModuleType:
+    """Imports PyAV, the binding of FFmpeg's libraries. `install` says how to install it here.
+
+    Raises:
+        SpecError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise SpecError(f"videos need the package av, which is not installed here ({error}); {install}") from None
+    return av
 
 
 def video_problem(path: Path) -> str:

@@ -5,11 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from atoll_contract.errors import SpecError
-from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, video_problem
+from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, load_av, video_problem
 from atoll_edge.camera.source import BgrImage
 
 if TYPE_CHECKING:
@@ -21,20 +20,7 @@ CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
 USUAL_RATE = 30.0
 TICKS = 90_000  # per second: the clock of MPEG
 _ENCODER = {"preset": "veryfast", "crf": "23"}
-INSTALL = "pip install '.[video,edge]' in a checkout of Atoll"
-
-
-def load_av() -> ModuleType:
-    """Imports PyAV, the binding of FFmpeg's libraries.
-
-    Raises:
-        SpecError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise SpecError(f"videos need the package av, which is not installed here ({error}); {INSTALL}") from None
-    return av
+INSTALL = "pip install '.[cli,video,edge]' in a checkout of Atoll"
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class VideoFile:
             self._probe()
 
     def _probe(self) -> None:
-        av = load_av()
+        av = load_av(INSTALL)
         try:
             with self._open() as container:
                 if not container.streams.video:
@@ -75,7 +61,7 @@ class VideoFile:
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self.problem:
             return
-        av = load_av()
+        av = load_av(INSTALL)
         count = 0
         try:
             with self._open() as container:
@@ -87,7 +73,7 @@ class VideoFile:
         self.problem = self.problem or ("" if count else NO_FRAME)
 
     def _open(self) -> "InputContainer":
-        container: InputContainer = load_av().open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
+        container: InputContainer = load_av(INSTALL).open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
         return container
 
     def _frames(self, container: "InputContainer") -> Iterator[DecodedFrame]:
@@ -105,7 +91,7 @@ class VideoFile:
     def _decoded(self, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
         """Yields all frames but those of damaged packets; a truncated file has one at its end."""
         damaged = 0
-        av = load_av()
+        av = load_av(INSTALL)
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()
@@ -133,7 +119,7 @@ class Mp4Writer:
     def __init__(self, path: Path, *, width: int, height: int, rate: float) -> None:
         self.path = path
         self._partial = path.with_name(f".{path.name}.part")
-        av = load_av()
+        av = load_av(INSTALL)
         self._av = av
         # H.264 stores colour for blocks of 2 × 2 pixels.
         self.width, self.height = max(2, width - width % 2), max(2, height - height % 2)

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
-from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, video_problem
+from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, load_av, video_problem
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv")
 # A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
-INSTALL = "pip install '.[operator,video]' in a checkout of Atoll"
+INSTALL = "pip install '.[cli,video]' in a checkout of Atoll"
 
 _UNPORTABLE = re.compile(r"[^A-Za-z0-9._-]+")
 _DIGITS = re.compile(r"(\d+)")
@@ -95,19 +94,6 @@ def _portable(text: str) -> str:
     return _UNPORTABLE.sub("-", text).strip("-.") or "video"
 
 
-def load_av() -> ModuleType:
-    """Imports PyAV, the binding of FFmpeg's libraries.
-
-    Raises:
-        SpecError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise SpecError(f"videos need the package av, which is not installed here ({error}); {INSTALL}") from None
-    return av
-
-
 @dataclass(frozen=True)
 class Sample:
     """A frame, with the number of the sample since the start, the frame's index among all frames, and its time in
@@ -129,7 +115,7 @@ class SampleReader:
         self.problem = ""
 
     def __iter__(self) -> Iterator[Sample]:
-        av = load_av()
+        av = load_av(INSTALL)
         self.problem = video_problem(self.path)
         if self.problem:
             return
@@ -163,7 +149,7 @@ class SampleReader:
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         """All frames except those of damaged packets, such as the one at the end of a file that was cut off."""
         damaged = 0
-        av = load_av()
+        av = load_av(INSTALL)
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()

@@ -15,6 +15,18 @@ from typing import Any
 
 import yaml as pyyaml
 
+Path = tuple[str | int, ...]
+
+# An object of the API server's store has at most 1.5 MiB; anything larger is no manifest.
+MAX_CHARACTERS = 3 * 2**20
+# Aliases may repeat content without end; go-yaml refuses such documents too.
+MAX_NODES = 100_000
+MAX_DEPTH = 100
+
+_STRING_TAG = "tag:yaml.org,2002:str"
+_MERGE = "<<"
+
+
 Scalar = str | int | float | bool | None
 
 _LITERALS: dict[str, Scalar] = {
@@ -103,18 +115,6 @@ def _binary(text: str) -> str:
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         raise ValueError("!!binary must hold base64 of UTF-8 text here") from None
-
-
-Path = tuple[str | int, ...]
-
-# An object of the API server's store has at most 1.5 MiB; anything larger is no manifest.
-MAX_CHARACTERS = 3 * 2**20
-# Aliases may repeat content without end; go-yaml refuses such documents too.
-MAX_NODES = 100_000
-MAX_DEPTH = 100
-
-_STRING_TAG = "tag:yaml.org,2002:str"
-_MERGE = "<<"
 
 
 class YamlError(ValueError):
