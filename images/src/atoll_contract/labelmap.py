@@ -4,7 +4,7 @@ Layout: `item {`, `id: 1`, `name: "Cargo"`, `}`, each followed by an empty line;
 `StringIntLabelMap` of the TensorFlow Object Detection API in protocol buffer text format
 (protobuf.dev/reference/protobuf/textformat-spec).
 
-Beside models of others there lies a list instead, Coral's `labels.txt`: a name on each line, or the number of a class,
+Models of others come with a list instead, Coral's `labels.txt`: a name on each line, or the number of a class,
 which counts from 0, and its name. `read_labels` takes both.
 """
 

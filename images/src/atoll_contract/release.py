@@ -22,7 +22,7 @@ BUNDLE_NAME = "model.tar.gz"
 INT8_NAME = "unoptimized.tflite"
 EDGETPU_NAME = "model.tflite"
 LABELS_NAME = "map.pbtxt"
-# The label map, or what lies beside models of Coral and Teachable Machine in its place.
+# The label map, or the file that models of Coral and Teachable Machine have in its place.
 LABEL_FILES = (LABELS_NAME, "labels.txt")
 
 # Older bundles also have the training's logs, which are ignored.

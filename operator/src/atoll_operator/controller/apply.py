@@ -162,7 +162,7 @@ class Applier:
                 with self._events_budget.spend():
                     self._cluster.create(EVENTS, observed.key[0], manifest)
             except ClusterError as error:
-                # Events are for people; all that they say stands in the status.
+                # Events are for people; the status says all that they say.
                 logger.warning("%s", error)
 
 

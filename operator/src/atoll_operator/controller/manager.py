@@ -1,6 +1,6 @@
 """The operator's process apart from kopf: workers, watches, the Lease, and the re-sync that makes up for missed events.
 
-Keys of runs get into the work queue by three ways: events of TrainingRuns from kopf (`main.py`), events of Jobs from
+Keys of runs get into the work queue in three ways: events of TrainingRuns from kopf (`main.py`), events of Jobs from
 the operator's own watch, and the list of all runs at each re-sync. Jobs and succeeded pods are not watched by kopf,
 because their events come in thousands and kopf parses, copies and schedules each of them (`kube/watch.py`).
 """
@@ -39,7 +39,7 @@ Reconcile = Callable[[Key], float | None]
 
 # How soon keys are handed out again that came up while another process leads; they cost nothing.
 STANDBY_SECONDS = 5.0
-# How long a reconcile in progress may take when the process is told to stop.
+# How long a reconcile in progress may take when the process has to stop.
 STOP_SECONDS = 10.0
 
 

@@ -303,7 +303,7 @@ def _invalid(spec: TrainingRunSpec, profile: Profile | None, *, problem: str) ->
 
 
 def _is_recorded(status: RunStatus | None, job: JobView) -> bool:
-    """Returns whether the Job's end stands in the status already, so that its pods need not be read."""
+    """Returns whether the status has the Job's end already, so that its pods need not be read."""
     if status is None:
         return False
     stage = next((item for item in status.stages if item.name is job.stage), None)

@@ -52,7 +52,7 @@ class PodReader:
         return self._budget.is_spent
 
     def read(self, namespace: str, job: JobView, *, recorded: bool) -> PodReading:
-        """Returns the Job with its pods. `recorded`: the Job's end stands in the run's status, so its pods no longer
+        """Returns the Job with its pods. `recorded`: the run's status has the Job's end, so its pods no longer
         matter."""
         if recorded:
             self._cache.forget_pods(job.uid)

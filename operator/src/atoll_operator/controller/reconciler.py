@@ -1,7 +1,7 @@
 """One reconcile: read the run and what belongs to it, let `decide` make a plan, apply the plan, and repeat until
 nothing more follows from the state.
 
-Nothing but the time of the next reconcile is remembered here; what is known of the cluster lies in the cache.
+Only the time of the next reconcile is remembered here; the cache has what is known of the cluster.
 """
 
 import logging
@@ -220,7 +220,7 @@ class PermissionErrors:
             try:
                 write(key, text)
             except ClusterError as failure:
-                logger.warning("the run cannot be told of it: %s", failure, extra={"run": "/".join(key)})
+                logger.warning("the error cannot be reported at the run: %s", failure, extra={"run": "/".join(key)})
 
     def _write_status(self, key: Key, text: str) -> None:
         run = self._cluster.read(RUNS, *key)

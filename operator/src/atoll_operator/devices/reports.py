@@ -38,7 +38,7 @@ class InvalidReport(ValueError):
 
 @dataclass(frozen=True)
 class StoredReport:
-    """The report of one device as it lies in the bucket, or the problem with it."""
+    """The report of one device as read from the bucket, or the problem with it."""
 
     device: str
     model: str

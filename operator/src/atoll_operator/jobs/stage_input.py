@@ -86,7 +86,7 @@ def stage_input(work: Work, attempt: StageAttempt) -> StageInput:
     """The document that the attempt's process gets.
 
     Raises:
-        SpecError: a key names another bucket or lies outside its store's prefix, or the release to start from is not
+        SpecError: a key names another bucket or is outside its store's prefix, or the release to start from is not
             published.
     """
     stage = attempt.stage
@@ -241,7 +241,7 @@ def relative_key(key: str, *, store: StoreSpec, field: str) -> str:
     """`key` relative to the store's prefix, whichever way the user wrote it.
 
     Raises:
-        SpecError: it names another bucket, or lies outside the store's prefix; `field` is named as the place.
+        SpecError: it names another bucket, or is outside the store's prefix; the message names `field`.
     """
     if not key.startswith("s3://"):
         return key

@@ -34,7 +34,7 @@ _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind as it stands in a URL. `path` is `api/v1` or `apis/<group>/<version>`."""
+    """A kind as a URL names it. `path` is `api/v1` or `apis/<group>/<version>`."""
 
     path: str
     plural: str

@@ -32,7 +32,7 @@ _DATASET = frozenset(
     }
 )
 _QUALITY = frozenset({Reason.QUALITY_GATE_FAILED, Reason.OPS_NOT_MAPPED})
-# Reasons that become a Warning while the run goes on.
+# Reasons that become a Warning while the run continues.
 _WARNED = STALLING - {Reason.INVALID_SPEC} | {Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED, Reason.NODE_LOST}
 _END_EVENTS = {
     Phase.SUCCEEDED: (EventType.NORMAL, "Completed"),

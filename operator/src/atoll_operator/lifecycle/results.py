@@ -137,7 +137,7 @@ def evaluate(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodVi
 
 def _evaluate_without_pod(job: JobView) -> AttemptOutcome:
     if job.state is JobState.SUCCEEDED:
-        # The work is done and lies in the store; the next attempt finds and reports it, so this one does not count.
+        # The work is done and in the store; the next attempt finds and reports it, so this one does not count.
         text = f"the pod of Job {job.name} was removed before its result was read; the next attempt looks it up"
         return AttemptOutcome(Reason.RESULT_MISSING, text, retry=True, counts=False)
     text = f"Job {job.name} failed and its pod is gone: {job.failure_message or 'no message'}"

@@ -1,4 +1,4 @@
-"""What follows in the current stage of a run that may work: an attempt begins, goes on, is retried or fails. Pure."""
+"""What follows in the current stage of a run that may work: an attempt begins, continues, is retried or fails. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -167,7 +167,7 @@ def _with_failure(run: RunView, stage: StageStatus, outcome: AttemptOutcome, now
 
 
 def _with_next_version(run: RunView, status: RunStatus, stage: StageStatus, outcome: AttemptOutcome) -> RunStatus:
-    """After a VersionConflict, the version to reserve next stands in `status.release` until the run owns it."""
+    """After a VersionConflict, `status.release` has the version to reserve next until the run owns it."""
     free = _free_version(outcome)
     if stage.name is not Stage.PUBLISH or outcome.reason is not Reason.VERSION_CONFLICT or free is None:
         return status
