@@ -122,6 +122,7 @@ golden: setup binaries ## Write the golden manifests and rights anew; read the d
 docs: setup ## Write the generated pages anew
 	@$(RUN) -m atoll_operator.api.reference > docs/api.md
 	@PYTHONPATH=tests $(RUN) -m support.architecture_drawing
+	@PYTHONPATH=tests $(RUN) -m support.warning_table
 
 .PHONY: walkthrough
 walkthrough: setup ## Walk docs/walkthrough.md and write its outputs and pictures anew (Chromium; half an hour)

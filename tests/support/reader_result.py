@@ -24,6 +24,9 @@ class ReaderResult:
             self.format = reader.format
             self.images: list[AnnotatedImage] = list(annotations.images)
             self.classes = annotations.classes
+            self.used = {
+                file.name for file in members.with_suffix(".json", ".txt", ".yaml") if file.number in archive.used
+            }
 
     def boxes(self) -> list[tuple[str, float, float, float, float]]:
         return [(b.label, b.xmin, b.ymin, b.xmax, b.ymax) for image in self.images for b in image.boxes]

@@ -88,3 +88,7 @@ def test_png_exports_are_read_too(tmp_path: Path) -> None:
         "game/ds0/ann/a.png.json": annotation([rectangle("note", 1, 2, 30, 40)]),
     }
     assert ReaderResult(files, tmp_path).boxes() == [("note", 1, 2, 30, 40)]
+
+
+def test_a_reader_notes_the_members_beside_pictures_and_annotations_that_it_uses(tmp_path: Path) -> None:
+    assert ReaderResult(supervisely(2), tmp_path).used == {"game/meta.json"}

@@ -15,6 +15,7 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_stages.convert.meanings import MEANINGS, anchor
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind, counted
 
@@ -104,7 +105,10 @@ def _text(report: LintReport) -> str:
         boxes = "  ".join(f"{split} {count:>6}" for split, count in found.boxes.items())
         lines.append(f"  {bounded(found.name):<{width}}  {boxes}  tiny {found.tiny}")
     lines += [f"warning: {warning}" for warning in report.warnings]
-    lines += [f"{kind}: {count}" for kind, count in (report.problem_counts or {}).items()]
+    for kind, count in (report.problem_counts or {}).items():
+        meaning = MEANINGS[Kind(kind)]
+        what = f"{meaning.noun} {meaning.text}: {meaning.outcome}; {meaning.remedy}"
+        lines.append(f"{kind}: {count} ({what}; {anchor(Kind(kind))})")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         item = "" if problem.object is None else f" object {problem.object}"
         lines.append(f"  {problem.file}{item}: {problem.kind}, {problem.action} {problem.detail}".rstrip())

@@ -21,6 +21,10 @@ class Kind(StrEnum):
     BOX_OUTSIDE = "BoxOutside"
     BOX_MALFORMED = "BoxMalformed"
     BOX_NORMALISED = "BoxNormalised"
+    # A shape that is no upright rectangle; the box around it is taken.
+    BOX_AROUND = "BoxAround"
+    # Numbers beside the box (confidence, track id, keypoints) that are not read.
+    COLUMN_UNREAD = "ColumnUnread"
     CROWD = "Crowd"
     GEOMETRY_WITHOUT_AREA = "GeometryWithoutArea"
     GEOMETRY_UNKNOWN = "GeometryUnknown"
@@ -32,6 +36,16 @@ class Kind(StrEnum):
     IMAGE_MISSING = "PictureMissing"
     IMAGE_UNREADABLE = "PictureUnreadable"
     IMAGE_MISNAMED = "PictureMisnamed"
+    # One picture entered twice; the boxes of both entries are kept.
+    IMAGE_MERGED = "PictureMerged"
+    # Two pictures fit an annotation; none is guessed.
+    IMAGE_AMBIGUOUS = "PictureAmbiguous"
+    # Found under another suffix, folder or spelling than the annotation has.
+    IMAGE_RENAMED = "PictureFoundByStem"
+    # A member that no reader takes anything from, and that is no known litter.
+    FILE_UNUSED = "FileUnused"
+    # The user's own split cannot be kept.
+    SPLIT_LOST = "SplitLost"
     SIZE_MISMATCH = "SizeMismatch"
     SIZE_SCALED = "SizeScaled"
     DUPLICATE = "Duplicate"
@@ -47,6 +61,8 @@ class Action(StrEnum):
     SKIPPED = "skipped"
     SCALED = "scaled"
     KEPT = "kept"
+    BOXED = "boxed"
+    MERGED = "merged"
 
 
 # The kinds that count against `maxInvalidPercent`.

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from atoll_contract.archive.extract import Member, Members
@@ -64,10 +64,20 @@ class Archive:
     members: Members
     limits: DatasetLimits
     problems: Problems
+    used: set[int] = field(default_factory=set)
 
     def files(self, *suffixes: str) -> Iterator[Member]:
         """Yields the members with one of these suffixes, without the resource forks that macOS packs beside files."""
         return (member for member in self.members.with_suffix(*suffixes) if not member.base.startswith("._"))
+
+    def use(self, file: Member) -> None:
+        """Notes that the reader took something from a member that is neither picture nor annotation: the names of
+        classes, a list that names a split, a description of the export."""
+        self.used.add(file.number)
+
+    def drop_object(self, kind: Kind, file: Member, number: int, detail: str) -> None:
+        """Counts an object that is left out before `parsing.parse_boxes` sees it."""
+        self.problems.add(kind, Action.DROPPED, file=file.name, number=number, detail=detail)
 
     def skip_missing_image(self, file: Member, detail: str) -> None:
         """Counts an annotation whose image is not in the archive."""

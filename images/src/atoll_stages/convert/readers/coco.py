@@ -11,7 +11,7 @@ from typing import Any
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import PIECE, shown
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.problems import Action, Kind
+from atoll_stages.convert.problems import Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
@@ -113,7 +113,7 @@ def _images(
         image_id = item.get("image_id") if isinstance(item, dict) else None
         if not _is_id(image_id) or image_id not in entries:
             detail = f"image_id {shown(repr(image_id), 40)} is not in images"
-            archive.problems.add(Kind.BOX_MALFORMED, Action.DROPPED, file=file.name, number=index, detail=detail)
+            archive.drop_object(Kind.BOX_MALFORMED, file, index, detail)
         else:
             entries[image_id].annotations.append(index)
     dataset, parse = dataset_of(file), partial(_box, names)

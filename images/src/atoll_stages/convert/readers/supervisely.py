@@ -86,6 +86,7 @@ class _Projects:
 
     def _read(self, file: Member) -> dict[Any, str]:
         """Returns titles by class id, or by index where the export has no ids."""
+        self._archive.use(file)
         titles: dict[Any, str] = {}
         for index, item in enumerate(list_of(json_object(self._archive, file), "classes", file=file.name)):
             if not isinstance(item, dict) or not isinstance(item.get("title"), str):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.problems import Action
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
@@ -74,9 +73,7 @@ def _entries(archive: Archive, file: Member) -> dict[str, _Entry]:
                 try:
                     _add_row(entries, {name: row[at : at + 1] for name, at in columns.items()}, number)
                 except InvalidValue as error:
-                    archive.problems.add(
-                        error.kind, Action.DROPPED, file=file.name, number=number, detail=f"row {number + 2}: {error}"
-                    )
+                    archive.drop_object(error.kind, file, number, f"row {number + 2}: {error}")
     except csv.Error as error:
         raise invalid(file.name, f"line {rows.line_num}: {error}") from None
     return entries
