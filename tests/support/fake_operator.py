@@ -10,7 +10,7 @@ from typing import Any
 from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
-from atoll_operator.api.openapi import defaulted
+from atoll_operator.api.defaults import defaulted
 from atoll_operator.api.status import RunStatus, read_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache

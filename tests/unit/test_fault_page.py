@@ -1,4 +1,5 @@
-"""docs/faults.md has all 99 faults, names files and tests that exist, and names every test that bears a fault's id."""
+"""docs/faults.md has all 99 faults and those found later, names files and tests that exist, and names every test that
+bears a fault's id."""
 
 import ast
 import fnmatch
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "faults.md"
 GROUPS = {"O": 19, "C": 14, "P": 15, "S": 17, "D": 20, "E": 14}
 IDS = [f"{group}{number}" for group, last in GROUPS.items() for number in range(1, last + 1)]
+# Ids of faults that were found after the matrix.
+LATER = re.compile(r"O[23]\d")
 STATES = ("tested", "parts", "not tested", "not handled", "nothing to test")
 PACKAGES = {
     "atoll_operator": "operator/src",
@@ -68,7 +71,9 @@ def _ids_of(name: str) -> list[str]:
 
 
 def test_every_fault_has_one_row() -> None:
-    assert Counter(row.fault for row in rows()) == Counter(IDS)
+    found = [row.fault for row in rows()]
+    assert Counter(fault for fault in found if not LATER.fullmatch(fault)) == Counter(IDS)
+    assert len(set(found)) == len(found)
     assert len(IDS) == 99
 
 

@@ -2,6 +2,9 @@
 
 Every document of the contract is a `Document`. msgspec decodes it in one call; only a document that msgspec refuses is
 walked through field by field, for a message that says which key, which value and what is allowed.
+
+A document that another version of Atoll may have written is read with `skip_unknown`: its unknown fields are left out.
+Its unknown words are read as `fallbacks` says for their enumeration.
 """
 
 import dataclasses
@@ -17,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 import msgspec
 
 T = TypeVar("T")
+# For an enumeration, what its unknown words are read as; None: the field counts as missing.
+Fallbacks = Mapping[type[StrEnum], StrEnum | None]
 
 
 class DecodeError(ValueError):
@@ -77,7 +82,7 @@ def to_json(value: Any) -> bytes:
     return text.encode()
 
 
-def from_json(cls: type[T], data: bytes | str) -> T:
+def from_json(cls: type[T], data: bytes | str, *, skip_unknown: bool = False, fallbacks: Fallbacks | None = None) -> T:
     """The document `data` as `cls`.
 
     Raises:
@@ -91,21 +96,22 @@ def from_json(cls: type[T], data: bytes | str) -> T:
         loaded = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"{cls.__name__} is not a JSON document: {error}") from None
-    return _read_checked(cls, loaded)
+    return _read_checked(cls, loaded, _Reading(skip_unknown, fallbacks or {}))
 
 
-def from_dict(cls: type[T], data: Any, *, skip_unknown: bool = False) -> T:
+def from_dict(cls: type[T], data: Any, *, skip_unknown: bool = False, fallbacks: Fallbacks | None = None) -> T:
     """Plain JSON types as `cls`. With `skip_unknown`, fields of a newer version are left out at any depth.
 
     Raises:
         DecodeError: `data` is not of this shape.
     """
+    reading = _Reading(skip_unknown, fallbacks or {})
     try:
         document = msgspec.convert(data, cls)
     except ValueError:
-        return _read_checked(cls, data, skip_unknown=skip_unknown)
+        return _read_checked(cls, data, reading)
     # YAML has a word for infinity, and Python's JSON reads 1e999 as such.
-    return document if _is_finite(data) else _read_checked(cls, data, skip_unknown=skip_unknown)
+    return document if _is_finite(data) else _read_checked(cls, data, reading)
 
 
 def _is_finite(data: Any) -> bool:
@@ -120,15 +126,23 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
-def _read_checked(cls: type[T], data: Any, *, skip_unknown: bool = False) -> T:
-    checked = _checked(cls, data, cls.__name__, skip_unknown=skip_unknown)
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """What of another version is accepted."""
+
+    skip_unknown: bool
+    fallbacks: Fallbacks
+
+
+def _read_checked(cls: type[T], data: Any, reading: _Reading) -> T:
+    checked = _checked(cls, data, cls.__name__, reading)
     try:
         return msgspec.convert(checked, cls)
     except ValueError as error:
         raise DecodeError(f"{cls.__name__}: {error}") from None
 
 
-def _checked(kind: Any, data: Any, path: str, *, skip_unknown: bool) -> Any:
+def _checked(kind: Any, data: Any, path: str, reading: _Reading) -> Any:
     """`data` without fields that are null, and without unknown ones where those may be skipped.
 
     Raises:
@@ -142,28 +156,31 @@ def _checked(kind: Any, data: Any, path: str, *, skip_unknown: bool) -> Any:
     if origin is tuple:
         item_kind = get_args(kind)[0]
         items = enumerate(_expected(list, "a list", data, path))
-        return [_checked(item_kind, item, f"{path}[{i}]", skip_unknown=skip_unknown) for i, item in items]
+        return [_checked(item_kind, item, f"{path}[{i}]", reading) for i, item in items]
     if origin is not None:
         item_kind = get_args(kind)[1]
         pairs = _expected(dict, "an object", data, path).items()
-        return {key: _checked(item_kind, item, f"{path}.{key}", skip_unknown=skip_unknown) for key, item in pairs}
+        return {key: _checked(item_kind, item, f"{path}.{key}", reading) for key, item in pairs}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _checked_fields(kind, data, path, skip_unknown=skip_unknown)
+        return _checked_fields(kind, data, path, reading)
+    if kind in reading.fallbacks and isinstance(data, str) and data not in tuple(kind):
+        return reading.fallbacks[kind]
     return _checked_scalar(kind, data, path)
 
 
-def _checked_fields(cls: type[msgspec.Struct], data: Any, path: str, *, skip_unknown: bool) -> dict[str, Any]:
+def _checked_fields(cls: type[msgspec.Struct], data: Any, path: str, reading: _Reading) -> dict[str, Any]:
     fields = {item.encode_name: item for item in msgspec.structs.fields(cls)}
     given = _expected(dict, "an object", data, path)
     unknown = given.keys() - fields.keys()
-    if unknown and not skip_unknown:
+    if unknown and not reading.skip_unknown:
         known = ", ".join(sorted(fields))
         raise DecodeError(f"{path} has unknown field {sorted(unknown)[0]!r}; known are {known}")
-    checked = {
-        key: _checked(fields[key].type, item, f"{path}.{key}", skip_unknown=skip_unknown)
+    found = {
+        key: _checked(fields[key].type, item, f"{path}.{key}", reading)
         for key, item in given.items()
         if key in fields and item is not None
     }
+    checked = {key: item for key, item in found.items() if item is not None}
     for key, field in fields.items():
         if field.required and key not in checked:
             raise DecodeError(f"{path}.{key} is missing")

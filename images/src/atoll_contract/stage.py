@@ -277,13 +277,14 @@ class StageInput(Document, frozen=True):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "StageInput":
-        """The input in `environ`.
+        """The input in `environ`. Fields of a newer version are passed over: a run keeps its images when the operator
+        is upgraded.
 
         Raises:
             SpecError: the variable is missing or not a StageInput.
         """
         try:
-            return from_json(cls, environ[ENV_INPUT])
+            return from_json(cls, environ[ENV_INPUT], skip_unknown=True)
         except KeyError:
             raise SpecError(f"the environment variable {ENV_INPUT} is missing; it holds the stage's input") from None
         except DecodeError as error:

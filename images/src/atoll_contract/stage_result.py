@@ -49,13 +49,15 @@ class StageResult(Document, frozen=True):
         return data
 
 
-def parse_result(data: bytes | str) -> StageResult:
-    """Decodes a termination message or a `result.json`.
+def parse_result(data: bytes | str, *, unknown_reason: Reason = Reason.INTERNAL_ERROR) -> StageResult:
+    """Decodes a termination message or a `result.json`, also of another version of Atoll.
+
+    Fields of a newer version are passed over; a reason of a newer version is read as `unknown_reason`.
 
     Raises:
         DecodeError: it is neither.
     """
-    return from_json(StageResult, data)
+    return from_json(StageResult, data, skip_unknown=True, fallbacks={Reason: unknown_reason})
 
 
 class Progress(Document, frozen=True):
@@ -82,7 +84,7 @@ def parse_line(line: str) -> Progress | None:
     if not line.startswith(MARK):
         return None
     try:
-        return from_json(Progress, line[len(MARK) :].strip())
+        return from_json(Progress, line[len(MARK) :].strip(), skip_unknown=True)
     except (DecodeError, json.JSONDecodeError):
         return None
 

@@ -174,7 +174,7 @@ def test_the_list_has_the_columns_of_kubectl() -> None:
 
 def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:
     with pytest.raises(SpecError, match="the status of run note cannot be read"):
-        is_settled(run("Enchanted"))
+        is_settled(run("Training", stages=7))
 
 
 def lines(status: RunStatus) -> list[str]:

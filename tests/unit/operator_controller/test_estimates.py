@@ -10,7 +10,7 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
-from atoll_operator.api.openapi import defaulted
+from atoll_operator.api.defaults import defaulted
 from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
 from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.queue import EstimateModel, QueueManager

@@ -359,10 +359,10 @@ def test_an_exhausted_quota_is_waited_for_and_quoted() -> None:
         "not json",
         "[]",
         "{}",
-        '{"schemaVersion":1,"stage":"train","attempt":1,"reason":"Fine","message":""}',
+        '{"schemaVersion":1,"stage":"train","attempt":1,"reason":7,"message":""}',
         '{"schemaVersion":1,"stage":"export","attempt":1,"reason":"Completed","message":""}',
         '{"schemaVersion":1,"stage":"train","attempt":7,"reason":"Completed","message":""}',
-        '{"stage":"train","attempt":1,"reason":"Completed","message":"","evil":1}',
+        '{"stage":"train","attempt":1,"reason":"Completed","message":"","outputs":{"evil":1}}',
     ],
 )
 def test_a_malformed_result_is_not_a_success(message: str) -> None:

@@ -47,7 +47,7 @@ def _version(data: bytes) -> int:
     if not data:
         return 0
     try:
-        return from_json(Channel, data).version
+        return from_json(Channel, data, skip_unknown=True).version
     except DecodeError as error:
         logger.warning("the channel pointer is not readable and is written anew: %s", error)
         return 0
@@ -63,7 +63,7 @@ def _highest(store: Store, published: Manifest, *, above: int) -> tuple[int, Man
         key = keys.manifest(published.namespace, published.model, version)
         try:
             data = store.get(key)
-            channel = from_json(Manifest, data).channel
+            channel = from_json(Manifest, data, skip_unknown=True).channel
         except (ObjectNotFound, DecodeError) as error:
             logger.warning("%s is passed over: %s", key, error)
             continue

@@ -1,6 +1,5 @@
 """Validates against the OpenAPI schema of a CRD, by jsonschema with Kubernetes' differences."""
 
-import copy
 import difflib
 import functools
 import json
@@ -13,6 +12,7 @@ from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
 
 from atoll_operator.api.crds import Schema
+from atoll_operator.api.defaults import child_schema
 from atoll_operator.api.problems import Problem, field_name, invalid, shown
 from atoll_operator.api.yaml import Path
 
@@ -219,54 +219,11 @@ def _paths(schema: Schema, path: Path) -> Iterator[Path]:
         yield from _paths(schema["items"], path)
 
 
-def defaulted(value: Any, schema: Schema) -> Any:
-    """A copy of `value` as the API server would store it: nulls pruned, defaults filled in."""
-    result = copy.deepcopy(value)
-    _prune_nulls(result, schema)
-    _fill(result, schema)
-    return result
-
-
-def _child(schema: Schema, name: str) -> Schema | None:
-    found: Schema | None = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
-    return found
-
-
-def _prune_nulls(value: Any, schema: Schema | None) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _prune_nulls(item, (schema or {}).get("items"))
-    if not isinstance(value, dict):
-        return
-    for name, item in list(value.items()):
-        child = _child(schema or {}, name)
-        if item is None and child is not None and not child.get("nullable") and "default" not in child:
-            del value[name]
-        else:
-            _prune_nulls(item, child)
-
-
-def _fill(value: Any, schema: Schema | None) -> None:
-    if schema is None:
-        return
-    if isinstance(value, list):
-        for item in value:
-            _fill(item, schema.get("items"))
-    if not isinstance(value, dict):
-        return
-    for name, child in schema.get("properties", {}).items():
-        missing = name not in value or (value[name] is None and not child.get("nullable"))
-        if missing and "default" in child:
-            value[name] = copy.deepcopy(child["default"])
-    for name, item in value.items():
-        _fill(item, _child(schema, name))
-
-
 def duplicates(value: Any, schema: Schema, path: Path = ()) -> Iterator[Problem]:
     """Yields the items of `set` and `map` lists that are there twice."""
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from duplicates(item, _child(schema, name) or {}, (*path, name))
+            yield from duplicates(item, child_schema(schema, name) or {}, (*path, name))
     if not isinstance(value, list):
         return
     seen: dict[str, int] = {}

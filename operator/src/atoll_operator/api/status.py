@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from atoll_contract.document import Document, from_dict, replace, to_dict, to_json
+from atoll_contract.document import DecodeError, Document, Fallbacks, from_dict, replace, to_dict, to_json
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Stage
@@ -237,6 +237,15 @@ class RunStatus(Document, frozen=True):
         return replace(self, stages=stages)
 
 
+# What unknown words of a newer version are read as; an unknown stage of the progress counts as none.
+_FALLBACKS: Fallbacks = {
+    Reason: Reason.INTERNAL_ERROR,
+    Phase: Phase.PENDING,
+    StagePhase: StagePhase.PENDING,
+    Stage: None,
+}
+
+
 def parse_time(text: str) -> datetime:
     """Parses an RFC 3339 time; one without a zone is in UTC."""
     moment = datetime.fromisoformat(text)
@@ -257,14 +266,53 @@ def short(text: str) -> str:
 def read_status(data: Mapping[str, Any] | None) -> RunStatus | None:
     """Decodes the status of an object of the API; None where there is none yet.
 
-    Skips fields of a newer version, so that an older operator can go on with its runs.
+    Of a newer version unknown fields and stages are skipped, and unknown words are read as those of `_FALLBACKS`,
+    so that an older operator can go on with its runs. A run that is over stays so, whatever else cannot be read.
 
     Raises:
-        DecodeError: a known field has the wrong type (a hand-written status).
+        DecodeError: a known field of an unfinished run has the wrong type (a hand-written status).
     """
     if not data or "phase" not in data:
         return None
-    return from_dict(RunStatus, data, skip_unknown=True)
+    known = _with_known_stages(data)
+    try:
+        status = _decode(known)
+    except DecodeError:
+        if not isinstance(data["phase"], str) or data["phase"] not in TERMINAL:
+            raise
+        return _decode({name: value for name, value in known.items() if _is_readable(name, value)})
+    if data["phase"] not in tuple(Phase) and status.completion_time is not None:
+        # An end that only a newer version knows; the run must not begin anew.
+        return replace(status, phase=Phase.FAILED, reason=Reason.INTERNAL_ERROR)
+    return status
+
+
+def _decode(data: Mapping[str, Any]) -> RunStatus:
+    return from_dict(RunStatus, data, skip_unknown=True, fallbacks=_FALLBACKS)
+
+
+def _with_known_stages(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`data` without stages of a newer version. A stage in a phase of a newer version counts as announced, so that its
+    Job is looked up."""
+    stages = data.get("stages")
+    if not isinstance(stages, list) or not all(isinstance(item, dict) for item in stages):
+        return data
+    known = [item for item in stages if item.get("name") in tuple(Stage)]
+    return {**data, "stages": [_announced(item) for item in known]}
+
+
+def _announced(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    if stage.get("phase", StagePhase.PENDING) in tuple(StagePhase):
+        return stage
+    return {name: value for name, value in stage.items() if name not in ("jobRef", "nextRetryTime")}
+
+
+def _is_readable(name: str, value: Any) -> bool:
+    try:
+        _decode({name: value})
+    except DecodeError:
+        return False
+    return True
 
 
 def write_status(status: RunStatus) -> dict[str, Any]:
@@ -287,6 +335,16 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
         elif before != value or key not in old:
             patch[key] = value
     return patch
+
+
+def status_patch(stored: Mapping[str, Any] | None, before: RunStatus | None, after: RunStatus) -> dict[str, Any]:
+    """The JSON merge patch from the status that was read as `before` to `after`; empty where nothing has changed.
+
+    What another version has written and `before` does not show stays as it is.
+    """
+    new = write_status(after)
+    patch = merge_patch(stored or {}, new)
+    return merge_patch(write_status(before), new) if patch and before is not None else patch
 
 
 def _shrinking(status: RunStatus) -> Iterator[RunStatus]:

@@ -7,7 +7,7 @@ Only what the CRDs leave open has a default here: a body is always validated and
 Decimals are floats here. Fields say only what `kubectl explain` does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -292,20 +292,19 @@ def training_run(document: Body) -> TrainingRunSpec:
         SpecError: a hyperparameter's number is out of its range.
         DecodeError: the object is not validated and defaulted.
     """
-    spec = document["spec"]
-    return _decoded(TrainingRunSpec, {**spec, "training": _without_seed_names(spec["training"])})
+    return _decoded(TrainingRunSpec, document["spec"], kind="TrainingRun", prepare=_with_named_hyperparameters)
 
 
 def object_store(document: Body) -> ObjectStoreSpec:
     """The spec of an ObjectStore. Raises DecodeError."""
     directory = (document.get("metadata", {}).get("annotations") or {}).get(DIRECTORY_ANNOTATION)
-    store = _decoded(ObjectStoreSpec, document["spec"])
+    store = _decoded(ObjectStoreSpec, document["spec"], kind="ObjectStore")
     return replace(store, directory=Path(directory)) if directory else store
 
 
 def training_profile(document: Body) -> TrainingProfileSpec:
-    """The spec of a TrainingProfile. Raises DecodeError."""
-    return _decoded(TrainingProfileSpec, document["spec"])
+    """The spec of a TrainingProfile, also of a snapshot that another version has kept. Raises DecodeError."""
+    return _decoded(TrainingProfileSpec, document["spec"], kind="TrainingProfile", prepare=_with_known_stages)
 
 
 def plain_digest(digest: str) -> str:
@@ -331,17 +330,47 @@ def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_nam
     return None
 
 
-def _decoded(cls: type[T], spec: Body) -> T:
+def _decoded(cls: type[T], spec: Body, *, kind: str, prepare: Callable[[Body], Body] = lambda spec: spec) -> T:
     try:
-        # Not strict, as 1.0 is an integer to the API.
-        return msgspec.convert(spec, cls, strict=False, dec_hook=_custom)
+        return _converted(cls, prepare(spec))
+    except (KeyError, msgspec.ValidationError):
+        # An object that was stored under an older CRD lacks the fields that came later.
+        spec = _defaulted(kind, spec)
+    try:
+        return _converted(cls, prepare(spec))
     except msgspec.ValidationError as error:
         raise DecodeError(f"spec: {error}") from None
+    except KeyError as error:
+        raise DecodeError(f"spec: Object missing required field `{error.args[0]}`") from None
+
+
+def _converted(cls: type[T], spec: Body) -> T:
+    # Not strict, as 1.0 is an integer to the API.
+    return msgspec.convert(spec, cls, strict=False, dec_hook=_custom)
+
+
+def _defaulted(kind: str, spec: Body) -> Body:
+    """`spec` with the defaults of this version's CRD. The libraries for that are loaded only where they are needed."""
+    from atoll_operator.api.crds import definitions
+    from atoll_operator.api.defaults import defaulted
+
+    filled: Body = defaulted({"spec": dict(spec)}, definitions()[kind].schema)["spec"]
+    return filled
 
 
 def _custom(kind: type[T], value: Any) -> T:
     """`value` as a type that msgspec does not know."""
     return kind(value)  # type: ignore[call-arg]
+
+
+def _with_known_stages(spec: Body) -> Body:
+    """A profile's `spec` without resources for stages of a newer version."""
+    resources = spec["resources"]
+    return {**spec, "resources": {name: value for name, value in resources.items() if name in tuple(Stage)}}
+
+
+def _with_named_hyperparameters(spec: Body) -> Body:
+    return {**spec, "training": _without_seed_names(spec["training"])}
 
 
 def _without_seed_names(training: Body) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 from atoll_operator.api import API_VERSION, GROUP
 from atoll_operator.api.cel import broken_rules
 from atoll_operator.api.crds import Definition, definitions
-from atoll_operator.api.openapi import defaulted, duplicates, type_name, unknown_fields, violations
+from atoll_operator.api.defaults import defaulted
+from atoll_operator.api.openapi import duplicates, type_name, unknown_fields, violations
 from atoll_operator.api.problems import Problem, invalid
 from atoll_operator.api.yaml import Path
 

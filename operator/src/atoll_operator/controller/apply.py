@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from atoll_contract.errors import SpecError
-from atoll_operator.api.status import DONE, RunStatus, StagePhase, merge_patch, write_status
+from atoll_operator.api.status import DONE, RunStatus, StagePhase, status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, Profile, Stores
 from atoll_operator.controller.metrics import OperatorMetrics
@@ -83,7 +83,7 @@ class Applier:
         self._cluster.patch_status(RELEASES, observed.key[0], report.name, body)
 
     def _write_status(self, observed: Observed, status: RunStatus) -> Observed:
-        patch = merge_patch(observed.run.get("status") or {}, write_status(status))
+        patch = status_patch(observed.run.get("status"), observed.status, status)
         if not patch:
             return replace(observed, status=status)
         version = observed.run["metadata"]["resourceVersion"]

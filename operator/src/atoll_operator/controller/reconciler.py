@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from atoll_contract.errors import Reason
-from atoll_operator.api.status import merge_patch, write_status
+from atoll_operator.api.status import status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.apply import Applier
 from atoll_operator.controller.cache import Cache
@@ -229,7 +229,7 @@ class PermissionErrors:
             # The first status holds more than this; the first reconcile that is not refused writes it.
             return
         view = replace(run_view({**run, "status": None}, parse_run(run)[0]), blocked=text)
-        patch = merge_patch(run["status"], write_status(with_conditions(view, status, self._times.now())))
+        patch = status_patch(run["status"], status, with_conditions(view, status, self._times.now()))
         if patch:
             body = {"metadata": {"resourceVersion": run["metadata"]["resourceVersion"]}, "status": patch}
             self._cluster.patch_status(RUNS, *key, body)

@@ -174,7 +174,7 @@ def _read_result(job: JobView, pod: PodView) -> tuple[StageResult | None, str]:
     if not pod.termination_message:
         return None, "its termination message is empty"
     try:
-        result = parse_result(pod.termination_message)
+        result = parse_result(pod.termination_message, unknown_reason=_stands_for(pod.exit_code))
     except DecodeError as error:
         return None, bounded(f"its termination message cannot be read: {error}", 300)
     if result.stage != job.stage or result.attempt > job.attempt:
@@ -259,6 +259,15 @@ def _reason_of(code: int | None) -> Reason:
         return Reason.EPHEMERAL_STORAGE_EXCEEDED
     names = {item.value: item.name for item in ExitCode}
     return Reason.__members__.get(names.get(code or 0, ""), Reason.RESULT_MISSING)
+
+
+def _stands_for(code: int | None) -> Reason:
+    """What a result's reason of a newer version is read as: the exit code says whether the stage succeeded, and whether
+    another attempt may help."""
+    if code == ExitCode.OK:
+        return Reason.COMPLETED
+    reason = _reason_of(code)
+    return Reason.INTERNAL_ERROR if reason is Reason.RESULT_MISSING else reason
 
 
 def _describe(code: int | None) -> str:
