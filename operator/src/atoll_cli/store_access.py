@@ -28,6 +28,7 @@ from atoll_contract.store import directory_store, open_store
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store.s3_credentials import credentials_on_this_machine
 from atoll_operator.api.manifests import read_files
 from atoll_operator.api.types import object_store
 from atoll_operator.jobs.stage_input import store_spec
@@ -120,10 +121,8 @@ class NoCredentials(click.ClickException):
 
 
 def _require_credentials(store: dict[str, Any]) -> None:
-    import botocore.session
-
     # The client itself would fail only at its first request, without saying where credentials come from.
-    if botocore.session.Session().get_credentials() is not None:
+    if credentials_on_this_machine():
         return
     text = "there are no S3 credentials on this machine (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws)"
     secret = (store["spec"]["credentials"].get("secretRef") or {}).get("name")

@@ -29,7 +29,7 @@ from atoll_contract.store.base import (
 from atoll_contract.store.retry import Backoff, Retryable
 from atoll_contract.store.s3_client import Connection, connect
 from atoll_contract.store.s3_download import Download
-from atoll_contract.store.s3_errors import Attempted, translated
+from atoll_contract.store.s3_errors import Attempted, proxy_of, translated
 from atoll_contract.store.s3_upload import MULTIPART_BYTES, MultipartUpload, ResumableUpload, Source, Unfinished, abort
 
 if TYPE_CHECKING:
@@ -208,14 +208,15 @@ class S3Store:
     def _call(self, action: str, key: str, operation: Callable[[], T]) -> T:
         """Calls `operation`, retries it as its errors require, and raises the store's errors for botocore's."""
         from botocore.exceptions import BotoCoreError, ClientError
-
-        virtual = self._spec.addressing_style is AddressingStyle.VIRTUAL
+        from botocore.parsers import ResponseParserError
 
         def once() -> T:
+            self._connection.check_credentials(self._name)
             try:
                 return operation()
-            except (BotoCoreError, ClientError) as error:
-                attempted = Attempted(action, key, self._name, virtual)
+            except (BotoCoreError, ClientError, ResponseParserError) as error:
+                virtual = self._spec.addressing_style is AddressingStyle.VIRTUAL
+                attempted = Attempted(action, key, self._name, virtual, proxy_of(self.client.meta.endpoint_url))
                 # Not `from error`: a traceback would print botocore's message, which may have secrets.
                 raise translated(error, attempted, self._connection.secrets()) from None
 
