@@ -65,7 +65,8 @@ def test_a_name_that_is_there_twice_is_not_guessed(tmp_path: Path) -> None:
     }
     result = ReaderResult(files, tmp_path)
     assert result.images == []
-    assert result.counts == {"PictureMissing": 1}
+    assert result.counts == {"PictureAmbiguous": 1}
+    assert result.problems.listed[0].detail == '"a.jpg" may be "x/a.jpg" or "y/a.jpg"'
 
 
 def test_every_archive_kind_reads_alike(tmp_path: Path) -> None:

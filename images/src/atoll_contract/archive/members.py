@@ -3,11 +3,13 @@
 The index is an SQLite file, so that a million members take no more memory than ten.
 """
 
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
+from urllib.parse import unquote
 
 from atoll_contract.archive.limits import comparable, shown
 from atoll_contract.errors import DatasetError, Reason
@@ -17,16 +19,32 @@ CREATE TABLE member (
     number INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
+    folder TEXT NOT NULL,
     base TEXT NOT NULL,
+    stem TEXT NOT NULL,
     suffix TEXT NOT NULL,
     size INTEGER NOT NULL,
     path TEXT
 );
+CREATE INDEX member_folder ON member (folder);
 CREATE INDEX member_base ON member (base);
+CREATE INDEX member_stem ON member (stem);
 CREATE INDEX member_suffix ON member (suffix);
 CREATE INDEX member_name ON member (name);
 """
 _COLUMNS = "number, name, size, path"
+# The members of one name in different folders that a search returns at most.
+_MAX_ALIKE = 200
+# Label Studio puts eight hexadecimal digits before the name of each file that is uploaded.
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+def plain_stem(stem: str) -> str:
+    """Returns the stem of a file name without what tools add to it: percent-encoding, the digits of an upload.
+
+    Two stems that differ only in case, Unicode form or these are equal.
+    """
+    return comparable(UPLOAD_PREFIX.sub("", unquote(stem)))
 
 
 @dataclass(frozen=True)
@@ -91,9 +109,11 @@ class Members:
             DatasetError: the archive holds this name already, be it in other case or another Unicode form.
         """
         pure = PurePosixPath(name)
-        row = (number, comparable(name), name, comparable(pure.name), pure.suffix.lower(), 0, path and str(path))
+        key = comparable(name)
+        names = (key.rpartition("/")[0], comparable(pure.name), plain_stem(pure.stem), pure.suffix.lower())
+        row = (number, key, name, *names, 0, path and str(path))
         try:
-            self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             first = self.get(name)
             other = first.name if first else name
@@ -110,25 +130,44 @@ class Members:
         """The member of this path; case and Unicode form do not count."""
         return self._one("key = ?", comparable(name))
 
-    def by_base(self, base: str) -> list[Member]:
-        """Members in any folder with this file name, at most 20 of them, by name."""
-        return self._many("base = ? ORDER BY name LIMIT 20", comparable(base))
+    def by_base(self, base: str, *, folders: Sequence[str] = ()) -> list[Member]:
+        """Members with this file name, in these folders or in any, by name; of very many only the first."""
+        return self._alike("base = ?", (comparable(base),), folders)
+
+    def by_stem(self, stem: str, suffixes: Sequence[str], *, folders: Sequence[str] = ()) -> list[Member]:
+        """Members with this stem (`plain_stem`) and one of these suffixes, as `by_base` returns them."""
+        where = f"stem = ? AND suffix IN ({_placeholders(suffixes)})"
+        return self._alike(where, (plain_stem(stem), *suffixes), folders)
+
+    def has_in(self, folder: str, suffixes: Sequence[str]) -> bool:
+        """Whether the folder itself holds a member with one of these suffixes."""
+        where = f"folder = ? AND suffix IN ({_placeholders(suffixes)}) LIMIT 1"
+        return bool(self._many(where, comparable(folder), *suffixes))
 
     def with_suffix(self, *suffixes: str) -> Iterator[Member]:
         """Members whose lower-case suffix is one of these, by name, a page at a time."""
-        marks = ",".join("?" * len(suffixes))
         last = ""
-        while page := self._many(f"suffix IN ({marks}) AND name > ? ORDER BY name LIMIT 1000", *suffixes, last):
+        while page := self._many(
+            f"suffix IN ({_placeholders(suffixes)}) AND name > ? ORDER BY name LIMIT 1000", *suffixes, last
+        ):
             yield from page
             last = page[-1].name
 
-    def _one(self, where: str, *values: str) -> Member | None:
+    def _one(self, where: str, *values: str | int) -> Member | None:
         found = self._many(where, *values)
         return found[0] if found else None
 
-    def _many(self, where: str, *values: str) -> list[Member]:
+    def _alike(self, where: str, values: Sequence[str], folders: Sequence[str]) -> list[Member]:
+        inside = f" AND folder IN ({_placeholders(folders)})" if folders else ""
+        return self._many(f"{where}{inside} ORDER BY name LIMIT ?", *values, *map(comparable, folders), _MAX_ALIKE)
+
+    def _many(self, where: str, *values: str | int) -> list[Member]:
         # `where` is one of the literals above; values are bound.
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
         return [
             Member(number, name, size, Path(path) if path else self._path(number)) for number, name, size, path in rows
         ]
+
+
+def _placeholders(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from atoll_contract.archive.members import UPLOAD_PREFIX
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.example_store import ExampleStore, Group
@@ -21,8 +22,6 @@ _TOO_LARGE = 1.5
 _FRAME = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 # Roboflow writes `note_12_jpg.rf.<hash>.jpg`, one hash for each augmented copy of note_12.jpg.
 _ROBOFLOW = re.compile(r"_(?:jpg|jpeg|png|webp)\.rf\.[0-9a-fA-F]+$")
-# Label Studio puts eight hexadecimal digits before the name of each image that is uploaded.
-_LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def assign_splits(store: ExampleStore, split: Split) -> SplitOutcome:
 
 def frame_group(name: str) -> str:
     """Returns the group of an image by its file name: the stem without its frame number, and the number ÷ 50."""
-    stem = _LABEL_STUDIO.sub("", _ROBOFLOW.sub("", PurePosixPath(name).stem))
+    stem = UPLOAD_PREFIX.sub("", _ROBOFLOW.sub("", PurePosixPath(name).stem))
     found = _FRAME.match(stem)
     if found is None:
         return stem

@@ -13,14 +13,13 @@ from atoll_contract.archive.limits import PIECE, shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     NoBox,
-    dataset_of,
     invalid,
     json_object,
     list_of,
-    named_image,
     number,
     parse_boxes,
     positive_size,

@@ -1,4 +1,4 @@
-"""Helpers of the readers: the text of annotation files, strict JSON, numbers, and image files by name.
+"""Helpers of the readers: the text of annotation files, strict JSON, and numbers.
 
 The standard parser reads JSON, but duplicate keys, NaN, infinite or very long numbers and deep nesting are refused. The
 text is scanned again, slowly, only to find the line and column of an error.
@@ -6,23 +6,18 @@ text is scanned again, slowly, only to find the line and column of an error.
 
 import json
 import math
-import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from atoll_contract.archive.extract import Member, Members
+from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown, size
 from atoll_contract.errors import DatasetError, Reason
 from atoll_stages.convert.problems import Action, Kind
-from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive, LabelledBox
-from atoll_stages.convert.split_names import split_name_in
+from atoll_stages.convert.readers.base import Archive, LabelledBox
 
 _T = TypeVar("_T")
 
-# Folders in which exports keep images beside annotations or their folder.
-_IMAGE_FOLDERS = ("images", "JPEGImages", "img", "data", "")
 # Ids and coordinates fit in 64 bits. Reading a number takes quadratic time, up to Python's own limit of 4300 digits.
 MAX_DIGITS = 20
 
@@ -256,57 +251,3 @@ def _bad_number(token: str) -> str:
     if len(token) > MAX_DIGITS and token.lstrip("-").isdigit():
         return f"a number of {len(token)} digits, limit {MAX_DIGITS}"
     return "" if math.isfinite(float(token)) else f"{shown(token)} is not a finite number"
-
-
-def image_by_name(members: Members, name: str, *, near: str) -> Member | None:
-    """Returns the member that an annotation in the folder `near` calls `name` (a file name or path, in any notation).
-
-    It is looked for where exports put images beside annotations, then anywhere in the archive, where it must be unique.
-    """
-    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
-    while path.startswith("../"):
-        path = path[3:]
-    for folder in _folders(near):
-        if (found := members.get(posixpath.join(folder, path))) is not None:
-            return found
-    return _only(members.by_base(PurePosixPath(path).name), path, near)
-
-
-def named_image(archive: Archive, name: str, file: Member) -> Member | None:
-    """Returns the image that the annotation `file` for many images calls `name`; counts it where it is missing."""
-    image = image_by_name(archive.members, name, near=file.folder)
-    if image is None:
-        archive.skip_missing_image(file, f"{shown(name)} is not in the archive, or there more than once")
-    return image
-
-
-def image_by_stem(members: Members, stem: str, *, near: str) -> Member | None:
-    """Returns the image of this stem, with any image suffix, in `near` or the folders beside it."""
-    for folder in _folders(near):
-        for suffix in IMAGE_SUFFIXES:
-            if (found := members.get(posixpath.join(folder, stem + suffix))) is not None:
-                return found
-    return None
-
-
-def dataset_of(member: Member) -> str:
-    """Returns the dataset of an annotation file for many images: its folder, and the split that its name contains."""
-    split = split_name_in(member.base)
-    return "/".join(part for part in (member.folder, split) if part) or PurePosixPath(member.name).stem
-
-
-def _folders(near: str) -> Iterator[str]:
-    parent = posixpath.dirname(near)
-    yield near
-    for base in dict.fromkeys((near, parent)):
-        for folder in _IMAGE_FOLDERS:
-            yield posixpath.join(base, folder) if folder else base
-
-
-def _only(found: list[Member], path: str, near: str) -> Member | None:
-    """Returns the only member; of several, the only one whose path ends in `path`, or that is below `near`."""
-    if len(found) < 2:
-        return found[0] if found else None
-    alike = [member for member in found if f"/{member.name}".endswith(f"/{path}")]
-    beside = [member for member in found if near and member.name.startswith(f"{near}/")]
-    return next((matching[0] for matching in (alike, beside) if len(matching) == 1), None)

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from atoll_contract.archive.extract import Member
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     annotation_text,
-    dataset_of,
     invalid,
-    named_image,
     number_text,
     positive_size,
 )

@@ -13,12 +13,11 @@ from atoll_contract.archive.limits import size as shown_size
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.lookup import annotated_image
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     annotation_bytes,
     annotation_text,
-    image_by_name,
-    image_by_stem,
     invalid,
     number_text,
     parse_boxes,
@@ -70,23 +69,13 @@ def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage
     for file in _annotation_files(archive):
         with archive.skipping_unreadable(file):
             root = _parse(archive, file)
-            if (image := _find_image(archive, file, root)) is None:
+            name = (root.findtext("filename") or "").strip()
+            if (image := annotated_image(archive, file, name=name)) is None:
                 continue
             split = splits.get(PurePosixPath(file.name).stem)
             dataset = split or file.folder.removesuffix("Annotations").rstrip("/")
             boxes = parse_boxes(archive, file, enumerate(root.findall("object")), _box)
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
-
-
-def _find_image(archive: Archive, file: Member, root: "Element") -> Member | None:
-    """Returns the image of the same stem, else the one that the annotation names; counts it where both are missing."""
-    stem, name = PurePosixPath(file.name).stem, (root.findtext("filename") or "").strip()
-    image = image_by_stem(archive.members, stem, near=file.folder)
-    if image is None and name:
-        image = image_by_name(archive.members, name, near=file.folder)
-    if image is None:
-        archive.skip_missing_image(file, f"neither {shown(stem)} nor {shown(name)} is a picture of the archive")
-    return image
 
 
 def _parse(archive: Archive, file: Member) -> "Element":

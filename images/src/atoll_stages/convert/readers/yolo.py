@@ -4,7 +4,6 @@ Class names come from `data.yaml` (Ultralytics, Roboflow), `classes.txt` (labelI
 more coordinates are polygons; the box around one is taken.
 """
 
-import posixpath
 from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePosixPath
@@ -14,10 +13,10 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.lookup import counted_image, match_annotation
 from atoll_stages.convert.readers.parsing import (
     InvalidValue,
     annotation_text,
-    image_by_stem,
     invalid,
     number_text,
     parse_boxes,
@@ -104,11 +103,11 @@ def _images(archive: Archive, names: dict[int, str]) -> Iterator[AnnotatedImage]
     for file in archive.files(".txt"):
         if file.base in _NAME_LISTS:
             continue
-        image = _find_image(archive, file)
-        if image is None:
-            # Outside a folder of labels, a text file is a README or a list of files.
-            if "labels" in PurePosixPath(file.folder).parts:
-                archive.skip_missing_image(file, "no picture of this name in images")
+        found = match_annotation(archive.members, file)
+        # Outside a folder of labels, a text file without picture is a README or a list of files.
+        if found.image is None and not found.others and "labels" not in PurePosixPath(file.folder).parts:
+            continue
+        if (image := counted_image(archive, file, found, "no picture of this name is in the archive")) is None:
             continue
         with archive.skipping_unreadable(file):
             lines = annotation_text(archive, file).splitlines()
@@ -116,17 +115,6 @@ def _images(archive: Archive, names: dict[int, str]) -> Iterator[AnnotatedImage]
             boxes = parse_boxes(archive, file, objects, partial(_box, names))
             dataset = "/".join(name for name in file.folder.split("/") if name != "labels")
             yield AnnotatedImage(image, file.name, dataset, boxes, relative=True)
-
-
-def _find_image(archive: Archive, file: Member) -> Member | None:
-    """Returns the image beside the labels, or in the folder `images` where the labels' path says `labels`."""
-    folders = list(PurePosixPath(file.folder).parts)
-    for index in range(len(folders) - 1, -1, -1):
-        if folders[index] == "labels":
-            folders[index] = "images"
-            break
-    stem = PurePosixPath(file.name).stem
-    return image_by_stem(archive.members, stem, near=posixpath.join(*folders) if folders else "")
 
 
 def _box(names: dict[int, str], line: str, index: int) -> LabelledBox:
