@@ -210,6 +210,9 @@ class RunStatus(Document, frozen=True):
     # Closed intervals only; the open one began at `active_since`.
     active_seconds: int = 0
     active_since: str | None = None
+    # Since when the Job is held (its queue has suspended it, or another run has what its pod needs): the clock of the
+    # open interval stands still.
+    held_since: str | None = None
     progress: ProgressStatus | None = None
     summary: Summary = Summary()
     queue: QueueStatus | None = None

@@ -20,6 +20,7 @@ from atoll_operator.lifecycle.conditions import events, with_conditions
 from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.progress import usage, with_idle_progress, with_pod_seconds
 from atoll_operator.lifecycle.results import record_successes
+from atoll_operator.lifecycle.running import with_held_clock
 from atoll_operator.lifecycle.stages import advance
 from atoll_operator.lifecycle.transition import (
     Transition,
@@ -136,6 +137,8 @@ def _next_transition(
         text = f"published as {status.release.name}" if status.release else "completed"
         done = end(status, Phase.SUCCEEDED, reason=Reason.COMPLETED, message=text, now=now)
         return Transition(done, delete=deletions(unfinished(jobs)), release_status=report)
+    if status.held_since or unfinished(jobs):
+        status = with_held_clock(run, status, jobs, pods, now)
     transition = (
         _name_conflict(status, stage, foreign, now)
         or held_back(run, status, jobs, now)
@@ -178,6 +181,6 @@ def _requeue_after(run: RunView, status: RunStatus, transition: Transition, now:
     if status.is_terminal:
         return _after_end(run, status, (), now).requeue_after
     waits = [] if transition.requeue_after is None else [transition.requeue_after]
-    if status.active_since:
+    if status.active_since and not status.held_since:
         waits.append(max(0.0, run.active_limit - active_seconds(status, now)))
     return min(waits, default=None)

@@ -124,7 +124,8 @@ def evaluate(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodVi
         return AttemptOutcome(Reason.INVALID_SPEC, f"admission denied: {job.failure_message}")
     if job.failure_reason == "DeadlineExceeded":
         text = f"Job {job.name}: {job.failure_message or 'it took too long'}"
-        return AttemptOutcome(Reason.DEADLINE_EXCEEDED, text)
+        # The Job was held for longer than its own deadline allows: the run, whose clock stood still, has time left.
+        return AttemptOutcome(Reason.DEADLINE_EXCEEDED, text, retry=True, counts=False)
     own = sorted((pod for pod in pods if pod.job == job.name), key=lambda pod: (pod.created, pod.name))
     ended = [pod for pod in own if pod.is_finished and not pod.disruption] or [pod for pod in own if pod.is_finished]
     if not ended:

@@ -1,14 +1,16 @@
 """An unfinished Job: what its pod does, what keeps the pod from running, and for how long that is accepted. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.stage_result import Progress
-from atoll_operator.api.status import StageStatus, seconds_between, short
+from atoll_operator.api.status import RunStatus, StageStatus, parse_time, seconds_between, short
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
+from atoll_operator.lifecycle.transition import with_hold
 
 MAX_DISRUPTIONS = 20
 # GitOps may create a Secret some moments after the run that needs it.
@@ -33,7 +35,7 @@ def check_running(
     run: RunView, stage: StageStatus, job: JobView, pods: tuple[PodView, ...], now: datetime
 ) -> RunningCheck:
     """The state of an unfinished Job; `stage` has it recorded (`with_job`)."""
-    own = [pod for pod in pods if pod.job == job.name]
+    own = _pods_of(job, pods)
     disrupted = sum(1 for pod in own if pod.disruption)
     if disrupted > MAX_DISRUPTIONS:
         last = own[-1].disruption
@@ -41,8 +43,7 @@ def check_running(
         return RunningCheck(stage, AttemptOutcome(Reason.TOO_MANY_DISRUPTIONS, text))
     if job.deleting:
         return RunningCheck(_explained(stage, Reason.RUNNING, f"Job {job.name} is being deleted"), requeue_after=2)
-    # The newest pod, one that is not finished first.
-    pod = max(own, key=lambda pod: (not pod.is_finished, pod.created, pod.name), default=None)
+    pod = _newest(own)
     problem = _find_problem(job, pod, others_active=run.queue.others_active)
     if problem is not None:
         return _with_problem(run, stage, problem, now)
@@ -53,6 +54,34 @@ def check_running(
     return _starting(run, stage, job, pod, now)
 
 
+def with_held_clock(
+    run: RunView, status: RunStatus, jobs: Iterable[JobView], pods: tuple[PodView, ...], now: datetime
+) -> RunStatus:
+    """`status` whose clock stands still while an unfinished Job is held."""
+    held, released = False, now
+    for job in jobs:
+        own = _pods_of(job, pods)
+        if not job.is_finished and not job.deleting:
+            problem = _find_problem(job, _newest(own), others_active=run.queue.others_active)
+            held = held or (problem is not None and problem.held)
+        # Nobody may have looked when the Job was released.
+        released = min([released, *(pod.started for pod in own if pod.started and _after_hold(pod.started, status))])
+    return with_hold(status, held=held, released=released, now=now)
+
+
+def _after_hold(moment: datetime, status: RunStatus) -> bool:
+    return status.held_since is not None and moment >= parse_time(status.held_since)
+
+
+def _pods_of(job: JobView, pods: Iterable[PodView]) -> list[PodView]:
+    return [pod for pod in pods if pod.job == job.name]
+
+
+def _newest(pods: Iterable[PodView]) -> PodView | None:
+    """The newest pod, one that is not finished first."""
+    return max(pods, key=lambda pod: (not pod.is_finished, pod.created, pod.name), default=None)
+
+
 def _explained(stage: StageStatus, reason: Reason, message: str) -> StageStatus:
     return replace(stage, reason=reason, message=short(message))
 
@@ -60,17 +89,19 @@ def _explained(stage: StageStatus, reason: Reason, message: str) -> StageStatus:
 @dataclass(frozen=True)
 class PodProblem:
     """Why a Job's work does not go on. After `grace_seconds` (None: the profile's pending deadline) the stage fails
-    with this reason; `no_deadline`: it waits as long as it takes, as the run cannot help it."""
+    with this reason; `no_deadline`: it waits as long as it takes, as the run cannot help it; `held`: others have what
+    it waits for, so that the run's own deadline stands still too."""
 
     reason: Reason
     message: str
     grace_seconds: int | None = None
     no_deadline: bool = False
+    held: bool = False
 
 
 def _find_problem(job: JobView, pod: PodView | None, *, others_active: bool) -> PodProblem | None:
     if job.state is JobState.SUSPENDED:
-        return PodProblem(Reason.QUEUED, f"Job {job.name} is held by its queue", no_deadline=True)
+        return PodProblem(Reason.QUEUED, f"Job {job.name} is held by its queue", no_deadline=True, held=True)
     if pod is None:
         return _creation_problem(job)
     if pod.node_lost:
@@ -79,7 +110,8 @@ def _find_problem(job: JobView, pod: PodView | None, *, others_active: bool) -> 
     if pod.phase is not PodPhase.PENDING:
         return None
     if pod.unschedulable:
-        return PodProblem(Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}", no_deadline=others_active)
+        text = f"pod {pod.name}: {pod.unschedulable}"
+        return PodProblem(Reason.UNSCHEDULABLE, text, no_deadline=others_active, held=others_active)
     return _container_problem(pod) or _warning_problem(pod)
 
 

@@ -3,7 +3,7 @@ ends, and how a failed run is reopened. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
@@ -15,6 +15,7 @@ from atoll_operator.api.status import (
     RunStatus,
     StagePhase,
     StageStatus,
+    parse_time,
     seconds_between,
     short,
 )
@@ -110,13 +111,25 @@ def end(status: RunStatus, phase: Phase, *, reason: Reason, message: str, now: d
 
 def stop_clock(status: RunStatus, now: datetime) -> RunStatus:
     """`status` with the open interval of active time closed, as the run is suspended or over."""
-    return replace(status, active_seconds=int(active_seconds(status, now)), active_since=None)
+    return replace(status, active_seconds=int(active_seconds(status, now)), active_since=None, held_since=None)
 
 
 def active_seconds(status: RunStatus, now: datetime) -> float:
-    """Seconds in which the run was neither suspended nor queued."""
-    open_interval = seconds_between(status.active_since, now) if status.active_since else 0.0
+    """Seconds in which the run was neither suspended nor queued, and its Job not held."""
+    until = parse_time(status.held_since) if status.held_since else now
+    open_interval = seconds_between(status.active_since, until) if status.active_since else 0.0
     return status.active_seconds + open_interval
+
+
+def with_hold(status: RunStatus, *, held: bool, released: datetime, now: datetime) -> RunStatus:
+    """`status` with the clock stopped while the Job is `held`, and going on as of `released` once it is not."""
+    if status.active_since is None or held is (status.held_since is not None):
+        return status
+    if held:
+        return replace(status, held_since=rfc3339(now))
+    assert status.held_since is not None
+    pause = timedelta(seconds=seconds_between(status.held_since, released))
+    return replace(status, active_since=rfc3339(parse_time(status.active_since) + pause), held_since=None)
 
 
 def retried(run: RunView, status: RunStatus) -> RunStatus:
@@ -156,6 +169,7 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
         # The time for the deadline starts anew: the deadline may be what ended the run.
         active_seconds=0,
         active_since=None,
+        held_since=None,
         usage=None,
         resolved=None,
         stages=tuple(_reset(item) if order.index(item.name) >= first else item for item in status.stages),
