@@ -12,6 +12,7 @@ from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
 from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
+from support.raw_zip import raw_zip
 
 LIMITS = DatasetLimits()
 FILES = {"a/one.txt": b"1" * 3000, "a/b/two.bin": bytes(range(256)) * 5, "trois é.txt": b"", "a b,c'd.txt": b"x"}
@@ -77,6 +78,35 @@ def test_backslashes_of_a_windows_zip_are_slashes(tmp_path: Path) -> None:
     at = data.index(b"PK\x01\x02") + 5
     source.write_bytes(data[:at] + b"\0" + data[at + 1 :])
     assert read_all(source, tmp_path / "out") == {"a/one.txt": b"1"}
+
+
+def test_offsets_of_a_zip_past_4_gib_wrap(tmp_path: Path) -> None:
+    source, gap = tmp_path / "data.zip", 2**32 + 2**20
+    files = {b"a.txt": b"first", b"b.txt": b"second", b"c.txt": b"third"}
+    data = raw_zip(files, gap=gap)
+    second = data.index(b"PK\x03\x04", 4)
+    with source.open("wb") as file:
+        file.write(data[:second])
+        file.seek(gap, 1)
+        file.write(data[second:])
+    found = read_all(source, tmp_path / "out")
+    assert found == {name.decode(): content for name, content in files.items()}
+
+
+def test_litter_of_a_folder_is_no_member(tmp_path: Path) -> None:
+    files = {**FILES, ".git/config": b"x", "a/._one.txt": b"x", "a/Thumbs.db": b"x", ".DS_Store": b"x"}
+    source = write_files(files, tmp_path / "data")
+    (source / ".git" / "link").symlink_to("/etc")
+    with extract(source, tmp_path / "out", LIMITS) as members:
+        assert len(members) == len(FILES)
+
+
+def test_a_link_in_a_folder_is_not_followed(tmp_path: Path) -> None:
+    source = write_files(FILES, tmp_path / "data")
+    (source / "more").symlink_to("/etc")
+    with pytest.raises(DatasetError, match=r"\"more\": symbolic link.* no link is followed") as caught:
+        extract(source, tmp_path / "out", LIMITS)
+    assert caught.value.reason is Reason.DATASET_UNSAFE
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,11 @@ def test_D7_picture_beyond_a_side(stage: ConvertStage) -> None:
     [
         ("a.png", encoded(picture(1), "PNG", save_all=True, append_images=[picture(2)]), "an animation of 2 frames"),
         ("a.webp", encoded(picture(1), "WEBP", save_all=True, append_images=[picture(2)]), "an animation of 2 frames"),
-        ("a.gif", encoded(picture(1), "GIF"), "no readable JPEG, PNG or WebP"),
-        ("a.png", png_header(0, 0), "no readable JPEG, PNG or WebP"),
-        ("a.jpg", b"", "no readable JPEG, PNG or WebP"),
+        ("a.heic", b"\0\0\0\x18ftypheic" + bytes(600), "it is HEIC, the iPhone's own kind"),
+        ("a.png", png_header(0, 0), "no readable JPEG, PNG, WebP"),
+        ("a.jpg", b"", "no readable JPEG, PNG, WebP"),
     ],
-    ids=["apng", "webp", "gif", "0x0", "empty"],
+    ids=["apng", "webp", "heic", "0x0", "empty"],
 )
 def test_D7_picture_of_a_kind_that_is_not_taken(stage: ConvertStage, name: str, data: bytes, expected: str) -> None:
     ended = stage.put("x.tar", packed(with_picture(name, data), ".tar")).run(max_invalid_percent=50.0)

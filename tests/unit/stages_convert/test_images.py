@@ -60,6 +60,12 @@ def halves(size: tuple[int, int] = (80, 40), mode: str = "RGB") -> Image.Image:
         ("P", "PNG", "a.png"),
         ("RGB", "WEBP", "a.webp"),
         ("RGBA", "WEBP", "a.webp"),
+        ("RGB", "BMP", "a.bmp"),
+        ("CMYK", "TIFF", "a.tif"),
+        ("P", "TIFF", "a.tiff"),
+        ("RGB", "GIF", "a.gif"),
+        ("RGB", "AVIF", "a.avif"),
+        ("RGBA", "AVIF", "a.avif"),
     ],
 )
 def test_colours_survive_every_mode(tmp_path: Path, mode: str, form: str, name: str) -> None:
@@ -109,10 +115,10 @@ def test_at_most_640_and_never_larger_than_it_was(
         assert found.stored_size == size
 
 
-def with_orientation(image: Image.Image, orientation: int) -> bytes:
+def with_orientation(image: Image.Image, orientation: int, form: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(image, "JPEG", exif=exif, quality=95)
+    return encoded(image, form, exif=exif, quality=95)
 
 
 TURN = Image.Transpose
@@ -136,11 +142,14 @@ def corner() -> Image.Image:
 
 
 @pytest.mark.parametrize("orientation", sorted(STORED_AS))
-def test_pictures_come_out_upright(tmp_path: Path, orientation: int) -> None:
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_pictures_come_out_upright(tmp_path: Path, orientation: int, form: str) -> None:
     turn = STORED_AS[orientation]
     stored = corner() if turn is None else corner().transpose(turn)
-    out = decoded(read(with_orientation(stored, orientation), tmp_path))
+    found = read(with_orientation(stored, orientation, form), tmp_path)
+    out = decoded(found)
     assert out.size == (80, 40)
+    assert (found.stored_size, found.orientation) == (stored.size, orientation)
     assert near(pixel(out, 10, 5), RED, 40)
     assert near(pixel(out, 70, 5), BLUE, 40)
     assert near(pixel(out, 10, 35), BLUE, 40)
@@ -194,9 +203,13 @@ def test_equal_pictures_have_equal_fingerprints_and_others_do_not(tmp_path: Path
     assert (one.dhash ^ other.dhash).bit_count() > 10
 
 
-WHOLE = {"JPEG": jpeg(1), "PNG": encoded(picture(1), "PNG"), "WEBP": encoded(picture(1), "WEBP")}
+WHOLE = {form: encoded(picture(1), form) for form in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")} | {
+    "LZW": encoded(picture(1), "TIFF", compression="tiff_lzw"),
+    "FILM": encoded(picture(1), "GIF", save_all=True, append_images=[picture(2)]),
+}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_damaged_pictures_are_read_or_named_unreadable(form: str, data: st.DataObject) -> None:

@@ -9,12 +9,13 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from atoll_contract.archive.limits import Entry, Meter, safe_name, shown
+from atoll_contract.archive.limits import Entry, Meter, safe_name, shown, size
+from atoll_contract.archive.litter import is_litter
 from atoll_contract.archive.members import Member, Members
+from atoll_contract.archive.sniff import ARCHIVE_SUFFIXES, HEAD_BYTES, ArchiveKind, archive_kind
 from atoll_contract.archive.tar import TarStream
 from atoll_contract.archive.zip import ZipReader
 from atoll_contract.errors import DatasetError, Reason
@@ -22,31 +23,18 @@ from atoll_contract.stage import DatasetLimits
 
 __all__ = ["ARCHIVE_SUFFIXES", "Member", "Members", "extract"]
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 # gzip reads this far ahead of what it has unpacked, which makes a member's ratio inexact.
 _READ_AHEAD = 256 * 2**10
-
-
-class _Kind(StrEnum):
-    TAR = "tar"
-    GZIP = "gzip"
-    ZIP = "zip"
-
-
-_KIND_OF_SUFFIX = {".tar": _Kind.TAR, ".tar.gz": _Kind.GZIP, ".tgz": _Kind.GZIP, ".zip": _Kind.ZIP}
-_OTHER_MAGIC = {
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bzip2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"Rar!": "rar",
-}
+# An archive beside more files than this is no mere wrapping.
+_MAX_BESIDE = 20
 
 
 def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | None = None) -> Members:
     """Extracts the archive `source` into `folder`, which is created, and returns its members.
 
-    A folder as `source` is indexed where it is. `name` stands for `source.name` in messages and for the suffix.
+    A folder as `source` is indexed where it is, without litter. An archive that holds nothing but one archive, as
+    file hosts pack a download, is read through, under the limits of both together. `name` stands for `source.name` in
+    messages and for the suffix.
 
     Raises:
         DatasetError: DatasetUnsafe, DatasetTooLarge or DatasetMalformed, naming the member.
@@ -57,7 +45,10 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
         if source.is_dir():
             _index_folder(source, members, Meter(limits, 0))
         else:
-            _extract_file(source, members, limits, name)
+            meter = Meter(limits, source.stat().st_size)
+            _extract_file(source, members, meter, name)
+            if (inner := _only_archive(members)) is not None:
+                members = _extract_inner(inner, members, meter)
         if len(members) == 0:
             raise DatasetError(Reason.DATASET_MALFORMED, "it is empty; it holds no file")
     except DatasetError as error:
@@ -65,64 +56,61 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
     return members
 
 
-def _extract_file(source: Path, members: Members, limits: DatasetLimits, name: str) -> None:
+def _only_archive(members: Members) -> Member | None:
+    """The one archive of an archive that holds nothing else but litter."""
+    found = [member for member in members.first(_MAX_BESIDE) if not is_litter(member.name)]
+    alone = len(found) == 1 and len(members) < _MAX_BESIDE
+    return found[0] if alone and found[0].base.lower().endswith(ARCHIVE_SUFFIXES) else None
+
+
+def _extract_inner(inner: Member, outer: Members, meter: Meter) -> Members:
+    members = Members(outer.folder / "inner")
+    members.notes += outer.notes
+    outer.close()
+    try:
+        _extract_file(inner.path, members, meter, inner.base)
+    except DatasetError as error:
+        raise DatasetError(error.reason, f"{shown(inner.name)} in it: {error.message}") from None
+    inner.path.unlink()
+    return members
+
+
+def _extract_file(source: Path, members: Members, meter: Meter, name: str) -> None:
     length = source.stat().st_size
-    meter = Meter(limits, length)
     with source.open("rb") as file:
-        match _kind(file, name, length):
-            case _Kind.TAR:
-                for entry in TarStream(file, meter).entries():
+        if length == 0:
+            raise DatasetError(Reason.DATASET_MALFORMED, "it is empty (0 bytes)")
+        kind = archive_kind(file.read(HEAD_BYTES), name)
+        file.seek(0)
+        match kind:
+            case ArchiveKind.TAR:
+                stream = TarStream(file, meter)
+                for entry in stream.entries():
                     _keep(entry, members, meter)
-            case _Kind.GZIP:
+                _note_trailing(stream, members)
+            case ArchiveKind.GZIP:
                 _keep_gzip(file, members, meter)
-            case _Kind.ZIP:
+            case ArchiveKind.ZIP:
                 for entry in ZipReader(file, length=length, meter=meter).entries():
                     _keep(entry, members, meter)
 
 
-def _kind(file: BinaryIO, name: str, length: int) -> _Kind:
-    """The kind by the name's suffix, if the first bytes agree."""
-    by_name = next((kind for suffix, kind in _KIND_OF_SUFFIX.items() if name.lower().endswith(suffix)), None)
-    head = file.read(512)
-    file.seek(0)
-    if length == 0:
-        raise DatasetError(Reason.DATASET_MALFORMED, "it is empty (0 bytes)")
-    by_magic = _kind_of_head(head)
-    if by_name is None or by_magic is None or by_name is not by_magic:
-        is_what = by_magic or next(
-            (kind for magic, kind in _OTHER_MAGIC.items() if head.startswith(magic)), "no archive"
-        )
-        raise DatasetError(
-            Reason.DATASET_MALFORMED,
-            f"its content is {is_what}, first bytes {shown(head[:8])}; allowed are "
-            f"{', '.join(ARCHIVE_SUFFIXES)}, each under its own suffix",
-        )
-    return by_name
-
-
-def _kind_of_head(head: bytes) -> _Kind | None:
-    if head.startswith(b"\x1f\x8b"):
-        return _Kind.GZIP
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _Kind.ZIP
-    # Tar files before POSIX have no magic number; the checksum of their first header is checked when it is read.
-    if head[257:262] == b"ustar" or (head and not any(head.startswith(magic) for magic in _OTHER_MAGIC)):
-        return _Kind.TAR
-    return None
+def _note_trailing(stream: TarStream, members: Members) -> None:
+    if stream.trailing_bytes:
+        members.notes.append(f"{size(stream.trailing_bytes)} behind the end of the tar are no tar and were not read")
 
 
 def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-            stream = cast(BinaryIO, plain)
-            for entry in TarStream(stream, meter).entries():
+            stream = TarStream(cast(BinaryIO, plain), meter)
+            for entry in stream.entries():
                 start = file.tell()
                 _keep(entry, members, meter)
                 packed = file.tell() - start + _READ_AHEAD
                 meter.ratio(entry.size, packed, name=_as_text(entry.raw_name))
-            # gzip's checksum follows the last byte, so the rest of the stream is read and counted to its end.
-            while piece := stream.read(2**16):
-                meter.grow(len(piece), name="(after the last member)")
+        # The stream was read to its end, so that gzip's checksum behind the last byte is compared.
+        _note_trailing(stream, members)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(
             Reason.DATASET_MALFORMED,
@@ -160,11 +148,14 @@ def _index_folder(source: Path, members: Members, meter: Meter) -> None:
         number = meter.next_member()
         raw_name = path[len(root.rstrip(b"/")) + 1 :]
         name = safe_name(raw_name, number=number, limits=meter.limits)
+        if is_litter(name):
+            continue
         if not stat.S_ISREG(status.st_mode):
             what = "symbolic link" if stat.S_ISLNK(status.st_mode) else "special file"
             raise DatasetError(
                 Reason.DATASET_UNSAFE,
-                f"member {number} {shown(name)}: {what}; only regular files and folders are taken",
+                f"member {number} {shown(name)}: {what}; only regular files and folders are taken, and no link is "
+                "followed: put the file itself there",
             )
         meter.declare(name, status.st_size)
         members.claim(number, name, path=Path(os.fsdecode(path)))

@@ -72,6 +72,8 @@ class Members:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # What was found in the archive but not read, for a warning.
+        self.notes: list[str] = []
         self._made = folder
         folder.mkdir(parents=True)
         self._database = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
@@ -143,6 +145,10 @@ class Members:
         """Whether the folder itself holds a member with one of these suffixes."""
         where = f"folder = ? AND suffix IN ({_placeholders(suffixes)}) LIMIT 1"
         return bool(self._many(where, comparable(folder), *suffixes))
+
+    def first(self, count: int) -> list[Member]:
+        """The first members in the archive's order."""
+        return self._many(f"TRUE ORDER BY number LIMIT {count}")
 
     def with_suffix(self, *suffixes: str) -> Iterator[Member]:
         """Members whose lower-case suffix is one of these, by name, a page at a time."""

@@ -41,9 +41,11 @@ class TarStream:
         self._stream = stream
         self._meter = meter
         self._offset = 0
+        # Bytes behind the end mark that are no further tar.
+        self.trailing_bytes = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Regular files in order.
+        """Regular files in order, also those of further tars behind the end mark, as `cat` joins them.
 
         Raises:
             DatasetError: damaged or truncated, over a limit, or a member that is no regular file or folder.
@@ -73,25 +75,44 @@ class TarStream:
             pending = _Pending()
 
     def _block(self) -> bytes | None:
-        """The next header, or None at the end mark."""
+        """The next header, or None where no tar follows the end mark."""
         block = self._read(BLOCK)
         if block == bytes(BLOCK):
-            return None
-        stored = self._number(block[148:156])
-        blank = block[:148] + b" " * 8 + block[156:]
-        # Some old tars summed signed bytes.
-        if stored != sum(blank) and stored != sum(blank) - 256 * sum(byte > 127 for byte in blank):
+            return self._block_behind_end()
+        if not is_header(block):
             raise self._malformed("no tar header (its checksum is wrong)")
         return block
 
+    def _block_behind_end(self) -> bytes | None:
+        """The header of a further tar behind the end mark, whose padding has any length."""
+        while block := self._read_up_to(BLOCK):
+            self._meter.grow(len(block), name="(after the last member)")
+            if len(block) == BLOCK and is_header(block):
+                return block
+            if block.strip(b"\0"):
+                self._skip_trailing(block)
+                return None
+        return None
+
+    def _skip_trailing(self, block: bytes) -> None:
+        self.trailing_bytes = len(block)
+        while piece := self._read_up_to(PIECE):
+            self._meter.grow(len(piece), name="(after the last member)")
+            self.trailing_bytes += len(piece)
+
     def _read(self, count: int) -> bytes:
         """Exactly `count` bytes, at most one piece."""
+        data = self._read_up_to(count)
+        if len(data) < count:
+            raise self._malformed("unexpected end of archive")
+        return data
+
+    def _read_up_to(self, count: int) -> bytes:
+        """`count` bytes; fewer at the end of the stream alone."""
         data = self._stream.read(count)
         while len(data) < count and (more := self._stream.read(count - len(data))):
             data += more
         self._offset += len(data)
-        if len(data) < count:
-            raise self._malformed("unexpected end of archive")
         return data
 
     def _data(self, size: int) -> Iterator[bytes]:
@@ -167,6 +188,16 @@ class TarStream:
             Reason.DATASET_MALFORMED,
             f"{what} after {self._meter.members} members (offset {self._offset}); pack or upload it again",
         )
+
+
+def is_header(block: bytes) -> bool:
+    """Whether the block is a tar header, by its checksum."""
+    field = block[148:156].strip(b" \0")
+    if len(block) != BLOCK or not field or any(digit not in b"01234567" for digit in field):
+        return False
+    stored, blank = int(field, 8), block[:148] + b" " * 8 + block[156:]
+    # Some old tars summed signed bytes.
+    return stored in (sum(blank), sum(blank) - 256 * sum(byte > 127 for byte in blank))
 
 
 def _name(block: bytes) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from atoll_contract.archive.limits import PIECE, Entry, Meter, shown
+from atoll_contract.archive.zip_names import extra_field, utf8_name
 from atoll_contract.errors import DatasetError, Reason
 
 _END = struct.Struct("<4s4H2LH")
@@ -19,21 +20,43 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_ENCRYPTED, _UTF8 = 0x1, 0x800
+_ENCRYPTED = 0x1
 _STORED, _DEFLATED = 0, 8
+_OTHER_METHODS = {
+    1: "Shrink, of old DOS tools",
+    6: "Implode, of old DOS tools",
+    9: "Deflate64, which the Windows Explorer takes for large files",
+    12: "bzip2",
+    14: "LZMA",
+    20: "Zstandard",
+    93: "Zstandard",
+    94: "MP3",
+    95: "XZ",
+    96: "WinZip's JPEG",
+    97: "WavPack",
+    98: "PPMd",
+    99: "AES, behind a password",
+}
 _UNIX = 3
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
+_ENTRY, _MEMBER, _END_RECORD = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
 
 
 @dataclass(frozen=True)
 class _Directory:
+    """The directory from `start` to `end`; `entries` is what the end record counts."""
+
     entries: int
-    offset: int
-    size: int
+    start: int
+    end: int
 
 
 class ZipReader:
-    """The entries of a seekable zip `file` of `length` bytes, in the order of its directory."""
+    """The entries of a seekable zip `file` of `length` bytes, in the order of its directory.
+
+    The directory itself says which entries there are. The count and offset of the end record have 16 and 32 bits, and
+    macOS lets them wrap instead of writing ZIP64.
+    """
 
     def __init__(self, file: BinaryIO, *, length: int, meter: Meter) -> None:
         self._file = file
@@ -52,17 +75,19 @@ class ZipReader:
                 Reason.DATASET_TOO_LARGE,
                 f"more than {self._meter.limits.members} members (the archive has {directory.entries})",
             )
-        offset = directory.offset
-        for _ in range(directory.entries):
-            number = self._meter.next_member()
+        offset, found = directory.start, 0
+        while offset < directory.end and self._at(offset, 4) == _ENTRY:
+            found, number = found + 1, self._meter.next_member()
             fixed = _CENTRAL.unpack(self._at(offset, _CENTRAL.size))
-            if fixed[0] != b"PK\x01\x02":
-                raise self._malformed("damaged directory")
             sizes = fixed[10:13]
             self._meter.header(sum(sizes))
             body = self._at(offset + _CENTRAL.size, sum(sizes))
             offset += _CENTRAL.size + sum(sizes)
             yield self._entry(number, fixed, body)
+        if self._trailer_end(offset, directory.end) != directory.end:
+            raise self._malformed("damaged directory")
+        if found < directory.entries:
+            raise self._malformed(f"its directory has {found} of {directory.entries} members")
 
     def _entry(self, number: int, fixed: tuple[int, ...], body: bytes) -> Entry:
         made_by, flags, method, crc = fixed[1], fixed[3], fixed[4], fixed[7]
@@ -74,24 +99,29 @@ class ZipReader:
         if flags & _ENCRYPTED:
             raise DatasetError(Reason.DATASET_MALFORMED, f"{where} is encrypted; pack without a password")
         if method not in (_STORED, _DEFLATED):
+            name = _OTHER_METHODS.get(method, "unknown")
             raise DatasetError(
                 Reason.DATASET_MALFORMED,
-                f"{where} is packed with method {method}; allowed are stored (0) and deflate (8)",
+                f"{where} is packed with method {method} ({name}); allowed are stored (0) and Deflate (8): pack it "
+                "with 7-Zip as zip with the method Deflate, or as .tar",
             )
         start = self._data_start(header, raw_name)
         inflated = self._stored(start, packed) if method == _STORED else self._inflated(start, packed, size)
         pieces = self._checked(inflated, size=size, crc=crc, where=where)
-        return Entry(number, _slashed(raw_name, flags, made_by >> 8), size, pieces, packed)
+        return Entry(number, utf8_name(raw_name, flags, extra), size, pieces, packed)
 
     def _data_start(self, header: int, raw_name: bytes) -> int:
-        local = _LOCAL.unpack(self._at(header, _LOCAL.size))
-        if local[0] != b"PK\x03\x04":
-            raise self._malformed("no member where the directory says so")
-        self._meter.header(local[9] + local[10])
-        if self._at(header + _LOCAL.size, local[9]) != raw_name:
+        # Behind 4 GiB an offset without ZIP64 has wrapped; the member's own header tells how often.
+        offsets = range(header, max(header + 1, self._length), 2**32)
+        starts = [at for at in offsets if self._peek(at, len(_MEMBER)) == _MEMBER]
+        for start in starts:
+            local = _LOCAL.unpack(self._at(start, _LOCAL.size))
+            self._meter.header(local[9] + local[10])
+            if self._at(start + _LOCAL.size, local[9]) == raw_name:
+                return start + _LOCAL.size + int(local[9]) + int(local[10])
+        if starts:
             raise self._malformed(f"member {shown(raw_name)} has another name in its own header")
-        start: int = header + _LOCAL.size + local[9] + local[10]
-        return start
+        raise self._malformed("no member where the directory says so")
 
     def _stored(self, start: int, packed: int) -> Iterator[bytes]:
         while packed:
@@ -126,10 +156,14 @@ class ZipReader:
         if check != crc:
             raise self._malformed(f"{where} has a wrong CRC")
 
+    def _peek(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes at `offset`."""
+        self._file.seek(min(offset, self._length))
+        return self._file.read(count)
+
     def _at(self, offset: int, count: int) -> bytes:
         """Exactly `count` bytes at `offset`."""
-        self._file.seek(min(offset, self._length))
-        data = self._file.read(count)
+        data = self._peek(offset, count)
         if len(data) < count:
             raise self._malformed("unexpected end of archive")
         return data
@@ -137,27 +171,45 @@ class ZipReader:
     def _directory(self) -> _Directory:
         tail_start = max(0, self._length - _END.size - _FULL16)
         tail = self._at(tail_start, self._length - tail_start)
-        found = tail.rfind(b"PK\x05\x06")
+        found = tail.rfind(_END_RECORD)
         if found < 0 or len(tail) - found < _END.size:
             raise self._malformed("unexpected end of archive: it has no directory")
-        end = _END.unpack_from(tail, found)
-        entries, size, offset = end[4], end[5], end[6]
-        if _FULL16 in (entries,) or _FULL32 in (size, offset):
-            entries, size, offset = self._directory64(tail_start + found, (entries, size, offset))
-        if offset + size > tail_start + found:
+        fields = _END.unpack_from(tail, found)
+        if fields[1] not in (0, _FULL16):
+            raise self._malformed(f"it is part {fields[1] + 1} of a zip in several files, which must be one")
+        entries, size, offset, end = fields[4], fields[5], fields[6], tail_start + found
+        if entries == _FULL16 or _FULL32 in (size, offset):
+            entries, size, offset, end = self._directory64(end, (entries, size, offset))
+        if offset + size > end:
             raise self._malformed("the directory lies outside the archive")
-        return _Directory(entries=entries, offset=offset, size=size)
+        wrapped = (end - size - offset) // 2**32 * 2**32
+        start = offset + wrapped
+        if start + size < end and self._peek(end - size, len(_ENTRY)) == _ENTRY:
+            raise self._malformed(
+                f"its directory is at byte {end - size}, not {start}, as where two zips were joined: give each alone,"
+            )
+        return _Directory(entries=entries, start=start, end=end)
 
-    def _directory64(self, end: int, plain: tuple[int, int, int]) -> tuple[int, int, int]:
+    def _trailer_end(self, offset: int, end: int) -> int:
+        """Where the records end that may follow the last entry of the directory: a signature or ZIP64's."""
+        signature = self._peek(offset, 4)
+        if signature == b"PK\x05\x05":
+            return offset + 6 + int.from_bytes(self._at(offset + 4, 2), "little")
+        if signature == b"PK\x06\x06" and offset < end:
+            return offset + 12 + int.from_bytes(self._at(offset + 4, 8), "little") + _LOCATOR64.size
+        return offset
+
+    def _directory64(self, end: int, plain: tuple[int, int, int]) -> tuple[int, int, int, int]:
+        """Entries, size, offset and end of the directory from the ZIP64 records before `end`, where they are there."""
         if end < _LOCATOR64.size:
-            return plain
+            return *plain, end
         locator = _LOCATOR64.unpack(self._at(end - _LOCATOR64.size, _LOCATOR64.size))
         if locator[0] != b"PK\x06\x07":
-            return plain
+            return *plain, end
         end64 = _END64.unpack(self._at(locator[2], _END64.size))
         if end64[0] != b"PK\x06\x06":
             raise self._malformed("damaged ZIP64 directory")
-        return end64[7], end64[8], end64[9]
+        return end64[7], end64[8], end64[9], locator[2]
 
     def _malformed(self, what: str) -> DatasetError:
         return DatasetError(
@@ -169,7 +221,7 @@ class ZipReader:
 def _wide(fixed: tuple[int, ...], extra: bytes) -> tuple[int, int, int]:
     """Packed size, size and header offset, from the ZIP64 field where the plain ones are full."""
     packed, size, header = fixed[8], fixed[9], fixed[16]
-    wide = _extra_field(extra, 0x0001)
+    wide = extra_field(extra, 0x0001)
     values = iter(struct.unpack(f"<{len(wide) // 8}Q", wide[: len(wide) // 8 * 8]))
     size = next(values, size) if size == _FULL32 else size
     packed = next(values, packed) if packed == _FULL32 else packed
@@ -177,23 +229,8 @@ def _wide(fixed: tuple[int, ...], extra: bytes) -> tuple[int, int, int]:
     return packed, size, header
 
 
-def _extra_field(extra: bytes, wanted: int) -> bytes:
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<2H", extra)
-        if kind == wanted:
-            return extra[4 : 4 + length]
-        extra = extra[4 + length :]
-    return b""
-
-
 def _refuse_kind(where: str, *, system: int, attributes: int) -> None:
     kind = stat.S_IFMT(attributes >> 16) if system == _UNIX else 0
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "symbolic link" if kind == stat.S_IFLNK else "special file"
         raise DatasetError(Reason.DATASET_UNSAFE, f"{where}: {what}; only regular files and folders are taken")
-
-
-def _slashed(raw_name: bytes, flags: int, system: int) -> bytes:
-    """The name with `/` between its parts: archives made on Windows may have backslashes (PowerShell before
-    .NET 4.6.1). In others a backslash is kept, and refused later."""
-    return raw_name.replace(b"\\", b"/") if system != _UNIX and not flags & _UTF8 else raw_name

@@ -1,7 +1,7 @@
 """Prepares an image for the records: upright, RGB, at most 640 pixels on the long side, as JPEG.
 
-Its header is checked before its pixels are decoded. Pillow is imported inside functions, and tries no formats but JPEG,
-PNG and WebP.
+Its header is checked before its pixels are decoded. Pillow is imported inside functions, and tries no formats but those
+of `image_formats`.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.images import opened
 from atoll_contract.stage import DatasetLimits
+from atoll_stages.convert.image_formats import FIRST_FRAME_FORMATS, FORMAT_OF_SUFFIX, FORMATS, name_unread
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,14 +26,16 @@ LONG_SIDE = 640
 # Close to lossless for a second compression; the training side decodes it at the usual 4:2:0 speed.
 JPEG_QUALITY = 95
 FORMAT = "jpeg"
-_FORMATS = ("JPEG", "PNG", "WEBP")
-_FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _ORIENTATION = 0x0112
 # Images of more pixels are decoded one at a time, so that memory does not grow with the number of threads.
 _LARGE_PIXELS = 4_000_000
 _LARGE = threading.Lock()
 # Pillow's decoders raise these on damaged files, as fuzzing found.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError, OverflowError)
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError, OverflowError),
+    # The AVIF decoder raises this alone.
+    RuntimeError,
+)
 THUMB_SIDE = 16
 # Steps of brightness by which compression alone may make two equal areas differ.
 _NOISE = 3
@@ -48,7 +51,8 @@ class PreparedImage:
 
     `data` is a JPEG of `width` × `height`. `stored_size` is (width, height) in the file, before its EXIF `orientation`
     is applied; `source_sha256` is of the file's bytes, `sha256` of `data`. `dhash` and `thumbnail` (16×16 grey) serve
-    to find near duplicates. `misnamed_as` is the true format where the file's suffix means another.
+    to find near duplicates. `misnamed_as` is the true format where the file's suffix means another. `is_first_frame`:
+    the file has more frames or pages, which are not read.
     """
 
     data: bytes
@@ -61,6 +65,7 @@ class PreparedImage:
     dhash: int
     thumbnail: bytes
     misnamed_as: str | None
+    is_first_frame: bool = False
 
 
 def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedImage:
@@ -74,15 +79,21 @@ def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedIm
     with _opened(source) as image:
         pixels = _checked_size(image, name=name, limits=limits)
         stored_size, orientation = image.size, _orientation(image)
+        is_first_frame = _has_more_frames(image)
+        if image.format == "TIFF":
+            # Pillow turns TIFF alone by itself, and gives its size as turned.
+            stored_size, turn = (stored_size if orientation < 5 else stored_size[::-1]), 1
+        else:
+            turn = orientation
         if pixels > _LARGE_PIXELS:
             with _LARGE:
-                upright = _decoded(image, orientation)
+                upright = _decoded(image, turn)
         else:
-            upright = _decoded(image, orientation)
+            upright = _decoded(image, turn)
         actual = "JPEG" if image.format == "MPO" else str(image.format)
     data = _encoded(upright)
     dhash, thumbnail = _fingerprints(upright)
-    expected = _FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
+    expected = FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
     return PreparedImage(
         data=data,
         width=upright.width,
@@ -94,6 +105,7 @@ def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedIm
         dhash=dhash,
         thumbnail=thumbnail,
         misnamed_as=None if actual == expected else actual,
+        is_first_frame=is_first_frame,
     )
 
 
@@ -101,9 +113,9 @@ def _opened(source: bytes) -> "Image.Image":
     from PIL import UnidentifiedImageError
 
     try:
-        return opened(source, _FORMATS)
+        return opened(source, FORMATS)
     except UnidentifiedImageError:
-        raise UnreadableImage(f"no readable JPEG, PNG or WebP (first bytes {shown(source[:8])})") from None
+        raise UnreadableImage(name_unread(source)) from None
     except _DAMAGED as error:
         raise UnreadableImage(_why(error)) from None
 
@@ -119,10 +131,20 @@ def _checked_size(image: "Image.Image", *, name: str, limits: DatasetLimits) -> 
         )
     if pixels == 0:
         raise UnreadableImage(f"it is {width}×{height}")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise UnreadableImage(f"an animation of {frames} frames, not a picture")
     return pixels
+
+
+def _has_more_frames(image: "Image.Image") -> bool:
+    """Whether only the first frame is read; raises UnreadableImage for an animation."""
+    if image.format == "MPO":
+        return False
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except _DAMAGED as error:
+        raise UnreadableImage(_why(error)) from None
+    if frames > 1 and image.format not in FIRST_FRAME_FORMATS:
+        raise UnreadableImage(f"an animation of {frames} frames, not a picture")
+    return bool(frames > 1)
 
 
 def _orientation(image: "Image.Image") -> int:
@@ -163,6 +185,8 @@ def _rgb(image: "Image.Image") -> "Image.Image":
     """Returns an image of any mode in RGB: 16-bit grey by its high byte, transparency over black."""
     from PIL import Image
 
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of an unknown range; save it with 8 bits")
     if image.mode.startswith("I"):
         import numpy as np
 

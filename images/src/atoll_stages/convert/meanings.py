@@ -110,6 +110,13 @@ MEANINGS: Mapping[Kind, Meaning] = {
     ),
     Kind.IMAGE_UNREADABLE: Meaning(Action.SKIPPED, "picture", "unreadable", "left out", "save it again as JPEG or PNG"),
     Kind.IMAGE_MISNAMED: Meaning(Action.KEPT, "picture", "of another format than its suffix says", "kept", "nothing"),
+    Kind.IMAGE_FIRST_FRAME: Meaning(
+        Action.KEPT,
+        "picture",
+        "with more than one frame or page",
+        "the first one read",
+        "save each frame as a picture if the others are labelled",
+    ),
     Kind.IMAGE_MERGED: Meaning(
         Action.MERGED,
         "picture",
@@ -137,6 +144,13 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "from which nothing was taken",
         "left out",
         "look whether labels are in it; remove it otherwise",
+    ),
+    Kind.BYTES_UNREAD: Meaning(
+        Action.SKIPPED,
+        "archive",
+        "with bytes behind its end that are no part of it",
+        "left out",
+        "pack it again if files are missing",
     ),
     Kind.SPLIT_LOST: Meaning(
         Action.KEPT,

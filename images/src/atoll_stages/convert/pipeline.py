@@ -161,6 +161,8 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
         # A folder is indexed in place; an archive is not needed once it is unpacked.
         if source.disposable and source.path.is_file():
             source.path.unlink()
+        for note in members.notes:
+            problems.add(Kind.BYTES_UNREAD, Action.SKIPPED, file=source.name, detail=note)
         archive = Archive(source.name, members, limits, problems)
         _read_annotations(conversion, number, archive, source.format)
         _report_unannotated(conversion.store, number, archive)
@@ -227,6 +229,8 @@ def _store_image(
         return
     if image.misnamed_as:
         problems.add(Kind.IMAGE_MISNAMED, Action.KEPT, file=pending.name, detail=f"it is {image.misnamed_as}")
+    if image.is_first_frame:
+        problems.add(Kind.IMAGE_FIRST_FRAME, Action.KEPT, file=pending.name, detail="the other frames are not read")
     frame = annotation_frame(pending.size, image, relative=pending.relative)
     if frame is None:
         claimed, real = pending.size or (0, 0), image.stored_size

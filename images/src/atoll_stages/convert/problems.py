@@ -36,6 +36,8 @@ class Kind(StrEnum):
     IMAGE_MISSING = "PictureMissing"
     IMAGE_UNREADABLE = "PictureUnreadable"
     IMAGE_MISNAMED = "PictureMisnamed"
+    # A GIF or TIFF with more frames or pages than the one that is read.
+    IMAGE_FIRST_FRAME = "PictureFirstFrame"
     # One picture entered twice; the boxes of both entries are kept.
     IMAGE_MERGED = "PictureMerged"
     # Two pictures fit an annotation; none is guessed.
@@ -44,6 +46,8 @@ class Kind(StrEnum):
     IMAGE_RENAMED = "PictureFoundByStem"
     # A member that no reader takes anything from, and that is no known litter.
     FILE_UNUSED = "FileUnused"
+    # Bytes of an archive that are no member of it.
+    BYTES_UNREAD = "BytesUnread"
     # The user's own split cannot be kept.
     SPLIT_LOST = "SplitLost"
     SIZE_MISMATCH = "SizeMismatch"

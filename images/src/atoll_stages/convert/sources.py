@@ -173,5 +173,5 @@ def _codec() -> str:
     """Names what decodes and encodes images: another version, or another processor, may give other bytes."""
     from PIL import __version__, features
 
-    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "zlib", "webp")]
+    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "zlib", "webp", "libtiff", "avif")]
     return ", ".join([f"Pillow {__version__}", *libraries, platform.machine()])

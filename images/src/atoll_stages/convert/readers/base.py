@@ -12,7 +12,11 @@ from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Action, Kind, Problems
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif")
+# Of all pictures, also of kinds that are not read: one with such a suffix is named, not overlooked.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif"),
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl"),
+)
 
 
 class LabelledBox(NamedTuple):
