@@ -144,6 +144,7 @@ def run_lines(run: Body) -> Iterator[str]:
     yield f"{run['metadata']['name']}: {describe_phase(status)}"
     if status.phase is Phase.FAILED or (status.reason in STALLING and not status.is_terminal):
         yield f"what to do: docs/troubleshooting.md#{str(status.reason).lower()}"
+    yield from dataset_warnings(status)
     if status.queue is not None:
         eta = f", about {duration(status.queue.eta_seconds)}" if status.queue.eta_seconds else ""
         yield f"queue: {status.queue.ahead} ahead{eta}"
@@ -156,6 +157,11 @@ def run_lines(run: Body) -> Iterator[str]:
         yield f"estimate: {duration(status.estimate.seconds)} in all ({status.estimate.basis})"
     if status.usage is not None:
         yield f"used: {', '.join(_describe_usage(status, status.usage))}"
+
+
+def dataset_warnings(status: RunStatus) -> list[str]:
+    """What conversion left out or changed, a line each."""
+    return [f"warning: {warning}" for warning in (status.dataset and status.dataset.warnings) or ()]
 
 
 def describe_phase(status: RunStatus) -> str:

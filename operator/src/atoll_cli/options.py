@@ -18,6 +18,12 @@ from atoll_contract.errors import SpecError
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_OBJECT_STORE = "default"
+max_invalid_option = click.option(
+    "--max-invalid-percent",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Go on although this share of the labels is bad (1 by default; fewer than 5 bad ones never end a run).",
+)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from atoll_cli.cluster_runs import STAGE_COLUMNS
+from atoll_cli.cluster_runs import STAGE_COLUMNS, dataset_warnings
 from atoll_cli.console import describe_figures, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
@@ -132,6 +132,8 @@ def print_outcome(result: RunResult) -> None:
     if result.recalled:
         console.print(f"run {document['run']} has ended before; --rerun starts it anew", markup=False)
     console.print(_stages_table(document))
+    for line in dataset_warnings(result.status):
+        console.print(line, markup=False, soft_wrap=True)
     if "metrics" in document:
         console.print(_metrics_table(document["metrics"]))
     failed = document["phase"] == Phase.FAILED

@@ -66,8 +66,8 @@ def run_tool(
     return document
 
 
-def lint_archives(paths: Sequence[Path]) -> LintReport:
-    """What a run would make of the archives, taken together as one data set.
+def lint_archives(paths: Sequence[Path], *, max_invalid_percent: float | None = None) -> LintReport:
+    """What a run would make of the archives, taken together as one data set, with its limit for bad labels.
 
     Raises:
         ToolMissing: the convert stage is not installed here.
@@ -75,6 +75,8 @@ def lint_archives(paths: Sequence[Path]) -> LintReport:
     """
     failure = f"{', '.join(str(path) for path in paths)} could not be checked"
     arguments = ["--lint", *(str(path) for path in paths), "--json"]
+    if max_invalid_percent is not None:
+        arguments += ["--max-invalid-percent", f"{max_invalid_percent:g}"]
     return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure, extra="stages")
 
 

@@ -16,6 +16,7 @@ from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import (
+    DatasetStatus,
     Estimate,
     Phase,
     RunStatus,
@@ -202,6 +203,11 @@ def test_a_run_that_has_ended_shows_what_it_used_beside_the_estimate() -> None:
 
 def done(stages: tuple[StageStatus, ...], usage: Usage) -> RunStatus:
     return RunStatus(phase=Phase.SUCCEEDED, stages=stages, usage=usage, estimate=ESTIMATE, active_seconds=900)
+
+
+def test_what_was_left_out_of_the_data_is_shown() -> None:
+    status = RunStatus(dataset=DatasetStatus(digest="", warnings=("2 pictures were left out",)))
+    assert "warning: 2 pictures were left out" in lines(status)
 
 
 def test_a_problem_is_shown_with_the_page_that_says_what_to_do() -> None:

@@ -27,6 +27,22 @@ def test_an_archive_becomes_a_file_that_validates_and_a_command(capsys: pytest.C
     assert "TrainingRun/reef-2025: valid" in capsys.readouterr().out
 
 
+def test_bad_labels_beyond_the_limit_are_taken_when_the_user_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    files = archives.voc(20) | {
+        f"Annotations/broken{number}.xml": archives.voc_xml(f"p{number}.jpg", [("note", 9, 9, 9, 20)])
+        for number in range(8)
+    }
+    files |= {f"JPEGImages/broken{number}.jpg": archives.jpeg(100 + number) for number in range(8)}
+    Path("bad.tar").write_bytes(archives.tar_bytes(files))
+    assert main(["new", "bad.tar", *NO_TIMING]) == 14
+    assert main(["push", "bad.tar", "--store", "store"]) == 14
+    assert "limit 1 %" in capsys.readouterr().err
+    assert main(["new", "bad.tar", "--max-invalid-percent", "40", *NO_TIMING]) == 0
+    assert 'maxInvalidPercent: "40"' in Path("run.yaml").read_text()
+    assert main(["validate", "-f", "run.yaml"]) == 0
+    assert main(["push", "bad.tar", "--store", "store", "--max-invalid-percent", "40"]) == 0
+
+
 def test_a_file_is_never_overwritten_without_force(capsys: pytest.CaptureFixture[str]) -> None:
     Path("run.yaml").write_text("mine\n")
     assert main(["new", "Reef 2025.tar", *NO_TIMING]) == 20

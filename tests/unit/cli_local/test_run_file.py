@@ -42,6 +42,15 @@ def read(tmp_path: Path, text: str, **changes: int) -> RunFile:
     return read_run_file([path], store=tmp_path / "store", seed=changes.get("seed"))
 
 
+def test_options_replace_what_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+    run = read_run_file([path], store=tmp_path / "store", seed=7, max_invalid_percent=12.5)
+    assert run.spec.training.seed == 7
+    assert run.spec.conversion.max_invalid_percent == 12.5
+    assert run.document["spec"]["conversion"]["maxInvalidPercent"] == "12.5"
+
+
 def test_objects_that_the_file_lacks_get_local_defaults(tmp_path: Path) -> None:
     run = read(tmp_path, RUN)
     assert (run.namespace, run.name) == ("local", "note")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from atoll_contract.document import to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact, StageResult
@@ -414,16 +415,35 @@ def test_another_namespaces_cache_is_refused() -> None:
     assert sim.read().reason is Reason.INTEGRITY_MISMATCH
 
 
-def test_a_hostile_summary_is_ignored() -> None:
+def test_the_warnings_of_the_data_are_in_the_status() -> None:
     sim = RunSimulation()
     sim.settle()
-    summary = {"pictures": "many", "classes": [1, {"name": 5}, {"name": "x" * 500, "boxes": -1}], "digest": 7}
-    result = StageResult("convert", 1, Reason.COMPLETED, "done\x00\x1b[2J", outputs_of(Stage.CONVERT), summary)
+    summary = {"pictures": 9, "warnings": ["2 pictures were left out: their files are missing"]}
+    result = StageResult("convert", 1, Reason.COMPLETED, "done", outputs_of(Stage.CONVERT), summary)
     sim.succeed(result.termination_message().decode())
     sim.settle()
     dataset = sim.read().dataset
     assert dataset is not None
+    assert dataset.warnings == ("2 pictures were left out: their files are missing",)
+
+
+def test_a_hostile_summary_is_ignored() -> None:
+    sim = RunSimulation()
+    sim.settle()
+    texts = [7, "\x1b[2J", *("w" * 900 for _ in range(9))]
+    summary = {
+        "pictures": "many",
+        "warnings": texts,
+        "classes": [1, {"name": 5}, {"name": "x" * 500, "boxes": -1}],
+        "digest": 7,
+    }
+    result = StageResult("convert", 1, Reason.COMPLETED, "done\x00\x1b[2J", outputs_of(Stage.CONVERT), summary)
+    sim.succeed(to_json(result).decode())
+    sim.settle()
+    dataset = sim.read().dataset
+    assert dataset is not None
     assert dataset.pictures == 0
+    assert [len(text) for text in dataset.warnings or ()] == [4, 240, 240, 240, 240]
     assert [(item.name[:3], item.boxes) for item in dataset.classes] == [("xxx", 0)]
     assert "\x1b" not in sim.stage(Stage.CONVERT).message
 

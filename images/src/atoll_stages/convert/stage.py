@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from atoll_contract import keys
 from atoll_contract.dataset import DATASET_NAME, ClassCount, Dataset, SourceInfo, SplitPart
 from atoll_contract.document import DecodeError, from_json, to_json
-from atoll_contract.errors import Reason, SpecError
+from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 2.0
 _MAX_SUMMARY_CLASSES = 40
+_MAX_SUMMARY_WARNINGS = 5
+_MAX_SUMMARY_WARNING = 160
 # Reading images fills the progress up to here; writing takes the rest.
 _READ_PERCENT = 80.0
 
@@ -169,6 +171,9 @@ def _outcome(dataset: Dataset, prefix: str, data: bytes, reason: Reason) -> Stag
             "negatives": sum(split.negatives for split in dataset.splits.values()),
             **{name: dataset.splits[name].pictures if name in dataset.splits else 0 for name in SPLITS},
             "problems": problems,
+            "warnings": [
+                bounded(warning, _MAX_SUMMARY_WARNING) for warning in dataset.warnings[:_MAX_SUMMARY_WARNINGS]
+            ],
             "classes": [
                 {"name": item.name, "boxes": sum(item.boxes.values())}
                 for item in dataset.classes[:_MAX_SUMMARY_CLASSES]

@@ -17,7 +17,7 @@ from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
-from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.param_types import Duration
 from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_store
 from atoll_cli.tool import lint_archives
@@ -46,6 +46,7 @@ from atoll_operator.lifecycle.progress import duration
 @click.option("--within", type=Duration(), metavar="TIME", help="Take so few steps that the run ends in time, as 30m.")
 @click.option("--no-timing", is_flag=True, help="Do not time this machine; earlier runs still tell.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
+@max_invalid_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def new_command(
     archives: tuple[str, ...],
@@ -57,6 +58,7 @@ def new_command(
     within: float | None,
     no_timing: bool,
     force: bool,
+    max_invalid_percent: float | None,
     as_json: bool,
 ) -> None:
     """Look into labelled archives, as a run will, and write a run.yaml for them.
@@ -68,12 +70,12 @@ def new_command(
         raise SpecError(f"{output} exists and is not overwritten; --force does that, -o names another file")
     with explain_store_errors(endpoint=engine.endpoint):
         destination = _destination(archives, engine)
-        found, report = _inspect(archives, destination)
+        found, report = _inspect(archives, destination, max_invalid_percent)
     draft = draft_run(
         report,
         [item.key for item in found],
         destination.target(release, profile=profile, object_store=engine.object_store),
-        options=DraftOptions(name, within),
+        options=DraftOptions(name, within, max_invalid_percent),
         benchmark=None if no_timing or destination.cluster else benchmark_for(report, notify=_echo),
     )
     with written_whole(output) as stream:
@@ -120,12 +122,14 @@ def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination
     return _Destination(bucket, access.namespace, cluster=access)
 
 
-def _inspect(archives: Sequence[str], destination: _Destination) -> tuple[list[Archive], LintReport]:
+def _inspect(
+    archives: Sequence[str], destination: _Destination, max_invalid_percent: float | None
+) -> tuple[list[Archive], LintReport]:
     """The archives, and what a run would make of them. Raises DatasetError if it would refuse them."""
     with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
         found = find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
         with spinner(f"looking into {_file_names(found)}"):
-            report = lint_archives([item.path for item in found])
+            report = lint_archives([item.path for item in found], max_invalid_percent=max_invalid_percent)
     if not report.ok:
         raise DatasetError(Reason(report.reason), f"{report.fault_of(report.path)}; no file was written")
     return found, report

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.console import spinner, transfer_progress
-from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.param_types import format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import ToolMissing, lint_archives
@@ -30,7 +30,10 @@ from atoll_contract.store.s3 import S3Store
 @engine_options(endpoint=True, object_store=True)
 @click.option("--weights", is_flag=True, help="The files are start weights, not archives.")
 @click.option("--no-check", is_flag=True, help="Put archives without looking into them.")
-def push_command(files: tuple[Path, ...], engine: EngineOptions, weights: bool, no_check: bool) -> None:
+@max_invalid_option
+def push_command(
+    files: tuple[Path, ...], engine: EngineOptions, weights: bool, no_check: bool, max_invalid_percent: float | None
+) -> None:
     """Look into each archive as the convert stage will, then put it under datasets/<namespace>/<file name>.
 
     Your own credentials are used. An upload that broke off goes on within a day when the command is given again.
@@ -41,7 +44,7 @@ def push_command(files: tuple[Path, ...], engine: EngineOptions, weights: bool, 
             raise SpecError(f"two of the files are called {name}, and the name is the key; rename one of them")
     if not weights and not no_check:
         for file in files:
-            check_archive(file)
+            check_archive(file, max_invalid_percent=max_invalid_percent)
     with explain_store_errors(endpoint=engine.endpoint):
         access = open_engine_store(engine, writing=True)
         for file in files:
@@ -49,7 +52,7 @@ def push_command(files: tuple[Path, ...], engine: EngineOptions, weights: bool, 
             _upload(access.store, key, file)
 
 
-def check_archive(file: Path) -> None:
+def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> None:
     """Print what the archive holds.
 
     Raises:
@@ -57,7 +60,7 @@ def check_archive(file: Path) -> None:
     """
     try:
         with spinner(f"checking {file} ({format_size(file.stat().st_size)})"):
-            report = lint_archives([file])
+            report = lint_archives([file], max_invalid_percent=max_invalid_percent)
     except ToolMissing as error:
         raise SpecError(f"{error.message}; --no-check leaves it out") from None
     if not report.ok:

@@ -15,7 +15,7 @@ from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
-from atoll_cli.options import files_option, store_option
+from atoll_cli.options import files_option, max_invalid_option, store_option
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
 from atoll_contract.errors import SpecError
 from atoll_operator.api.status import Phase
@@ -29,6 +29,7 @@ _EXISTING = click.Path(path_type=Path, dir_okay=False)
 @click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
 @store_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Use this seed instead of the file's.")
+@max_invalid_option
 @click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
 @click.option("--rerun", is_flag=True, help="Start a run of this name anew; its releases stay.")
 @click.option(
@@ -46,6 +47,7 @@ def run_command(
     weights: tuple[Path, ...],
     store: Path,
     seed: int | None,
+    max_invalid_percent: float | None,
     signing_key: Path | None,
     rerun: bool,
     output: Path | None,
@@ -59,7 +61,9 @@ def run_command(
     if sys.platform == "win32":
         raise SpecError("stages run on Linux, macOS and WSL2; use atoll run there, or a cluster")
     try:
-        file = read_run_file(paths, store=store, seed=seed, signing_key=signing_key)
+        file = read_run_file(
+            paths, store=store, seed=seed, max_invalid_percent=max_invalid_percent, signing_key=signing_key
+        )
     except InvalidFile as error:
         for line in error.lines:
             click.echo(line, err=True)

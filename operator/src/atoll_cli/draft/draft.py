@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from atoll_cli.draft.estimate import ThroughputEstimate, estimate_from_benchmark, estimate_from_runs
@@ -26,10 +26,11 @@ Benchmark = Callable[[Settings, Settings], Timing]
 
 @dataclass(frozen=True)
 class DraftOptions:
-    """The user's choices. `within`: seconds that the whole run may take."""
+    """The user's choices. `within`: seconds that the whole run may take; `max_invalid_percent`: bad labels allowed."""
 
     name: str | None = None
     within: float | None = None
+    max_invalid_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def draft_run(
     settings, estimate, basis = _settings(lint, target, benchmark)
     if options.within is not None:
         settings = _fit_time(settings, estimate, options.within, basis)
+    settings = replace(settings, max_invalid_percent=options.max_invalid_percent)
     seconds = round(estimate.seconds(settings.steps)) if estimate else None
     time = "no estimate" if seconds is None else f"about {duration(seconds)} on {target.description}"
     text = render(lint, keys, target, run=run, model=model, settings=settings, time=f"{time}: {basis}")

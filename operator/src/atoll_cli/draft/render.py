@@ -91,6 +91,8 @@ def _object(
     yield from (f"    - key: {_scalar(key)}" for key in keys)
     yield "  conversion:"
     yield "    ignore: [] # classes that you labelled and do not want"
+    if settings.max_invalid_percent is not None:
+        yield _with_note(f'    maxInvalidPercent: "{settings.max_invalid_percent:g}"', "bad labels that are allowed")
     if lint.split_by == SplitBy.HASH:
         yield "    split: { train: 80, validation: 20, test: 0 } # percent; a test part makes the figures honest"
     yield "  model:"

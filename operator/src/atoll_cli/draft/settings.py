@@ -37,7 +37,8 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of a run.yaml. `gpu`: whether they are meant for a GPU."""
+    """The numbers of a run.yaml. `gpu`: whether they are meant for a GPU. `max_invalid_percent`: bad labels that are
+    allowed; None: the API's default."""
 
     architecture: Architecture
     width: float
@@ -45,6 +46,7 @@ class Settings:
     steps: int
     initial_weights: InitialWeights
     gpu: bool
+    max_invalid_percent: float | None = None
 
     @property
     def benchmark_option(self) -> str:

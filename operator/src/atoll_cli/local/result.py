@@ -55,6 +55,7 @@ def result_document(
         "message": status.message,
         "release": status.release.name if status.release and status.phase is Phase.SUCCEEDED else None,
         "metrics": _metrics(status),
+        "warnings": (status.dataset and status.dataset.warnings) or None,
         "stages": [_stage(item, seconds.get(item.name)) for item in status.stages],
         **{name: str(files[file]) for name, file in (("bundle", BUNDLE), ("report", REPORT)) if file in files},
     }

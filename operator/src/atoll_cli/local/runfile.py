@@ -60,10 +60,15 @@ class RunFile:
 
 
 def read_run_file(
-    paths: Iterable[Path], *, store: Path, seed: int | None = None, signing_key: Path | None = None
+    paths: Iterable[Path],
+    *,
+    store: Path,
+    seed: int | None = None,
+    max_invalid_percent: float | None = None,
+    signing_key: Path | None = None,
 ) -> RunFile:
-    """Read the run in `paths`. `store` is the folder for ObjectStores that the files lack; `seed` replaces that of the
-    run; `signing_key` signs the release if it goes to a folder store.
+    """Read the run in `paths`. `store` is the folder for ObjectStores that the files lack; `seed` and
+    `max_invalid_percent` replace those of the run; `signing_key` signs the release if it goes to a folder store.
 
     Raises:
         InvalidFile: an object is not valid.
@@ -72,7 +77,11 @@ def read_run_file(
     files = read_files(paths)
     if files.problems:
         raise InvalidFile(str(problem) for problem in files.problems)
-    document = _run_document(files, seed)
+    document = _run_document(files)
+    if seed is not None:
+        document = _with_setting(document, "training", "seed", seed)
+    if max_invalid_percent is not None:
+        document = _with_setting(document, "conversion", "maxInvalidPercent", f"{max_invalid_percent:g}")
     spec = training_run(document)
     profile_document = _named(files, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
     profile = _for_this_machine(training_profile(profile_document))
@@ -85,7 +94,7 @@ def read_run_file(
     return RunFile(document, spec, stores, profile, profile_document)
 
 
-def _run_document(files: ManifestFiles, seed: int | None) -> Mapping[str, Any]:
+def _run_document(files: ManifestFiles) -> Mapping[str, Any]:
     runs = [item for item in files.manifests if item.is_atoll and item.kind == "TrainingRun"]
     if len(runs) != 1:
         names = ", ".join(item.name for item in runs) or "none"
@@ -94,10 +103,12 @@ def _run_document(files: ManifestFiles, seed: int | None) -> Mapping[str, Any]:
     if not value["metadata"].get("name"):
         raise SpecError("the TrainingRun needs metadata.name; generateName works on a cluster only")
     metadata = {**value["metadata"], "namespace": value["metadata"].get("namespace") or DEFAULT_NAMESPACE}
-    spec = value["spec"]
-    if seed is not None:
-        spec = {**spec, "training": {**spec["training"], "seed": seed}}
-    return {**value, "metadata": metadata, "spec": spec}
+    return {**value, "metadata": metadata}
+
+
+def _with_setting(document: Mapping[str, Any], section: str, name: str, value: object) -> Mapping[str, Any]:
+    spec = document["spec"]
+    return {**document, "spec": {**spec, section: {**spec[section], name: value}}}
 
 
 def _named(files: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | None:

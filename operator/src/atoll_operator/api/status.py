@@ -153,6 +153,8 @@ class DatasetStatus(Document, frozen=True):
     validation: int = 0
     test: int = 0
     problems: int = 0
+    # None where there are none, so that older statuses stay as they are.
+    warnings: tuple[str, ...] | None = None
     classes: tuple[ClassBoxes, ...] = ()
 
 

@@ -35,6 +35,8 @@ from atoll_operator.lifecycle.transition import current_stage, newest_attempt, o
 
 MAX_OUTPUTS = 16
 MAX_CLASSES = 40
+MAX_WARNINGS = 5
+MAX_WARNING = 240
 MAX_PER_CLASS = 100
 MAX_CLASS_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -346,8 +348,14 @@ def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
         for item in objects[:MAX_CLASSES]
         if isinstance(item.get("name"), str)
     )
-    digest = summary.get("digest")
-    return DatasetStatus(digest=bounded(digest, 71) if isinstance(digest, str) else "", classes=classes, **counts)
+    digest, said = summary.get("digest"), summary.get("warnings")
+    texts = [item for item in said if isinstance(item, str)] if isinstance(said, list) else []
+    return DatasetStatus(
+        digest=bounded(digest, 71) if isinstance(digest, str) else "",
+        warnings=tuple(bounded(text, MAX_WARNING) for text in texts[:MAX_WARNINGS]) or None,
+        classes=classes,
+        **counts,
+    )
 
 
 def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
