@@ -1,7 +1,7 @@
 """The result of a stage, in its termination message and in `result.json`, and its progress lines on stdout."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from msgspec import field
@@ -12,6 +12,10 @@ from atoll_contract.errors import Reason, bounded
 RESULT_NAME = "result.json"
 # Kubernetes cuts a termination message at 4096 bytes.
 MAX_TERMINATION_MESSAGE = 3072
+# Begins the keys that are relative to the folder of the attempt.
+_HERE = "./"
+# The figures of single classes, which are as many as the data set has classes.
+_CLASS_FIGURES = "perClass"
 # A progress line begins with this.
 MARK = "ATOLL_PROGRESS "
 
@@ -39,14 +43,53 @@ class StageResult(Document, frozen=True):
     schema_version: int = 1
 
     def termination_message(self) -> bytes:
-        """The result in at most `MAX_TERMINATION_MESSAGE` bytes: the message is shortened, then the largest entries of
-        the summary are left out (`result.json` has them); outputs are always complete."""
-        short = replace(self, message=bounded(self.message, 400))
-        summary = dict(self.summary)
-        while len(data := to_json(replace(short, summary=summary))) > MAX_TERMINATION_MESSAGE and summary:
-            largest = max(summary, key=lambda key: len(to_json(summary[key])))
-            del summary[largest]
+        """The result in at most `MAX_TERMINATION_MESSAGE` bytes, which `parse_result` reads.
+
+        Where it is longer, keys are written relative to the attempt's folder; then the figures of single classes are
+        left out, the message is cut further, and the largest entries of the summary are left out, `metrics` last
+        (`result.json` has them all). Outputs are always complete.
+        """
+        for shorter in self._shrinking():
+            if len(data := to_json(shorter)) <= MAX_TERMINATION_MESSAGE:
+                break
         return data
+
+    def _shrinking(self) -> Iterator["StageResult"]:
+        short = replace(self, message=bounded(self.message, 400))
+        yield short
+        short = replace(short, outputs=_relative(short.outputs, self.result))
+        yield short
+        summary = _without(_CLASS_FIGURES, self.summary)
+        yield replace(short, summary=summary)
+        short = replace(short, message=bounded(self.message, 100))
+        yield replace(short, summary=summary)
+        for name in sorted(summary, key=lambda name: (name == "metrics", -len(to_json(summary[name])))):
+            del summary[name]
+            yield replace(short, summary=summary)
+
+
+def _relative(outputs: tuple[Artifact, ...], result: Artifact | None) -> tuple[Artifact, ...]:
+    """The outputs, with `./` in place of the folder that `result` lies in."""
+    if result is None:
+        return outputs
+    folder = _folder(result)
+    return tuple(
+        replace(item, key=_HERE + item.key.removeprefix(folder)) if item.key.startswith(folder) else item
+        for item in outputs
+    )
+
+
+def _folder(result: Artifact) -> str:
+    return result.key.rpartition("/")[0] + "/"
+
+
+def _without(name: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """`entries` without the one of this name, at any depth."""
+    return {
+        key: _without(name, value) if isinstance(value, Mapping) else value
+        for key, value in entries.items()
+        if key != name
+    }
 
 
 def parse_result(data: bytes | str, *, unknown_reason: Reason = Reason.INTERNAL_ERROR) -> StageResult:
@@ -57,7 +100,17 @@ def parse_result(data: bytes | str, *, unknown_reason: Reason = Reason.INTERNAL_
     Raises:
         DecodeError: it is neither.
     """
-    return from_json(StageResult, data, skip_unknown=True, fallbacks={Reason: unknown_reason})
+    result = from_json(StageResult, data, skip_unknown=True, fallbacks={Reason: unknown_reason})
+    if not any(item.key.startswith(_HERE) for item in result.outputs):
+        return result
+    if result.result is None:
+        raise DecodeError(f"StageResult.outputs has keys that begin with {_HERE}, and no result that says where")
+    folder = _folder(result.result)
+    outputs = (
+        replace(item, key=folder + item.key.removeprefix(_HERE)) if item.key.startswith(_HERE) else item
+        for item in result.outputs
+    )
+    return replace(result, outputs=tuple(outputs))
 
 
 class Progress(Document, frozen=True):
