@@ -132,7 +132,7 @@ def test_D9_nan_in_the_one_file_of_a_dataset(stage: ConvertStage) -> None:
     [
         ((70, 5, 90, 40), "BoxOutside"),
         ((5, 5, 5, 40), "BoxEmpty"),
-        (("4", 5, 34, 40), "BoxMalformed"),
+        (("four", 5, 34, 40), "BoxMalformed"),
         ((0.1, 0.1, 0.5, 0.6), "BoxNormalised"),
         ((None, 5, 34, 40), "BoxMalformed"),
         ((True, 5, 34, 40), "BoxMalformed"),

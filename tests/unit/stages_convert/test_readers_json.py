@@ -106,14 +106,14 @@ def test_coco_faults_are_counted_by_object(tmp_path: Path) -> None:
     files["_annotations.coco.json"] = document(files, annotations=annotations)
     result = ReaderResult(files, tmp_path)
     assert result.boxes() == [("note", 4, 5, 34, 40), ("note", 1, 2, 11, 22)]
-    assert result.counts == {"BoxMalformed": 4, "Crowd": 1}
-    assert {problem.object for problem in result.problems.listed} == {1, 2, 3, 4, 6}
+    assert result.counts == {"BoxMalformed": 4, "Crowd": 1, "BoxAround": 1}
+    assert {problem.object for problem in result.problems.listed} == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"images": [{"id": 0}]}, r"images\[0\] needs a whole number id and a file_name"),
+        ({"images": [{"id": 0}]}, r"images\[0\] needs a whole number or text as id, and a file_name"),
         ({"images": [{"id": 0, "file_name": "a"}, {"id": 0, "file_name": "b"}]}, r"images\[1\]: id 0 is there twice"),
         ({"categories": [{"id": 1}]}, r"categories\[0\] needs"),
         ({"categories": {}}, 'key "categories" must be a list'),

@@ -68,6 +68,13 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "nothing, unless these numbers matter: a detector does not learn them",
     ),
     Kind.CROWD: Meaning(Action.DROPPED, "object", "marked as a crowd", "left out", "box each one on its own"),
+    Kind.CROWD_USED: Meaning(
+        Action.KEPT,
+        "object",
+        "marked as a crowd in a file where every object is",
+        "kept, each as one object",
+        "look whether a box has more than one object in it",
+    ),
     Kind.GEOMETRY_WITHOUT_AREA: Meaning(
         Action.DROPPED, "object", "that is a point or a line", "left out", "draw a rectangle"
     ),

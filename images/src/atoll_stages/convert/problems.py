@@ -26,6 +26,8 @@ class Kind(StrEnum):
     # Numbers beside the box (confidence, track id, keypoints) that are not read.
     COLUMN_UNREAD = "ColumnUnread"
     CROWD = "Crowd"
+    # Every object of the file is marked as a crowd, so these are the objects.
+    CROWD_USED = "CrowdUsed"
     GEOMETRY_WITHOUT_AREA = "GeometryWithoutArea"
     GEOMETRY_UNKNOWN = "GeometryUnknown"
     CLASS_IGNORED = "ClassIgnored"

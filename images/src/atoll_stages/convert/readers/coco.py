@@ -1,31 +1,37 @@
 """COCO detection: one JSON with `images`, `annotations` and `categories` for many images.
 
-Format: cocodataset.org/#format-data; Roboflow writes `<split>/_annotations.coco.json` beside its images.
+Format: cocodataset.org/#format-data; Roboflow writes `<split>/_annotations.coco.json` beside its images, CVAT
+`annotations/instances_<subset>.json` and the images below `images/<subset>`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import PIECE, shown
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.problems import Kind
+from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.coco_boxes import annotation_edges, is_crowd
 from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import (
-    InvalidValue,
-    NoBox,
     invalid,
     json_object,
     list_of,
-    number,
     parse_boxes,
-    positive_size,
 )
+from atoll_stages.convert.readers.shapes import count_around
+from atoll_stages.convert.readers.values import InvalidValue, NoBox, id_of, positive_size, text_of
+from atoll_stages.convert.split_names import split_of_dataset
+
+Id = int | str
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
+# The tasks of COCO's own archives, before the name of a subset.
+_PREFIX = re.compile(r"^(?:instances|person_keypoints|captions|stuff|panoptic|image_info)_?")
 
 
 class CocoReader(Reader):
@@ -36,13 +42,11 @@ class CocoReader(Reader):
         return next(_annotation_files(archive), None) is not None
 
     def read(self, archive: Archive) -> Annotations:
-        files = list(_annotation_files(archive))
-        # COCO's own archives have captions and keypoints of the same images beside the instances.
-        files = [file for file in files if file.base.startswith("instances")] or files
+        files = _chosen(archive)
         if len(files) == 1:
             document = json_object(archive, files[0])
             names = _categories(archive, document, files[0])
-            return Annotations(tuple(names.values()), _images(archive, document, names, files[0]))
+            return Annotations(tuple(names.values()), _Document(archive, files[0], document, names).images())
         # The classes of all files are needed first. Each file is then parsed again for its images, so that only one
         # is in memory.
         classes: dict[str, None] = {}
@@ -65,92 +69,154 @@ def _has_keys(file: Member) -> bool:
     return not missing
 
 
-def _categories(archive: Archive, document: dict[str, Any], file: Member) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for item in _unique_items(document, "categories", "name", file):
-        names[item["id"]] = item["name"]
+def _chosen(archive: Archive) -> list[Member]:
+    """Returns the files to read, those whose name means a split first, so that `train.json` beats `all.json`.
+
+    COCO's own archives have captions and keypoints of the same images beside the instances; these are left aside.
+    """
+    files = list(_annotation_files(archive))
+    instances = {(file.folder, _subset(file)) for file in files if file.base.startswith("instances")}
+    chosen = []
+    for file in files:
+        if file.base.startswith("instances") or (file.folder, _subset(file)) not in instances:
+            chosen.append(file)
+        else:
+            archive.use(file)
+    return sorted(chosen, key=lambda file: split_of_dataset(dataset_of(file)) is None)
+
+
+def _subset(file: Member) -> str:
+    """Returns the subset of which a file has the annotations: `Train` of `instances_Train.json`."""
+    return _PREFIX.sub("", PurePosixPath(file.name).stem)
+
+
+def _categories(archive: Archive, document: dict[str, Any], file: Member) -> dict[Id, str]:
+    names: dict[Id, str] = {}
+    for key, name, _ in _unique_items(document, "categories", "name", file):
+        names[key] = name
         archive.check_class_count(file, len(names), "categories")
     return names
 
 
-def _unique_items(document: dict[str, Any], key: str, field: str, file: Member) -> Iterator[dict[str, Any]]:
-    """Yields the items of a list, which must have unique ids and a text in `field`."""
-    found = set()
+def _unique_items(
+    document: dict[str, Any], key: str, label: str, file: Member
+) -> Iterator[tuple[Id, str, dict[str, Any]]]:
+    """Yields id, the text at `label`, and the item itself for a list whose items have unique ids.
+
+    An item that says the same as an earlier one is left aside.
+    """
+    found: dict[Id, str] = {}
     for index, item in enumerate(list_of(document, key, file=file.name)):
-        if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get(field), str):
-            raise invalid(file.name, f"{key}[{index}] needs a whole number id and a {field}")
-        if item["id"] in found:
-            raise invalid(file.name, f"{key}[{index}]: id {item['id']} is there twice")
-        found.add(item["id"])
-        yield item
+        own_id, text = (id_of(item.get("id")), text_of(item.get(label))) if isinstance(item, dict) else (None, None)
+        if own_id is None or text is None:
+            raise invalid(file.name, f"{key}[{index}] needs a whole number or text as id, and a {label}")
+        if own_id not in found:
+            found[own_id] = text
+            yield own_id, text, item
+        elif found[own_id] != text:
+            what = own_id if isinstance(own_id, int) else shown(own_id, 40)
+            raise invalid(file.name, f"{key}[{index}]: id {what} is there twice")
 
 
 def _images_of_all(archive: Archive, files: list[Member]) -> Iterator[AnnotatedImage]:
+    """Yields the images of all files; where a file only repeats what an earlier one says of an image, once."""
+    seen: dict[int, int] = {}
     for file in files:
         document = json_object(archive, file)
-        yield from _images(archive, document, _categories(archive, document, file), file)
+        for item in _Document(archive, file, document, _categories(archive, document, file)).images():
+            digest = hash(frozenset(box[:5] for box in item.boxes))
+            if seen.get(item.image.number) != digest:
+                seen.setdefault(item.image.number, digest)
+                yield item
 
 
 @dataclass
 class _ImageEntry:
-    """An entry of `images`, and the indices of its annotations."""
+    """An item of `images`, and the indices of its annotations."""
 
     file_name: str
     size: tuple[int, int] | None
-    annotations: list[int]
-
-
-def _images(
-    archive: Archive, document: dict[str, Any], names: dict[int, str], file: Member
-) -> Iterator[AnnotatedImage]:
-    entries: dict[int, _ImageEntry] = {}
-    for item in _unique_items(document, "images", "file_name", file):
-        size = positive_size(item.get("width"), item.get("height"))
-        entries[item["id"]] = _ImageEntry(item["file_name"], size, [])
-    annotations = list_of(document, "annotations", file=file.name)
-    for index, item in enumerate(annotations):
-        image_id = item.get("image_id") if isinstance(item, dict) else None
-        if not _is_id(image_id) or image_id not in entries:
-            detail = f"image_id {shown(repr(image_id), 40)} is not in images"
-            archive.drop_object(Kind.BOX_MALFORMED, file, index, detail)
-        else:
-            entries[image_id].annotations.append(index)
-    dataset, parse = dataset_of(file), partial(_box, names)
-    for entry in entries.values():
-        if (image := named_image(archive, entry.file_name, file)) is not None:
-            boxes = parse_boxes(archive, file, ((index, annotations[index]) for index in entry.annotations), parse)
-            yield AnnotatedImage(image, file.name, dataset, boxes, entry.size)
+    annotations: list[int] = field(default_factory=list)
 
 
 class _Crowd(NoBox):
     kind = Kind.CROWD
 
 
-def _box(names: dict[int, str], item: dict[str, Any], index: int) -> LabelledBox:
-    if item.get("iscrowd") == 1:
-        raise _Crowd("a crowd has no single box")
-    category = item.get("category_id")
-    if not _is_id(category) or category not in names:
-        raise InvalidValue(f"category_id {shown(repr(category), 40)} is not in categories")
-    left, top, width, height = _bbox(item)
-    return LabelledBox(names[category], left, top, left + width, top + height, number=index)
+class _Document:
+    """One annotation file; the order of its images is kept."""
 
+    def __init__(self, archive: Archive, file: Member, document: dict[str, Any], names: dict[Id, str]) -> None:
+        self._archive, self._file, self._names = archive, file, names
+        self._document = document
+        items = document.get("annotations")
+        self._annotations = [] if items is None else list_of(document, "annotations", file=file.name)
+        objects = [item for item in self._annotations if isinstance(item, dict)]
+        # Some tools mark every mask as a crowd. Where there is nothing else, they are the objects.
+        self._only_crowds = bool(objects) and all(map(is_crowd, objects))
 
-def _bbox(item: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Returns (x, y, width, height) of the bbox or, without one, around the polygons of the segmentation."""
-    bbox = item.get("bbox")
-    if isinstance(bbox, list) and len(bbox) == 4:
-        left, top, width, height = (number(value) for value in bbox)
-        return left, top, width, height
-    polygons = item.get("segmentation")
-    if bbox is not None or not isinstance(polygons, list) or not all(isinstance(p, list) for p in polygons):
-        raise InvalidValue(f"bbox must be [x, y, width, height], not {shown(repr(bbox), 40)}")
-    xs = [number(value) for polygon in polygons for value in polygon[0::2]]
-    ys = [number(value) for polygon in polygons for value in polygon[1::2]]
-    if not xs or not ys:
-        raise InvalidValue("neither bbox nor segmentation")
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    def images(self) -> Iterator[AnnotatedImage]:
+        dataset = dataset_of(self._file)
+        for image, entries in self._entries_by_image():
+            indices = sorted(index for entry in entries for index in entry.annotations)
+            objects = ((index, self._annotations[index]) for index in indices)
+            boxes = parse_boxes(self._archive, self._file, objects, self._box)
+            if len(entries) > 1:
+                boxes = self._merged(image, len(entries), boxes)
+            yield AnnotatedImage(image, self._file.name, dataset, boxes, entries[0].size)
 
+    def _entries_by_image(self) -> Iterable[tuple[Member, list[_ImageEntry]]]:
+        """Returns the images in the archive with all their entries, of which some tools write several.
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        Boxes that were drawn at another scale are no second part of the first ones, but another annotation.
+        """
+        by_image: dict[tuple[int, tuple[int, int] | None], tuple[Member, list[_ImageEntry]]] = {}
+        sizes: dict[int, tuple[int, int] | None] = {}
+        for entry in self._entries_by_id().values():
+            if (image := named_image(self._archive, entry.file_name, self._file)) is not None:
+                sizes[image.number] = sizes.get(image.number) or entry.size
+                key = image.number, entry.size or sizes[image.number]
+                by_image.setdefault(key, (image, []))[1].append(entry)
+        return by_image.values()
+
+    def _entries_by_id(self) -> dict[Id, _ImageEntry]:
+        entries: dict[Id, _ImageEntry] = {}
+        for own_id, name, item in _unique_items(self._document, "images", "file_name", self._file):
+            entries[own_id] = _ImageEntry(name, positive_size(item.get("width"), item.get("height")))
+        for index, item in enumerate(self._annotations):
+            image_id = item.get("image_id") if isinstance(item, dict) else None
+            key = id_of(image_id)
+            if key is None or key not in entries:
+                detail = f"image_id {shown(repr(image_id), 40)} is not in images"
+                self._archive.drop_object(Kind.BOX_MALFORMED, self._file, index, detail)
+            else:
+                entries[key].annotations.append(index)
+        return entries
+
+    def _merged(self, image: Member, entries: int, boxes: tuple[LabelledBox, ...]) -> tuple[LabelledBox, ...]:
+        """Returns the boxes of an image that is entered more than once; of equal ones, the first."""
+        unique: dict[Any, LabelledBox] = {}
+        for box in boxes:
+            unique.setdefault(box[:5], box)
+        self._archive.problems.add(
+            Kind.IMAGE_MERGED,
+            Action.MERGED,
+            file=self._file.name,
+            detail=f"{shown(image.name)} is entered {entries} times; {len(boxes) - len(unique)} boxes are there twice",
+        )
+        return tuple(unique.values())
+
+    def _box(self, item: dict[str, Any], index: int) -> LabelledBox:
+        if is_crowd(item) and not self._only_crowds:
+            raise _Crowd("a crowd has no single box")
+        category = id_of(item.get("category_id"))
+        if category is None or category not in self._names:
+            raise InvalidValue(f"category_id {shown(repr(item.get('category_id')), 40)} is not in categories")
+        edges, shape = annotation_edges(item)
+        if is_crowd(item):
+            self._archive.problems.add(
+                Kind.CROWD_USED, Action.KEPT, file=self._file.name, number=index, detail="every object is a crowd"
+            )
+        if shape:
+            count_around(self._archive, self._file, index, f"the box around its {shape}")
+        return LabelledBox(self._names[category], *edges, number=index)

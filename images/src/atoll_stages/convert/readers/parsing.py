@@ -1,4 +1,4 @@
-"""Helpers of the readers: the text of annotation files, strict JSON, and numbers.
+"""Helpers of the readers: the text of annotation files, and strict JSON.
 
 The standard parser reads JSON, but duplicate keys, NaN, infinite or very long numbers and deep nesting are refused. The
 text is scanned again, slowly, only to find the line and column of an error.
@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown, size
 from atoll_contract.errors import DatasetError, Reason
-from atoll_stages.convert.problems import Action, Kind
+from atoll_stages.convert.problems import Action
 from atoll_stages.convert.readers.base import Archive, LabelledBox
+from atoll_stages.convert.readers.values import NoBox, kind_of
 
 _T = TypeVar("_T")
 
@@ -27,18 +28,6 @@ _TOKEN = re.compile(
     r"|(?P<constant>-?Infinity|NaN)"
     r"|(?P<open>[\[{])|(?P<close>[\]}])|(?P<rest>[\s:,]|true|false|null)"
 )
-
-
-class NoBox(ValueError):
-    """An object has no box and is left out; `kind` is the problem under which it is counted."""
-
-    kind: Kind
-
-
-class InvalidValue(NoBox):
-    """A value of an object is not what the format requires."""
-
-    kind = Kind.BOX_MALFORMED
 
 
 def parse_boxes(
@@ -99,12 +88,6 @@ def json_object(archive: Archive, member: Member) -> dict[str, Any]:
     return value
 
 
-def kind_of(value: Any) -> str:
-    """Returns the JSON name of a value's type, with its article."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
-
-
 def list_of(document: dict[str, Any], key: str, *, file: str) -> list[Any]:
     """Returns the list at `key`.
 
@@ -117,40 +100,6 @@ def list_of(document: dict[str, Any], key: str, *, file: str) -> list[Any]:
     if not isinstance(value, list):
         raise invalid(file, f"key {shown(key)} must be a list, not {kind_of(value)}")
     return value
-
-
-def number(value: Any) -> float:
-    """Returns a JSON number as float.
-
-    Raises:
-        InvalidValue: it is not a number (the string "12" is not one).
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValue(f"{kind_of(value)} where a number is needed: {shown(repr(value), 40)}")
-    return float(value)
-
-
-def number_text(text: str | None) -> float:
-    """Returns the finite number that a text holds.
-
-    Raises:
-        InvalidValue: it holds none.
-    """
-    try:
-        value = float(text or "")
-    except ValueError:
-        raise InvalidValue(f"{shown(text or '', 40)} is not a number") from None
-    if not math.isfinite(value):
-        raise InvalidValue(f"{shown(text or '', 40)} is not a finite number")
-    return value
-
-
-def positive_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """Returns (width, height) as an annotation claims it; None where it claims nothing usable."""
-    values = (width, height)
-    if all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 1 for v in values):
-        return int(width), int(height)
-    return None
 
 
 class _Refused(ValueError):

@@ -1,28 +1,25 @@
-"""TensorFlow Object Detection CSV: one row for each object, as Axon took it and Roboflow exports it.
+"""CSV with one row for each object, as TensorFlow's tools take it, Axon took it and Roboflow exports it.
 
 `<split>/_annotations.csv` beside its images, at the archive's root or below one folder; the seed's own `train.csv`
-and `eval.csv` have the same columns.
+and `eval.csv` have the same columns. `csv_dialect` says which other headings and dialects are read.
 """
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.csv_dialect import CsvLayout, csv_head, csv_text, find_layout
 from atoll_stages.convert.readers.lookup import dataset_of, named_image
-from atoll_stages.convert.readers.parsing import (
-    InvalidValue,
-    annotation_text,
-    invalid,
-    number_text,
-    positive_size,
-)
+from atoll_stages.convert.readers.parsing import annotation_bytes, invalid
+from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
 
-COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
 _HEAD = 4096
+# What tools write into the cells of a picture without objects.
+_NO_BOX = frozenset({"", "-1", "-1.0", "0", "0.0", "nan", "none", "null"})
+_NO_CLASS = frozenset({"", "-1", "nan", "none", "null", "background", "negative"})
 
 
 class TfodCsvReader(Reader):
@@ -36,66 +33,99 @@ class TfodCsvReader(Reader):
         return Annotations((), _images(archive))
 
 
-def _annotation_files(archive: Archive) -> Iterator[Member]:
-    """Yields the CSV files whose first line has all columns."""
+def _annotation_files(archive: Archive) -> Iterator[tuple[Member, CsvLayout]]:
+    """Yields the CSV files whose first row has all columns."""
     for file in archive.files(".csv"):
         with file.path.open("rb") as stream:
-            head = stream.readline(_HEAD).decode("utf-8-sig", "replace")
-        if set(COLUMNS) <= {name.strip() for name in head.split(",")}:
-            yield file
+            head = stream.read(_HEAD)
+        if (layout := find_layout(csv_head(head))) is not None:
+            yield file, layout
 
 
 def _images(archive: Archive) -> Iterator[AnnotatedImage]:
-    for file in _annotation_files(archive):
+    for file, layout in _annotation_files(archive):
         dataset = dataset_of(file)
-        for name, entry in _entries(archive, file).items():
+        for name, entry in _entries(archive, file, layout).items():
             if (image := named_image(archive, name, file)) is not None:
                 yield AnnotatedImage(image, file.name, dataset, tuple(entry.boxes), entry.size)
 
 
 @dataclass
-class _Entry:
+class _ImageRows:
     """What the rows of one image say."""
 
     size: tuple[int, int] | None
     boxes: list[LabelledBox] = field(default_factory=list)
 
 
-def _entries(archive: Archive, file: Member) -> dict[str, _Entry]:
+def _entries(archive: Archive, file: Member, layout: CsvLayout) -> dict[str, _ImageRows]:
     """Returns the rows of a file by image name, in order of first appearance."""
-    rows = csv.reader(io.StringIO(annotation_text(archive, file), newline=""), strict=True)
-    entries: dict[str, _Entry] = {}
     try:
-        columns = {name.strip(): index for index, name in enumerate(next(rows))}
+        text = csv_text(annotation_bytes(archive, file))
+    except UnicodeDecodeError as error:
+        raise invalid(file.name, f"byte {error.start}: not UTF-8; save the table as CSV UTF-8") from None
+    rows = layout.rows(text)
+    entries: dict[str, _ImageRows] = {}
+    first = 2 if layout.heading else 1
+    line = 0
+    try:
+        if layout.heading:
+            next(rows)
         for number, row in enumerate(rows):
-            if row:
+            line = number + first
+            if any(cell.strip() for cell in row):
                 try:
-                    _add_row(entries, {name: row[at : at + 1] for name, at in columns.items()}, number)
+                    _add_row(entries, _TableRow(row, layout), number)
                 except InvalidValue as error:
-                    archive.drop_object(error.kind, file, number, f"row {number + 2}: {error}")
+                    archive.drop_object(error.kind, file, number, f"row {line}: {error}")
     except csv.Error as error:
-        raise invalid(file.name, f"line {rows.line_num}: {error}") from None
+        raise invalid(file.name, f"row {line + 1}: {error}") from None
     return entries
 
 
-def _add_row(entries: dict[str, _Entry], row: dict[str, list[str]], number: int) -> None:
+@dataclass(frozen=True)
+class _TableRow:
+    cells: list[str]
+    layout: CsvLayout
+
+    def text(self, name: str) -> str:
+        """Returns a cell; an empty text for one that a short row lacks."""
+        at = self.layout.columns[name]
+        return self.cells[at].strip() if at < len(self.cells) else ""
+
+    def number(self, name: str) -> float:
+        try:
+            return number_text(self.text(name))
+        except InvalidValue as error:
+            raise InvalidValue(f"{name}: {error}") from None
+
+    def size(self) -> tuple[int, int] | None:
+        """Returns the image's size; None for cells that hold anything else, as the seed did not use them."""
+        if not {"width", "height"} <= self.layout.columns.keys():
+            return None
+        return positive_size(self.text("width"), self.text("height"))
+
+    def is_negative(self) -> bool:
+        """Returns whether the row says that the image has no objects."""
+        cells = [self.text(name).lower() for name in self.layout.box]
+        return all(cell in _NO_BOX for cell in cells) and self.text("class").lower() in _NO_CLASS
+
+
+def _add_row(entries: dict[str, _ImageRows], row: _TableRow, number: int) -> None:
     """Adds the object of a row; `number` counts rows below the heading from 0."""
-    values = {name: _cell(row, name) for name in COLUMNS}
-    xmin, ymin, xmax, ymax = (number_text(values[name]) for name in COLUMNS[4:])
-    size = positive_size(*(_size_number(values[name]) for name in ("width", "height")))
-    entry = entries.setdefault(values["filename"], _Entry(size))
-    entry.boxes.append(LabelledBox(values["class"], xmin, ymin, xmax, ymax, number=number))
-
-
-def _cell(row: dict[str, list[str]], name: str) -> str:
-    if not row[name]:
-        raise InvalidValue(f"no {name}")
-    return row[name][0].strip()
-
-
-def _size_number(text: str) -> float:
-    """Returns a number, or 0 for other text: the seed did not use these columns, so they may hold anything."""
-    try:
-        return number_text(text)
-    except InvalidValue:
-        return 0
+    if any(cell.strip() for cell in row.cells[row.layout.width :]):
+        raise InvalidValue(f"{len(row.cells)} cells, the first row has {row.layout.width}")
+    name = row.text("filename")
+    if not name:
+        raise InvalidValue("no filename")
+    if row.is_negative():
+        entries.setdefault(name, _ImageRows(row.size()))
+        return
+    left, top, right, bottom = (row.number(column) for column in row.layout.box)
+    if "boxwidth" in row.layout.box:
+        right, bottom = left + right, top + bottom
+    label = row.text("class")
+    if not label:
+        raise InvalidValue("no class")
+    entry = entries.setdefault(name, _ImageRows(row.size()))
+    entry.boxes.append(LabelledBox(label, left, top, right, bottom, number=number))

@@ -3,7 +3,9 @@
 A document with a DTD is refused, because entities let XML read other files and fill the memory.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,23 +14,34 @@ from atoll_contract.archive.limits import shown
 from atoll_contract.archive.limits import size as shown_size
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.base import (
+    IMAGE_SUFFIXES,
+    AnnotatedImage,
+    Annotations,
+    Archive,
+    LabelledBox,
+    Reader,
+)
 from atoll_stages.convert.readers.lookup import annotated_image
 from atoll_stages.convert.readers.parsing import (
-    InvalidValue,
     annotation_bytes,
     annotation_text,
     invalid,
-    number_text,
     parse_boxes,
-    positive_size,
 )
+from atoll_stages.convert.readers.shapes import count_around
+from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
+from atoll_stages.convert.readers.voc_boxes import object_edges
 from atoll_stages.convert.split_names import split_of_name
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _HEAD = 2**16
+# CVAT's own XML has the root <annotations>.
+_ROOT = re.compile(rb"<annotation[\s>/]")
+_QUOTED = re.compile(r"""^(?:"([^"]*)"|'([^']*)')""")
+_FLAG = re.compile(r"\s+-?[01]$")
 # In memory an element takes some hundred times its bytes in the file; the file of one image is small.
 _MAX_XML = 4 * 2**20
 
@@ -41,7 +54,7 @@ class VocReader(Reader):
         return next(_annotation_files(archive), None) is not None
 
     def read(self, archive: Archive) -> Annotations:
-        return Annotations((), _images(archive, _splits_by_stem(archive)))
+        return Annotations((), _images(archive, _splits_of_lists(archive)))
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
@@ -49,20 +62,35 @@ def _annotation_files(archive: Archive) -> Iterator[Member]:
         with file.path.open("rb") as stream:
             head = stream.read(_HEAD)
         # A file with a DTD may have its annotation further down; the parser refuses it.
-        if b"<annotation" in head or b"<!DOCTYPE" in head:
+        if _ROOT.search(head) or b"<!DOCTYPE" in head:
             yield file
 
 
-def _splits_by_stem(archive: Archive) -> dict[str, str]:
-    """Reads `ImageSets/Main/train.txt` and its like: the name of the split of each image, by stem."""
+def _splits_of_lists(archive: Archive) -> dict[str, str]:
+    """Reads `ImageSets/Main/train.txt` and its like: the split of each image, by its name without suffix.
+
+    `trainval` is read last, because the lists `train` and `val` are more exact.
+    """
     splits: dict[str, str] = {}
-    for file in archive.members.with_suffix(".txt"):
+    lists = [file for file in archive.files(".txt") if PurePosixPath(file.folder).name in ("Main", "ImageSets")]
+    for file in sorted(lists, key=lambda file: file.base.lower().startswith("trainval")):
         name = PurePosixPath(file.name).stem
-        if PurePosixPath(file.folder).name == "Main" and name != "trainval" and split_of_name(name):
-            splits.update(
-                (line.split()[0], name) for line in annotation_text(archive, file).splitlines() if line.split()
-            )
+        if split_of_name(name):
+            archive.use(file)
+            for line in annotation_text(archive, file).splitlines():
+                for listed in _listed_names(line):
+                    splits.setdefault(listed, name)
     return splits
+
+
+def _listed_names(line: str) -> Iterator[str]:
+    """Yields what a line of a list may name: CVAT puts quotes around a name, and lists of one class add -1, 0 or 1."""
+    line = line.strip()
+    quoted = _QUOTED.match(line)
+    names = (quoted[1] or quoted[2],) if quoted else (line, _FLAG.sub("", line))
+    for name in dict.fromkeys(names):
+        if name:
+            yield name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(IMAGE_SUFFIXES) else name
 
 
 def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage]:
@@ -72,10 +100,16 @@ def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage
             name = (root.findtext("filename") or "").strip()
             if (image := annotated_image(archive, file, name=name)) is None:
                 continue
-            split = splits.get(PurePosixPath(file.name).stem)
-            dataset = split or file.folder.removesuffix("Annotations").rstrip("/")
-            boxes = parse_boxes(archive, file, enumerate(root.findall("object")), _box)
+            dataset = _split(file, splits) or file.folder.removesuffix("Annotations").rstrip("/")
+            boxes = parse_boxes(archive, file, enumerate(root.findall("object")), partial(_box, archive, file))
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
+
+
+def _split(file: Member, splits: Mapping[str, str]) -> str | None:
+    """Returns the split of an annotation, listed by its path below `Annotations` or by its stem alone."""
+    path = PurePosixPath(file.name).with_suffix("")
+    below = str(path).rpartition("Annotations/")[2]
+    return splits.get(below) or splits.get(path.name)
 
 
 def _parse(archive: Archive, file: Member) -> "Element":
@@ -116,16 +150,11 @@ def _size(root: "Element") -> tuple[int, int] | None:
         return None
 
 
-def _box(item: "Element", index: int) -> LabelledBox:
-    label = item.findtext("name")
-    if label is None:
+def _box(archive: Archive, file: Member, item: "Element", index: int) -> LabelledBox:
+    label = (item.findtext("name") or "").strip()
+    if not label:
         raise InvalidValue("an object without name")
-    left, top, right, bottom = (_edge(item, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
-    return LabelledBox(label, left, top, right, bottom, number=index)
-
-
-def _edge(item: "Element", path: str) -> float:
-    text = item.findtext(path)
-    if text is None:
-        raise InvalidValue(f"no {path}")
-    return number_text(text)
+    edges, shape = object_edges(item)
+    if shape:
+        count_around(archive, file, index, f"the box around its {shape}")
+    return LabelledBox(label, *edges, number=index)

@@ -14,13 +14,8 @@ from atoll_contract.archive.limits import shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.lookup import counted_image, match_annotation
-from atoll_stages.convert.readers.parsing import (
-    InvalidValue,
-    annotation_text,
-    invalid,
-    number_text,
-    parse_boxes,
-)
+from atoll_stages.convert.readers.parsing import annotation_text, invalid, parse_boxes
+from atoll_stages.convert.readers.values import InvalidValue, number_text
 
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 _MAX_YAML = 2**20

@@ -1,0 +1,156 @@
+"""The dialect and the columns of a CSV with boxes: people's exports differ in both."""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from atoll_stages.convert.readers.base import IMAGE_SUFFIXES
+from atoll_stages.convert.readers.values import InvalidValue, number_text
+
+# The names that tools give a column, in lower case and without blanks, hyphens and underscores.
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "filename": (
+        "filename",
+        "file",
+        "image",
+        "imagename",
+        "imagefile",
+        "imageid",
+        "imagepath",
+        "img",
+        "path",
+        "filepath",
+    ),
+    "class": ("class", "label", "classname", "labelname", "category", "categoryname"),
+    "xmin": ("xmin", "left", "x1", "xtl", "x", "bboxx", "bboxxmin", "bboxleft"),
+    "ymin": ("ymin", "top", "y1", "ytl", "y", "bboxy", "bboxymin", "bboxtop"),
+    "xmax": ("xmax", "right", "x2", "xbr", "bboxxmax", "bboxright"),
+    "ymax": ("ymax", "bottom", "y2", "ybr", "bboxymax", "bboxbottom"),
+    "boxwidth": ("boxwidth", "bboxwidth", "bboxw", "w"),
+    "boxheight": ("boxheight", "bboxheight", "bboxh", "h"),
+    "width": ("width", "imagewidth", "imgwidth"),
+    "height": ("height", "imageheight", "imgheight"),
+}
+_NAMES = {synonym: name for name, synonyms in _SYNONYMS.items() for synonym in synonyms}
+_CORNERS, _SIDES = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "boxwidth", "boxheight")
+# Files without a heading: TensorFlow's columns, those of keras-retinanet, and those of makesense.ai.
+_WITHOUT_HEADING = (
+    ("filename", "width", "height", "class", *_CORNERS),
+    ("filename", *_CORNERS, "class"),
+    ("class", *_SIDES, "filename", "width", "height"),
+)
+_DELIMITERS = (",", ";", "\t", "|")
+_NO_LETTERS = re.compile(r"[\W_]+")
+# Excel writes the delimiter into a first line of its own.
+_SEP = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CsvLayout:
+    """How to read a file: `columns` maps names to positions, `box` names the four columns of the box.
+
+    The box has corners, or a corner and sides (`boxwidth`, `boxheight`). `skip` is the length of a line before the
+    heading, `heading` whether there is one, `width` the number of columns.
+    """
+
+    delimiter: str
+    quote: str
+    columns: Mapping[str, int]
+    box: Sequence[str]
+    skip: int
+    heading: bool
+    width: int
+
+    def rows(self, text: str) -> Iterator[list[str]]:
+        """Yields the rows of the file with this text; raises csv.Error where a row is damaged."""
+        return _rows(text[self.skip :], self.delimiter, self.quote)
+
+
+def csv_text(data: bytes) -> str:
+    """Returns the text of a CSV in UTF-8 or, as Excel's "Unicode text", in UTF-16; raises UnicodeDecodeError."""
+    return data.decode(_encoding(data))
+
+
+def csv_head(data: bytes) -> str:
+    """Returns the text of the first bytes of a CSV, which may end inside of a character."""
+    return codecs.getincrementaldecoder(_encoding(data))("replace").decode(data)
+
+
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def find_layout(head: str) -> CsvLayout | None:
+    """Returns the layout of a CSV that begins with `head`; None where it has no columns for boxes."""
+    found = _SEP.match(head)
+    skip = found.end() if found else 0
+    first = next(iter(head[skip:].splitlines()), "")
+    quote = "'" if first.lstrip().startswith("'") else '"'
+    for delimiter in (found[1],) if found else _DELIMITERS:
+        try:
+            cells = next(_rows(first, delimiter, quote), [])
+        except csv.Error:
+            continue
+        columns = _columns(cells)
+        if (box := _box_columns(columns)) is not None:
+            return CsvLayout(delimiter, quote, columns, box, skip, True, len(cells))
+        for names in _WITHOUT_HEADING:
+            if _fits(cells, names):
+                columns = {name: at for at, name in enumerate(names)}
+                box = _SIDES if "boxwidth" in columns else _CORNERS
+                return CsvLayout(delimiter, quote, columns, box, skip, False, len(cells))
+    return None
+
+
+def _rows(text: str, delimiter: str, quote: str) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote, strict=True)
+
+
+def _columns(cells: Sequence[str]) -> dict[str, int]:
+    """Returns the position of each known column of a heading; of two with one meaning the exact name counts, or the
+    first."""
+    columns: dict[str, int] = {}
+    for at, cell in enumerate(cells):
+        plain = _NO_LETTERS.sub("", cell).lower()
+        name = _NAMES.get(plain)
+        if name is not None and (name not in columns or plain == name):
+            columns[name] = at
+    if "xmax" not in columns and "boxwidth" not in columns and {"width", "height"} <= columns.keys():
+        # Without right and bottom edge, width and height can only be the box's.
+        columns["boxwidth"], columns["boxheight"] = columns.pop("width"), columns.pop("height")
+    return columns
+
+
+def _box_columns(columns: Mapping[str, int]) -> Sequence[str] | None:
+    for box in (_CORNERS, _SIDES):
+        if {"filename", "class", *box} <= columns.keys():
+            return box
+    return None
+
+
+def _fits(cells: Sequence[str], names: Sequence[str]) -> bool:
+    """Returns whether the cells of a first row are those of a file without heading."""
+    if len(cells) != len(names):
+        return False
+    for cell, name in zip(cells, names, strict=True):
+        text = cell.strip()
+        if name == "filename":
+            fits = text.lower().endswith(IMAGE_SUFFIXES)
+        elif name == "class":
+            fits = not _is_number(text)
+        else:
+            fits = _is_number(text)
+        if not fits:
+            return False
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number_text(text)
+    except InvalidValue:
+        return False
+    return True
