@@ -50,7 +50,12 @@ class Applier:
         """Returns what is there afterwards. Raises ClusterError where a call failed."""
         if plan.reserve:
             # Nothing else: the next plan knows the version, and is carried out as a whole.
-            return self._reserve(observed, plan.reserve)
+            try:
+                return self._reserve(observed, plan.reserve)
+            except ClusterError:
+                # While no version can be reserved, the status says all the same what has succeeded.
+                self._write_status(observed, plan.status)
+                raise
         if plan.snapshot_profile:
             self._create_snapshot(observed)
         if plan.release_status:

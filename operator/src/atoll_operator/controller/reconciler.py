@@ -21,7 +21,7 @@ from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import job_name
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
-from atoll_operator.kube.errors import ClusterError, Forbidden
+from atoll_operator.kube.errors import ClusterError, Forbidden, Refused
 from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest
 from atoll_operator.lifecycle.conditions import with_conditions
 from atoll_operator.lifecycle.decide import decide
@@ -72,7 +72,7 @@ class Reconciler:
         self._times = times
         self._reader = StateReader(cluster, cache, settings, times)
         self._applier = Applier(cluster, cache, self._reader.refs, settings, metrics=metrics, times=times)
-        self._permission_errors = PermissionErrors(cluster, cache, identity=settings.identity, times=times)
+        self._refused_calls = RefusedCalls(cluster, cache, identity=settings.identity, times=times)
         self._requeues: dict[Key, Requeue] = {}
 
     def __call__(self, key: Key) -> float | None:
@@ -86,12 +86,12 @@ class Reconciler:
             requeue_after = self._reconcile(key)
         except ClusterError as error:
             self._cache.invalidate(key)
-            if isinstance(error, Forbidden):
-                self._permission_errors.report(key, error)
+            if isinstance(error, Forbidden | Refused):
+                self._refused_calls.report(key, error)
             raise
-        if not self._permission_errors.clear(key):
+        if not self._refused_calls.clear(key):
             return requeue_after
-        # The status still names the permission error: one more reconcile removes it.
+        # The status still names the refusal: one more reconcile removes it.
         self._requeues.pop(key, None)
         return 0.0
 
@@ -132,7 +132,7 @@ class Reconciler:
             now = self._times.now()
             view = replace(
                 observed.view(self._queue, now=now),
-                blocked=self._permission_errors.message(observed.key),
+                blocked=self._refused_calls.message(observed.key),
                 retries=self._settings.retries,
                 poll=self._settings.poll,
             )
@@ -188,8 +188,9 @@ def _wants_another_plan(plan: Plan) -> bool:
     return not plan.delete_run and (bool(plan.create or plan.reserve) or plan.requeue_after == 0)
 
 
-class PermissionErrors:
-    """Reports at a run, by status and Event, that the operator lacks a right, as far as it may still write those.
+class RefusedCalls:
+    """Reports at a run, by status and Event, that the operator lacks a right or that the API server does not accept an
+    object (its schema, an admission policy), as far as those can still be written.
 
     The refused reconcile is repeated with growing waits. The error is reported once and again every ten minutes, and
     the first reconcile that succeeds clears it. For several threads, as no two have the same run.
@@ -209,8 +210,9 @@ class PermissionErrors:
         """Called when a reconcile succeeded; returns whether the run was blocked before."""
         return self._cache.blocked.pop(key, None) is not None
 
-    def report(self, key: Key, error: Forbidden) -> None:
-        text, now = f"forbidden: the operator may not {error}", self._times.monotonic()
+    def report(self, key: Key, error: Forbidden | Refused) -> None:
+        what = "forbidden: the operator may not" if isinstance(error, Forbidden) else "refused by the API server:"
+        text, now = f"{what} {error}", self._times.monotonic()
         known, reported_at = self._cache.blocked.get(key, ("", 0.0))
         if known == text and now - reported_at < REPORT_EVERY_SECONDS:
             return
