@@ -163,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(json.dumps(event).encode() + b"\n")
+        # Without spaces, as the API server writes it: the operator tells lines apart by how they begin.
+        self.wfile.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
 
     def do_PUT(self) -> None:
         self.do_POST()

@@ -195,14 +195,25 @@ class FakeServer:
 
 
 class FakeCluster(Cluster):
-    """Calls on a `FakeServer`. `fence` as in `Cluster`."""
+    """Calls on a `FakeServer`. `fence` as in `Cluster`. `around` is called with each call's text while the call is on
+    its way to the server ("before") and while the answer is on its way back ("after")."""
 
-    def __init__(self, server: FakeServer, *, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        server: FakeServer,
+        *,
+        fence: Callable[[], None] = lambda: None,
+        around: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
         super().__init__(kubernetes.client.ApiClient(), fence=fence)
         self.server = server
+        self._around = around
 
     def _answer(self, request: Request) -> tuple[int, bytes]:
-        return self.server.answer(request)
+        self._around(_text(request), "before")
+        answer = self.server.answer(request)
+        self._around(_text(request), "after")
+        return answer
 
 
 def _text(request: Request) -> str:
@@ -225,6 +236,8 @@ def _merge(target: Body, patch: Body) -> None:
 
 
 def _field(body: Body, path: str) -> Any:
+    if path == "status.successful":
+        return str((body.get("status") or {}).get("succeeded", 0))
     value: Any = body
     for part in path.split("."):
         value = (value or {}).get(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from atoll_contract.document import rfc3339
@@ -57,7 +57,9 @@ class FakeOperator:
         self.events: deque[tuple[str, str, Body]] = deque()
         self.errors: list[tuple[Key, Exception]] = []
         self.reconciles = 0
-        self.cluster = FakeCluster(server, fence=self._fence)
+        # What happens while a call and its answer are on their way.
+        self.around: Callable[[str, str], None] = lambda *_: None
+        self.cluster = FakeCluster(server, fence=self._fence, around=lambda *call: self.around(*call))
         self.metrics, self.cache = OperatorMetrics(), Cache(server.clock)
         self.runs = QueueManager()
         self.queue = WorkQueue(clock=server.clock, spread=lambda: 0.5)

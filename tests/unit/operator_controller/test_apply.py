@@ -69,7 +69,7 @@ def test_the_status_is_written_before_the_job_is_created_and_events_come_last(wo
     assert world.server.take_calls() == ["patch trainingruns/status", "create jobs", "create events"]
     assert [job.name for job in observed.jobs] == [job["metadata"]["name"] for job in world.server.all(JOBS)]
     assert observed.run == world.server.get(RUNS, "team", "note")
-    (known,) = world.cache.jobs(observed.ref.uid) or [{}]
+    (known,) = world.cache.jobs.get(observed.run_uid) or [{}]
     assert known["metadata"]["name"] == observed.jobs[0].name
 
 
@@ -132,7 +132,7 @@ def test_jobs_are_deleted_with_their_uid_and_listed_anew(world: World) -> None:
         world.apply(plan(delete=(JobToDelete(job.name, "another"),)))
     world.apply(plan(delete=(JobToDelete(job.name, job.uid),)))
     assert world.server.all(JOBS) == []
-    assert world.cache.jobs(world.observed.ref.uid) is None
+    assert world.cache.jobs.get(world.observed.run_uid) is None
 
 
 def test_a_run_is_deleted_last(world: World) -> None:

@@ -17,7 +17,7 @@ from support.fake_cluster import FakeClock, FakeCluster, FakeServer
 
 Body = dict[str, Any]
 
-KEY = ("team", "note")
+KEY, RUN_UID = ("team", "note"), ("team", "run-uid")
 CREATED: Body = {"metadata": {"name": "train", "uid": "uid-train", "creationTimestamp": "2027-01-09T12:00:00Z"}}
 
 
@@ -27,7 +27,13 @@ def run(version: int, *, uid: str = "run-uid", phase: str = "Training") -> Body:
 
 
 def job(name: str, version: int) -> Body:
-    return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}}
+    owner = {"kind": "TrainingRun", "uid": "run-uid", "controller": True}
+    metadata = {"namespace": "team", "name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return {"metadata": metadata | {"labels": {"atoll.dev/run": "note"}, "ownerReferences": [owner]}}
+
+
+def put_jobs(cache: Cache, *jobs: Body) -> None:
+    cache.read_jobs(RUN_UID, lambda: jobs)
 
 
 @pytest.fixture
@@ -57,18 +63,18 @@ def test_an_older_event_does_not_undo_what_was_just_written(cache: Cache) -> Non
 
 def test_a_run_that_is_over_is_not_kept_nor_are_its_jobs(cache: Cache) -> None:
     cache.put_run(run(1))
-    cache.put_jobs("run-uid", [job("train", 1)])
+    put_jobs(cache, job("train", 1))
     cache.put_run(run(2, phase="Succeeded"))
     assert cache.run(KEY) is None
-    assert cache.jobs("run-uid") is None
+    assert cache.jobs.get(RUN_UID) is None
 
 
 def test_a_run_created_anew_has_none_of_the_old_jobs(cache: Cache) -> None:
     cache.put_run(run(1))
-    cache.put_jobs("run-uid", [job("train", 1)])
+    put_jobs(cache, job("train", 1))
     cache.put_run(run(5, uid="another"))
-    assert cache.jobs("run-uid") is None
-    assert cache.jobs("another") is None
+    assert cache.jobs.get(RUN_UID) is None
+    assert cache.jobs.get(("team", "another")) is None
 
 
 def test_a_deleted_run_is_not_brought_back_by_a_reconcile_under_way(cache: Cache) -> None:
@@ -78,62 +84,27 @@ def test_a_deleted_run_is_not_brought_back_by_a_reconcile_under_way(cache: Cache
     assert cache.run(KEY) is None
 
 
-def test_jobs_are_unknown_until_they_were_listed(cache: Cache) -> None:
-    cache.put_job("run-uid", job("train", 5))
-    assert cache.jobs("run-uid") is None
-    cache.put_jobs("run-uid", [job("convert", 3)])
-    cache.put_job("run-uid", job("train", 5))
-    assert cache.jobs("run-uid") == [job("convert", 3), job("train", 5)]
-
-
-def test_older_events_of_a_job_are_passed_over(cache: Cache) -> None:
-    cache.put_jobs("run-uid", [job("train", 7)])
-    cache.put_job("run-uid", job("train", 6))
-    assert cache.jobs("run-uid") == [job("train", 7)]
-    cache.put_job("run-uid", job("train", 6), deleted=True)
-    assert cache.jobs("run-uid") == [job("train", 7)]
-    cache.put_job("run-uid", job("train", 8), deleted=True)
-    assert cache.jobs("run-uid") == []
-
-
 def test_what_is_forgotten_is_read_live(cache: Cache) -> None:
     cache.put_run(run(1))
-    cache.put_jobs("run-uid", [])
+    put_jobs(cache)
     cache.invalidate(KEY)
     assert cache.run(KEY) is None
-    assert cache.jobs("run-uid") is None
-
-
-COUNTERS = b'{"type":"MODIFIED","object":{"metadata":{"managedFields":[{"f:conditions":{}}]},"status":{"active":1}}}'
-
-
-def test_of_the_changes_of_a_job_only_those_matter_that_a_reconcile_reads(cache: Cache) -> None:
-    assert not cache.may_matter(COUNTERS)
-    for mark in (b'"conditions":[]', b'"deletionTimestamp":"x"', b'"suspend":true'):
-        assert cache.may_matter(COUNTERS.replace(b'"active":1', mark))
-    for kind in (b"ADDED", b"DELETED"):
-        assert cache.may_matter(COUNTERS.replace(b"MODIFIED", kind))
-
-
-def test_while_a_job_is_suspended_every_change_matters(cache: Cache) -> None:
-    cache.put_job("run-uid", job("train", 1) | {"spec": {"suspend": True}})
-    assert cache.may_matter(COUNTERS)
-    cache.put_job("run-uid", job("train", 2))
-    assert not cache.may_matter(COUNTERS)
-    cache.put_job("run-uid", job("train", 3) | {"spec": {"suspend": True}})
-    cache.put_job("run-uid", job("train", 4) | {"spec": {"suspend": True}}, deleted=True)
-    assert not cache.may_matter(COUNTERS)
+    assert cache.jobs.get(RUN_UID) is None
 
 
 # Pods that succeeded.
 
 
-def pod(name: str, *, job: str = "job-uid", kind: str = "Job", controller: bool = True) -> Body:
+def pod(
+    name: str, *, job: str = "job-uid", kind: str = "Job", controller: bool = True, namespace: str = "team"
+) -> Body:
     ended = {"exitCode": 0, "reason": "Completed", "message": "{}", "finishedAt": "2027-01-09T12:01:00Z"}
     return {
         "metadata": {
+            "namespace": namespace,
             "name": name,
             "uid": f"uid-{name}",
+            "labels": {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"},
             "creationTimestamp": "2027-01-09T12:00:00Z",
             "ownerReferences": [{"kind": kind, "name": "note-train-1-abc", "uid": job, "controller": controller}],
         },
@@ -148,38 +119,54 @@ def pod_event(kind: str, body: Body) -> bytes:
 
 
 def test_a_pod_that_has_just_succeeded_is_known_by_its_job(cache: Cache, handlers: EventHandlers) -> None:
+    cache.put_run(run(1))
     handlers.on_pod_event(pod_event("ADDED", pod("one")))
-    (known,) = cache.succeeded_pod("job-uid")
+    (known,) = cache.succeeded_pod("team", "job-uid")
     assert (known.name, known.job, known.exit_code, known.termination_message) == ("one", "note-train-1-abc", 0, "{}")
-    assert cache.succeeded_pod("another") == ()
-    cache.forget_pods("job-uid")
-    assert cache.succeeded_pod("job-uid") == ()
+    assert cache.succeeded_pod("team", "another") == ()
+    cache.forget_pods("team", "job-uid")
+    assert cache.succeeded_pod("team", "job-uid") == ()
 
 
 def test_later_changes_of_it_are_not_read(cache: Cache, handlers: EventHandlers) -> None:
     for kind in ("MODIFIED", "DELETED"):
         handlers.on_pod_event(pod_event(kind, pod("one")))
-    assert cache.succeeded_pod("job-uid") == ()
+    assert cache.succeeded_pod("team", "job-uid") == ()
 
 
 def test_two_pods_of_one_job_have_to_be_read_live(cache: Cache) -> None:
+    cache.put_run(run(1))
     cache.put_succeeded_pod(pod("one"))
     cache.put_succeeded_pod(pod("two"))
-    assert cache.succeeded_pod("job-uid") == ()
+    assert cache.succeeded_pod("team", "job-uid") == ()
 
 
 def test_a_pod_that_no_job_controls_is_nobodys(cache: Cache) -> None:
+    cache.put_run(run(1))
     cache.put_succeeded_pod(pod("one", kind="ReplicaSet"))
     cache.put_succeeded_pod(pod("two", controller=False))
-    assert cache.succeeded_pod("job-uid") == ()
+    assert cache.succeeded_pod("team", "job-uid") == ()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "known"), [("evil", run(1)), ("team", run(1, uid="another")), ("team", run(1, phase="Succeeded"))]
+)
+def test_O20_a_pod_whose_namespace_has_no_such_run_at_work_is_not_kept(
+    cache: Cache, namespace: str, known: Body
+) -> None:
+    cache.put_run(known)
+    cache.put_succeeded_pod(pod("one", namespace=namespace))
+    assert cache.succeeded_pod(namespace, "job-uid") == ()
+    assert cache.succeeded_pod("team", "job-uid") == ()
 
 
 def test_the_oldest_gives_way(cache: Cache) -> None:
+    cache.put_run(run(1))
     for number in range(MAX_SUCCEEDED_PODS + 1):
         cache.put_succeeded_pod(pod(f"pod-{number}", job=f"job-{number}"))
-    assert cache.succeeded_pod("job-0") == ()
-    assert cache.succeeded_pod("job-1")
-    assert cache.succeeded_pod(f"job-{MAX_SUCCEEDED_PODS}")
+    assert cache.succeeded_pod("team", "job-0") == ()
+    assert cache.succeeded_pod("team", "job-1")
+    assert cache.succeeded_pod("team", f"job-{MAX_SUCCEEDED_PODS}")
 
 
 # All of a run.
@@ -188,7 +175,7 @@ def test_the_oldest_gives_way(cache: Cache) -> None:
 def remembered(cache: Cache) -> None:
     """All kinds of things about one run."""
     cache.put_run(run(1))
-    cache.put_jobs("run-uid", [job("train", 1)])
+    put_jobs(cache, job("train", 1))
     view = job_view(job("train", 1) | CREATED, stage=Stage.TRAIN, attempt=1)
     cache.pod_readings.put("uid-train", PodReading(view))
     cache.put_succeeded_pod(pod("one", job="uid-train"))
@@ -198,16 +185,16 @@ def remembered(cache: Cache) -> None:
 def test_nothing_of_a_deleted_run_stays(cache: Cache) -> None:
     remembered(cache)
     cache.forget(KEY)
-    assert (cache.run(KEY), cache.version(KEY), cache.jobs("run-uid")) == (None, None, None)
+    assert (cache.run(KEY), cache.version(KEY), cache.jobs.get(RUN_UID)) == (None, None, None)
     assert cache.pod_readings.get("uid-train") is None
-    assert cache.succeeded_pod("uid-train") == ()
+    assert cache.succeeded_pod("team", "uid-train") == ()
     assert cache.blocked == {}
 
 
 def test_a_failed_call_has_run_and_jobs_read_live_and_keeps_the_last_reading_of_pods(cache: Cache) -> None:
     remembered(cache)
     cache.invalidate(KEY)
-    assert (cache.run(KEY), cache.jobs("run-uid")) == (None, None)
+    assert (cache.run(KEY), cache.jobs.get(RUN_UID)) == (None, None)
     assert cache.pod_readings.get("uid-train")
     assert cache.blocked
 

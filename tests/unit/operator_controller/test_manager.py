@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
-from atoll_operator.controller.manager import STANDBY_SECONDS, EventHandlers, work
+from atoll_operator.controller.manager import STANDBY_SECONDS, EventHandlers, Manager, work
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key, WorkQueue
@@ -53,8 +54,14 @@ def listener() -> Listener:
 
 
 def job(version: int, *, labels: dict[str, str] | None = None, **body: Any) -> Body:
-    own = {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"} if labels is None else labels
-    metadata = {"namespace": "team", "name": "job", "uid": "job-uid", "resourceVersion": str(version), "labels": own}
+    metadata = {
+        "namespace": "team",
+        "name": "job",
+        "uid": "job-uid",
+        "resourceVersion": str(version),
+        "labels": {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"} if labels is None else labels,
+        "ownerReferences": [{"kind": "TrainingRun", "uid": "run-uid", "controller": True}],
+    }
     return {"metadata": metadata, **body}
 
 
@@ -75,7 +82,7 @@ def test_a_new_version_of_a_run_wakes_it_once(listener: Listener, kind: str | No
 def test_only_a_run_that_was_just_created_has_no_jobs(listener: Listener, kind: str | None, known: Any) -> None:
     run = add_run(listener.server)
     listener.handlers.on_run_event(kind, run)
-    assert listener.cache.jobs(run["metadata"]["uid"]) == known
+    assert listener.cache.jobs.get(("team", run["metadata"]["uid"])) == known
 
 
 def test_a_deleted_run_is_woken_and_forgotten(listener: Listener) -> None:
@@ -102,7 +109,7 @@ def test_a_deleted_run_is_woken_and_forgotten(listener: Listener) -> None:
 def test_of_a_jobs_events_those_wake_its_run_that_change_something(
     listener: Listener, kind: str, event: Body, wakes: bool
 ) -> None:
-    listener.cache.put_jobs("run-uid", [job(1)])
+    listener.cache.read_jobs(("team", "run-uid"), lambda: [job(1)])
     listener.job_event(kind, event)
     assert listener.woken == ([KEY] if wakes else [])
 
@@ -112,7 +119,7 @@ def test_after_missed_events_every_run_is_woken_and_its_jobs_are_unknown(listene
     listener.handlers.on_run_event("ADDED", run)
     listener.handlers.on_jobs_missed()
     assert listener.woken == [KEY, KEY]
-    assert listener.cache.jobs(run["metadata"]["uid"]) is None
+    assert listener.cache.jobs.get(("team", run["metadata"]["uid"])) is None
 
 
 @pytest.mark.parametrize("namespaces", [(), ("team",), ("team", "other")])
@@ -124,7 +131,7 @@ def test_a_list_brings_the_runs_of_its_namespaces_and_those_that_are_gone(namesp
     add_run(listener.server)
     listener.server.take_calls()
     assert listener.handlers.list_keys() == [KEY, ("team", "gone")]
-    assert listener.server.take_calls() == ["list trainingruns"] * max(1, len(namespaces))
+    assert listener.server.take_calls() == ["list trainingruns", "list jobs"] * max(1, len(namespaces))
 
 
 @pytest.mark.parametrize(
@@ -179,3 +186,30 @@ def test_each_reconcile_has_an_outcome_and_a_next_time(
 def counted(metrics: OperatorMetrics) -> dict[str, float]:
     samples = [sample for family in metrics.reconciles.collect() for sample in family.samples]
     return {sample.labels["outcome"]: sample.value for sample in samples if sample.value}
+
+
+class BrokenWatcher:
+    """A watch that can never work."""
+
+    def __init__(self, *_: Any, give_up: Callable[[Exception], None]) -> None:
+        self._give_up = give_up
+
+    def start(self) -> None:
+        self._give_up(KeyError("resourceVersion"))
+
+
+def test_O23_the_process_ends_with_the_error_of_a_watch_that_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = prepared()
+    monkeypatch.setattr("atoll_operator.controller.manager.connect", lambda **_: FakeCluster(server))
+    monkeypatch.setattr("atoll_operator.controller.manager.Watcher", BrokenWatcher)
+
+    async def serve() -> None:
+        manager = Manager(Settings(own_namespace="atoll-system", identity="operator-0", metrics_port=0))
+        try:
+            await manager.run()
+        finally:
+            await manager.stop()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(asyncio.wait_for(serve(), 30))
+    assert raised.value.subgroup(KeyError)

@@ -87,9 +87,17 @@ def job(*, age: float = 10, state: JobState = JobState.ACTIVE) -> JobView:
     return JobView("note-train-1-abc", "job-uid", "run-uid", Stage.TRAIN, 1, state, created)
 
 
-def pod(phase: str, **spec: Any) -> Body:
+def pod(phase: str, *, job_uid: str = "job-uid", **spec: Any) -> Body:
+    owner = {"kind": "Job", "name": "note-train-1-abc", "uid": job_uid, "controller": True}
     return {
-        "metadata": {"name": "note-train-1-abc-x", "uid": "pod-uid", "creationTimestamp": "2027-01-09T12:00:00Z"},
+        "metadata": {
+            "namespace": "team",
+            "name": "note-train-1-abc-x",
+            "uid": "pod-uid",
+            "creationTimestamp": "2027-01-09T12:00:00Z",
+            "labels": {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"},
+            "ownerReferences": [owner],
+        },
         "spec": {"containers": [{"name": "stage"}], **spec},
         "status": {"phase": phase},
     }
@@ -154,6 +162,7 @@ def test_the_last_reading_stays_while_the_reader_is_busy_for_long(
     read(reader, job())
     # One very slow call uses up the time of the next half hour.
     objects.seconds = 1200.0
+    objects.pods = [pod("Running", job_uid="another")]
     read(reader, replace(job(), uid="another"))
     assert reader.is_busy
     reading = read(reader, job())
@@ -189,10 +198,15 @@ def test_a_pod_that_stays_in_deletion_on_a_silent_node_is_lost(reader: PodReader
 
 
 def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Objects, clock: Clock) -> None:
-    objects.pods, objects.seconds = [pod("Pending")], 0.1
+    objects.seconds = 0.1
+
+    def read_starting(view: JobView) -> float | None:
+        objects.pods = [pod("Pending", job_uid=view.uid)]
+        return read(reader, view).requeue_after
+
     many = [replace(job(), name=f"job-{number}", uid=f"uid-{number}") for number in range(1000)]
     idle, begin = not reader.is_busy, clock.now
-    waits = [read(reader, view).requeue_after for view in many]
+    waits = [read_starting(view) for view in many]
     saved_up = round((MAX_SAVED_SECONDS + (clock.now - begin) * READINGS_SHARE) / objects.seconds)
     assert objects.reads == pytest.approx(saved_up, abs=1)
     assert waits[-1] == BUSY_SECONDS
@@ -200,7 +214,7 @@ def test_very_many_starting_pods_are_read_in_turn(reader: PodReader, objects: Ob
     assert reader.is_busy
     clock.now += 10
     for view in many:
-        read(reader, view)
+        read_starting(view)
     assert objects.reads == pytest.approx(saved_up + 10 * READINGS_SHARE / objects.seconds, abs=2)
 
 
@@ -225,20 +239,36 @@ def test_events_are_read_more_seldom_still_and_the_last_warning_stays(
 
 
 def test_a_pod_whose_success_was_watched_is_not_read(reader: PodReader, cache: Cache, objects: Objects) -> None:
-    owner = {"kind": "Job", "name": "note-train-1-abc", "uid": "job-uid", "controller": True}
-    succeeded = pod("Succeeded")
-    cache.put_succeeded_pod({**succeeded, "metadata": succeeded["metadata"] | {"ownerReferences": [owner]}})
+    cache.put_run({"metadata": {"namespace": "team", "name": "note", "uid": "run-uid"}})
+    cache.put_succeeded_pod(pod("Succeeded"))
     assert read(reader, job(state=JobState.SUCCEEDED)).pods[0].name == "note-train-1-abc-x"
     assert objects.reads == 0
     # Of a Job that failed all the same, every pod matters.
     read(reader, job(state=JobState.FAILED))
     assert objects.reads == 1
     read(reader, job(state=JobState.SUCCEEDED), recorded=True)
-    assert cache.succeeded_pod("job-uid") == ()
+    assert cache.succeeded_pod("team", "job-uid") == ()
 
 
 def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:
-    objects.pods = [pod("Succeeded")]
     for number in range(100):
+        objects.pods = [pod("Succeeded", job_uid=f"uid-{number}")]
         assert read(reader, replace(job(state=JobState.SUCCEEDED), uid=f"uid-{number}")).pods
     assert objects.reads == 100
+
+
+def test_O20_a_pod_that_only_bears_the_jobs_label_is_not_the_jobs(reader: PodReader, objects: Objects) -> None:
+    objects.pods = [pod("Running", job_uid="another"), pod("Pending")]
+    assert [found.phase for found in read(reader, job()).pods] == ["Pending"]
+
+
+def test_O25_the_pods_and_events_of_a_suspended_job_are_not_read(reader: PodReader, objects: Objects) -> None:
+    objects.pods = [pod("Running")]
+    assert read(reader, job()).pods
+    objects.reads = objects.event_reads = 0
+    suspended = read(reader, job(state=JobState.SUSPENDED))
+    assert (suspended.pods, suspended.requeue_after) == ((), None)
+    assert (objects.reads, objects.event_reads) == (0, 0)
+    # Its pods of before are gone.
+    objects.pods = []
+    assert read(reader, job()).pods == ()

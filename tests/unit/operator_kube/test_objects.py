@@ -22,7 +22,7 @@ def job(*conditions: Body, suspend: bool = False) -> Body:
             "name": "note-train-1-3f9a0c1d",
             "uid": "job-uid",
             "creationTimestamp": "2027-01-09T11:58:00Z",
-            "ownerReferences": [{"kind": "TrainingRun", "uid": "run-uid"}],
+            "ownerReferences": [{"kind": "TrainingRun", "uid": "run-uid", "controller": True}],
         },
         "spec": {"suspend": suspend},
         "status": {"conditions": list(conditions)},

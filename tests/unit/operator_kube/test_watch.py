@@ -11,7 +11,8 @@ import pytest
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import Forbidden, Unavailable
 from atoll_operator.kube.objects import JOBS, Resource
-from atoll_operator.kube.watch import Watcher, WatchSpec
+from atoll_operator.kube.watch import MAX_FAULTS, PAUSE_SECONDS, Watcher, WatchSpec, WatchTiming
+from support.fake_cluster import FakeClock
 
 
 def line(kind: str, version: int) -> bytes:
@@ -20,9 +21,10 @@ def line(kind: str, version: int) -> bytes:
 
 
 class Server:
-    """Collections at version 100, and what each watch brings: lines, then an end or an error."""
+    """Collections at version 100, and what each watch brings: lines, waits (s), then an end or an error."""
 
-    def __init__(self, *watches: list[bytes | Exception]) -> None:
+    def __init__(self, *watches: list[bytes | float | Exception]) -> None:
+        self.clock = FakeClock()
         self.watches = list(watches)
         self.since: list[str] = []
         self.versions_asked = 0
@@ -37,7 +39,10 @@ class Server:
         for item in self.watches.pop(0):
             if isinstance(item, Exception):
                 raise item
-            yield item
+            if isinstance(item, float):
+                self.clock.advance(item)
+            else:
+                yield item
 
 
 class Listener:
@@ -45,8 +50,10 @@ class Listener:
         self.lines: list[bytes] = []
         self.starts = 0
         self.pauses: list[float] = []
+        self.given_up: list[Exception] = []
         spec = WatchSpec(JOBS, "team", self.lines.append, labels="mine", on_start=self._on_start)
-        self.watcher = Watcher(cast(Cluster, server), spec, silence=70, wait=self.pauses.append)
+        timing = WatchTiming(70, server.clock, self.pauses.append)
+        self.watcher = Watcher(cast(Cluster, server), spec, timing, give_up=self.given_up.append)
 
     def _on_start(self) -> None:
         self.starts += 1
@@ -57,15 +64,24 @@ class Listener:
 
 
 def test_a_watch_that_the_server_ends_goes_on_from_its_last_bookmark() -> None:
-    server = Server([line("ADDED", 101), line("BOOKMARK", 120), line("MODIFIED", 130)], [line("DELETED", 131)], [])
+    server = Server(
+        [line("ADDED", 101), line("BOOKMARK", 120), 1800.0, line("MODIFIED", 130)], [1800.0, line("DELETED", 131)], []
+    )
     listener = Listener(server)
     listener.listen(3)
     assert server.since == ["100", "120", "120"]
     assert listener.lines == [line("ADDED", 101), line("MODIFIED", 130), line("DELETED", 131)]
     # Nothing was missed.
     assert (listener.starts, server.versions_asked) == (1, 1)
-    # A server or proxy that ends each watch at once is not asked without a pause.
-    assert len(listener.pauses) == 1
+    assert listener.pauses == [PAUSE_SECONDS]
+
+
+def test_a_server_that_ends_each_watch_after_one_event_is_not_asked_without_a_pause() -> None:
+    server = Server([line("ADDED", 101)], [0.5, line("ADDED", 102)], [2.0, line("ADDED", 103)])
+    listener = Listener(server)
+    listener.listen(3)
+    assert listener.pauses == [PAUSE_SECONDS, PAUSE_SECONDS - 0.5]
+    assert (len(listener.lines), listener.starts) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +89,7 @@ def test_a_watch_that_the_server_ends_goes_on_from_its_last_bookmark() -> None:
     [b'{"type":"ERROR","object":{"code":410}}', Unavailable("watch jobs", "silence"), Forbidden("watch jobs", "no")],
 )
 def test_after_an_error_it_begins_anew_and_says_so(error: bytes | Exception) -> None:
-    server = Server([line("BOOKMARK", 120), error], [line("ADDED", 140)])
+    server = Server([line("BOOKMARK", 120), error], [line("ADDED", 140), 1800.0])
     listener = Listener(server)
     listener.listen(2)
     assert server.since == ["100", "100"]
@@ -97,7 +113,34 @@ def test_an_exception_of_the_handler_costs_one_line(caplog: pytest.LogCaptureFix
             raise KeyError("labels")
 
     server = Server([line("ADDED", 101), line("MODIFIED", 102)])
-    Watcher(cast(Cluster, server), WatchSpec(JOBS, "team", handle, labels="mine"), silence=70).watch_once()
+    spec, timing = WatchSpec(JOBS, "team", handle, labels="mine"), WatchTiming(70, wait=lambda _: None)
+    Watcher(cast(Cluster, server), spec, timing, give_up=lambda _: None).watch_once()
     assert received == [line("ADDED", 101), line("MODIFIED", 102)]
     (record,) = caplog.records
     assert (record.levelname, record.exc_info is None) == ("ERROR", False)
+
+
+def test_O23_an_error_of_any_kind_is_logged_with_its_cause_and_the_watch_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # What the client library raises while the kubelet writes a new token.
+    empty = RuntimeError("Token file exists but empty.")
+    listener = Listener(Server([line("ADDED", 101), empty], [empty], [line("ADDED", 140)]))
+    listener.listen(3)
+    assert listener.lines == [line("ADDED", 101), line("ADDED", 140)]
+    # Events may have been missed.
+    assert (listener.starts, listener.given_up) == (3, [])
+    assert listener.pauses[:2] == [PAUSE_SECONDS] * 2
+    (record,) = caplog.records
+    assert "Token file exists but empty." in caplog.text
+    assert (record.levelname, record.exc_info is None) == ("ERROR", False)
+
+
+def test_O23_a_watch_that_can_never_work_is_given_up() -> None:
+    fault = KeyError("metadata")
+    broken: list[list[bytes | float | Exception]] = [[fault] for _ in range(MAX_FAULTS)]
+    listener = Listener(Server(*broken[1:], [Unavailable("watch jobs", "silence")], *broken))
+    listener.listen(2 * MAX_FAULTS - 1)
+    assert listener.given_up == []
+    listener.listen(1)
+    assert listener.given_up == [fault]

@@ -65,7 +65,7 @@ class Applier:
             observed = self._create_job(observed, attempt)
         for job in plan.delete:
             self._cluster.delete(JOBS, observed.key[0], job.name, uid=job.uid)
-            self._cache.drop_jobs(observed.ref.uid)
+            self._cache.jobs.drop(observed.run_uid)
         self._create_events(observed, plan)
         if plan.delete_run:
             self._cluster.delete(RUNS, *observed.key, uid=observed.ref.uid)
@@ -130,12 +130,12 @@ class Applier:
         extra = {"run": "/".join(observed.key), "stage": str(attempt.stage), "attempt": attempt.attempt}
         try:
             created = self._cluster.create(JOBS, observed.key[0], manifest)
-            self._cache.put_job(observed.ref.uid, created)
+            self._cache.put_job(created)
             body: Body | None = created
             logger.info("created Job %s", manifest["metadata"]["name"], extra=extra)
         except AlreadyExists:
             # Created before a crash, or by somebody else: its owner reference says whose it is.
-            self._cache.drop_jobs(observed.ref.uid)
+            self._cache.jobs.drop(observed.run_uid)
             body = self._cluster.read(JOBS, observed.key[0], manifest["metadata"]["name"])
         except Refused as refusal:
             logger.warning("%s", refusal, extra=extra)

@@ -18,10 +18,11 @@ from typing import Any, Generic, TypeVar
 from atoll_contract.release import ManifestRef
 from atoll_operator.api.status import TERMINAL
 from atoll_operator.api.types import ObjectStoreSpec, TrainingProfileSpec
+from atoll_operator.controller.job_cache import JobCache, RunUid, is_unfinished, run_of
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key
-from atoll_operator.kube.objects import bare_job, pod_view
-from atoll_operator.kube.watch import MODIFIED
+from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
+from atoll_operator.kube.objects import controller_of, pod_view, resource_version
 from atoll_operator.lifecycle.model import JobView, PodView, ProfileView
 
 Body = dict[str, Any]
@@ -36,8 +37,6 @@ STORES_SECONDS = 30.0
 # Many runs at once have the same profile, and nobody but an admin deletes its snapshot.
 SNAPSHOTTED_SECONDS = 60.0
 MAX_REFS = 1000
-# What a line of a watch of Jobs contains if it matters. The API server writes no spaces.
-_MARKS = (b'"conditions":[', b'"deletionTimestamp":', b'"suspend":true')
 
 
 @dataclass(frozen=True)
@@ -111,23 +110,26 @@ class ExpiringDict(Generic[K, V]):
 
 
 class Cache:
-    """Runs by key, their Jobs by the run's UID, pods by the UID of their Job, and what runs refer to.
+    """Runs by key, their Jobs, pods by namespace and UID of their Job, and what runs refer to.
 
     `None` means unknown: it has to be read live and put here. For several threads; `clock` is monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        # Guards the runs and Jobs, which watches and workers change at once.
+        # Guards the runs, which watches and workers change at once.
         self._lock = threading.RLock()
         self._runs: dict[Key, Body] = {}
-        self._jobs: dict[str, dict[str, Body]] = {}
+        self.jobs = JobCache()
         # UID and version of finished runs, and UIDs of deleted ones: neither a late event nor a reconcile that is
         # under way may bring them back.
         self._finished: dict[Key, tuple[str, int]] = {}
         self._deleted: set[str] = set()
-        # UIDs of Jobs that are suspended as far as the watch has reported.
-        self._suspended: set[str] = set()
-        self._succeeded_pods: ExpiringDict[str, tuple[PodView, ...]] = ExpiringDict(clock, limit=MAX_SUCCEEDED_PODS)
+        # Finished runs of which an unfinished Job was reported since their last reconcile.
+        self._outlived: set[RunUid] = set()
+        # By namespace and UID of the Job.
+        self._succeeded_pods: ExpiringDict[tuple[str, str], tuple[PodView, ...]] = ExpiringDict(
+            clock, limit=MAX_SUCCEEDED_PODS
+        )
         # The last readings of unfinished Jobs.
         self.pod_readings: ExpiringDict[str, PodReading] = ExpiringDict(clock, seconds=READINGS_SECONDS)
         # Snapshots by revision, which never change; typed ones by digest and whether a GPU is offered.
@@ -150,7 +152,7 @@ class Cache:
         """Returns UID and version of the run as last put, finished or not."""
         with self._lock:
             run = self._runs.get(key)
-            return self._finished.get(key) if run is None else (run["metadata"]["uid"], _version(run))
+            return self._finished.get(key) if run is None else (run["metadata"]["uid"], resource_version(run))
 
     def put_run(self, run: Body) -> bool:
         """Takes a run as read, written or reported, and returns whether this version is new.
@@ -160,84 +162,76 @@ class Cache:
         key, uid = key_of(run), run["metadata"]["uid"]
         with self._lock:
             known = self._runs.get(key)
-            newest = self._finished.get(key, ("", 0))[1] if known is None else _version(known)
-            if uid in self._deleted or 0 < newest >= _version(run):
+            newest = self._finished.get(key, ("", 0))[1] if known is None else resource_version(known)
+            if uid in self._deleted or newest > resource_version(run):
+                return False
+            is_over = (run.get("status") or {}).get("phase") in TERMINAL
+            if is_over:
+                # They may have been listed for the reconcile that ends with this call.
+                self._forget_jobs(key, uid)
+            if 0 < newest == resource_version(run):
                 return False
             if known is not None and known["metadata"]["uid"] != uid:
-                self._forget_jobs(known["metadata"]["uid"])
-            if (run.get("status") or {}).get("phase") in TERMINAL:
+                self._forget_jobs(key, known["metadata"]["uid"])
+            if is_over:
                 self._runs.pop(key, None)
-                self._forget_jobs(uid)
-                self._finished[key] = (uid, _version(run))
+                self._finished[key] = (uid, resource_version(run))
             else:
                 self._runs[key] = _bare_run(run)
                 self._finished.pop(key, None)
             return True
 
-    def jobs(self, run_uid: str) -> list[Body] | None:
+    def read_jobs(self, run: RunUid, list_live: Callable[[], Iterable[Body]]) -> list[Body]:
+        """Returns the run's Jobs, for a reconcile of it; `list_live` lists them where they are not known."""
         with self._lock:
-            known = self._jobs.get(run_uid)
-            return None if known is None else list(known.values())
+            self._outlived.discard(run)
+        return self.jobs.read(run, list_live)
 
-    def put_jobs(self, run_uid: str, jobs: Iterable[Body]) -> None:
-        """Takes all Jobs of the run, as just listed."""
-        with self._lock:
-            self._jobs[run_uid] = {job["metadata"]["name"]: bare_job(job) for job in jobs}
+    def put_job(self, job: Body, *, deleted: bool = False) -> bool:
+        """Takes one Job, as created or reported, and returns whether a reconcile of its run may find something new.
 
-    def put_job(self, run_uid: str, job: Body, *, deleted: bool = False) -> bool:
-        """Takes one Job, as created or reported, and returns whether a reconcile may find something new in it.
-
-        The Job is not kept where the others of its run are not known.
+        A Job whose namespace or owner is not a run's is not kept, whatever its labels say; nor is one where the others
+        of its run are not known.
         """
-        name, bare = job["metadata"]["name"], bare_job(job)
+        run = run_of(job)
+        if run is None:
+            return False
         with self._lock:
-            if "spec" in bare and not deleted:
-                self._suspended.add(job["metadata"]["uid"])
-            else:
-                self._suspended.discard(job["metadata"]["uid"])
-            jobs = self._jobs.get(run_uid)
-            if jobs is None:
-                return True
-            known = jobs.get(name)
-            if known is not None and _version(known) > _version(job):
-                return False
-            if deleted:
-                return jobs.pop(name, None) is not None
-            jobs[name] = bare
-            # Most events of a Job are about its counters.
-            return known is None or _without_version(known) != _without_version(bare)
+            key = (run[0], (job["metadata"].get("labels") or {}).get(RUN_LABEL, ""))
+            if self._finished.get(key, ("", 0))[0] == run[1]:
+                return self._put_job_of_finished(run, job, deleted=deleted)
+            changed = self.jobs.put(run, job, deleted=deleted)
+            known = self._runs.get(key)
+            return known is not None and known["metadata"]["uid"] == run[1] if changed is None else changed
 
-    def drop_jobs(self, run_uid: str) -> None:
-        """The next reconcile lists the run's Jobs."""
+    def _put_job_of_finished(self, run: RunUid, job: Body, *, deleted: bool) -> bool:
+        self.jobs.put(run, job, deleted=deleted)
+        if deleted or run in self._outlived or not is_unfinished(job):
+            return False
+        self._outlived.add(run)
+        return True
+
+    def is_outlived(self, run: RunUid) -> bool:
+        """Returns whether an unfinished Job of this finished run was reported since its last reconcile."""
         with self._lock:
-            self._jobs.pop(run_uid, None)
+            return run in self._outlived
 
-    def may_matter(self, line: bytes) -> bool:
-        """Returns whether a line of a watch of Jobs may matter to a reconcile, without parsing it.
-
-        Most lines are about counters alone. Ends and Kueue's suspension stand in conditions; where Kueue resumes a
-        Job, `suspend` may go before the condition comes.
-        """
-        if self._suspended or not line.startswith(MODIFIED):
-            return True
-        return any(mark in line for mark in _MARKS)
-
-    def succeeded_pod(self, job_uid: str) -> tuple[PodView, ...]:
+    def succeeded_pod(self, namespace: str, job_uid: str) -> tuple[PodView, ...]:
         """Returns the one pod of this Job, which succeeded; empty where it is not known, or is not the only one."""
-        pods = self._succeeded_pods.get(job_uid) or ()
+        pods = self._succeeded_pods.get((namespace, job_uid)) or ()
         return pods if len(pods) == 1 else ()
 
     def put_succeeded_pod(self, pod: Body) -> None:
-        """Takes a pod that succeeded, unless no Job controls it."""
-        owners = pod["metadata"].get("ownerReferences") or []
-        job = next((owner for owner in owners if owner.get("controller") and owner.get("kind") == "Job"), None)
-        if job is not None:
-            known = self._succeeded_pods.get(job["uid"]) or ()
-            self._succeeded_pods.put(job["uid"], (*known, pod_view(pod, job=job["name"])))
+        """Takes a pod that succeeded, unless its namespace has no such run at work or no Job controls it."""
+        namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
+        run, job = self.run((namespace, labels.get(RUN_LABEL, ""))), controller_of(pod, "Job")
+        if job and run is not None and run["metadata"]["uid"] == labels.get(RUN_UID_LABEL):
+            known = self._succeeded_pods.get((namespace, job["uid"])) or ()
+            self._succeeded_pods.put((namespace, job["uid"]), (*known, pod_view(pod, job=job["name"])))
 
-    def forget_pods(self, job_uid: str) -> None:
+    def forget_pods(self, namespace: str, job_uid: str) -> None:
         self.pod_readings.pop(job_uid)
-        self._succeeded_pods.pop(job_uid)
+        self._succeeded_pods.pop((namespace, job_uid))
 
     def invalidate(self, key: Key) -> None:
         """The next reconcile reads the run and its Jobs live, as what is known may have been wrong."""
@@ -245,36 +239,32 @@ class Cache:
             self._finished.pop(key, None)
             run = self._runs.pop(key, None)
             if run is not None:
-                self._jobs.pop(run["metadata"]["uid"], None)
+                self.jobs.drop((key[0], run["metadata"]["uid"]))
 
     def forget(self, key: Key, *, uid: str = "") -> None:
         """The run was deleted: nothing of it stays. With its `uid`, no late event brings it back either."""
         with self._lock:
             run = self._runs.get(key)
-            if run is not None:
-                self._forget_jobs(run["metadata"]["uid"])
+            for known in {uid, run["metadata"]["uid"] if run is not None else ""} - {""}:
+                self._forget_jobs(key, known)
+                self._outlived.discard((key[0], known))
             if uid:
                 self._deleted.add(uid)
-                self._forget_jobs(uid)
             self.invalidate(key)
         self.blocked.pop(key, None)
-
-    def clear_jobs(self) -> None:
-        with self._lock:
-            self._jobs.clear()
-            self._suspended.clear()
 
     def clear(self) -> None:
         """Every run and its Jobs are read anew."""
         with self._lock:
-            self.clear_jobs()
+            self.jobs.clear()
+            self._outlived.clear()
             self._runs.clear()
             self._finished.clear()
             self._deleted.clear()
 
-    def _forget_jobs(self, run_uid: str) -> None:
-        for job in self._jobs.pop(run_uid, {}).values():
-            self.forget_pods(job["metadata"]["uid"])
+    def _forget_jobs(self, key: Key, run_uid: str) -> None:
+        for job in self.jobs.drop((key[0], run_uid)):
+            self.forget_pods(key[0], job["metadata"]["uid"])
 
 
 def key_of(run: Mapping[str, Any]) -> Key:
@@ -284,14 +274,3 @@ def key_of(run: Mapping[str, Any]) -> Key:
 def _bare_run(run: Body) -> Body:
     """Returns the run without `managedFields`, which are longer than all the rest."""
     return run | {"metadata": {key: value for key, value in run["metadata"].items() if key != "managedFields"}}
-
-
-def _without_version(job: Body) -> Body:
-    metadata = {key: value for key, value in job["metadata"].items() if key != "resourceVersion"}
-    return job | {"metadata": metadata}
-
-
-def _version(body: Body) -> int:
-    """Versions of one resource can be compared as numbers (Kubernetes ≥ 1.35 promises what etcd always did)."""
-    version = str(body["metadata"].get("resourceVersion", ""))
-    return int(version) if version.isdecimal() else 0

@@ -30,7 +30,7 @@ from atoll_operator.kube.clock import ServerClock, TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict
 from atoll_operator.kube.lease import Lease, NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
-from atoll_operator.kube.watch import ADDED, Watcher, WatchSpec
+from atoll_operator.kube.watch import ADDED, Watcher, WatchSpec, WatchTiming
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Manager:
             times=TimeSource(now=self._now),
         )
         self._leading, self._synced = asyncio.Event(), asyncio.Event()
+        # Gets an exception where a watch can never work.
+        self._watches: asyncio.Future[None] = self._loop.create_future()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._stopped = False
 
@@ -92,6 +94,7 @@ class Manager:
         own_namespace, in_use = self._settings.own_namespace, self._queue.snapshots_in_use
         sweep = SnapshotSweep(self._cluster, own_namespace=own_namespace, in_use=in_use)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._until_given_up())
             tasks.create_task(self._resync(every))
             # Before the first list, the positions in the queue are not known.
             await self._synced.wait()
@@ -137,7 +140,15 @@ class Manager:
             jobs = WatchSpec(JOBS, namespace, events.on_job_event, labels=RUN_UID_LABEL, on_start=events.on_jobs_missed)
             pods = WatchSpec(PODS, namespace, events.on_pod_event, labels=RUN_UID_LABEL, fields=succeeded)
             for spec in (jobs, pods):
-                Watcher(cluster, spec, silence=settings.watch_silence).start()
+                Watcher(cluster, spec, WatchTiming(settings.watch_silence), give_up=self._give_up).start()
+
+    async def _until_given_up(self) -> None:
+        await self._watches
+
+    def _give_up(self, error: Exception) -> None:
+        """Called from the thread of a watch."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_fail, self._watches, error)
 
     def _on_leadership(self, leads: bool) -> None:
         self.metrics.leader.set(leads)
@@ -208,28 +219,26 @@ class EventHandlers:
             self._wake([*self._queue.forget(key), key])
         # Where the version is not new, it is the operator's own write, or an older event.
         elif self._cache.put_run(run):
-            self._queue.observe(run)
+            self._wake(self._queue.observe(run))
             if kind == "ADDED" and not run.get("status"):
                 # It was created just now: a list of its Jobs would bring nothing.
-                self._cache.put_jobs(uid, ())
+                self._cache.jobs.put_none((key[0], uid))
             self._wake([key])
 
     def on_job_event(self, line: bytes) -> None:
         """`line` is one of the watch of Jobs with a run's UID in their labels."""
         self._metrics.on_event()
-        if not self._cache.may_matter(line):
+        if not self._cache.jobs.may_matter(line):
             return
         event = json.loads(line)
         job = event["object"]
-        labels = job["metadata"]["labels"]
-        changed = self._cache.put_job(labels[RUN_UID_LABEL], job, deleted=event["type"] == "DELETED")
-        # Only labels name the run here; the reconcile checks the owner.
-        if changed and RUN_LABEL in labels:
-            self._wake([(job["metadata"]["namespace"], labels[RUN_LABEL])])
+        name = job["metadata"]["labels"].get(RUN_LABEL)
+        if self._cache.put_job(job, deleted=event["type"] == "DELETED") and name:
+            self._wake([(job["metadata"]["namespace"], name)])
 
     def on_jobs_missed(self) -> None:
         """Called when events of Jobs may have been missed: all runs are reconciled, with their Jobs read live."""
-        self._cache.clear_jobs()
+        self._cache.jobs.clear()
         self._wake(self._queue.keys())
 
     def on_pod_event(self, line: bytes) -> None:
@@ -248,8 +257,16 @@ class EventHandlers:
                 # As good as a read: its reconcile lists the Jobs, and reads nothing where the run was over before.
                 self._cache.put_run(run)
                 listed.append(key_of(run))
+            # Those that are not over, and a few more. Only for these is a finished run reconciled.
+            for job in self._cluster.list_each(JOBS, namespace, labels=RUN_UID_LABEL, fields="status.successful=0"):
+                self._cache.put_job(job)
         # A run whose deletion was missed is reconciled too, and then forgotten.
         return list(dict.fromkeys([*listed, *self._queue.keys()]))
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 async def work(

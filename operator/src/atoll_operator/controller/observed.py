@@ -27,6 +27,7 @@ from atoll_operator.api.types import (
 )
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, PodReading, Profile, Stores, key_of
+from atoll_operator.controller.job_cache import RunUid
 from atoll_operator.controller.pods import PodReader
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot, read_snapshot
 from atoll_operator.controller.queue import QueueManager
@@ -69,6 +70,10 @@ class Observed:
     @cached_property
     def ref(self) -> RunRef:
         return RunRef(*self.key, self.run["metadata"]["uid"])
+
+    @property
+    def run_uid(self) -> RunUid:
+        return self.key[0], self.ref.uid
 
     @property
     def jobs(self) -> tuple[JobView, ...]:
@@ -149,11 +154,9 @@ class StateReader:
         return replace(observed, releases=tuple(self.refs.releases(observed.key[0], observed.spec.publish.model)))
 
     def _readings(self, observed: Observed) -> Iterator[PodReading]:
-        namespace, uid = observed.key[0], observed.ref.uid
-        jobs = self._cache.jobs(uid)
-        if jobs is None:
-            jobs = self._cluster.list_all(JOBS, namespace, labels=f"{RUN_UID_LABEL}={uid}")
-            self._cache.put_jobs(uid, jobs)
+        namespace, uid = observed.run_uid
+        labels = f"{RUN_UID_LABEL}={uid}"
+        jobs = self._cache.read_jobs(observed.run_uid, lambda: self._cluster.list_all(JOBS, namespace, labels=labels))
         for job in own_jobs(observed.run, jobs):
             yield self.pods.read(namespace, job, recorded=_is_recorded(observed.status, job))
 

@@ -16,6 +16,7 @@ from atoll_operator.kube.objects import (
     NODES,
     PODS,
     PodDetails,
+    controller_of,
     lost_node,
     may_be_lost,
     newest_warning,
@@ -54,11 +55,12 @@ class PodReader:
     def read(self, namespace: str, job: JobView, *, recorded: bool) -> PodReading:
         """Returns the Job with its pods. `recorded`: the run's status has the Job's end, so its pods no longer
         matter."""
-        if recorded:
-            self._cache.forget_pods(job.uid)
+        if recorded or job.state is JobState.SUSPENDED:
+            # A suspended Job has no pods, and an event reports that it has been resumed.
+            self._cache.forget_pods(namespace, job.uid)
             return PodReading(job)
         if job.is_finished:
-            known = self._cache.succeeded_pod(job.uid) if job.state is JobState.SUCCEEDED else ()
+            known = self._cache.succeeded_pod(namespace, job.uid) if job.state is JobState.SUCCEEDED else ()
             return PodReading(job, known or self._list(namespace, PodReading(job))[1])
         return self._read_unfinished(namespace, job)
 
@@ -86,7 +88,9 @@ class PodReader:
     def _list(self, namespace: str, before: PodReading) -> tuple[str, tuple[PodView, ...]]:
         """Returns why the Job has no pod, and its pods. Warnings are those of `before` where no Events may be read."""
         job = before.job
-        bodies = self._cluster.list_all(PODS, namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
+        listed = self._cluster.list_all(PODS, namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
+        # Anybody may give that label to a pod.
+        bodies = [pod for pod in listed if controller_of(pod, "Job").get("uid") == job.uid]
         if not bodies and not job.is_finished:
             return self._newest_warning(namespace, job.uid, job.create_error, reason="FailedCreate"), ()
         warnings = {pod.uid: pod.warning for pod in before.pods}

@@ -20,6 +20,7 @@ from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, pars
 from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.cache import key_of
 from atoll_operator.controller.workqueue import Key
+from atoll_operator.kube.objects import resource_version
 from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import QueueView
 from atoll_operator.lifecycle.progress import duration
@@ -47,6 +48,8 @@ class _Entry:
     active_seconds: int
     # The snapshot of the profile that the run started with.
     revision: str
+    # The run's resourceVersion.
+    version: int
 
     @property
     def waits(self) -> bool:
@@ -56,7 +59,7 @@ class _Entry:
 
 
 class QueueManager:
-    """For several threads. Hold `lock` from `position` until `record`: another worker could take the slot between."""
+    """For several threads. Hold `lock` from `position` until `claim`: another worker could take the slot between."""
 
     def __init__(self) -> None:
         # Guards the entries and the estimates, and makes a decision to start and its record one step.
@@ -70,17 +73,22 @@ class QueueManager:
     def lock(self) -> AbstractContextManager[Any]:
         return self._lock
 
-    def observe(self, run: Mapping[str, Any]) -> None:
-        """Takes a run from a watch or a list. It may be older than the last `record`, so it never takes a slot away
-        from a run that goes on."""
+    def observe(self, run: Mapping[str, Any]) -> list[Key]:
+        """Takes a run from a watch or a list, and returns the runs that may have its slot now, if it left one.
+
+        It may be as old as the last `claim` or older, so it never takes a slot away from a run that goes on.
+        """
         key, status = key_of(run), _status(run)
         entry = _entry(run, status)
         with self._lock:
             self.estimates.learn(run, status)
             known = self._entries.get(key)
-            if known is not None and known.uid == entry.uid and known.active and entry.phase not in TERMINAL:
-                entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
-            self._put(key, entry)
+            if known is not None and known.uid == entry.uid:
+                if 0 < entry.version <= known.version:
+                    return []
+                if known.active and entry.phase not in TERMINAL:
+                    entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
+            return self._replace(key, entry)
 
     def forget(self, key: Key) -> list[Key]:
         """Called when the run is deleted; returns the runs that may have its slot now."""
@@ -91,16 +99,25 @@ class QueueManager:
             self.estimates.forget(removed.uid)
             return self._next(removed.profile) if removed.active else []
 
-    def record(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
-        """Takes what was decided for the run; returns the runs that may have its slot now, if it leaves one."""
-        key = key_of(run)
+    def claim(self, run: Mapping[str, Any], status: RunStatus) -> None:
+        """Takes what was decided for the run, before it is written: a slot is taken at once, and not yet left."""
+        key, entry = key_of(run), _entry(run, status)
         with self._lock:
-            before = self._entries.get(key)
-            entry = _entry(run, status)
-            self._put(key, entry)
+            known = self._entries.get(key)
+            if known is None or known.uid != entry.uid or entry.active or not known.active:
+                self._put(key, entry)
+
+    def record(self, run: Mapping[str, Any], status: RunStatus) -> list[Key]:
+        """Takes the run's status as written; returns the runs that may have its slot now, if it leaves one."""
+        with self._lock:
             self.estimates.learn(run, status)
-            left = before is not None and before.active and not entry.active
-            return self._next(entry.profile) if left else []
+            return self._replace(key_of(run), _entry(run, status))
+
+    def _replace(self, key: Key, entry: _Entry) -> list[Key]:
+        before = self._entries.get(key)
+        self._put(key, entry)
+        left = before is not None and before.active and not entry.active
+        return self._next(entry.profile) if left else []
 
     def position(self, run: Mapping[str, Any], *, slots: int, now: datetime) -> QueueView:
         """Returns the run's position among the runs of its profile. Call it while holding `lock`."""
@@ -173,6 +190,7 @@ def _entry(run: Mapping[str, Any], status: RunStatus) -> _Entry:
         active_since=status.active_since,
         active_seconds=status.active_seconds,
         revision=status.resolved.profile_revision if status.resolved else "",
+        version=resource_version(run),
     )
 
 

@@ -106,16 +106,18 @@ class Reconciler:
             self._cache.forget(key)
             self._wake(self._queue.forget(key))
             return None
+        self._cache.put_run(run)
         observed = self._reader.read(run)
         for _ in range(MAX_PLANS):
             before = observed.run
-            plan, freed = self._decide(observed)
+            plan = self._decide(observed)
             if plan.reserve and observed.releases is None:
                 observed = self._reader.with_releases(observed)
                 continue
             observed = self._applier.apply(observed, plan)
             self._cache.put_run(observed.run)
-            self._wake(freed)
+            # Only now, as the run goes on where its status could not be written.
+            self._wake(self._queue.record(observed.run, plan.status))
             if _are_jobs_created(observed, plan) or (observed.run is before and not _wants_another_plan(plan)):
                 # 0 would be another plan at once, which those Jobs do not need yet.
                 waits = (plan.requeue_after or None, observed.pods_requeue_after)
@@ -125,8 +127,7 @@ class Reconciler:
         logger.error("there was still another plan after %d in one reconcile", MAX_PLANS, extra={"run": "/".join(key)})
         return 1.0
 
-    def _decide(self, observed: Observed) -> tuple[Plan, list[Key]]:
-        """Returns the plan, and the runs that may have a slot that it frees."""
+    def _decide(self, observed: Observed) -> Plan:
         # No other worker may take a slot between the position in the queue and the decision to start.
         with self._queue.lock:
             now = self._times.now()
@@ -137,7 +138,8 @@ class Reconciler:
                 poll=self._settings.poll,
             )
             plan = decide(view, observed.jobs, observed.pods, now)
-            return plan, self._queue.record(observed.run, plan.status)
+            self._queue.claim(observed.run, plan.status)
+            return plan
 
     def _still_valid(self, key: Key, requeue: Requeue | None) -> Requeue | None:
         """Returns the requeue that the run still has; None where it has to be reconciled now.
@@ -159,9 +161,10 @@ class Reconciler:
         if self._cache.version(key) != requeue.version:
             return True
         run = self._cache.run(key)
+        run_uid = (key[0], requeue.version[0])
         if run is None:
-            return False
-        jobs = self._cache.jobs(requeue.version[0])
+            return self._cache.is_outlived(run_uid)
+        jobs = self._cache.jobs.get(run_uid)
         return jobs is None or frozenset(own_jobs(run, jobs)) != requeue.jobs
 
     def _remember(self, key: Key, observed: Observed, plan: Plan, requeue_after: float | None) -> None:

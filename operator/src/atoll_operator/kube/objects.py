@@ -107,9 +107,20 @@ def bare_job(job: Body) -> dict[str, Any]:
 
 
 def owner_uid(body: Body) -> str:
-    """Returns the UID of the TrainingRun that owns the object; empty if none does."""
+    """Returns the UID of the TrainingRun that controls the object; empty if none does."""
+    return str(controller_of(body, "TrainingRun").get("uid", ""))
+
+
+def controller_of(body: Body, kind: str) -> Mapping[str, Any]:
+    """Returns the reference to the object of this kind that controls `body`; an empty one if none does."""
     owners = body["metadata"].get("ownerReferences") or []
-    return next((str(owner["uid"]) for owner in owners if owner.get("kind") == "TrainingRun"), "")
+    return next((owner for owner in owners if owner.get("controller") and owner.get("kind") == kind), {})
+
+
+def resource_version(body: Body) -> int:
+    """Versions of one resource can be compared as numbers (Kubernetes ≥ 1.35 promises what etcd always did)."""
+    version = str(body["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
 
 
 def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodView:

@@ -20,8 +20,10 @@ from atoll_operator.kube.objects import Resource
 
 logger = logging.getLogger(__name__)
 
-# Before the next watch, where one has failed or brought nothing.
+# From the begin of a watch to that of the next one at least, and after one that has failed or brought nothing.
 PAUSE_SECONDS = 2.0
+# So many errors in a row that are not the API server's answers, or for about five minutes: no watch will ever work.
+MAX_FAULTS = 150
 # The server ends a watch after this time; the next one continues it.
 WATCH_SECONDS = 1800
 # How the lines of a watch begin: the server writes the type first.
@@ -42,43 +44,68 @@ class WatchSpec:
     on_start: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True)
+class WatchTiming:
+    """`silence`: seconds without even a bookmark after which a watch counts as dead. `clock` is monotonic."""
+
+    silence: float
+    clock: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+
 class Watcher:
-    """Watches until the process ends, once `start` is called. `silence`: seconds without even a bookmark after which a
-    watch counts as dead."""
+    """Watches until the process ends, once `start` is called. `give_up` is called from the watch's thread with the last
+    error where no watch will ever work; the process has to end then, as it would receive no events."""
 
     def __init__(
-        self, cluster: Cluster, spec: WatchSpec, *, silence: float, wait: Callable[[float], None] = time.sleep
+        self, cluster: Cluster, spec: WatchSpec, timing: WatchTiming, *, give_up: Callable[[Exception], None]
     ) -> None:
         self._cluster = cluster
         self._spec = spec
-        self._silence = silence
-        self._wait = wait
+        self._timing = timing
+        self._give_up = give_up
         # The version that the next watch continues from; empty: from now.
         self._since = ""
         # The error that was logged last, so that the same one in a row is logged once.
         self._logged = ""
+        # Errors in a row that are not the API server's answers.
+        self._faults = 0
 
     def start(self) -> None:
         name = f"watch-{self._spec.resource.plural}-{self._spec.namespace or 'all'}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
-        while True:
+        while self._faults < MAX_FAULTS:
             self.watch_once()
 
     def watch_once(self) -> None:
-        """Runs one watch to its end. After an error there is a pause, and the next watch starts anew."""
+        """Runs one watch to its end, and waits before the next one may begin. After an error that one starts anew."""
+        began, received = self._timing.clock(), False
         try:
             received = self._receive()
-            self._logged = ""
+            self._faults, self._logged = 0, ""
         except ClusterError as error:
-            received, self._since = False, ""
-            if str(error) != self._logged:
-                self._logged = str(error)
+            self._faults = 0
+            if self._begin_anew(error):
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
                 logger.log(level, "the watch of %s starts anew: %s", self._spec.resource.plural, error)
-        if not received:
-            self._wait(PAUSE_SECONDS)
+        except Exception as error:
+            # Such as a token's file that is being written. The thread must not end: nobody would notice.
+            self._faults += 1
+            if self._begin_anew(error):
+                logger.exception("the watch of %s starts anew", self._spec.resource.plural)
+            if self._faults >= MAX_FAULTS:
+                self._give_up(error)
+                return
+        wait = PAUSE_SECONDS - (self._timing.clock() - began if received else 0.0)
+        if wait > 0:
+            self._timing.wait(wait)
+
+    def _begin_anew(self, error: Exception) -> bool:
+        """Returns whether the error has to be logged."""
+        is_new, self._logged, self._since = str(error) != self._logged, str(error), ""
+        return is_new
 
     def _receive(self) -> bool:
         """Returns whether any line came."""
@@ -93,7 +120,7 @@ class Watcher:
             **selectors,
             since=self._since,
             seconds=WATCH_SECONDS,
-            silence=self._silence,
+            silence=self._timing.silence,
         )
         for line in lines:
             received = True

@@ -90,18 +90,21 @@ def _explained(stage: StageStatus, reason: Reason, message: str) -> StageStatus:
 class PodProblem:
     """Why a Job's work does not go on. After `grace_seconds` (None: the profile's pending deadline) the stage fails
     with this reason; `no_deadline`: it waits as long as it takes, as the run cannot help it; `held`: others have what
-    it waits for, so that the run's own deadline stands still too."""
+    it waits for, so that the run's own deadline stands still too; `ends_with_event`: nothing needs to be read until an
+    event says that it is over."""
 
     reason: Reason
     message: str
     grace_seconds: int | None = None
     no_deadline: bool = False
     held: bool = False
+    ends_with_event: bool = False
 
 
 def _find_problem(job: JobView, pod: PodView | None, *, others_active: bool) -> PodProblem | None:
     if job.state is JobState.SUSPENDED:
-        return PodProblem(Reason.QUEUED, f"Job {job.name} is held by its queue", no_deadline=True, held=True)
+        text = f"Job {job.name} is held by its queue"
+        return PodProblem(Reason.QUEUED, text, no_deadline=True, held=True, ends_with_event=True)
     if pod is None:
         return _creation_problem(job)
     if pod.node_lost:
@@ -160,7 +163,8 @@ def _with_problem(run: RunView, stage: StageStatus, problem: PodProblem, now: da
         text = stage.message
     # A warning may pass by itself; it becomes the reason only after the deadline.
     reason = Reason.PENDING if problem.reason is Reason.START_TIMEOUT else problem.reason
-    check = RunningCheck(_explained(replace(stage, pending_since=since), reason, text), requeue_after=run.poll.starting)
+    again = None if problem.ends_with_event else run.poll.starting
+    check = RunningCheck(_explained(replace(stage, pending_since=since), reason, text), requeue_after=again)
     grace = problem.grace_seconds
     limit = run.pending_limit if grace is None else min(run.pending_limit, grace)
     if since is None or seconds_between(since, now) < limit:
