@@ -77,7 +77,7 @@ def test_one_of_several_stored_archives_must_be_named(capsys: pytest.CaptureFixt
     ("arguments", "code", "message"),
     [
         (["none.tar"], 10, "there is no file none.tar here, nor in"),
-        ([".", "--store", "s"], 10, "is a folder; pack it as a .tar"),
+        (["nothing", "--store", "s"], 13, "nothing: it is empty; it holds no file"),
         (["broken.tar"], 13, "error: broken.tar: unexpected end of archive"),
         (["broken.tar"], 13, "no file was written"),
         (["Reef 2025.tar", "--from", "reef"], 20, "write <model>-v<number>"),
@@ -90,6 +90,7 @@ def test_a_mistake_is_a_sentence(
     arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("broken.tar").write_bytes(Path("Reef 2025.tar").read_bytes()[:5000])
+    Path("nothing").mkdir()
     store = [] if "--store" in arguments else ["--store", "store"]
     assert main(["new", *arguments, *store, *NO_TIMING]) == code
     printed = capsys.readouterr().err

@@ -1,5 +1,7 @@
 """The user's file, and the uploads before a run."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from atoll_cli.local.uploads import dataset_key, put_dataset, put_weights
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import CompilePolicy
 from atoll_contract.store import directory_store, open_store
+from support.archives import write_files
 
 RUN = """
 apiVersion: atoll.dev/v1alpha1
@@ -131,13 +134,26 @@ def test_data_that_the_run_does_not_read_is_refused(tmp_path: Path) -> None:
         dataset_key(run, Path("x.tar"))
 
 
+def test_a_folder_is_put_as_a_tar_of_its_name(tmp_path: Path) -> None:
+    run = read(tmp_path, RUN)
+    store = open_store(directory_store(tmp_path / "store"))
+    folder = write_files({"a.txt": b"1", "b/c.txt": b"2", "Thumbs.db": b"litter"}, tmp_path / "pictures")
+    messages: list[str] = []
+    first = put_dataset(run, store, folder, messages.append)
+    with tarfile.open(fileobj=io.BytesIO(store.get("datasets/local/pictures.tar"))) as archive:
+        assert archive.getnames() == ["a.txt", "b/c.txt"]
+    (folder / "a.txt").touch()
+    assert put_dataset(run, store, folder, messages.append) == first
+    assert messages == [f"putting {folder} into {store.url} as datasets/local/pictures.tar"]
+    with pytest.raises(SpecError, match="holds the store"):
+        put_dataset(run, store, tmp_path, print)
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     run = read(tmp_path, RUN)
     store = open_store(directory_store(tmp_path / "store"))
     with pytest.raises(AtollError, match="does not exist"):
         put_dataset(run, store, tmp_path / "none.tar", print)
-    with pytest.raises(AtollError, match="pack it"):
-        put_dataset(run, store, tmp_path, print)
     with pytest.raises(AtollError, match="no file"):
         put_weights(store, tmp_path / "none.h5", print)
 

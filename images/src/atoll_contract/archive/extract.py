@@ -9,6 +9,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -58,7 +59,7 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
 
 def _only_archive(members: Members) -> Member | None:
     """The one archive of an archive that holds nothing else but litter."""
-    found = [member for member in members.first(_MAX_BESIDE) if not is_litter(member.name)]
+    found = [member for member in islice(members, _MAX_BESIDE) if not is_litter(member.name)]
     alone = len(found) == 1 and len(members) < _MAX_BESIDE
     return found[0] if alone and found[0].base.lower().endswith(ARCHIVE_SUFFIXES) else None
 

@@ -90,6 +90,13 @@ class Members:
         count: int = self._database.execute("SELECT COUNT(*) FROM member").fetchone()[0]
         return count
 
+    def __iter__(self) -> Iterator[Member]:
+        """All members by number, a page at a time."""
+        last = -1
+        while page := self._many("number > ? ORDER BY number LIMIT 1000", last):
+            yield from page
+            last = page[-1].number
+
     def close(self) -> None:
         self._database.close()
 
@@ -145,10 +152,6 @@ class Members:
         """Whether the folder itself holds a member with one of these suffixes."""
         where = f"folder = ? AND suffix IN ({_placeholders(suffixes)}) LIMIT 1"
         return bool(self._many(where, comparable(folder), *suffixes))
-
-    def first(self, count: int) -> list[Member]:
-        """The first members in the archive's order."""
-        return self._many(f"TRUE ORDER BY number LIMIT {count}")
 
     def with_suffix(self, *suffixes: str) -> Iterator[Member]:
         """Members whose lower-case suffix is one of these, by name, a page at a time."""

@@ -63,8 +63,8 @@ def new_command(
 ) -> None:
     """Look into labelled archives, as a run will, and write a run.yaml for them.
 
-    An ARCHIVE is a file on this disk, a KEY one that was pushed, as datasets/local/my-export.tar or only its file
-    name. Without either it is the one archive that the store holds; several become one data set.
+    An ARCHIVE is a file or a folder on this disk, a KEY one that was pushed, as datasets/local/my-export.tar or only
+    its file name. Without either it is the one archive that the store holds; several become one data set.
     """
     if output.exists() and not force:
         raise SpecError(f"{output} exists and is not overwritten; --force does that, -o names another file")
@@ -136,7 +136,7 @@ def _inspect(
 
 
 def _file_names(archives: Sequence[Archive]) -> str:
-    return ", ".join(item.path.name for item in archives)
+    return ", ".join(item.path.name or str(item.path) for item in archives)
 
 
 def _echo(text: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.console import spinner, transfer_progress
+from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.param_types import format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
@@ -25,7 +26,7 @@ from atoll_contract.store.s3 import S3Store
     metavar="FILE...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True),
 )
 @engine_options(endpoint=True, object_store=True)
 @click.option("--weights", is_flag=True, help="The files are start weights, not archives.")
@@ -36,20 +37,25 @@ def push_command(
 ) -> None:
     """Look into each archive as the convert stage will, then put it under datasets/<namespace>/<file name>.
 
-    Your own credentials are used. An upload that broke off goes on within a day when the command is given again.
+    A folder is packed as a .tar of its name. Your own credentials are used. An upload that broke off goes on within a
+    day when the command is given again.
     """
-    names = [file.name for file in files]
+    names = [stored_name(file) for file in files]
     for name in names:
         if names.count(name) > 1:
             raise SpecError(f"two of the files are called {name}, and the name is the key; rename one of them")
+    folder = next((file for file in files if file.is_dir()), None)
+    if weights and folder is not None:
+        raise SpecError(f"--weights {folder} is a folder; name the file with the weights")
     if not weights and not no_check:
         for file in files:
             check_archive(file, max_invalid_percent=max_invalid_percent)
     with explain_store_errors(endpoint=engine.endpoint):
         access = open_engine_store(engine, writing=True)
         for file in files:
-            key = keys.weights(file.name) if weights else keys.dataset(access.namespace, file.name)
-            _upload(access.store, key, file)
+            with archive_file(file) as packed:
+                key = keys.weights(file.name) if weights else keys.dataset(access.namespace, packed.name)
+                _upload(access.store, key, packed)
 
 
 def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> None:
@@ -59,7 +65,8 @@ def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> No
         DatasetError: a run would refuse it.
     """
     try:
-        with spinner(f"checking {file} ({format_size(file.stat().st_size)})"):
+        size = "" if file.is_dir() else f" ({format_size(file.stat().st_size)})"
+        with spinner(f"checking {file}{size}"):
             report = lint_archives([file], max_invalid_percent=max_invalid_percent)
     except ToolMissing as error:
         raise SpecError(f"{error.message}; --no-check leaves it out") from None

@@ -25,7 +25,13 @@ _EXISTING = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(name="run", short_help="Run a TrainingRun on this machine, without a cluster.")
 @files_option("one TrainingRun and what it names")
-@click.option("--data", multiple=True, type=_EXISTING, metavar="ARCHIVE", help="Put this archive into the store first.")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="ARCHIVE",
+    help="Put this archive into the store first; a folder is packed as a .tar.",
+)
 @click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
 @store_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Use this seed instead of the file's.")

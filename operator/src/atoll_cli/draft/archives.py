@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll_cli.folders import archive_file, stored_name
 from atoll_contract import keys
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.store.base import Store
@@ -13,7 +14,8 @@ _MAX_LISTED = 10
 
 @dataclass(frozen=True)
 class Archive:
-    """`path` is the file on this disk, `key` where a run will read it. `stored`: whether the store has it there."""
+    """`path` is the file or folder on this disk, `key` where a run will read it. `stored`: whether the store has it
+    there."""
 
     path: Path
     key: str
@@ -43,12 +45,10 @@ def find_archives(names: Sequence[str], store: Store | None, namespace: str, *, 
 
 def _find(name: str, store: Store | None, namespace: str, scratch: Path) -> Archive:
     path = Path(name)
-    if path.is_file():
-        key = keys.dataset(namespace, path.name)
+    if path.exists():
+        key = keys.dataset(namespace, stored_name(path))
         head = store.head(key) if store is not None else None
-        return Archive(path, key, stored=head is not None and head.size == path.stat().st_size)
-    if path.is_dir():
-        raise DatasetError(Reason.DATASET_NOT_FOUND, f"{name} is a folder; pack it as a .tar")
+        return Archive(path, key, stored=head is not None and head.size == _packed_size(path))
     assert store is not None
     candidates = [item for item in (name, keys.dataset(namespace, name)) if _is_key(item)]
     key = next((item for item in candidates if store.head(item) is not None), "")
@@ -56,6 +56,11 @@ def _find(name: str, store: Store | None, namespace: str, scratch: Path) -> Arch
         listed = _listed(_keys(store, namespace), namespace)
         raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no file {name} here, nor in {store.url} {listed}")
     return _download(store, key, scratch)
+
+
+def _packed_size(path: Path) -> int:
+    with archive_file(path) as file:
+        return file.stat().st_size
 
 
 def _download(store: Store, key: str, scratch: Path) -> Archive:

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.local.runfile import RunFile
 from atoll_contract import keys
 from atoll_contract.errors import DatasetError, Reason, SpecError
@@ -14,15 +15,17 @@ Notify = Callable[[str], None]
 
 
 def dataset_key(run: RunFile, archive: Path) -> str:
-    """The key under which the run reads `archive`: that of its data set with this file name, or of its only one.
+    """The key under which the run reads `archive`, or the tar of that folder: its data set with this file name, or its
+    only one.
 
     Raises:
         SpecError: no data set of the run can be this file.
     """
-    wanted = keys.datasets_prefix(run.namespace) + archive.name
+    name = stored_name(archive)
+    wanted = keys.datasets_prefix(run.namespace) + name
     named = [item.key for item in run.spec.datasets if item.object_store in (None, run.spec.object_store)]
     for key in named:
-        if key.rsplit("/", 1)[-1] == archive.name:
+        if key.rsplit("/", 1)[-1] == name:
             return key
         if key.endswith("/") and wanted.startswith(key):
             return wanted
@@ -30,25 +33,27 @@ def dataset_key(run: RunFile, archive: Path) -> str:
     if len(named) == 1 and single:
         return single[0]
     raise SpecError(
-        f"--data {archive}: the run reads {', '.join(named)}, and none of these is a file called {archive.name}; "
-        f"write {wanted} into spec.datasets, or rename the file"
+        f"--data {archive}: the run reads {', '.join(named)}, and none of these is a file called {name}; "
+        f"write {wanted} into spec.datasets, or rename it"
     )
 
 
 def put_dataset(run: RunFile, store: Store, archive: Path, notify: Notify) -> str:
-    """Store `archive` where the run reads it, unless it is there already; return its hex sha256.
+    """Store the archive, or a tar of the folder, where the run reads it, unless it is there already.
+
+    Return its hex sha256.
 
     Raises:
         DatasetError: DatasetNotFound, there is no such file.
         SpecError: the run does not read it, or reads it from elsewhere than its own store.
     """
-    if not archive.is_file():
-        what = "is a folder; pack it as a .tar" if archive.is_dir() else "does not exist"
-        raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} {what}")
+    if not archive.exists():
+        raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} does not exist")
     key = dataset_key(run, archive)
     if key.startswith("s3://"):
         raise SpecError(f"--data {archive}: {key} is written in full; write it relative to the store's prefix")
-    return _put(store, key, archive, notify)
+    with archive_file(archive) as file:
+        return _put(store, key, file, notify, shown=archive)
 
 
 def put_weights(store: Store, file: Path, notify: Notify) -> str:
@@ -59,13 +64,13 @@ def put_weights(store: Store, file: Path, notify: Notify) -> str:
     """
     if not file.is_file():
         raise SpecError(f"--weights {file} is no file", Reason.WEIGHTS_NOT_FOUND)
-    return _put(store, keys.weights(file.name), file, notify)
+    return _put(store, keys.weights(file.name), file, notify, shown=file)
 
 
-def _put(store: Store, key: str, file: Path, notify: Notify) -> str:
+def _put(store: Store, key: str, file: Path, notify: Notify, *, shown: Path) -> str:
     digest = file_sha256(file)
     if _stored_digest(store, key, file.stat().st_size) != digest:
-        notify(f"putting {file} into {store.url} as {key}")
+        notify(f"putting {shown} into {store.url} as {key}")
         store.upload(key, file)
     return digest
 
