@@ -95,6 +95,22 @@ def test_time_alone_changes_no_status() -> None:
     assert later == status_of(age=301.0)
 
 
+@pytest.mark.parametrize(("seconds", "written"), [(60, False), (299, False), (300, True)])
+def test_figures_alone_are_written_every_five_minutes(seconds: int, written: bool) -> None:
+    before = status_of()
+    later = replace(REPORT, fps=12.0, free_bytes=7, reported_at=rfc3339(REPORTED + seconds))
+    status = status_of(later, known=FRESH | {"status": before}, at=REPORTED + seconds)
+    assert (status != before) is written
+    assert status["fps"] == ("12.0" if written else "29.7")
+
+
+def test_all_else_is_written_at_once_with_the_figures() -> None:
+    before = status_of()
+    later = replace(REPORT, state="RolledBack", fps=12.0)
+    status = status_of(later, known=FRESH | {"status": before}, at=REPORTED + 60)
+    assert (status["state"], status["fps"], status["lastSeen"]) == ("RolledBack", "12.0", "2027-01-09T19:14:10Z")
+
+
 def test_a_device_without_a_model() -> None:
     report = replace(REPORT, state="NoModel", release=None, version=None, error="no space left")
     assert condition(status_of(report), "Ready") == ("False", "NoModel", "it runs no model (NoModel): no space left")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from atoll_contract.store.directory import DirStore
 from atoll_operator.devices import bucket as bucket_module
 from atoll_operator.devices import reports
 from atoll_operator.devices.bucket import ChannelReader
-from atoll_operator.devices.reports import MAX_REPORT_BYTES, ReportAges, ReportReader, StoredReport
+from atoll_operator.devices.reports import MAX_REPORT_BYTES, READERS, ReportAges, ReportReader, StoredReport
 from support.device_reports import MODEL, NAMESPACE, REPORT, REPORTED, Clock, DeviceBucket
 
 
@@ -63,6 +65,36 @@ def test_only_changed_reports_are_read_again(bucket: DeviceBucket) -> None:
     report = found.by_device["pi-rear"].report
     assert report is not None
     assert report.state == "RolledBack"
+
+
+def test_reports_are_read_side_by_side(bucket: DeviceBucket) -> None:
+    for number in range(READERS):
+        bucket.report(device=f"pi-{number}")
+    together = threading.Barrier(READERS, timeout=20)
+
+    class Slow(DirStore):
+        def get(self, key: str, *, limit: int = 2**24) -> bytes:
+            # Passed only when all of them are here at once.
+            together.wait()
+            return super().get(key, limit=limit)
+
+    assert len(ReportReader(Slow(bucket.folder), NAMESPACE).read().by_device) == READERS
+
+
+def test_a_bucket_that_fails_is_not_asked_for_all_the_rest(bucket: DeviceBucket) -> None:
+    for number in range(10 * READERS):
+        bucket.report(device=f"pi-{number}")
+    asked = []
+
+    class Broken(DirStore):
+        def get(self, key: str, *, limit: int = 2**24) -> bytes:
+            asked.append(key)
+            time.sleep(0.02)
+            raise StoreForbidden("no")
+
+    with pytest.raises(StoreForbidden):
+        ReportReader(Broken(bucket.folder), NAMESPACE).read()
+    assert len(asked) <= 5 * READERS
 
 
 def test_a_removed_report_is_gone(bucket: DeviceBucket) -> None:
