@@ -73,9 +73,10 @@ def test_O7_a_watch_that_nothing_comes_through_is_begun_anew(
     proxy.deaf.set()
     seen = len(proxy.watches)
     start_run(team, "unheard")
-    # Both were given up for their silence, and begun again in vain.
+    # Those of runs and Jobs were given up for their silence, and begun again in vain.
     wait_until(lambda: len(proxy.watches) >= seen + 4, what="the watches to be given up", timeout_seconds=60)
-    assert team.status("unheard") == {}
+    # Each that begins anew comes with a list.
+    wait_until(lambda: team.status("unheard") != {}, what="the run to be listed", timeout_seconds=60)
     proxy.deaf.clear()
     assert team.wait_for_phase("unheard", "Succeeded", "Failed")["phase"] == "Succeeded"
     operator.check()

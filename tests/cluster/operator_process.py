@@ -145,6 +145,15 @@ def grant(api: kubernetes.client.ApiClient, namespace: str, *, clusterwide: bool
     rbac.create_cluster_role_binding(_binding("ClusterRole", wide, wide, subject), _request_timeout=10)
 
 
+def grant_runs(api: kubernetes.client.ApiClient, namespace: str, *, account_namespace: str) -> None:
+    """The chart's rights in a namespace whose runs are served by the operator of another one."""
+    rbac = kubernetes.client.RbacAuthorizationV1Api(api)
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": account_namespace}
+    rbac.create_namespaced_role(namespace, _role(["run"], "atoll-run"), _request_timeout=10)
+    binding = _binding("Role", "atoll-run", "atoll-run", subject)
+    rbac.create_namespaced_role_binding(namespace, binding, _request_timeout=10)
+
+
 def _role(files: Sequence[str], name: str) -> dict[str, Any]:
     texts = [(RULES / f"operator-{file}-rules.yaml").read_text(encoding="utf-8") for file in files]
     return {"metadata": {"name": name}, "rules": [rule for text in texts for rule in yaml.safe_load(text)]}

@@ -150,8 +150,7 @@ class FakeServer:
         if request.method == "POST":
             return self._create(request)
         if name is None:
-            found = list(self._selected(request))
-            return 200, {"metadata": {"resourceVersion": str(self.version)}, "items": found}
+            return 200, self._page(request)
         body = self.objects.get((plural, namespace, name))
         if body is None:
             return _refusal(404, "NotFound", f"{plural} {name!r} not found")
@@ -160,6 +159,12 @@ class FakeServer:
         if request.method == "DELETE":
             return self._delete(request, body)
         return self._patch(request, body)
+
+    def _page(self, request: Request) -> Body:
+        found, begin = list(self._selected(request)), int(request.query.get("continue", "0"))
+        end = begin + int(request.query.get("limit", len(found)))
+        metadata = {"resourceVersion": str(self.version)} | ({"continue": str(end)} if end < len(found) else {})
+        return {"metadata": metadata, "items": found[begin:end]}
 
     def _create(self, request: Request) -> tuple[int, Body]:
         body = request.body or {}
@@ -209,11 +214,11 @@ class FakeCluster(Cluster):
         self.server = server
         self._around = around
 
-    def _answer(self, request: Request) -> tuple[int, bytes]:
+    def _answer(self, request: Request, *, last: int | None = None) -> tuple[int, bytes]:
         self._around(_text(request), "before")
-        answer = self.server.answer(request)
+        status, data = self.server.answer(request)
         self._around(_text(request), "after")
-        return answer
+        return status, data if last is None else data[-last:]
 
 
 def _text(request: Request) -> str:

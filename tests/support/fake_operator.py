@@ -14,6 +14,7 @@ from atoll_operator.api.defaults import defaulted
 from atoll_operator.api.status import RunStatus, read_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.lists import RunLister
 from atoll_operator.controller.manager import EventHandlers
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
@@ -63,14 +64,8 @@ class FakeOperator:
         self.metrics, self.cache = OperatorMetrics(), Cache(server.clock)
         self.runs = QueueManager()
         self.queue = WorkQueue(clock=server.clock, spread=lambda: 0.5)
-        self.handlers = EventHandlers(
-            self.cluster,
-            self.cache,
-            self.runs,
-            namespaces=self.settings.namespaces,
-            metrics=self.metrics,
-            wake=self._add,
-        )
+        self.lister = RunLister(self.cluster, self.cache, self.runs, server.clock.now)
+        self.handlers = EventHandlers(self.cache, self.runs, metrics=self.metrics, wake=self._add)
         self.reconcile = Reconciler(
             self.cluster,
             self.cache,
@@ -87,12 +82,21 @@ class FakeOperator:
             raise NotLeader("not leader: held by another")
 
     def start(self) -> None:
-        """The first list, as a process makes it before its workers begin."""
+        """The first list, and that of the Jobs once this process leads, as a process makes them before its workers
+        begin."""
         self.resync()
-        self.cache.clear()
+        self.list_jobs()
+
+    def list_jobs(self) -> None:
+        for namespace in self.settings.namespaces or (None,):
+            self.lister.list_jobs(namespace)
 
     def resync(self) -> None:
-        self._add(self.handlers.list_keys())
+        for namespace in self.settings.namespaces or (None,):
+            found = self.lister.list_all(namespace)
+            self._add(found.keys)
+            for key, delay in found.due:
+                self.queue.add(key, delay=delay)
 
     def deliver(self, *plurals: str) -> None:
         """Hands out the events that wait, or those of these kinds."""
@@ -104,10 +108,10 @@ class FakeOperator:
 
     def hand_out(self, kind: str, plural: str, body: Body) -> None:
         """One event as the operator's watches bring it."""
+        line = json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
         if plural == RUNS.plural:
-            self.handlers.on_run_event(kind, body)
+            self.handlers.on_run_line(line)
         elif "atoll.dev/run-uid" in (body["metadata"].get("labels") or {}):
-            line = json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
             if plural == JOBS.plural:
                 self.handlers.on_job_event(line)
             elif plural == PODS.plural and (body.get("status") or {}).get("phase") == "Succeeded":

@@ -1,9 +1,9 @@
 """The operator's process: `python -m atoll_operator.main`. The only module that imports kopf.
 
-kopf does the login, the liveness probe, the signals, and the watch of TrainingRuns. Its one handler only puts the run's
-key into the work queue: if a handler did the work itself, kopf would either not retry its errors, or need annotations
-or finalizers on users' objects. All the rest is in `controller/manager.py`, including the watches of Jobs and pods,
-whose events are too many for kopf.
+kopf does the login, the liveness probe, the signals and the clean-up; it watches nothing. Its handlers would not retry
+their errors, or would need annotations or finalizers on users' objects; it parses, copies and schedules every event,
+the operator's own writes included; and where one namespace or the kind is away, its watcher ends the process or serves
+nobody. `controller/manager.py` does all the rest.
 """
 
 import asyncio
@@ -14,18 +14,13 @@ from typing import Any
 
 import kopf
 
-from atoll_operator.api import GROUP, VERSION
 from atoll_operator.config import ConfigError, Settings, from_environment
 from atoll_operator.controller.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-LIST_PAGE = 100
-# How long kopf keeps an object's last event and the task that waits for the next one.
-IDLE_SECONDS = 0.5
 
-
-def build_registry(manager: Manager, shut_down: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
+def build_registry(shut_down: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
     """Returns kopf's handlers. `shut_down` is awaited as soon as kopf is to stop."""
     registry = kopf.OperatorRegistry()
 
@@ -38,24 +33,7 @@ def build_registry(manager: Manager, shut_down: Callable[[], Awaitable[None]]) -
         # kopf's default uses the client library, which refreshes a pod's token later than this does.
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
-    @kopf.on.event(GROUP, VERSION, "trainingruns", registry=registry)  # type: ignore[untyped-decorator]
-    async def on_run_event(event: dict[str, Any], **_: Any) -> None:
-        manager.events.on_run_event(event["type"], event["object"])
-
     return registry
-
-
-class NoDiffBase(kopf.DiffBaseStorage):  # type: ignore[misc]
-    """Keeps no copies of objects. kopf makes two per event to find changes, for kinds of handlers that are not used."""
-
-    def build(self, **_: Any) -> Any:
-        return {}
-
-    def fetch(self, **_: Any) -> None:
-        return None
-
-    def store(self, **_: Any) -> None:
-        """Writes no annotation."""
 
 
 def build_settings(settings: Settings) -> kopf.OperatorSettings:
@@ -63,15 +41,10 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
     own = kopf.OperatorSettings()
     own.networking.request_timeout = settings.request_timeout
     own.networking.connect_timeout = 10
-    # To save memory, existing objects are listed in pages, and an event is not kept for long.
-    own.watching.chunk_size = LIST_PAGE
-    own.queueing.idle_timeout = IDLE_SECONDS
-    own.persistence.diffbase_storage = NoDiffBase()
-    own.watching.inactivity_timeout = settings.watch_silence
     # The operator creates its Events itself.
     own.posting.enabled = False
-    # With named namespaces the account may list neither namespaces nor CRDs.
-    own.scanning.disabled = bool(settings.namespaces)
+    # kopf has nothing to watch, so it need not know which kinds and namespaces there are.
+    own.scanning.disabled = True
     return own
 
 
@@ -88,7 +61,7 @@ async def serve(settings: Settings) -> None:
 
     watching = asyncio.create_task(
         kopf.operator(
-            registry=build_registry(manager, shut_down),
+            registry=build_registry(shut_down),
             settings=build_settings(settings),
             standalone=True,
             # kopf's default contains the name of the user, and user 65532 of a pod has none.

@@ -13,7 +13,7 @@ from atoll_operator.controller.manager import EventHandlers
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.kube.objects import job_view
-from support.fake_cluster import FakeClock, FakeCluster, FakeServer
+from support.fake_cluster import FakeClock
 
 Body = dict[str, Any]
 
@@ -43,14 +43,7 @@ def cache() -> Cache:
 
 @pytest.fixture
 def handlers(cache: Cache) -> EventHandlers:
-    return EventHandlers(
-        FakeCluster(FakeServer()),
-        cache,
-        QueueManager(),
-        namespaces=(),
-        metrics=OperatorMetrics(),
-        wake=lambda keys: None,
-    )
+    return EventHandlers(cache, QueueManager(), metrics=OperatorMetrics(), wake=lambda keys: None)
 
 
 def test_an_older_event_does_not_undo_what_was_just_written(cache: Cache) -> None:

@@ -130,7 +130,7 @@ def test_O21_a_job_that_ends_while_it_is_listed_ends_its_stage_at_once() -> None
     name = job_of(server, Stage.CONVERT)["metadata"]["name"]
 
     def end_meanwhile(call: str, moment: str) -> None:
-        if call.startswith("list jobs team") and moment == "after":
+        if call.startswith("list jobs ") and moment == "after":
             operator.around = lambda *_: None
             server.remove(PODS, "team", f"{name}-pod")
             succeed(server, Stage.CONVERT)
@@ -148,7 +148,7 @@ def test_O21_a_job_that_is_deleted_while_it_is_listed_is_gone_at_once() -> None:
     name = job_of(server, Stage.CONVERT)["metadata"]["name"]
 
     def delete_meanwhile(call: str, moment: str) -> None:
-        if call.startswith("list jobs team") and moment == "after":
+        if call.startswith("list jobs ") and moment == "after":
             operator.around = lambda *_: None
             server.remove(JOBS, "team", name)
             operator.deliver()

@@ -28,21 +28,17 @@ from support.fake_operator import KEY, add_run, prepared
 class Listener:
     """Event handlers, and the keys that they wake."""
 
-    def __init__(self, *namespaces: str) -> None:
+    def __init__(self) -> None:
         self.server = prepared()
         self.woken: list[Key] = []
         self.cache, self.queue = Cache(self.server.clock), QueueManager()
-        self.handlers = EventHandlers(
-            FakeCluster(self.server),
-            self.cache,
-            self.queue,
-            namespaces=namespaces,
-            metrics=OperatorMetrics(),
-            wake=self._wake,
-        )
+        self.handlers = EventHandlers(self.cache, self.queue, metrics=OperatorMetrics(), wake=self._wake)
 
     def _wake(self, keys: Iterable[Key]) -> None:
         self.woken += keys
+
+    def run_event(self, kind: str, run: Body) -> None:
+        self.handlers.on_run_line(json.dumps({"type": kind, "object": run}, separators=(",", ":")).encode())
 
     def job_event(self, kind: str, job: Body) -> None:
         self.handlers.on_job_event(json.dumps({"type": kind, "object": job}, separators=(",", ":")).encode())
@@ -68,8 +64,8 @@ def job(version: int, *, labels: dict[str, str] | None = None, **body: Any) -> B
 COMPLETE: Body = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
 
 
-@pytest.mark.parametrize("kind", [None, "ADDED", "MODIFIED"])
-def test_a_new_version_of_a_run_wakes_it_once(listener: Listener, kind: str | None) -> None:
+@pytest.mark.parametrize("kind", ["ADDED", "MODIFIED"])
+def test_a_new_version_of_a_run_wakes_it_once(listener: Listener, kind: str) -> None:
     run = add_run(listener.server)
     listener.handlers.on_run_event(kind, run)
     listener.handlers.on_run_event("MODIFIED", run)
@@ -78,8 +74,8 @@ def test_a_new_version_of_a_run_wakes_it_once(listener: Listener, kind: str | No
     assert listener.queue.keys() == [KEY]
 
 
-@pytest.mark.parametrize(("kind", "known"), [("ADDED", []), ("MODIFIED", None), (None, None)])
-def test_only_a_run_that_was_just_created_has_no_jobs(listener: Listener, kind: str | None, known: Any) -> None:
+@pytest.mark.parametrize(("kind", "known"), [("ADDED", []), ("MODIFIED", None)])
+def test_only_a_run_that_was_just_created_has_no_jobs(listener: Listener, kind: str, known: Any) -> None:
     run = add_run(listener.server)
     listener.handlers.on_run_event(kind, run)
     assert listener.cache.jobs.get(("team", run["metadata"]["uid"])) == known
@@ -114,24 +110,22 @@ def test_of_a_jobs_events_those_wake_its_run_that_change_something(
     assert listener.woken == ([KEY] if wakes else [])
 
 
-def test_after_missed_events_every_run_is_woken_and_its_jobs_are_unknown(listener: Listener) -> None:
+def test_the_event_of_an_own_write_is_passed_over_without_a_look_at_it(listener: Listener) -> None:
     run = add_run(listener.server)
-    listener.handlers.on_run_event("ADDED", run)
-    listener.handlers.on_jobs_missed()
+    listener.run_event("ADDED", run)
+    written = listener.server.edit(RUNS, *KEY, {"status": {"phase": "Pending"}})
+    listener.cache.note_own_write(written)
+    listener.run_event("MODIFIED", written)
+    assert listener.woken == [KEY]
+    assert listener.queue.phases()["Pending"] == 1
+    # Another's write is none, whatever a user calls an annotation.
+    foreign = listener.server.edit(
+        RUNS, *KEY, {"metadata": {"annotations": {"resourceVersion": written["metadata"]["resourceVersion"]}}}
+    )
+    listener.run_event("MODIFIED", foreign)
     assert listener.woken == [KEY, KEY]
-    assert listener.cache.jobs.get(("team", run["metadata"]["uid"])) is None
-
-
-@pytest.mark.parametrize("namespaces", [(), ("team",), ("team", "other")])
-def test_a_list_brings_the_runs_of_its_namespaces_and_those_that_are_gone(namespaces: tuple[str, ...]) -> None:
-    listener = Listener(*namespaces)
-    gone = add_run(listener.server, "gone", uid="gone-uid")
-    listener.handlers.on_run_event("ADDED", gone)
-    listener.server.remove(RUNS, "team", "gone")
-    add_run(listener.server)
-    listener.server.take_calls()
-    assert listener.handlers.list_keys() == [KEY, ("team", "gone")]
-    assert listener.server.take_calls() == ["list trainingruns", "list jobs"] * max(1, len(namespaces))
+    listener.run_event("DELETED", foreign)
+    assert listener.queue.keys() == []
 
 
 @pytest.mark.parametrize(

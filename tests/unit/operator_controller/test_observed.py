@@ -8,7 +8,7 @@ import pytest
 
 from atoll_contract.stage import Stage
 from atoll_operator.config import Settings
-from atoll_operator.controller.cache import STORES_SECONDS, Cache
+from atoll_operator.controller.cache import NODES_SECONDS, STORES_SECONDS, Cache
 from atoll_operator.controller.observed import Observed, StateReader, own_jobs
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.queue import QueueManager
@@ -121,6 +121,22 @@ def test_nodes_are_asked_for_a_gpu_only_where_it_matters(
     assert observed.profile is not None
     assert observed.profile.view.gpu_offered is offered
     assert server.take_calls().count("list nodes") == (accelerator == "auto" and bool(images))
+
+
+def test_runs_that_wait_do_not_list_the_nodes_at_each_reconcile() -> None:
+    server = prepared(images=profile_manifest("default")["spec"]["images"] | GPU_IMAGE)
+    training = {"initFrom": {"type": "random"}, "steps": 20, "batchSize": 4, "accelerator": "auto"}
+    run, own = add_run(server, training=training), reader(server)
+    for _ in range(10):
+        profile = own.read(run).profile
+        assert profile is not None
+        assert not profile.view.gpu_offered
+    assert server.take_calls().count("list nodes") == 1
+    server.add(NODES, NODE)
+    server.clock.advance(NODES_SECONDS)
+    profile = own.read(run).profile
+    assert profile is not None
+    assert profile.view.gpu_offered
 
 
 def test_an_accepted_run_keeps_its_snapshot_whatever_becomes_of_the_profile() -> None:

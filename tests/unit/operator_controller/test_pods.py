@@ -272,3 +272,22 @@ def test_O25_the_pods_and_events_of_a_suspended_job_are_not_read(reader: PodRead
     # Its pods of before are gone.
     objects.pods = []
     assert read(reader, job()).pods == ()
+
+
+def test_the_pods_of_a_job_that_the_run_stops_are_read_once_more(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    objects.pods = [pod("Running")]
+    reader.read("team", job(), recorded=False)
+    clock.now += 20
+    ended = pod("Failed")
+    state = {"terminated": {"exitCode": 1, "startedAt": "2027-01-09T12:00:00Z", "finishedAt": "2027-01-09T12:00:09Z"}}
+    ended["status"]["containerStatuses"] = [{"name": "stage", "state": state}]
+    objects.pods = [ended]
+    (seen,) = reader.read("team", job(), recorded=False, stops=True).pods
+    assert seen.finished == datetime(2027, 1, 9, 12, 0, 9, tzinfo=UTC)
+    assert objects.reads == 2
+    # Where the deletion takes its time, they are not read again and again.
+    clock.now += 3
+    reader.read("team", replace(job(), deleting=True), recorded=False, stops=True)
+    assert objects.reads == 2

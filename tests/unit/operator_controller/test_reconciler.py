@@ -201,7 +201,6 @@ def test_a_job_of_an_earlier_process_is_taken_for_the_runs_own() -> None:
     job = job_of(server, Stage.CONVERT)
     server.edit(RUNS, "team", "note", {"status": None})
     operator = FakeOperator(server)
-    operator.start()
     run = server.get(RUNS, "team", "note")
     assert run is not None
     operator.hand_out("ADDED", "trainingruns", run)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from atoll_operator.kube.client import LIST_PAGE, Cluster, Request
+from atoll_operator.kube.client import LIST_PAGE, LOG_TAIL_BYTES, Cluster, Request, connect_as_user
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused, Unavailable
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
 from support.fake_cluster import FakeCluster, FakeServer
+from support.scripted_api import ScriptedApi
 
 JOB = {"metadata": {"name": "one", "labels": {"team": "190"}}}
 
@@ -66,7 +68,7 @@ class Pages(Cluster):
         self.pages = list(pages)
         self.queries: list[dict[str, str]] = []
 
-    def _answer(self, request: Request) -> tuple[int, bytes]:
+    def _answer(self, request: Request, *, last: int | None = None) -> tuple[int, bytes]:
         self.queries.append(dict(request.query))
         return 200, json.dumps(self.pages.pop(0)).encode()
 
@@ -117,3 +119,15 @@ def test_the_log_of_a_container_that_waits_to_start_is_empty() -> None:
     server.fail(f"get {PODS.plural}/log", 503)
     with pytest.raises(Unavailable):
         cluster.read_log("team", "pod", container="stage")
+
+
+def test_of_long_lines_the_end_of_a_log_keeps_the_newest(tmp_path: Path) -> None:
+    lines = [f"line {number} {'x' * 3000}\n" for number in range(50)]
+    with ScriptedApi() as api:
+        api.answers["/api/v1/namespaces/team/pods/pod/log"] = lambda _: (200, "".join(lines))
+        cluster, _ = connect_as_user(str(api.write_kubeconfig(tmp_path / "kubeconfig")), None)
+        log = cluster.read_log_tail("team", "pod", container="stage", lines=50)
+        ((_, query),) = api.requests
+    assert len(log) == LOG_TAIL_BYTES
+    assert log.endswith("".join(lines[-10:]))
+    assert query == {"container": "stage", "tailLines": "50"}

@@ -363,6 +363,25 @@ def test_progress_is_written_at_most_every_thirty_seconds() -> None:
     assert sim.read().phase is Phase.TRAINING
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308], ids=["huge", "below zero"])
+def test_O28_a_huge_number_in_a_progress_line_ends_no_reconcile(value: float) -> None:
+    from atoll_contract.stage_result import parse_line
+
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.settle()
+    sim.pass_time(31)
+    line = f'ATOLL_PROGRESS {{"percent":{value},"step":{10**30},"etaSeconds":{value},"loss":{value},"ap50":{value}}}'
+    sim.pod_of(job, progress=parse_line(line))
+    sim.settle()
+    progress = sim.read().progress
+    assert progress is not None
+    assert 0 <= progress.percent <= 99
+    assert (progress.loss, progress.ap50) == (None, None)
+    assert sim.read().phase is Phase.TRAINING
+
+
 def test_the_status_is_bounded_whatever_the_stages_report() -> None:
     sim = RunSimulation()
     sim.finish()

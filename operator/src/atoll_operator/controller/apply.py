@@ -96,6 +96,7 @@ class Applier:
         written = self._cluster.patch_status(RUNS, *observed.key, body)
         if written is None:
             raise Conflict("patch trainingruns/status", "the run was deleted meanwhile")
+        self._cache.note_own_write(written)
         self._count_ends(observed, status)
         return observed.with_run(written)
 

@@ -8,6 +8,7 @@ so a missed event does no lasting harm.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -29,11 +30,16 @@ Body = dict[str, Any]
 K = TypeVar("K")
 V = TypeVar("V")
 
+# An event or a reconcile of a run that was deleted comes no later than this.
+DELETED_SECONDS = 600.0
+MAX_OWN_WRITES = 4000
+_VERSION = re.compile(rb'"resourceVersion":"([^"]*)"')
 # Pods of Jobs that no reconcile has asked for yet.
 MAX_SUCCEEDED_PODS = 2000
 # Much longer than the time between two readings of one Job's pods, and longer than a busy pod reader defers one.
 READINGS_SECONDS = 1800.0
 STORES_SECONDS = 30.0
+NODES_SECONDS = 30.0
 # Many runs at once have the same profile, and nobody but an admin deletes its snapshot.
 SNAPSHOTTED_SECONDS = 60.0
 MAX_REFS = 1000
@@ -97,6 +103,10 @@ class ExpiringDict(Generic[K, V]):
             while self._items and (len(self._items) > self._limit or self._first() + self._seconds <= now):
                 self._items.popitem(last=False)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+
     def pop(self, key: K) -> None:
         with self._lock:
             self._items.pop(key, None)
@@ -123,7 +133,9 @@ class Cache:
         # UID and version of finished runs, and UIDs of deleted ones: neither a late event nor a reconcile that is
         # under way may bring them back.
         self._finished: dict[Key, tuple[str, int]] = {}
-        self._deleted: set[str] = set()
+        self._deleted: ExpiringDict[str, bool] = ExpiringDict(clock, seconds=DELETED_SECONDS)
+        # Versions of runs that this process wrote: their events say nothing new.
+        self._own_writes: ExpiringDict[str, bool] = ExpiringDict(clock, limit=MAX_OWN_WRITES)
         # Finished runs of which an unfinished Job was reported since their last reconcile.
         self._outlived: set[RunUid] = set()
         # By namespace and UID of the Job.
@@ -141,6 +153,8 @@ class Cache:
         self.stores: ExpiringDict[tuple[str, tuple[str, ...], str | None], Stores] = ExpiringDict(
             clock, seconds=STORES_SECONDS, limit=MAX_REFS
         )
+        # Whether any node offers the resource: each reconcile of a run that waits in the queue asks it.
+        self.gpu_offered: ExpiringDict[str, bool] = ExpiringDict(clock, seconds=NODES_SECONDS)
         # Runs at which a call was forbidden: the message, and when the run's status got it (monotonic seconds).
         self.blocked: dict[Key, tuple[str, float]] = {}
 
@@ -163,7 +177,7 @@ class Cache:
         with self._lock:
             known = self._runs.get(key)
             newest = self._finished.get(key, ("", 0))[1] if known is None else resource_version(known)
-            if uid in self._deleted or newest > resource_version(run):
+            if self._deleted.get(uid) or newest > resource_version(run):
                 return False
             is_over = (run.get("status") or {}).get("phase") in TERMINAL
             if is_over:
@@ -180,6 +194,21 @@ class Cache:
                 self._runs[key] = _bare_run(run)
                 self._finished.pop(key, None)
             return True
+
+    def note_own_write(self, run: Body) -> None:
+        """Called with a run as this process has just written it: the event of that write says nothing new."""
+        self._own_writes.put(run["metadata"]["resourceVersion"], True)
+
+    def is_own_write(self, line: bytes) -> bool:
+        """Returns whether a line of a watch of runs is about a version that this process wrote."""
+        # Where an annotation or so has the same name, all of them have to be known.
+        versions = _VERSION.findall(line)
+        return bool(versions) and all(self._own_writes.get(version.decode()) for version in versions)
+
+    def unfinished(self, namespace: str | None) -> set[RunUid]:
+        """Returns the runs of this namespace (None: of all) that are known and not over."""
+        with self._lock:
+            return {(key[0], run["metadata"]["uid"]) for key, run in self._runs.items() if namespace in (None, key[0])}
 
     def read_jobs(self, run: RunUid, list_live: Callable[[], Iterable[Body]]) -> list[Body]:
         """Returns the run's Jobs, for a reconcile of it; `list_live` lists them where they are not known."""
@@ -249,7 +278,7 @@ class Cache:
                 self._forget_jobs(key, known)
                 self._outlived.discard((key[0], known))
             if uid:
-                self._deleted.add(uid)
+                self._deleted.put(uid, True)
             self.invalidate(key)
         self.blocked.pop(key, None)
 

@@ -50,6 +50,7 @@ class JobCache:
         self._known: dict[RunUid, Versions] = {}
         # What was reported of a run while a list of its Jobs is under way.
         self._reported: dict[RunUid, Versions] = {}
+        self._newest = 0
         # UIDs of Jobs that are suspended as far as is known.
         self._suspended: set[str] = set()
 
@@ -83,6 +84,42 @@ class JobCache:
             if self._end_list(run, reported):
                 self._known[run] = jobs
             return _existing(jobs)
+
+    def read_all(self, runs: Iterable[RunUid], list_live: Callable[[], Iterable[Body]]) -> None:
+        """Takes the Jobs of many runs from one list, with the same rules as `read`. A Job that was known before and is
+        not listed is gone."""
+        with self._lock:
+            wanted, before = set(runs), self._newest
+            begun = {run: self._reported.setdefault(run, {}) for run in wanted if run not in self._known}
+        listed: dict[RunUid, Versions] = {run: {} for run in wanted}
+        try:
+            for job in list_live():
+                run = run_of(job)
+                if run in listed:
+                    listed[run][job["metadata"]["name"]] = JobVersion(resource_version(job), bare_job(job))
+        except BaseException:
+            with self._lock:
+                for run, reported in begun.items():
+                    self._end_list(run, reported)
+            raise
+        with self._lock:
+            for run, jobs in listed.items():
+                self._merge(run, jobs, begun.get(run), before=before)
+
+    def _merge(self, run: RunUid, listed: Versions, reported: Versions | None, *, before: int) -> None:
+        if reported is not None:
+            if not self._end_list(run, reported):
+                return
+            known = reported
+        elif run in self._known:
+            known = {name: job for name, job in self._known[run].items() if name in listed or job.number > before}
+        else:
+            return
+        jobs: Versions = {}
+        for versions in (listed, known):
+            for name, version in versions.items():
+                self._put(jobs, name, version)
+        self._known[run] = jobs
 
     def put(self, run: RunUid, job: Body, *, deleted: bool = False) -> bool | None:
         """Takes one of the run's Jobs, as created or reported. Returns whether a reconcile may find something new in
@@ -130,6 +167,7 @@ class JobCache:
         if known is not None and known.number > version.number:
             return False
         versions[name] = version
+        self._newest = max(self._newest, version.number)
         if version.job is not None:
             self._note_suspension(version.job)
         return version.differs(known)

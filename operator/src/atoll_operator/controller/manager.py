@@ -1,8 +1,7 @@
 """The operator's process apart from kopf: workers, watches, the Lease, and the re-sync that makes up for missed events.
 
-Keys of runs get into the work queue in three ways: events of TrainingRuns from kopf (`main.py`), events of Jobs from
-the operator's own watch, and the list of all runs at each re-sync. Jobs and succeeded pods are not watched by kopf,
-because their events come in thousands and kopf parses, copies and schedules each of them (`kube/watch.py`).
+Keys of runs get into the work queue in three ways: events of TrainingRuns, events of their Jobs, and the lists of
+`resync.py`. All watches are the operator's own (`kube/watch.py`).
 """
 
 import asyncio
@@ -19,10 +18,12 @@ from prometheus_client import start_http_server
 from atoll_operator.api.status import Phase
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, key_of
+from atoll_operator.controller.lists import RunLister
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.profile_snapshots import SnapshotSweep, sweep_snapshots
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
+from atoll_operator.controller.resync import Resync
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.kube.client import Body, Cluster, connect
@@ -30,7 +31,7 @@ from atoll_operator.kube.clock import ServerClock, TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict
 from atoll_operator.kube.lease import Lease, NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
-from atoll_operator.kube.watch import ADDED, Watcher, WatchSpec, WatchTiming
+from atoll_operator.kube.watch import ADDED, MODIFIED, Watcher, WatchSpec, WatchTiming
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ Reconcile = Callable[[Key], float | None]
 
 # How soon keys are handed out again that came up while another process leads; they cost nothing.
 STANDBY_SECONDS = 5.0
+# Before the list of Jobs is tried again without which nothing may be decided.
+TAKE_OVER_RETRY_SECONDS = 1.0
 # How long a reconcile in progress may take when the process has to stop.
 STOP_SECONDS = 10.0
 
@@ -63,14 +66,7 @@ class Manager:
         self._cluster = self._connect(connections=settings.workers + 1, fence=self._lease.require)
         self._cache, self._queue = Cache(), QueueManager()
         self._work = WorkQueue(clock=self._loop.time)
-        self.events = EventHandlers(
-            self._cluster,
-            self._cache,
-            self._queue,
-            namespaces=settings.namespaces,
-            metrics=self.metrics,
-            wake=self._wake,
-        )
+        self.events = EventHandlers(self._cache, self._queue, metrics=self.metrics, wake=self._wake)
         self._reconciler = Reconciler(
             self._cluster,
             self._cache,
@@ -80,7 +76,15 @@ class Manager:
             wake=self._wake,
             times=TimeSource(now=self._now),
         )
-        self._leading, self._synced = asyncio.Event(), asyncio.Event()
+        self._resync = Resync(
+            RunLister(self._cluster, self._cache, self._queue, self._now),
+            namespaces=settings.namespaces,
+            every=settings.resync,
+            add=lambda key, delay: self._work.add(key, delay=delay),
+            metrics=self.metrics,
+        )
+        self._leading = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
         # Gets an exception where a watch can never work.
         self._watches: asyncio.Future[None] = self._loop.create_future()
         self._executor = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
@@ -93,11 +97,11 @@ class Manager:
         leading, every = self._leading, self._settings.resync
         own_namespace, in_use = self._settings.own_namespace, self._queue.snapshots_in_use
         sweep = SnapshotSweep(self._cluster, own_namespace=own_namespace, in_use=in_use)
-        async with asyncio.TaskGroup() as tasks:
+        async with self._tasks as tasks:
             tasks.create_task(self._until_given_up())
-            tasks.create_task(self._resync(every))
+            tasks.create_task(self._resync.run())
             # Before the first list, the positions in the queue are not known.
-            await self._synced.wait()
+            await self._resync.synced.wait()
             tasks.create_task(self._lease.keep(self._on_leadership))
             tasks.create_task(sweep_snapshots(sweep, leading=leading, every=every))
             for _ in range(self._settings.workers):
@@ -118,28 +122,18 @@ class Manager:
             logger.warning("a reconcile did not end within %.0f s", STOP_SECONDS)
         await asyncio.to_thread(self._lease.release)
 
-    async def _resync(self, every: float) -> None:
-        while True:
-            try:
-                keys = await asyncio.to_thread(self.events.list_keys)
-            except ClusterError as error:
-                logger.warning("re-sync: %s", error)
-                await asyncio.sleep(min(every, 5.0))
-                continue
-            self._add(keys)
-            self.metrics.on_event()
-            self._synced.set()
-            await asyncio.sleep(every)
-
     def _start_watches(self) -> None:
-        settings, events, succeeded = self._settings, self.events, "status.phase=Succeeded"
-        namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
+        settings, events, namespaces = self._settings, self.events, self._resync.namespaces
         # One connection for each watch.
-        cluster = self._connect(connections=2 * len(namespaces))
+        cluster = self._connect(connections=3 * len(namespaces))
         for namespace in namespaces:
-            jobs = WatchSpec(JOBS, namespace, events.on_job_event, labels=RUN_UID_LABEL, on_start=events.on_jobs_missed)
-            pods = WatchSpec(PODS, namespace, events.on_pod_event, labels=RUN_UID_LABEL, fields=succeeded)
-            for spec in (jobs, pods):
+            missed = partial(self._resync.request, namespace)
+            specs = (
+                WatchSpec(RUNS, namespace, events.on_run_line, on_start=missed),
+                WatchSpec(JOBS, namespace, events.on_job_event, labels=RUN_UID_LABEL, on_start=missed),
+                WatchSpec(PODS, namespace, events.on_pod_event, labels=RUN_UID_LABEL, fields="status.phase=Succeeded"),
+            )
+            for spec in specs:
                 Watcher(cluster, spec, WatchTiming(settings.watch_silence), give_up=self._give_up).start()
 
     async def _until_given_up(self) -> None:
@@ -152,11 +146,19 @@ class Manager:
 
     def _on_leadership(self, leads: bool) -> None:
         self.metrics.leader.set(leads)
-        self._cache.clear()
         if leads:
-            self._leading.set()
+            self._tasks.create_task(self._take_over())
         else:
             self._leading.clear()
+
+    async def _take_over(self) -> None:
+        """Lists the Jobs before anything is decided: the leader before may have created one that no watch has reported
+        yet. A status that is old is no danger, because a patch names its version."""
+        while self._lease.held:
+            if await self._resync.list_jobs() and self._lease.held:
+                self._leading.set()
+                return
+            await asyncio.sleep(TAKE_OVER_RETRY_SECONDS)
 
     def _connect(self, *, connections: int = 4, fence: Callable[[], None] = lambda: None) -> Cluster:
         return connect(
@@ -190,29 +192,31 @@ class Manager:
 
 
 class EventHandlers:
-    """Bring events and lists into the cache and the queue. For any thread; only `list_keys` calls the API server.
-    `wake` has the runs with these keys reconciled."""
+    """Bring events into the cache and the queue. For any thread. `wake` has the runs with these keys reconciled."""
 
     def __init__(
         self,
-        cluster: Cluster,
         cache: Cache,
         queue: QueueManager,
         *,
-        namespaces: tuple[str, ...],
         metrics: OperatorMetrics,
         wake: Callable[[Iterable[Key]], None],
     ) -> None:
-        self._cluster = cluster
         self._cache = cache
         self._queue = queue
-        self._namespaces = namespaces
         self._metrics = metrics
         self._wake = wake
 
-    def on_run_event(self, kind: str | None, run: Body) -> None:
-        """`kind` is that of the watch event; None for a run from kopf's list before the watch."""
+    def on_run_line(self, line: bytes) -> None:
+        """`line` is one of the watch of runs."""
         self._metrics.on_event()
+        if line.startswith(MODIFIED) and self._cache.is_own_write(line):
+            return
+        event = json.loads(line)
+        self.on_run_event(event["type"], event["object"])
+
+    def on_run_event(self, kind: str, run: Body) -> None:
+        """`kind` is that of the watch event."""
         key, uid = key_of(run), run["metadata"]["uid"]
         if kind == "DELETED":
             self._cache.forget(key, uid=uid)
@@ -236,32 +240,10 @@ class EventHandlers:
         if self._cache.put_job(job, deleted=event["type"] == "DELETED") and name:
             self._wake([(job["metadata"]["namespace"], name)])
 
-    def on_jobs_missed(self) -> None:
-        """Called when events of Jobs may have been missed: all runs are reconciled, with their Jobs read live."""
-        self._cache.jobs.clear()
-        self._wake(self._queue.keys())
-
     def on_pod_event(self, line: bytes) -> None:
         """`line` is one of the watch of pods that succeeded. Later changes of such a pod say nothing new."""
         if line.startswith(ADDED):
             self._cache.put_succeeded_pod(json.loads(line)["object"])
-
-    def list_keys(self) -> list[Key]:
-        """Lists all runs anew. Raises ClusterError."""
-        self._cache.clear()
-        namespaces: Iterable[str | None] = self._namespaces or (None,)
-        listed = []
-        for namespace in namespaces:
-            for run in self._cluster.list_each(RUNS, namespace):
-                self._queue.observe(run)
-                # As good as a read: its reconcile lists the Jobs, and reads nothing where the run was over before.
-                self._cache.put_run(run)
-                listed.append(key_of(run))
-            # Those that are not over, and a few more. Only for these is a finished run reconciled.
-            for job in self._cluster.list_each(JOBS, namespace, labels=RUN_UID_LABEL, fields="status.successful=0"):
-                self._cache.put_job(job)
-        # A run whose deletion was missed is reconciled too, and then forgotten.
-        return list(dict.fromkeys([*listed, *self._queue.keys()]))
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:

@@ -38,6 +38,12 @@ class OperatorMetrics:
         )
         self.leader = Gauge("atoll_leader", "1 while this process holds the Lease", registry=self.registry)
         self.queue_depth = Gauge("atoll_queue_depth", "Keys that wait in the work queue", registry=self.registry)
+        self.unreadable = Gauge(
+            "atoll_namespace_unreadable",
+            "1 while the operator may not read this named namespace",
+            ["namespace"],
+            registry=self.registry,
+        )
         silence = Gauge("atoll_seconds_since_event", "Since the last watch event or re-sync", registry=self.registry)
         silence.set_function(self.seconds_since_event)
 

@@ -158,12 +158,13 @@ class StateReader:
         labels = f"{RUN_UID_LABEL}={uid}"
         jobs = self._cache.read_jobs(observed.run_uid, lambda: self._cluster.list_all(JOBS, namespace, labels=labels))
         for job in own_jobs(observed.run, jobs):
-            yield self.pods.read(namespace, job, recorded=_is_recorded(observed.status, job))
+            recorded, stops = _is_recorded(observed.status, job), observed.spec.suspend or observed.spec.cancel
+            yield self.pods.read(namespace, job, recorded=recorded, stops=stops)
 
 
 class ReferencedObjects:
-    """Reads what a run refers to. Snapshots never change and stay in the cache, stores for a moment; live profiles,
-    nodes and releases are read each time."""
+    """Reads what a run refers to. Snapshots never change and stay in the cache, stores and what nodes offer for a
+    moment; live profiles and releases are read each time."""
 
     def __init__(self, cluster: Cluster, cache: Cache, *, own_namespace: str) -> None:
         self._cluster = cluster
@@ -235,8 +236,11 @@ class ReferencedObjects:
         if "trainGPU" not in snapshot.spec["images"]:
             return False
         resource = snapshot.spec["gpu"]["resourceName"]
-        nodes = self._cluster.list_all(NODES)
-        return any(_allocatable(node, resource) > 0 for node in nodes)
+        known = self._cache.gpu_offered.get(resource)
+        if known is None:
+            known = any(_allocatable(node, resource) > 0 for node in self._cluster.list_each(NODES))
+            self._cache.gpu_offered.put(resource, known)
+        return known
 
     def _typed(self, snapshot: ProfileSnapshot, *, gpu_offered: bool) -> Profile:
         key = (snapshot.digest, gpu_offered)

@@ -32,6 +32,8 @@ LOG_LINES = 50
 # goes through all of the namespace.
 READINGS_SHARE = 0.1
 EVENTS_SHARE = 0.05
+# A reading this new is good enough for what the pods have used.
+NEW_SECONDS = 1.0
 # When to ask for a Job's pods again after the time budget was spent.
 BUSY_SECONDS = 10.0
 
@@ -52,9 +54,9 @@ class PodReader:
         """Whether no unfinished Job's pods would be read now."""
         return self._budget.is_spent
 
-    def read(self, namespace: str, job: JobView, *, recorded: bool) -> PodReading:
+    def read(self, namespace: str, job: JobView, *, recorded: bool, stops: bool = False) -> PodReading:
         """Returns the Job with its pods. `recorded`: the run's status has the Job's end, so its pods no longer
-        matter."""
+        matter. `stops`: the run is to be suspended or cancelled, and what its pods used is counted now."""
         if recorded or job.state is JobState.SUSPENDED:
             # A suspended Job has no pods, and an event reports that it has been resumed.
             self._cache.forget_pods(namespace, job.uid)
@@ -62,9 +64,9 @@ class PodReader:
         if job.is_finished:
             known = self._cache.succeeded_pod(namespace, job.uid) if job.state is JobState.SUCCEEDED else ()
             return PodReading(job, known or self._list(namespace, PodReading(job))[1])
-        return self._read_unfinished(namespace, job)
+        return self._read_unfinished(namespace, job, stops=stops and not job.deleting)
 
-    def _read_unfinished(self, namespace: str, job: JobView) -> PodReading:
+    def _read_unfinished(self, namespace: str, job: JobView, *, stops: bool) -> PodReading:
         known, started = self._cache.pod_readings.get_with_age(job.uid), self._times.monotonic()
         if known is None:
             before, age = PodReading(job), (self._times.now() - job.created).total_seconds()
@@ -73,9 +75,9 @@ class PodReader:
         else:
             age, before = known
             left = (before.requeue_after or 0) - age
-            if left > 0:
+            if left > 0 and not (stops and age >= NEW_SECONDS):
                 return _with_job(before, job, requeue_after=left)
-        if self._budget.is_spent:
+        if self._budget.is_spent and not stops:
             return _with_job(before, job, requeue_after=BUSY_SECONDS)
         with self._budget.spend():
             create_error, pods = self._list(namespace, _with_job(before, job, requeue_after=0.0))

@@ -35,6 +35,7 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 LIST_PAGE = 100
 READ_BYTES = 64 * 1024
+LOG_TAIL_BYTES = 64 * 1024
 # Where a pod finds the namespace of its service account.
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS = {"POST": "create", "PUT": "update"}
@@ -154,7 +155,7 @@ class Cluster:
     ) -> str:
         """Returns the collection's resourceVersion now, from which a watch may begin."""
         query = {"limit": "1"} | _selectors(labels, fields)
-        page = self._send(Request("GET", resource, namespace, query=query)) or {}
+        page = self._must(Request("GET", resource, namespace, query=query))
         return str(page.get("metadata", {}).get("resourceVersion", ""))
 
     def watch(
@@ -211,9 +212,10 @@ class Cluster:
         self._send(Request("DELETE", resource, namespace, name, body=options))
 
     def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
-        """Returns the last lines of the container's log; empty while there is none."""
-        query = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
-        status, data = self._answer(Request("GET", PODS, namespace, pod, "log", query))
+        """Returns the last lines of the container's log, of them the last LOG_TAIL_BYTES; empty while there is none."""
+        # With limitBytes the kubelet would leave the newest lines out.
+        query = {"container": container, "tailLines": str(lines)}
+        status, data = self._answer(Request("GET", PODS, namespace, pod, "log", query), last=LOG_TAIL_BYTES)
         # The server answers 400 for a container that waits to start.
         return data.decode(errors="replace") if status == 200 else ""
 
@@ -262,12 +264,13 @@ class Cluster:
             return json_object(data)
         raise from_answer(str(request), status=status, data=data)
 
-    def _answer(self, request: Request) -> tuple[int, bytes]:
-        """Returns status and body of one request. Raises Unavailable where there is no answer."""
+    def _answer(self, request: Request, *, last: int | None = None) -> tuple[int, bytes]:
+        """Returns status and body of one request, or the `last` bytes of the body. Raises Unavailable where there is no
+        answer."""
         started, status = time.monotonic(), 0
         try:
             response = self._open(request, timeout=self._timeout)
-            data = response.read()
+            data = response.read() if last is None else _last_bytes(response.response, last)
             status = int(response.status)
             self._clock.observe(response.getheader("Date"), requested_at=started)
             return status, data
@@ -293,6 +296,13 @@ class Cluster:
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
     return {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+
+
+def _last_bytes(response: urllib3.BaseHTTPResponse, count: int) -> bytes:
+    data = b""
+    while piece := response.read1(READ_BYTES):
+        data = (data + piece)[-count:]
+    return data
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

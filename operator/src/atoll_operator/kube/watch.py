@@ -1,8 +1,8 @@
 """A watch of one collection in a thread of its own, which hands out lines of JSON.
 
-It is for objects that change in thousands, mostly in ways that do not matter, such as the counters of Jobs: the handler
-parses only the lines that matter. Under load, kopf's handling of these events took a fifth of the operator's CPU.
-kopf watches the TrainingRuns (`main.py`).
+The handler parses only the lines that matter: most events are about the counters of Jobs, or about what the operator
+itself wrote. Under load, kopf's handling of them took more than a fifth of the operator's CPU. A watch goes on by
+itself after whatever happens to it: its version is too old (410), its kind or namespace is away, a right is missing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll_operator.kube.client import Cluster
-from atoll_operator.kube.errors import ClusterError, Unavailable
+from atoll_operator.kube.errors import ClusterError, Forbidden, Unavailable
 from atoll_operator.kube.objects import Resource
 
 logger = logging.getLogger(__name__)
 
 # From the begin of a watch to that of the next one at least, and after one that has failed or brought nothing.
 PAUSE_SECONDS = 2.0
+# The pause grows up to this while the collection is away or may not be read.
+LONGEST_PAUSE_SECONDS = 30.0
 # So many errors in a row that are not the API server's answers, or for about five minutes: no watch will ever work.
 MAX_FAULTS = 150
 # The server ends a watch after this time; the next one continues it.
@@ -70,6 +72,7 @@ class Watcher:
         self._logged = ""
         # Errors in a row that are not the API server's answers.
         self._faults = 0
+        self._pause = PAUSE_SECONDS
 
     def start(self) -> None:
         name = f"watch-{self._spec.resource.plural}-{self._spec.namespace or 'all'}"
@@ -84,9 +87,11 @@ class Watcher:
         began, received = self._timing.clock(), False
         try:
             received = self._receive()
-            self._faults, self._logged = 0, ""
+            self._faults, self._logged, self._pause = 0, "", PAUSE_SECONDS
         except ClusterError as error:
             self._faults = 0
+            is_away = isinstance(error, Forbidden) or error.status == 404
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS) if is_away else PAUSE_SECONDS
             if self._begin_anew(error):
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
                 logger.log(level, "the watch of %s starts anew: %s", self._spec.resource.plural, error)
@@ -98,7 +103,7 @@ class Watcher:
             if self._faults >= MAX_FAULTS:
                 self._give_up(error)
                 return
-        wait = PAUSE_SECONDS - (self._timing.clock() - began if received else 0.0)
+        wait = self._pause - (self._timing.clock() - began if received else 0.0)
         if wait > 0:
             self._timing.wait(wait)
 
