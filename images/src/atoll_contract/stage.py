@@ -80,6 +80,7 @@ class DatasetFormat(StrEnum):
     VOC = "voc"
     YOLO = "yolo"
     TFOD_CSV = "tfod-csv"
+    CVAT = "cvat"
 
 
 class SplitBy(StrEnum):

@@ -8,6 +8,7 @@ from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import Archive, Reader
 from atoll_stages.convert.readers.coco import CocoReader
+from atoll_stages.convert.readers.cvat import CvatReader
 from atoll_stages.convert.readers.supervisely import SuperviselyReader
 from atoll_stages.convert.readers.tfod_csv import TfodCsvReader
 from atoll_stages.convert.readers.voc import VocReader
@@ -15,7 +16,14 @@ from atoll_stages.convert.readers.yolo import YoloReader
 from atoll_stages.convert.tfrecord import read_records
 
 # Formats are tried in this order, so the more specific ones come first.
-READERS: tuple[Reader, ...] = (SuperviselyReader(), TfodCsvReader(), CocoReader(), VocReader(), YoloReader())
+READERS: tuple[Reader, ...] = (
+    SuperviselyReader(),
+    TfodCsvReader(),
+    CocoReader(),
+    CvatReader(),
+    VocReader(),
+    YoloReader(),
+)
 
 
 def find_reader(archive: Archive, requested: DatasetFormat) -> Reader:

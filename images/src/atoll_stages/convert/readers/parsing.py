@@ -48,18 +48,19 @@ def invalid(file: str, what: str) -> DatasetError:
     return DatasetError(Reason.ANNOTATION_INVALID, f"{shown(file)} {what}")
 
 
-def annotation_bytes(archive: Archive, member: Member) -> bytes:
-    """Returns the bytes of an annotation file.
-
-    Raises:
-        DatasetError: DatasetTooLarge, it is above the limit.
-    """
+def check_size(archive: Archive, member: Member) -> None:
+    """Raises DatasetTooLarge where an annotation file is above the limit."""
     limit = archive.limits.annotation_bytes
     if member.size > limit:
         raise DatasetError(
             Reason.DATASET_TOO_LARGE,
             f"annotation file {shown(member.name)} has {size(member.size)}, limit {size(limit)}",
         )
+
+
+def annotation_bytes(archive: Archive, member: Member) -> bytes:
+    """Returns the bytes of an annotation file; raises as `check_size`."""
+    check_size(archive, member)
     return member.path.read_bytes()
 
 

@@ -1,7 +1,4 @@
-"""Pascal VOC: one XML for each image, as labelImg, Roboflow and the VOC devkit write it.
-
-A document with a DTD is refused, because entities let XML read other files and fill the memory.
-"""
+"""Pascal VOC: one XML for each image, as labelImg, Roboflow and the VOC devkit write it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,7 +19,7 @@ from atoll_stages.convert.readers.base import (
     LabelledBox,
     Reader,
 )
-from atoll_stages.convert.readers.lookup import annotated_image
+from atoll_stages.convert.readers.lookup import annotated_image, dataset_of_image
 from atoll_stages.convert.readers.parsing import (
     annotation_bytes,
     annotation_text,
@@ -30,6 +27,7 @@ from atoll_stages.convert.readers.parsing import (
     parse_boxes,
 )
 from atoll_stages.convert.readers.shapes import count_around
+from atoll_stages.convert.readers.strict_xml import xml_root
 from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
 from atoll_stages.convert.readers.voc_boxes import object_edges
 from atoll_stages.convert.split_names import split_of_name
@@ -101,6 +99,7 @@ def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage
             if (image := annotated_image(archive, file, name=name)) is None:
                 continue
             dataset = _split(file, splits) or file.folder.removesuffix("Annotations").rstrip("/")
+            dataset = dataset_of_image(dataset, image)
             boxes = parse_boxes(archive, file, enumerate(root.findall("object")), partial(_box, archive, file))
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
 
@@ -118,26 +117,12 @@ def _parse(archive: Archive, file: Member) -> "Element":
     Raises:
         DatasetError: DatasetUnsafe, it has a DTD; DatasetTooLarge; AnnotationInvalid, it is not XML or no annotation.
     """
-    from xml.etree.ElementTree import ParseError  # the exception that defusedxml raises
-
-    from defusedxml import DefusedXmlException, ElementTree
-
     if file.size > _MAX_XML:
         raise DatasetError(
             Reason.DATASET_TOO_LARGE,
             f"annotation file {shown(file.name)} has {shown_size(file.size)}, limit {shown_size(_MAX_XML)}",
         )
-    try:
-        root: Element = ElementTree.fromstring(annotation_bytes(archive, file), forbid_dtd=True)
-    except DefusedXmlException:
-        raise DatasetError(
-            Reason.DATASET_UNSAFE, f"DTD not allowed in {shown(file.name)}; remove its <!DOCTYPE …>"
-        ) from None
-    except ParseError as error:
-        line, column = error.position
-        raise invalid(file.name, f"line {line} col {column + 1}: {error.args[0]}") from None
-    except (ValueError, LookupError) as error:
-        raise invalid(file.name, f"line 1: {error}") from None
+    root = xml_root(file, annotation_bytes(archive, file))
     if root.tag != "annotation":
         raise invalid(file.name, f"line 1: the root must be <annotation>, not <{root.tag[:40]}>")
     return root

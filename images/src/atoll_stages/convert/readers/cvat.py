@@ -1,0 +1,158 @@
+"""CVAT for images 1.1: one `annotations.xml` with an element for each image of a task or project.
+
+Its images are below `images`, those of a subset below `images/<subset>`. The file is read as a stream.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError, Reason
+from atoll_contract.stage import DatasetFormat
+from atoll_stages.convert.problems import counted
+from atoll_stages.convert.readers.base import (
+    IMAGE_SUFFIXES,
+    AnnotatedImage,
+    Annotations,
+    Archive,
+    LabelledBox,
+    Reader,
+)
+from atoll_stages.convert.readers.cvat_shapes import shape_edges
+from atoll_stages.convert.readers.lookup import Match, counted_image, dataset_of, dataset_of_image, match_name
+from atoll_stages.convert.readers.parsing import check_size, parse_boxes
+from atoll_stages.convert.readers.shapes import count_around
+from atoll_stages.convert.readers.strict_xml import XmlEvent, xml_events
+from atoll_stages.convert.readers.values import InvalidValue, positive_size
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_HEAD = 2**16
+_ROOT = re.compile(rb"<annotations[\s>/]")
+_OWN_TAGS = (b"<meta", b"<image", b"<track")
+# The depth of the root's children.
+_CHILD = 2
+
+
+class CvatReader(Reader):
+    format = DatasetFormat.CVAT
+    layout = "annotations.xml of CVAT for images"
+
+    def detects(self, archive: Archive) -> bool:
+        return next(_annotation_files(archive), None) is not None
+
+    def read(self, archive: Archive) -> Annotations:
+        classes: dict[str, None] = {}
+        for file in _annotation_files(archive):
+            check_size(archive, file)
+            for name in _labels(file):
+                classes[name] = None
+                archive.check_class_count(file, len(classes), "labels")
+        return Annotations(tuple(classes), _images(archive))
+
+
+def _annotation_files(archive: Archive) -> Iterator[Member]:
+    for file in archive.files(".xml"):
+        with file.path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        if _ROOT.search(head) and any(tag in head for tag in _OWN_TAGS):
+            yield file
+
+
+def _labels(file: Member) -> Iterator[str]:
+    """Yields the labels that a task or project declares, without those of a skeleton's points and of whole images.
+
+    Raises:
+        DatasetError: DatasetMalformed, it is CVAT's export for videos.
+    """
+    with closing(xml_events(file)) as events:
+        for is_start, depth, element in events:
+            if is_start and depth == _CHILD and element.tag == "track":
+                raise DatasetError(
+                    Reason.DATASET_MALFORMED,
+                    f'{shown(file.name)} is "CVAT for video 1.1", whose tracks are not read; export the task as '
+                    '"CVAT for images 1.1" or COCO, with images',
+                )
+            if is_start and depth == _CHILD and element.tag == "image":
+                return
+            if not is_start and element.tag == "label":
+                name = element.findtext("name")
+                if name and not element.findtext("parent") and element.findtext("type") != "tag":
+                    yield name
+                element.clear()
+
+
+def _images(archive: Archive) -> Iterator[AnnotatedImage]:
+    for file in _annotation_files(archive):
+        with closing(xml_events(file)) as events:
+            root: Element | None = None
+            for is_start, depth, element in events:
+                if root is None:
+                    root = element
+                elif is_start and depth == _CHILD and element.tag == "image":
+                    found = _image(archive, file, element, events)
+                    root.clear()
+                    if found is not None:
+                        yield found
+
+
+def _image(archive: Archive, file: Member, element: "Element", events: Iterator[XmlEvent]) -> AnnotatedImage | None:
+    """Reads an image's element to its end; returns None where the image is missing."""
+    name, subset = element.get("name", ""), element.get("subset", "")
+    size = positive_size(element.get("width"), element.get("height"))
+    found, tags = _find(archive, file, name, subset), list[str]()
+    shapes = _shapes(element, events, tags)
+    if found.image is None:
+        count = sum(1 for _ in shapes)
+        counted_image(archive, file, found, f"{shown(name)} with {counted(count, 'shape')} is not in the archive")
+        return None
+    boxes = parse_boxes(archive, file, shapes, partial(_box, archive, file))
+    counted_image(archive, file, found, "")
+    own = "/".join(part for part in (file.folder, subset) if part)
+    dataset = own if subset else dataset_of_image(dataset_of(file), found.image)
+    return AnnotatedImage(found.image, file.name, dataset, boxes, size, tags=tuple(tags))
+
+
+def _shapes(image: "Element", events: Iterator[XmlEvent], tags: list[str]) -> Iterator[tuple[int, "Element"]]:
+    """Yields the numbered shapes of an image, up to its end; adds its tags to `tags`."""
+    number = 0
+    for is_start, depth, element in events:
+        if not is_start and depth == _CHILD:
+            return
+        if not is_start and depth == _CHILD + 1:
+            if element.tag == "tag":
+                tags.append(element.get("label", ""))
+            else:
+                yield number, element
+                number += 1
+            image.clear()
+
+
+def _find(archive: Archive, file: Member, name: str, subset: str) -> Match:
+    """Returns the image of this name; the frames of a video have no suffix."""
+    found = Match(name)
+    for path in (f"{subset}/{name}", name) if subset else (name,):
+        found = match_name(archive.members, path, near=file.folder, label=subset)
+        if found.image is not None:
+            break
+    is_frame = found.image is not None and not found.name.lower().endswith(IMAGE_SUFFIXES)
+    return (
+        replace(found, name=found.name + PurePosixPath(found.image.name).suffix) if is_frame and found.image else found
+    )
+
+
+def _box(archive: Archive, file: Member, item: "Element", index: int) -> LabelledBox:
+    label = item.get("label", "").strip()
+    if not label:
+        raise InvalidValue(f"<{item.tag}> without label")
+    edges, shape = shape_edges(item)
+    if shape:
+        count_around(archive, file, index, f"the box around its {shape}")
+    return LabelledBox(label, *edges, number=index)
