@@ -64,6 +64,7 @@ class ConvertStage:
 
     root: Path
     runs: int = 0
+    adopt_from: int | None = None
     sources: list[DatasetSource] = field(default_factory=list)
 
     @property
@@ -141,6 +142,7 @@ class ConvertStage:
             run=keys.RunRef("team", "run", f"uid-{self.runs}"),
             store=StoreSpec(StoreType.DIRECTORY, path=str(self.store)),
             convert=ConvertSpec(sources=tuple(self.sources), **options),
+            adopt_from=self.adopt_from,
         )
 
 

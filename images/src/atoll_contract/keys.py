@@ -58,9 +58,10 @@ def attempt_prefix(run: RunRef, stage: str, *, attempt: int, pod_uid: str) -> st
     return f"{stage_prefix(run, stage)}a{attempt}-{pod_uid}/"
 
 
-def checkpoints_prefix(run: RunRef) -> str:
-    """Folder of the train stage's checkpoints, which all its attempts share."""
-    return f"{stage_prefix(run, 'train')}checkpoints/"
+def checkpoints_prefix(run: RunRef, *, adopt_from: int | None = None) -> str:
+    """Folder of the train stage's checkpoints, which all its attempts share. Those of attempts that take nothing over
+    from before attempt `adopt_from` lie in a folder of their own below it."""
+    return f"{stage_prefix(run, 'train')}checkpoints/" + (f"a{adopt_from}/" if adopt_from else "")
 
 
 def logs_prefix(run: RunRef, stage: str) -> str:

@@ -257,6 +257,8 @@ class StageInput(Document, frozen=True):
     export: ExportSpec | None = None
     compile: CompileSpec | None = None
     publish: PublishSpec | None = None
+    # What earlier attempts than this one have left is not taken over: somebody asked for the stage anew.
+    adopt_from: int | None = None
 
     def prefix(self, pod_uid: str) -> str:
         """The prefix of the keys that only this attempt writes."""

@@ -10,6 +10,7 @@ import pytest
 from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import launch
 from atoll_cli.local.result import RunResult
+from atoll_cli.local.state import RunRecord
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.files import file_sha256
@@ -50,6 +51,25 @@ def in_background(noop: NoopRun) -> tuple[Callable[[], Engine], Callable[[], Run
         return results[0]
 
     return engine, result
+
+
+def test_O36_the_engine_hands_down_which_stages_are_done_anew(noop: NoopRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    noop.plan(export={"fail": "QualityGateFailed", "times": 1})
+    assert noop.launch().status.phase is Phase.FAILED
+
+    def from_convert(file: object, known: RunRecord, observer: object) -> RunRecord:
+        return replace(known, retry="again:convert")
+
+    monkeypatch.setattr("atoll_cli.local.launch._continued", from_convert)
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
+    assert noop.calls() == ["convert", "train", "export", "convert", "train", "export", "publish"]
+    assert [noop.given(stage).get("adoptFrom") for stage in ("convert", "train", "export", "publish")] == [
+        2,
+        2,
+        2,
+        None,
+    ]
 
 
 def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun) -> None:

@@ -8,7 +8,7 @@ from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch
-from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView
+from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView, StageAttempt
 from support.run_simulation import SHA, RunSimulation, run_view
 
 
@@ -214,6 +214,46 @@ def test_a_retry_may_name_an_earlier_stage() -> None:
     sim.settle()
     assert sim.read().phase is Phase.TRAINING
     assert sim.stage(Stage.TRAIN).attempts == 2
+
+
+def request(sim: RunSimulation, stage: Stage) -> StageAttempt:
+    """The newest attempt of the stage."""
+    return max((item for item in sim.requests.values() if item.stage is stage), key=lambda item: item.attempt)
+
+
+def test_O36_a_retry_from_a_named_stage_takes_nothing_over_from_there_on() -> None:
+    sim = RunSimulation(run=run_view(backoff_limit=0))
+    sim.to_stage(Stage.EXPORT)
+    sim.fail(Reason.QUALITY_GATE_FAILED)
+    sim.settle()
+    sim.run = replace(sim.run, retry="one:train")
+    sim.to_stage(Stage.EXPORT)
+    found = {stage: request(sim, stage) for stage in (Stage.CONVERT, Stage.TRAIN, Stage.EXPORT)}
+    assert {stage: (item.attempt, item.adopt_from) for stage, item in found.items()} == {
+        Stage.CONVERT: (1, None),
+        Stage.TRAIN: (2, 2),
+        Stage.EXPORT: (2, 2),
+    }
+    # What the first attempts left stays out of the question.
+    sim.fail(Reason.QUALITY_GATE_FAILED)
+    sim.settle()
+    sim.run = replace(sim.run, retry="two")
+    sim.settle()
+    assert (request(sim, Stage.EXPORT).attempt, request(sim, Stage.EXPORT).adopt_from) == (3, 2)
+    sim.finish()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert request(sim, Stage.PUBLISH).adopt_from is None
+
+
+@pytest.mark.parametrize("retry", ["again", "again:export", "again:none"])
+def test_O36_a_retry_of_the_failed_stage_goes_on_with_what_is_there(retry: str) -> None:
+    sim = RunSimulation(run=run_view(backoff_limit=0))
+    sim.to_stage(Stage.TRAIN)
+    sim.fail(Reason.TRAINING_DIVERGED)
+    sim.settle()
+    sim.run = replace(sim.run, retry=retry)
+    sim.settle()
+    assert (request(sim, Stage.TRAIN).attempt, request(sim, Stage.TRAIN).adopt_from) == (2, None)
 
 
 def test_a_retry_on_an_active_run_has_no_effect_later() -> None:

@@ -1,12 +1,15 @@
 """The cache of converted datasets, and that equal input gives equal bytes."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import Rename
+from atoll_contract.store.base import ObjectInfo
+from atoll_contract.store.directory import DirStore
 from support.archives import packed, supervisely
 from support.convert_stage import ConvertStage
 
@@ -41,6 +44,25 @@ def test_a_second_run_finds_the_first_ones_dataset(stage: ConvertStage) -> None:
     assert second.code == ExitCode.OK
     assert second.result.outputs == first.result.outputs
     assert second.result.summary == first.result.summary
+
+
+def test_O36_a_conversion_asked_for_anew_reads_the_archive_and_not_what_the_store_says_of_it(
+    stage: ConvertStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = packed(supervisely(6), ".tar"), packed(supervisely(7), ".tar")
+    stage.put("x.tar", old)
+    head = DirStore.head
+
+    def stale(store: DirStore, key: str) -> ObjectInfo | None:
+        info = head(store, key)
+        return info and replace(info, sha256=hashlib.sha256(old).hexdigest())
+
+    monkeypatch.setattr(DirStore, "head", stale)
+    assert stage.run().result.summary["pictures"] == 6
+    (stage.store / stage.sources[0].key).write_bytes(new)
+    assert stage.run().result.summary["pictures"] == 6
+    stage.adopt_from = 2
+    assert stage.run().result.summary["pictures"] == 7
 
 
 @pytest.mark.parametrize("options", [{"ignore": ("x",)}, {"rename": (Rename("a", "b"),)}, {"max_invalid_percent": 2.0}])

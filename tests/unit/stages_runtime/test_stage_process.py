@@ -209,6 +209,17 @@ def test_the_finished_work_of_an_earlier_attempt_is_reported_not_repeated(bench:
     assert bench.result.result.key == "runs/local/7b1e/train/a1-first/result.json"
 
 
+def test_O36_a_stage_asked_for_anew_takes_over_only_what_was_made_since(bench: Bench) -> None:
+    bench.finish("ok", pod="first")
+    second = replace(bench.input, attempt=2, adopt_from=2)
+    assert bench.finish("ok", given=second, pod="second")[0] == 0
+    assert (bench.result.reason, bench.result.attempt) == (Reason.COMPLETED, 2)
+    assert bench.result.outputs[0].key == "runs/local/7b1e/train/a2-second/weights.h5"
+    assert bench.finish("bug", given=replace(second, attempt=3), pod="third")[0] == 0
+    assert bench.result.reason is Reason.ADOPTED
+    assert bench.result.outputs[0].key == "runs/local/7b1e/train/a2-second/weights.h5"
+
+
 def test_damaged_foreign_or_failed_results_are_not_adopted(bench: Bench) -> None:
     bench.finish("gate", pod="failed")
     bench.finish("ok", pod="damaged")

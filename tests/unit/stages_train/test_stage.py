@@ -83,6 +83,22 @@ def test_an_interrupted_stage_ends_with_the_same_weights_as_an_undisturbed_one(t
     _check_documents(whole, outcome)
 
 
+@pytest.mark.timeout(300)
+def test_O36_a_training_asked_for_anew_does_not_go_on_from_an_old_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = context(tmp_path, SPEC, uid="anew")
+    new = context(tmp_path, SPEC, uid="anew", pod="p2")
+    new = replace(new, input=replace(new.input, attempt=2, adopt_from=2))
+    for given in (old, new):
+        with pytest.raises(Interrupted):
+            train(StoppingContext(given.input, given.store, given.work))
+    assert "going on from the checkpoint" not in caplog.text
+    of_old, of_new = (keys.checkpoints_prefix(new.input.run, adopt_from=start) for start in (None, 2))
+    found = [info.key for info in new.store.list(of_old) if info.key.endswith(".npz")]
+    assert sorted(key.startswith(of_new) for key in found) == [False, True]
+
+
 def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
     weights = done.fetch(named(outcome, "weights"), done.work / "fetched.h5")
     _, info = load_detector(weights, ModelInfo(SPEC.architecture, SPEC.width, CLASSES))

@@ -140,7 +140,8 @@ def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scr
 
 
 def resume_completed(given: StageInput, store: Store, scratch: Path) -> StageResult | None:
-    """Returns the newest complete result of an earlier attempt as this attempt's own; None where there is none.
+    """Returns the newest complete result of an earlier attempt as this attempt's own; None where there is none, or none
+    that may be taken over (`StageInput.adopt_from`).
 
     A result is complete where the stage succeeded and all of its outputs are in the store with the right digests.
     """
@@ -148,7 +149,7 @@ def resume_completed(given: StageInput, store: Store, scratch: Path) -> StageRes
     found = []
     for info in store.list(prefix):
         match = _RESULT_OF_ATTEMPT.fullmatch(info.key, len(prefix))
-        if match:
+        if match and int(match[1]) >= (given.adopt_from or 0):
             found.append((int(match[1]), info.key))
     for _, key in sorted(found, reverse=True):
         result = _adopt(key, given=given, store=store, scratch=scratch)

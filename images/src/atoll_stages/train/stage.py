@@ -91,9 +91,8 @@ class TrainingSession:
         self._info = ModelInfo(spec.architecture, spec.width, dataset.class_names)
         self._devices = find_devices(spec.accelerator)
         self._trainer = _create_trainer(config, self._devices)
-        self._checkpoints = CheckpointStore(
-            context.store, keys.checkpoints_prefix(context.input.run), config.fingerprint
-        )
+        prefix = keys.checkpoints_prefix(context.input.run, adopt_from=context.input.adopt_from)
+        self._checkpoints = CheckpointStore(context.store, prefix, config.fingerprint)
         self._initial_weights = load_initial_weights(
             self._trainer.model, spec.init_from, info=self._info, store=context.store, work=context.work
         )

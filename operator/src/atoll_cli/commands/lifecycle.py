@@ -85,7 +85,10 @@ def _require_running(run: Body) -> None:
 @cluster_options
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="Go back to this earlier stage.")
 def retry_command(name: str, cluster: ClusterOptions, stage: str | None) -> None:
-    """Give the annotation atoll.dev/retry a new value. Stages that are done stay done; attempt numbers go on."""
+    """Give the annotation atoll.dev/retry a new value. Stages that are done stay done; attempt numbers go on.
+
+    With --stage, that stage and all after it are done anew: nothing from their earlier attempts is taken over.
+    """
     access = connect(cluster)
     run = access.run(name)
     status = status_of(run)

@@ -92,6 +92,8 @@ class StageStatus(Document, frozen=True):
     attempts: int = 0
     # Attempts that count against runPolicy.backoffLimit: suspensions, disruptions and lost results do not.
     failures: int = 0
+    # The first attempt after a retry that asked for the stage anew: nothing is taken over from earlier ones.
+    adopt_from: int | None = None
     job_ref: JobRef | None = None
     start_time: str | None = None
     completion_time: str | None = None

@@ -105,6 +105,7 @@ def stage_input(work: Work, attempt: StageAttempt) -> StageInput:
         export=ExportSpec(train, _quality_gates(work.spec)) if train and stage is Stage.EXPORT else None,
         compile=_compile(work.spec) if stage is Stage.COMPILE else None,
         publish=_publish(work, attempt) if publishes else None,
+        adopt_from=attempt.adopt_from,
     )
 
 

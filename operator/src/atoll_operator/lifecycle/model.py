@@ -253,6 +253,8 @@ class StageAttempt:
     active_deadline_seconds: int
     accelerator: str = "auto"
     version: int | None = None
+    # The first attempt whose results may be taken over; None: any.
+    adopt_from: int | None = None
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ def _begin_attempt(run: RunView, status: RunStatus, stage: StageStatus, now: dat
         active_deadline_seconds=_deadline_guard(run, status, now),
         accelerator=status.resolved.accelerator if status.resolved else "auto",
         version=status.release.version if stage.name is Stage.PUBLISH and status.release else None,
+        adopt_from=stage.adopt_from,
     )
     return Transition(_with_current(status, begun), create=(request,), requeue_after=0)
 

@@ -135,9 +135,9 @@ def with_hold(status: RunStatus, *, held: bool, released: datetime, now: datetim
 def retried(run: RunView, status: RunStatus) -> RunStatus:
     """`status` with the annotation acted on, if its value is new.
 
-    The value is `<anything>` or `<anything>:<stage>`; with a stage the run goes back to it, otherwise to the failed
-    one. On an active run the value is only recorded, so that it has no effect later; succeeded and cancelled runs
-    ignore it.
+    The value is `<anything>` or `<anything>:<stage>`; with a stage the run goes back to it and does all from there on
+    anew, otherwise the failed one goes on. On an active run the value is only recorded, so that it has no effect later;
+    succeeded and cancelled runs ignore it.
     """
     if not run.retry or run.retry[:MAX_RETRY_VALUE] == status.last_handled_retry:
         return status
@@ -158,8 +158,9 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
     order = list(Stage)
     failed = current_stage(status)
     first = order.index(failed.name if failed else Stage.PUBLISH)
-    if requested is not None:
-        first = min(first, order.index(requested))
+    anew = requested is not None and order.index(requested) <= first
+    if requested is not None and anew:
+        first = order.index(requested)
     return replace(
         status,
         phase=Phase.PENDING,
@@ -172,20 +173,21 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
         held_since=None,
         usage=None,
         resolved=None,
-        stages=tuple(_reset(item) if order.index(item.name) >= first else item for item in status.stages),
+        stages=tuple(_reset(item, anew=anew) if order.index(item.name) >= first else item for item in status.stages),
         # A failed publish keeps its version, and its retry uses it.
         release=replace(status.release, manifest=None) if status.release else None,
     )
 
 
-def _reset(stage: StageStatus) -> StageStatus:
-    """`stage` as pending; its attempts are numbered on."""
+def _reset(stage: StageStatus, *, anew: bool) -> StageStatus:
+    """`stage` as pending; its attempts are numbered on. `anew`: they take nothing over from those so far."""
     return replace(
         stage,
         phase=StagePhase.PENDING,
         reason=Reason.PENDING,
         message="",
         failures=0,
+        adopt_from=stage.attempts + 1 if anew and stage.attempts else stage.adopt_from,
         completion_time=None,
         next_retry_time=None,
         pending_since=None,
