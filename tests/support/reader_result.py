@@ -7,6 +7,7 @@ from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Problems
 from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import AnnotatedImage, Archive
+from atoll_stages.convert.readers.split_lists import SplitLists
 from support.archives import write_files
 
 LIMITS = DatasetLimits()
@@ -22,7 +23,7 @@ class ReaderResult:
             reader = find_reader(archive, requested)
             annotations = reader.read(archive)
             self.format = reader.format
-            self.images: list[AnnotatedImage] = list(annotations.images)
+            self.images: list[AnnotatedImage] = list(SplitLists(archive).applied(annotations.images))
             self.classes = annotations.classes
             self.used = {
                 file.name for file in members.with_suffix(".json", ".txt", ".yaml") if file.number in archive.used

@@ -17,7 +17,7 @@ from support.reader_result import ReaderResult
 
 def test_voc_parts_from_image_sets(tmp_path: Path) -> None:
     files = {**voc(3), "ImageSets/Main/train.txt": b"p0000\np0001\n", "ImageSets/Main/val.txt": b"p0002\n"}
-    assert [image.dataset for image in ReaderResult(files, tmp_path).images] == ["train", "train", "val"]
+    assert [image.dataset for image in ReaderResult(files, tmp_path).images] == ["train", "train", "validation"]
 
 
 def test_voc_of_roboflow_lies_beside_its_pictures(tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ class Members:
         where = f"folder = ? AND suffix IN ({_placeholders(suffixes)}) LIMIT 1"
         return bool(self._many(where, comparable(folder), *suffixes))
 
+    def has_below(self, folder: str) -> bool:
+        """Whether there is a member in the folder, or in a folder below it."""
+        # "0" is the character after "/".
+        key = comparable(folder)
+        return self._one("key > ? AND key < ? LIMIT 1", f"{key}/", f"{key}0") is not None
+
     def with_suffix(self, *suffixes: str) -> Iterator[Member]:
         """Members whose lower-case suffix is one of these, by name, a page at a time."""
         last = ""

@@ -27,6 +27,7 @@ from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
 from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
+from atoll_stages.convert.readers.split_lists import SplitLists
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 
@@ -118,6 +119,9 @@ def summarize(conversion: Conversion) -> ConversionSummary:
     """
     store, names, problems = conversion.store, conversion.names, conversion.problems
     outcome = assign_splits(store, conversion.spec.split)
+    if outcome.lost:
+        file = next(store.examples()).name
+        problems.add(Kind.SPLIT_LOST, Action.KEPT, file=file, detail=outcome.lost)
     statistics = count_examples(store)
     used = statistics.classes()
     classes = names.ordered(used)
@@ -178,7 +182,9 @@ def _read_annotations(conversion: Conversion, number: int, archive: Archive, req
     logger.info("%s: %d files, format %s", archive.name, len(archive.members), reader.format)
     annotations = reader.read(archive)
     conversion.names.declare(annotations.classes)
-    for item in annotations.images:
+    by = conversion.spec.split.by
+    listed = by in (SplitBy.AUTO, SplitBy.DATASETS)
+    for item in SplitLists(archive).applied(annotations.images) if listed else annotations.images:
         if not conversion.store.add(number, item):
             archive.problems.add(
                 Kind.ANNOTATION_DUPLICATE, Action.SKIPPED, file=item.annotation, detail=item.image.name

@@ -30,6 +30,8 @@ class SplitOutcome:
 
     by: SplitBy
     warnings: tuple[str, ...] = ()
+    # A split that names give and that could not be kept, and why.
+    lost: str = ""
 
 
 def assign_splits(store: ExampleStore, split: Split) -> SplitOutcome:
@@ -44,12 +46,13 @@ def assign_splits(store: ExampleStore, split: Split) -> SplitOutcome:
 
     store.set_groups(frame_group, shuffle)
     by = _choose_way(store, split.by)
+    lost = _lost_split(store) if by is SplitBy.HASH and split.by is SplitBy.AUTO else ""
     if by is SplitBy.HASH:
         warnings = _split_by_hash(store, {VALIDATION: split.validation, TEST: split.test})
     else:
         warnings = _split_by_names(store, by, split)
     _require_splits(store, by, split)
-    return SplitOutcome(by=by, warnings=tuple(warnings))
+    return SplitOutcome(by=by, warnings=tuple(warnings), lost=lost)
 
 
 def frame_group(name: str) -> str:
@@ -77,6 +80,17 @@ def _choose_way(store: ExampleStore, requested: SplitBy) -> SplitBy:
         if requested is by or (requested is SplitBy.AUTO and TRAIN in found and len(found) > 1):
             return by
     return SplitBy.HASH
+
+
+def _lost_split(store: ExampleStore) -> str:
+    """Returns why a split that tags or datasets name is not kept; nothing where all pictures have one name, or none."""
+    total = sum(1 for _ in store.examples())
+    for by in (SplitBy.TAGS, SplitBy.DATASETS):
+        found = store.count_named(by)
+        if found.keys() - {TRAIN} and total not in found.values():
+            named = " and ".join(f"{counted(count, 'picture')} for {name}" for name, count in found.items())
+            return f"there are {named} by {by}, but none for {TRAIN}"
+    return ""
 
 
 def _split_by_names(store: ExampleStore, by: SplitBy, split: Split) -> list[str]:

@@ -264,7 +264,7 @@ def _common_end(folder: str, inner: str) -> int:
     return count
 
 
-def _path(name: str) -> str:
+def plain_path(name: str) -> str:
     """Returns a file name, path or URL as a path inside the archive."""
     path = _DRIVE.sub("", name.strip().replace("\\", "/"))
     if _WEB.match(path):
@@ -283,9 +283,9 @@ def _spellings(name: str) -> tuple[str, ...]:
     """
     path, _, query = name.partition("?")
     if local := parse_qs(query).get("d"):
-        return (_path(local[0]),)
+        return (plain_path(local[0]),)
     plain = unquote(path if _WEB.match(name) else name)
-    return tuple(dict.fromkeys((_path(name), _path(plain))))
+    return tuple(dict.fromkeys((plain_path(name), plain_path(plain))))
 
 
 def _same_file(base: str) -> str:

@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from atoll_contract.archive.extract import Member
@@ -13,7 +12,6 @@ from atoll_contract.archive.limits import size as shown_size
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import (
-    IMAGE_SUFFIXES,
     AnnotatedImage,
     Annotations,
     Archive,
@@ -23,14 +21,12 @@ from atoll_stages.convert.readers.base import (
 from atoll_stages.convert.readers.lookup import annotated_image, dataset_of_image
 from atoll_stages.convert.readers.parsing import (
     annotation_bytes,
-    annotation_text,
     invalid,
     parse_boxes,
 )
 from atoll_stages.convert.readers.shapes import Edges, around, count_around, rotated
 from atoll_stages.convert.readers.strict_xml import xml_root
 from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
-from atoll_stages.convert.split_names import split_of_name
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -38,10 +34,8 @@ if TYPE_CHECKING:
 _HEAD = 2**16
 # CVAT's own XML has the root <annotations>.
 _ROOT = re.compile(rb"<annotation[\s>/]")
-_QUOTED = re.compile(r"""^(?:"([^"]*)"|'([^']*)')""")
 # The elements of Roboflow's polygons.
 _COORDINATE = re.compile(r"([xy])(\d+)")
-_FLAG = re.compile(r"\s+-?[01]$")
 # In memory an element takes some hundred times its bytes in the file; the file of one image is small.
 _MAX_XML = 4 * 2**20
 
@@ -54,7 +48,7 @@ class VocReader(Reader):
         return next(_annotation_files(archive), None) is not None
 
     def read(self, archive: Archive) -> Annotations:
-        return Annotations((), _images(archive, _splits_of_lists(archive)))
+        return Annotations((), _images(archive))
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
@@ -66,51 +60,16 @@ def _annotation_files(archive: Archive) -> Iterator[Member]:
             yield file
 
 
-def _splits_of_lists(archive: Archive) -> dict[str, str]:
-    """Reads `ImageSets/Main/train.txt` and its like: the split of each image, by its name without suffix.
-
-    `trainval` is read last, because the lists `train` and `val` are more exact.
-    """
-    splits: dict[str, str] = {}
-    lists = [file for file in archive.files(".txt") if PurePosixPath(file.folder).name in ("Main", "ImageSets")]
-    for file in sorted(lists, key=lambda file: file.base.lower().startswith("trainval")):
-        name = PurePosixPath(file.name).stem
-        if split_of_name(name):
-            archive.use(file)
-            for line in annotation_text(archive, file).splitlines():
-                for listed in _listed_names(line):
-                    splits.setdefault(listed, name)
-    return splits
-
-
-def _listed_names(line: str) -> Iterator[str]:
-    """Yields what a line of a list may name: CVAT puts quotes around a name, and lists of one class add -1, 0 or 1."""
-    line = line.strip()
-    quoted = _QUOTED.match(line)
-    names = (quoted[1] or quoted[2],) if quoted else (line, _FLAG.sub("", line))
-    for name in dict.fromkeys(names):
-        if name:
-            yield name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(IMAGE_SUFFIXES) else name
-
-
-def _images(archive: Archive, splits: dict[str, str]) -> Iterator[AnnotatedImage]:
+def _images(archive: Archive) -> Iterator[AnnotatedImage]:
     for file in _annotation_files(archive):
         with archive.skipping_unreadable(file):
             root = _parse(archive, file)
             name = (root.findtext("filename") or "").strip()
             if (image := annotated_image(archive, file, name=name)) is None:
                 continue
-            dataset = _split(file, splits) or file.folder.removesuffix("Annotations").rstrip("/")
-            dataset = dataset_of_image(dataset, image)
+            dataset = dataset_of_image(file.folder.removesuffix("Annotations").rstrip("/"), image)
             boxes = parse_boxes(archive, file, enumerate(root.findall("object")), partial(_box, archive, file))
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
-
-
-def _split(file: Member, splits: Mapping[str, str]) -> str | None:
-    """Returns the split of an annotation, listed by its path below `Annotations` or by its stem alone."""
-    path = PurePosixPath(file.name).with_suffix("")
-    below = str(path).rpartition("Annotations/")[2]
-    return splits.get(below) or splits.get(path.name)
 
 
 def _parse(archive: Archive, file: Member) -> "Element":
