@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
+from atoll_operator.api.status import Phase, write_status
 from atoll_operator.config import Settings
+from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.lists import RunLister
+from atoll_operator.controller.queue import QueueManager
 from atoll_operator.jobs.manifest import job_name
 from atoll_operator.kube.client import LIST_PAGE, Body
-from atoll_operator.kube.objects import JOBS, RUNS
-from support.fake_cluster import FakeServer
+from atoll_operator.kube.objects import JOBS, RUNS, Resource
+from support.fake_cluster import FakeClock, FakeCluster, FakeServer
 from support.fake_operator import KEY, FakeOperator, add_run, prepared
+from support.run_simulation import RunSimulation
 
 RUN_COUNT = 5000
 RUNS_WITH_JOBS = 400
@@ -171,3 +180,33 @@ def test_the_jobs_of_all_runs_are_listed_once_and_then_known() -> None:
     for run, job in zip(runs, jobs, strict=True):
         known = operator.cache.jobs.get(("team", run["metadata"]["uid"])) or []
         assert [item["metadata"]["name"] for item in known] == [job["metadata"]["name"]]
+
+
+def test_little_is_kept_of_a_finished_run() -> None:
+    simulation = RunSimulation()
+    simulation.finish()
+    run = add_run(prepared(), "old")
+    text = json.dumps(run | {"status": write_status(simulation.read())})
+    count, cache, queue = 500, Cache(), QueueManager()
+
+    class Runs(FakeCluster):
+        def list_each(
+            self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        ) -> Iterator[Body]:
+            for number in range(count if resource is RUNS else 0):
+                body = json.loads(text)
+                body["metadata"] |= {"name": f"old-{number:05}", "uid": f"{number:036}"}
+                yield body
+
+    lister = RunLister(Runs(FakeServer()), cache, queue, FakeClock().now)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        lister.list_all(None)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert queue.count(Phase.SUCCEEDED) == count
+    # 10,000 of them have 15 MB at most.
+    assert kept / count < 1500

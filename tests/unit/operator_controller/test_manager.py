@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from atoll_operator.api.status import Phase
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
 from atoll_operator.controller.manager import STANDBY_SECONDS, EventHandlers, Manager, work
@@ -117,7 +118,7 @@ def test_the_event_of_an_own_write_is_passed_over_without_a_look_at_it(listener:
     listener.cache.note_own_write(written)
     listener.run_event("MODIFIED", written)
     assert listener.woken == [KEY]
-    assert listener.queue.phases()["Pending"] == 1
+    assert listener.queue.count(Phase.PENDING) == 1
     # Another's write is none, whatever a user calls an annotation.
     foreign = listener.server.edit(
         RUNS, *KEY, {"metadata": {"annotations": {"resourceVersion": written["metadata"]["resourceVersion"]}}}

@@ -124,7 +124,17 @@ def test_a_status_written_by_hand_does_not_stop_the_queue(queue: QueueManager) -
     broken = run("broken")
     broken["status"] = {"phase": 7}
     queue.observe(broken)
-    assert queue.phases() == {"Pending": 1}
+    assert queue.count(Phase.PENDING) == 1
+
+
+def test_runs_are_counted_by_phase_as_they_come_and_go(queue: QueueManager) -> None:
+    queue.observe(run("one", QUEUED))
+    queue.observe(run("two", QUEUED))
+    queue.record(run("one"), WORKING)
+    assert [queue.count(phase) for phase in (Phase.QUEUED, Phase.TRAINING)] == [1, 1]
+    queue.forget(("team", "two"))
+    queue.record(run("one"), RunStatus(phase=Phase.SUCCEEDED))
+    assert [queue.count(phase) for phase in (Phase.QUEUED, Phase.TRAINING, Phase.SUCCEEDED)] == [0, 0, 1]
 
 
 def test_an_unfinished_run_needs_its_profiles_snapshot(queue: QueueManager) -> None:

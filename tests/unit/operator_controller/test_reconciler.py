@@ -131,6 +131,26 @@ def test_pods_are_read_after_three_seconds_and_then_every_five() -> None:
     assert server.take_calls().count("list pods") == 5
 
 
+def test_places_in_the_queue_are_written_every_thirty_seconds_and_a_start_at_once() -> None:
+    server = prepared(maxConcurrentRuns=1)
+    operator = started(server)
+    names = [f"run-{number}" for number in range(8)]
+    for name in names:
+        add_run(server, name, uid=f"{name}-uid")
+        server.clock.advance(1)
+    operator.settle()
+    last = ("team", names[-1])
+    written = [server.get(RUNS, *last)]
+    for name in names[:-1]:
+        server.edit(RUNS, "team", name, {"spec": {"cancel": True}})
+        operator.advance(4)
+        written.append(server.get(RUNS, *last))
+    versions = {run["metadata"]["resourceVersion"] for run in written if run}
+    # The place at first, one half a minute later at most, and the start.
+    assert len(versions) <= 3
+    assert status_of(server, names[-1]).phase is Phase.CONVERTING
+
+
 def test_a_queued_run_starts_when_the_one_before_it_ends() -> None:
     server = prepared(maxConcurrentRuns=1)
     operator = started(server)

@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 
 from atoll_contract.errors import SpecError
-from atoll_operator.api.status import DONE, RunStatus, StagePhase, status_patch
+from atoll_operator.api.status import DONE, Phase, RunStatus, StagePhase, status_patch
 from atoll_operator.config import Settings
-from atoll_operator.controller.cache import Cache, Profile, Stores
+from atoll_operator.controller.cache import Cache, ExpiringDict, Profile, Stores
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.observed import Observed, ReferencedObjects, view_of_own_job
 from atoll_operator.controller.workqueue import TimeBudget
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Of the time, for Normal Events; those of type Warning are always written.
 EVENTS_SHARE = 0.1
+# A run's position in the queue is written this often: with short runs and a long queue, each end would write many.
+POSITION_SECONDS = 30.0
 
 
 class Applier:
@@ -45,6 +47,8 @@ class Applier:
         self._metrics = metrics
         self._times = times
         self._events_budget = TimeBudget(EVENTS_SHARE, times.monotonic)
+        # UIDs of queued runs whose position was written a moment ago.
+        self._positioned: ExpiringDict[str, bool] = ExpiringDict(times.monotonic, seconds=POSITION_SECONDS)
 
     def apply(self, observed: Observed, plan: Plan) -> Observed:
         """Returns what is there afterwards. Raises ClusterError where a call failed."""
@@ -89,7 +93,7 @@ class Applier:
 
     def _write_status(self, observed: Observed, status: RunStatus) -> Observed:
         patch = status_patch(observed.run.get("status"), observed.status, status)
-        if not patch:
+        if not patch or (_is_position_alone(observed.status, status) and self._positioned.get(observed.ref.uid)):
             return replace(observed, status=status)
         version = observed.run["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "status": patch}
@@ -97,6 +101,8 @@ class Applier:
         if written is None:
             raise Conflict("patch trainingruns/status", "the run was deleted meanwhile")
         self._cache.note_own_write(written)
+        if status.phase is Phase.QUEUED:
+            self._positioned.put(observed.ref.uid, True)
         self._count_ends(observed, status)
         return observed.with_run(written)
 
@@ -170,6 +176,13 @@ class Applier:
             except ClusterError as error:
                 # Events are for people; the status says all that they say.
                 logger.warning("%s", error)
+
+
+def _is_position_alone(before: RunStatus | None, after: RunStatus) -> bool:
+    """Returns whether the run waits in the queue as before: at most its position has changed."""
+    if before is None or not before.phase is after.phase is Phase.QUEUED:
+        return False
+    return before.observed_generation == after.observed_generation and before.estimate == after.estimate
 
 
 def _work(observed: Observed, profile: Profile, stores: Stores) -> Work:

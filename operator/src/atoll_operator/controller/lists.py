@@ -73,10 +73,12 @@ class RunLister:
             key = key_of(run)
             version = known.pop(key, None)
             is_older = is_older or (version is not None and resource_version(run) < version[1])
-            self._queue.observe(run)
-            self._cache.put_run(run)
-            if (run.get("status") or {}).get("phase") in TERMINAL:
-                finished[key[0], run["metadata"]["uid"]] = _finished_run(run, self._now())
+            uid, is_over = run["metadata"]["uid"], (run.get("status") or {}).get("phase") in TERMINAL
+            if not is_over or version != (uid, resource_version(run)):
+                self._queue.observe(run)
+                self._cache.put_run(run)
+            if is_over:
+                finished[key[0], uid] = _finished_run(run, self._now())
             else:
                 keys.append(key)
         if is_older:

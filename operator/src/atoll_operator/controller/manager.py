@@ -183,12 +183,9 @@ class Manager:
 
     def _serve_metrics(self) -> None:
         for phase in Phase:
-            self.metrics.runs.labels(str(phase)).set_function(partial(self._count, phase))
+            self.metrics.runs.labels(str(phase)).set_function(partial(self._queue.count, phase))
         if self._settings.metrics_port:
             start_http_server(self._settings.metrics_port, registry=self.metrics.registry)
-
-    def _count(self, phase: Phase) -> float:
-        return float(self._queue.phases()[str(phase)])
 
 
 class EventHandlers:

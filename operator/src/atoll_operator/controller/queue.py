@@ -5,6 +5,7 @@ can be read from the API server's objects again.
 """
 
 import heapq
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -33,8 +34,10 @@ _MAX_BASIS = 256
 _INCOMPLETE = frozenset({Reason.OBJECT_STORE_NOT_FOUND, Reason.PROFILE_NOT_FOUND})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
+    """What is kept of a run. Of finished ones there may be tens of thousands."""
+
     uid: str
     profile: str
     created: datetime
@@ -65,6 +68,8 @@ class QueueManager:
         # Guards the entries and the estimates, and makes a decision to start and its record one step.
         self._lock = threading.RLock()
         self._entries: dict[Key, _Entry] = {}
+        # Counted as they come and go: a scrape of the metrics must not hold up decisions.
+        self._phases: Counter[Phase] = Counter()
         # By profile: the runs that hold a slot or wait for one.
         self._contenders: dict[str, dict[Key, _Entry]] = {}
         self.estimates = EstimateModel()
@@ -144,20 +149,21 @@ class QueueManager:
         with self._lock:
             return {entry.revision for entry in self._entries.values() if entry.phase not in TERMINAL}
 
-    def phases(self) -> Counter[str]:
-        """Returns the number of runs in each phase."""
-        with self._lock:
-            return Counter(str(entry.phase) for entry in self._entries.values())
+    def count(self, phase: Phase) -> int:
+        """Returns the number of runs in this phase."""
+        return self._phases[phase]
 
     def _put(self, key: Key, entry: _Entry) -> None:
         self._remove(key)
         self._entries[key] = entry
+        self._phases[entry.phase] += 1
         if entry.active or entry.waits:
             self._contenders.setdefault(entry.profile, {})[key] = entry
 
     def _remove(self, key: Key) -> _Entry | None:
         removed = self._entries.pop(key, None)
         if removed is not None:
+            self._phases[removed.phase] -= 1
             contenders = self._contenders.get(removed.profile, {})
             contenders.pop(key, None)
             if not contenders:
@@ -181,15 +187,15 @@ def _entry(run: Mapping[str, Any], status: RunStatus) -> _Entry:
     metadata = run["metadata"]
     return _Entry(
         uid=metadata["uid"],
-        profile=run["spec"]["profileRef"]["name"],
+        profile=sys.intern(run["spec"]["profileRef"]["name"]),
         created=parse_time(metadata["creationTimestamp"]),
         phase=status.phase,
         active=status.active_since is not None and not status.is_terminal,
         incomplete=status.reason in _INCOMPLETE,
         estimate=status.estimate.seconds if status.estimate else None,
-        active_since=status.active_since,
+        active_since=None if status.is_terminal else status.active_since,
         active_seconds=status.active_seconds,
-        revision=status.resolved.profile_revision if status.resolved else "",
+        revision=sys.intern(status.resolved.profile_revision) if status.resolved else "",
         version=resource_version(run),
     )
 

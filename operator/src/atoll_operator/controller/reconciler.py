@@ -37,10 +37,10 @@ MAX_DEFERRALS = 6
 REPORT_EVERY_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Requeue:
     """The state of a run when nothing more followed from it, and until when that holds (monotonic seconds; None: until
-    something changes)."""
+    something changes). Of a run that is over its Jobs are none of it."""
 
     version: tuple[str, int]
     jobs: frozenset[JobView]
@@ -173,7 +173,7 @@ class Reconciler:
         ended = status.is_terminal and all(job.is_finished or job.deleting for job in observed.jobs)
         if version is None or plan.delete_run or not (status.active_since or ended):
             return
-        jobs = frozenset(replace(job, create_error="") for job in observed.jobs)
+        jobs = frozenset() if ended else frozenset(replace(job, create_error="") for job in observed.jobs)
         at = None if requeue_after is None else self._times.monotonic() + requeue_after
         self._requeues[key] = Requeue(version, jobs, at)
 
