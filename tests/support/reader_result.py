@@ -8,6 +8,7 @@ from atoll_stages.convert.problems import Problems
 from atoll_stages.convert.readers import find_reader
 from atoll_stages.convert.readers.base import AnnotatedImage, Archive
 from atoll_stages.convert.readers.split_lists import SplitLists
+from atoll_stages.convert.totals import Fate
 from support.archives import write_files
 
 LIMITS = DatasetLimits()
@@ -25,9 +26,7 @@ class ReaderResult:
             self.format = reader.format
             self.images: list[AnnotatedImage] = list(SplitLists(archive).applied(annotations.images))
             self.classes = annotations.classes
-            self.used = {
-                file.name for file in members.with_suffix(".json", ".txt", ".yaml") if file.number in archive.used
-            }
+            self.used = {file.name for file in members if archive.fates.of(file.number) is Fate.DESCRIPTION}
 
     def boxes(self) -> list[tuple[str, float, float, float, float]]:
         return [(b.label, b.xmin, b.ymin, b.xmax, b.ymax) for image in self.images for b in image.boxes]

@@ -60,7 +60,10 @@ class Dataset(Document, frozen=True):
     # All problems by kind; `problems` has the first MAX_PROBLEMS of them.
     problem_counts: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    # What was left out or changed, as sentences; then what else the user should know.
     warnings: tuple[str, ...] = ()
+    # Of members, pictures and objects: how many were `seen`, and what became of them, which adds up.
+    totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     schema_version: int = 1
 
     @property

@@ -14,7 +14,7 @@ class LintClass(Document, frozen=True):
 
 class LintReport(Document, frozen=True):
     """The output of `python -m atoll_stages.convert --lint … --json`. `ok` is False where a run would fail with
-    `reason` and `message`."""
+    `reason` and `message`. `warnings` and `totals` are those of `dataset.json`."""
 
     path: str
     ok: bool
@@ -32,6 +32,7 @@ class LintReport(Document, frozen=True):
     problem_counts: dict[str, int] | None = None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    totals: dict[str, dict[str, int]] | None = None
 
     def fault_of(self, name: str) -> str:
         """The message with the archive's name or path before it, unless it begins with the name already."""

@@ -139,22 +139,22 @@ def test_D9_nan_in_the_one_file_of_a_dataset(stage: ConvertStage) -> None:
     ],
 )
 def test_D10_box_that_is_none(stage: ConvertStage, box: tuple[Any, ...], kind: str) -> None:
-    data = annotation([rectangle("note", 4, 5, 34, 40), rectangle("note", *box)])
+    data = annotation([rectangle("note", 4, 5, 34, 40), *[rectangle("note", *box)] * 5])
     ended = stage.put("x.tar", packed(with_annotation(data), ".tar")).run()
     assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
-    assert "1 of 11 boxes invalid (9.1 %, limit 1 %); first: " in ended.message
+    assert "5 of 15 boxes invalid (33.3 %, limit 1 %); first: " in ended.message
     assert f'"{ANN}frame_00000.jpg.json" object 1: {kind}' in ended.message
 
 
 def test_D10_inverted_box(stage: ConvertStage) -> None:
-    files = {**voc(), "Annotations/p0003.xml": voc_xml("p0003.jpg", [("note", 34, 5, 4, 40)])}
+    files = {**voc(), "Annotations/p0003.xml": voc_xml("p0003.jpg", [("note", 34, 5, 4, 40)] * 5)}
     ended = stage.put("x.zip", packed(files, ".zip")).run_process()
     assert (ended.code, ended.reason) == (ExitCode.ANNOTATION_INVALID, Reason.ANNOTATION_INVALID)
     assert '"Annotations/p0003.xml" object 0: BoxInverted [34, 5, 4, 40] in 64×48' in ended.message
 
 
 def test_D10_not_finite_in_xml(stage: ConvertStage) -> None:
-    files = {**voc(), "Annotations/p0003.xml": voc_xml("p0003.jpg", [("note", float("nan"), 5, float("inf"), 40)])}
+    files = {**voc(), "Annotations/p0003.xml": voc_xml("p0003.jpg", [("note", float("nan"), 5, float("inf"), 40)] * 5)}
     ended = stage.put("x.zip", packed(files, ".zip")).run()
     assert ended.reason is Reason.ANNOTATION_INVALID
     assert "is not a finite number" in ended.message

@@ -82,7 +82,6 @@ def clip_boxes(
         except DatasetError as error:
             raise DatasetError(error.reason, f"{shown(file)} object {raw.number}: {error.message}") from None
         if label is None:
-            problems.add(Kind.CLASS_IGNORED, Action.DROPPED, file=file, number=raw.number, detail=raw.label)
             continue
         clipped = clip_box(raw, width=frame.width, height=frame.height)
         edges = f"[{raw.xmin:g}, {raw.ymin:g}, {raw.xmax:g}, {raw.ymax:g}] in {frame.width:g}×{frame.height:g}"

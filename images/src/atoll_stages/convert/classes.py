@@ -1,8 +1,9 @@
 """Class names: cleaned, renamed or ignored by the spec's rules, and ordered for the label map."""
 
+import difflib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
@@ -10,6 +11,9 @@ from atoll_contract.stage import ConvertSpec
 from atoll_contract.text import is_control
 
 MAX_LENGTH = 128
+# More classes without boxes than these are told in one sentence.
+_MAX_NAMED = 5
+_MAX_COMPARED = 2000
 
 
 class ClassNames:
@@ -69,14 +73,33 @@ class ClassNames:
         return tuple(name for name in self._order if name in used)
 
     def warnings(self, used: Iterable[str]) -> list[str]:
-        """Returns warnings: unused classes, rules that applied to nothing, names that differ only in case."""
+        """Returns warnings: classes without boxes, names that differ only in case."""
         used = set(used)
-        unused = [name for name in (self._only or tuple(self._order)) if name not in used]
-        kept = "stays in" if self._only else "is left out of"
-        found = [f"class {shown(name)} has no boxes; it {kept} the label map" for name in unused]
-        found += [f"rename from {shown(name)} met no object" for name in self._rename if name not in self._met]
-        found += [f"ignore {shown(name)} met no object" for name in sorted(self._ignore - self._met_finals())]
+        declared = self._only or tuple(self._order)
+        unused = [name for name in declared if name not in used and name in self._met_finals()]
+        if len(unused) > _MAX_NAMED:
+            some = ", ".join(shown(name, 40) for name in unused[:_MAX_NAMED])
+            kept = "stay in" if self._only else "are left out of"
+            found = [f"classes {some} and {len(unused) - _MAX_NAMED} more have no boxes; they {kept} the label map"]
+        else:
+            kept = "stays in" if self._only else "is left out of"
+            found = [f"class {shown(name)} has no boxes; it {kept} the label map" for name in unused]
         return found + _similar(sorted(used))
+
+    def rule_warnings(self) -> list[str]:
+        """Returns warnings about names in `classes`, `rename` and `ignore` that no label has, with the likely one."""
+        finals = self._met_finals()
+        rules = (
+            ("class {} has no boxes; it stays in the label map", self._only, finals),
+            ("rename from {} met no object", self._rename, self._met),
+            ("ignore {} met no object", sorted(self._ignore), finals),
+        )
+        return [
+            text.format(shown(name)) + _did_you_mean(name, met)
+            for text, names, met in rules
+            for name in names
+            if name not in met
+        ]
 
     def _met_finals(self) -> set[str]:
         return self._met | {self._rename[name] for name in self._met if name in self._rename}
@@ -101,6 +124,13 @@ def clean(name: str) -> str:
             "rename the class in the labelling tool and export again",
         )
     return name
+
+
+def _did_you_mean(name: str, met: Collection[str]) -> str:
+    """Returns a question about the name that is most like this one: the same but for case, else one close to it."""
+    by_fold = {other.casefold(): other for other in sorted(met)[:_MAX_COMPARED]}
+    close = difflib.get_close_matches(name.casefold(), by_fold, n=1)
+    return f"; did you mean {shown(by_fold[close[0]])}?" if close else ""
 
 
 def _similar(names: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ def drop_exact_copies(store: ExampleStore, problems: Problems) -> None:
         action = Action.DROPPED if copy.same_dataset else Action.KEPT
         problems.add(Kind.DUPLICATE, action, file=copy.name, detail=f"the same file as {shown(copy.first)}")
         if copy.same_dataset:
-            store.drop(copy.id)
+            store.drop(copy.id, Kind.DUPLICATE)
 
 
 def report_leakage(store: ExampleStore, problems: Problems) -> int:

@@ -18,6 +18,7 @@ from atoll_stages.convert.boxes import Box, ClassBox
 from atoll_stages.convert.images import PreparedImage
 from atoll_stages.convert.readers.base import AnnotatedImage, LabelledBox
 from atoll_stages.convert.split_names import TRAIN, split_of_dataset, split_of_tags
+from atoll_stages.convert.totals import USED
 
 _SCHEMA = """
 CREATE TABLE example (
@@ -32,6 +33,7 @@ CREATE TABLE example (
     split_of_dataset TEXT,
     annotated TEXT NOT NULL,
     status TEXT NOT NULL DEFAULT 'pending',
+    dropped_as TEXT,
     boxes TEXT,
     box_count INTEGER,
     width INTEGER,
@@ -141,8 +143,8 @@ class ExampleStore:
         try:
             self._database.execute(
                 "INSERT INTO example (source, member, name, path, annotation, dataset, split_of_tags, "
-                "split_of_dataset, annotated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*image, *splits, annotated),
+                "split_of_dataset, annotated, box_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*image, *splits, annotated, len(item.boxes)),
             )
         except sqlite3.IntegrityError:
             return False
@@ -159,11 +161,20 @@ class ExampleStore:
             "SELECT id, name, path, annotation, annotated FROM example "
             "WHERE source = ? AND id > ? ORDER BY id LIMIT 256"
         )
-        for number, name, path, annotation, annotated in self._pages(query, source):
-            raw = json.loads(annotated)
-            boxes = tuple(LabelledBox(*box) for box in raw["boxes"])
-            size = tuple(raw["size"]) if raw["size"] else None
-            yield PendingExample(number, name, Path(path), annotation, boxes, size, raw["relative"])
+        return map(_pending_example, self._pages(query, source))
+
+    def pending_of(self, source: int, member: int) -> PendingExample:
+        """Returns the example that has this image."""
+        query = "SELECT id, name, path, annotation, annotated FROM example WHERE source = ? AND member = ?"
+        return _pending_example(self._one(query, source, member))
+
+    def add_boxes(self, pending: PendingExample, boxes: tuple[LabelledBox, ...]) -> None:
+        """Adds boxes to an example whose image was not read yet."""
+        boxes = (*pending.boxes, *boxes)
+        annotated = json.dumps({"boxes": boxes, "size": pending.size, "relative": pending.relative})
+        self._database.execute(
+            "UPDATE example SET annotated = ?, box_count = ? WHERE id = ?", (annotated, len(boxes), pending.id)
+        )
 
     def complete(self, number: int, image: PreparedImage, boxes: tuple[ClassBox, ...]) -> None:
         """Makes the example `number` usable, with its image and its usable boxes."""
@@ -178,9 +189,10 @@ class ExampleStore:
         )
         self._end += len(image.data)
 
-    def drop(self, number: int) -> None:
-        """Makes the example `number` unusable."""
-        self._database.execute("UPDATE example SET status = 'dropped', annotated = '' WHERE id = ?", (number,))
+    def drop(self, number: int, kind: str) -> None:
+        """Makes the example `number` unusable; `kind` is the reason."""
+        query = "UPDATE example SET status = 'dropped', dropped_as = ?, annotated = '' WHERE id = ?"
+        self._database.execute(query, (kind, number))
 
     # Counting and writing.
 
@@ -193,6 +205,13 @@ class ExampleStore:
         """Returns the number of usable images and boxes of an archive."""
         images, boxes = self._one("SELECT COUNT(*), COALESCE(SUM(box_count), 0) FROM usable WHERE source = ?", source)
         return images, boxes
+
+    def fates(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Returns images and boxes by the reason for which they were dropped; `used` has those that were not."""
+        rows = self._database.execute(
+            "SELECT COALESCE(dropped_as, ?), COUNT(*), SUM(box_count) FROM example GROUP BY dropped_as", (USED,)
+        ).fetchall()
+        return {kind: images for kind, images, _ in rows}, {kind: boxes for kind, _, boxes in rows}
 
     def split_size(self, split: str) -> tuple[int, int]:
         """Returns the number of images in a split, and the bytes of their JPEGs together."""
@@ -348,6 +367,14 @@ class ExampleStore:
         while rows := self._database.execute(query, (*values, last)).fetchall():
             yield from rows
             last = rows[-1][0]
+
+
+def _pending_example(row: tuple[Any, ...]) -> PendingExample:
+    number, name, path, annotation, annotated = row
+    raw = json.loads(annotated)
+    boxes = tuple(LabelledBox(*box) for box in raw["boxes"])
+    size = tuple(raw["size"]) if raw["size"] else None
+    return PendingExample(number, name, Path(path), annotation, boxes, size, raw["relative"])
 
 
 def _stored_example(row: tuple[Any, ...]) -> StoredExample:

@@ -15,7 +15,6 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
-from atoll_stages.convert.meanings import MEANINGS, anchor
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind, counted
 
@@ -58,6 +57,7 @@ def _report(path: str, conversion: Conversion, summary: ConversionSummary) -> Li
         problem_counts=dict(sorted(counts.items())),
         problems=tuple(conversion.problems.listed),
         warnings=summary.warnings,
+        totals=conversion.sums,
     )
 
 
@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(report: LintReport) -> str:
-    lines = [f"{report.path}: {report.message}"]
+    lines = [f"warning: {warning}" for warning in report.warnings]
+    lines.append(f"{report.path}: {report.message}")
     if not report.ok:
         return f"{report.path}: {report.reason}: {report.message}\n"
     splits = ", ".join(f"{split} {count}" for split, count in (report.split or {}).items())
@@ -104,11 +105,9 @@ def _text(report: LintReport) -> str:
     for found in report.classes:
         boxes = "  ".join(f"{split} {count:>6}" for split, count in found.boxes.items())
         lines.append(f"  {bounded(found.name):<{width}}  {boxes}  tiny {found.tiny}")
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    for kind, count in (report.problem_counts or {}).items():
-        meaning = MEANINGS[Kind(kind)]
-        what = f"{meaning.noun} {meaning.text}: {meaning.outcome}; {meaning.remedy}"
-        lines.append(f"{kind}: {count} ({what}; {anchor(Kind(kind))})")
+    for name, counts in (report.totals or {}).items():
+        lines.append(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    lines += [f"{kind}: {count}" for kind, count in (report.problem_counts or {}).items()]
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         item = "" if problem.object is None else f" object {problem.object}"
         lines.append(f"  {problem.file}{item}: {problem.kind}, {problem.action} {problem.detail}".rstrip())

@@ -1,12 +1,18 @@
 """What each kind of problem means in plain words, what becomes of the data, and what the user can do about it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from atoll_stages.convert.problems import Action, Kind
+from atoll_contract.errors import bounded
+from atoll_stages.convert.problems import Action, Kind, Problems, counted
 
 PAGE = "docs/data.md"
+MAX_WARNINGS = 100
+_MAX_WARNING = 600
+_MAX_FIRST = 260
+# Nothing is lost or changed by these where the data is kept; they are counted, and no warning.
+_HARMLESS_IF_KEPT = frozenset((Kind.DUPLICATE, Kind.NEAR_DUPLICATE, Kind.IMAGE_MISNAMED))
 
 
 class Meaning(NamedTuple):
@@ -76,13 +82,10 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "look whether a box has more than one object in it",
     ),
     Kind.GEOMETRY_WITHOUT_AREA: Meaning(
-        Action.DROPPED, "object", "that is a point or a line", "left out", "draw a rectangle"
+        Action.DROPPED, "object", "drawn as a point or a line", "left out", "draw a rectangle"
     ),
     Kind.GEOMETRY_UNKNOWN: Meaning(
         Action.DROPPED, "object", "of an unknown shape", "left out", "draw a rectangle or a polygon"
-    ),
-    Kind.CLASS_IGNORED: Meaning(
-        Action.DROPPED, "object", "of a class that the run leaves out", "left out as asked", "nothing"
     ),
     Kind.CLASS_UNDECLARED: Meaning(
         Action.KEPT, "object", "of a class that the export does not list", "kept", "add the class in the labelling tool"
@@ -104,7 +107,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
     Kind.ANNOTATION_DUPLICATE: Meaning(
         Action.SKIPPED,
         "annotation",
-        "of a picture that another annotation file labels with other boxes",
+        "of the same picture as an earlier annotation file, with other boxes",
         "left out; the file that comes first by name counts",
         "keep one file for each picture, or give pictures of different tasks different names",
     ),
@@ -116,7 +119,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "add the picture, or export with pictures",
     ),
     Kind.IMAGE_UNREADABLE: Meaning(Action.SKIPPED, "picture", "unreadable", "left out", "save it again as JPEG or PNG"),
-    Kind.IMAGE_MISNAMED: Meaning(Action.KEPT, "picture", "of another format than its suffix says", "kept", "nothing"),
+    Kind.IMAGE_MISNAMED: Meaning(Action.KEPT, "picture", "of another format than the suffix says", "kept", "nothing"),
     Kind.IMAGE_FIRST_FRAME: Meaning(
         Action.KEPT,
         "picture",
@@ -134,7 +137,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
     Kind.IMAGE_AMBIGUOUS: Meaning(
         Action.SKIPPED,
         "annotation",
-        "that fits two pictures",
+        "fitting two pictures",
         "left out; none is guessed",
         "rename one of the pictures, or write its folder into the annotation",
     ),
@@ -169,12 +172,12 @@ MEANINGS: Mapping[Kind, Meaning] = {
     Kind.SIZE_MISMATCH: Meaning(
         Action.SKIPPED,
         "picture",
-        "of another shape than its annotation says",
+        "of another shape than the annotation says",
         "left out",
         "export the annotation again with the picture that was labelled",
     ),
     Kind.SIZE_SCALED: Meaning(
-        Action.SCALED, "picture", "of another size than its annotation says", "boxes scaled to it", "nothing"
+        Action.SCALED, "picture", "of another size than the annotation says", "boxes scaled to it", "nothing"
     ),
     Kind.DUPLICATE: Meaning(
         Action.DROPPED,
@@ -203,3 +206,27 @@ MEANINGS: Mapping[Kind, Meaning] = {
 def anchor(kind: Kind) -> str:
     """Returns where the page says more about a kind."""
     return f"{PAGE}#{re.sub(r'(?<!^)(?=[A-Z])', '-', kind).lower()}"
+
+
+def problem_warnings(problems: Problems) -> list[str]:
+    """Returns a sentence for each kind of problem by which something was left out or changed, the losses first."""
+    found = []
+    for order, (kind, meaning) in enumerate(MEANINGS.items()):
+        kept = problems.actions[kind, Action.KEPT] if kind in _HARMLESS_IF_KEPT else 0
+        if count := problems.counts[kind] - kept:
+            lost = meaning.action in (Action.DROPPED, Action.SKIPPED)
+            found.append((not lost, order, _sentence(kind, meaning, count, problems)))
+    return [sentence for _, _, sentence in sorted(found)]
+
+
+def _sentence(kind: Kind, meaning: Meaning, count: int, problems: Problems) -> str:
+    first = bounded(problems.first_change(kind), _MAX_FIRST)
+    text = f"{counted(count, meaning.noun)} {meaning.text} ({meaning.outcome}); first: {first}; {meaning.remedy}"
+    return f"{text}; see {anchor(kind)}"
+
+
+def bounded_warnings(found: Sequence[str]) -> tuple[str, ...]:
+    """Returns the warnings for reports and documents: at most MAX_WARNINGS, each of bounded length."""
+    shown = [bounded(text, _MAX_WARNING) for text in found[:MAX_WARNINGS]]
+    more = len(found) - len(shown)
+    return (*shown, *([f"and {counted(more, 'more warning')}"] if more else []))

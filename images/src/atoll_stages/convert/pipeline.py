@@ -14,22 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import ConvertSpec, DatasetFormat, SplitBy
+from atoll_stages.convert.archive_totals import add_annotated, close_totals, settle_members
 from atoll_stages.convert.boxes import annotation_frame, clip_boxes
 from atoll_stages.convert.classes import ClassNames
 from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, report_leakage, report_near
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
+from atoll_stages.convert.meanings import bounded_warnings, problem_warnings
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
 from atoll_stages.convert.readers import find_reader
-from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
+from atoll_stages.convert.readers.base import Archive
 from atoll_stages.convert.readers.split_lists import SplitLists
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
+from atoll_stages.convert.totals import SEEN, USED, Totals, require_equal
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +40,8 @@ logger = logging.getLogger(__name__)
 OnProgress = Callable[[int, int], None]
 
 _MAX_THREADS = 8
-# Exports keep masks in these folders; macOS keeps resource forks in its own.
-_IGNORED_FOLDERS = (
-    "masks_human",
-    "masks_machine",
-    "masks_instances",
-    "__MACOSX",
-    "SegmentationClass",
-    "SegmentationObject",
-)
+# So many kinds of problems are told where no example is usable.
+_MESSAGE_KINDS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Source:
 
 @dataclass
 class Conversion:
-    """The state of one conversion. `formats` are those of the sources read so far."""
+    """The state of one conversion. `formats` are those of the sources read so far; `sums` has the totals in the end."""
 
     spec: ConvertSpec
     store: ExampleStore
@@ -68,6 +64,8 @@ class Conversion:
     budget: InvalidBudget
     on_progress: OnProgress
     problems: Problems = field(default_factory=Problems)
+    totals: Totals = field(default_factory=Totals)
+    sums: dict[str, dict[str, int]] = field(default_factory=dict)
     formats: list[DatasetFormat] = field(default_factory=list)
 
 
@@ -80,6 +78,7 @@ def read_dataset(
     Raises:
         DatasetError: a source is unsafe, malformed, too large, or worse than `max_invalid_percent`; or no example is
             usable.
+        AtollError: InternalError, the totals of the dataset do not add up.
     """
     with closing(ExampleStore(work / "examples")) as store:
         budget = InvalidBudget(spec.max_invalid_percent)
@@ -90,12 +89,12 @@ def read_dataset(
                 _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
         budget.check(conversion.problems)
         drop_exact_copies(store, conversion.problems)
+        ignored = conversion.names.ignored.total()
+        conversion.sums = close_totals(store, conversion.totals, conversion.problems, ignored=ignored)
         if next(store.examples(), None) is None:
-            kinds = ", ".join(f"{kind}: {count}" for kind, count in conversion.problems.counts.most_common(5))
-            raise DatasetError(
-                Reason.NO_USABLE_EXAMPLES,
-                f"no usable picture in {counted(len(sources), 'archive')}; {kinds or 'no annotations'}",
-            )
+            why = "; ".join(problem_warnings(conversion.problems)[:_MESSAGE_KINDS]) or "no annotations"
+            text = f"no usable picture in {counted(len(sources), 'archive')}; {why}"
+            raise DatasetError(Reason.NO_USABLE_EXAMPLES, text)
         yield conversion
 
 
@@ -126,26 +125,35 @@ def summarize(conversion: Conversion) -> ConversionSummary:
     used = statistics.classes()
     classes = names.ordered(used)
     if not used:
-        ignored = ", ".join(f"{count} of {name!r}" for name, count in names.ignored.most_common(5))
-        raise DatasetError(
-            Reason.NO_USABLE_EXAMPLES,
-            f"no box is left of any class in {counted(statistics.images.total(), 'picture')} "
-            f"({f'ignored: {ignored}' if ignored else 'none was annotated'}); label objects, "
-            "or look at classes, rename and ignore",
-        )
+        raise _no_box(conversion, statistics)
+    require_equal("pictures in the split", statistics.images.total(), conversion.sums["pictures"].get(USED, 0))
+    require_equal("boxes in the split", statistics.boxes.total(), conversion.sums["objects"].get(USED, 0))
     leaked = report_leakage(store, problems)
     near = report_near(store, problems)
-    found = [*outcome.warnings, *names.warnings(used), *class_warnings(statistics, classes)]
-    if leaked:
-        found.append(f"{counted(leaked, 'picture')} in two parts of the split; figures on them are too good")
+    found = [
+        *problem_warnings(problems),
+        *names.rule_warnings(),
+        *outcome.warnings,
+        *names.warnings(used),
+        *class_warnings(statistics, classes),
+    ]
     if near.across_split:
         found.append(f"{counted(near.across_split, 'picture')} looking like one in another part of the split")
-    if statistics.negatives.total() == 0 and problems.counts[Kind.ANNOTATION_MISSING]:
-        found.append(
-            f"skipped {counted(problems.counts[Kind.ANNOTATION_MISSING], 'picture')} without annotation; "
-            "an annotation without objects would make one a negative"
-        )
-    return ConversionSummary(classes, statistics, outcome.by, near, leaked, tuple(found))
+    return ConversionSummary(classes, statistics, outcome.by, near, leaked, bounded_warnings(found))
+
+
+def _no_box(conversion: Conversion, statistics: DatasetStatistics) -> DatasetError:
+    """Returns the error that no object of any class is left, with what became of those that there are."""
+    names = conversion.names
+    ignored = ", ".join(f"{count} of {name!r}" for name, count in names.ignored.most_common(5))
+    seen = conversion.sums["objects"][SEEN]
+    why = f"ignored: {ignored}" if ignored else f"none of {seen} is usable" if seen else "none was annotated"
+    reasons = [*names.rule_warnings(), *problem_warnings(conversion.problems)[:_MESSAGE_KINDS]]
+    return DatasetError(
+        Reason.NO_USABLE_EXAMPLES,
+        f"no box is left of any class in {counted(statistics.images.total(), 'picture')} ({why}); "
+        + "; ".join(reasons or ["label objects, or look at classes, rename and ignore"]),
+    )
 
 
 @contextmanager
@@ -167,9 +175,9 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
             source.path.unlink()
         for note in members.notes:
             problems.add(Kind.BYTES_UNREAD, Action.SKIPPED, file=source.name, detail=note)
-        archive = Archive(source.name, members, limits, problems)
+        archive = Archive(source.name, members, limits, problems, conversion.totals)
         _read_annotations(conversion, number, archive, source.format)
-        _report_unannotated(conversion.store, number, archive)
+        settle_members(conversion.store, number, archive)
         _read_images(conversion, number, problems)
     shutil.rmtree(folder)
     if source.disposable and source.path.is_dir():
@@ -185,19 +193,7 @@ def _read_annotations(conversion: Conversion, number: int, archive: Archive, req
     by = conversion.spec.split.by
     listed = by in (SplitBy.AUTO, SplitBy.DATASETS)
     for item in SplitLists(archive).applied(annotations.images) if listed else annotations.images:
-        if not conversion.store.add(number, item):
-            archive.problems.add(
-                Kind.ANNOTATION_DUPLICATE, Action.SKIPPED, file=item.annotation, detail=item.image.name
-            )
-
-
-def _report_unannotated(store: ExampleStore, number: int, archive: Archive) -> None:
-    for member in archive.files(*IMAGE_SUFFIXES):
-        ignored = any(folder in _IGNORED_FOLDERS for folder in PurePosixPath(member.name).parts)
-        if not ignored and not store.has_image(number, member.number):
-            archive.problems.add(
-                Kind.ANNOTATION_MISSING, Action.SKIPPED, file=member.name, detail="no annotation names this picture"
-            )
+        add_annotated(conversion.store, number, archive, item)
 
 
 def _read_images(conversion: Conversion, number: int, problems: Problems) -> None:
@@ -231,7 +227,7 @@ def _store_image(
         image = task.result()
     except UnreadableImage as error:
         problems.add(Kind.IMAGE_UNREADABLE, Action.SKIPPED, file=pending.name, detail=str(error))
-        store.drop(pending.id)
+        store.drop(pending.id, Kind.IMAGE_UNREADABLE)
         return
     if image.misnamed_as:
         problems.add(Kind.IMAGE_MISNAMED, Action.KEPT, file=pending.name, detail=f"it is {image.misnamed_as}")
@@ -242,7 +238,7 @@ def _store_image(
         claimed, real = pending.size or (0, 0), image.stored_size
         detail = f"annotated as {claimed[0]}×{claimed[1]}, the picture is {real[0]}×{real[1]}"
         problems.add(Kind.SIZE_MISMATCH, Action.SKIPPED, file=pending.annotation, detail=detail)
-        store.drop(pending.id)
+        store.drop(pending.id, Kind.SIZE_MISMATCH)
         return
     if frame.scaled:
         detail = f"boxes scaled from {frame.width:g}×{frame.height:g}"

@@ -30,7 +30,6 @@ class Kind(StrEnum):
     CROWD_USED = "CrowdUsed"
     GEOMETRY_WITHOUT_AREA = "GeometryWithoutArea"
     GEOMETRY_UNKNOWN = "GeometryUnknown"
-    CLASS_IGNORED = "ClassIgnored"
     CLASS_UNDECLARED = "ClassUndeclared"
     ANNOTATION_UNREADABLE = "AnnotationUnreadable"
     ANNOTATION_MISSING = "AnnotationMissing"
@@ -74,32 +73,43 @@ class Action(StrEnum):
 # The kinds that count against `maxInvalidPercent`.
 INVALID_BOX = (Kind.BOX_INVERTED, Kind.BOX_EMPTY, Kind.BOX_OUTSIDE, Kind.BOX_MALFORMED, Kind.BOX_NORMALISED)
 INVALID_ANNOTATION = (Kind.ANNOTATION_UNREADABLE,)
+# Fewer bad boxes than these are a warning, whatever their share.
+MIN_BAD_BOXES = 5
 INVALID_IMAGE = (Kind.IMAGE_UNREADABLE, Kind.SIZE_MISMATCH)
 
 
 class Problems:
-    """Counts all problems and lists the first `MAX_PROBLEMS`; memory does not grow with the dataset."""
+    """Counts all problems and lists the first `MAX_PROBLEMS`; memory does not grow with the dataset.
+
+    `actions` counts by kind and action; `dropped_objects` counts the objects of annotations that are left out.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.actions: Counter[tuple[Kind, Action]] = Counter()
+        self.dropped_objects: Counter[str] = Counter()
         self.listed: list[Problem] = []
-        self._first: dict[Kind, Problem] = {}
+        self._first: dict[tuple[Kind, Action], Problem] = {}
         self._prefix = ""
 
     def of_archive(self, name: str) -> "Problems":
         """Returns a view that adds to the same counts, and puts the archive's name before file names."""
         view = Problems()
         view.counts, view.listed, view._first = self.counts, self.listed, self._first
+        view.actions, view.dropped_objects = self.actions, self.dropped_objects
         view._prefix = f"{name}: "
         return view
 
     def add(self, kind: Kind, action: Action, *, file: str, detail: str = "", number: int | None = None) -> None:
         """Counts a problem. `file` is the annotation or image, `number` the object's index in it, from 0."""
         self.counts[kind] += 1
-        if len(self.listed) < MAX_PROBLEMS or kind not in self._first:
+        self.actions[kind, action] += 1
+        if number is not None and action is Action.DROPPED:
+            self.dropped_objects[kind] += 1
+        if len(self.listed) < MAX_PROBLEMS or (kind, action) not in self._first:
             file, detail = bounded(self._prefix + file, _MAX_FILE), bounded(detail, _MAX_DETAIL)
             problem = Problem(file=file, kind=kind, action=action, detail=detail, object=number)
-            self._first.setdefault(kind, problem)
+            self._first.setdefault((kind, action), problem)
             if len(self.listed) < MAX_PROBLEMS:
                 self.listed.append(problem)
 
@@ -107,17 +117,28 @@ class Problems:
         return sum(self.counts[kind] for kind in kinds)
 
     def first(self, *kinds: Kind) -> str:
-        """Describes the first problem of these kinds: file, object, detail."""
-        found = next((self._first[kind] for kind in kinds if kind in self._first), None)
-        if found is None:
-            return "none"
-        item = "" if found.object is None else f" object {found.object}"
-        return f"{shown(found.file)}{item}: {found.kind} {found.detail}".rstrip()
+        """Describes the first problem of these kinds: file, object, kind, detail."""
+        found = next((problem for (kind, _), problem in self._first.items() if kind in kinds), None)
+        return f"{_where(found)}: {found.kind} {found.detail}".rstrip() if found else "none"
+
+    def first_change(self, kind: Kind) -> str:
+        """Describes the first problem of a kind, one by which data was left out or changed if there is any."""
+        found = [problem for (of, _), problem in self._first.items() if of == kind]
+        first = min(found, key=lambda problem: problem.action == Action.KEPT)
+        return f"{_where(first)}: {first.detail}" if first.detail else _where(first)
+
+
+def _where(problem: Problem) -> str:
+    item = "" if problem.object is None else f" object {problem.object}"
+    return f"{shown(problem.file)}{item}"
 
 
 @dataclass
 class InvalidBudget:
-    """Counts the images read and the boxes used; at most `max_percent` of each may be invalid."""
+    """Counts the images read and the boxes used; at most `max_percent` of each may be invalid.
+
+    Fewer than `MIN_BAD_BOXES` bad boxes are never too many: in a small dataset, one slip of the mouse is a percent.
+    """
 
     max_percent: float
     images: int = 0
@@ -134,7 +155,8 @@ class InvalidBudget:
             (INVALID_BOX, boxes, "boxes invalid", Reason.ANNOTATION_INVALID),
         ):
             bad = problems.total(*kinds)
-            if total and 100 * bad > self.max_percent * total:
+            few = kinds is INVALID_BOX and bad < MIN_BAD_BOXES
+            if total and not few and 100 * bad > self.max_percent * total:
                 raise DatasetError(
                     reason,
                     f"{bad:,} of {total:,} {what} ({100 * bad / total:.1f} %, limit {self.max_percent:g} %); "

@@ -100,6 +100,7 @@ def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[Fetched
             problem_counts=dict(sorted(conversion.problems.counts.items())),
             problems=tuple(conversion.problems.listed),
             warnings=summary.warnings,
+            totals=conversion.sums,
         )
     data = to_json(dataset)
     # Written last, so that a dataset with this file is complete. Another run on the same content writes the same bytes.

@@ -11,6 +11,7 @@ from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Action, Kind, Problems
+from atoll_stages.convert.totals import Fate, MemberFates, Totals
 
 # Of all pictures, also of kinds that are not read: one with such a suffix is named, not overlooked.
 IMAGE_SUFFIXES = (
@@ -68,7 +69,8 @@ class Archive:
     members: Members
     limits: DatasetLimits
     problems: Problems
-    used: set[int] = field(default_factory=set)
+    totals: Totals = field(default_factory=Totals)
+    fates: MemberFates = field(default_factory=MemberFates)
 
     def files(self, *suffixes: str) -> Iterator[Member]:
         """Yields the members with one of these suffixes, without the resource forks that macOS packs beside files."""
@@ -77,15 +79,26 @@ class Archive:
     def use(self, file: Member) -> None:
         """Notes that the reader took something from a member that is neither picture nor annotation: the names of
         classes, a list that names a split, a description of the export."""
-        self.used.add(file.number)
+        self.fates.mark(file.number, Fate.DESCRIPTION)
+
+    def see_objects(self, count: int) -> None:
+        """Counts objects as they enter; each of them must end as a box, or be left out with its kind."""
+        self.totals.seen["objects"] += count
 
     def drop_object(self, kind: Kind, file: Member, number: int, detail: str) -> None:
         """Counts an object that is left out before `parsing.parse_boxes` sees it."""
+        self.see_objects(1)
+        self.fates.mark(file.number, Fate.LEFT_OUT)
         self.problems.add(kind, Action.DROPPED, file=file.name, number=number, detail=detail)
 
-    def skip_missing_image(self, file: Member, detail: str) -> None:
-        """Counts an annotation whose image is not in the archive."""
-        self.problems.add(Kind.IMAGE_MISSING, Action.SKIPPED, file=file.name, detail=detail)
+    def skip_missing_image(
+        self, file: Member, detail: str, *, objects: int = 0, kind: Kind = Kind.IMAGE_MISSING
+    ) -> None:
+        """Counts an annotation whose image is not in the archive, with the objects in it that no one has seen yet."""
+        self.see_objects(objects)
+        self.totals.objects_left_out[kind] += objects
+        self.fates.mark(file.number, Fate.LEFT_OUT)
+        self.problems.add(kind, Action.SKIPPED, file=file.name, detail=detail)
 
     def check_class_count(self, file: Member, count: int, noun: str = "classes") -> None:
         """Raises DatasetTooLarge where a file names more classes than allowed."""
@@ -101,6 +114,7 @@ class Archive:
         except DatasetError as error:
             if error.reason is not Reason.ANNOTATION_INVALID:
                 raise
+            self.fates.mark(file.number, Fate.LEFT_OUT)
             self.problems.add(Kind.ANNOTATION_UNREADABLE, Action.SKIPPED, file=file.name, detail=error.message)
 
 

@@ -26,6 +26,7 @@ from atoll_stages.convert.readers.parsing import (
 from atoll_stages.convert.readers.shapes import count_around
 from atoll_stages.convert.readers.values import InvalidValue, NoBox, id_of, positive_size, text_of
 from atoll_stages.convert.split_names import split_of_dataset
+from atoll_stages.convert.totals import REPEATED
 
 Id = int | str
 
@@ -119,15 +120,9 @@ def _unique_items(
 
 
 def _images_of_all(archive: Archive, files: list[Member]) -> Iterator[AnnotatedImage]:
-    """Yields the images of all files; where a file only repeats what an earlier one says of an image, once."""
-    seen: dict[int, int] = {}
     for file in files:
         document = json_object(archive, file)
-        for item in _Document(archive, file, document, _categories(archive, document, file)).images():
-            digest = hash(frozenset(box[:5] for box in item.boxes))
-            if seen.get(item.image.number) != digest:
-                seen.setdefault(item.image.number, digest)
-                yield item
+        yield from _Document(archive, file, document, _categories(archive, document, file)).images()
 
 
 @dataclass
@@ -174,7 +169,9 @@ class _Document:
         by_image: dict[tuple[int, tuple[int, int] | None], tuple[Member, list[_ImageEntry]]] = {}
         sizes: dict[int, tuple[int, int] | None] = {}
         for entry in self._entries_by_id().values():
-            if (image := named_image(self._archive, entry.file_name, self._file)) is not None:
+            objects = len(entry.annotations)
+            image = named_image(self._archive, entry.file_name, self._file, objects=objects)
+            if image is not None:
                 sizes[image.number] = sizes.get(image.number) or entry.size
                 key = image.number, entry.size or sizes[image.number]
                 by_image.setdefault(key, (image, []))[1].append(entry)
@@ -199,6 +196,7 @@ class _Document:
         unique: dict[Any, LabelledBox] = {}
         for box in boxes:
             unique.setdefault(box[:5], box)
+        self._archive.totals.objects_left_out[REPEATED] += len(boxes) - len(unique)
         self._archive.problems.add(
             Kind.IMAGE_MERGED,
             Action.MERGED,

@@ -121,7 +121,8 @@ def _image(archive: Archive, file: Member, element: "Element", events: Iterator[
     shapes = _shapes(element, events, tags)
     if found.image is None:
         count = sum(1 for _ in shapes)
-        counted_image(archive, file, found, f"{shown(name)} with {counted(count, 'shape')} is not in the archive")
+        missing = f"{shown(name)} with {counted(count, 'shape')} is not in the archive"
+        counted_image(archive, file, found, missing, objects=count)
         return None
     boxes = parse_boxes(archive, file, shapes, partial(_box, archive, file))
     counted_image(archive, file, found, "")

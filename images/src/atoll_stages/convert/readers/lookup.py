@@ -63,20 +63,20 @@ def match_name(members: Members, name: str, *, near: str, label: str = "", own: 
     return search.by_stem(stem, suffix) or Match(path)
 
 
-def named_image(archive: Archive, name: str, file: Member) -> Member | None:
+def named_image(archive: Archive, name: str, file: Member, *, objects: int = 0) -> Member | None:
     """Returns the picture that the annotation `file` for many pictures calls `name`; counts it as `counted_image`."""
     found = match_name(archive.members, name, near=file.folder, label=file.base)
-    return counted_image(archive, file, found, f"{shown(name)} is not in the archive")
+    return counted_image(archive, file, found, f"{shown(name)} is not in the archive", objects=objects)
 
 
-def annotated_image(archive: Archive, file: Member, *, name: str = "") -> Member | None:
+def annotated_image(archive: Archive, file: Member, *, name: str = "", objects: int = 0) -> Member | None:
     """Returns the picture of an annotation for one picture: the one that it calls `name`, else the one of its stem.
 
     It is counted as by `counted_image`.
     """
     found = match_annotation(archive.members, file, name=name)
     missing = f"neither {shown(name)} nor a picture of this name" if name else "no picture of this name"
-    return counted_image(archive, file, found, f"{missing} is in the archive")
+    return counted_image(archive, file, found, f"{missing} is in the archive", objects=objects)
 
 
 def match_annotation(members: Members, file: Member, *, name: str = "") -> Match:
@@ -93,15 +93,18 @@ def match_annotation(members: Members, file: Member, *, name: str = "") -> Match
     return named
 
 
-def counted_image(archive: Archive, file: Member, found: Match, missing: str) -> Member | None:
-    """Returns the picture found; counts it where it is `missing`, ambiguous, or found under another name."""
+def counted_image(archive: Archive, file: Member, found: Match, missing: str, *, objects: int = 0) -> Member | None:
+    """Returns the picture found; counts it where it is `missing`, ambiguous, or found under another name.
+
+    `objects` of its annotation were not seen yet; without the picture they are left out.
+    """
     if found.others:
         first, second = (shown(other.name) for other in found.others[:2])
         more = f" and {len(found.others) - 2} more" if len(found.others) > 2 else ""
         detail = f"{shown(found.name)} may be {first} or {second}{more}"
-        archive.problems.add(Kind.IMAGE_AMBIGUOUS, Action.SKIPPED, file=file.name, detail=detail)
+        archive.skip_missing_image(file, detail, objects=objects, kind=Kind.IMAGE_AMBIGUOUS)
     elif found.image is None:
-        archive.skip_missing_image(file, missing)
+        archive.skip_missing_image(file, missing, objects=objects)
     elif found.renamed:
         detail = f"{shown(found.name)} is {shown(found.image.name)}"
         archive.problems.add(Kind.IMAGE_RENAMED, Action.KEPT, file=file.name, detail=detail)

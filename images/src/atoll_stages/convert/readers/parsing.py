@@ -33,9 +33,13 @@ _TOKEN = re.compile(
 def parse_boxes(
     archive: Archive, file: Member, objects: Iterable[tuple[int, _T]], parse: Callable[[_T, int], LabelledBox]
 ) -> tuple[LabelledBox, ...]:
-    """Returns the boxes of numbered objects; an object for which `parse` raises NoBox is counted as a problem."""
+    """Returns the boxes of numbered objects; an object for which `parse` raises NoBox is counted as a problem.
+
+    Objects enter the totals of the dataset here.
+    """
     boxes = []
     for number, item in objects:
+        archive.see_objects(1)
         try:
             boxes.append(parse(item, number))
         except NoBox as error:

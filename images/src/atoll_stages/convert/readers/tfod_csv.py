@@ -46,7 +46,8 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
     for file, layout in _annotation_files(archive):
         dataset = dataset_of(file)
         for name, entry in _entries(archive, file, layout).items():
-            if (image := named_image(archive, name, file)) is not None:
+            if (image := named_image(archive, name, file, objects=len(entry.boxes))) is not None:
+                archive.see_objects(len(entry.boxes))
                 own = dataset_of_image(dataset, image)
                 yield AnnotatedImage(image, file.name, own, tuple(entry.boxes), entry.size)
 

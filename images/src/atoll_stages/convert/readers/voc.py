@@ -65,7 +65,8 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
         with archive.skipping_unreadable(file):
             root = _parse(archive, file)
             name = (root.findtext("filename") or "").strip()
-            if (image := annotated_image(archive, file, name=name)) is None:
+            image = annotated_image(archive, file, name=name, objects=len(root.findall("object")))
+            if image is None:
                 continue
             dataset = dataset_of_image(file.folder.removesuffix("Annotations").rstrip("/"), image)
             boxes = parse_boxes(archive, file, enumerate(root.findall("object")), partial(_box, archive, file))
