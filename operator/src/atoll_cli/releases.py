@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from atoll_cli.cluster_access import connect
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.options import EngineOptions
 from atoll_cli.store_access import bucket_of, fetch, open_local_store
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
-from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.errors import AtollError, IntegrityError, SpecError
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role, release_parts
 from atoll_contract.signing import verify
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.objects import RELEASES
 
 MANIFEST_NAME = "manifest.json"
@@ -124,12 +127,25 @@ class PublishedRelease:
 
 
 def find_release(name: str, engine: EngineOptions) -> PublishedRelease | None:
-    """The release `name`; None if there is a file or folder of that name. Raises as `load_release` does."""
-    if Path(name).exists():
+    """The release `name`; None if it is a file or folder. Raises as `load_release` does.
+
+    `atoll pull` makes a folder with the release's name, which has less than the release: the release comes first.
+    """
+    path, is_name = Path(name), _NAME.fullmatch(name) is not None
+    if path.is_file() or (path.exists() and not is_name):
         return None
-    if _NAME.fullmatch(name) is None:
+    if not is_name:
         raise SpecError(f"{name}: no such file or folder, and no release, which is written <model>-v<number>")
-    return load_release(name, engine)
+    if not path.exists():
+        return load_release(name, engine)
+    try:
+        found = load_release(name, engine)
+    except (AtollError, ClusterError, click.ClickException) as error:
+        reason = getattr(error, "message", error)
+        click.echo(f"{name} is the folder here; as a release it cannot be read: {reason}", err=True)
+        return None
+    click.echo(f"{name} is the release; write ./{name} for the folder of that name", err=True)
+    return found
 
 
 def load_release(name: str, engine: EngineOptions, *, public_keys: Sequence[bytes] = ()) -> PublishedRelease:

@@ -292,6 +292,33 @@ def test_a_release_of_the_local_store_brings_its_own_thresholds(
     assert "no such file or folder, and no release" in capsys.readouterr().err
 
 
+def test_a_release_comes_before_the_folder_into_which_it_was_pulled(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(directory_store(tmp_path / "atoll-store"))
+    publish(store, alter=lambda manifest: replace(manifest, thresholds=(0.9, 0.9995)))
+    assert main(["pull", "colours-v1", "--all"]) == 0
+    capsys.readouterr()
+    assert main(["test-video", "colours-v1", str(film), "-o", "out", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["model"]["thresholds"] == {"red": 0.9, "blue": 0.9995}
+    assert "colours-v1 is the release" in printed.err
+    assert main(["test-video", "./colours-v1", str(film), "-o", "plain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["thresholds"] == {"red": 0.5, "blue": 0.5}
+
+
+def test_the_folder_is_taken_where_there_is_no_such_release(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "atoll-store").mkdir()
+    (tmp_path / "other-v9").mkdir()
+    write_model(tmp_path / "other-v9")
+    assert main(["test-video", "other-v9", str(film), "-o", "out", "--json"]) == 0
+    assert "other-v9 is the folder here" in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
