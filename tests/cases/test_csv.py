@@ -70,6 +70,11 @@ def test_excels_unicode_text(tmp_path: Path, encoding: str) -> None:
     assert_four_boxes(read_table(tmp_path, (lead + text).encode(encoding)))
 
 
+def test_a_table_under_the_suffix_tsv(tmp_path: Path) -> None:
+    files = {f"i{number}.jpg": jpeg(number) for number in range(4)}
+    assert_four_boxes(read_back({**files, "labels.tsv": table(rows(), delimiter="\t")}, tmp_path))
+
+
 def test_other_bytes_are_named(tmp_path: Path) -> None:
     data = table(rows(("i0.jpg", "64", "48", "k\u00fcbel", "1", "2", "30", "40"))).decode().encode("cp1252")
     with pytest.raises(DatasetError, match=r'"labels\.csv" byte \d+: not UTF-8; save the table as CSV UTF-8') as raised:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atoll_contract.errors import DatasetError
 from support.archives import annotation, jpeg, meta, rectangle
 from support.read_back import ReadBack, read_back
 
@@ -132,6 +133,38 @@ def test_annotations_without_the_suffix_of_the_picture(tmp_path: Path) -> None:
     found = read_back(files, tmp_path)
     assert len(found.boxes) == 5
     assert found.counts == {}
+
+
+def test_a_picture_that_was_saved_in_another_format(tmp_path: Path) -> None:
+    files = {name.replace(".jpg.json", ".png.json"): data for name, data in project(ORIENTED).items()}
+    found = read_back(files, tmp_path)
+    assert first(found) == [AROUND]
+    assert found.counts == {"BoxAround": 5, "PictureFoundByStem": 5}
+
+
+@pytest.mark.parametrize("name", ["f0.json", "f0.bmp.json"])
+def test_of_two_pictures_with_one_stem_none_is_guessed(tmp_path: Path, name: str) -> None:
+    files = project(rectangle("note", 10, 10, 40, 40))
+    files[f"game/ds0/ann/{name}"] = files.pop("game/ds0/ann/f0.jpg.json")
+    files["game/ds0/img/f0.png"] = jpeg(77)
+    found = read_back(files, tmp_path)
+    assert len(found.boxes) == 4
+    assert found.counts["PictureAmbiguous"] == 1
+
+
+def test_a_picture_with_an_annotation_of_its_own_is_no_other_ones(tmp_path: Path) -> None:
+    files = project(rectangle("note", 10, 10, 40, 40))
+    files["game/ds0/ann/f0.png.json"] = annotation([rectangle("note", 1, 2, 3, 4)])
+    found = read_back(files, tmp_path)
+    assert first(found) == [BOX]
+    assert found.counts == {"PictureMissing": 1}
+
+
+@pytest.mark.parametrize("kind", ["videos", "volumes", "point_clouds"])
+def test_a_project_of_no_images_is_named(tmp_path: Path, kind: str) -> None:
+    files = {**project(ORIENTED), "game/meta.json": json.dumps({"classes": [], "projectType": kind}).encode()}
+    with pytest.raises(DatasetError, match=f'"game/meta.json" is of a Supervisely project of "{kind}"'):
+        read_back(files, tmp_path)
 
 
 def test_further_documents_of_an_export_are_no_annotations(tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_an_object_without_box_or_class_is_counted(tmp_path: Path, content: str,
     assert found.details[0] == f"BoxMalformed: {detail}"
 
 
+def test_labelme_keeps_rectangles_as_polygons_and_what_was_deleted(tmp_path: Path) -> None:
+    corners = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((10, 10), (40, 10), (40, 40), (10, 40)))
+    drawn = f"<deleted>0</deleted><type>bounding_box</type><polygon>{corners}</polygon>"
+    files = {f"p{number}.jpg": jpeg(number) for number in range(4)}
+    for number in range(4):
+        deleted = named(drawn.replace("<deleted>0", "<deleted>1"))
+        files[f"p{number}.xml"] = annotation(f"p{number}.jpg", deleted, named(drawn), size="")
+    found = read_back(files, tmp_path)
+    assert found.boxes == {f"p{number}.jpg": [BOX] for number in range(4)}
+    assert found.counts == {}
+
+
 # Lists of the split.
 
 

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from atoll_contract.archive.extract import Member
+from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import (
     IMAGE_SUFFIXES,
@@ -18,6 +20,7 @@ from atoll_stages.convert.readers.base import (
     LabelledBox,
     Reader,
 )
+from atoll_stages.convert.readers.lookup import Match, counted_image
 from atoll_stages.convert.readers.parsing import invalid, json_object, list_of, parse_boxes
 from atoll_stages.convert.readers.shapes import count_around
 from atoll_stages.convert.readers.supervisely_shapes import RECTANGLE, box_edges
@@ -70,8 +73,14 @@ class _Projects:
     def _read(self, file: Member) -> dict[Any, str]:
         """Returns titles by class id, or by index where the export has no ids."""
         self._archive.use(file)
-        titles: dict[Any, str] = {}
-        for index, item in enumerate(list_of(json_object(self._archive, file), "classes", file=file.name)):
+        document, titles = json_object(self._archive, file), dict[Any, str]()
+        if (kind := document.get("projectType")) not in (None, "images"):
+            raise DatasetError(
+                Reason.DATASET_MALFORMED,
+                f"{shown(file.name)} is of a Supervisely project of {shown(str(kind), 40)}; only those of images are "
+                "read: turn it into images in Supervisely, and export these",
+            )
+        for index, item in enumerate(list_of(document, "classes", file=file.name)):
             if not isinstance(item, dict) or not isinstance(item.get("title"), str):
                 raise invalid(file.name, f"class {index} has no title")
             key = id_of(item.get("id"))
@@ -84,9 +93,8 @@ def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
     for file in _annotation_files(archive):
         folder = str(PurePosixPath(file.folder).parent)
         folder = "" if folder == "." else folder
-        image = _find_image(archive, folder, file)
-        if image is None:
-            archive.skip_missing_image(file, f"no such file in {folder}/img")
+        found = _find_image(archive, folder, file)
+        if (image := counted_image(archive, file, found, f"no such file in {folder}/img")) is None:
             continue
         with archive.skipping_unreadable(file):
             document = json_object(archive, file)
@@ -104,11 +112,22 @@ def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
             )
 
 
-def _find_image(archive: Archive, folder: str, file: Member) -> Member | None:
-    """Returns `img/<name>` of `ann/<name>.json`; exports of 2018 left the image's suffix out of the name."""
-    stem = "/".join(part for part in (folder, "img", file.base.removesuffix(".json")) if part)
-    candidates = (stem, *(stem + suffix for suffix in IMAGE_SUFFIXES))
-    return next((found for name in candidates if (found := archive.members.get(name))), None)
+def _find_image(archive: Archive, folder: str, file: Member) -> Match:
+    """Returns `img/<name>` of `ann/<name>.json`, else the one image of this stem that has no annotation of its own.
+
+    Exports of 2018 left the image's suffix out of the annotation's name.
+    """
+    name, images = file.base[: -len(".json")], "/".join(part for part in (folder, "img") if part)
+    if (image := archive.members.get(f"{images}/{name}")) is not None:
+        return Match(name, image)
+    has_suffix = name.lower().endswith(IMAGE_SUFFIXES)
+    stem = PurePosixPath(name).stem if has_suffix else name
+    alike = archive.members.by_stem(stem, IMAGE_SUFFIXES, folders=(images,))
+    alike = [image for image in alike if archive.members.get(f"{file.folder}/{image.base}.json") is None]
+    alike = [image for image in alike if PurePosixPath(image.base).stem == stem] or alike
+    if len(alike) != 1:
+        return Match(name, others=tuple(alike))
+    return Match(name if has_suffix else stem + PurePosixPath(alike[0].base).suffix, alike[0])
 
 
 def _dataset(folder: str, project: str) -> str:

@@ -19,7 +19,22 @@ from atoll_stages.convert.readers.values import InvalidValue, number_text, posit
 _HEAD = 4096
 # What tools write into the cells of a picture without objects.
 _NO_BOX = frozenset({"", "-1", "-1.0", "0", "0.0", "nan", "none", "null"})
-_NO_CLASS = frozenset({"", "-1", "nan", "none", "null", "background", "negative"})
+_NO_CLASS = frozenset(
+    (
+        "",
+        "-1",
+        "nan",
+        "none",
+        "null",
+        "n/a",
+        "empty",
+        "background",
+        "__background__",
+        "negative",
+        "no object",
+        "no_object",
+    )
+)
 
 
 class TfodCsvReader(Reader):
@@ -34,8 +49,8 @@ class TfodCsvReader(Reader):
 
 
 def _annotation_files(archive: Archive) -> Iterator[tuple[Member, CsvLayout]]:
-    """Yields the CSV files whose first row has all columns."""
-    for file in archive.files(".csv"):
+    """Yields the tables whose first row has all columns."""
+    for file in archive.files(".csv", ".tsv"):
         with file.path.open("rb") as stream:
             head = stream.read(_HEAD)
         if (layout := find_layout(csv_head(head))) is not None:

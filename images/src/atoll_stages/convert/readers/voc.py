@@ -69,8 +69,15 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
             if image is None:
                 continue
             dataset = dataset_of_image(file.folder.removesuffix("Annotations").rstrip("/"), image)
-            boxes = parse_boxes(archive, file, enumerate(root.findall("object")), partial(_box, archive, file))
+            boxes = parse_boxes(archive, file, _objects(root), partial(_box, archive, file))
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
+
+
+def _objects(root: "Element") -> Iterator[tuple[int, "Element"]]:
+    """Yields the numbered objects, without those that somebody deleted in LabelMe, which keeps them."""
+    for number, item in enumerate(root.findall("object")):
+        if item.findtext("deleted") != "1":
+            yield number, item
 
 
 def _parse(archive: Archive, file: Member) -> "Element":
@@ -123,7 +130,8 @@ def _edges(item: "Element") -> tuple[Edges, str]:
     polygon = item.find("polygon")
     if polygon is None:
         raise InvalidValue("no bndbox")
-    return _polygon(polygon), "polygon"
+    # LabelMe draws rectangles as polygons, too.
+    return _polygon(polygon), "" if item.findtext("type") == "bounding_box" else "polygon"
 
 
 def _number(item: "Element", path: str) -> float:
