@@ -133,6 +133,11 @@ def harvested_note(namespace: str, device: str, sha256: str) -> str:
     return f"{harvest_prefix(namespace, device)}{sha256}.json"
 
 
+def archived_run(namespace: str, name: str, uid: str) -> str:
+    """The JSON of a TrainingRun that was deleted from the cluster. Nothing removes it."""
+    return f"archive/{namespace}/{name}-{uid}.json"
+
+
 def own_prefixes(namespace: str) -> tuple[str, ...]:
     """The prefixes of all keys that belong to this namespace alone."""
     kinds = ("cache", "datasets", "devices", "harvest", "models", "runs")

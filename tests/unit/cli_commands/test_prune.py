@@ -75,6 +75,13 @@ def test_json_lists_the_groups(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "runs/local/gone/a/b" in listed(folder)
 
 
+def test_runs_of_a_cluster_are_none_of_the_local_engines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = listed(folder)
+    assert main(["prune", "--store", str(folder), "--runs", "--yes"]) == 2
+    assert "--runs is for the runs of a cluster" in capsys.readouterr().err
+    assert listed(folder) == before
+
+
 @pytest.mark.parametrize(
     ("count", "message"),
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2 * 10**9, "2.0 GB")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,11 +15,15 @@ from atoll_cli.param_types import Duration, format_size
 from atoll_cli.store_access import StoreAccess, explain_store_errors, open_engine_store
 
 if TYPE_CHECKING:
-    from atoll_cli.pruning.groups import Group
+    from atoll_cli.pruning.ended_runs import EndedRuns
+    from atoll_cli.pruning.groups import Group, RetentionPolicy
     from atoll_cli.pruning.scan import Scan
+    from atoll_contract.store.base import Store
 
 DEFAULT_AGE = "30d"
 DEFAULT_KEEP = 5
+# `--runs` without a folder.
+TO_BUCKET = "-"
 
 
 @click.command(name="prune", short_help="List what nobody needs any more, and remove it with --yes.")
@@ -35,16 +40,26 @@ DEFAULT_KEEP = 5
     metavar="N",
     help="With --versions: how many versions of each model stay in any case.",
 )
+@click.option(
+    "--runs",
+    is_flag=False,
+    flag_value=TO_BUCKET,
+    metavar="[DIR]",
+    help="Also TrainingRuns of the cluster that ended so long ago; their JSON goes to the bucket, or to a folder.",
+)
 @click.option("--yes", is_flag=True, help="Remove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def prune_command(
-    engine: EngineOptions, older_than: float, versions: bool, keep: int, yes: bool, as_json: bool
+    engine: EngineOptions, older_than: float, versions: bool, keep: int, runs: str | None, yes: bool, as_json: bool
 ) -> None:
     """List the files of a namespace that nobody needs any more; with --yes, remove them.
 
     These are: files of runs that are gone or ended long ago (with their logs and reports), conversions that no run
     uses, files of releases that no manifest names, harvested pictures and broken uploads. Nothing that is younger than
     --older-than goes. Archives, weights and devices' reports stay.
+
+    With --runs also TrainingRuns of the cluster go that ended before --older-than; the JSON of each is written first. A
+    GitOps tool that still has such a run creates it anew, and it trains again: take it out there before.
 
     With --versions also releases go, but for the newest, the current and the previous one of every channel, those that
     a device runs or a run starts from, and all that are younger than 30 days.
@@ -56,8 +71,9 @@ def prune_command(
     with explain_store_errors(endpoint=engine.endpoint):
         access = open_engine_store(engine, writing=yes)
         scan = scan_store(access, policy)
-        found = list(scan.groups())
-        removed = list(_remove(access, scan, found, quiet=as_json)) if yes else []
+        ended = _ended_runs(access, runs, policy)
+        found = [*(ended.groups() if ended else ()), *scan.groups()]
+        removed = list(_remove(access.store, scan, ended, found, quiet=as_json)) if yes else []
     if as_json:
         print_json(_document(access, found, removed, scan.notes))
         return
@@ -69,16 +85,34 @@ def prune_command(
     _print_sums(access.store.url, found, removed, yes=yes)
 
 
-def _remove(access: StoreAccess, scan: Scan, found: list[Group], *, quiet: bool) -> Iterator[Group]:
+def _ended_runs(access: StoreAccess, runs: str | None, policy: RetentionPolicy) -> EndedRuns | None:
+    from atoll_cli.pruning.ended_runs import EndedRuns
+    from atoll_contract.store import directory_store, open_store
+
+    if runs is None:
+        return None
+    if access.cluster is None:
+        raise click.UsageError("--runs is for the runs of a cluster; those of the local engine are files of its folder")
+    archive = access.store if runs == TO_BUCKET else open_store(directory_store(Path(runs).resolve()))
+    return EndedRuns(access.cluster, archive, policy)
+
+
+def _remove(store: Store, scan: Scan, ended: EndedRuns | None, found: list[Group], *, quiet: bool) -> Iterator[Group]:
     """The groups that were removed. Each is checked again before: meanwhile a run may need it."""
+    from atoll_cli.pruning.groups import Kind
     from atoll_cli.pruning.scan import remove
 
     for item in found:
-        now = scan.recheck(item)
+        runs = ended if item.kind is Kind.TRAINING_RUN else None
+        now = (runs or scan).recheck(item)
         if now is None:
             message = f"{item.name} stays: it is needed or gone by now"
+        elif runs is not None:
+            runs.remove(now)
+            yield now
+            message = f"{item.kind} {item.name} is deleted, and kept as {runs.url}/{now.keys[0]}"
         else:
-            remove(access.store, now)
+            remove(store, now)
             yield now
             message = f"{item.name} is removed ({_sum([now])})"
         if not quiet:
@@ -89,6 +123,10 @@ def _print_sums(url: str, found: list[Group], removed: list[Group], *, yes: bool
     by_kind: dict[str, list[Group]] = defaultdict(list)
     for item in removed if yes else found:
         by_kind[item.kind].append(item)
+    runs = by_kind.pop("trainingrun", [])
+    if runs:
+        click.echo(f"trainingrun: {len(runs)}" + (", kept as JSON" if yes else ""))
+    found, removed = _files(found), _files(removed)
     for kind, items in by_kind.items():
         click.echo(f"{kind}: {len(items)}, {_sum(items)}")
     if yes:
@@ -97,6 +135,11 @@ def _print_sums(url: str, found: list[Group], removed: list[Group], *, yes: bool
         click.echo(f"in {url}: {_sum(found)}; nothing is removed without --yes")
     else:
         click.echo(f"nothing to remove in {url}")
+
+
+def _files(items: list[Group]) -> list[Group]:
+    """Those that are files of the store. A run's JSON is written, not removed."""
+    return [item for item in items if item.kind != "trainingrun"]
 
 
 def _sum(items: list[Group]) -> str:
@@ -121,7 +164,7 @@ def _document(access: StoreAccess, found: list[Group], removed: list[Group], not
         "store": access.store.url,
         "namespace": access.namespace,
         "groups": groups,
-        "bytes": sum(item.size for item in found),
-        "removedBytes": sum(item.size for item in removed),
+        "bytes": sum(item.size for item in _files(found)),
+        "removedBytes": sum(item.size for item in _files(removed)),
         "notes": notes,
     }

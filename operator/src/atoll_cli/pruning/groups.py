@@ -27,6 +27,7 @@ RELEASE_AGE_SECONDS = 30 * DAY
 class Kind(StrEnum):
     """In the order of removal: what names other objects is removed before them."""
 
+    TRAINING_RUN = "trainingrun"
     VERSION = "version"
     RUN = "run"
     CONVERSION = "conversion"
