@@ -5,7 +5,7 @@ from pathlib import Path
 from atoll_contract.archive.extract import extract
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Problems
-from atoll_stages.convert.readers import find_reader
+from atoll_stages.convert.readers import find_readers
 from atoll_stages.convert.readers.base import AnnotatedImage, Archive
 from atoll_stages.convert.readers.split_lists import SplitLists
 from atoll_stages.convert.totals import Fate
@@ -21,7 +21,7 @@ class ReaderResult:
         self.problems = Problems()
         with extract(write_files(files, folder / "data"), folder / "index", LIMITS) as members:
             archive = Archive("data", members, LIMITS, self.problems)
-            reader = find_reader(archive, requested)
+            reader, *_ = find_readers(archive, requested)
             annotations = reader.read(archive)
             self.format = reader.format
             self.images: list[AnnotatedImage] = list(SplitLists(archive).applied(annotations.images))

@@ -1,14 +1,17 @@
 """Folders where an archive is taken: their name in the store, and a tar of them while it is needed."""
 
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atoll_contract.archive.pack import pack_folder
+from atoll_contract.archive.extract import Member, extract
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import DatasetLimits
 from atoll_contract.store.directory import INTERNAL
+
+_MODE = 0o644
 
 
 def stored_name(path: Path) -> str:
@@ -42,5 +45,28 @@ def archive_file(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="atoll-folder-") as scratch:
         packed = Path(scratch) / stored_name(path)
-        pack_folder(path, packed, DatasetLimits())
+        _pack(path, packed, DatasetLimits())
         yield packed
+
+
+def _pack(folder: Path, target: Path, limits: DatasetLimits) -> None:
+    """Writes everything in `folder` into the new tar `target`, under the limits of an archive.
+
+    Raises:
+        DatasetError: the folder is empty or over a limit, or holds a link, a special file or a name that is not safe.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="atoll-pack-") as scratch,
+        extract(folder, Path(scratch) / "index", limits, name=str(folder)) as members,
+        tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for member in members:
+            with member.path.open("rb") as file:
+                archive.addfile(_header(member), file)
+
+
+def _header(member: Member) -> tarfile.TarInfo:
+    """A header without owner and time, which differ from machine to machine."""
+    header = tarfile.TarInfo(member.name)
+    header.size, header.mode = member.size, _MODE
+    return header

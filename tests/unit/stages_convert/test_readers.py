@@ -8,7 +8,7 @@ from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Problems
-from atoll_stages.convert.readers import find_reader
+from atoll_stages.convert.readers import find_readers
 from atoll_stages.convert.readers.base import Archive
 from support.archives import (
     CSV_HEADER,
@@ -77,7 +77,7 @@ def test_every_archive_kind_reads_alike(tmp_path: Path) -> None:
         source.write_bytes(packed(files, suffix))
         with extract(source, tmp_path / f"out{suffix}", LIMITS) as members:
             archive = Archive("x", members, LIMITS, Problems())
-            images = find_reader(archive, DatasetFormat.AUTO).read(archive).images
+            images = find_readers(archive, DatasetFormat.AUTO)[0].read(archive).images
             found.append([(item.image.name, item.boxes, item.dataset) for item in images])
     assert found[0] == found[1] == found[2]
 

@@ -13,8 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from atoll_contract.archive.limits import Entry, Meter, safe_name, shown, size
-from atoll_contract.archive.litter import is_litter
+from atoll_contract.archive.limits import Entry, Meter, is_litter, safe_name, shown, size
 from atoll_contract.archive.members import Member, Members
 from atoll_contract.archive.sniff import ARCHIVE_SUFFIXES, HEAD_BYTES, ArchiveKind, archive_kind
 from atoll_contract.archive.tar import TarStream

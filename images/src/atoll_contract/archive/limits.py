@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
@@ -14,6 +15,25 @@ PIECE = 2**20
 _RATIO_FREE = 2**20
 _SHOWN = 120
 _DRIVE = re.compile(r"^[A-Za-z]:")
+# What operating systems and tools leave beside the files of a user.
+_LITTER = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "icon\r"})
+_LITTER_FOLDERS = frozenset(
+    {
+        "__macosx",
+        ".git",
+        ".svn",
+        ".idea",
+        ".vscode",
+        ".ipynb_checkpoints",
+        "__pycache__",
+        ".spotlight-v100",
+        ".fseventsd",
+        ".trashes",
+        "@eadir",
+        "$recycle.bin",
+        "system volume information",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,14 @@ def _dangers(name: str) -> Iterator[str]:
         yield "backslash in the path"
     if ".." in name.split("/"):
         yield "path leaves the archive"
+
+
+def is_litter(name: str) -> bool:
+    """Whether the member of this path is litter: resource forks, previews, folders of version control and the like."""
+    path = PurePosixPath(name)
+    base = path.name.lower()
+    folders = (part.lower() for part in path.parts[:-1])
+    return base.startswith("._") or base in _LITTER or any(folder in _LITTER_FOLDERS for folder in folders)
 
 
 class Meter:

@@ -1,7 +1,7 @@
 """Reading a zip file: stored and deflated members, ZIP64; regular files and folders only.
 
 Own code because `zipfile` builds its whole directory in memory before a caller can count it. Format:
-PKWARE APPNOTE 6.3, sections 4.3 to 4.5.
+PKWARE APPNOTE 6.3, sections 4.3 to 4.6 and appendix D.
 """
 
 import stat
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from atoll_contract.archive.limits import PIECE, Entry, Meter, shown
-from atoll_contract.archive.zip_names import extra_field, utf8_name
 from atoll_contract.errors import DatasetError, Reason
 
 _END = struct.Struct("<4s4H2LH")
@@ -20,7 +19,8 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+_ZIP64, _UNICODE_PATH = 0x0001, 0x7075
 _STORED, _DEFLATED = 0, 8
 _OTHER_METHODS = {
     1: "Shrink, of old DOS tools",
@@ -108,7 +108,7 @@ class ZipReader:
         start = self._data_start(header, raw_name)
         inflated = self._stored(start, packed) if method == _STORED else self._inflated(start, packed, size)
         pieces = self._checked(inflated, size=size, crc=crc, where=where)
-        return Entry(number, utf8_name(raw_name, flags, extra), size, pieces, packed)
+        return Entry(number, _utf8_name(raw_name, flags, extra), size, pieces, packed)
 
     def _data_start(self, header: int, raw_name: bytes) -> int:
         # Behind 4 GiB an offset without ZIP64 has wrapped; the member's own header tells how often.
@@ -221,7 +221,7 @@ class ZipReader:
 def _wide(fixed: tuple[int, ...], extra: bytes) -> tuple[int, int, int]:
     """Packed size, size and header offset, from the ZIP64 field where the plain ones are full."""
     packed, size, header = fixed[8], fixed[9], fixed[16]
-    wide = extra_field(extra, 0x0001)
+    wide = _extra_field(extra, _ZIP64)
     values = iter(struct.unpack(f"<{len(wide) // 8}Q", wide[: len(wide) // 8 * 8]))
     size = next(values, size) if size == _FULL32 else size
     packed = next(values, packed) if packed == _FULL32 else packed
@@ -234,3 +234,37 @@ def _refuse_kind(where: str, *, system: int, attributes: int) -> None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "symbolic link" if kind == stat.S_IFLNK else "special file"
         raise DatasetError(Reason.DATASET_UNSAFE, f"{where}: {what}; only regular files and folders are taken")
+
+
+def _utf8_name(raw_name: bytes, flags: int, extra: bytes) -> bytes:
+    """The name in UTF-8, with `/` between its parts.
+
+    Without the UTF-8 flag it is the Unicode path of the extra fields, else the name itself where that is valid UTF-8
+    (Linux and macOS pack so, without the flag), else the name in code page 437, as the Windows Explorer packs it. A
+    backslash separates folders, as .NET and PowerShell pack them; a path that leads outside is refused by `safe_name`.
+    """
+    return _decoded_name(raw_name, flags, extra).replace(b"\\", b"/")
+
+
+def _decoded_name(raw_name: bytes, flags: int, extra: bytes) -> bytes:
+    if flags & _UTF8:
+        return raw_name
+    field = _extra_field(extra, _UNICODE_PATH)
+    # The field is out of date where a tool without knowledge of it has renamed the member.
+    if len(field) > 5 and field[0] == 1 and struct.unpack_from("<L", field, 1)[0] == zlib.crc32(raw_name):
+        return field[5:]
+    try:
+        raw_name.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw_name.decode("cp437").encode("utf-8")
+    return raw_name
+
+
+def _extra_field(extra: bytes, wanted: int) -> bytes:
+    """The content of the extra field of this kind; empty without one."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == wanted:
+            return extra[4 : 4 + length]
+        extra = extra[4 + length :]
+    return b""

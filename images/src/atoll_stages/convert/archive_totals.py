@@ -3,8 +3,7 @@
 from pathlib import PurePosixPath
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.archive.limits import shown
-from atoll_contract.archive.litter import is_litter
+from atoll_contract.archive.limits import is_litter, shown
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, AnnotatedImage, Archive, LabelledBox
@@ -20,6 +19,8 @@ _NAMES = frozenset(
         ".gitignore",
         ".gitkeep",
         ".gitattributes",
+        # labelImg writes it beside XML too; YOLO's reader notes it where it has the names.
+        "classes.txt",
         # Colours and ids of Supervisely and CVAT, and Darknet's file of paths.
         "obj_class_to_machine_color.json",
         "key_id_map.json",

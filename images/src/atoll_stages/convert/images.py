@@ -114,6 +114,12 @@ def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedIm
     )
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Returns the (width, height) that the image's header says; raises UnreadableImage."""
+    with _opened(path.read_bytes()) as image:
+        return image.size
+
+
 def _opened(source: bytes) -> "Image.Image":
     from PIL import UnidentifiedImageError
 

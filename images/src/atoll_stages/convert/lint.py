@@ -43,7 +43,7 @@ def _report(path: str, conversion: Conversion, summary: ConversionSummary) -> Li
         ok=True,
         reason=Reason.COMPLETED,
         message=f"{counted(images, 'picture')}, {counted(boxes, 'box')}, {counted(len(summary.classes), 'class')}",
-        formats=tuple(str(form) for form in conversion.formats),
+        formats=tuple(str(form) for formats in conversion.formats for form in formats),
         pictures=images,
         negatives=statistics.negatives.total(),
         split_by=str(summary.split_by),

@@ -155,6 +155,13 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "left out",
         "look whether labels are in it; remove it otherwise",
     ),
+    Kind.FORMAT_REPEATED: Meaning(
+        Action.SKIPPED,
+        "picture",
+        "labelled in two formats with the same boxes",
+        "taken once",
+        "nothing, or remove the files of one format",
+    ),
     Kind.BYTES_UNREAD: Meaning(
         Action.SKIPPED,
         "archive",

@@ -24,12 +24,14 @@ from atoll_stages.convert.boxes import annotation_frame, clip_boxes
 from atoll_stages.convert.classes import ClassNames
 from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, report_leakage, report_near
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
+from atoll_stages.convert.format_overlap import FormatOverlap
 from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
 from atoll_stages.convert.meanings import bounded_warnings, problem_warnings
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
-from atoll_stages.convert.readers import find_reader
-from atoll_stages.convert.readers.base import Archive
+from atoll_stages.convert.readers import find_readers
+from atoll_stages.convert.readers.base import AnnotatedImage, Archive, Reader
 from atoll_stages.convert.readers.split_lists import SplitLists
+from atoll_stages.convert.readers.unread import explain_no_images
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 from atoll_stages.convert.totals import SEEN, USED, Totals, require_equal
@@ -66,7 +68,7 @@ class Conversion:
     problems: Problems = field(default_factory=Problems)
     totals: Totals = field(default_factory=Totals)
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
-    formats: list[DatasetFormat] = field(default_factory=list)
+    formats: list[tuple[DatasetFormat, ...]] = field(default_factory=list)
 
 
 @contextmanager
@@ -185,15 +187,37 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
 
 
 def _read_annotations(conversion: Conversion, number: int, archive: Archive, requested: DatasetFormat) -> None:
-    reader = find_reader(archive, requested)
-    conversion.formats.append(reader.format)
-    logger.info("%s: %d files, format %s", archive.name, len(archive.members), reader.format)
-    annotations = reader.read(archive)
-    conversion.names.declare(annotations.classes)
-    by = conversion.spec.split.by
-    listed = by in (SplitBy.AUTO, SplitBy.DATASETS)
-    for item in SplitLists(archive).applied(annotations.images) if listed else annotations.images:
+    used: dict[DatasetFormat, None] = {}
+    readers = find_readers(archive, requested)
+    images = _annotated_images(conversion, number, archive, readers, used)
+    if conversion.spec.split.by in (SplitBy.AUTO, SplitBy.DATASETS):
+        images = SplitLists(archive).applied(images)
+    for item in images:
         add_annotated(conversion.store, number, archive, item)
+    if not used and (why := explain_no_images(archive)):
+        raise DatasetError(Reason.NO_USABLE_EXAMPLES, why)
+    formats = tuple(used or [reader.format for reader in readers])
+    conversion.formats.append(formats)
+    logger.info("%s: %d files, format %s", archive.name, len(archive.members), ", ".join(formats))
+
+
+def _annotated_images(
+    conversion: Conversion,
+    number: int,
+    archive: Archive,
+    readers: Sequence[Reader],
+    used: dict[DatasetFormat, None],
+) -> Iterator[AnnotatedImage]:
+    """Yields what the readers return, one after the other; the formats that have images are added to `used`."""
+    overlap = FormatOverlap(conversion.store, number, archive)
+    for reader in readers:
+        overlap.begin(reader.format)
+        annotations = reader.read(archive)
+        conversion.names.declare(annotations.classes)
+        for item in annotations.images:
+            used[reader.format] = None
+            if not overlap.repeats(item):
+                yield item
 
 
 def _read_images(conversion: Conversion, number: int, problems: Problems) -> None:

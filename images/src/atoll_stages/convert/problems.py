@@ -47,6 +47,8 @@ class Kind(StrEnum):
     IMAGE_RENAMED = "PictureFoundByStem"
     # A member that no reader takes anything from, and that is no known litter.
     FILE_UNUSED = "FileUnused"
+    # Two formats in one archive label a picture alike.
+    FORMAT_REPEATED = "FormatRepeated"
     # Bytes of an archive that are no member of it.
     BYTES_UNREAD = "BytesUnread"
     # The user's own split cannot be kept.

@@ -147,7 +147,7 @@ def _source_info(conversion: Conversion, number: int, item: FetchedSource) -> So
     images, boxes = conversion.store.count_source(number)
     return SourceInfo(
         key=item.found.key,
-        format=str(conversion.formats[number]),
+        format=", ".join(conversion.formats[number]),
         sha256=item.sha256,
         etag=item.found.info.etag,
         pictures=images,

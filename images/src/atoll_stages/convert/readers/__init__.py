@@ -1,9 +1,8 @@
-"""The annotation formats that convert reads: the table of their readers, and the choice of one for an archive.
+"""The annotation formats that convert reads: the table of their readers, and the choice of those for an archive.
 
 `base` says what a reader must do.
 """
 
-from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import Archive, Reader
@@ -11,9 +10,9 @@ from atoll_stages.convert.readers.coco import CocoReader
 from atoll_stages.convert.readers.cvat import CvatReader
 from atoll_stages.convert.readers.supervisely import SuperviselyReader
 from atoll_stages.convert.readers.tfod_csv import TfodCsvReader
+from atoll_stages.convert.readers.unread import explain_unread, seen_files
 from atoll_stages.convert.readers.voc import VocReader
 from atoll_stages.convert.readers.yolo import YoloReader
-from atoll_stages.convert.tfrecord import read_records
 
 # Formats are tried in this order, so the more specific ones come first.
 READERS: tuple[Reader, ...] = (
@@ -26,31 +25,28 @@ READERS: tuple[Reader, ...] = (
 )
 
 
-def find_reader(archive: Archive, requested: DatasetFormat) -> Reader:
-    """Returns the reader of the requested format; for `AUTO`, the first that detects its format.
+def find_readers(archive: Archive, requested: DatasetFormat) -> tuple[Reader, ...]:
+    """Returns the reader of the requested format; for `AUTO`, all that detect their format.
 
     Raises:
         DatasetError: DatasetMalformed, the archive is not of the requested format, or of none that is known.
     """
+    detected = tuple(reader for reader in READERS if reader.detects(archive))
+    found = tuple(reader for reader in detected if requested in (DatasetFormat.AUTO, reader.format))
+    if not found:
+        raise _no_reader(archive, requested, detected)
+    return found
+
+
+def _no_reader(archive: Archive, requested: DatasetFormat, detected: tuple[Reader, ...]) -> DatasetError:
     candidates = [reader for reader in READERS if requested in (DatasetFormat.AUTO, reader.format)]
-    for reader in candidates:
-        if reader.detects(archive):
-            return reader
-    _refuse_records(archive)
     layouts = "; ".join(f"{reader.format}: {reader.layout}" for reader in candidates)
-    raise DatasetError(
+    if detected:
+        what = f"it looks like {' and '.join(reader.format for reader in detected)}, not {requested}"
+    else:
+        what = explain_unread(archive)
+    return DatasetError(
         Reason.DATASET_MALFORMED,
-        f"{archive.name}: no labels of a known format among {len(archive.members)} files; looked for {layouts}",
+        f"{archive.name}: no labels of a known format among {len(archive.members)} files ({seen_files(archive)})"
+        f"{f'; {what}' if what else ''}; looked for {layouts}",
     )
-
-
-def _refuse_records(archive: Archive) -> None:
-    """Raises where the archive holds TFRecord files, which are Atoll's output; says first if they are damaged."""
-    for member in archive.members.with_suffix(".tfrecord", ".tfrecords", ".record"):
-        with member.path.open("rb") as file:
-            count = sum(1 for _ in read_records(file, name=shown(member.name)))
-        raise DatasetError(
-            Reason.DATASET_MALFORMED,
-            f"{archive.name}: {shown(member.name)} holds {count} TFRecords, which Atoll writes but does not read; "
-            "upload the pictures and labels they were made from",
-        )
