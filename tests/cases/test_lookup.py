@@ -121,6 +121,19 @@ def test_the_pictures_of_one_camera_are_not_looked_for_at_another(tmp_path: Path
     assert result.counts == {"PictureMissing": 1}
 
 
+def test_pictures_far_from_their_document(tmp_path: Path) -> None:
+    """A stray picture beside the document does not hide those of another folder."""
+    files = {"notes/all.json": coco("a.jpg"), "notes/logo.png": jpeg(1), "photos/a.jpg": jpeg(2)}
+    assert boxes_by_picture(ReaderResult(files, tmp_path)) == {"photos/a.jpg": coco_box(0)}
+
+
+def test_an_archive_in_a_folder_that_is_called_test(tmp_path: Path) -> None:
+    files = {"test/notes/all.json": coco("a.jpg", "b.jpg"), "test/x/train/a.jpg": jpeg(1), "test/x/val/b.jpg": jpeg(2)}
+    result = ReaderResult(files, tmp_path)
+    assert boxes_by_picture(result) == {"test/x/train/a.jpg": coco_box(0), "test/x/val/b.jpg": coco_box(1)}
+    assert result.counts == {}
+
+
 # Folders.
 
 

@@ -204,6 +204,20 @@ def test_one_folder_for_train_and_val_is_no_split(tmp_path: Path) -> None:
     assert converted.counts == {}
 
 
+def test_cvat_for_ultralytics(tmp_path: Path) -> None:
+    files: dict[str, bytes] = {"data.yaml": b"names:\n  0: cone\npath: .\ntrain: Train.txt\nRobot 1: Robot 1.txt\n"}
+    for subset in ("Train", "Validation", "Robot 1"):
+        for number in range(2):
+            files[f"images/{subset}/frame_{number:06d}.PNG"] = jpeg(number + 10 * len(subset))
+            files[f"labels/{subset}/frame_{number:06d}.txt"] = LINE
+        lines = [f"data/images/{subset}/frame_{number:06d}.PNG\n" for number in range(2)]
+        files[f"{subset}.txt"] = "".join(lines).encode()
+    converted = Converted(files, tmp_path)
+    found = {name.split("/")[1]: split for name, split in converted.splits.items()}
+    assert found == {"Train": T, "Validation": V, "Robot 1": T}
+    assert converted.counts["SplitLost"] == 2
+
+
 def test_lists_serve_every_format(tmp_path: Path) -> None:
     files = {**coco(6, folder="set"), "set/train.txt": b"p0000.jpg\np0001.jpg\np0002.jpg\n"}
     files["set/val.txt"] = b"p0003.jpg\np0004.jpg\np0005.jpg\n"

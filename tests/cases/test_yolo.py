@@ -302,6 +302,7 @@ def test_names_that_agree_are_one(tmp_path: Path) -> None:
         {"people.yaml": b"names: [Ann, Bob]\nschool: yes\n"},
         {"ci.yml": b"jobs:\n  names: [a, b]\n  train: yes\n"},
         {"broken.yaml": b"task: [\n"},
+        {"cluster.yaml": b"spec:\n  names: {kind: Robot}\n---\nspec: {}\n"},
     ],
 )
 @pytest.mark.parametrize("base", ["data.yaml", "dataset.yml", "robots.yaml"])

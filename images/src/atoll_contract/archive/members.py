@@ -58,13 +58,12 @@ class Member:
 
     @property
     def base(self) -> str:
-        return PurePosixPath(self.name).name
+        return self.name.rpartition("/")[2]
 
     @property
     def folder(self) -> str:
         """The folder inside the archive, without a slash at its end; empty at the root."""
-        parent = str(PurePosixPath(self.name).parent)
-        return "" if parent == "." else parent
+        return self.name.rpartition("/")[0]
 
 
 class Members:

@@ -16,22 +16,9 @@ KNOWN_NAMES = tuple(_SPLIT_OF_NAME)
 # Words that stand beside a split's in the name of a folder or list: `obj_Train_data`, `val_images`, `autosplit_test`.
 _BESIDE = frozenset(
     (
-        *(
-            "obj",
-            "data",
-            "dataset",
-            "image",
-            "images",
-            "img",
-            "imgs",
-            "jpeg",
-            "frames",
-            "label",
-            "labels",
-            "file",
-            "files",
-        ),
-        *("files", "set", "split", "subset", "part", "list", "lists", "names", "autosplit", "coco", "voc", "yolo"),
+        *("obj", "data", "dataset", "image", "images", "img", "imgs", "jpeg", "frames", "label", "labels"),
+        *("file", "files", "set", "split", "subset", "part", "list", "lists", "names", "autosplit", "annotations"),
+        *("coco", "voc", "yolo"),
     )
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")

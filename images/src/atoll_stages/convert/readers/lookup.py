@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,7 +17,7 @@ from atoll_contract.archive.limits import comparable, shown
 from atoll_contract.archive.members import UPLOAD_PREFIX
 from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
-from atoll_stages.convert.split_names import split_name_in, split_of_dataset, split_of_name
+from atoll_stages.convert.split_names import split_name_in, split_of_dataset, split_of_folder
 
 # Folders in which exports keep pictures beside annotations or their folder; names are compared without case.
 _IMAGE_FOLDERS = ("images", "JPEGImages", "img", "imgs", "image", "data")
@@ -148,9 +149,11 @@ class _Search:
         self._members = members
         self._near = near
         self._own = own
-        self._usual_folders = tuple(dict.fromkeys(_usual_folders(near)))
-        self._subset = comparable(_SUBSET.sub("", PurePosixPath(label).stem))
-        self._split = split_of_dataset(near) or split_of_name(split_name_in(label) or "")
+        self._usual_folders = _usual_folders(near)
+        subset = _SUBSET.sub("", PurePosixPath(label).stem)
+        self._subset = comparable(subset)
+        self._split = split_of_folder(subset)
+        self._label_suffix = PurePosixPath(label).suffix.lower()
 
     def by_base(self, path: str) -> Match | None:
         base = PurePosixPath(path).name
@@ -171,9 +174,11 @@ class _Search:
     def _found(self, path: str, query: Callable[[Sequence[str]], list[Member]]) -> Match | None:
         inner = posixpath.dirname(path)
         folders = [posixpath.join(folder, inner).rstrip("/") for folder in self._usual_folders]
-        usual = query(folders)
-        for folder in map(comparable, folders):
-            if images := [image for image in usual if comparable(image.folder) == folder]:
+        usual: dict[str, list[Member]] = {}
+        for image in query(folders):
+            usual.setdefault(comparable(image.folder), []).append(image)
+        for folder in folders if usual else ():
+            if images := usual.get(comparable(folder)):
                 return self._match(path, images)
         images = self._elsewhere(query(()), inner)
         return self._match(path, images) if images else None
@@ -190,35 +195,44 @@ class _Search:
         if depth:
             return [image for image in images if _common_end(image.folder, inner) == depth]
         below = [image for image in images if not self._near or image.folder.startswith(f"{self._near}/")]
-        # Where the annotation's own folders have pictures, one that they lack is missing and not moved.
-        images = below or ([] if self._has_own_images() else images)
+        images = below or self._of_other_trees(images)
         if (own := self._own) is not None:
             images = [image for image in images if _label_of(self._members, image, own) is None]
         return _prefer(images, self._of_subset)
 
+    def _of_other_trees(self, images: list[Member]) -> list[Member]:
+        """Returns the pictures without those of another annotation file: where the annotation's own folders have
+        pictures, one that they lack is missing and not moved."""
+        if not images or not self._has_own_images():
+            return images
+        if not self._label_suffix:
+            return []
+        return [image for image in images if not self._members.has_in(image.folder, (self._label_suffix,))]
+
     def _of_other_split(self, image: Member) -> bool:
-        split = split_of_dataset(image.folder)
-        return bool(self._split and split and split != self._split)
+        near, folder = _without_common_start(self._near, image.folder)
+        split, own = split_of_dataset(folder), self._split or split_of_dataset(near)
+        return bool(own and split and split != own)
 
     def _of_subset(self, image: Member) -> bool:
         parts = comparable(image.folder).split("/")
         if self._subset and self._subset in parts:
             return True
-        return self._split is not None and split_of_dataset(image.folder) == self._split
+        own = self._split or split_of_dataset(self._near)
+        return own is not None and split_of_dataset(image.folder) == own
 
     def _has_own_images(self) -> bool:
         own = (self._near, *(posixpath.join(self._near, folder) for folder in _IMAGE_FOLDERS), *_parallel(self._near))
         return any(self._members.has_in(folder, IMAGE_SUFFIXES) for folder in own)
 
 
-def _usual_folders(near: str) -> Iterator[str]:
-    """Yields the folders in which exports keep the pictures of annotations in `near`, the nearest first."""
-    yield near
-    yield from (posixpath.join(near, folder) for folder in _IMAGE_FOLDERS)
-    yield from _parallel(near)
+@lru_cache
+def _usual_folders(near: str) -> tuple[str, ...]:
+    """Returns the folders in which exports keep the pictures of annotations in `near`, the nearest first."""
     parent = posixpath.dirname(near)
-    yield from (posixpath.join(parent, folder) for folder in _IMAGE_FOLDERS)
-    yield parent
+    beside = (posixpath.join(near, folder) for folder in _IMAGE_FOLDERS)
+    above = (posixpath.join(parent, folder) for folder in _IMAGE_FOLDERS)
+    return tuple(dict.fromkeys((near, *beside, *_parallel(near), *above, parent)))
 
 
 def _parallel(near: str) -> Iterator[str]:
@@ -254,6 +268,14 @@ def _other_upload(one: str, other: str) -> bool:
 def _prefer(images: list[Member], fits: Callable[[Member], bool]) -> list[Member]:
     """Returns the pictures that fit, or all where none does."""
     return [image for image in images if fits(image)] or images
+
+
+def _without_common_start(one: str, other: str) -> tuple[str, str]:
+    """Returns what two paths have below the folders that they share."""
+    parts, others = one.split("/"), other.split("/")
+    while parts and others and parts[0] == others[0]:
+        del parts[0], others[0]
+    return "/".join(parts), "/".join(others)
 
 
 def _common_end(folder: str, inner: str) -> int:

@@ -21,6 +21,7 @@ LIST_NAMES = ("classes.txt", "class_names.txt", "predefined_classes.txt")
 _LIST_SUFFIXES = (".names", ".labels")
 _MAX_YAML = 2**20
 _NAMES_KEY = re.compile(rb"""(?:^|[{,])\s*["']?names["']?\s*:""", re.MULTILINE)
+_TOP_KEY = re.compile(rb"""^["']?names["']?\s*:""", re.MULTILINE)
 # A YAML with names and one of these describes a data set; so does one of these file names.
 _DATASET_KEYS = frozenset(("train", "val", "test", "nc", "path"))
 _DATASET_STEMS = ("data", "dataset")
@@ -151,13 +152,14 @@ def _yaml_files(archive: Archive) -> Iterator[Member]:
 
 def _describes_dataset(archive: Archive, file: Member) -> bool:
     """Returns whether a YAML has the names of classes: by its keys, or its own name; a damaged one may have them."""
+    is_named = PurePosixPath(file.base).stem.lower() in _DATASET_STEMS
     try:
         document = load_yaml(archive, file)
     except DatasetError:
-        return True
+        return is_named or _TOP_KEY.search(file.path.read_bytes()) is not None
     if not isinstance(document, dict) or "names" not in document:
         return False
-    return bool(_DATASET_KEYS & document.keys()) or PurePosixPath(file.base).stem.lower() in _DATASET_STEMS
+    return is_named or bool(_DATASET_KEYS & document.keys())
 
 
 def _list_files(archive: Archive) -> Iterator[Member]:
