@@ -190,8 +190,9 @@ def test_lists_that_obj_data_names(tmp_path: Path) -> None:
 def test_entries_of_a_data_yaml(tmp_path: Path, entries: str) -> None:
     names = frames("images/one", "images/two", "images/one")
     files = {**labelled(*names), "data.yaml": f"names: [cone]\n{entries}".encode()}
-    files["one.lst.txt"] = "\n".join(name for name in names if "one" in name).encode()
-    files["two.lst.txt"] = "\n".join(name for name in names if "two" in name).encode()
+    if "lst" in entries:
+        files["one.lst.txt"] = "\n".join(name for name in names if "one" in name).encode()
+        files["two.lst.txt"] = "\n".join(name for name in names if "two" in name).encode()
     converted = Converted(files, tmp_path)
     assert converted.splits == {name: V if "two" in name else T for name in names}
     assert converted.counts == {}
@@ -278,7 +279,7 @@ def test_a_list_of_pictures_that_are_not_there(tmp_path: Path) -> None:
     files["train.txt"], files["val.txt"] = b"old/a.jpg\nold/b.jpg\n", b"notes about validation\n"
     converted = Converted(files, tmp_path)
     assert converted.by is SplitBy.HASH
-    assert converted.counts == {"SplitLost": 1}
+    assert converted.counts == {"SplitLost": 1, "FileUnused": 1}
     assert converted.lost == ["none of its 2 pictures is in the archive"]
 
 

@@ -190,9 +190,8 @@ def _read_annotations(conversion: Conversion, number: int, archive: Archive, req
     used: dict[DatasetFormat, None] = {}
     readers = find_readers(archive, requested)
     images = _annotated_images(conversion, number, archive, readers, used)
-    if conversion.spec.split.by in (SplitBy.AUTO, SplitBy.DATASETS):
-        images = SplitLists(archive).applied(images)
-    for item in images:
+    lists = SplitLists(archive, is_wanted=conversion.spec.split.by in (SplitBy.AUTO, SplitBy.DATASETS))
+    for item in lists.applied(images):
         add_annotated(conversion.store, number, archive, item)
     if not used and (why := explain_no_images(archive)):
         raise DatasetError(Reason.NO_USABLE_EXAMPLES, why)

@@ -42,8 +42,10 @@ class _SplitList:
 class SplitLists:
     """The split of each picture that a list, or an entry of a data.yaml, gives."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, *, is_wanted: bool = True) -> None:
+        """Reads the lists; where the user wants another split they are known files, and no more."""
         self._archive = archive
+        self._is_wanted = is_wanted
         self._lists: list[_SplitList] = []
         self._folders: dict[str, str] = {}
         found = sorted(self._find(), key=lambda item: item.is_union)[:_MAX_LISTS]
@@ -58,6 +60,9 @@ class SplitLists:
     def applied(self, images: Iterable[AnnotatedImage]) -> Iterator[AnnotatedImage]:
         """Yields the images, those with a split in the dataset that their list gives; counts those without."""
         for item in images:
+            if not self._is_wanted:
+                yield item
+                continue
             split = self._of(item.image)
             if split is None and split_of_dataset(item.dataset) is None:
                 split = split_of_dataset(item.image.folder)
@@ -158,6 +163,7 @@ class SplitLists:
                 found += 1
                 self._assign(image, item)
         if names and not found:
+            self._archive.use(item.file)
             self._lost(item.file.name, f"none of its {names} pictures is in the archive")
 
     def _image(self, line: str, near: str) -> Member | None:
@@ -178,4 +184,5 @@ class SplitLists:
             self._lost(image.name, f"in {shown(first.file.name)} and in {shown(item.file.name)}")
 
     def _lost(self, file: str, detail: str) -> None:
-        self._archive.problems.add(Kind.SPLIT_LOST, Action.KEPT, file=file, detail=detail)
+        if self._is_wanted:
+            self._archive.problems.add(Kind.SPLIT_LOST, Action.KEPT, file=file, detail=detail)

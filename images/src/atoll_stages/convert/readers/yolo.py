@@ -61,8 +61,9 @@ class _Export:
             found = match_annotation(self._archive.members, file)
             if found.image is None and not found.others and not self._is_label(file):
                 continue
-            image = counted_image(self._archive, file, found, "no picture of this name is in the archive")
-            if image is not None:
+            objects = len(_label_lines(self._archive, file)[0]) if found.image is None else 0
+            missing = "no picture of this name is in the archive"
+            if (image := counted_image(self._archive, file, found, missing, objects=objects)) is not None:
                 yield from self._annotated(image, file)
 
     def _annotated(self, image: Member, file: Member) -> Iterator[AnnotatedImage]:
