@@ -140,7 +140,7 @@ def grant(api: kubernetes.client.ApiClient, namespace: str, *, clusterwide: bool
         binding = _binding("Role", f"atoll-{rules}", f"atoll-{rules}", subject)
         rbac.create_namespaced_role_binding(namespace, binding, _request_timeout=10)
     wide = f"atoll-{namespace}"
-    role = _role(["cluster", "watch", "run"] if clusterwide else ["cluster"], wide)
+    role = _role(["cluster", "run"] if clusterwide else ["cluster"], wide)
     rbac.create_cluster_role(role, _request_timeout=10)
     rbac.create_cluster_role_binding(_binding("ClusterRole", wide, wide, subject), _request_timeout=10)
 
