@@ -234,7 +234,8 @@ class CompileSpec(Document, frozen=True):
 
 class PublishSpec(Document, frozen=True):
     """`version` is the one that the engine reserved; `signing_key_path` a PEM file with an Ed25519 private key. With
-    `store_is_lock` no API server keeps version numbers unique, so the store's conditional put has to."""
+    `store_is_lock` no API server keeps version numbers unique, so the store's conditional put has to. With
+    `adopt_only` the stage completes what an earlier attempt has published, and publishes nothing itself."""
 
     model: str
     channel: str
@@ -242,6 +243,7 @@ class PublishSpec(Document, frozen=True):
     signing_key_path: str | None = None
     store_is_lock: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
+    adopt_only: bool | None = None
 
 
 class StageInput(Document, frozen=True):

@@ -129,6 +129,10 @@ def test_cancel_ends_a_run_in_every_stage(stage: Stage) -> None:
     sim.settle()
     sim.run = replace(sim.run, cancel=True)
     sim.settle()
+    if stage is Stage.PUBLISH:
+        # An attempt that only looks says that nothing is published.
+        sim.fail(Reason.CANCELLED)
+        sim.settle()
     assert sim.read().phase is Phase.CANCELLED
     assert sim.read().reason is Reason.CANCELLED
     assert sim.active_job() is None

@@ -12,10 +12,12 @@ from atoll_contract.document import from_json, replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel, Manifest, Role
 from atoll_contract.signing import generate_key, sign, verify
-from atoll_contract.stage import StoreSpec
+from atoll_contract.stage import StageInput, StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import PreconditionFailed, Store, StoreError
 from atoll_stages.publish.files import optional_artifact
+from atoll_stages.publish.stage import publish
+from atoll_stages.runtime.context import Interrupted, StageContext
 from support.interrupting_store import InterruptingStore
 from support.minimal_tflite import minimal_tflite
 from support.publishing import exported_run, publish_once, with_version
@@ -269,3 +271,44 @@ def test_a_golden_picture_without_its_boxes_is_not_published(
     with pytest.raises(IntegrityError, match=r"says nothing of golden-0; it has golden-0\.png"):
         publish_once(replace(given, upstream={**given.upstream, "export": export}), store, tmp_path / "work")
     assert list(store.list("models/")) == []
+
+
+def adopting(given: StageInput) -> StageInput:
+    assert given.publish is not None
+    return replace(given, publish=replace(given.publish, adopt_only=True))
+
+
+def test_O37_an_attempt_that_only_adopts_publishes_nothing(store_spec: StoreSpec, tmp_path: Path) -> None:
+    store = open_store(store_spec)
+    given = exported_run(store, store_spec)
+    outcome = publish_once(adopting(given), store, tmp_path / "work")
+    assert outcome.reason is Reason.CANCELLED
+    assert "note-v1 is not published" in outcome.message
+    assert list(store.list(keys.models_prefix("local"))) == []
+    assert list(store.list(keys.BLOBS)) == []
+
+
+def test_O37_it_completes_what_was_published_from_the_manifest_on(store_spec: StoreSpec, tmp_path: Path) -> None:
+    store = open_store(store_spec)
+    given = exported_run(store, store_spec)
+    first = publish_once(given, store, tmp_path / "one")
+    store.delete(keys.channel("local", "note", "stable"))
+    outcome = publish_once(adopting(given), store, tmp_path / "two")
+    assert (outcome.reason, outcome.outputs[:2]) == (Reason.COMPLETED, first.outputs[:2])
+    assert pointer_of(store).version == 1
+
+
+def test_O37_a_version_of_another_run_is_not_this_runs(store_spec: StoreSpec, tmp_path: Path) -> None:
+    store = open_store(store_spec)
+    publish_once(exported_run(store, store_spec, uid="other"), store, tmp_path / "one")
+    given = exported_run(store, store_spec, uid="own")
+    assert publish_once(adopting(given), store, tmp_path / "two").reason is Reason.CANCELLED
+
+
+def test_O37_a_stage_that_is_asked_to_end_claims_no_version(store_spec: StoreSpec, tmp_path: Path) -> None:
+    store = open_store(store_spec)
+    context = StageContext(exported_run(store, store_spec), store, tmp_path)
+    context.stop.set()
+    with pytest.raises(Interrupted):
+        publish(context)
+    assert list(store.list(keys.models_prefix("local"))) == []

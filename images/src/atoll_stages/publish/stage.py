@@ -12,7 +12,7 @@ from atoll_contract.store.base import StoreError, require_conditional_put
 from atoll_stages.publish.channel import advance_channel
 from atoll_stages.publish.files import fetch_files, put_blobs
 from atoll_stages.publish.manifest import build_manifest
-from atoll_stages.publish.versions import Claim, VersionTaken, claim, require_not_taken
+from atoll_stages.publish.versions import Claim, VersionTaken, claim, find_claim, require_not_taken
 from atoll_stages.runtime.context import StageContext, StageOutcome
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def publish(context: StageContext) -> StageOutcome:
     spec = context.input.publish
     if spec is None:
         raise SpecError("the stage's input has no section `publish`")
+    if spec.adopt_only:
+        return _adopt(context, spec)
     signing_key = _signing_key(spec)
     if spec.store_is_lock:
         require_conditional_put(context.store, namespace=context.input.run.namespace, model=spec.model)
@@ -46,6 +48,16 @@ def publish(context: StageContext) -> StageOutcome:
     return _outcome(claimed, pointer)
 
 
+def _adopt(context: StageContext, spec: PublishSpec) -> StageOutcome:
+    """Completes the publication of an earlier attempt, from its manifest on; the outcome is `Cancelled` without one."""
+    claimed = find_claim(context.store, context.input.run, model=spec.model, version=spec.version)
+    if claimed is None:
+        return StageOutcome(f"{spec.model}-v{spec.version} is not published", reason=Reason.CANCELLED)
+    pointer = advance_channel(context.store, claimed.manifest)
+    clean_up_checkpoints(context)
+    return _outcome(claimed, pointer)
+
+
 def _claim_version(context: StageContext, spec: PublishSpec, signing_key: bytes | None) -> Claim:
     require_not_taken(context.store, context.input.run, model=spec.model, version=spec.version)
     files = fetch_files(context)
@@ -53,6 +65,8 @@ def _claim_version(context: StageContext, spec: PublishSpec, signing_key: bytes 
     context.report(Progress(20.0, f"{len(files)} files for {manifest.release}"))
     put_blobs(context.store, files, scratch=context.work)
     context.report(Progress(80.0, f"claiming {manifest.release}"))
+    # The last moment: once the manifest is there, the version is published.
+    context.check_stop()
     return claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
 
 

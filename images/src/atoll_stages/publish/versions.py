@@ -56,6 +56,22 @@ def claim(store: Store, wanted: Manifest, *, signing_key: bytes | None, store_is
     return Claim(manifest, ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data)))
 
 
+def find_claim(store: Store, run: RunRef, *, model: str, version: int) -> Claim | None:
+    """Returns the manifest of a version that this run has put; None where there is none."""
+    key = keys.manifest(run.namespace, model, version)
+    try:
+        data = store.get(key)
+        manifest = from_json(Manifest, data)
+    except ObjectNotFound:
+        return None
+    except DecodeError as error:
+        logger.warning("the manifest at %s is not readable: %s", key, error)
+        return None
+    if manifest.run.uid != run.uid:
+        return None
+    return Claim(manifest, ManifestRef(key, hashlib.sha256(data).hexdigest(), len(data)))
+
+
 def require_not_taken(store: Store, run: RunRef, *, model: str, version: int) -> None:
     """Checks early whether `claim` would refuse, before any file is uploaded.
 

@@ -191,6 +191,17 @@ class ReleaseStatus(Document, frozen=True):
     manifest: ManifestRef | None = None
 
 
+class IntendedEnd(Document, frozen=True):
+    """How a run ends that was cancelled or out of time in its publish stage, once it is known whether that stage has
+    published. Attempts from `attempt` on only look."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+    since: str
+    attempt: int
+
+
 class Estimate(Document, frozen=True):
     """`basis` is a sentence that says how the seconds were estimated."""
 
@@ -227,6 +238,7 @@ class RunStatus(Document, frozen=True):
     per_class: tuple[ClassMetric, ...] = ()
     compile: tuple[CompileStatus, ...] = ()
     release: ReleaseStatus | None = None
+    intended_end: IntendedEnd | None = None
     estimate: Estimate | None = None
     usage: Usage | None = None
     last_handled_retry: str | None = None

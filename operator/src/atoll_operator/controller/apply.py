@@ -68,7 +68,7 @@ class Applier:
         for attempt in plan.create:
             observed = self._create_job(observed, attempt)
         for job in plan.delete:
-            self._cluster.delete(JOBS, observed.key[0], job.name, uid=job.uid)
+            self._cluster.delete(JOBS, observed.key[0], job.name, uid=job.uid, foreground=job.with_pods)
             self._cache.jobs.drop(observed.run_uid)
         self._create_events(observed, plan)
         if plan.delete_run:

@@ -235,6 +235,7 @@ def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
         signing_key_path=work.mount_paths.signing(key) if key else None,
         store_is_lock=work.store_is_lock,
         provenance=work.provenance,
+        adopt_only=attempt.adopt_only or None,
     )
 
 

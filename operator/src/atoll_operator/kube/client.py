@@ -205,10 +205,13 @@ class Cluster:
         self._fence()
         return self._send(Request("PATCH", resource, namespace, name, "status", body=body))
 
-    def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
-        """Deletes the object with this UID, and its dependents in the background; it may be gone already."""
+    def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str, foreground: bool = False
+    ) -> None:
+        """Deletes the object with this UID, and its dependents after it, or before it (`foreground`); it may be gone
+        already."""
         self._fence()
-        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground" if foreground else "Background"}
         self._send(Request("DELETE", resource, namespace, name, body=options))
 
     def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:

@@ -17,6 +17,7 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.status import CompileStatus, Phase, RunStatus, StageStatus, parse_time, seconds_between
 from atoll_operator.lifecycle.admission import accepted, held_back
 from atoll_operator.lifecycle.conditions import events, with_conditions
+from atoll_operator.lifecycle.intended_end import delay_end, find_out
 from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.progress import usage, with_idle_progress, with_pod_seconds
 from atoll_operator.lifecycle.results import record_successes
@@ -135,15 +136,21 @@ def _next_transition(
     stage = current_stage(status)
     if stage is None:
         text = f"published as {status.release.name}" if status.release else "completed"
+        if status.intended_end:
+            text += f" before the end came ({status.intended_end.message})"
         done = end(status, Phase.SUCCEEDED, reason=Reason.COMPLETED, message=text, now=now)
         return Transition(done, delete=deletions(unfinished(jobs)), release_status=report)
     if status.held_since or unfinished(jobs):
         status = with_held_clock(run, status, jobs, pods, now)
+    if status.intended_end:
+        return replace(find_out(run, status, jobs, pods, now), release_status=report)
     transition = (
         _name_conflict(status, stage, foreign, now)
         or held_back(run, status, jobs, now)
         or advance(run, accepted(run, status, now), jobs, pods, now)
     )
+    if stage.name is Stage.PUBLISH and transition.status.is_terminal:
+        transition = delay_end(status, transition, now) or transition
     return replace(transition, release_status=report)
 
 
@@ -181,6 +188,6 @@ def _requeue_after(run: RunView, status: RunStatus, transition: Transition, now:
     if status.is_terminal:
         return _after_end(run, status, (), now).requeue_after
     waits = [] if transition.requeue_after is None else [transition.requeue_after]
-    if status.active_since and not status.held_since:
+    if status.active_since and not status.held_since and not status.intended_end:
         waits.append(max(0.0, run.active_limit - active_seconds(status, now)))
     return min(waits, default=None)

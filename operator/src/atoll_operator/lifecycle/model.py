@@ -255,6 +255,8 @@ class StageAttempt:
     version: int | None = None
     # The first attempt whose results may be taken over; None: any.
     adopt_from: int | None = None
+    # Whether publish only looks for what an earlier attempt has published.
+    adopt_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,8 @@ class JobToDelete:
 
     name: str
     uid: str
+    # Whether the Job stays, `deleting`, until its pods are gone: a pod of publish may not be at work unseen.
+    with_pods: bool = False
 
 
 @dataclass(frozen=True)

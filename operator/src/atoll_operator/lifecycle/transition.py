@@ -47,7 +47,9 @@ def unfinished(jobs: Iterable[JobView], *, but: JobView | None = None) -> tuple[
 
 
 def deletions(jobs: Iterable[JobView]) -> tuple[JobToDelete, ...]:
-    return tuple(JobToDelete(job.name, job.uid) for job in jobs if not job.deleting)
+    return tuple(
+        JobToDelete(job.name, job.uid, with_pods=job.stage is Stage.PUBLISH) for job in jobs if not job.deleting
+    )
 
 
 def newest_attempt(stage: StageStatus, jobs: Iterable[JobView]) -> JobView | None:
@@ -106,7 +108,8 @@ def end(status: RunStatus, phase: Phase, *, reason: Reason, message: str, now: d
     """`status` of a run that is over."""
     stopped = stop_clock(status, now)
     text = bounded(message)
-    return replace(stopped, phase=phase, reason=reason, message=text, completion_time=rfc3339(now), queue=None)
+    over = replace(stopped, phase=phase, reason=reason, message=text, completion_time=rfc3339(now))
+    return replace(over, queue=None, intended_end=None)
 
 
 def stop_clock(status: RunStatus, now: datetime) -> RunStatus:

@@ -1,0 +1,117 @@
+"""The end of a run whose version may be published already: it is found out before the end is final. Pure.
+
+Cancelled or out of time in its publish stage, a run cannot know whether the stage has put the manifest. Its Job is
+deleted, and when the pod is gone another attempt looks: where the manifest is there it completes the publication, and
+the run has succeeded; otherwise the run ends as it was to.
+"""
+
+from datetime import datetime, timedelta
+
+from atoll_contract.document import replace, rfc3339
+from atoll_contract.errors import Reason, bounded
+from atoll_contract.stage import Stage
+from atoll_operator.api.status import (
+    DONE,
+    IntendedEnd,
+    Phase,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    parse_time,
+    seconds_between,
+)
+from atoll_operator.lifecycle.model import JobView, PodView, RunView, StageAttempt
+from atoll_operator.lifecycle.results import evaluate
+from atoll_operator.lifecycle.running import check_running
+from atoll_operator.lifecycle.transition import Transition, deletions, end, fail, newest_attempt, unfinished, with_job
+
+# After this long the run ends, and says that it is not known.
+FIND_OUT_SECONDS = 3600
+_REQUEUE_SECONDS = 2
+_REASONS = frozenset({Reason.CANCELLED, Reason.DEADLINE_EXCEEDED})
+
+
+def delay_end(status: RunStatus, transition: Transition, now: datetime) -> Transition | None:
+    """What comes before the end that `transition` is, where the run of `status` may have published; None elsewhere."""
+    over = transition.status
+    stage = status.stage(Stage.PUBLISH)
+    began = stage.attempts > 0 and stage.phase not in DONE and status.release is not None
+    if not began or over.phase not in (Phase.CANCELLED, Phase.FAILED) or over.reason not in _REASONS:
+        return None
+    intended = IntendedEnd(over.phase, over.reason, over.message, since=rfc3339(now), attempt=stage.attempts + 1)
+    closed = replace(stage, phase=StagePhase.PENDING, next_retry_time=None)
+    begun = _with_stage(replace(status, intended_end=intended), closed)
+    return Transition(begun, delete=transition.delete, requeue_after=0)
+
+
+def find_out(
+    run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
+) -> Transition:
+    """The next transition of a run that has an `intended_end`."""
+    intended, stage = status.intended_end, status.stage(Stage.PUBLISH)
+    assert intended is not None
+    if run.invalid or run.missing or run.profile is None or seconds_between(intended.since, now) >= FIND_OUT_SECONDS:
+        return _over(status, jobs, "whether it was published could not be found out", now)
+    job = newest_attempt(stage, jobs)
+    if job is None or job.attempt < intended.attempt:
+        if leftovers := unfinished(jobs):
+            return Transition(_with_stage(status, stage), delete=deletions(leftovers), requeue_after=_REQUEUE_SECONDS)
+        if stage.next_retry_time and parse_time(stage.next_retry_time) > now:
+            wait = (parse_time(stage.next_retry_time) - now).total_seconds()
+            return Transition(_with_stage(status, stage), requeue_after=wait)
+        return _begin(run, status, stage, intended)
+    stage = with_job(stage, job)
+    if job.is_finished:
+        outcome = evaluate(run, status, job, pods)
+        if outcome.reason is Reason.CANCELLED:
+            return _over(status.with_stage(stage), jobs, "it was not published", now)
+        return Transition(_later(run, status, stage, now), requeue_after=0)
+    check = check_running(run, stage, job, pods, now)
+    if check.outcome is not None:
+        return Transition(_later(run, status, stage, now), delete=deletions([job]), requeue_after=0)
+    return Transition(_with_stage(status, check.stage), requeue_after=check.requeue_after)
+
+
+def _begin(run: RunView, status: RunStatus, stage: StageStatus, intended: IntendedEnd) -> Transition:
+    is_announced = stage.attempts >= intended.attempt and stage.job_ref is None
+    attempt = stage.attempts if is_announced else stage.attempts + 1
+    begun = replace(stage, attempts=attempt, job_ref=None, next_retry_time=None, completion_time=None)
+    request = StageAttempt(
+        stage=Stage.PUBLISH,
+        attempt=attempt,
+        upstream={item.name: item.outputs for item in status.stages if item.outputs},
+        active_deadline_seconds=FIND_OUT_SECONDS + run.pending_limit,
+        version=status.release.version if status.release else None,
+        adopt_only=True,
+        adopt_from=stage.adopt_from,
+    )
+    return Transition(_with_stage(status, begun), create=(request,), requeue_after=0)
+
+
+def _later(run: RunView, status: RunStatus, stage: StageStatus, now: datetime) -> RunStatus:
+    """`status` in which another attempt follows."""
+    assert status.intended_end is not None
+    at = now + timedelta(seconds=run.retries.delay(stage.attempts - status.intended_end.attempt + 1))
+    return _with_stage(status, replace(stage, phase=StagePhase.PENDING, next_retry_time=rfc3339(at)))
+
+
+def _with_stage(status: RunStatus, stage: StageStatus) -> RunStatus:
+    """`status` with the publish stage in it, and a message that says what the run waits for."""
+    assert status.intended_end is not None
+    text = f"{status.intended_end.message}; finding out whether {_release(status)} is published already"
+    changed = status.with_stage(replace(stage, message=bounded(text, 400)))
+    return replace(changed, phase=Phase.PUBLISHING, reason=Reason.RUNNING, message=bounded(text), queue=None)
+
+
+def _over(status: RunStatus, jobs: tuple[JobView, ...], found: str, now: datetime) -> Transition:
+    """The end that was to come, with what was found out."""
+    intended = status.intended_end
+    assert intended is not None
+    text = f"{intended.message} ({_release(status)}: {found})"
+    failed = fail(status, status.stage(Stage.PUBLISH), reason=intended.reason, message=text, now=now)
+    over = end(failed, intended.phase, reason=intended.reason, message=text, now=now)
+    return Transition(over, delete=deletions(unfinished(jobs)))
+
+
+def _release(status: RunStatus) -> str:
+    return status.release.name if status.release else "the release"

@@ -1,0 +1,162 @@
+"""A run that is cancelled or out of time while it publishes finds out what was published, and then says that."""
+
+import pytest
+
+from atoll_contract.document import replace
+from atoll_contract.errors import ExitCode, Reason
+from atoll_contract.stage import Stage
+from atoll_operator.api.status import Phase
+from atoll_operator.lifecycle.intended_end import FIND_OUT_SECONDS
+from atoll_operator.lifecycle.model import JobState
+from support.run_simulation import RunSimulation, run_view
+
+PHASES = {"cancel": (Phase.CANCELLED, Reason.CANCELLED), "deadline": (Phase.FAILED, Reason.DEADLINE_EXCEEDED)}
+
+
+def publishing() -> RunSimulation:
+    sim = RunSimulation(run=run_view(active_deadline_seconds=600))
+    sim.to_stage(Stage.PUBLISH)
+    sim.start()
+    sim.settle()
+    return sim
+
+
+def stop(sim: RunSimulation, kind: str) -> None:
+    if kind == "cancel":
+        sim.run = replace(sim.run, cancel=True)
+    else:
+        sim.pass_time(601)
+
+
+def adopting(sim: RunSimulation) -> None:
+    """Asserts that the only Job is an attempt that publishes nothing."""
+    job = sim.active_job()
+    assert job is not None, sim.status
+    request = sim.requests[job.name]
+    assert (request.stage, request.adopt_only, request.version) == (Stage.PUBLISH, True, 1)
+    assert sim.read().intended_end is not None
+    assert not sim.read().is_terminal
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_O37_a_run_whose_manifest_was_out_has_succeeded(kind: str) -> None:
+    sim = publishing()
+    stop(sim, kind)
+    sim.settle()
+    adopting(sim)
+    assert sim.stage(Stage.PUBLISH).attempts == 2
+    sim.succeed()
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert "before the end came" in sim.read().message
+    assert sim.read().intended_end is None
+    assert sim.published == {1}
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_O37_a_run_that_has_published_nothing_ends_as_it_was_to(kind: str) -> None:
+    sim = publishing()
+    stop(sim, kind)
+    sim.settle()
+    sim.fail(Reason.CANCELLED, code=ExitCode.INTERNAL_ERROR)
+    sim.settle()
+    assert (sim.read().phase, sim.read().reason) == PHASES[kind]
+    assert "note-v1: it was not published" in sim.read().message
+    assert (sim.published, sim.active_job(), sim.read().intended_end) == (set(), None, None)
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_O37_a_success_that_came_before_the_end_is_a_success(kind: str) -> None:
+    sim = publishing()
+    sim.succeed()
+    stop(sim, kind)
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert sim.published == {1}
+
+
+def test_O37_no_attempt_looks_before_the_publishing_pod_is_gone() -> None:
+    sim = publishing()
+    (job,) = [job for job in sim.jobs.values() if job.stage is Stage.PUBLISH]
+    stop(sim, "cancel")
+    plan = sim.decide()
+    assert [(item.name, item.with_pods) for item in plan.delete] == [(job.name, True)]
+    sim._apply_status(plan)
+    sim.jobs[job.name] = replace(job, deleting=True)
+    for _ in range(3):
+        sim.settle()
+        assert sim.decide().create == ()
+        sim.pass_time(10)
+    sim.remove_job(job.name)
+    sim.settle()
+    adopting(sim)
+
+
+def test_O37_while_the_bucket_does_not_answer_it_looks_again_and_in_the_end_says_so() -> None:
+    sim = publishing()
+    stop(sim, "cancel")
+    began = sim.now
+    attempts = 0
+    while not sim.read().is_terminal:
+        sim.settle()
+        if sim.active_job() is not None:
+            adopting(sim)
+            attempts += 1
+            sim.fail(Reason.STORAGE_UNAVAILABLE)
+        sim.pass_time(60)
+    assert FIND_OUT_SECONDS <= (sim.now - began).total_seconds() <= FIND_OUT_SECONDS + 200
+    assert attempts > 5
+    assert sim.read().phase is Phase.CANCELLED
+    assert "could not be found out" in sim.read().message
+
+
+def test_O37_a_job_that_nothing_lets_start_does_not_keep_the_run_for_ever() -> None:
+    sim = publishing()
+    stop(sim, "cancel")
+    sim.settle()
+    job = sim.active_job()
+    assert job is not None
+    sim.jobs[job.name] = replace(job, state=JobState.SUSPENDED)
+    sim.settle()
+    assert not sim.read().is_terminal
+    sim.pass_time(FIND_OUT_SECONDS)
+    sim.settle()
+    assert sim.read().phase is Phase.CANCELLED
+    assert sim.active_job() is None
+
+
+@pytest.mark.parametrize("stage", [Stage.CONVERT, Stage.TRAIN, Stage.EXPORT, Stage.COMPILE])
+def test_O37_before_publish_an_end_is_an_end_at_once(stage: Stage) -> None:
+    sim = RunSimulation()
+    sim.to_stage(stage)
+    stop(sim, "cancel")
+    plan = sim.reconcile()
+    assert plan.status.phase is Phase.CANCELLED
+    assert not plan.create
+
+
+def test_O37_a_suspended_run_that_is_cancelled_looks_too() -> None:
+    sim = publishing()
+    sim.run = replace(sim.run, suspend=True)
+    sim.settle()
+    assert sim.read().phase is Phase.SUSPENDED
+    stop(sim, "cancel")
+    sim.settle()
+    adopting(sim)
+    sim.succeed()
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("step", ["status", "create"])
+def test_O37_a_crash_in_between_changes_nothing(step: str) -> None:
+    sim = publishing()
+    stop(sim, "cancel")
+    sim.reconcile(crash_before=step)
+    sim.reconcile(crash_before=step)
+    sim.settle()
+    adopting(sim)
+    sim.succeed()
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert sim.published == {1}
