@@ -131,6 +131,7 @@ def test_a_run(server: KubeHttp, stored: Any) -> None:
     assert shown == {
         "Name": "case",
         "Phase": "Training",
+        "Reason": "Running",
         "Progress": "41%",
         "AP50": "0.88",
         "TPU": "98%",

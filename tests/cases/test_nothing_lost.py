@@ -10,7 +10,7 @@ from atoll_contract.errors import AtollError, ExitCode, Reason
 from atoll_contract.stage import Rename
 from atoll_stages.convert.totals import require_equal
 from support.archives import SIZE, annotation, coco, jpeg, packed, rectangle, supervisely, voc_xml
-from support.convert_stage import ConvertStage, Ended
+from support.convert_stage import ConvertStage, Ended, totals
 from support.converted_records import edges_of, examples
 
 Edges = tuple[float, float, float, float]
@@ -72,7 +72,7 @@ def test_L1_few_bad_boxes_are_left_out_with_a_warning(stage: ConvertStage, bad: 
     right = [(2.0 + 10 * k, 4.0, 10.0 + 10 * k, 20.0) for k in range(4)]
     assert boxes_by_picture(ended) == {f"s{number:02}.jpg": right for number in range(20)}
     dataset = ended.dataset()
-    assert dataset.totals["objects"] == {"seen": 80 + bad, "used": 80, "BoxEmpty": bad}
+    assert totals(dataset)["objects"] == {"seen": 80 + bad, "used": 80, "BoxEmpty": bad}
     text = warning_of(dataset, "box-empty")
     assert text.startswith(f"{bad} box{'' if bad == 1 else 'es'} without width or height (left out); first: ")
     assert '"s00.xml" object 4: [30, 4, 30, 20] in 64×48; draw it again' in text
@@ -86,7 +86,7 @@ def test_L1_five_bad_boxes_and_more_than_the_limit_end_the_run(stage: ConvertSta
 
 def test_L1_five_bad_boxes_within_the_limit_are_left_out(stage: ConvertStage) -> None:
     ended = stage.put("in.tar", packed(one_click(5), ".tar")).run(max_invalid_percent=6.0)
-    assert ended.dataset().totals["objects"] == {"seen": 85, "used": 80, "BoxEmpty": 5}
+    assert totals(ended.dataset())["objects"] == {"seen": 85, "used": 80, "BoxEmpty": 5}
 
 
 # F12, F16: one picture, labelled twice.
@@ -106,7 +106,7 @@ def test_F12_two_files_with_other_boxes_for_the_same_pictures_are_a_warning(stag
     assert text.startswith("6 annotations of the same picture as an earlier annotation file, with other boxes")
     assert '"annotations/instances_b.json": "images/frame_000000.png" has other boxes or another size in' in text
     assert '"annotations/instances_a.json"' in text
-    assert ended.dataset().totals["objects"] == {"seen": 12, "used": 6, "AnnotationDuplicate": 6}
+    assert totals(ended.dataset())["objects"] == {"seen": 12, "used": 6, "AnnotationDuplicate": 6}
 
 
 @pytest.mark.parametrize("boxes", [[], [(0, [30, 20, 20, 20]), *((n, [4, 5, 20, 20]) for n in range(6))]])
@@ -115,14 +115,14 @@ def test_F12_fewer_or_more_boxes_are_other_boxes(stage: ConvertStage, boxes: lis
     files = {**FRAMES, "a.json": one, "b.json": coco_document(NAMES, boxes)}
     dataset = stage.put("in.zip", packed(files, ".zip")).run().dataset()
     assert warning_of(dataset, "annotation-duplicate").startswith(f"{1 if boxes else 6} annotation")
-    assert dataset.totals["objects"]["used"] == 6
+    assert totals(dataset)["objects"]["used"] == 6
 
 
 def test_F12_the_same_boxes_again_are_no_warning(stage: ConvertStage) -> None:
     one = coco_document(NAMES, [(n, [4, 5, 20, 20]) for n in range(6)])
     dataset = stage.put("in.zip", packed({**FRAMES, "a.json": one, "b.json": one}, ".zip")).run().dataset()
     assert dataset.problem_counts == {"PictureMisnamed": 6}
-    assert dataset.totals["objects"] == {"seen": 12, "used": 6, "repeated": 6}
+    assert totals(dataset)["objects"] == {"seen": 12, "used": 6, "repeated": 6}
 
 
 def test_F16_a_picture_that_is_twice_in_a_file_keeps_the_boxes_of_both(stage: ConvertStage) -> None:
@@ -138,7 +138,7 @@ def test_F16_a_picture_that_is_twice_in_a_file_keeps_the_boxes_of_both(stage: Co
     text = warning_of(ended.dataset(), "picture-merged")
     assert text.startswith("1 picture entered twice (taken once, with the boxes of both entries); first: ")
     assert '"a.json": "p0.jpg" is entered 2 times' in text
-    assert ended.dataset().totals["objects"] == {"seen": 8, "used": 7, "repeated": 1}
+    assert totals(ended.dataset())["objects"] == {"seen": 8, "used": 7, "repeated": 1}
 
 
 # What is left out in part.
@@ -154,7 +154,7 @@ def test_A5_objects_of_an_unknown_shape_are_a_warning(stage: ConvertStage) -> No
     text = warning_of(dataset, "geometry-unknown")
     assert text.startswith("10 objects of an unknown shape (left out); first: ")
     assert '"game/ds0/ann/frame_00000.jpg.json" object 1: geometry "spline"; draw a rectangle' in text
-    assert dataset.totals["objects"] == {"seen": 20, "used": 10, "GeometryUnknown": 10}
+    assert totals(dataset)["objects"] == {"seen": 20, "used": 10, "GeometryUnknown": 10}
 
 
 def test_a_file_that_nothing_is_taken_from_is_a_warning_and_litter_is_none(stage: ConvertStage) -> None:
@@ -164,7 +164,7 @@ def test_a_file_that_nothing_is_taken_from_is_a_warning_and_litter_is_none(stage
     dataset = stage.put("in.tar", packed(files, ".tar")).run().dataset()
     text = warning_of(dataset, "file-unused")
     assert text.startswith('2 files from which nothing was taken (left out); first: "game/notes.docx"; ')
-    assert dataset.totals["members"] == {
+    assert totals(dataset)["members"] == {
         "seen": 21,
         "pictures": 6,
         "annotations": 6,
@@ -180,8 +180,8 @@ def test_pictures_without_labels_and_labels_without_pictures_are_warnings(stage:
     dataset = stage.put("in.zip", packed({**files, "other.jpg": jpeg(50)}, ".zip")).run().dataset()
     assert warning_of(dataset, "annotation-missing").startswith("1 picture without annotation (left out); first: ")
     assert warning_of(dataset, "picture-missing").startswith("1 annotation of a picture that is not there (left out)")
-    assert dataset.totals["pictures"] == {"seen": 8, "used": 7, "AnnotationMissing": 1}
-    assert dataset.totals["objects"] == {"seen": 8, "used": 7, "PictureMissing": 1}
+    assert totals(dataset)["pictures"] == {"seen": 8, "used": 7, "AnnotationMissing": 1}
+    assert totals(dataset)["objects"] == {"seen": 8, "used": 7, "PictureMissing": 1}
 
 
 def test_a_copy_of_a_picture_counts_its_boxes(stage: ConvertStage) -> None:
@@ -189,8 +189,8 @@ def test_a_copy_of_a_picture_counts_its_boxes(stage: ConvertStage) -> None:
     files["game/ds0/img/frame_00004.jpg"] = files["game/ds0/img/frame_00001.jpg"]
     dataset = stage.put("in.tar", packed(files, ".tar")).run().dataset()
     assert warning_of(dataset, "duplicate").startswith("1 picture there twice, byte for byte")
-    assert dataset.totals["pictures"] == {"seen": 6, "used": 5, "Duplicate": 1}
-    assert dataset.totals["objects"] == {"seen": 6, "used": 5, "Duplicate": 1}
+    assert totals(dataset)["pictures"] == {"seen": 6, "used": 5, "Duplicate": 1}
+    assert totals(dataset)["objects"] == {"seen": 6, "used": 5, "Duplicate": 1}
 
 
 # What the user asks for.
@@ -200,7 +200,7 @@ def test_what_is_ignored_as_asked_is_no_problem_and_no_warning(stage: ConvertSta
     stage.put("in.tar", packed(supervisely(70, labels=["note", "robot"]), ".tar"))
     dataset = stage.run(ignore=("robot",)).dataset()
     assert (dataset.problem_counts, dataset.problems, dataset.warnings) == ({}, (), ())
-    assert dataset.totals["objects"] == {"seen": 140, "used": 70, "ignoredAsAsked": 70}
+    assert totals(dataset)["objects"] == {"seen": 140, "used": 70, "ignoredAsAsked": 70}
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,11 @@ def test_a_class_list_that_meets_nothing_is_told_with_the_likely_names(stage: Co
 
 
 def test_no_usable_picture_is_told_in_the_words_of_the_warnings(stage: ConvertStage) -> None:
-    files = {name: data for name, data in coco(4).items() if name.endswith(".json")}
+    files = {name: data for name, data in coco(4).items() if name.endswith(".json")} | {"other.jpg": jpeg(9)}
     ended = stage.put("in.zip", packed(files, ".zip")).run()
     assert ended.reason is Reason.NO_USABLE_EXAMPLES
-    assert "no usable picture in 1 archive; 4 annotations of a picture that is not there" in ended.message
+    assert "no usable picture in 1 archive; 1 picture without annotation" in ended.message
+    assert "4 annotations of a picture that is not there" in ended.message
     assert "add the picture, or export with pictures; see docs/data.md#picture-missing" in ended.message
 
 

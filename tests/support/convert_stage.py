@@ -36,6 +36,12 @@ from atoll_stages.runtime.context import StageContext
 DEADLINE_SECONDS = 50
 
 
+def totals(dataset: Dataset) -> Mapping[str, Mapping[str, int]]:
+    """What became of the members, pictures and objects of a dataset of this version."""
+    assert dataset.totals is not None
+    return dataset.totals
+
+
 @dataclass(frozen=True)
 class Ended:
     """How the stage ended."""

@@ -63,7 +63,7 @@ class Dataset(Document, frozen=True):
     # What was left out or changed, as sentences; then what else the user should know.
     warnings: tuple[str, ...] = ()
     # Of members, pictures and objects: how many were `seen`, and what became of them, which adds up.
-    totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    totals: Mapping[str, Mapping[str, int]] | None = None
     schema_version: int = 1
 
     @property

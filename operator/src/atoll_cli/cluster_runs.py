@@ -119,8 +119,8 @@ def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
         age = duration(seconds_between(run["metadata"]["creationTimestamp"], now))
         summary = status.summary
         figures = (summary.ap50, summary.tpu, summary.release)
-        rows.append((run["metadata"]["name"], status.phase, progress, *figures, age))
-    return text_table(("NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"), rows)
+        rows.append((run["metadata"]["name"], status.phase, status.reason, progress, *figures, age))
+    return text_table(("NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"), rows)
 
 
 def run_view(run: Body, *, now: datetime | None = None) -> Group:

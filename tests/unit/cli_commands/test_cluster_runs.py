@@ -167,10 +167,10 @@ def test_a_queued_run_shows_its_position() -> None:
 
 
 def test_the_list_has_the_columns_of_kubectl() -> None:
-    bodies = [run("Succeeded", summary={"ap50": "0.88", "tpu": "98%", "release": "note-v3"})]
+    bodies = [run("Succeeded", reason="Completed", summary={"ap50": "0.88", "tpu": "98%", "release": "note-v3"})]
     header, row = shown(runs_table(bodies, now=NOW)).splitlines()
-    assert header.split() == ["NAME", "PHASE", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
-    assert row.split() == ["note", "Succeeded", "0.88", "98%", "note-v3", "60", "min"]
+    assert header.split() == ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    assert row.split() == ["note", "Succeeded", "Completed", "0.88", "98%", "note-v3", "60", "min"]
 
 
 def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:

@@ -62,6 +62,7 @@ def test_columns_of_a_run() -> None:
     columns = definitions()["TrainingRun"].columns
     assert [column["name"] for column in columns if not column.get("priority")] == [
         "Phase",
+        "Reason",
         "Progress",
         "AP50",
         "TPU",

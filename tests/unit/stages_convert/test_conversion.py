@@ -22,7 +22,7 @@ from support.archives import (
     write_files,
     yolo,
 )
-from support.convert_stage import ConvertStage
+from support.convert_stage import ConvertStage, totals
 from support.converted_records import examples
 
 
@@ -115,7 +115,7 @@ def test_rename_ignore_and_order_of_classes(stage: ConvertStage) -> None:
     assert dataset.class_names == ("cube", "note")
     assert {item.name: sum(item.boxes.values()) for item in dataset.classes} == {"cube": 6, "note": 12}
     assert dataset.problem_counts == {}
-    assert dataset.totals["objects"] == {"seen": 24, "used": 18, "ignoredAsAsked": 6}
+    assert totals(dataset)["objects"] == {"seen": 24, "used": 18, "ignoredAsAsked": 6}
     assert 'rename from "never" met no object' in dataset.warnings
     assert 'ignore "nobody" met no object' in dataset.warnings
 
