@@ -233,6 +233,28 @@ def test_a_list_of_annotations_that_is_null_is_empty(tmp_path: Path) -> None:
     assert raised.value.reason is Reason.NO_USABLE_EXAMPLES
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": None, "file_name": "p4.jpg"},
+        {"file_name": "p4.jpg"},
+        {"id": 9, "file_name": None},
+        {"id": 9},
+        None,
+        "p4.jpg",
+    ],
+    ids=repr,
+)
+def test_an_entry_without_id_or_name_takes_no_other_with_it(tmp_path: Path, entry: Any) -> None:
+    listed = [*images([f"p{number}.jpg" for number in range(4)]), entry]
+    objects = [*(item(number, number) for number in range(4)), item(4, 9)]
+    whole = document([], objects, images=listed)
+    found = read_back({**pictures(5), "a.json": whole}, tmp_path, max_invalid_percent=100.0)
+    assert found.boxes == {f"images/p{number}.jpg": [BOX] for number in range(4)}
+    assert found.counts["PictureMissing"] == 1
+    assert found.counts["AnnotationMissing"] == 1
+
+
 # One picture twice.
 
 

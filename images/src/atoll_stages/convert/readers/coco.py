@@ -93,36 +93,33 @@ def _subset(file: Member) -> str:
 
 def _categories(archive: Archive, document: dict[str, Any], file: Member) -> dict[Id, str]:
     names: dict[Id, str] = {}
-    for key, name, _ in _unique_items(document, "categories", "name", file):
-        names[key] = name
+    for index, item in enumerate(list_of(document, "categories", file=file.name)):
+        key, name = (id_of(item.get("id")), text_of(item.get("name"))) if isinstance(item, dict) else (None, None)
+        if key is None or name is None:
+            raise invalid(file.name, f"categories[{index}] needs a whole number or text as id, and a name")
+        _require_same(names.setdefault(key, name), name, f"categories[{index}]", key, file)
         archive.check_class_count(file, len(names), "categories")
     return names
 
 
-def _unique_items(
-    document: dict[str, Any], key: str, label: str, file: Member
-) -> Iterator[tuple[Id, str, dict[str, Any]]]:
-    """Yields id, the text at `label`, and the item itself for a list whose items have unique ids.
-
-    An item that says the same as an earlier one is left aside.
-    """
-    found: dict[Id, str] = {}
-    for index, item in enumerate(list_of(document, key, file=file.name)):
-        own_id, text = (id_of(item.get("id")), text_of(item.get(label))) if isinstance(item, dict) else (None, None)
-        if own_id is None or text is None:
-            raise invalid(file.name, f"{key}[{index}] needs a whole number or text as id, and a {label}")
-        if own_id not in found:
-            found[own_id] = text
-            yield own_id, text, item
-        elif found[own_id] != text:
-            what = own_id if isinstance(own_id, int) else shown(own_id, 40)
-            raise invalid(file.name, f"{key}[{index}]: id {what} is there twice")
+def _require_same(first: str, other: str, where: str, own_id: Id, file: Member) -> None:
+    """Raises AnnotationInvalid where two items of a list have one id and say different things."""
+    if first != other:
+        what = own_id if isinstance(own_id, int) else shown(own_id, 40)
+        raise invalid(file.name, f"{where}: id {what} is there twice")
 
 
 def _images_of_all(archive: Archive, files: list[Member]) -> Iterator[AnnotatedImage]:
     for file in files:
         document = json_object(archive, file)
         yield from _Document(archive, file, document, _categories(archive, document, file)).images()
+
+
+def _id_and_name(item: Any) -> tuple[Id | None, str | None]:
+    """Returns the id and the file name of an item of `images`, each None where it is not usable."""
+    if not isinstance(item, dict):
+        return None, None
+    return id_of(item.get("id")), text_of(item.get("file_name")) or None
 
 
 @dataclass
@@ -159,7 +156,8 @@ class _Document:
             if len(entries) > 1:
                 boxes = self._merged(image, len(entries), boxes)
             own = dataset_of_image(dataset, image)
-            yield AnnotatedImage(image, self._file.name, own, boxes, entries[0].size)
+            size = next((entry.size for entry in entries if entry.size), None)
+            yield AnnotatedImage(image, self._file.name, own, boxes, size)
 
     def _entries_by_image(self) -> Iterable[tuple[Member, list[_ImageEntry]]]:
         """Returns the images in the archive with all their entries, of which some tools write several.
@@ -179,8 +177,21 @@ class _Document:
 
     def _entries_by_id(self) -> dict[Id, _ImageEntry]:
         entries: dict[Id, _ImageEntry] = {}
-        for own_id, name, item in _unique_items(self._document, "images", "file_name", self._file):
-            entries[own_id] = _ImageEntry(name, positive_size(item.get("width"), item.get("height")))
+        items = list_of(self._document, "images", file=self._file.name)
+        bad = 0
+        for index, item in enumerate(items):
+            own_id, name = _id_and_name(item)
+            if own_id is None or name is None:
+                bad += 1
+                if bad == len(items):
+                    what = f"images[{index}] needs a whole number or text as id, and a file_name"
+                    raise invalid(self._file.name, what)
+            if own_id is None:
+                self._archive.skip_missing_image(self._file, f"images[{index}] has no usable id")
+                continue
+            size = positive_size(item.get("width"), item.get("height"))
+            first = entries.setdefault(own_id, _ImageEntry(name or "", size))
+            _require_same(first.file_name, name or "", f"images[{index}]", own_id, self._file)
         for index, item in enumerate(self._annotations):
             image_id = item.get("image_id") if isinstance(item, dict) else None
             key = id_of(image_id)
