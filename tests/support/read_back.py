@@ -35,7 +35,7 @@ def read_back(files: Files, folder: Path, **spec: Any) -> ReadBack:
             counts=dict(conversion.problems.counts),
             warnings=summary.warnings,
             classes=summary.classes,
-            formats=tuple(map(str, conversion.formats)),
+            formats=tuple(str(form) for forms in conversion.formats for form in forms),
             details=tuple(f"{problem.kind}: {problem.detail}" for problem in conversion.problems.listed),
         )
         for example in conversion.store.examples():

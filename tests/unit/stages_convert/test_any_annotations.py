@@ -113,3 +113,19 @@ def test_any_text_in_yolo(labels: str, names: str) -> None:
 @given(TEXT)
 def test_any_text_in_csv(rows: str) -> None:
     survives({"train/_annotations.csv": (CSV_HEADER + rows).encode(), "train/p.jpg": jpeg(), "game/meta": meta()})
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["box", "polygon", "ellipse", "mask", "cuboid", "skeleton", "points", "tag"]),
+    st.dictionaries(
+        st.sampled_from(
+            ["label", "xtl", "ytl", "xbr", "ybr", "points", "rotation", "cx", "rx", "left", "xtl1", "ytl1"]
+        ),
+        st.text("0123456789.,;-+eE nainf", max_size=12),
+    ),
+)
+def test_any_values_in_cvat(shape: str, attributes: dict[str, str]) -> None:
+    element = f"<{shape} " + " ".join(f'{name}="{value}"' for name, value in attributes.items()) + "/>"
+    xml = f'<annotations><image id="0" name="p.jpg" width="64" height="48">{element}</image></annotations>'
+    survives({"annotations.xml": xml.encode(), "images/p.jpg": jpeg()})
