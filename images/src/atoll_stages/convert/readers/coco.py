@@ -119,7 +119,7 @@ def _id_and_name(item: Any) -> tuple[Id | None, str | None]:
     """Returns the id and the file name of an item of `images`, each None where it is not usable."""
     if not isinstance(item, dict):
         return None, None
-    return id_of(item.get("id")), text_of(item.get("file_name")) or None
+    return id_of(item.get("id")), text_of(item.get("file_name"))
 
 
 @dataclass
