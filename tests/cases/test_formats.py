@@ -180,10 +180,8 @@ def test_c4_yolo_without_class_names(stage: ConvertStage, folder: str) -> None:
     assert "add classes.txt with one name a line" in ended.message
 
 
-LABELLED = {"label": "cone", "coordinates": {"x": 24, "y": 24, "width": 32, "height": 24}}
 REGION = {"tags": ["cone"], "boundingBox": {"left": 8, "top": 12, "width": 32, "height": 24}}
 UNREAD = {
-    "CreateML JSON": ("a.json", [{"image": "d00.jpg", "annotations": [LABELLED]}]),
     "VoTT JSON": ("a-asset.json", {"asset": {"name": "d00.jpg"}, "regions": [REGION]}),
     "Datumaro": ("default.json", {"info": {}, "items": [{"annotations": [], "media_type": 2}]}),
     "Label Studio's own JSON": ("a.json", [{"annotations": [{"result": [{"from_name": "label"}]}]}]),

@@ -81,6 +81,8 @@ class DatasetFormat(StrEnum):
     YOLO = "yolo"
     TFOD_CSV = "tfod-csv"
     CVAT = "cvat"
+    LABELME = "labelme"
+    CREATEML = "createml"
 
 
 class SplitBy(StrEnum):

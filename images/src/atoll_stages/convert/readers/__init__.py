@@ -7,7 +7,9 @@ from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import Archive, Reader
 from atoll_stages.convert.readers.coco import CocoReader
+from atoll_stages.convert.readers.createml import CreatemlReader
 from atoll_stages.convert.readers.cvat import CvatReader
+from atoll_stages.convert.readers.labelme import LabelmeReader
 from atoll_stages.convert.readers.supervisely import SuperviselyReader
 from atoll_stages.convert.readers.tfod_csv import TfodCsvReader
 from atoll_stages.convert.readers.unread import explain_unread, seen_files
@@ -19,6 +21,8 @@ READERS: tuple[Reader, ...] = (
     SuperviselyReader(),
     TfodCsvReader(),
     CocoReader(),
+    LabelmeReader(),
+    CreatemlReader(),
     CvatReader(),
     VocReader(),
     YoloReader(),

@@ -11,13 +11,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.archive.limits import PIECE, shown
+from atoll_contract.archive.limits import shown
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.coco_boxes import annotation_edges, is_crowd
 from atoll_stages.convert.readers.lookup import dataset_of, dataset_of_image, named_image
 from atoll_stages.convert.readers.parsing import (
+    has_texts,
     invalid,
     json_object,
     list_of,
@@ -57,17 +58,7 @@ class CocoReader(Reader):
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
-    return (file for file in archive.files(".json") if _has_keys(file))
-
-
-def _has_keys(file: Member) -> bool:
-    """Returns whether the text contains all keys; it is searched without being parsed."""
-    missing, tail = set(_KEYS), b""
-    with file.path.open("rb") as stream:
-        while missing and (piece := stream.read(PIECE)):
-            missing -= {key for key in missing if key in tail + piece}
-            tail = piece[-max(map(len, _KEYS)) :]
-    return not missing
+    return (file for file in archive.files(".json") if has_texts(file, _KEYS))
 
 
 def _chosen(archive: Archive) -> list[Member]:

@@ -35,8 +35,6 @@ class _UnreadFormat(NamedTuple):
 
 _JSON = (".json",)
 _UNREAD = (
-    _UnreadFormat("labelme", _JSON, (b'"shapes"', b'"points"', b'"shape_type"'), f"{_TO_COCO} (labelme2coco)"),
-    _UnreadFormat("CreateML JSON", _JSON, (b'"annotations"', b'"coordinates"'), "export as COCO, VOC or YOLO"),
     _UnreadFormat(
         "VoTT JSON", (".json", ".vott"), (b'"regions"', b'"boundingBox"'), "export as Pascal VOC or CSV in VoTT"
     ),
