@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import kubernetes.client
 import pytest
 
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
-from atoll_operator.api.status import MAX_STATUS_BYTES, read_status, write_status
+from atoll_operator.api.status import MAX_STATUS_BYTES, parse_time, read_status, write_status
 from atoll_operator.jobs.manifest import job_name
 from cluster.kubelet import Kubelet, StageEnd, failing, run_on, succeed
 from cluster.objects import Objects, profile_manifest, run_manifest
@@ -280,3 +282,51 @@ def test_the_operator_may_not_read_secrets(team: Objects, operator: OperatorProc
         assert not team.may(operator.account, verb, "secrets")
     assert team.may(operator.account, "create", "jobs", group="batch")
     assert not team.may(operator.account, "patch", "jobs", group="batch")
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_O37_a_run_cancelled_while_it_publishes_says_what_was_published(
+    team: Objects, kubelet: Kubelet, published: bool
+) -> None:
+    name = "late" if published else "early-enough"
+    nothing = failing(Reason.CANCELLED, "not published", exit_code=39)
+
+    def publish(given: StageInput, pod_uid: str) -> StageEnd | None:
+        assert given.publish is not None
+        if not given.publish.adopt_only:
+            return None
+        return succeed(given, pod_uid) if published else nothing(given, pod_uid)
+
+    kubelet.scripts[name, Stage.PUBLISH] = publish
+    start_run(team, name)
+    team.wait_for_phase(name, "Publishing")
+    wait_until(lambda: [pod for pod in team.pods() if f"{name}-publish-1" in pod], what="the pod of publish")
+    team.patch("trainingruns", name, {"spec": {"cancel": True}})
+    status = team.wait_for_phase(name, "Succeeded", "Cancelled", "Failed")
+    assert status["phase"] == ("Succeeded" if published else "Cancelled"), status["message"]
+    assert stage_of(status, Stage.PUBLISH)["attempts"] == 2
+    assert "intendedEnd" not in status
+    release = team.get("modelreleases", f"{name}-v1")
+    assert release is not None
+    assert bool((release.get("status") or {}).get("published")) is published
+
+
+def test_O33_while_its_job_is_held_a_runs_clock_stands_still(team: Objects, kubelet: Kubelet) -> None:
+    kubelet.scripts["held", Stage.CONVERT] = run_on
+    start_run(team, "held")
+    wait_until(lambda: jobs_of(team, "held"), what="the first Job")
+    (name,) = jobs_of(team, "held")
+    # As Kueue does while its queue is full.
+    jobs = kubernetes.client.BatchV1Api(team.api)
+    jobs.patch_namespaced_job(name, team.namespace, {"spec": {"suspend": True}})
+    wait_until(lambda: "heldSince" in team.status("held"), what="heldSince in the status")
+    before = team.status("held")
+    held = parse_time(before["heldSince"])
+    wait_until(lambda: datetime.now(UTC) - held > timedelta(seconds=6), what="some time of waiting")
+    assert team.status("held")["heldSince"] == before["heldSince"]
+    del kubelet.scripts["held", Stage.CONVERT]
+    jobs.patch_namespaced_job(name, team.namespace, {"spec": {"suspend": False}})
+    wait_until(lambda: "heldSince" not in team.status("held"), what="the end of the hold")
+    moved = parse_time(team.status("held")["activeSince"]) - parse_time(before["activeSince"])
+    assert moved >= timedelta(seconds=4)
+    team.wait_for_phase("held", "Succeeded")
