@@ -288,9 +288,7 @@ def test_parts_without_train(tmp_path: Path) -> None:
     converted = Converted(labelled(*names), tmp_path)
     assert converted.by is SplitBy.HASH
     assert converted.counts == {"SplitLost": 1}
-    assert converted.lost == [
-        "there are 2 pictures for test and 2 pictures for validation by datasets, but none for train"
-    ]
+    assert converted.lost == ["2 pictures for test and 2 pictures for validation by datasets, but no picture for train"]
 
 
 def test_a_split_that_is_asked_for_is_not_lost(tmp_path: Path) -> None:

@@ -256,6 +256,30 @@ def test_the_nearest_names_count(tmp_path: Path) -> None:
     assert labels_of(ReaderResult(files, tmp_path)) == {"a/images/0.jpg": "cube", "b/labels/c/0.jpg": "cone"}
 
 
+def test_a_farther_file_with_other_names_is_told(tmp_path: Path) -> None:
+    files = {**export(f"0 {BOX}\n", f"1 {BOX}\n"), "labels/classes.txt": b"cube\ncone\n"}
+    result = ReaderResult(files, tmp_path)
+    assert labels_of(result) == {"images/p0.jpg": "cube", "images/p1.jpg": "cone"}
+    assert result.counts == {"ClassNamesDiffer": 1}
+    assert result.problems.listed[0].file == "data.yaml"
+    expected = 'class 0 of "labels/p0.txt" is "cube" by the nearer "labels/classes.txt", not "cone"'
+    assert details(result) == [expected]
+
+
+def test_kpt_shape_of_a_farther_file(tmp_path: Path) -> None:
+    names = b"kpt_shape: [2, 2]\nnames: [cone, cube]\nnc: 2\n"
+    files = {**export(f"0 {BOX} .9 .9 .1 .1\n", names=names), "labels/classes.txt": b"cone\ncube\n"}
+    result = ReaderResult(files, tmp_path)
+    assert boxes_of(result) == {"images/p0.jpg": [("cone", *EDGES)]}
+    assert result.counts == {"ColumnUnread": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_names_in_the_encodings_of_windows(tmp_path: Path, encoding: str) -> None:
+    files = {"classes.txt": "Würfel\r\ncone\r\n".encode(encoding), **labelled("a", 0, 1)}
+    assert labels_of(ReaderResult(files, tmp_path)) == {"a/0.jpg": "Würfel", "a/1.jpg": "cone"}
+
+
 @pytest.mark.parametrize("where", ["labels/classes.txt", "data/obj.names", "some/classes.txt"])
 def test_names_that_lie_elsewhere(tmp_path: Path, where: str) -> None:
     files = {where: b"cone\ncube\n", **labelled("another/folder/images", 0, 1)}

@@ -26,6 +26,8 @@ _NAMES = frozenset(
         "key_id_map.json",
         "labelmap.txt",
         "obj.data",
+        # Label Studio's list of the classes, beside classes.txt.
+        "notes.json",
     )
 )
 _STEMS = ("readme", "license", "licence", "copying", "citation", "changelog")

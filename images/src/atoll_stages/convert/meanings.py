@@ -87,6 +87,13 @@ MEANINGS: Mapping[Kind, Meaning] = {
     Kind.GEOMETRY_UNKNOWN: Meaning(
         Action.DROPPED, "object", "of an unknown shape", "left out", "draw a rectangle or a polygon"
     ),
+    Kind.CLASS_NAMES_DIFFER: Meaning(
+        Action.KEPT,
+        "file",
+        "with other class names than a file nearer to the labels",
+        "the nearer file's names taken",
+        "remove the wrong one of the two files",
+    ),
     Kind.CLASS_UNDECLARED: Meaning(
         Action.KEPT, "object", "of a class that the export does not list", "kept", "add the class in the labelling tool"
     ),

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     CROWD_USED = "CrowdUsed"
     GEOMETRY_WITHOUT_AREA = "GeometryWithoutArea"
     GEOMETRY_UNKNOWN = "GeometryUnknown"
+    # Two files name the classes of a label file differently; the nearer one counts.
+    CLASS_NAMES_DIFFER = "ClassNamesDiffer"
     CLASS_UNDECLARED = "ClassUndeclared"
     ANNOTATION_UNREADABLE = "AnnotationUnreadable"
     ANNOTATION_MISSING = "AnnotationMissing"

@@ -89,7 +89,7 @@ def _lost_split(store: ExampleStore) -> str:
         found = store.count_named(by)
         if found.keys() - {TRAIN} and total not in found.values():
             named = " and ".join(f"{counted(count, 'picture')} for {name}" for name, count in found.items())
-            return f"there are {named} by {by}, but none for {TRAIN}"
+            return f"{named} by {by}, but no picture for {TRAIN}"
     return ""
 
 

@@ -138,7 +138,7 @@ def _of_own_stem(members: Members, file: Member) -> Match:
     if found is None or found.image is None:
         return found or Match(stem)
     # The suffix is not part of what was searched for.
-    return Match(stem + PurePosixPath(found.image.base).suffix, found.image)
+    return Match(stem + PurePosixPath(found.image.base).suffix if bare == stem else stem, found.image)
 
 
 class _Search:

@@ -7,6 +7,7 @@ text is scanned again, slowly, only to find the line and column of an error.
 import json
 import math
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -69,13 +70,15 @@ def annotation_bytes(archive: Archive, member: Member) -> bytes:
 
 
 def annotation_text(archive: Archive, member: Member) -> str:
-    """Returns the text of an annotation file, UTF-8 with or without a byte order mark.
+    """Returns the text of an annotation file, UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
         DatasetError: DatasetTooLarge; AnnotationInvalid, it is not UTF-8.
     """
+    data = annotation_bytes(archive, member)
     try:
-        return annotation_bytes(archive, member).decode("utf-8-sig")
+        # PowerShell writes UTF-16.
+        return data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise invalid(member.name, f"byte {error.start}: not UTF-8") from None
 

@@ -7,13 +7,14 @@ Roboflow's Darknet export `_darknet.labels` in each part.
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError
+from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import Archive
 from atoll_stages.convert.readers.parsing import annotation_text, invalid
 
@@ -52,39 +53,80 @@ class ClassNameFiles:
         for found in _read_all(archive):
             archive.check_class_count(found.file, len(found.names))
             self._by_folder.setdefault(found.file.folder, []).append(found)
+        # Label files come folder by folder.
+        self._of_folder: dict[str, NamedClasses] = {}
+        self._reported: set[tuple[int, int]] = set()
         self.members = frozenset(found.file.number for files in self._by_folder.values() for found in files)
 
     def of(self, file: Member) -> NamedClasses:
         """Returns the names for a label file: of its own folder, else of the nearest above, else of the archive.
 
+        A file farther above with other names is counted.
+
         Raises:
             DatasetError: AnnotationInvalid, two files that are as near give one number two names, or there is none.
         """
-        path = PurePosixPath(file.folder or ".")
+        if file.folder not in self._of_folder:
+            self._of_folder = {file.folder: self._nearest(file)}
+        return self._of_folder[file.folder]
+
+    def _nearest(self, file: Member) -> NamedClasses:
+        nearest, *farther = list(self._above(file.folder)) or [
+            [found for files in self._by_folder.values() for found in files]
+        ]
+        chosen = self._merged(nearest, file)
+        for found in (found for files in farther for found in files):
+            if (number := _first_difference(chosen.names, found.names)) is None:
+                self._archive.use(found.file)
+            else:
+                self._report_other(file, chosen, found, number)
+        shapes = (found.keypoints for files in (nearest, *farther) for found in files if found.keypoints)
+        return replace(chosen, keypoints=next(shapes, None))
+
+    def _above(self, folder: str) -> Iterator[list[NamedClasses]]:
+        """Yields the files of a folder and of those above it, the nearest first."""
+        path = PurePosixPath(folder or ".")
+        seen: set[str] = set()
         for parent in (path, *path.parents):
-            folder = "" if str(parent) == "." else str(parent)
-            for near in (folder, *(posixpath.join(folder, inner) for inner in _FOLDERS)):
-                if near in self._by_folder:
-                    return self._merged(self._by_folder[near], file)
-        return self._merged([found for files in self._by_folder.values() for found in files], file)
+            base = "" if str(parent) == "." else str(parent)
+            for near in (base, *(posixpath.join(base, inner) for inner in _FOLDERS)):
+                if near in self._by_folder and near not in seen:
+                    seen.add(near)
+                    yield self._by_folder[near]
 
     def _merged(self, files: list[NamedClasses], file: Member) -> NamedClasses:
         if not files:
             raise invalid(file.name, f"needs the names of its classes in {LIST_NAMES[0]} or data.yaml")
         names: dict[int, str] = {}
         for found in files:
-            for number, name in found.names.items():
-                if names.setdefault(number, name) != name:
-                    first = next(item for item in files if number in item.names)
-                    both = f"{shown(first.names[number])} in {shown(first.file.name)} and {shown(name)} in "
-                    raise invalid(
-                        file.name,
-                        f"has classes of two files: {number} is {both}{shown(found.file.name)}; remove the wrong file, "
-                        "or put each beside the labels that it is for",
-                    )
+            if (number := _first_difference(names, found.names)) is not None:
+                first = next(item for item in files if number in item.names)
+                both = f"{shown(first.names[number])} in {shown(first.file.name)} and {shown(found.names[number])} in "
+                raise invalid(
+                    file.name,
+                    f"has classes of two files: {number} is {both}{shown(found.file.name)}; remove the wrong file, "
+                    "or put each beside the labels that it is for",
+                )
+            names = {**found.names, **names}
             self._archive.use(found.file)
-        keypoints = next((found.keypoints for found in files if found.keypoints), None)
-        return NamedClasses(files[0].file, names, keypoints)
+        return NamedClasses(files[0].file, dict(sorted(names.items())))
+
+    def _report_other(self, file: Member, chosen: NamedClasses, other: NamedClasses, number: int) -> None:
+        """Counts a file above the nearest one that gives a number another name, once for each pair."""
+        pair = chosen.file.number, other.file.number
+        if pair not in self._reported:
+            self._reported.add(pair)
+            self._archive.use(other.file)
+            detail = (
+                f"class {number} of {shown(file.name, 60)} is {shown(chosen.names[number], 40)} by the nearer "
+                f"{shown(chosen.file.name, 60)}, not {shown(other.names[number], 40)}"
+            )
+            self._archive.problems.add(Kind.CLASS_NAMES_DIFFER, Action.KEPT, file=other.file.name, detail=detail)
+
+
+def _first_difference(names: Mapping[int, str], others: Mapping[int, str]) -> int | None:
+    """Returns the first number to which both give names, and not the same."""
+    return next((number for number, name in others.items() if names.get(number, name) != name), None)
 
 
 def has_class_names(archive: Archive) -> bool:
