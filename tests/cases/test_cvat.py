@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.errors import DatasetError, Reason
-from support.archives import SIZE, jpeg
+from support.archives import SIZE, encoded, jpeg, picture
 from support.read_back import ReadBack, read_back
 from support.reader_result import ReaderResult
 
@@ -171,6 +171,22 @@ def test_a_picture_that_is_missing_is_counted(tmp_path: Path) -> None:
     assert [found.image.name for found in result.images] == ["images/p0.jpg"]
     assert result.counts == {"PictureMissing": 2}
     assert result.problems.listed[0].detail == '"p1.jpg" with 1 shape is not in the archive'
+
+
+@pytest.mark.parametrize(("tasks", "counts"), [("0112", {"AnnotationDuplicate": 2}), ("0000", {"PictureMerged": 2})])
+def test_frames_of_tasks_that_overwrote_each_other(tmp_path: Path, tasks: str, counts: dict[str, int]) -> None:
+    """Two tasks have one name for the first frame, so its boxes are of two videos. One task enters a frame twice."""
+    files = {f"images/frame_{number}.PNG": encoded(picture(number), "PNG") for number in (0, 1, 2, 3)}
+    images = [image(number, f"frame_{number}", extra=f' task_id="{tasks[number]}"') for number in range(4)]
+    other = '<box label="cone" xtl="1" ytl="2" xbr="9" ybr="8"/>'
+    images += [image(8, "frame_0", other, ' task_id="%s"' % ("7" if tasks != "0000" else "0"))]
+    images += [image(9, "frame_1", other, ' task_id="%s"' % ("8" if tasks != "0000" else "0"))]
+    found = read_back({**files, "annotations.xml": xml(*images)}, tmp_path)
+    merged = [("cone", 1, 2, 9, 8)] if tasks == "0000" else []
+    for number in range(4):
+        more = merged if number < 2 else []
+        assert found.boxes[f"images/frame_{number}.PNG"] == [("cone", 10, 10, 40, 40), *more]
+    assert found.counts == counts
 
 
 def test_two_tasks_beside_each_other(tmp_path: Path) -> None:

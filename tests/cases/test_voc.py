@@ -83,6 +83,14 @@ def test_an_annotation_without_a_usable_size(tmp_path: Path, size: str) -> None:
     assert found.counts == {}
 
 
+def test_blank_lines_before_the_document(tmp_path: Path) -> None:
+    files = {f"p{number}.jpg": jpeg(number) for number in range(4)}
+    head = b'\n  \n<?xml version="1.0" encoding="utf-8"?>\n'
+    files.update({f"p{number}.xml": head + voc_xml(f"p{number}.jpg", [BOX]) for number in range(4)})
+    found = read_back(files, tmp_path)
+    assert found.boxes == {f"p{number}.jpg": [BOX] for number in range(4)}
+
+
 def test_a_class_with_blanks_inside(tmp_path: Path) -> None:
     assert one_object(tmp_path, named(BNDBOX, "red  robot")).boxes["JPEGImages/p0.jpg"][0][0] == "red  robot"
 

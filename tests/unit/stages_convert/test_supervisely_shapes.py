@@ -45,6 +45,7 @@ def points(kind: str, exterior: Any) -> dict[str, Any]:
     [
         (points("rectangle", [[1, 2], [30, 40]]), (1, 2, 30, 40)),
         (points("rectangle", [[30, 2], [1, 40]]), (1, 2, 30, 40)),
+        (points("rectangle", [[1, 2], [30, 2], [30, 40], [1, 40]]), (1, 2, 30, 40)),
         (points("polygon", [[5, 5], [9.5, 1], [2, 8]]), (2, 1, 9.5, 8)),
         (
             {"geometryType": "multipolygon", "parts": [{"exterior": [[1, 2], [3, 2], [3, 4]]}, {"exterior": [[9, 9]]}]},

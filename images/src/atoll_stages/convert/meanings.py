@@ -139,7 +139,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "picture",
         "entered twice",
         "taken once, with the boxes of both entries",
-        "look whether objects have two boxes",
+        "look whether objects have two boxes, or whether pictures of one name have overwritten each other",
     ),
     Kind.IMAGE_AMBIGUOUS: Meaning(
         Action.SKIPPED,

@@ -16,7 +16,7 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat
-from atoll_stages.convert.problems import counted
+from atoll_stages.convert.problems import Action, Kind, counted
 from atoll_stages.convert.readers.base import (
     IMAGE_SUFFIXES,
     AnnotatedImage,
@@ -100,6 +100,7 @@ def _labels(file: Member) -> Iterator[str]:
 
 
 def _images(archive: Archive) -> Iterator[AnnotatedImage]:
+    tasks: dict[int, str] = {}
     for file in _annotation_files(archive):
         with closing(xml_events(file)) as events:
             root: Element | None = None
@@ -107,10 +108,24 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
                 if root is None:
                     root = element
                 elif is_start and depth == _CHILD and element.tag == "image":
+                    task = element.get("task_id", "")
                     found = _image(archive, file, element, events)
                     root.clear()
-                    if found is not None:
+                    if found is None:
+                        continue
+                    if tasks.setdefault(found.image.number, task) == task:
                         yield found
+                    else:
+                        _leave_out(archive, found, tasks[found.image.number], task)
+
+
+def _leave_out(archive: Archive, item: AnnotatedImage, first: str, task: str) -> None:
+    """Counts what a task says of an image of another task: both had one name, and the last file has overwritten the
+    others, so these are boxes of an image that is gone."""
+    archive.totals.objects_left_out[Kind.ANNOTATION_DUPLICATE] += len(item.boxes)
+    tasks = f"task {shown(task, 20)} and {shown(first, 20)}"
+    detail = f"{shown(item.image.name, 80)} is of {tasks}; one file has overwritten the other"
+    archive.problems.add(Kind.ANNOTATION_DUPLICATE, Action.SKIPPED, file=item.annotation, detail=detail)
 
 
 def _image(archive: Archive, file: Member, element: "Element", events: Iterator[XmlEvent]) -> AnnotatedImage | None:

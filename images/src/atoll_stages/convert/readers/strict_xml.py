@@ -42,11 +42,11 @@ def naming_xml_errors(file: Member) -> Iterator[None]:
 
 
 def xml_root(file: Member, data: bytes) -> "Element":
-    """Returns the root of a document; raises as `naming_xml_errors`."""
+    """Returns the root of a document, which may begin with blank lines; raises as `naming_xml_errors`."""
     from defusedxml import ElementTree
 
     with naming_xml_errors(file):
-        root: Element = ElementTree.fromstring(data, forbid_dtd=True)
+        root: Element = ElementTree.fromstring(data.lstrip(), forbid_dtd=True)
     return root
 
 

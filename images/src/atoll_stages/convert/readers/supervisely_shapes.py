@@ -43,8 +43,8 @@ def _inferred(item: dict[str, Any]) -> str:
 
 def _rectangle(item: dict[str, Any], _: int) -> Edges:
     points = _exterior(item.get("points"))
-    if len(points) != 2:
-        raise InvalidValue(f"a rectangle has 2 points, this one {len(points)}")
+    if len(points) < 2:
+        raise InvalidValue(f"a rectangle has 2 points or 4, this one {len(points)}")
     return around(points)
 
 
