@@ -44,9 +44,14 @@ Script = Callable[[StageInput, str], StageEnd | None]
 
 
 def succeed(given: StageInput, pod_uid: str) -> StageEnd:
-    """The end of a stage that did its work: a result as the stage contract asks for."""
+    """The end of a stage that did its work."""
+    return StageEnd(0, result_of(given, pod_uid).termination_message().decode())
+
+
+def result_of(given: StageInput, pod_uid: str) -> StageResult:
+    """The result of a stage that did its work, as the stage contract asks for."""
     assert given.publish or given.stage is not Stage.PUBLISH
-    result = StageResult(
+    return StageResult(
         stage=given.stage,
         attempt=given.attempt,
         reason=Reason.COMPLETED,
@@ -54,7 +59,6 @@ def succeed(given: StageInput, pod_uid: str) -> StageEnd:
         outputs=tuple(Artifact(name, key, SHA256, 100) for name, key in _outputs(given, pod_uid).items()),
         summary=_summary(given),
     )
-    return StageEnd(0, result.termination_message().decode())
 
 
 def run_on(given: StageInput, pod_uid: str) -> StageEnd | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import msgspec
 
 from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
@@ -20,7 +21,7 @@ from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
-from atoll_operator.kube.client import Body
+from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
@@ -59,7 +60,7 @@ class FakeOperator:
         self.errors: list[tuple[Key, Exception]] = []
         self.reconciles = 0
         # What happens while a call and its answer are on their way.
-        self.around: Callable[[str, str], None] = lambda *_: None
+        self.around: Callable[[Request, str], None] = lambda *_: None
         self.cluster = FakeCluster(server, fence=self._fence, around=lambda *call: self.around(*call))
         self.metrics, self.cache = OperatorMetrics(), Cache(server.clock)
         self.runs = QueueManager()
@@ -75,7 +76,15 @@ class FakeOperator:
             wake=self._add,
             times=TimeSource(server.clock.now, server.clock),
         )
-        server.listeners.append(lambda *event: self.events.append(event))
+        server.listeners.append(self._on_event)
+
+    def _on_event(self, kind: str, plural: str, body: Body) -> None:
+        self.events.append((kind, plural, body))
+
+    def crash(self) -> None:
+        """The process is gone with all that it remembered."""
+        self.server.listeners.remove(self._on_event)
+        self.events.clear()
 
     def _fence(self) -> None:
         if not self.leads:
@@ -108,7 +117,10 @@ class FakeOperator:
 
     def hand_out(self, kind: str, plural: str, body: Body) -> None:
         """One event as the operator's watches bring it."""
-        line = json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
+        if plural == PODS.plural and kind == "MODIFIED":
+            # The watch of pods selects those that have succeeded: a pod is added to it when it does.
+            kind = "ADDED"
+        line = msgspec.json.encode({"type": kind, "object": body})
         if plural == RUNS.plural:
             self.handlers.on_run_line(line)
         elif "atoll.dev/run-uid" in (body["metadata"].get("labels") or {}):
@@ -127,10 +139,15 @@ class FakeOperator:
             key = self.queue.get_due()
             if key is None:
                 return count
-            self._work_on(key)
+            self.work_on(key)
         raise AssertionError(f"no rest after {limit} reconciles")
 
-    def _work_on(self, key: Key) -> None:
+    def seconds_to_next(self) -> float | None:
+        """Seconds until the next key is due; None where none waits."""
+        return self.queue._seconds_to_next()
+
+    def work_on(self, key: Key) -> None:
+        """One reconcile."""
         self.reconciles += 1
         try:
             requeue_after = self.reconcile(key)

@@ -11,11 +11,11 @@ from atoll_contract.document import rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
-from atoll_operator.kube.client import Body
+from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.errors import Conflict
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
 from atoll_operator.lifecycle.model import JobState
-from support.fake_cluster import FakeServer
+from support.fake_cluster import FakeServer, text_of
 from support.fake_operator import FakeOperator, add_run, job_of, prepared, run_pod, status_of, succeed
 from support.run_simulation import UID, success
 
@@ -129,8 +129,8 @@ def test_O21_a_job_that_ends_while_it_is_listed_ends_its_stage_at_once() -> None
     operator.advance(40)
     name = job_of(server, Stage.CONVERT)["metadata"]["name"]
 
-    def end_meanwhile(call: str, moment: str) -> None:
-        if call.startswith("list jobs ") and moment == "after":
+    def end_meanwhile(request: Request, moment: str) -> None:
+        if text_of(request).startswith("list jobs ") and moment == "after":
             operator.around = lambda *_: None
             server.remove(PODS, "team", f"{name}-pod")
             succeed(server, Stage.CONVERT)
@@ -147,8 +147,8 @@ def test_O21_a_job_that_is_deleted_while_it_is_listed_is_gone_at_once() -> None:
     server, operator = at_work()
     name = job_of(server, Stage.CONVERT)["metadata"]["name"]
 
-    def delete_meanwhile(call: str, moment: str) -> None:
-        if call.startswith("list jobs ") and moment == "after":
+    def delete_meanwhile(request: Request, moment: str) -> None:
+        if text_of(request).startswith("list jobs ") and moment == "after":
             operator.around = lambda *_: None
             server.remove(JOBS, "team", name)
             operator.deliver()

@@ -1,0 +1,134 @@
+"""What must hold at every change in a cluster, whatever happened before: `HistoryChecks` watches a `FakeServer`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from atoll_contract.errors import Reason
+from atoll_contract.stage import Stage
+from atoll_operator.api.status import DONE, TERMINAL
+from atoll_operator.kube.client import Body
+from atoll_operator.kube.objects import JOBS, RELEASES, RUNS, controller_of
+from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
+from support.cluster_model import ENDED, STRANGER, STRANGERS_WORDS, ClusterModel, conditions_of
+
+MAX_STATUS_BYTES = 16_384
+# A reading of a running pod may be that old, and times are whole seconds.
+READING_SECONDS = 40
+
+
+class HistoryChecks:
+    """Raises AssertionError from within the write that breaks a rule.
+
+    `alone`: no second operator acts, so that also holds what one of two leaders cannot keep. `late`: names of Jobs
+    whose creation the API server carries out after its caller gave up. `deleted`: names of Jobs that somebody else
+    deleted.
+    """
+
+    def __init__(self, model: ClusterModel, *, slots: int, alone: bool) -> None:
+        self.late: set[str] = set()
+        self.deleted: set[str] = set()
+        # Runs that said Cancelled or Failed while their version was out.
+        self.unsaid = 0
+        self._model = model
+        self._slots = slots
+        self._alone = alone
+        self._statuses: dict[str, Body] = {}
+        self._created: Counter[str] = Counter()
+        model.server.listeners.append(self._on_event)
+
+    def _on_event(self, kind: str, plural: str, body: Body) -> None:
+        if plural == JOBS.plural and kind == "ADDED" and STRANGER not in (body["metadata"].get("annotations") or {}):
+            self._check_creation(body)
+        if plural == RUNS.plural and kind == "MODIFIED":
+            before, after = self._statuses.get(body["metadata"]["uid"], {}), body.get("status") or {}
+            if after and before != after:
+                self._check_status(body, before, after)
+                self._statuses[body["metadata"]["uid"]] = after
+
+    def _check_creation(self, job: Body) -> None:
+        name, uid = job["metadata"]["name"], controller_of(job, "TrainingRun")["uid"]
+        if name in self.late:
+            return
+        self._created[name] += 1
+        run = next((run for run in self._model.objects(RUNS.plural) if run["metadata"]["uid"] == uid), None)
+        if run is None:
+            return
+        status = run.get("status") or {}
+        phases = {item["name"]: item["phase"] for item in status.get("stages", [])}
+        stages = [str(stage) for stage in Stage]
+        before = stages[: stages.index(job["metadata"]["labels"]["atoll.dev/stage"])]
+        if self._alone or not _retry(run):
+            undone = [stage for stage in before if phases.get(stage) not in DONE]
+            assert not undone, f"{name} was created before the success of {undone}"
+        if not self._alone:
+            return
+        assert status.get("phase") not in TERMINAL, f"{name} was created for a run that is over"
+        assert self._created[name] == 1 or name in self.deleted, f"{name} was created twice"
+        others = [item["metadata"]["name"] for item in self.unfinished_jobs(uid)]
+        others = [other for other in others if other != name and other not in self.late]
+        assert not others, f"{name} was created beside {others}"
+
+    def unfinished_jobs(self, run_uid: str) -> list[Body]:
+        jobs = self._model.objects(JOBS.plural)
+        own = [job for job in jobs if controller_of(job, "TrainingRun").get("uid") == run_uid]
+        return [
+            job
+            for job in own
+            if not conditions_of(job) & set(ENDED) and STRANGER not in (job["metadata"].get("annotations") or {})
+        ]
+
+    def _check_status(self, run: Body, before: Body, after: Body) -> None:
+        self._check_phase(run, before, after)
+        self._check_stages(run, before, after)
+        self._check_release(run, after)
+        text = json.dumps(after)
+        assert len(text) <= MAX_STATUS_BYTES
+        assert STRANGERS_WORDS not in text, f"{_name(run)} believes a stranger"
+        assert after["reason"] != Reason.JOB_NAME_CONFLICT, f"{_name(run)}: {after['message']}"
+        runs = [(item.get("status") or {}) for item in self._model.objects(RUNS.plural)]
+        at_work = sum(1 for status in runs if status.get("activeSince") and status["phase"] not in TERMINAL)
+        assert at_work <= self._slots or not self._alone, f"{at_work} runs are at work in {self._slots} slots"
+
+    def _check_phase(self, run: Body, before: Body, after: Body) -> None:
+        if before.get("phase") not in TERMINAL or after["phase"] == before["phase"]:
+            return
+        is_retried = before["phase"] == "Failed" and _retry(run) != before.get("lastHandledRetry")
+        assert is_retried, f"{_name(run)} went from {before['phase']} to {after['phase']}"
+
+    def _check_stages(self, run: Body, before: Body, after: Body) -> None:
+        uid = run["metadata"]["uid"]
+        known = {item["name"]: item["phase"] for item in before.get("stages", [])}
+        for item in after["stages"]:
+            stage = Stage(item["name"])
+            if item["phase"] == "Succeeded" and known.get(stage) != "Succeeded":
+                assert (uid, stage) in self._model.bucket.results, f"{_name(run)}: {stage} never succeeded"
+            if known.get(stage) == "Succeeded" and item["phase"] != "Succeeded":
+                is_retried = after.get("lastHandledRetry") != before.get("lastHandledRetry")
+                assert is_retried, f"{_name(run)}: the success of {stage} was lost"
+            ran = self._model.running_seconds(uid, stage)
+            assert item.get("podSeconds", 0) <= ran + READING_SECONDS, f"{_name(run)}: {stage} ran for {ran} s only"
+
+    def _check_release(self, run: Body, status: Body) -> None:
+        uid, model = run["metadata"]["uid"], run["spec"]["publish"]["model"]
+        versions, release = self._model.bucket.versions_of(uid), status.get("release") or {}
+        assert len(versions) <= 1, f"{_name(run)} published the versions {versions}"
+        if release.get("manifest"):
+            owner = self._model.bucket.manifests.get((model, release["version"]))
+            assert owner == uid, f"{_name(run)} says that it published version {release['version']} of {owner}"
+            body = self._model.server.get(RELEASES, "team", release["name"])
+            assert body is not None
+            assert body["spec"]["runRef"]["uid"] == uid
+        assert release.get("manifest") or status["phase"] != "Succeeded", f"{_name(run)} succeeded without a version"
+        if status["phase"] in ("Failed", "Cancelled") and versions and not release.get("manifest"):
+            self.unsaid += 1
+
+
+def _retry(run: Body) -> str | None:
+    value = (run["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION)
+    return None if value is None else str(value)
+
+
+def _name(run: Body) -> str:
+    return str(run["metadata"]["name"])
