@@ -223,14 +223,14 @@ def anchor(kind: Kind) -> str:
 
 
 def problem_warnings(problems: Problems) -> list[str]:
-    """Returns a sentence for each kind of problem by which something was left out or changed, the losses first."""
+    """Returns a sentence for each kind of problem by which something was left out or changed, first the losses."""
     found = []
     for order, (kind, meaning) in enumerate(MEANINGS.items()):
         kept = problems.actions[kind, Action.KEPT] if kind in _HARMLESS_IF_KEPT else 0
         if count := problems.counts[kind] - kept:
             lost = meaning.action in (Action.DROPPED, Action.SKIPPED)
-            found.append((not lost, order, _sentence(kind, meaning, count, problems)))
-    return [sentence for _, _, sentence in sorted(found)]
+            found.append((not lost, -count, order, _sentence(kind, meaning, count, problems)))
+    return [sentence for *_, sentence in sorted(found)]
 
 
 def _sentence(kind: Kind, meaning: Meaning, count: int, problems: Problems) -> str:

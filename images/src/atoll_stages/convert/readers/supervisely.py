@@ -89,12 +89,22 @@ class _Projects:
         return titles
 
 
+def _object_count(archive: Archive, file: Member) -> int:
+    """Returns how many objects an annotation without image has; 0 where it cannot be read."""
+    try:
+        return len(list_of(json_object(archive, file), "objects", file=file.name))
+    except DatasetError:
+        return 0
+
+
 def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
     for file in _annotation_files(archive):
         folder = str(PurePosixPath(file.folder).parent)
         folder = "" if folder == "." else folder
         found = _find_image(archive, folder, file)
-        if (image := counted_image(archive, file, found, f"no such file in {folder}/img")) is None:
+        objects_lost = 0 if found.image is not None else _object_count(archive, file)
+        image = counted_image(archive, file, found, f"no such file in {folder}/img", objects=objects_lost)
+        if image is None:
             continue
         with archive.skipping_unreadable(file):
             document = json_object(archive, file)
