@@ -323,6 +323,35 @@ def test_files_of_a_split_beat_the_file_of_the_whole(tmp_path: Path, names: tupl
     assert found.counts == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "rest"),
+    [("train", "train", "validation"), ("val", "validation", "train"), ("instances_Train", "train", "validation")],
+)
+def test_what_the_file_of_one_split_leaves_of_the_whole_is_the_other(
+    tmp_path: Path, name: str, first: str, rest: str
+) -> None:
+    names = [f"p{number}.jpg" for number in range(6)]
+    files = {
+        **pictures(6),
+        f"annotations/{name}.json": document(names[:4], [item(number, number) for number in range(4)]),
+        "annotations/all.json": document(names, [item(number, number) for number in range(6)]),
+    }
+    found = read_back(files, tmp_path)
+    assert [found.split[f"images/{name}"] for name in names] == [first] * 4 + [rest] * 2
+    assert found.counts == {}
+
+
+def test_the_file_of_other_pictures_is_no_whole(tmp_path: Path) -> None:
+    names = [f"p{number}.jpg" for number in range(8)]
+    files = {**pictures(8)}
+    for part, name in enumerate(("train", "val", "more", "again")):
+        own = names[2 * part : 2 * part + 2]
+        files[f"annotations/{name}.json"] = document(own, [item(number, number) for number in range(2)])
+    found = read_back(files, tmp_path)
+    assert [found.split[f"images/{name}"] for name in names] == ["train"] * 2 + ["validation"] * 2 + ["train"] * 4
+    assert "4 pictures without a part went to train" in found.warnings
+
+
 # The folders of CVAT.
 
 

@@ -237,3 +237,14 @@ def test_folders_in_names_that_mean_a_split(tmp_path: Path) -> None:
     files = {line[0]: jpeg(number) for number, line in enumerate(lines)}
     found = read_back({**files, "labels.csv": table(lines)}, tmp_path)
     assert list(found.split.values()) == ["train"] * 4 + ["validation"] * 4
+
+
+def test_tables_of_a_split_beat_the_table_of_the_whole(tmp_path: Path) -> None:
+    lines = rows() + rows(first=4)
+    files = {f"i{number}.jpg": jpeg(number) for number in range(8)}
+    tables = {"train_labels.csv": lines[:5], "test_labels.csv": lines[5:], "all_labels.csv": lines}
+    found = read_back({**files, **{name: table(own) for name, own in tables.items()}}, tmp_path)
+    assert found.boxes == {f"i{number}.jpg": [BOX] for number in range(8)}
+    assert [found.split[f"i{number}.jpg"] for number in range(5, 8)] == ["test"] * 3
+    assert "test" not in [found.split[f"i{number}.jpg"] for number in range(5)]
+    assert found.counts == {}

@@ -6,7 +6,7 @@ Format: cocodataset.org/#format-data; Roboflow writes `<split>/_annotations.coco
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,7 +26,7 @@ from atoll_stages.convert.readers.parsing import (
 )
 from atoll_stages.convert.readers.shapes import count_around
 from atoll_stages.convert.readers.values import InvalidValue, NoBox, id_of, positive_size, text_of
-from atoll_stages.convert.split_names import split_of_dataset
+from atoll_stages.convert.split_names import TRAIN, VALIDATION, split_of_dataset
 from atoll_stages.convert.totals import REPEATED
 
 Id = int | str
@@ -101,9 +101,34 @@ def _require_same(first: str, other: str, where: str, own_id: Id, file: Member) 
 
 
 def _images_of_all(archive: Archive, files: list[Member]) -> Iterator[AnnotatedImage]:
+    """Yields the images of all files; those with a split are first in the list."""
+    splits: set[str] = set()
+    listed: set[int] = set()
     for file in files:
         document = json_object(archive, file)
-        yield from _Document(archive, file, document, _categories(archive, document, file)).images()
+        images = _Document(archive, file, document, _categories(archive, document, file)).images()
+        split = split_of_dataset(dataset_of(file))
+        if split is None and listed:
+            images = _with_rest(list(images), splits, listed)
+        for item in images:
+            if split is not None:
+                splits.add(split)
+                listed.add(item.image.number)
+            yield item
+
+
+def _with_rest(images: list[AnnotatedImage], splits: set[str], listed: set[int]) -> Iterator[AnnotatedImage]:
+    """Yields the images of a file without a split; those that files of one split left over are the other one.
+
+    With `train.json` beside `all.json`, the rest of `all.json` is for validation.
+    """
+    is_whole = listed <= {item.image.number for item in images}
+    rest = TRAIN if TRAIN not in splits else VALIDATION
+    for item in images:
+        is_rest = is_whole and rest not in splits and split_of_dataset(item.dataset) is None
+        if is_rest and item.image.number not in listed:
+            item = replace(item, dataset=f"{item.dataset}/{rest}".lstrip("/"))
+        yield item
 
 
 def _id_and_name(item: Any) -> tuple[Id | None, str | None]:

@@ -15,6 +15,7 @@ from atoll_stages.convert.readers.csv_dialect import CsvLayout, csv_head, csv_te
 from atoll_stages.convert.readers.lookup import dataset_of, dataset_of_image, named_image
 from atoll_stages.convert.readers.parsing import annotation_bytes, invalid
 from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
+from atoll_stages.convert.split_names import split_of_dataset
 
 _HEAD = 4096
 # What tools write into the cells of a picture without objects.
@@ -58,7 +59,9 @@ def _annotation_files(archive: Archive) -> Iterator[tuple[Member, CsvLayout]]:
 
 
 def _images(archive: Archive) -> Iterator[AnnotatedImage]:
-    for file, layout in _annotation_files(archive):
+    # Those whose name means a split come first, so that `train.csv` beats `all.csv`.
+    found = list(_annotation_files(archive))
+    for file, layout in sorted(found, key=lambda item: split_of_dataset(dataset_of(item[0])) is None):
         dataset = dataset_of(file)
         for name, entry in _entries(archive, file, layout).items():
             if (image := named_image(archive, name, file, objects=len(entry.boxes))) is not None:
