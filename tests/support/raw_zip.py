@@ -28,7 +28,7 @@ def raw_zip(
     `count` is what the end record says instead of the number of members. `gap` is added to the offsets after the first
     member, modulo 2**32, for a file that gets so many bytes between its first and second member later.
     """
-    data, directory = b"", b""
+    data, directory = bytearray(), bytearray()
     for index, (name, content) in enumerate(files.items()):
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         packed = content if method == 0 else packer.compress(content) + packer.flush()
@@ -45,7 +45,7 @@ def raw_zip(
     entries = len(files) % 2**16 if count is None else count
     start = (len(data) + gap) % 2**32
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, entries, entries, len(directory), start, 0)
-    return data + directory + end
+    return bytes(data + directory + end)
 
 
 def with_zip64(data: bytes) -> bytes:

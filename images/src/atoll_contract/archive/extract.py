@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from atoll_contract.archive.limits import Entry, Meter, is_litter, safe_name, shown, size
 from atoll_contract.archive.members import Member, Members
-from atoll_contract.archive.sniff import ARCHIVE_SUFFIXES, HEAD_BYTES, ArchiveKind, archive_kind
+from atoll_contract.archive.sniff import ARCHIVE_SUFFIXES, HEAD_BYTES, ArchiveKind, archive_kind, require_tar
 from atoll_contract.archive.tar import TarStream
 from atoll_contract.archive.zip import ZipReader
 from atoll_contract.errors import DatasetError, Reason
@@ -103,6 +103,7 @@ def _note_trailing(stream: TarStream, members: Members) -> None:
 def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as plain:
+            require_tar(plain.peek(HEAD_BYTES)[:HEAD_BYTES])
             stream = TarStream(cast(BinaryIO, plain), meter)
             for entry in stream.entries():
                 start = file.tell()

@@ -128,7 +128,8 @@ class Members:
             raise DatasetError(
                 Reason.DATASET_MALFORMED,
                 f"duplicate member {shown(name)} (2 times: member {first.number if first else '?'} "
-                f"{shown(other)} and member {number}; case and Unicode form do not count)",
+                f"{shown(other)} and member {number}; case and Unicode form do not count); keep one, or give archives "
+                "that were joined each alone",
             ) from None
 
     def set_size(self, number: int, size: int) -> None:

@@ -61,6 +61,18 @@ def archive_kind(head: bytes, name: str) -> ArchiveKind:
     )
 
 
+def require_tar(head: bytes) -> None:
+    """Raises DatasetError where the first `HEAD_BYTES` of what gzip unpacks are no tar."""
+    kind = _kind_of_head(head)
+    if kind is not ArchiveKind.TAR and len(head) == HEAD_BYTES:
+        what = str(kind) if kind else _other(head)[0]
+        raise DatasetError(
+            Reason.DATASET_MALFORMED,
+            f"unpacked by gzip its content is {what}, first bytes {shown(head[:8])}, and no tar: unpack it, and pack "
+            "labels and pictures as .zip or .tar",
+        )
+
+
 def _kind_of_head(head: bytes) -> ArchiveKind | None:
     if head.startswith(b"\x1f\x8b"):
         return ArchiveKind.GZIP
