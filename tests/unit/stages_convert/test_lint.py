@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from atoll_contract.errors import ExitCode
+from atoll_stages.convert.meanings import MAX_WARNINGS, bounded_warnings
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 
 
@@ -48,3 +49,23 @@ def test_lint_of_a_bad_archive_ends_with_its_code(tmp_path: Path) -> None:
     code, output = lint("--lint", str(tmp_path / "nothing"))
     assert code == ExitCode.DATASET_NOT_FOUND
     assert "DatasetNotFound" in output
+
+
+def test_lint_prints_what_is_left_out_first(tmp_path: Path) -> None:
+    files = supervisely(8)
+    del files["game/ds0/img/frame_00003.jpg"]
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed(files, ".tar"))
+    _, text = lint("--lint", str(path))
+    assert text.startswith("warning: 1 annotation of a picture that is not there (left out); first: ")
+    assert "\nobjects: 8 seen, 1 PictureMissing, 7 used\n" in text
+    report = json.loads(lint("--lint", str(path), "--json")[1])
+    assert report["warnings"][0].endswith("see docs/data.md#picture-missing")
+    assert report["totals"]["pictures"] == {"seen": 7, "used": 7}
+
+
+def test_warnings_are_bounded_in_number_and_length() -> None:
+    found = bounded_warnings([f"{number} {'x' * 5000}" for number in range(1000)])
+    assert len(found) == MAX_WARNINGS + 1
+    assert max(map(len, found)) <= 600
+    assert found[-1] == "and 900 more warnings"
