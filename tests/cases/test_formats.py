@@ -180,6 +180,14 @@ def test_c4_yolo_without_class_names(stage: ConvertStage, folder: str) -> None:
     assert "add classes.txt with one name a line" in ended.message
 
 
+def test_c4_yolo_without_class_names_beside_voc_is_in_the_warning(stage: ConvertStage) -> None:
+    ended = convert(stage, merged(images(4), *(xml(number) for number in range(3)), txt(3)))
+    assert sorted(pictures_of(ended)) == ["d00.jpg", "d01.jpg", "d02.jpg"]
+    assert warnings_of(ended) == {"AnnotationMissing": 1, "FileUnused": 1}
+    warning = next(text for text in ended.dataset().warnings if "nothing was taken" in text)
+    assert '"d03.txt": labels of YOLO, and no file has the class names: add classes.txt' in warning
+
+
 REGION = {"tags": ["cone"], "boundingBox": {"left": 8, "top": 12, "width": 32, "height": 24}}
 UNREAD = {
     "VoTT JSON": ("a-asset.json", {"asset": {"name": "d00.jpg"}, "regions": [REGION]}),
@@ -211,6 +219,11 @@ def test_j_formats_that_are_not_read_are_named_with_a_way_out(stage: ConvertStag
         ("set.xml", b"<dataset><images><image file='d00.jpg'><box top='1'/></image></images></dataset>", "dlib"),
         ("train.csv", b"ImageID,Source,LabelName,Confidence,XMin,XMax\n", "Open Images CSV"),
         ("list.csv", b"picture;what\nd00.jpg;cone\n", 'has the columns "picture;what"; boxes need filename, class'),
+        (
+            "min.json",
+            b'[{"image": "d00.jpg", "annotation_id": 2}]',
+            '"min.json" has a layout that is not known: export as',
+        ),
         ("in.zip", zip_bytes({"a.txt": b"b"}), 'it holds archives, as "in.zip": unpack it'),
         ("match.mp4", b"\0\0\0\x18ftypisom", "atoll frames"),
         ("notes.docx", b"PK", "3 pictures, none has a label file: export with the labels"),

@@ -7,6 +7,7 @@ from atoll_contract.archive.limits import is_litter, shown
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, AnnotatedImage, Archive, LabelledBox
+from atoll_stages.convert.readers.unread import explain_unused
 from atoll_stages.convert.totals import IGNORED, REPEATED, USED, Fate, Totals
 
 # Exports keep masks in these folders. They are drawn from the annotations that are read.
@@ -99,7 +100,8 @@ def _settled(store: ExampleStore, number: int, archive: Archive, member: Member)
         detail = "no annotation names this picture"
         archive.problems.add(Kind.ANNOTATION_MISSING, Action.SKIPPED, file=member.name, detail=detail)
         return Kind.ANNOTATION_MISSING
-    archive.problems.add(Kind.FILE_UNUSED, Action.SKIPPED, file=member.name)
+    detail = explain_unused(archive, member)
+    archive.problems.add(Kind.FILE_UNUSED, Action.SKIPPED, file=member.name, detail=detail)
     return Kind.FILE_UNUSED
 
 

@@ -12,6 +12,7 @@ from atoll_stages.convert.problems import counted
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, Archive
 from atoll_stages.convert.readers.csv_dialect import csv_head
 from atoll_stages.convert.readers.yolo import has_label_lines
+from atoll_stages.convert.readers.yolo_names import has_class_names
 from atoll_stages.convert.tfrecord import read_records
 
 _HEAD = 2**16
@@ -100,6 +101,17 @@ def explain_no_images(archive: Archive) -> str:
     return ""
 
 
+def explain_unused(archive: Archive, file: Member) -> str:
+    """Says what a text file lacks from which no reader took anything; empty where it has no labels of YOLO."""
+    is_text = file.base.lower().endswith(".txt")
+    if not is_text or not has_label_lines(archive, file) or has_class_names(archive):
+        return ""
+    return (
+        "labels of YOLO, and no file has the class names: add classes.txt with one name a line, the first for number "
+        "0, or data.yaml with names"
+    )
+
+
 def seen_files(archive: Archive) -> str:
     """Returns the suffixes of an archive's files and how often each is there, the most frequent first."""
     suffixes: Counter[str] = Counter()
@@ -143,13 +155,10 @@ def _by_text(archive: Archive) -> str:
 
 
 def _yolo_without_names(archive: Archive) -> str:
-    file = next((file for file in _some(archive, ".txt") if has_label_lines(archive, file)), None)
-    if file is None:
-        return ""
-    return (
-        f"{shown(file.name)} has labels of YOLO, and no file has the class names: add classes.txt with one name a "
-        "line, the first for number 0, or data.yaml with names"
-    )
+    for file in _some(archive, ".txt"):
+        if found := explain_unused(archive, file):
+            return f"{shown(file.name)} has {found}"
+    return ""
 
 
 def _other_csv(archive: Archive) -> str:
@@ -165,6 +174,8 @@ def _without_labels(archive: Archive) -> str:
         return f"it holds archives, as {shown(inner[0].name)}: unpack it, and give each of them alone"
     if next(_some(archive, *_VIDEO_SUFFIXES), None) is not None:
         return "it holds videos: take frames out of them with atoll frames, and label these"
+    if (other := next(_some(archive, ".json", ".ndjson", ".xml"), None)) is not None:
+        return f"{shown(other.name)} has a layout that is not known: export as COCO, Pascal VOC or YOLO, with images"
     images = sum(1 for file in archive.files(*IMAGE_SUFFIXES) if not is_litter(file.name))
     if images:
         return f"{counted(images, 'picture')}, none has a label file: export with the labels, or label them first"
