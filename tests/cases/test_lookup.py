@@ -96,6 +96,7 @@ def test_of_two_that_fit_none_is_guessed(tmp_path: Path, name: str, members: tup
         ("20270101-cam.jpg", "20270102-cam.jpg"),
         ("b.jpg", "a.jpg"),
         ("?d=.jpg", "a.jpg"),
+        ("result.json", "a.jpg"),
         ("", "a.jpg"),
         ("..", "a.jpg"),
     ],

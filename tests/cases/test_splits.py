@@ -227,6 +227,13 @@ def test_lists_serve_every_format(tmp_path: Path) -> None:
     assert converted.counts == {}
 
 
+def test_a_list_of_label_files(tmp_path: Path) -> None:
+    """It names no picture, and gives no split."""
+    files = labelled(*frames("obj", "obj", "obj"))
+    files["train.txt"], files["val.txt"] = b"obj/frame_000000.txt\nclasses.txt\n", b"obj/frame_000005.txt\n"
+    assert Converted(files, tmp_path).by is SplitBy.HASH
+
+
 def test_a_picture_called_train_is_no_list(tmp_path: Path) -> None:
     names = ["train.jpg", "val.jpg", "0.jpg", "1.jpg"]
     converted = Converted(labelled(*names), tmp_path)

@@ -27,7 +27,7 @@ _LABEL_FOLDERS = frozenset(
 )
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _WEB = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_LABEL_SUFFIXES = (".xml", ".txt", ".json")
+_LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".yaml", ".yml")
 # `instances_Train.json` is about the pictures of the subset Train.
 _SUBSET = re.compile(r"^(?:instances|person_keypoints|captions)_")
 
@@ -157,6 +157,8 @@ class _Search:
 
     def by_base(self, path: str) -> Match | None:
         base = PurePosixPath(path).name
+        if base.lower().endswith(_LABEL_SUFFIXES):
+            return None
         return self._found(path, lambda folders: self._members.by_base(base, folders=folders))
 
     def by_stem(self, stem: str, suffix: str = "") -> Match | None:

@@ -177,6 +177,9 @@ class SplitLists:
         return None
 
     def _assign(self, image: Member, item: _SplitList) -> None:
+        if image.number >= len(self._list_of):
+            # No picture by its suffix.
+            return
         if not self._list_of[image.number]:
             self._list_of[image.number] = len(self._lists)
         first = self._lists[self._list_of[image.number] - 1]
