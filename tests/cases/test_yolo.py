@@ -360,6 +360,22 @@ def test_labels_without_picture_are_counted_wherever_they_lie(tmp_path: Path) ->
     assert [problem.file for problem in result.problems.listed] == ["labels/b.txt", "old/a.txt"]
 
 
+@pytest.mark.parametrize("text", ["a photo of 2 robots, 3 cones\n", "images/p0.jpg\nimages/p1.jpg\n", "#\n"])
+def test_a_text_beside_a_picture_that_is_no_label(tmp_path: Path, text: str) -> None:
+    files = {**export(f"0 {BOX}\n"), "images/p1.jpg": jpeg(7), "images/p1.txt": text.encode()}
+    result = ReaderResult(files, tmp_path)
+    assert boxes_of(result) == {"images/p0.jpg": [("cone", *EDGES)]}
+
+
+@pytest.mark.parametrize(
+    "line", ["0 0.5 0.5 0.25", "cone 0.5 0.5 0.25 0.5", "0 1 2", "nan nan nan nan nan", "0,5,x,7,8"]
+)
+def test_a_damaged_label_file_is_one(tmp_path: Path, line: str) -> None:
+    result = ReaderResult(export(f"{line}\n"), tmp_path)
+    assert boxes_of(result) == {"images/p0.jpg": []}
+    assert result.counts == {"BoxMalformed": 1}
+
+
 def test_some_labels_end_in_xml_txt(tmp_path: Path) -> None:
     files = {"classes.txt": b"cone\n"}
     for number in range(5):

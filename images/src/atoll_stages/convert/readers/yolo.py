@@ -15,7 +15,7 @@ from atoll_stages.convert.readers.lookup import counted_image, match_annotation
 from atoll_stages.convert.readers.parsing import annotation_text, parse_boxes
 from atoll_stages.convert.readers.shapes import count_around
 from atoll_stages.convert.readers.values import InvalidValue
-from atoll_stages.convert.readers.yolo_lines import LineColumns, Shape, label_lines, line_edges
+from atoll_stages.convert.readers.yolo_lines import LineColumns, Shape, label_lines, line_edges, may_be_label
 from atoll_stages.convert.readers.yolo_names import ClassNameFiles, NamedClasses, has_class_names
 
 
@@ -73,6 +73,9 @@ class _Export:
         # Names that contradict each other end the reading; only what is wrong with this file skips it.
         for text in texts:
             objects = [(index, line) for index, line in enumerate(text.splitlines()) if line.split()]
+            if objects and not _is_in_labels(file) and not any(may_be_label(line) for _, line in objects):
+                # A caption, a README or a list, with the name of a picture.
+                return
             boxes = self._boxes(file, objects) if objects else ()
             dataset = "/".join(part for part in file.folder.split("/") if part.lower() != "labels")
             yield AnnotatedImage(image, file.name, dataset, boxes, relative=True)
@@ -90,9 +93,13 @@ class _Export:
 
     def _is_label(self, file: Member) -> bool:
         """Returns whether a text file without picture has labels, and is no README or list of files."""
-        if "labels" in file.folder.lower().split("/") and not file.size:
+        if _is_in_labels(file) and not file.size:
             return True
         return has_label_lines(self._archive, file)
+
+
+def _is_in_labels(file: Member) -> bool:
+    return "labels" in file.folder.lower().split("/")
 
 
 def _label_lines(archive: Archive, file: Member) -> tuple[list[list[float]], int]:

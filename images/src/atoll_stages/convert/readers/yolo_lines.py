@@ -21,6 +21,8 @@ _TOLERANCE = 0.02
 # With so few keypoints a polygon may look like them by chance, but not in so many lines.
 _FEW_KEYPOINTS, _ENOUGH_LINES = 2, 3
 _RARE = 20
+_NUMBER = re.compile(r"[+-]?(?:nan|inf|\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)", re.IGNORECASE)
+_LEAST_NUMBERS = 3
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+|\d+")
 
 
@@ -147,6 +149,11 @@ def class_number(text: str) -> int | None:
     except InvalidValue:
         return None
     return int(value) if value.is_integer() and value >= 0 else None
+
+
+def may_be_label(line: str) -> bool:
+    """Returns whether a line has so many numbers that it may be a damaged one of YOLO's, and no words or file names."""
+    return sum(_NUMBER.fullmatch(part) is not None for part in re.split(r"[\s,;]+", line)) >= _LEAST_NUMBERS
 
 
 def label_lines(text: str) -> tuple[list[list[float]], int]:
