@@ -183,7 +183,7 @@ def test_a_table_without_boxes_is_none_of_the_format(tmp_path: Path, data: bytes
 # Rows.
 
 
-EMPTY_CLASS, EMPTY_BOX = ("", "background", "-1", "NaN"), ("", "-1", "nan", "0")
+EMPTY_CLASS, EMPTY_BOX = ("", "background", "-1", "NaN"), ("", "-1", "nan", "0", "-1.00")
 
 
 @pytest.mark.parametrize(("label", "edge"), list(itertools.product(EMPTY_CLASS, EMPTY_BOX)))

@@ -19,7 +19,7 @@ from atoll_stages.convert.split_names import split_of_dataset
 
 _HEAD = 4096
 # What tools write into the cells of a picture without objects.
-_NO_BOX = frozenset({"", "-1", "-1.0", "0", "0.0", "nan", "none", "null"})
+_NO_BOX = frozenset(("", "nan", "none", "null", "n/a"))
 _NO_CLASS = frozenset(
     (
         "",
@@ -127,8 +127,11 @@ class _TableRow:
 
     def is_negative(self) -> bool:
         """Returns whether the row says that the image has no objects."""
-        cells = [self.text(name).lower() for name in self.layout.box]
-        return all(cell in _NO_BOX for cell in cells) and self.text("class").lower() in _NO_CLASS
+        return self.text("class").lower() in _NO_CLASS and all(map(self._is_empty, self.layout.box))
+
+    def _is_empty(self, name: str) -> bool:
+        """Returns whether a cell of the box holds nothing, 0 or -1."""
+        return self.text(name).lower() in _NO_BOX or self.number(name) in (-1, 0)
 
 
 def _add_row(entries: dict[str, _ImageRows], row: _TableRow, number: int) -> None:
