@@ -16,7 +16,7 @@ from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.coco_boxes import annotation_edges, is_crowd
-from atoll_stages.convert.readers.lookup import dataset_of, dataset_of_image, named_image
+from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import (
     has_texts,
     invalid,
@@ -171,9 +171,8 @@ class _Document:
             boxes = parse_boxes(self._archive, self._file, objects, self._box)
             if len(entries) > 1:
                 boxes = self._merged(image, len(entries), boxes)
-            own = dataset_of_image(dataset, image)
             size = next((entry.size for entry in entries if entry.size), None)
-            yield AnnotatedImage(image, self._file.name, own, boxes, size)
+            yield AnnotatedImage(image, self._file.name, dataset, boxes, size)
 
     def _entries_by_image(self) -> Iterable[tuple[Member, list[_ImageEntry]]]:
         """Returns the images in the archive with all their entries, of which some tools write several.

@@ -25,7 +25,7 @@ from atoll_stages.convert.readers.base import (
     LabelledBox,
     Reader,
 )
-from atoll_stages.convert.readers.lookup import Match, counted_image, dataset_of, dataset_of_image, match_name
+from atoll_stages.convert.readers.lookup import Match, counted_image, dataset_of, match_name
 from atoll_stages.convert.readers.parsing import check_size, parse_boxes
 from atoll_stages.convert.readers.shapes import (
     Edges,
@@ -142,7 +142,7 @@ def _image(archive: Archive, file: Member, element: "Element", events: Iterator[
     boxes = parse_boxes(archive, file, shapes, partial(_box, archive, file))
     counted_image(archive, file, found, "")
     own = "/".join(part for part in (file.folder, subset) if part)
-    dataset = own if subset else dataset_of_image(dataset_of(file), found.image)
+    dataset = own if subset else dataset_of(file)
     return AnnotatedImage(found.image, file.name, dataset, boxes, size, tags=tuple(tags))
 
 

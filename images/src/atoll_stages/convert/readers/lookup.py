@@ -118,11 +118,6 @@ def dataset_of(member: Member) -> str:
     return "/".join(part for part in (member.folder, split) if part) or PurePosixPath(member.name).stem
 
 
-def dataset_of_image(dataset: str, image: Member) -> str:
-    """Returns the dataset of an annotation, or the folder of its image where that alone means a split."""
-    return image.folder if split_of_dataset(dataset) is None and split_of_dataset(image.folder) else dataset
-
-
 def _of_own_stem(members: Members, file: Member) -> Match:
     """Returns the picture of an annotation's own name: of `x.txt`, and of `x.jpg.txt` and `x.xml.txt`."""
     stem = PurePosixPath(file.name).stem

@@ -12,7 +12,7 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.csv_dialect import CsvLayout, csv_head, csv_text, find_layout
-from atoll_stages.convert.readers.lookup import dataset_of, dataset_of_image, named_image
+from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import annotation_bytes, invalid
 from atoll_stages.convert.readers.values import InvalidValue, number_text, positive_size
 from atoll_stages.convert.split_names import split_of_dataset
@@ -66,8 +66,7 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
         for name, entry in _entries(archive, file, layout).items():
             if (image := named_image(archive, name, file, objects=len(entry.boxes))) is not None:
                 archive.see_objects(len(entry.boxes))
-                own = dataset_of_image(dataset, image)
-                yield AnnotatedImage(image, file.name, own, tuple(entry.boxes), entry.size)
+                yield AnnotatedImage(image, file.name, dataset, tuple(entry.boxes), entry.size)
 
 
 @dataclass

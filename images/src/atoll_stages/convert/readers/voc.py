@@ -18,7 +18,7 @@ from atoll_stages.convert.readers.base import (
     LabelledBox,
     Reader,
 )
-from atoll_stages.convert.readers.lookup import annotated_image, dataset_of_image
+from atoll_stages.convert.readers.lookup import annotated_image
 from atoll_stages.convert.readers.parsing import (
     annotation_bytes,
     invalid,
@@ -68,7 +68,7 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
             image = annotated_image(archive, file, name=name, objects=len(root.findall("object")))
             if image is None:
                 continue
-            dataset = dataset_of_image(file.folder.removesuffix("Annotations").rstrip("/"), image)
+            dataset = file.folder.removesuffix("Annotations").rstrip("/")
             boxes = parse_boxes(archive, file, _objects(root), partial(_box, archive, file))
             yield AnnotatedImage(image, file.name, dataset, boxes, _size(root))
 

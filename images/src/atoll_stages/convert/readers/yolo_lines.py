@@ -22,7 +22,7 @@ _TOLERANCE = 0.02
 _FEW_KEYPOINTS, _ENOUGH_LINES = 2, 3
 _RARE = 20
 _NUMBER = re.compile(r"[+-]?(?:nan|inf|\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)", re.IGNORECASE)
-_LEAST_NUMBERS = 3
+_MIN_NUMBERS = 3
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+|\d+")
 
 
@@ -153,7 +153,7 @@ def class_number(text: str) -> int | None:
 
 def may_be_label(line: str) -> bool:
     """Returns whether a line has so many numbers that it may be a damaged one of YOLO's, and no words or file names."""
-    return sum(_NUMBER.fullmatch(part) is not None for part in re.split(r"[\s,;]+", line)) >= _LEAST_NUMBERS
+    return sum(_NUMBER.fullmatch(part) is not None for part in re.split(r"[\s,;]+", line)) >= _MIN_NUMBERS
 
 
 def label_lines(text: str) -> tuple[list[list[float]], int]:
