@@ -87,6 +87,14 @@ def test_d3_the_same_boxes_in_two_formats_are_taken_once(stage: ConvertStage, li
     assert warnings_of(ended) == {"FormatRepeated": 4}
 
 
+def test_d3_an_empty_file_of_a_second_format_takes_no_box_away(stage: ConvertStage) -> None:
+    labels = [merged(xml(number), txt(number, b"" if number == 3 else LINE)) for number in range(4)]
+    ended = convert(stage, merged(images(4), {"classes.txt": b"cone\n"}, *labels))
+    assert pictures_of(ended) == {name: [BOX] for name in images(4)}
+    assert warnings_of(ended) == {"FormatRepeated": 4}
+    assert "1 box, and none here" in ended.dataset().problems[3].detail
+
+
 def test_d3_three_formats_with_the_same_boxes(stage: ConvertStage) -> None:
     labels = [merged(xml(number), txt(number)) for number in range(4)]
     ended = convert(stage, merged(images(4), coco_of(4), {"classes.txt": b"cone\n"}, *labels))
@@ -100,9 +108,8 @@ def test_d3_three_formats_with_the_same_boxes(stage: ConvertStage) -> None:
         (b"cone\n", b"0 0.5 0.5 0.9 0.9\n"),
         (b"cube\n", LINE),
         (b"cone\n", LINE + LINE),
-        (b"cone\n", b""),
     ],
-    ids=["other box", "other class", "one more", "none"],
+    ids=["other box", "other class", "one more"],
 )
 def test_d3_other_boxes_in_two_formats_are_refused_with_both_named(
     stage: ConvertStage, names: bytes, line: bytes

@@ -31,22 +31,26 @@ class FormatOverlap:
         self._begins.append((self.store.count(), form))
 
     def repeats(self, item: AnnotatedImage) -> bool:
-        """Returns whether an earlier format has labelled the image already, with the same boxes; reports that.
+        """Returns whether an earlier format has labelled the image already, with the same boxes, or with boxes
+        where `item` has none; reports that.
 
         Raises:
-            DatasetError: DatasetMalformed, with other boxes.
+            DatasetError: DatasetMalformed, both have boxes, and others.
         """
         if len(self._begins) < 2 or not self.store.has_image(self.number, item.image.number):
             return False
         first = self.store.pending_of(self.number, item.image.number)
         if first.id > self._begins[-1][0]:
             return False
-        if not self._same_boxes(first, item):
+        # A format in which nobody has labelled this image, as a tool leaves behind that was left for another.
+        is_empty = not item.boxes and len(first.boxes) > 0
+        if not is_empty and not self._same_boxes(first, item):
             raise self._contradiction(first, item)
         self.archive.totals.objects_left_out[REPEATED] += len(item.boxes)
         if (file := self.archive.members.get(item.annotation)) is not None:
             self.archive.fates.mark(file.number, Fate.ANNOTATION)
-        detail = f"{shown(item.image.name, 80)} has the same boxes in {shown(first.annotation, 80)}"
+        boxes = f"{counted(len(first.boxes), 'box')}, and none here" if is_empty else "the same boxes"
+        detail = f"{shown(item.image.name, 80)} has {boxes} in {shown(first.annotation, 80)}"
         self.archive.problems.add(Kind.FORMAT_REPEATED, Action.SKIPPED, file=item.annotation, detail=detail)
         return True
 
