@@ -75,22 +75,22 @@ def wide_operator(
 
 
 @pytest.mark.usefixtures("wide_operator")
-def test_a_run_at_rest_is_looked_at_and_not_written(team: Objects, kubelet: Kubelet, pages: Pages) -> None:
+def test_a_run_at_rest_is_listed_and_not_written(team: Objects, kubelet: Kubelet, pages: Pages) -> None:
     kubelet.scripts["resting", Stage.CONVERT] = failing(Reason.DATASET_MALFORMED, "no archive", exit_code=13)
     team.create("trainingruns", run_manifest("resting", profileRef={"name": team.namespace}))
     team.wait_for_phase("resting", "Failed")
 
-    def looks() -> float:
-        return pages.metric("atoll_reconciles_total", outcome="done")
+    def lists() -> float:
+        return pages.metric("atoll_api_requests_total", method="GET", resource="trainingruns")
 
     def writes() -> float:
         written = (pages.metric("atoll_api_requests_total", method=method) for method in ("POST", "PATCH", "DELETE"))
         return sum(written)
 
-    seen = looks()
-    wait_until(lambda: looks() >= seen + 2, what="two looks after the end")
-    before, seen = writes(), looks()
-    wait_until(lambda: looks() >= seen + 3, what="three looks more")
+    seen = lists()
+    wait_until(lambda: lists() >= seen + 2, what="a re-sync after the end")
+    before, seen = writes(), lists()
+    wait_until(lambda: lists() >= seen + 3, what="three re-syncs more")
     assert writes() == before
 
 
