@@ -16,7 +16,7 @@ from atoll_operator.kube.errors import Conflict
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
 from atoll_operator.lifecycle.model import JobState
 from support.fake_cluster import FakeServer, text_of
-from support.fake_operator import FakeOperator, add_run, job_of, prepared, run_pod, status_of, succeed
+from support.fake_operator import KEY, FakeOperator, add_run, job_of, prepared, run_pod, status_of, succeed
 from support.run_simulation import UID, success
 
 
@@ -118,6 +118,27 @@ def test_O20_a_strangers_job_under_the_next_jobs_name_is_still_told_as_a_conflic
     assert (status.phase, status.reason) == (Phase.FAILED, Reason.JOB_NAME_CONFLICT)
     assert name in status.message
     assert server.get(JOBS, "team", name)
+
+
+def test_a_retry_that_is_reported_while_the_failure_is_written_is_not_lost() -> None:
+    server, operator = at_work()
+    server.edit(RUNS, *KEY, {"spec": {"runPolicy": {"backoffLimit": 0}}})
+
+    def retry_meanwhile(call: Request, moment: str) -> None:
+        is_patch = text_of(call).startswith("patch trainingruns/status")
+        if is_patch and moment == "after" and status_of(server).is_terminal:
+            operator.around = lambda *_: None
+            server.edit(RUNS, *KEY, {"metadata": {"annotations": {"atoll.dev/retry": "1"}}})
+            operator.deliver()
+
+    operator.around = retry_meanwhile
+    name = job_of(server, Stage.CONVERT)["metadata"]["name"]
+    failed = {"type": "Failed", "status": "True", "lastTransitionTime": rfc3339(server.clock.now())}
+    server.edit(JOBS, "team", name, {"status": {"conditions": [failed]}})
+    operator.settle()
+    operator.advance(10)
+    assert status_of(server).phase is Phase.CONVERTING
+    assert status_of(server).last_handled_retry == "1"
 
 
 # Events during a list.

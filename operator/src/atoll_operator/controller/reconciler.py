@@ -22,7 +22,7 @@ from atoll_operator.jobs.manifest import job_name
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError, Forbidden, Refused
-from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest
+from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest, resource_version
 from atoll_operator.lifecycle.conditions import with_conditions
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
@@ -171,6 +171,9 @@ class Reconciler:
         """A run that waits for others, or that is over before its Jobs, is reconciled at each event instead."""
         version, status = self._cache.version(key), plan.status
         ended = status.is_terminal and all(job.is_finished or job.deleting for job in observed.jobs)
+        if ended:
+            # Nothing else leads back to it: a retry that came meanwhile must not count as reconciled.
+            version = (observed.ref.uid, resource_version(observed.run))
         if version is None or plan.delete_run or not (status.active_since or ended):
             return
         jobs = frozenset() if ended else frozenset(replace(job, create_error="") for job in observed.jobs)
