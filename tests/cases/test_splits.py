@@ -227,6 +227,31 @@ def test_lists_serve_every_format(tmp_path: Path) -> None:
     assert converted.counts == {}
 
 
+@pytest.mark.parametrize("other", ["", "a.jpg", "z.jpg"])
+def test_lists_of_pictures_without_suffix(tmp_path: Path, other: str) -> None:
+    """Their numbers in the archive may be beyond those of all pictures that have one."""
+    names = [f"cam/frame_{number:02d}" for number in range(5)]
+    images = [{"id": n, "file_name": name, "width": SIZE[0], "height": SIZE[1]} for n, name in enumerate(names)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [4, 5, 30, 35]} for n in range(5)]
+    document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cone"}]}
+    files = {name: jpeg(number) for number, name in enumerate(names)} | ({other: jpeg(99)} if other else {})
+    files |= {"boxes.json": json.dumps(document).encode()}
+    files |= {"train.txt": "\n".join(names[:2]).encode(), "val.txt": "\n".join(names[2:]).encode()}
+    converted = Converted(files, tmp_path)
+    assert converted.splits == dict(zip(names, (T, T, V, V, V), strict=True))
+    assert converted.lost == []
+
+
+def test_a_list_that_names_the_last_member_which_is_no_picture(tmp_path: Path) -> None:
+    names = frames("obj", "obj")
+    files = labelled(*names)
+    files |= {"train.txt": b"\n".join([*(name.encode() for name in names[:3]), b"zzz"]), "zzz": b"no picture"}
+    files["val.txt"] = names[3].encode()
+    converted = Converted(files, tmp_path)
+    assert converted.splits == dict(zip(names, (T, T, T, V), strict=True))
+    assert converted.lost == []
+
+
 def test_a_list_of_label_files(tmp_path: Path) -> None:
     """It names no picture, and gives no split."""
     files = labelled(*frames("obj", "obj", "obj"))

@@ -89,6 +89,12 @@ class Members:
         count: int = self._database.execute("SELECT COUNT(*) FROM member").fetchone()[0]
         return count
 
+    @property
+    def next_number(self) -> int:
+        """One more than the highest number; folders and litter of the archive have numbers, too, and are no members."""
+        number: int = self._database.execute("SELECT COALESCE(MAX(number), -1) + 1 FROM member").fetchone()[0]
+        return number
+
     def __iter__(self) -> Iterator[Member]:
         """All members by number, a page at a time."""
         last = -1

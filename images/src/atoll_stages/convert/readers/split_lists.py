@@ -49,9 +49,9 @@ class SplitLists:
         self._lists: list[_SplitList] = []
         self._folders: dict[str, str] = {}
         found = sorted(self._find(), key=lambda item: item.is_union)[:_MAX_LISTS]
-        numbers = (image.number for image in archive.files(*IMAGE_SUFFIXES)) if found else ()
-        # For each member the number of its list from 1, 0 where it is in none.
-        self._list_of = bytearray(max(numbers, default=-1) + 1)
+        # For each member the number of its list from 1, 0 where it is in none. A list may name any of them: a picture
+        # needs no suffix.
+        self._list_of = bytearray(archive.members.next_number if found else 0)
         for item in found:
             self._read(item)
         splits = {item.split for item in self._lists}
@@ -74,7 +74,7 @@ class SplitLists:
             yield item
 
     def _of(self, image: Member) -> str | None:
-        if image.number < len(self._list_of) and (number := self._list_of[image.number]):
+        if self._list_of and (number := self._list_of[image.number]):
             return self._lists[number - 1].split
         folder = comparable(image.folder)
         while folder and folder not in self._folders:
@@ -177,9 +177,6 @@ class SplitLists:
         return None
 
     def _assign(self, image: Member, item: _SplitList) -> None:
-        if image.number >= len(self._list_of):
-            # No picture by its suffix.
-            return
         if not self._list_of[image.number]:
             self._list_of[image.number] = len(self._lists)
         first = self._lists[self._list_of[image.number] - 1]
