@@ -122,6 +122,40 @@ def test_a_deleting_job_of_a_suspended_run_is_waited_for() -> None:
     assert sim.stage(Stage.TRAIN).attempts == 2
 
 
+def test_a_job_that_outlived_a_suspension_takes_no_slot_from_the_others() -> None:
+    """The slot went to another run when the suspension was recorded; the Job's deletion failed."""
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.settle()
+    sim.run = replace(sim.run, suspend=True)
+    sim.reconcile(crash_before="delete")
+    assert sim.read().phase is Phase.SUSPENDED
+    sim.run = replace(sim.run, suspend=False, queue=QueueView(ahead=2))
+    for _ in range(2):
+        plan = sim.decide()
+        assert [found.name for found in plan.delete] == [job.name]
+        assert (plan.status.phase, plan.status.active_since) == (Phase.QUEUED, None)
+        sim.reconcile(crash_before="delete")
+    sim.settle()
+    assert sim.active_job() is None
+    sim.run = replace(sim.run, queue=QueueView())
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).attempts == 2
+
+
+def test_a_job_at_work_goes_on_where_the_status_was_lost_and_the_queue_is_full() -> None:
+    sim = RunSimulation()
+    sim.settle()
+    job = sim.start()
+    sim.status = None
+    sim.run = replace(sim.run, queue=QueueView(ahead=2))
+    plan = sim.reconcile()
+    assert not plan.delete
+    assert sim.read().phase is Phase.CONVERTING
+    assert sim.active_job() == job
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_cancel_ends_a_run_in_every_stage(stage: Stage) -> None:
     sim = RunSimulation()

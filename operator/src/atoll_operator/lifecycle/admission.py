@@ -115,15 +115,18 @@ def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: da
 
 
 def _queued(run: RunView, status: RunStatus, jobs: tuple[JobView, ...]) -> Transition | None:
-    has_job = any(not job.deleting for job in unfinished(jobs))
-    if status.active_since or run.queue.ahead == 0 or has_job:
+    if status.active_since or run.queue.ahead == 0:
+        return None
+    left = unfinished(jobs)
+    # Where the status was lost, a Job at work goes on. One that outlived a suspension has no slot any more.
+    if status.phase not in (Phase.SUSPENDED, Phase.QUEUED) and any(not job.deleting for job in left):
         return None
     text = f"Queued: {run.queue.ahead} ahead"
     if run.queue.eta_seconds is not None:
         text += f", about {duration(run.queue.eta_seconds)}"
     queue = QueueStatus(run.queue.ahead, run.queue.eta_seconds)
     queued = replace(status, phase=Phase.QUEUED, reason=Reason.QUEUED, message=text, queue=queue)
-    return Transition(queued, requeue_after=QUEUED_REQUEUE_SECONDS)
+    return Transition(queued, delete=deletions(left), requeue_after=QUEUED_REQUEUE_SECONDS)
 
 
 def accepted(run: RunView, status: RunStatus, now: datetime) -> RunStatus:
