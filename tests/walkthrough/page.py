@@ -22,6 +22,8 @@ _PART = re.compile(
     re.M | re.S,
 )
 _TIME = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min(?: \d+ s)?\b|\b\d+(?:\.\d+)? s\b")
+# What a model finds depends on the training, and a quick one finds less.
+_ASSESSMENT = re.compile(r"\bfinds (?=almost nothing|all |\d).*?(?= \(\w+ AP50 |$)")
 _NUMBER = re.compile(r"[+-]?\d[\d.,:]*")
 _PROGRESS = re.compile(r"(convert|train|export|compile|publish): \d+% ")
 _DIGEST = re.compile(r"\b[0-9a-f]{12,}\b")
@@ -86,8 +88,8 @@ def shortened(output: str) -> str:
 
 
 def shape(line: str) -> str:
-    """A line without what differs from one time to the next: times, figures, digests, and the width of columns."""
-    timeless = _TIME.sub("TIME", _DIGEST.sub("DIGEST", line))
+    """A line without what differs from one time to the next: times, figures, assessments, digests, column widths."""
+    timeless = _TIME.sub("TIME", _DIGEST.sub("DIGEST", _ASSESSMENT.sub("ASSESSMENT", line)))
     return " ".join(_NUMBER.sub("#", timeless).split())
 
 

@@ -140,8 +140,10 @@ QUICK = (
     (r"architecture: ssd-mobilenet-v2-fpnlite-320", "architecture: ssd-mobilenet-v2-fpnlite-192"),
     (r'width: "0\.5"', 'width: "0.35"'),
     (r"steps: \d+", "steps: 400"),
+    # So short a training may end below the file's floor, and the road goes on with its release.
+    (r'minAP50: "0\.2"', 'minAP50: "0"'),
 )
-QUICK_AGAIN = ((r"steps: \d+", "steps: 100"),)
+QUICK_AGAIN = (*QUICK[3:], (r"steps: \d+", "steps: 100"))
 DEEDS: dict[str, Callable[[Road], object]] = {
     "film-workshop": lambda road: standins.film(road.folder / "camera.mp4", "train"),
     "label-frames": lambda road: standins.label(road.folder / "frames" / "images", road.folder / "cells.tar"),

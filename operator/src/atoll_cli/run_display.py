@@ -126,7 +126,7 @@ def describe_event(event: RunEvent) -> str:
 
 
 def print_outcome(result: RunResult) -> None:
-    """Print the result of a run as tables and sentences."""
+    """Print the result of a run as tables and sentences; the last one says how it ended and what its model is worth."""
     console = Console(highlight=False)
     document = result.document
     if result.recalled:
@@ -136,14 +136,14 @@ def print_outcome(result: RunResult) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if "metrics" in document:
         console.print(_metrics_table(document["metrics"]))
-    failed = document["phase"] == Phase.FAILED
-    message = f"{document['reason']}: {document['message']}" if failed else str(document["message"])
-    console.print(f"{document['run']}: {document['phase']}: {message}", markup=False, soft_wrap=True)
     for name in ("bundle", "report"):
         if name in document:
             console.print(f"{name}: {document[name]}", markup=False, soft_wrap=True)
     if result.status.phase is Phase.FAILED:
         console.print(f"output of the stages: {result.folder.jobs}/*/output.log", markup=False, soft_wrap=True)
+    failed = document["phase"] == Phase.FAILED
+    message = f"{document['reason']}: {document['message']}" if failed else str(document["message"])
+    console.print(f"{document['run']}: {document['phase']}: {message}", markup=False, soft_wrap=True)
 
 
 def _stages_table(document: Mapping[str, Any]) -> Table:

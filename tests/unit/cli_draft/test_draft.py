@@ -38,6 +38,14 @@ def test_the_file_is_a_run_that_the_api_takes() -> None:
     assert spec.training.init_from.type is InitFrom.RANDOM
 
 
+def test_the_quality_gate_is_live() -> None:
+    text = draft_run(lint_report(), [KEY], target()).text
+    (manifest,) = read_text(text, source="run.yaml")
+    spec = training_run({**manifest.value, "metadata": {"name": "reefscape", "namespace": "local"}})
+    assert spec.quality.min_ap50 == 0.2
+    assert '  quality: { minAP50: "0.2" } # a detector that finds less is not published' in text
+
+
 def test_comments_tell_what_is_in_the_archive() -> None:
     text = draft_run(lint_report(warnings=("class x is unused",), negatives=4), [KEY], target()).text
     assert "# coral        1600         400  3 tiny\n" in text

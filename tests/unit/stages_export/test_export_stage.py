@@ -93,7 +93,9 @@ def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_
     outcome = export(done)
     assert outcome.reason is Reason.QUALITY_GATE_FAILED
     assert exit_code(outcome.reason) == 45
-    assert "minAP50: measured" in outcome.message
+    assessment = "finds almost nothing (AP50 0.00): do not use it"
+    assert outcome.message.startswith(f"{assessment}; nothing is published, as minAP50: measured")
+    assert outcome.summary["assessment"] == assessment
     assert "minMappedPercent" not in outcome.message
     names = [item.name for item in outcome.outputs]
     assert names[:4] == ["model", "labels", "metrics", "mapping"]
@@ -101,7 +103,7 @@ def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_
     golden = next(done.store.get(item.key) for item in outcome.outputs if item.name == "golden")
     # Publishing finds an image's boxes by its artifact's name.
     assert {entry["name"] for entry in json.loads(golden)} == {name for name in names if name.startswith("golden-")}
-    assert set(outcome.summary) == {"metrics", "predictedMappedPercent", "split"}
+    assert set(outcome.summary) == {"metrics", "predictedMappedPercent", "split", "assessment"}
     for item in outcome.outputs:
         info = done.store.head(item.key)
         assert info is not None

@@ -223,7 +223,7 @@ def metrics_document(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def stage_summary(measurement: Measurement, mapping: MappingReport) -> dict[str, Any]:
+def stage_summary(measurement: Measurement, mapping: MappingReport, *, assessment: str) -> dict[str, Any]:
     """Returns the stage's summary, which is short enough for the termination message."""
     float_metrics, int8_metrics = metrics_dict(measurement.float_metrics), metrics_dict(measurement.int8_metrics)
     per_class = dict(list(int8_metrics["perClass"].items())[:MAX_SUMMARY_CLASSES])
@@ -234,4 +234,5 @@ def stage_summary(measurement: Measurement, mapping: MappingReport) -> dict[str,
         },
         "predictedMappedPercent": mapping.percent,
         "split": measurement.split,
+        "assessment": assessment,
     }

@@ -19,6 +19,7 @@ from atoll_stages.export.edgetpu_mapping import MappingReport, predict_mapping
 from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measure, metrics_document, stage_summary
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
+from atoll_stages.export.model_assessment import ModelAssessment, assess_model
 from atoll_stages.export.report import ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
@@ -136,6 +137,7 @@ class ExportSession:
         gates = list(
             check_gates(self.spec.quality, float_metrics=float_metrics, int8_metrics=int8_metrics, mapping=mapping)
         )
+        assessment = assess_model(measurement, gates)
         report = render_report(self._report_data(measurement, mapping, gates, model_bytes=len(data)))
         label_map = self.dataset.label_map
         outputs = (
@@ -147,14 +149,10 @@ class ExportSession:
             self._save("report", REPORT_NAME, report.encode()),
         )
         failed = [gate.describe() for gate in gates if not gate.passed]
-        message = (
-            f"int8 AP50 {int8_metrics.ap50:.3f} (float {float_metrics.ap50:.3f}) on {measurement.split}, "
-            f"{mapping.percent}% of operations predicted on the Edge TPU"
-        )
         return StageOutcome(
-            message=bounded("; ".join(failed) + f" ({message})") if failed else message,
+            message=_message(assessment, failed, measurement, mapping),
             outputs=outputs,
-            summary=stage_summary(measurement, mapping),
+            summary=stage_summary(measurement, mapping, assessment=assessment.sentence),
             reason=Reason.QUALITY_GATE_FAILED if failed else Reason.COMPLETED,
         )
 
@@ -198,6 +196,18 @@ class ExportSession:
         for example in self.examples:
             self.context.check_stop()
             yield preprocess.decode(example.encoded, self.side)
+
+
+def _message(
+    assessment: ModelAssessment, failed: Sequence[str], measurement: Measurement, mapping: MappingReport
+) -> str:
+    """Begins with the assessment, and says of a failed gate what it means."""
+    figures = (
+        f"{measurement.split} AP50 {measurement.int8_metrics.ap50:.3f} int8, {measurement.float_metrics.ap50:.3f} "
+        f"float; Edge TPU {mapping.percent}%"
+    )
+    gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
+    return bounded(f"{assessment.sentence}{gates} ({figures})")
 
 
 def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:

@@ -14,6 +14,8 @@ from atoll_operator.api import API_VERSION
 
 # A class with fewer boxes in the training split is hardly ever detected.
 FEW_BOXES = 50
+# A floor that only a training that went wrong, or a trial of a few steps, does not reach.
+MIN_AP50 = "0.2"
 _MAX_CLASSES = 40
 _MAX_WARNINGS = 10
 _WIDTH = 116
@@ -103,7 +105,8 @@ def _object(
     passes = settings.passes((lint.split or {}).get("train", 0))
     yield _with_note(f"    steps: {settings.steps}", f"each picture is seen about {passes} times")
     yield f"    batchSize: {settings.batch}"
-    yield '  # quality: { minAP50: "0.6" } # below it nothing is published'
+    note = "a detector that finds less is not published; raise it for a robot that relies on it"
+    yield _with_note(f'  quality: {{ minAP50: "{MIN_AP50}" }}', note)
     yield "  publish:"
     yield _with_note(f"    model: {_scalar(model)}", f"published as {model}-v1, {model}-v2, …")
 

@@ -54,6 +54,7 @@ def result_document(
         "reason": str(status.reason),
         "message": status.message,
         "release": status.release.name if status.release and status.phase is Phase.SUCCEEDED else None,
+        "assessment": status.summary.assessment,
         "metrics": _metrics(status),
         "warnings": (status.dataset and status.dataset.warnings) or None,
         "stages": [_stage(item, seconds.get(item.name)) for item in status.stages],

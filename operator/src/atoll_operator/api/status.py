@@ -126,6 +126,8 @@ class Summary(Document, frozen=True):
     ap50: str = ""
     tpu: str = ""
     release: str = ""
+    # What the model finds, and whether it may be used. None in the status of a version without assessments.
+    assessment: str | None = None
 
 
 class QueueStatus(Document, frozen=True):

@@ -136,6 +136,8 @@ def _next_transition(
     stage = current_stage(status)
     if stage is None:
         text = f"published as {status.release.name}" if status.release else "completed"
+        if status.summary.assessment:
+            text += f": {status.summary.assessment}"
         if status.intended_end:
             text += f" before the end came ({status.intended_end.message})"
         done = end(status, Phase.SUCCEEDED, reason=Reason.COMPLETED, message=text, now=now)

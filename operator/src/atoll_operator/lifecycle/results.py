@@ -38,6 +38,7 @@ MAX_CLASSES = 40
 MAX_WARNINGS = 5
 MAX_WARNING = 240
 MAX_PER_CLASS = 100
+MAX_ASSESSMENT = 300
 MAX_CLASS_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
@@ -369,12 +370,14 @@ def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
     )
     predicted = _decimal(summary.get("predictedMappedPercent"), digits=1)
     ap50 = f"{float(metrics.int8.ap50):.2f}" if metrics.int8.ap50 else ""
+    said = summary.get("assessment")
+    assessment = bounded(said, MAX_ASSESSMENT) if isinstance(said, str) and said else None
     return replace(
         status,
         metrics=metrics,
         per_class=per_class,
         compile=tuple(replace(item, predicted_mapped_percent=predicted) for item in status.compile),
-        summary=replace(status.summary, ap50=ap50),
+        summary=replace(status.summary, ap50=ap50, assessment=assessment),
     )
 
 
