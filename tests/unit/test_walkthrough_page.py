@@ -126,6 +126,9 @@ def test_lines_are_alike_but_for_their_figures() -> None:
         "train: 5% step 9/400, loss 1.2, about 40 s left"
     )
     assert shape("AP50  +0.012") == shape("AP50   -0.3")
+    good, poor = "all objects, 9 of 10 detections are right: may be used", "almost nothing (AP50 0.04): do not use it"
+    assert shape(f"export: finds {good} (test AP50 0.9 int8)") == shape(f"export: finds {poor} (test AP50 0.1 int8)")
+    assert shape(f"published as cells-v1: finds {good}") == shape(f"published as cells-v1: finds {poor}")
     assert shape("published cells-v1") != shape("could not publish cells-v1")
 
 
