@@ -161,7 +161,7 @@ def _evaluate_pod(run: RunView, job: JobView, pod: PodView) -> AttemptOutcome:
     code = pod.exit_code if pod.exit_code is not None else (0 if job.state is JobState.SUCCEEDED else None)
     if code == 0 and job.state is JobState.SUCCEEDED:
         return _evaluate_success(run, job, result, problem)
-    return _evaluate_failure(job, pod, result, code)
+    return _evaluate_failure(run, job, pod, result, code)
 
 
 def _evicted(pod: PodView) -> AttemptOutcome:
@@ -240,17 +240,22 @@ def _earlier_outputs(run: RunView, stage: Stage) -> Iterator[Artifact]:
         yield from item.outputs
 
 
-def _evaluate_failure(job: JobView, pod: PodView, result: StageResult | None, code: int | None) -> AttemptOutcome:
+def _evaluate_failure(
+    run: RunView, job: JobView, pod: PodView, result: StageResult | None, code: int | None
+) -> AttemptOutcome:
     if result is not None and exit_code(result.reason) is not ExitCode.OK:
         reason, text = result.reason, result.message
     else:
         reason = _reason_of(code)
         output = bounded(pod.termination_message or pod.message or pod.terminated_reason or "no message", 300)
         text = f"the {job.stage} stage ended with {_describe(code)} and without a result; its last words: {output}"
+    # A model below its gate is not published, but its report says why, and a user wants to read it.
+    measured = job.stage is Stage.EXPORT and reason is Reason.QUALITY_GATE_FAILED
     return AttemptOutcome(
         reason,
         bounded(text),
         exit_code=code,
+        outputs=result.outputs if result and measured and not _forged_output(run, job.stage, result.outputs) else (),
         summary=result.summary if result else {},
         retry=is_retryable(reason, code),
         counts=reason is not Reason.VERSION_CONFLICT and code != ExitCode.INTERRUPTED,
@@ -332,7 +337,7 @@ def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: Attemp
     if stage is Stage.CONVERT:
         return replace(status, dataset=_dataset(outcome.summary))
     if stage is Stage.EXPORT:
-        return _with_metrics(status, outcome.summary)
+        return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:
         return _with_compile(run, status, outcome)
     if stage is Stage.PUBLISH:
@@ -359,7 +364,8 @@ def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
     )
 
 
-def _with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
+def with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
+    """`status` with what the export stage measured, and its assessment of the model."""
     measured = _object(summary, "metrics")
     int8 = _object(measured, "int8")
     metrics = MetricsStatus(float_=_model_metrics(_object(measured, "float")), int8=_model_metrics(int8))

@@ -18,7 +18,7 @@ from atoll_operator.api.status import (
 )
 from atoll_operator.lifecycle.model import JobView, PodView, Reservation, RunView, StageAttempt
 from atoll_operator.lifecycle.progress import with_progress
-from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, skip_compile
+from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, skip_compile, with_metrics
 from atoll_operator.lifecycle.running import check_running
 from atoll_operator.lifecycle.transition import (
     Transition,
@@ -147,6 +147,8 @@ def _close_attempt(
         text = f"not compiled: {outcome.message}"
         skipped = skip_compile(run, status, failed, reason=outcome.reason, message=text, now=now)
         return Transition(skipped, requeue_after=0)
+    if outcome.outputs:
+        failed, status = replace(failed, outputs=outcome.outputs), with_metrics(status, outcome.summary)
     text = outcome.message
     if outcome.retry and run.backoff_limit > 0:
         text += f" (attempt {failed.attempts}; runPolicy.backoffLimit {run.backoff_limit} is used up)"

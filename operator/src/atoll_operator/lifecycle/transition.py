@@ -164,6 +164,9 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
     anew = requested is not None and order.index(requested) <= first
     if requested is not None and anew:
         first = order.index(requested)
+    if first <= order.index(Stage.EXPORT):
+        unmeasured = replace(status.summary, ap50="", assessment=None)
+        status = replace(status, metrics=None, per_class=(), summary=unmeasured)
     return replace(
         status,
         phase=Phase.PENDING,
