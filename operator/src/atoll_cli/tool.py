@@ -31,6 +31,8 @@ LINT_SECONDS = 3600
 TIMING_SECONDS = 600
 # How long a tool that was asked to end may take.
 GRACE_SECONDS = 10.0
+# How often the wait for a tool looks whether its caller still wants it.
+STOP_POLL_SECONDS = 0.2
 
 
 class ToolMissing(SpecError):
@@ -80,13 +82,21 @@ def lint_archives(paths: Sequence[Path], *, max_invalid_percent: float | None = 
     return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure, extra="stages")
 
 
-def time_training(report: LintReport, architecture: Architecture, *, on_cpu: str, on_gpu: str, steps: int) -> Timing:
+def time_training(
+    report: LintReport,
+    architecture: Architecture,
+    *,
+    on_cpu: str,
+    on_gpu: str,
+    steps: int,
+    stop: threading.Event | None = None,
+) -> Timing:
     """How fast this machine trains on the archives of `report`. `on_cpu` and `on_gpu` are the settings (as `0.5x8`)
-    without and with a GPU; those that TensorFlow would train with are timed.
+    without and with a GPU; those that TensorFlow would train with are timed. Setting `stop` ends it early.
 
     Raises:
         ToolMissing: the train stage is not installed here.
-        SpecError: it took too long.
+        SpecError: it took too long, or was stopped.
     """
     split = report.split or {}
     validation = split.get("validation", 0)
@@ -102,14 +112,25 @@ def time_training(report: LintReport, architecture: Architecture, *, on_cpu: str
     }
     arguments = [part for option in options.items() for part in option]
     failure = "this machine could not be timed"
-    return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, extra="train")
+    return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, extra="train", stop=stop)
 
 
-def _report(cls: type[T], module: str, arguments: Sequence[str], seconds: int, *, failure: str, extra: str) -> T:
+def _report(
+    cls: type[T],
+    module: str,
+    arguments: Sequence[str],
+    seconds: int,
+    *,
+    failure: str,
+    extra: str,
+    stop: threading.Event | None = None,
+) -> T:
     try:
-        ended = _run(module, arguments, seconds=seconds)
+        ended = _run(module, arguments, seconds=seconds, stop=stop)
     except _TimedOut:
         raise SpecError(f"{failure} within {seconds} s") from None
+    except _Stopped:
+        raise SpecError(f"{failure}: it was stopped") from None
     try:
         return from_json(cls, ended.output)
     except DecodeError:
@@ -133,6 +154,10 @@ class _TimedOut(Exception):
     """The program took too long and was ended; the message is its last line."""
 
 
+class _Stopped(Exception):
+    """The program was ended because its caller no longer wants its result."""
+
+
 def _run(
     module: str,
     arguments: Sequence[str],
@@ -140,9 +165,15 @@ def _run(
     silence_seconds: float = math.inf,
     seconds: float = math.inf,
     show: Callable[[Progress], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> _Ended:
     """Run `python -m module` to its end, for at most `seconds` in all and `silence_seconds` without a line on standard
-    error. No process is left behind."""
+    error. No process is left behind.
+
+    Raises:
+        _TimedOut: it took longer.
+        _Stopped: `stop` was set.
+    """
     command = [sys.executable, "-P", "-m", module, *arguments]
     last_line = "it said nothing"
     deadline = time.monotonic() + seconds
@@ -152,7 +183,7 @@ def _run(
         assert child.stderr is not None
         lines = _lines(child.stderr)
         try:
-            while (line := lines.get(timeout=_finite(min(silence_seconds, deadline - time.monotonic())))) is not None:
+            while (line := _next(lines, min(silence_seconds, deadline - time.monotonic()), stop)) is not None:
                 progress = parse_line(line)
                 if progress is not None:
                     show(progress)
@@ -165,6 +196,21 @@ def _run(
             _end(child)
         output.seek(0)
         return _Ended(child.returncode, output.read().decode(errors="replace"), last_line)
+
+
+def _next(lines: queue.SimpleQueue[str | None], seconds: float, stop: threading.Event | None) -> str | None:
+    """The next line, waited for in short pieces where `stop` can end the wait. Raises queue.Empty, _Stopped."""
+    if stop is None:
+        return lines.get(timeout=_finite(seconds))
+    until = time.monotonic() + seconds
+    while not stop.is_set():
+        left = until - time.monotonic()
+        try:
+            return lines.get(timeout=max(0.0, min(STOP_POLL_SECONDS, left)))
+        except queue.Empty:
+            if left <= STOP_POLL_SECONDS:
+                raise
+    raise _Stopped
 
 
 def _finite(seconds: float) -> float | None:

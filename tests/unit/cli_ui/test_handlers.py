@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -95,9 +96,27 @@ def test_a_draft_is_valid(page: LocalPage) -> None:
     draft = page.run_task("/api/drafts", {"archives": ["reef.tar"]})
     assert draft["run"] == "reef"
     assert "as in run first" in draft["basis"]
-    assert page.request("/api/checks", {"text": draft["text"]}) == {"problems": []}
+    assert draft["timed"]
+    known = {"problems": [], "steps": draft["steps"], "settings": draft["settings"]}
+    assert page.request("/api/checks", {"text": draft["text"]}) == known
     going_on = page.run_task("/api/drafts", {"archives": ["reef.tar"], "from": "note-v1"})
     assert "type: release, releaseRef: { name: note-v1 }" in going_on["text"]
+
+
+def test_a_draft_does_not_wait_for_its_timing_which_can_be_skipped(page: LocalPage) -> None:
+    page.run_task("/api/archives?name=reef.tar", PICTURES)
+    wanted = {"archives": ["reef.tar"]}
+    draft = page.run_task("/api/drafts", wanted)
+    assert "kind: TrainingRun" in draft["text"]
+    assert (draft["timed"], draft["basis"]) == (False, "no run with these settings has ended here yet")
+    timing = page.request("/api/timings", wanted)
+    state = f"/api/errands/{timing['task']}"
+    wait_until(lambda: "timing a few" in page.request(state).get("message", ""), what="timing", timeout_seconds=60)
+    assert page.request("/api/timings/skip", {}) == {}
+    wait_until(lambda: page.request(state)["state"] == "done", what="the end of the timing", timeout_seconds=60)
+    ended = page.request(state)
+    assert not ended["timed"]
+    assert "it was stopped" in ended["basis"]
 
 
 @pytest.mark.parametrize(
@@ -142,12 +161,51 @@ def test_runs_follow_each_other_and_each_has_its_curve(page: LocalPage) -> None:
     assert [item["release"] for item in page.request("/api/state")["releases"]] == ["note-v1", "note-v2"]
 
 
+def test_bar_sentence_and_curve_name_the_same_step(page: LocalPage) -> None:
+    page.plan(train={"steps": 60, "seconds": 0.05})
+    page.start("one")
+    seen = []
+
+    def ended() -> bool:
+        run = page.request("/api/runs/one")
+        told = re.match(r"step (\d+)/60, ", run.get("message", ""))
+        if told and run["working"]:
+            step = int(told[1])
+            assert run["curve"][-1]["step"] == step
+            assert run["percent"] == int(8 + 76 * step / 60)
+            seen.append(step)
+        return bool(run.get("ended"))
+
+    wait_until(ended, what="the end", timeout_seconds=200)
+    # The engine writes progress down every 30 s only; the page does not wait for that.
+    assert len(set(seen)) > 3
+
+
+def test_the_log_of_a_stage_is_shown_from_its_end(page: LocalPage) -> None:
+    page.plan(train={"steps": 500})
+    page.start("one")
+    page.wait_for("one", "Succeeded")
+    log = page.request("/api/runs/one/log?stage=train")
+    assert log["stages"] == ["convert", "train", "export", "publish"]
+    assert len(log["lines"]) == 300
+    assert any(line.startswith("100%  step 500/500") for line in log["lines"])
+    assert page.request("/api/runs/one/log")["stage"] == "publish"
+    assert "there is no stage '../x'" in page.request("/api/runs/one/log?stage=../x")["error"]
+
+
 def test_a_suspended_run_resumes_from_its_checkpoint(page: LocalPage) -> None:
     page.plan(train={"steps": 100, "seconds": 0.05})
     page.start("one")
     wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
     assert page.request("/api/runs/one/suspend", {}) == {}
-    page.wait_for("one", "Suspended")
+    states = []
+
+    def rests() -> bool:
+        states.append(page.state_of("one"))
+        return states[-1] == "Suspended"
+
+    wait_until(rests, what="Suspended", timeout_seconds=60)
+    assert set(states) <= {"Training", "Suspending", "Suspended"}
     reached = len(page.request("/api/runs/one")["curve"])
     page.plan(train={"steps": 100})
     assert page.request("/api/runs/one/resume", {}) == {}
@@ -167,6 +225,8 @@ def test_a_running_or_suspended_run_is_cancelled(page: LocalPage) -> None:
             page.wait_for("two", "Suspended")
         assert page.request(f"/api/runs/{name}/cancel", {}) == {}
         page.wait_for(name, "Cancelled")
+        train = page.request(f"/api/runs/{name}")["stages"][1]
+        assert (train["name"], train["phase"]) == ("train", "Cancelled")
     assert "has ended already" in page.request("/api/runs/one/cancel", {})["error"]
 
 

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
 ]
 
+LOCKED = "Open the address that atoll ui printed in its terminal."
 TYPE = """(() => {{ const field = document.querySelector('#text');
   field.value = field.value.replace({old!r}, {new!r}); field.dispatchEvent(new Event('input')); }})()"""
 
@@ -37,7 +38,12 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')")
         assert "12 pictures, 24 boxes, 2 classes" in browser.text("#contents")
         assert re.search(r"coral\s+\d+\s+\d+", browser.text("#contents"))
-        assert "as in run first" in browser.text("#estimate")
+        browser.wait("document.querySelector('#estimate').innerText.includes('as in run first')")
+        before = browser.text("#estimate")
+        browser.run(TYPE.format(old="steps: ", new="steps: 9"))
+        browser.wait(f"document.querySelector('#estimate').innerText !== {before!r}")
+        assert re.search(r"About \d+ (min|h)", browser.text("#estimate"))
+        browser.run(TYPE.format(old="steps: 9", new="steps: "))
 
         browser.run(TYPE.format(old="batchSize: 8", new="batchSize: 0"))
         browser.wait("document.querySelector('#problems').innerText.includes('batchSize')")
@@ -72,7 +78,57 @@ def test_the_error_of_a_refused_archive_is_shown_beside_the_field(page: LocalPag
 def test_without_the_address_that_was_printed_the_page_says_what_to_open(page: LocalPage) -> None:
     with Browser() as browser:
         browser.open(page.address.partition("#")[0])
-        browser.wait("document.querySelector('#message').innerText.includes('open the address that atoll ui printed')")
+        browser.wait("!document.querySelector('#locked').hidden")
+        assert browser.text("body").split("\n\n") == ["Atoll", LOCKED]
+
+
+def test_a_page_of_an_earlier_server_shows_that_sentence_alone(page: LocalPage) -> None:
+    page.start("one")
+    with Browser() as browser:
+        browser.open(page.address + "old")
+        browser.wait("!document.querySelector('#locked').hidden")
+        assert browser.text("body").split("\n\n") == ["Atoll", LOCKED]
+
+
+def test_cancel_asks_first(page: LocalPage) -> None:
+    page.plan(train={"steps": 1000, "seconds": 0.05})
+    page.start("one")
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.click("[data-focus='cancel one']")
+        browser.wait("document.querySelector('#question').open")
+        assert browser.run("document.activeElement.id") == "question-no"
+        browser.press("Escape", code=27)
+        browser.wait("!document.querySelector('#question').open")
+        assert page.state_of("one") == "Training"
+        browser.click("[data-focus='cancel one']")
+        browser.click("#question-yes")
+        browser.wait("document.querySelector('#run .state').innerText === '– Cancelled'")
+        browser.wait("document.querySelector('#run .stages li:nth-child(2)').innerText.includes('– cancelled')")
+        assert browser.complaints == []
+
+
+def test_an_empty_page_says_in_every_part_what_comes_there(page: LocalPage) -> None:
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.wait("!document.querySelector('#no-runs').hidden")
+        for part in ("#no-archives", "#no-runs", "#no-releases"):
+            assert browser.text(part)
+        assert "Choose an archive above" in browser.run("document.querySelector('#text').placeholder")
+
+
+def test_lines_are_numbered_and_wrong_ones_marked(page: LocalPage, archive: Path) -> None:
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.choose_file("#file", archive)
+        browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')")
+        lines = browser.run("document.querySelector('#text').value.split('\\n')")
+        assert browser.run("document.querySelectorAll('#lines span').length") == len(lines)
+        wanted = next(number for number, line in enumerate(lines, start=1) if "batchSize" in line)
+        browser.run(TYPE.format(old="batchSize:", new="batchsize:"))
+        browser.wait("document.querySelector('#lines .wrong') !== null")
+        assert browser.text("#lines .wrong") == str(wanted)
+        assert f"run.yaml:{wanted}:" in browser.text("#problems")
 
 
 def test_the_keyboard_reaches_everything_and_keeps_its_focus(page: LocalPage, archive: Path) -> None:

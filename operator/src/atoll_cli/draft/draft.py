@@ -1,6 +1,7 @@
 """Drafts a run: its name, its settings, its time estimate and the text of its run.yaml."""
 
 import re
+import threading
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -35,7 +36,8 @@ class DraftOptions:
 
 @dataclass(frozen=True)
 class Draft:
-    """A valid run.yaml. `seconds` is the estimate; `basis` says where it comes from, or why there is none."""
+    """A valid run.yaml. `seconds` is the estimate, and `per_step` its part for each step; `basis` says where it comes
+    from, or why there is none."""
 
     text: str
     run: str
@@ -43,6 +45,7 @@ class Draft:
     settings: Settings
     seconds: int | None
     basis: str
+    per_step: float | None = None
 
 
 def draft_run(
@@ -72,7 +75,7 @@ def draft_run(
     problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
     if problems:
         raise SpecError("; ".join(problems))
-    return Draft(text, run, model, settings, seconds, basis)
+    return Draft(text, run, model, settings, seconds, basis, estimate.per_step if estimate else None)
 
 
 def model_name(archives: Sequence[str]) -> str:
@@ -96,13 +99,16 @@ def free_name(wanted: str, taken: Container[str]) -> str:
     return name
 
 
-def benchmark_for(lint: LintReport, *, notify: Callable[[str], None] = lambda _: None) -> Benchmark:
-    """A benchmark of this machine on data like that of `lint`; `notify` is called before it, as it takes a moment."""
+def benchmark_for(
+    lint: LintReport, *, notify: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None
+) -> Benchmark:
+    """A benchmark of this machine on data like that of `lint`; `notify` is called before it, as it takes a moment.
+    Setting `stop` ends it early, with a SpecError."""
 
     def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
         notify("timing a few training steps on this machine (--no-timing leaves it out)")
         cpu, gpu = on_cpu.benchmark_option, on_gpu.benchmark_option
-        return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps)
+        return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps, stop=stop)
 
     return run
 

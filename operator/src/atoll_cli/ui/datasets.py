@@ -1,4 +1,4 @@
-"""The archives of the page: streams uploads to the disk within bounds, inspects and stores them, and drafts runs."""
+"""The archives of the page: streams uploads to the disk within bounds, inspects and stores them."""
 
 import re
 import shutil
@@ -9,22 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from atoll_cli.draft.draft import benchmark_for, draft_run
-from atoll_cli.draft.settings import Settings
-from atoll_cli.draft.targets import local_target
 from atoll_cli.tool import lint_archives
 from atoll_cli.ui.tasks import JsonObject, Notify
 from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.store.base import Store
-from atoll_contract.tool_reports import LintReport, Timing
+from atoll_contract.tool_reports import LintReport
 
 MAX_BYTES = 50 * 2**30
 # The space that an upload leaves free on the disk, for the run.
 SPARE_BYTES = 2**30
 MAX_LISTED = 200
-BUSY = "a training is at work on this machine, which would be timed along with it"
 _BLOCK = 1 << 20
 _NAME = re.compile(r"\w[\w. ()+-]{0,127}")
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -109,13 +105,12 @@ class Workspace:
 
 
 class Archives:
-    """The archives in the store. Their lint reports and the benchmarks are kept until the program ends."""
+    """The archives in the store. Their lint reports are kept until the program ends."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._reports: dict[str, LintReport] = {}
-        self._timings: dict[tuple[str, str], Timing] = {}
 
     def summaries(self) -> list[dict[str, Any]]:
         """The archives of the namespace, with the lint report of those that were inspected."""
@@ -124,7 +119,7 @@ class Archives:
         for info in self._workspace.store.list(prefix):
             report = self._reports.get(info.key)
             item = {"name": info.key.removeprefix(prefix), "bytes": info.size}
-            found.append({**item, "lint": _lint_document(report)} if report else item)
+            found.append({**item, "lint": lint_document(report)} if report else item)
             if len(found) == MAX_LISTED:
                 break
         return found
@@ -145,35 +140,15 @@ class Archives:
             remove_upload(path)
         with self._lock:
             self._reports[key] = report
-        return {"name": name, "lint": _lint_document(report)}
+        return {"name": name, "lint": lint_document(report)}
 
-    def draft(self, names: Sequence[str], release: str | None, *, busy: bool, notify: Notify) -> JsonObject:
-        """Draft a run.yaml for these archives. A `busy` machine is not benchmarked.
+    def inspect(self, names: Sequence[str], notify: Notify) -> LintReport:
+        """The lint report of these archives as one data set.
 
         Raises:
             DatasetError: an archive is not in the store, or a run would refuse them.
-            SpecError: no archive is named, or there is no such release.
+            SpecError: no archive is named.
         """
-        report = self._inspect(names, notify)
-        workspace = self._workspace
-        target = local_target(workspace.folder, workspace.store, workspace.namespace, release=release)
-
-        def benchmark(on_cpu: Settings, on_gpu: Settings) -> Timing:
-            key = (on_cpu.benchmark_option, on_gpu.benchmark_option)
-            if key not in self._timings:
-                if busy:
-                    raise SpecError(BUSY)
-                notify("timing a few training steps on this machine")
-                self._timings[key] = benchmark_for(report)(on_cpu, on_gpu)
-            return self._timings[key]
-
-        wanted = [keys.dataset(workspace.namespace, name) for name in names]
-        draft = draft_run(report, wanted, target, benchmark=benchmark)
-        seconds = {} if draft.seconds is None else {"seconds": draft.seconds}
-        return {"text": draft.text, "run": draft.run, "basis": draft.basis, **seconds, "lint": _lint_document(report)}
-
-    def _inspect(self, names: Sequence[str], notify: Notify) -> LintReport:
-        """The lint report of these archives as one data set."""
         if not names:
             raise SpecError("choose an archive first")
         wanted = [keys.dataset(self._workspace.namespace, name) for name in names]
@@ -201,7 +176,7 @@ def _require_usable(report: LintReport, name: str) -> LintReport:
     return report
 
 
-def _lint_document(report: LintReport) -> dict[str, Any]:
+def lint_document(report: LintReport) -> dict[str, Any]:
     """The report without paths of this machine and without the long list of problems."""
     document: dict[str, Any] = to_dict(report)
     return {name: value for name, value in document.items() if name not in ("path", "problems", "ok", "reason")}

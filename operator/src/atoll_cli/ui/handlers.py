@@ -16,14 +16,15 @@ from atoll_cli.local.runfile import InvalidFile
 from atoll_cli.releases import Release, list_releases, read_manifest
 from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
 from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
+from atoll_cli.ui.drafts import Drafts, check_text
+from atoll_cli.ui.logs import log_tail
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
 from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, atoll_run_command
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.release import ManifestFile, Role
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact
-from atoll_operator.api.manifests import read_text
-from atoll_operator.api.yaml import YamlError
+from atoll_operator.api.status import Phase
 
 DOWNLOAD_PREFIX = "/files/"
 LINK_SECONDS = 600.0
@@ -86,12 +87,17 @@ class Handlers:
         self._workspace = workspace
         self._archives = Archives(workspace)
         self._runs = RunQueue(workspace.folder, workspace.namespace, workspace.ui_folder / "runs", command=command)
+        self._drafts = Drafts(workspace, self._archives)
         self._tasks = TaskQueue()
+        # A timing takes minutes: other tasks do not wait for it.
+        self._timings = TaskQueue()
         self.links = DownloadLinks()
 
     def close(self) -> str | None:
         """Suspend the running training and forget the queue; return the run's name."""
+        self._drafts.skip()
         self._tasks.close()
+        self._timings.close()
         return self._runs.close()
 
     def state(self) -> JsonObject:
@@ -108,8 +114,12 @@ class Handlers:
     def run(self, name: str) -> JsonObject:
         return {**details(self._find_run(name), self._runs), "problem": self._runs.problems.get(name, "")}
 
+    def log(self, name: str, stage: str) -> JsonObject:
+        """The last lines of a stage's log."""
+        return log_tail(self._find_run(name).folder, stage)
+
     def task(self, task: str) -> JsonObject:
-        state = self._tasks.state(task)
+        state = self._tasks.state(task) or self._timings.state(task)
         if state is None:
             raise SpecError("this was asked for too long ago; ask once more")
         return state
@@ -127,20 +137,28 @@ class Handlers:
             raise
 
     def draft(self, request: JsonObject) -> JsonObject:
-        names = [archive_name(str(name)) for name in request.get("archives") or ()]
-        release = str(request["from"]) if request.get("from") else None
+        """Draft a run.yaml from what is known already."""
+        names, release = _draft_request(request)
+        self._drafts.skip()
+        return self._tasks.start(lambda notify: self._drafts.draft(names, release, notify))
+
+    def time(self, request: JsonObject) -> JsonObject:
+        """Time a few steps for such a draft."""
+        names, release = _draft_request(request)
         busy = self._runs.running is not None
-        return self._tasks.start(lambda notify: self._archives.draft(names, release, busy=busy, notify=notify))
+        return self._timings.start(lambda notify: self._drafts.time(names, release, busy=busy, notify=notify))
+
+    def skip_timing(self) -> JsonObject:
+        self._drafts.skip()
+        return {}
 
     def check(self, request: JsonObject) -> JsonObject:
         """Validate a run.yaml as `atoll validate` does."""
-        try:
-            manifests = read_text(_text(request), source="run.yaml")
-        except YamlError as error:
-            return {"problems": [f"run.yaml:{error.line}: {error.message}"]}
-        return {"problems": [str(problem) for manifest in manifests for problem in manifest.problems]}
+        return check_text(_text(request))
 
     def start(self, request: JsonObject) -> JsonObject:
+        # A timing beside a training would slow it down, and be wrong.
+        self._drafts.skip()
         try:
             return {"run": self._runs.add(_text(request), exists=self._exists)}
         except InvalidFile as error:
@@ -197,7 +215,8 @@ class Handlers:
         if run.status.is_terminal:
             raise SpecError(f"run {name} has ended already: {run.status.phase}")
         run.folder.cancel_request.touch()
-        if not run.engine and self._runs.running != name:
+        at_work = self._runs.running == name and not self._runs.was_interrupted(name)
+        if not at_work and (not run.engine or run.status.phase is Phase.SUSPENDED):
             # No engine reads the request: start one, which ends the run at once.
             self._runs.resume(name)
 
@@ -247,6 +266,12 @@ def _release(item: Release) -> dict[str, Any]:
 def _home_relative(folder: Path) -> str:
     """The path with ~ for the home folder."""
     return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
+
+
+def _draft_request(request: JsonObject) -> tuple[list[str], str | None]:
+    """The archives, and the release to start from."""
+    names = [archive_name(str(name)) for name in request.get("archives") or ()]
+    return names, str(request["from"]) if request.get("from") else None
 
 
 def _text(request: Mapping[str, Any]) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
+from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
 from atoll_cli.ui.tasks import RunQueue
-from atoll_contract.document import DecodeError
-from atoll_contract.errors import AtollError, SpecError
+from atoll_contract.document import DecodeError, replace
+from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.stage import Stage
-from atoll_contract.stage_result import Progress, parse_line
+from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus, read_status
+from atoll_operator.lifecycle.progress import with_progress
+from atoll_operator.lifecycle.transition import current_stage
 
 MAX_LISTED = 50
 MAX_POINTS = 400
 AT_WORK = "At work"
-# A line of progress has less than 200 bytes and comes every few seconds: this is more than a day.
-_LOG_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def summary(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
     waiting = queue.waiting
     return {
         "name": name,
-        "state": _state(run, waits=name in waiting, started_here=queue.running == name),
+        "state": _state(run, queue),
         "message": status.message,
         "model": run.record.document["spec"]["publish"]["model"],
         "percent": 100 if status.phase is Phase.SUCCEEDED else status.progress.percent if status.progress else 0,
@@ -70,17 +73,36 @@ def summary(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
 
 
 def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
-    """The summary with the stages and the curve of the training."""
-    points = [_point(item) for item in thin_out(_progress(run.folder))]
-    newest = points[-1] if points else {}
+    """The summary with the stages and the curve of the training. Bar, sentence and curve come from one reading of the
+    logs, so that they name the same step."""
+    training = list(training_progress(run.folder))
+    run = dataclasses.replace(run, status=_live_status(run, training))
     return {
         **summary(run, queue),
         "stages": [_stage(item) for item in run.status.stages],
-        "curve": points,
+        "curve": [_point(item) for item in thin_out(item.progress for item in training)],
         "steps": run.record.document["spec"]["training"].get("steps"),
-        "eta": newest.get("eta") if run.status.phase is Phase.TRAINING and run.engine else None,
         "perClass": [{"name": item.name, "ap50": item.ap50} for item in run.status.per_class],
+        "warnings": list((run.status.dataset and run.status.dataset.warnings) or ()),
     }
+
+
+def _live_status(run: LocalRun, training: list[StageProgress]) -> RunStatus:
+    """The status with the newest progress of the stage at work. The engine itself writes progress every 30 s only."""
+    status, stage = run.status, current_stage(run.status)
+    if not run.engine or stage is None or stage.reason is not Reason.RUNNING or stage.job_ref is None:
+        return status
+    job = stage.job_ref.name
+    if stage.name is Stage.TRAIN:
+        newest = training[-1].progress if training and training[-1].job == job else None
+    else:
+        newest = newest_progress(run.folder, job)
+    if newest is None:
+        return status
+    live = with_progress(replace(status, progress=None), newest, datetime.now(UTC))
+    if live.progress is None:
+        return status
+    return live if newest.step or not newest.message else replace(live, message=newest.message)
 
 
 def thin_out(points: Iterable[Progress]) -> list[Progress]:
@@ -104,40 +126,39 @@ def _read(folder: RunFolder) -> LocalRun | None:
     return LocalRun(folder, record, status or RunStatus(), folder.is_locked()) if record else None
 
 
-def _state(run: LocalRun, *, waits: bool, started_here: bool) -> str:
-    """A word for people. While the process of a run begins or ends, its record still has the former phase."""
-    phase = run.status.phase
+def _state(run: LocalRun, queue: RunQueue) -> str:
+    """A word for people. While the process of a run begins, its record still has the former phase."""
+    name, phase = run.folder.name, run.status.phase
     at_rest = phase in TERMINAL or phase is Phase.SUSPENDED
-    if waits:
+    if name in queue.waiting:
         return "Queued"
-    if started_here:
-        return AT_WORK if at_rest else str(phase)
-    return str(phase) if at_rest or run.engine else "Interrupted"
+    started = queue.started_at(name)
+    if at_rest and started is not None and _modified(run.folder.record) < started:
+        return AT_WORK
+    if at_rest:
+        return str(phase)
+    if run.engine and run.folder.cancel_request.exists():
+        return "Cancelling"
+    if started is not None and queue.was_interrupted(name):
+        return "Suspending"
+    return str(phase) if run.engine or started is not None else "Interrupted"
 
 
 def _stage(stage: StageStatus) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": str(stage.name), "phase": str(stage.phase), "message": stage.message}
+    cancelled = stage.phase is StagePhase.FAILED and stage.reason is Reason.CANCELLED
+    document: dict[str, Any] = {
+        "name": str(stage.name),
+        "phase": "Cancelled" if cancelled else str(stage.phase),
+        "message": stage.message,
+    }
     seconds = elapsed_seconds(stage)
     if stage.phase in (StagePhase.SUCCEEDED, StagePhase.FAILED) and seconds is not None:
         document["seconds"] = seconds
     return document
 
 
-def _progress(folder: RunFolder) -> Iterator[Progress]:
-    """The progress of the train stage, attempt after attempt, from the logs, which outlive the engine and the page."""
-    logs = sorted(folder.jobs.glob(f"{folder.name}-{Stage.TRAIN}-*/output.log"), key=_modified)
-    for path in logs:
-        with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - _LOG_BYTES))
-            text = log.read(_LOG_BYTES).decode(errors="replace")
-        for row in text.splitlines():
-            progress = parse_line(row)
-            if progress is not None and progress.step:
-                yield progress
-
-
 def _point(progress: Progress) -> dict[str, Any]:
-    values = {"step": progress.step, "loss": progress.loss, "ap50": progress.ap50, "eta": progress.eta_seconds}
+    values = {"step": progress.step, "loss": progress.loss, "ap50": progress.ap50}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -34,7 +34,10 @@ _HOST_NAMES = (LOOPBACK, "localhost")
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/ui.css": ("ui.css", "text/css; charset=utf-8"),
-    "/ui.js": ("ui.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
+        for name in ("ui", "base", "editor", "pictures", "releases", "training")
+    },
 }
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -128,6 +131,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 return handlers.state
             case ["api", "runs", name]:
                 return lambda: handlers.run(unquote(name))
+            case ["api", "runs", name, "log"]:
+                return lambda: handlers.log(unquote(name), query.get("stage", ""))
             case ["api", "errands", task]:
                 return lambda: handlers.task(task)
             case ["api", "comparison"]:
@@ -139,6 +144,10 @@ class _RequestHandler(BaseHTTPRequestHandler):
         match path.strip("/").split("/"):
             case ["api", "drafts"]:
                 return lambda: handlers.draft(self._body())
+            case ["api", "timings"]:
+                return lambda: handlers.time(self._body())
+            case ["api", "timings", "skip"]:
+                return handlers.skip_timing
             case ["api", "checks"]:
                 return lambda: handlers.check(self._body())
             case ["api", "comparisons"]:

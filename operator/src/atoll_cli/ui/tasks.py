@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ class _RunningProcess:
     name: str
     process: "subprocess.Popen[bytes]"
     interrupted: bool = False
+    started: float = field(default_factory=time.time)
 
     def interrupt(self) -> None:
         """Send SIGINT once: a second one would end the stage without its checkpoint."""
@@ -132,6 +134,16 @@ class RunQueue:
     def running(self) -> str | None:
         with self._changed:
             return self._running.name if self._running else None
+
+    def started_at(self, name: str) -> float | None:
+        """When the process of the run was started; None if it has none."""
+        with self._changed:
+            return self._running.started if self._running and self._running.name == name else None
+
+    def was_interrupted(self, name: str) -> bool:
+        """Whether the process of the run was asked to end, and has not ended yet."""
+        with self._changed:
+            return self._running is not None and self._running.name == name and self._running.interrupted
 
     @property
     def problems(self) -> dict[str, str]:
@@ -203,7 +215,9 @@ class RunQueue:
         return running.name if running else None
 
     def _enqueue(self, name: str) -> None:
-        if name in self._waiting or (self._running and self._running.name == name):
+        running = self._running
+        # One that was asked to end may go on after its process has ended.
+        if name in self._waiting or (running and running.name == name and not running.interrupted):
             raise SpecError(f"run {name} is in the queue already")
         self._waiting.append(name)
         self._changed.notify_all()
