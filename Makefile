@@ -124,6 +124,17 @@ docs: setup ## Write the generated pages anew
 	@PYTHONPATH=tests $(RUN) -m support.architecture_drawing
 	@PYTHONPATH=tests $(RUN) -m support.warning_table
 
+DOCS_VENV := build/docs-venv
+$(DOCS_VENV)/.set-up: docs/site/requirements.txt
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: docs-site
+docs-site: $(DOCS_VENV)/.set-up ## Build the documentation site into build/docs-site; a dead link fails it
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "Look at it: $(DOCS_VENV)/bin/mkdocs serve"
+
 .PHONY: walkthrough
 walkthrough: setup ## Walk docs/walkthrough.md and write its outputs and pictures anew (Chromium; half an hour)
 	@PYTHONPATH=tests $(RUN) -m walkthrough

@@ -31,7 +31,11 @@ ALLOWED = {
     "atoll_cli": {"atoll_cli", "atoll_operator", "atoll_contract"},
 }
 PURE = {"lifecycle", "jobs"}
-LOCKS = sorted([*ROOT.glob("images/*/requirements*.txt"), *ROOT.glob("tests/requirements*.txt")])
+LOCKS = sorted(
+    path
+    for pattern in ("images/*/requirements*.txt", "tests/requirements*.txt", "docs/site/requirements.txt")
+    for path in ROOT.glob(pattern)
+)
 
 
 def modules(package: str) -> Iterator[Path]:
