@@ -1,5 +1,6 @@
 """The steps of the activation, with the time passed in, on a real folder of releases and a scripted detector."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.release import DeviceReport, Role
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
 from atoll_edge.detector.backends import Backend
@@ -16,9 +18,12 @@ from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedMod
 from atoll_edge.models import release_state
 from atoll_edge.models.activation import RELOAD_SECONDS, TRIAL_FRAMES, ActivationController
 from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.poller import PollSchedule, ReleasePoller
+from atoll_edge.models.release_state import Refusal
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.status import ModelState
+from support.edge_model import colour_detector
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
 
 pytestmark = pytest.mark.timeout(300)
@@ -74,10 +79,12 @@ class Bench:
     def fetch(self, version: int) -> str:
         """Downloads a release of this version, which is then the candidate."""
         published = publish(self.bucket, version)
-        expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
-        fetcher = ReleaseDownloader(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
-        assert fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
+        assert self.downloader().poll(None, lambda _: None)[0] is PollResult.STAGED
         return published.sha256
+
+    def downloader(self) -> ReleaseDownloader:
+        expected = ExpectedRelease(NAMESPACE, MODEL, Verify.DIGEST_ONLY)
+        return ReleaseDownloader(self.bucket, self.device, expected, CHANNEL, canary=lambda *_, **__: None)
 
     def tick(self, seconds: float = 0.2) -> ModelState:
         self.now += seconds
@@ -239,6 +246,62 @@ def test_a_damaged_current_release_gives_way_to_the_one_before(bench: Bench) -> 
     assert "were damaged" in (bench.device.read().last_refusal or "")
     assert bench.detector.active is not None
     assert bench.detector.active.name == "colours-v1"
+
+
+def damage(device: ReleaseStore, release: str, what: str) -> None:
+    """Flips a byte of a release's manifest, model or label map, or removes all releases from the card."""
+    manifest = device.root / "releases" / release / "manifest.json"
+    roles = {"model": Role.MODEL_INT8, "labels": Role.LABELS}
+    if what == "releases":
+        shutil.rmtree(device.root / "releases")
+        return
+    item = device.manifest(release).file(roles[what]) if what in roles else None
+    path = manifest if item is None else device.blob_path(item.sha256)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("versions", [(1,), (1, 2)], ids=["one release", "two releases"])
+@pytest.mark.parametrize("what", ["manifest", "model", "labels", "releases"])
+def test_E15_a_release_that_the_card_lost_comes_again_within_one_poll(
+    bench: Bench, what: str, versions: tuple[int, ...]
+) -> None:
+    for version in versions:
+        served = bench.serve(version)
+    damage(bench.device, served, what)
+    bench.restart()
+    assert "were damaged" in (bench.device.read().last_refusal or "")
+    assert bench.serve(versions[-1]) == served
+    assert bench.device.read().last_refusal is None
+    assert bench.detector.active is not None
+    assert bench.detector.active.digest == served
+    # The highest sequence is not forgotten: another manifest of it, or of an earlier one, is refused as before.
+    for version in versions:
+        publish(bench.bucket, version, model=colour_detector() + b"other")
+        with pytest.raises(Refusal, match="refused: sequence"):
+            bench.downloader().poll(None, lambda _: None)
+
+
+def test_E15_a_release_that_is_lost_while_it_serves_comes_again_although_the_channel_is_unchanged(
+    bench: Bench,
+) -> None:
+    served = bench.serve(1)
+    report = DeviceReport(NAMESPACE, MODEL, "pi", "Active", "1970-01-01T00:00:00Z", CHANNEL)
+    poller = ReleasePoller(bench.downloader(), PollSchedule(30.0), report=lambda: report, report_seconds=60.0)
+    poller.step(0.0)
+    assert poller.status.last_result == PollResult.CURRENT
+    poller.step(100.0)
+    assert poller.status.last_result == PollResult.UNCHANGED
+    damage(bench.device, served, "model")
+    # The detector was replaced, and its model is loaded from the card again.
+    bench.activation = ActivationController(bench.device, bench.detector)  # type: ignore[arg-type]
+    bench.tick()
+    assert bench.device.read().current is None
+    poller.step(200.0)
+    assert poller.status.last_result == PollResult.STAGED
+    assert bench.device.read().candidate == served
 
 
 def test_where_nothing_proven_is_left_the_factorys_model_serves(bench: Bench, tmp_path: Path) -> None:

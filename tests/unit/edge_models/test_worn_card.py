@@ -1,10 +1,13 @@
 """A card that wears out, fills up or becomes read-only, and files that root wrote: the agent serves what it has."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
 from atoll_edge.models import release_state
 from atoll_edge.models.download import PollResult, ReleaseDownloader
-from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, needed_files
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711
@@ -59,6 +62,72 @@ def test_of_damaged_releases_none_is_taken(device: ReleaseStore, releases: list[
     blob.write_bytes(b"worn")
     (device.root / "state.json").write_bytes(b"worn too")
     assert ReleaseStore(device.root).read().current == releases[0]
+
+
+class FailingReads:
+    """Lets the first `times` readings of `path` fail with an error number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, number: int, times: int) -> None:
+        self.left = times
+        read, opened = Path.read_bytes, Path.open
+
+        def fail(found: Path) -> None:
+            if found == path and self.left:
+                self.left -= 1
+                raise OSError(number, os.strerror(number))
+
+        def read_bytes(found: Path) -> bytes:
+            fail(found)
+            return read(found)
+
+        def open_file(found: Path, *args: Any, **options: Any) -> Any:
+            fail(found)
+            return opened(found, *args, **options)
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(Path, "open", open_file)
+
+
+def files_of(device: ReleaseStore, release: str) -> list[Path]:
+    manifest = device.manifest(release)
+    blobs = [device.blob_path(item.sha256) for item in needed_files(manifest)]
+    return [device.root / "releases" / release / "manifest.json", *blobs]
+
+
+def test_E15_an_error_of_the_card_that_passes_takes_no_release_away(
+    device: ReleaseStore, releases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in files_of(device, releases[1]):
+        failing = FailingReads(monkeypatch, path, errno.EIO, times=2)
+        assert device.check(releases[1]).sequence == 2
+        assert failing.left == 0
+
+
+def test_E15_an_error_of_the_card_that_stays_is_damage(
+    device: ReleaseStore, releases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in files_of(device, releases[1]):
+        FailingReads(monkeypatch, path, errno.EIO, times=3)
+        with pytest.raises(ReleaseDamaged, match=r"3 tries"):
+            device.check(releases[1])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_E15_an_error_that_is_none_of_the_cards_is_not_believed(
+    device: ReleaseStore, releases: list[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    before = device.read()
+    for path in [*files_of(device, releases[1]), device.root / "state.json"]:
+        failing = FailingReads(monkeypatch, path, number, times=1)
+        if path.name == "state.json":
+            with pytest.raises(OSError, match=os.strerror(number)):
+                device.change(release_state.pin)
+        else:
+            with pytest.raises(OSError, match=os.strerror(number)):
+                device.check(releases[1])
+        assert failing.left == 0
+    assert device.check(releases[1]).sequence == 2
+    assert device.read() == before
 
 
 READ_ONLY = """

@@ -156,6 +156,9 @@ class ActivationController:
                 continue
             try:
                 self._store.check(release)
+            except OSError as error:
+                # It may be readable when it is loaded.
+                logger.error("release %s cannot be read now: %s", release[:12], error)
             except ReleaseDamaged as error:
                 logger.error("release %s: %s", release[:12], error)
                 state = self._change_if_writable(functools.partial(release_state.forget_damaged, release=release))
@@ -186,8 +189,8 @@ class ActivationController:
         try:
             self.tick(time.monotonic())
         except OSError as error:
-            # A full or worn card: the active model stays.
-            logger.error("the state cannot be written: %s", error)
+            # A full or worn card, or too many open files: the active model stays.
+            logger.error("a release or the state cannot be read or written: %s", error)
 
     def _ready_for_trial(self, state: DeviceState, now: float) -> bool:
         """Waits for the end of the match, and for the current model to be up, so that there is one to return to."""

@@ -86,6 +86,7 @@ class ReleasePoller:
         self._on_result = on_result
         self._etag: str | None = None
         self._kept: set[str] = set()
+        self._forgotten: tuple[str, ...] | None = None
         self._stopping = threading.Event()
         self._thread = RepeatingThread("store", self._step_now, self._stopping, every_seconds=STEP_SECONDS)
         self._begins_at = 0.0
@@ -122,6 +123,10 @@ class ReleasePoller:
     def _poll(self, now: float) -> None:
         # Counted as failed until it succeeds, so that after an unforeseen error the bucket is not polled at once.
         self._schedule.failed(now)
+        forgotten = self._downloader.device.read().forgotten
+        if forgotten != self._forgotten:
+            # The release that the channel names may be the one that was damaged.
+            self._forgotten, self._etag = forgotten, None
         try:
             result, self._etag, desired = self._downloader.poll(self._etag, self._set_phase)
         except Refusal as refusal:

@@ -14,6 +14,7 @@ from atoll_contract.errors import AtollError, Reason
 
 MAX_ATTEMPTS = 2
 MAX_BAD = 32
+MAX_FORGOTTEN = 8
 
 
 class StateError(ValueError):
@@ -33,7 +34,8 @@ class FinalRefusal(Refusal):
 
 
 class DeviceState(Document, frozen=True):
-    """The document `state.json`. `sequences`: the highest sequence that became current, by `<namespace>/<model>`."""
+    """The document `state.json`. `sequences`: the highest sequence that became current, by `<namespace>/<model>`.
+    `forgotten`: releases whose files were damaged here; each was verified, so the same manifest may come again."""
 
     current: str | None = None
     previous: str | None = None
@@ -43,12 +45,18 @@ class DeviceState(Document, frozen=True):
     bad: Mapping[str, str] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
     last_refusal: str | None = None
+    # None where there are none, so that older documents stay as they are.
+    forgotten: tuple[str, ...] | None = None
     schema_version: int = 1
 
     @property
     def kept(self) -> set[str]:
         """Releases that must stay on disk."""
         return {name for name in (self.current, self.previous, self.candidate, self.pinned) if name is not None}
+
+    def is_known(self, release: str) -> bool:
+        """Returns whether a release was taken before, so that its sequence is no sign of a replaced manifest."""
+        return release in (self.current, self.previous) or release in (self.forgotten or ())
 
 
 def stage(state: DeviceState, release: str, *, pin: bool = False) -> DeviceState:
@@ -120,7 +128,10 @@ def recover_at_boot(state: DeviceState) -> DeviceState:
 
 
 def forget_damaged(state: DeviceState, release: str) -> DeviceState:
-    """Forgets a release whose files were damaged (a worn SD card), so that it can be downloaded again."""
+    """Forgets a release whose files were damaged (a worn SD card), so that it can be downloaded again.
+
+    Its digest is kept: no other manifest may have its sequence."""
+    others = [name for name in state.forgotten or () if name != release]
     fallback = state.previous if state.previous != release else None
     return replace(
         state,
@@ -128,7 +139,8 @@ def forget_damaged(state: DeviceState, release: str) -> DeviceState:
         previous=None if release in (state.current, state.previous) else state.previous,
         candidate=None if state.candidate == release else state.candidate,
         pinned=None if state.pinned == release else state.pinned,
-        last_refusal=f"the files of release {release[:12]} were damaged on this device",
+        last_refusal=f"the files of release {release[:12]} were damaged on this device (a worn card?)",
+        forgotten=(*others[-(MAX_FORGOTTEN - 1) :], release),
     )
 
 

@@ -12,13 +12,16 @@ A release's blobs are synced before its manifest is written, and that before `st
 import contextlib
 import errno
 import fcntl
+import functools
+import hashlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
@@ -28,7 +31,14 @@ from atoll_edge.models.release_state import DeviceState
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # The roles that a device needs of a release; it does not download reports and bundles.
+# Errors of the card itself. They may pass; others (no right, too many open files) say nothing about its content.
+CARD_ERRORS = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR})
+READ_TRIES = 3
+READ_PAUSE_SECONDS = 0.05
+
 NEEDED = frozenset({Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS, Role.GOLDEN})
 
 
@@ -85,23 +95,36 @@ class ReleaseStore:
 
     def read(self) -> DeviceState:
         """Returns the state; where its file cannot be read, one made of the releases on the disk."""
+        try:
+            return self._stored()
+        except OSError as error:
+            return self._recover(error)
+
+    def _stored(self) -> DeviceState:
+        """Returns the state, or one made of the releases where the file is damaged.
+
+        Raises:
+            OSError: it cannot be read now; it is not to be overwritten.
+        """
         path = self.root / "state.json"
         try:
-            return from_json(DeviceState, path.read_bytes())
-        except FileNotFoundError:
-            return DeviceState()
-        except (OSError, DecodeError, UnicodeDecodeError) as error:
-            if self._recovered is None:
-                logger.error("%s cannot be read, going on with the newest release on disk: %s", path, error)
-                self._recovered = self._newest()
-            return self._recovered
+            return from_json(DeviceState, _read_again(path, path.read_bytes))
+        except (ReleaseDamaged, DecodeError, UnicodeDecodeError) as error:
+            return self._recover(error) if path.exists() else DeviceState()
+
+    def _recover(self, error: Exception) -> DeviceState:
+        if self._recovered is None:
+            path = self.root / "state.json"
+            logger.error("%s cannot be read, going on with the newest release on disk: %s", path, error)
+            self._recovered = self._newest()
+        return self._recovered
 
     def _newest(self) -> DeviceState:
         """Makes a state of the newest undamaged release: every release on the disk was verified."""
         found: list[tuple[int, str, str]] = []
         folder = self.root / "releases"
         for release in folder.iterdir() if folder.is_dir() else ():
-            with contextlib.suppress(ReleaseDamaged):
+            with contextlib.suppress(ReleaseDamaged, OSError):
                 manifest = self.check(release.name)
                 found.append((manifest.sequence, release.name, f"{manifest.namespace}/{manifest.model}"))
         if not found:
@@ -114,13 +137,13 @@ class ReleaseStore:
         """Replaces the state by `change(state)`, durably, and returns it.
 
         Raises:
-            OSError: the disk is full or read-only; the state is as it was.
+            OSError: the disk is full or read-only, or the state cannot be read now; it is as it was.
         """
         self._make_folders()
         path = self.root / "state.json"
         with file_lock(self.root / "state.lock"):
             self._own(self.root / "state.lock")
-            before = self.read()
+            before = self._stored()
             after = change(before)
             if after != before or self._recovered is not None:
                 with written_whole(path) as stream:
@@ -160,13 +183,15 @@ class ReleaseStore:
 
         Raises:
             ReleaseDamaged: it is missing or changed.
+            OSError: it cannot be read now, which says nothing about it.
         """
         path = self._release(release) / "manifest.json"
+        data = _read_again(path, path.read_bytes)
+        if hashlib.sha256(data).hexdigest() != release:
+            raise ReleaseDamaged(f"{path} is not what it was")
         try:
-            if file_sha256(path) != release:
-                raise ReleaseDamaged(f"{path} is not what it was")
-            return from_json(Manifest, path.read_bytes())
-        except (OSError, DecodeError) as error:
+            return from_json(Manifest, data)
+        except DecodeError as error:
             raise ReleaseDamaged(f"{path}: {error}") from None
 
     def check(self, release: str) -> Manifest:
@@ -174,15 +199,12 @@ class ReleaseStore:
 
         Raises:
             ReleaseDamaged: a file is missing or changed; its blob is removed.
+            OSError: a file cannot be read now, which says nothing about it.
         """
         manifest = self.manifest(release)
         for item in needed_files(manifest):
             path = self.blob_path(item.sha256)
-            try:
-                whole = file_sha256(path) == item.sha256
-            except OSError as error:
-                raise ReleaseDamaged(f"{item.name}: {error}") from None
-            if not whole:
+            if _read_again(path, functools.partial(file_sha256, path)) != item.sha256:
                 path.unlink(missing_ok=True)
                 raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
         return manifest
@@ -225,6 +247,7 @@ class ReleaseStore:
             try:
                 needed |= {item.sha256 for item in needed_files(self.manifest(release))}
             except ReleaseDamaged as error:
+                # Its blobs stay no longer; what is whole of them is downloaded again.
                 logger.warning("%s", error)
         for folder in (self.root / "releases").iterdir():
             if folder.name not in kept:
@@ -258,6 +281,27 @@ class ReleaseStore:
         if (owner.st_uid, owner.st_gid) != (current.st_uid, current.st_gid):
             with contextlib.suppress(OSError):
                 os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _read_again(path: Path, read: Callable[[], T]) -> T:
+    """Returns what `read` does, which is tried again after errors of the card.
+
+    Raises:
+        ReleaseDamaged: the file is not there, or the card does not give it back.
+        OSError: it cannot be read for another reason.
+    """
+    for tried in range(1, READ_TRIES + 1):
+        try:
+            return read()
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            if error.errno not in CARD_ERRORS:
+                raise
+            if tried == READ_TRIES:
+                raise ReleaseDamaged(f"{path}: {error.strerror} ({READ_TRIES} tries)") from None
+        time.sleep(READ_PAUSE_SECONDS)
+    raise ReleaseDamaged(f"{path} is missing")
 
 
 def needed_files(manifest: Manifest) -> tuple[ManifestFile, ...]:

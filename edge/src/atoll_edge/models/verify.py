@@ -117,7 +117,7 @@ def _require_newer(manifest: Manifest, expected: ExpectedRelease, state: DeviceS
     highest = state.sequences.get(expected.key, 0)
     if manifest.sequence < highest:
         raise Refusal(Reason.VERSION_CONFLICT, f"refused: sequence {manifest.sequence} < {highest}")
-    if manifest.sequence == highest and sha256 not in (state.current, state.previous):
+    if manifest.sequence == highest and not state.is_known(sha256):
         raise Refusal(
             Reason.VERSION_CONFLICT, f"refused: sequence {manifest.sequence} served already, with another manifest"
         )
