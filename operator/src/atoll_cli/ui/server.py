@@ -31,13 +31,16 @@ LOOPBACK = "127.0.0.1"
 REQUEST_SECONDS = 60
 MAX_JSON_BYTES = 512 * 1024
 _HOST_NAMES = (LOOPBACK, "localhost")
+_SCRIPT = "text/javascript; charset=utf-8"
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/ui.css": ("ui.css", "text/css; charset=utf-8"),
-    **{
-        f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("ui", "base", "editor", "pictures", "releases", "training")
-    },
+    "/ui.js": ("ui.js", _SCRIPT),
+    "/base.js": ("base.js", _SCRIPT),
+    "/editor.js": ("editor.js", _SCRIPT),
+    "/pictures.js": ("pictures.js", _SCRIPT),
+    "/releases.js": ("releases.js", _SCRIPT),
+    "/training.js": ("training.js", _SCRIPT),
 }
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
