@@ -1,12 +1,17 @@
 # Atoll. `make` lists the targets; each sets up what it needs.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# PYTHON=/path/to/python3 names another one.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
+# Asked of each, because a name on the PATH may be a shim that starts nothing, and Debian's python3 may lack venv.
+FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 VENV := .venv
 RUN := $(VENV)/bin/python -P
 # The repository root is never an import root: operator/ would be taken for the standard library's module.
 export PYTHONSAFEPATH := 1
 export TF_CPP_MIN_LOG_LEVEL := 2
+
+PIP_FLAGS := --disable-pip-version-check --no-input
 
 SOURCES := operator/src images/src images/builder edge/src tests
 STAMP := $(VENV)/.set-up
@@ -19,12 +24,19 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 $(STAMP): tests/requirements.txt pyproject.toml
-	@echo "Setting up $(VENV) (about two minutes the first time)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Atoll needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Setting up $(VENV): 2.2 GB, some minutes, once"
+	@test -x $(VENV)/bin/python || { \
+	  for python in $(PYTHONS); do \
+	    if "$$python" -c '$(FITS)' 2>/dev/null; then exec "$$python" -m venv $(VENV); fi; \
+	  done; \
+	  echo "Atoll needs Python 3.11, 3.12 or 3.13 with its venv module; none of these is one: $(PYTHONS)." >&2; \
+	  echo "Install one (Debian, Ubuntu: apt install python3-venv), or call make with PYTHON=/path/to/python3." >&2; \
+	  exit 1; }
+	@echo "1/2 downloads and installs what tests/requirements.txt locks"
+	@if [ -t 1 ]; then while sleep 5; do du -sh $(VENV); done & trap "kill $$!" EXIT; fi; \
+	  $(VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r tests/requirements.txt
+	@echo "2/2 installs Atoll itself"
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: setup

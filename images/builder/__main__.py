@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from atoll_contract import __version__
 from base import ask_digest, read_base, write_digest
 from engine import EngineError, find_engine
 from external import ExternalFile, LockError, read_lock
@@ -116,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--engine", help="docker, podman or buildah; the first one found otherwise")
     common.add_argument("--engine-flag", action="append", default=[], help="passed to every call of the engine")
     common.add_argument("--registry", default="", help="for example registry.example; none = local names")
-    common.add_argument("--tag", default="0.1.0")
+    common.add_argument("--tag", default=__version__, help="%(default)s by default")
     common.add_argument("image", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}")
     one = commands.add_parser("build", parents=[common])
     one.add_argument("--arch", help="amd64 or arm64; the engine's own otherwise")

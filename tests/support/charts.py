@@ -1,7 +1,7 @@
 """The generated parts of the charts: `python -m support.charts` (`make charts`) writes them, a test compares.
 
-`files/crds/` is a copy of `crds/`; the README's table of values is made of the `# --` comments in values.yaml, in the
-syntax of helm-docs.
+`files/crds/` is a copy of `crds/`; both charts have the version of the packages; the README's table of values is made
+of the `# --` comments in values.yaml, in the syntax of helm-docs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Any
 
 import yaml
 
+from atoll_contract import __version__
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"
+CHARTS = (CHART, ROOT / "charts" / "atoll-edge")
 MARK = "<!-- values -->"
 _ENTRY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][\w-]*):(?P<rest>.*)$")
 
@@ -26,7 +29,14 @@ def generated() -> dict[Path, str]:
     files = {CHART / "files" / "crds" / path.name: path.read_text(encoding="utf-8") for path in crds()}
     readme = CHART / "README.md"
     head = readme.read_text(encoding="utf-8").partition(MARK)[0]
-    return files | {readme: head + MARK + "\n\n" + values_table(CHART / "values.yaml")}
+    files[readme] = head + MARK + "\n\n" + values_table(CHART / "values.yaml")
+    return files | {chart / "Chart.yaml": versioned(chart / "Chart.yaml") for chart in CHARTS}
+
+
+def versioned(path: Path) -> str:
+    """The text of a Chart.yaml with the version of the packages."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"^(version|appVersion): .*$", rf"\1: {__version__}", text, flags=re.MULTILINE)
 
 
 def crds() -> list[Path]:

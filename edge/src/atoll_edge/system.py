@@ -3,8 +3,9 @@
 import os
 import platform
 import signal
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from atoll_contract import __version__
 
 DEVICES = Path("/sys/bus/usb/devices")
 # Vendor and product ids of a Coral: the chip maker's before its firmware is loaded, Google's afterwards.
@@ -20,13 +21,8 @@ def cores() -> int:
 
 
 def agent_version() -> str:
-    """Returns the version of the image, which carries no package metadata, or of the installed package."""
-    if image_version := os.environ.get("ATOLL_VERSION"):
-        return image_version
-    try:
-        return version("atoll")
-    except PackageNotFoundError:
-        return "0"
+    """Returns the tag of the image that runs, or the version of the sources."""
+    return os.environ.get("ATOLL_VERSION") or __version__
 
 
 def is_32_bit() -> bool:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 from atoll_contract.errors import SpecError
+from atoll_contract.installation import INSTALL_LAPTOP
 
 NO_VIDEO = (
     "it is no video, or a damaged one; name a video file such as .mp4, .mov, .mkv, .webm or .avi, and copy it once "
@@ -32,8 +33,8 @@ _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b
 _HANDLER = re.compile(rb"hdlr.{8}(vide|soun)", re.DOTALL)
 
 
-def load_av(install: str) -> ModuleType:
-    """Imports PyAV, the binding of FFmpeg's libraries. `install` says how to install it here.
+def load_av() -> ModuleType:
+    """Imports PyAV, the binding of FFmpeg's libraries.
 
     Raises:
         SpecError: it is not installed.
@@ -41,7 +42,9 @@ def load_av(install: str) -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise SpecError(f"videos need the package av, which is not installed here ({error}); {install}") from None
+        raise SpecError(
+            f"videos need the package av, which is not installed here ({error}); {INSTALL_LAPTOP} brings it"
+        ) from None
     return av
 
 

@@ -21,7 +21,6 @@ from atoll_contract.store.base import ObjectNotFound
 from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 
 MODULE = "atoll_stages.compare"
-EXTRAS = "operator,train"
 ADVICE = "run the TrainingRun again, which converts them anew, or give labelled pictures with --data ARCHIVE"
 
 
@@ -40,7 +39,7 @@ def compare(models: tuple[str, str], archives: Sequence[Path], engine: EngineOpt
         releases = [find_release(model, engine) for model in models]
         file = folder / "job.json"
         file.write_bytes(to_json(_job(models, releases, archives, folder, page.resolve())))
-        return run_tool(MODULE, [str(file)], extras=EXTRAS, title="loading the models")
+        return run_tool(MODULE, [str(file)], title="loading the models")
 
 
 def short_name(model: str) -> str:

@@ -13,6 +13,7 @@ import click
 
 from atoll_cli.console import EXIT_CODES, FAILED, INTERRUPTED
 from atoll_cli.options import is_plugin
+from atoll_contract import __version__
 from atoll_contract.errors import AtollError, ExitCode
 from atoll_operator.kube.errors import ClusterError
 
@@ -59,7 +60,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="atoll", prog_name="atoll")
+@click.version_option(__version__, prog_name="atoll")
 @click.option("-v", "--verbose", is_flag=True, help="Also log what the engine does.")
 def cli(verbose: bool) -> None:
     """Labelled pictures in, a detector for the robot out."""

@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 from atoll_cli.console import stage_progress
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError, Reason, SpecError
+from atoll_contract.installation import INSTALL_LAPTOP
 from atoll_contract.stage import Architecture
 from atoll_contract.stage_result import Progress, parse_line
 from atoll_contract.tool_reports import LintReport, Timing
@@ -33,6 +34,7 @@ TIMING_SECONDS = 600
 GRACE_SECONDS = 10.0
 # How often the wait for a tool looks whether its caller still wants it.
 STOP_POLL_SECONDS = 0.2
+ADVICE = f"it needs {INSTALL_LAPTOP}"
 
 
 class ToolMissing(SpecError):
@@ -40,10 +42,9 @@ class ToolMissing(SpecError):
 
 
 def run_tool(
-    module: str, arguments: Sequence[str], *, extras: str, title: str, silence_seconds: float = SILENCE_SECONDS
+    module: str, arguments: Sequence[str], *, title: str, silence_seconds: float = SILENCE_SECONDS
 ) -> dict[str, Any]:
-    """The JSON document that `python -m module` prints; its progress is shown as a bar. `extras` are the extras of
-    Atoll's package that it needs.
+    """The JSON document that `python -m module` prints; its progress is shown as a bar.
 
     Raises:
         AtollError: the tool refused, with its reason; or it crashed, hung, or is not installed.
@@ -62,7 +63,7 @@ def run_tool(
             message = f"{module} crashed (signal {-ended.code}): {ended.last_line}"
             raise AtollError(Reason.INTERNAL_ERROR, message) from None
         failure = f"{module} ended with exit code {ended.code}: {ended.last_line}"
-        raise SpecError(f"{failure}; {_advice(extras)}") from None
+        raise SpecError(f"{failure}; {ADVICE}") from None
     if "reason" in document:
         raise AtollError(Reason(document["reason"]), document["message"])
     return document
@@ -79,7 +80,7 @@ def lint_archives(paths: Sequence[Path], *, max_invalid_percent: float | None = 
     arguments = ["--lint", *(str(path) for path in paths), "--json"]
     if max_invalid_percent is not None:
         arguments += ["--max-invalid-percent", f"{max_invalid_percent:g}"]
-    return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure, extra="stages")
+    return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure)
 
 
 def time_training(
@@ -112,7 +113,7 @@ def time_training(
     }
     arguments = [part for option in options.items() for part in option]
     failure = "this machine could not be timed"
-    return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, extra="train", stop=stop)
+    return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, stop=stop)
 
 
 def _report(
@@ -122,7 +123,6 @@ def _report(
     seconds: int,
     *,
     failure: str,
-    extra: str,
     stop: threading.Event | None = None,
 ) -> T:
     try:
@@ -134,11 +134,7 @@ def _report(
     try:
         return from_json(cls, ended.output)
     except DecodeError:
-        raise ToolMissing(f"{failure}: {ended.last_line}; {_advice(extra)}") from None
-
-
-def _advice(extras: str) -> str:
-    return f"it needs pip install '.[{extras}]' in a checkout of Atoll"
+        raise ToolMissing(f"{failure}: {ended.last_line}; {ADVICE}") from None
 
 
 @dataclass(frozen=True)

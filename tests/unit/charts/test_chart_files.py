@@ -36,7 +36,7 @@ def check(values: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(SCHEMA).validate(values)
 
 
-@pytest.mark.parametrize("path", sorted(generated()), ids=lambda path: str(path.relative_to(CHART)))
+@pytest.mark.parametrize("path", sorted(generated()), ids=lambda path: str(path.relative_to(CHART.parent)))
 def test_generated_files_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == generated()[path], "run `make charts`"
 

@@ -30,7 +30,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
 
 
 def call(module: str, *arguments: str, silence_seconds: float = 50) -> dict[str, object]:
-    return run_tool(module, arguments, extras="operator,edge", title="working", silence_seconds=silence_seconds)
+    return run_tool(module, arguments, title="working", silence_seconds=silence_seconds)
 
 
 def test_the_document_is_read_however_much_is_on_standard_error(tool: Tool) -> None:
@@ -55,7 +55,7 @@ def test_a_refusal_keeps_its_reason(tool: Tool) -> None:
 
 
 def test_a_missing_package_is_reported_with_how_to_install_it(tool: Tool) -> None:
-    with pytest.raises(SpecError, match=r"No module named 'nowhere'.*pip install '\.\[operator,edge\]'"):
+    with pytest.raises(SpecError, match=r"No module named 'nowhere'.*pip install 'atoll\[laptop\]'"):
         call(tool("import nowhere"))
 
 
@@ -93,9 +93,7 @@ def test_ctrl_c_waits_for_the_tool_to_clean_up(tool: Tool, tmp_path: Path) -> No
             raise SystemExit(32)
         """
     )
-    code = (
-        f"from atoll_cli.tool import run_tool; run_tool({module!r}, [{str(tmp_path)!r}], extras='x', title='working')"
-    )
+    code = f"from atoll_cli.tool import run_tool; run_tool({module!r}, [{str(tmp_path)!r}], title='working')"
     parent = subprocess.Popen([sys.executable, "-P", "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: (tmp_path / "begun").exists(), what="the tool", timeout_seconds=50)

@@ -20,7 +20,6 @@ CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
 USUAL_RATE = 30.0
 TICKS = 90_000  # per second: the clock of MPEG
 _ENCODER = {"preset": "veryfast", "crf": "23"}
-INSTALL = "pip install '.[cli,video,edge]' in a checkout of Atoll"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class VideoFile:
             self._probe()
 
     def _probe(self) -> None:
-        av = load_av(INSTALL)
+        av = load_av()
         try:
             with self._open() as container:
                 if not container.streams.video:
@@ -61,7 +60,7 @@ class VideoFile:
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self.problem:
             return
-        av = load_av(INSTALL)
+        av = load_av()
         count = 0
         try:
             with self._open() as container:
@@ -73,7 +72,7 @@ class VideoFile:
         self.problem = self.problem or ("" if count else NO_FRAME)
 
     def _open(self) -> "InputContainer":
-        container: InputContainer = load_av(INSTALL).open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
+        container: InputContainer = load_av().open(f"file:{self.path}", options={"format_whitelist": CONTAINERS})
         return container
 
     def _frames(self, container: "InputContainer") -> Iterator[DecodedFrame]:
@@ -91,7 +90,7 @@ class VideoFile:
     def _decoded(self, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
         """Yields all frames but those of damaged packets; a truncated file has one at its end."""
         damaged = 0
-        av = load_av(INSTALL)
+        av = load_av()
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()
@@ -119,7 +118,7 @@ class Mp4Writer:
     def __init__(self, path: Path, *, width: int, height: int, rate: float) -> None:
         self.path = path
         self._partial = path.with_name(f".{path.name}.part")
-        av = load_av(INSTALL)
+        av = load_av()
         self._av = av
         # H.264 stores colour for blocks of 2 × 2 pixels.
         self.width, self.height = max(2, width - width % 2), max(2, height - height % 2)

@@ -18,8 +18,21 @@ from atoll_cli.local.runfile import InvalidFile, read_run_file
 from atoll_cli.options import files_option, max_invalid_option, store_option
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
 from atoll_contract.errors import SpecError
+from atoll_contract.installation import require_packages
 from atoll_operator.api.status import Phase
 
+# What the stages import of other packages: without one of them a run would fail minutes later, and three times.
+STAGE_PACKAGES = (
+    "boto3",
+    "cryptography",
+    "defusedxml",
+    "google_crc32c",
+    "jinja2",
+    "numpy",
+    "PIL",
+    "pycocotools",
+    "tensorflow",
+)
 _EXISTING = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -66,6 +79,7 @@ def run_command(
     """
     if sys.platform == "win32":
         raise SpecError("stages run on Linux, macOS and WSL2; use atoll run there, or a cluster")
+    require_packages("atoll run", STAGE_PACKAGES)
     try:
         file = read_run_file(
             paths, store=store, seed=seed, max_invalid_percent=max_invalid_percent, signing_key=signing_key

@@ -16,7 +16,6 @@ from atoll_cli.store_access import explain_store_errors
 from atoll_cli.tool import run_tool
 
 MODULE = "atoll_edge.video"
-EXTRAS = "operator,video,edge"
 UNCERTAIN_FRAMES = "least-certain.jpg"
 # Rows that fit on a screen: a longer video is shown in longer intervals.
 _MAX_ROWS = 20
@@ -72,7 +71,7 @@ def test_video_command(
         arguments += ["--threshold", str(threshold)] if threshold else []
         for file in files:
             arguments += ["--film", file.name, str(file.path)]
-        document = run_tool(MODULE, arguments, extras=EXTRAS, title="loading the model")
+        document = run_tool(MODULE, arguments, title="loading the model")
     if as_json:
         print_json(document)
     else:

@@ -16,13 +16,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from atoll_cli.cluster_access import list_names
-from atoll_cli.video.reader import INSTALL
 from atoll_cli.video.select import KeptImages
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.harvest import DEVICE, MAX_IMAGE_BYTES, MAX_NOTE_BYTES, HarvestNote
 from atoll_contract.images import CELLS, opened
+from atoll_contract.installation import INSTALL_LAPTOP
 from atoll_contract.release import Detection
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
 
@@ -48,7 +48,7 @@ def require_libraries() -> None:
         import numpy  # noqa: F401
         import PIL  # noqa: F401
     except ImportError as error:
-        raise SpecError(f"pictures need NumPy and Pillow ({error}); {INSTALL}") from None
+        raise SpecError(f"pictures need NumPy and Pillow ({error}); {INSTALL_LAPTOP} brings them") from None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from atoll_cli.video.reader import INSTALL
 from atoll_contract.errors import SpecError
 from atoll_contract.video import NO_FRAME, NO_VIDEO, SOUND_ONLY, load_av, video_problem
 
@@ -60,7 +59,7 @@ class Source:
         Raises:
             av.FFmpegError: it cannot be opened.
         """
-        av = load_av(INSTALL)
+        av = load_av()
         container: InputContainer = av.open(
             self.address, format=self.format, options=dict(self.options), timeout=(OPEN_SECONDS, READ_SECONDS)
         )
@@ -172,7 +171,7 @@ class SourceReader(threading.Thread):
         self.ended.set()
 
     def _read_once(self) -> None:
-        av = load_av(INSTALL)
+        av = load_av()
         self.failure = "the stream ended" if self.source.live else ""
         try:
             with self.source.open() as container:

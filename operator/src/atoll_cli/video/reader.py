@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv")
 # A playlist that calls itself .mp4 could name files and addresses outside the folder: only true containers are read.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv"
-INSTALL = "pip install '.[cli,video]' in a checkout of Atoll"
 
 _UNPORTABLE = re.compile(r"[^A-Za-z0-9._-]+")
 _DIGITS = re.compile(r"(\d+)")
@@ -115,7 +114,7 @@ class SampleReader:
         self.problem = ""
 
     def __iter__(self) -> Iterator[Sample]:
-        av = load_av(INSTALL)
+        av = load_av()
         self.problem = video_problem(self.path)
         if self.problem:
             return
@@ -149,7 +148,7 @@ class SampleReader:
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         """All frames except those of damaged packets, such as the one at the end of a file that was cut off."""
         damaged = 0
-        av = load_av(INSTALL)
+        av = load_av()
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atoll_cli.video.reader import INSTALL
 from atoll_contract.video import load_av
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class VideoWriter:
 
     def __init__(self, file: DurableFile, *, width: int, height: int, rate: int, size_limit: int | None) -> None:
         self._file, self._limit = file, size_limit
-        self._av = load_av(INSTALL)
+        self._av = load_av()
         # H.264 stores colour for blocks of 2 × 2 pixels.
         self.width, self.height = max(2, width - width % 2), max(2, height - height % 2)
         self._container = self._av.open(file, mode="w", format="mp4", options=_FORMAT)
