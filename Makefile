@@ -34,7 +34,7 @@ $(STAMP): tests/requirements.txt pyproject.toml
 	  exit 1; }
 	@echo "1/2 downloads and installs what tests/requirements.txt locks"
 	@if [ -t 1 ]; then while sleep 5; do du -sh $(VENV); done & trap "kill $$!" EXIT; fi; \
-	  $(VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r tests/requirements.txt
+	  $(VENV)/bin/python -m pip install $(PIP_FLAGS) $(if $(wildcard $(STAMP)),--quiet) --require-hashes -r tests/requirements.txt
 	@echo "2/2 installs Atoll itself"
 	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
@@ -102,6 +102,10 @@ pin: setup ## Ask a registry for the digest of the images' base, for images/base
 .PHONY: load
 load: setup ## Import the images into a cluster without a registry: TARGET=k3s or TARGET=kind
 	@$(RUN) images/builder load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)
+
+.PHONY: release
+release: setup ## Build wheel, charts, SBOM, images and checksums into build/release: IMAGES="NAME …", IMAGES=none
+	@IMAGES="$(IMAGES)" .ci/release
 
 .PHONY: charts
 charts: setup ## Write the generated parts of the charts anew

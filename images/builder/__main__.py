@@ -1,8 +1,9 @@
 """Builds Atoll's images with docker, podman or buildah and writes the Helm values that name them.
 
 `python images/builder build` prints what each image adds to its base in MB; `python images/builder load --target k3s`
-imports the images into a cluster without a registry; `python images/builder pin` asks a registry for the base's digest.
-`make images`, `make load` and `make pin` call it.
+imports the images into a cluster without a registry; `python images/builder save --to FOLDER` writes them as archives;
+`python images/builder pin` asks a registry for the base's digest. `make images`, `make load`, `make release` and
+`make pin` call it.
 """
 
 import argparse
@@ -101,6 +102,15 @@ def load(options: argparse.Namespace) -> None:
             print(f"{reference}: imported into {options.target}", flush=True)
 
 
+def save(options: argparse.Namespace) -> None:
+    engine = find_engine(options.engine, options.engine_flag)
+    for image in options.image or DEFAULT_IMAGES:
+        reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
+        archive = options.to / f"atoll-image-{image}-{options.tag}.tar"
+        engine.save(str(reference), archive)
+        print(f"{reference}: saved as {archive}", flush=True)
+
+
 def _import(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, timeout=900)
@@ -132,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--target", choices=("k3s", "kind"), required=True)
     two.add_argument("--name", default="kind", help="the kind cluster's name")
     two.set_defaults(run=load)
+    saved = commands.add_parser("save", parents=[common])
+    saved.add_argument("--to", type=Path, required=True, help="the folder for one docker archive an image")
+    saved.set_defaults(run=save)
     three = commands.add_parser("pin")
     three.add_argument("--tool", help="skopeo, docker or podman; the first one found otherwise")
     three.set_defaults(run=pin, image=())
