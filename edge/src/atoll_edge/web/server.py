@@ -1,9 +1,12 @@
 """The status server: the page, `/status`, the probes, the metrics, the newest frame, and the page's buttons."""
 
+import contextlib
 import hmac
 import logging
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -11,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from socketserver import TCPServer
+from typing import Any
 
 from atoll_contract.document import to_json
 from atoll_edge.status import HealthCheck, Status
@@ -18,8 +22,12 @@ from atoll_edge.threads import RepeatingThread
 
 logger = logging.getLogger(__name__)
 
-# Ends the thread of a client that stalls.
-REQUEST_SECONDS = 10
+# A request has to be whole, and its answer taken, within this time.
+REQUEST_SECONDS = 10.0
+# Each connection costs a thread and a file, which the detector and the robot's network need, too. One client must not
+# keep others out, such as the kubelet's probes.
+MAX_CONNECTIONS = 32
+MAX_CONNECTIONS_OF_A_CLIENT = 8
 # Interval between two attempts to bind a port that is taken.
 BIND_SECONDS = 2.0
 
@@ -42,6 +50,38 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # How soon the server notices that it is to end.
     timeout = 0.2
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], *, request_seconds: float) -> None:
+        self._request_seconds = request_seconds
+        # Client address and end of time of each open connection.
+        self._open: dict[socket.socket, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        super().__init__(("", port), handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Takes a connection unless there are too many, in all or of this client; the others are closed at once."""
+        client = str(client_address[0])
+        with self._lock:
+            of_client = sum(1 for address, _ in self._open.values() if address == client)
+            if len(self._open) >= MAX_CONNECTIONS or of_client >= MAX_CONNECTIONS_OF_A_CLIENT:
+                return False
+            self._open[request] = (client, time.monotonic() + self._request_seconds)
+        return True
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def end_overdue(self) -> None:
+        """Ends connections whose time is over: a client that sends a byte now and then stalls no single read."""
+        now = time.monotonic()
+        with self._lock:
+            overdue = [request for request, (_, ends_at) in self._open.items() if now >= ends_at]
+        for request in overdue:
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Omits the base class's lookup of the machine's full name, which takes minutes on a field without DNS."""
@@ -59,8 +99,9 @@ class StatusServer:
     """Serves from `start` to `close`; port 0 takes a free one. A port that is taken is retried until it is free;
     detection does not wait for it."""
 
-    def __init__(self, handlers: Handlers, port: int) -> None:
-        self._handler = type("Handler", (_Handler,), {"handlers": handlers})
+    def __init__(self, handlers: Handlers, port: int, *, request_seconds: float = REQUEST_SECONDS) -> None:
+        self._request_seconds = request_seconds
+        self._handler = type("Handler", (_Handler,), {"handlers": handlers, "timeout": request_seconds})
         self.port = port
         self._closing = threading.Event()
         self._thread = RepeatingThread("http", self._serve, self._closing)
@@ -77,7 +118,7 @@ class StatusServer:
 
     def _bound(self) -> _Server | None:
         try:
-            server = _Server(("", self.port), self._handler)
+            server = _Server(self.port, self._handler, request_seconds=self._request_seconds)
         except OSError as error:
             logger.error("no status page on port %d, which is tried again: %s", self.port, error)
             return None
@@ -87,13 +128,13 @@ class StatusServer:
     def _serve(self) -> None:
         if self._server is not None:
             self._server.handle_request()
+            self._server.end_overdue()
         elif not self._closing.wait(BIND_SECONDS):
             self._server = self._bound()
 
 
 class _Handler(BaseHTTPRequestHandler):
     handlers: Handlers
-    timeout = REQUEST_SECONDS
     server_version = "atoll-edge"
     sys_version = ""
 
