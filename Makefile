@@ -75,6 +75,10 @@ test-edge-lock: setup ## The edge's tests on an installation by install.sh: the 
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory
 	@$(RUN) -m pytest -m "slow and not e2e" --timeout 1800
 
+.PHONY: test-exports
+test-exports: setup ## Data sets by datumaro, labelformat, supervision, Label Studio and Supervisely, read back (1 GB of packages)
+	@$(RUN) -m pytest -m exports tests/exports
+
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"

@@ -1,6 +1,13 @@
-"""What holds for every test: property tests are never judged by the clock, so a busy machine fails none of them."""
+"""What holds for every test: property tests are never judged by the clock, so a busy machine fails none of them.
 
+It adds a marker of the tests that need other people's libraries."""
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "exports: writes data sets by other people's libraries; `make test-exports`")
