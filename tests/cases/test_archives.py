@@ -255,7 +255,7 @@ def test_k3_litter_of_operating_systems_is_no_part_of_the_data(stage: ConvertSta
     litter = {name.replace("frame_", "._frame_"): b"\0\5\x16\7" for name in files if "frame_" in name}
     litter |= {"game/.DS_Store": b"\0\0\0\1Bud1", "game/ds0/img/Thumbs.db": b"\xd0\xcf", "game/desktop.ini": b"[.S]"}
     ended = stage.put("x.tar", packed({**litter, **files}, ".tar")).run()
-    assert len(pictures_of(ended)) == 5
+    assert pictures_of(ended) == {f"frame_{number:05d}.jpg": [("note", 4, 5, 34, 40)] for number in range(5)}
     assert warnings_of(ended) == {}
 
 
