@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atoll_cli.options import ClusterOptions
+from atoll_cli.local.state import DEFAULT_STORE
+from atoll_cli.options import ClusterOptions, EngineOptions, is_plugin
 from atoll_contract.errors import SpecError
+from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.objects import RUNS
 
 if TYPE_CHECKING:
@@ -24,6 +27,11 @@ class ClusterAccess:
 
     cluster: Cluster
     namespace: str
+
+    @property
+    def location(self) -> str:
+        """Where the runs are, for messages."""
+        return f"namespace {self.namespace}"
 
     def run(self, name: str) -> Body:
         """The TrainingRun.
@@ -61,6 +69,28 @@ def connect(options: ClusterOptions) -> ClusterAccess:
 
     cluster, namespace = connect_as_user(options.kubeconfig, options.context, timeout_seconds=TIMEOUT_SECONDS)
     return ClusterAccess(cluster, options.namespace or namespace)
+
+
+class NoEngine(SpecError):
+    """The command serves both engines, and neither a local store nor a cluster is there or named."""
+
+
+def connect_engine(engine: EngineOptions) -> ClusterAccess:
+    """The cluster of a command that serves both engines, for options that select no local folder.
+
+    Raises:
+        NoEngine: the user named no cluster, and this machine has none configured.
+        ClusterError: the user named one, and there is no usable kubeconfig.
+    """
+    try:
+        return connect(engine.cluster)
+    except ClusterError:
+        if engine.cluster.is_given or is_plugin():
+            raise
+        raise NoEngine(
+            f"there is no {DEFAULT_STORE} in {Path.cwd()}; change to the folder that has one, name it with "
+            "--store DIR, or name a cluster with -n NAMESPACE"
+        ) from None
 
 
 def list_names(names: list[str]) -> str:

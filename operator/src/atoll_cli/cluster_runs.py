@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from atoll_cli.cluster_access import Body, ClusterAccess
+from atoll_cli.cluster_access import Body
 from atoll_cli.console import describe_figures, text_table
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
@@ -40,6 +40,19 @@ POLL_SECONDS = 2.0
 RETRY_TIMEOUT_SECONDS = 180.0
 
 
+class RunSource(Protocol):
+    """Where runs are read from: a namespace of a cluster, or the folder of the local engine."""
+
+    @property
+    def location(self) -> str:
+        """A name of it for messages."""
+
+    def run(self, name: str) -> Body:
+        """The TrainingRun. Raises SpecError if there is none of this name."""
+
+    def runs(self) -> list[Body]: ...
+
+
 class WaitTimeout(Exception):
     """The run has not ended in the time that the user gave."""
 
@@ -48,7 +61,7 @@ class WaitTimeout(Exception):
 class RunWatch:
     """Reads a run again and again. `clock` and `sleep` are parameters for tests."""
 
-    access: ClusterAccess
+    source: RunSource
     name: str
     interval: float = POLL_SECONDS
     retry_timeout: float = RETRY_TIMEOUT_SECONDS
@@ -67,7 +80,7 @@ class RunWatch:
         uid = ""
         while True:
             try:
-                run = self.access.run(self.name)
+                run = self.source.run(self.name)
             except Unavailable as error:
                 if not uid or self.clock() - answered > self.retry_timeout:
                     raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from atoll_cli.cluster_access import connect
+from atoll_cli.cluster_access import connect_engine
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.options import EngineOptions
 from atoll_cli.store_access import bucket_of, fetch, open_local_store
@@ -170,7 +170,7 @@ def load_release(name: str, engine: EngineOptions, *, public_keys: Sequence[byte
 
 
 def _origin_on_cluster(name: str, engine: EngineOptions) -> Origin:
-    access = connect(engine.cluster)
+    access = connect_engine(engine)
     found = access.cluster.read(RELEASES, access.namespace, name)
     if found is None:
         raise SpecError(f"there is no ModelRelease {name} in namespace {access.namespace} (see atoll releases)")

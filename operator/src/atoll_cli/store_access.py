@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import click
 
-from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.cluster_access import ClusterAccess, connect_engine
 from atoll_cli.console import transfer_progress
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import RunFolder, known_runs
@@ -58,7 +58,7 @@ def open_engine_store(engine: EngineOptions, *, writing: bool = False) -> StoreA
     folder = engine.local_folder(by_namespace=True)
     if folder is not None:
         return StoreAccess(open_local_store(folder), engine.cluster.namespace or DEFAULT_NAMESPACE, folder=folder)
-    access = connect(engine.cluster)
+    access = connect_engine(engine)
     bucket = bucket_of(access, engine.object_store, endpoint=engine.endpoint, writing=writing)
     return StoreAccess(bucket, access.namespace, cluster=access)
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     document = {"metadata": {"name": "note", "namespace": "local"}, "spec": {}}
     run = RunFolder(folder.resolve(), "local", "note")
     run.path.mkdir(parents=True)
-    write_record(run, RunRecord("active", "2026-01-09T19:00:00Z", document, "i", {}, {"phase": "Training"}))
+    write_record(run, RunRecord("active", "2026-01-09T19:00:00Z", document, {}, status={"phase": "Training"}))
     return folder
 
 

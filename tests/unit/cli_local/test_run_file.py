@@ -2,15 +2,17 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from atoll_cli.local.runfile import InvalidFile, RunFile, read_run_file
-from atoll_cli.local.uploads import dataset_key, put_dataset, put_weights
+from atoll_cli.local.uploads import dataset_key, dataset_upload, put_weights
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import CompilePolicy
 from atoll_contract.store import directory_store, open_store
+from atoll_contract.store.base import Store
 from support.archives import write_files
 
 RUN = """
@@ -110,13 +112,20 @@ def test_data_goes_where_the_run_reads_it(tmp_path: Path) -> None:
     archive = tmp_path / "pictures.tar"
     archive.write_bytes(b"pictures")
     messages: list[str] = []
-    first = put_dataset(run, store, archive, messages.append)
+    first = put(run, store, archive, messages.append)
     assert store.get("datasets/local/pictures.tar") == b"pictures"
-    assert put_dataset(run, store, archive, messages.append) == first
+    assert put(run, store, archive, messages.append) == first
     assert len(messages) == 1
     archive.write_bytes(b"PICTURES")
-    put_dataset(run, store, archive, messages.append)
+    put(run, store, archive, messages.append)
     assert store.get("datasets/local/pictures.tar") == b"PICTURES"
+
+
+def put(run: RunFile, store: Store, archive: Path, notify: Callable[[str], None]) -> str:
+    """Store the archive as `atoll run --data` does; its sha256."""
+    with dataset_upload(run, store, archive) as upload:
+        upload.put(notify)
+        return upload.sha256
 
 
 def test_the_only_data_set_of_a_run_takes_any_file_name(tmp_path: Path) -> None:
@@ -139,21 +148,21 @@ def test_a_folder_is_put_as_a_tar_of_its_name(tmp_path: Path) -> None:
     store = open_store(directory_store(tmp_path / "store"))
     folder = write_files({"a.txt": b"1", "b/c.txt": b"2", "Thumbs.db": b"litter"}, tmp_path / "pictures")
     messages: list[str] = []
-    first = put_dataset(run, store, folder, messages.append)
+    first = put(run, store, folder, messages.append)
     with tarfile.open(fileobj=io.BytesIO(store.get("datasets/local/pictures.tar"))) as archive:
         assert archive.getnames() == ["a.txt", "b/c.txt"]
     (folder / "a.txt").touch()
-    assert put_dataset(run, store, folder, messages.append) == first
+    assert put(run, store, folder, messages.append) == first
     assert messages == [f"putting {folder} into {store.url} as datasets/local/pictures.tar"]
     with pytest.raises(SpecError, match="holds the store"):
-        put_dataset(run, store, tmp_path, print)
+        put(run, store, tmp_path, print)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     run = read(tmp_path, RUN)
     store = open_store(directory_store(tmp_path / "store"))
     with pytest.raises(AtollError, match="does not exist"):
-        put_dataset(run, store, tmp_path / "none.tar", print)
+        put(run, store, tmp_path / "none.tar", print)
     with pytest.raises(AtollError, match="no file"):
         put_weights(store, tmp_path / "none.h5", print)
 

@@ -1,18 +1,20 @@
 """`atoll cancel`, `suspend`, `resume` and `retry`: the requests of a user to an existing run."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from atoll_cli.cluster_access import Body, connect
+from atoll_cli.cluster_access import Body, connect_engine
 from atoll_cli.cluster_runs import is_settled, status_of
-from atoll_cli.local.state import read_record
-from atoll_cli.options import ClusterOptions, EngineOptions, cluster_options, engine_options
-from atoll_cli.store_access import local_run
+from atoll_cli.local.state import RunFolder
+from atoll_cli.local_runs import LocalRuns
+from atoll_cli.options import EngineOptions, engine_options
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import Phase, StagePhase, read_status
+from atoll_operator.api.status import Phase, RunStatus, StagePhase
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 
 
@@ -24,33 +26,37 @@ def cancel_command(name: str, engine: EngineOptions) -> None:
 
     Nothing that was published is removed. A local run that is suspended ends when it is started the next time.
     """
-    folder = engine.local_folder()
-    if folder is not None:
-        _cancel_local(folder, name)
+    store = engine.local_folder()
+    if store is not None:
+        folder = _unfinished(store, name)
+        # The engine sees the request within a second and stops the stage that runs.
+        folder.cancel_request.touch()
+        click.echo(f"run {name} in {store.resolve()} is asked to end")
         return
-    access = connect(engine.cluster)
+    access = connect_engine(engine)
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"cancel": True}})
     click.echo(f"run {name} in namespace {access.namespace} is asked to end")
 
 
-def _cancel_local(store: Path, name: str) -> None:
-    """The engine sees the request within a second and stops the stage that runs."""
-    folder = local_run(store, name)
-    record = read_record(folder)
-    status = read_status(record.status) if record else None
-    if status is not None and status.is_terminal:
-        raise SpecError(f"run {name} has ended already: {status.phase}")
-    folder.cancel_request.touch()
-    click.echo(f"run {name} in {store.resolve()} is asked to end")
-
-
-@click.command(name="suspend", short_help="Stop a run of the cluster for a while.")
+@click.command(name="suspend", short_help="Stop a run for a while.")
 @click.argument("name", metavar="RUN")
-@cluster_options
-def suspend_command(name: str, cluster: ClusterOptions) -> None:
-    """Set spec.suspend: the stage that runs saves its checkpoint and ends; the deadline's clock stands still."""
-    access = connect(cluster)
+@engine_options()
+def suspend_command(name: str, engine: EngineOptions) -> None:
+    """Let the stage that runs save its checkpoint and end; the deadline's clock stands still.
+
+    On a cluster this sets spec.suspend. A local engine ends as it does at Ctrl-C.
+    """
+    store = engine.local_folder()
+    if store is not None:
+        folder = _unfinished(store, name)
+        if folder.is_locked():
+            folder.suspend_request.touch()
+            click.echo(f"run {name} is asked to pause; atoll resume {name} lets it go on")
+        else:
+            click.echo(f"run {name} is suspended already; atoll resume {name} lets it go on")
+        return
+    access = connect_engine(engine)
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"suspend": True}})
     click.echo(f"run {name} is asked to pause; atoll resume {name} lets it go on")
@@ -58,10 +64,18 @@ def suspend_command(name: str, cluster: ClusterOptions) -> None:
 
 @click.command(name="resume", short_help="Let a suspended run go on.")
 @click.argument("name", metavar="RUN")
-@cluster_options
-def resume_command(name: str, cluster: ClusterOptions) -> None:
-    """Take spec.suspend back: the run goes on from its last checkpoint."""
-    access = connect(cluster)
+@engine_options()
+@click.pass_context
+def resume_command(context: click.Context, name: str, engine: EngineOptions) -> None:
+    """Let a run go on from its last checkpoint.
+
+    On a cluster this takes spec.suspend back. A local run goes on in this terminal, as `atoll run` would with the file
+    that it was started with.
+    """
+    store = engine.local_folder()
+    if store is not None:
+        context.exit(_run_recorded(store, _unfinished(store, name), command="atoll resume"))
+    access = connect_engine(engine)
     run = access.run(name)
     _require_running(run)
     if not run["spec"].get("suspend"):
@@ -69,6 +83,13 @@ def resume_command(name: str, cluster: ClusterOptions) -> None:
         return
     access.patch_run(name, {"spec": {"suspend": False}})
     click.echo(f"run {name} goes on")
+
+
+def _unfinished(store: Path, name: str) -> RunFolder:
+    """The folder of a local run that has not ended; raises as `LocalRuns.run` and `_require_running` do."""
+    folder, run = LocalRuns(store).read(name)
+    _require_running(run)
+    return folder
 
 
 def _require_running(run: Body) -> None:
@@ -80,20 +101,38 @@ def _require_running(run: Body) -> None:
         raise SpecError(f"run {name} has ended already: {status.phase}{advice}")
 
 
+def _run_recorded(store: Path, folder: RunFolder, *, command: str, retry_from: Stage | None = None) -> int:
+    """Go on with a local run in this terminal, with the settings that it was started with; returns the exit code."""
+    # `run` needs modules that Windows lacks.
+    from atoll_cli.commands.run import require_stages, run_here
+    from atoll_cli.local.launch import LaunchRequest
+    from atoll_cli.local.runfile import recorded_run_file
+
+    require_stages(command)
+    _, record = LocalRuns(store).record(folder.name)
+    return run_here(LaunchRequest(recorded_run_file(folder, record), store, retry_from=retry_from))
+
+
 @click.command(name="retry", short_help="Start a failed run again, from the stage that failed.")
 @click.argument("name", metavar="RUN")
-@cluster_options
+@engine_options()
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="Go back to this earlier stage.")
-def retry_command(name: str, cluster: ClusterOptions, stage: str | None) -> None:
-    """Give the annotation atoll.dev/retry a new value. Stages that are done stay done; attempt numbers go on.
+@click.pass_context
+def retry_command(context: click.Context, name: str, engine: EngineOptions, stage: str | None) -> None:
+    """Start a failed run again. Stages that are done stay done; attempt numbers go on.
 
-    With --stage, that stage and all after it are done anew: nothing from their earlier attempts is taken over.
+    With --stage, that stage and all after it are done anew: nothing from their earlier attempts is taken over. On a
+    cluster this gives the annotation atoll.dev/retry a new value. A local run starts in this terminal.
     """
-    access = connect(cluster)
+    store = engine.local_folder()
+    if store is not None:
+        folder, run = LocalRuns(store).read(name)
+        _require_failed(run)
+        retry_from = Stage(stage) if stage else None
+        context.exit(_run_recorded(store, folder, command="atoll retry", retry_from=retry_from))
+    access = connect_engine(engine)
     run = access.run(name)
-    status = status_of(run)
-    if status.phase is not Phase.FAILED:
-        raise SpecError(f"run {name} is {status.phase}; only a failed run can be tried again")
+    status = _require_failed(run)
     if not is_settled(run):
         click.echo(f"run {name} is asked to start again already")
         return
@@ -101,3 +140,11 @@ def retry_command(name: str, cluster: ClusterOptions, stage: str | None) -> None
     access.patch_run(name, {"metadata": {"annotations": {RETRY_ANNOTATION: value}}})
     failed = next((item.name for item in status.stages if item.phase is StagePhase.FAILED), None)
     click.echo(f"run {name} starts again" + (f" from stage {stage or failed}" if stage or failed else ""))
+
+
+def _require_failed(run: Body) -> RunStatus:
+    """The status of a failed run; raises SpecError for any other."""
+    status = status_of(run)
+    if status.phase is not Phase.FAILED:
+        raise SpecError(f"run {run['metadata']['name']} is {status.phase}; only a failed run can be tried again")
+    return status

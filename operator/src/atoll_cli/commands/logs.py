@@ -1,4 +1,4 @@
-"""`atoll logs`: what the stages of a run wrote, from their pods while these exist, else from the bucket."""
+"""`atoll logs`: what the stages of a run wrote, from the local engine's files, from pods, or from the bucket."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import click
 
-from atoll_cli.cluster_access import Body, ClusterAccess, connect
-from atoll_cli.cluster_runs import RETRY_TIMEOUT_SECONDS, is_settled, status_of
+from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
+from atoll_cli.cluster_runs import RETRY_TIMEOUT_SECONDS, describe_phase, is_settled, status_of
 from atoll_cli.console import describe_figures
-from atoll_cli.options import ClusterOptions, cluster_options, endpoint_option
+from atoll_cli.local_runs import LocalRuns, LogReader
+from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.store_access import bucket_of, explain_store_errors
 from atoll_contract import keys
 from atoll_contract.errors import SpecError
@@ -32,8 +33,7 @@ _CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
 
 @click.command(name="logs", short_help="Print what a stage wrote; -f follows the run.")
 @click.argument("name", metavar="RUN")
-@cluster_options
-@endpoint_option
+@engine_options(endpoint=True)
 @click.option(
     "-f",
     "--follow",
@@ -41,21 +41,47 @@ _CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
     help="Go on from stage to stage until the run has ended, or with --stage that stage.",
 )
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="This stage; else the newest one.")
-def logs_command(name: str, cluster: ClusterOptions, endpoint: str | None, follow: bool, stage: str | None) -> None:
+def logs_command(name: str, engine: EngineOptions, follow: bool, stage: str | None) -> None:
     """Print the log of the stage that runs or ran last.
 
-    While its pod is there the log comes from the cluster, afterwards from the bucket with your own credentials.
+    That of a local run is a file in its store. That of a cluster's run comes from the cluster while its pod is there,
+    afterwards from the bucket with your own credentials.
     """
-    access = connect(cluster)
+    folder = engine.local_folder()
+    if folder is not None:
+        _print_local(LocalRuns(folder), name, stage, follow=follow)
+        return
+    access = connect_engine(engine)
     run = access.run(name)
-    chosen = Stage(stage) if stage else _newest_stage(status_of(run))
-    if chosen is None and not follow:
-        raise SpecError(f"no stage of run {name} has started; -f waits for one")
+    chosen = _chosen_stage(run, stage, follow=follow)
     logs = PodLogs(access, run["metadata"]["uid"], first=chosen, only=stage is not None)
     if follow and not _is_over(run, stage):
         _follow(access, name, logs, stage)
     elif not logs.print_new() and chosen is not None:
-        _print_from_bucket(access, run, chosen, endpoint)
+        _print_from_bucket(access, run, chosen, engine.endpoint)
+
+
+def _print_local(runs: LocalRuns, name: str, stage: str | None, *, follow: bool) -> None:
+    folder, run = runs.read(name)
+    reader = LogReader(folder, _chosen_stage(run, stage, follow=follow), only=stage is not None)
+    while True:
+        over = not follow or _is_over(run, stage) or not folder.is_locked()
+        for line in reader.new_lines(whole=over):
+            click.echo(readable(line))
+        if over:
+            break
+        time.sleep(INTERVAL_SECONDS)
+        run = runs.run(name)
+    if follow:
+        click.echo(f"== {name}: {describe_phase(status_of(run))}", err=True)
+
+
+def _chosen_stage(run: Body, stage: str | None, *, follow: bool) -> Stage | None:
+    """The stage to begin with; None for the first one that will start."""
+    chosen = Stage(stage) if stage else _newest_stage(status_of(run))
+    if chosen is None and not follow:
+        raise SpecError(f"no stage of run {run['metadata']['name']} has started; -f waits for one")
+    return chosen
 
 
 def _newest_stage(status: RunStatus) -> Stage | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from atoll_cli.cluster_access import Body, ClusterAccess, connect
+from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
 from atoll_cli.console import print_json, print_view, text_table
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
@@ -33,7 +33,7 @@ def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path
     """
     folder = (engine.store or DEFAULT_STORE) if paths else engine.local_folder(by_namespace=True)
     if folder is None:
-        _list_on_cluster(connect(engine.cluster), model, as_json=as_json)
+        _list_on_cluster(connect_engine(engine), model, as_json=as_json)
         return
     found = list_releases(open_local_store(folder, paths), engine.cluster.namespace or DEFAULT_NAMESPACE, model)
     if as_json:

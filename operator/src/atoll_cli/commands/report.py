@@ -6,13 +6,20 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.cluster_access import connect
+from atoll_cli.cluster_access import connect_engine
 from atoll_cli.cluster_runs import status_of
-from atoll_cli.local.result import REPORT
+from atoll_cli.local.result import REPORT, stage_output
+from atoll_cli.local.runfile import recorded_run_file
+from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
-from atoll_cli.store_access import bucket_of, explain_store_errors, fetch, local_run
+from atoll_cli.store_access import bucket_of, explain_store_errors, fetch
 from atoll_contract.errors import SpecError
+from atoll_contract.files import file_sha256
 from atoll_contract.stage import Stage
+from atoll_contract.stage_result import Artifact
+from atoll_contract.store import open_store
+from atoll_operator.api.status import RunStatus, read_status
+from atoll_operator.jobs.stage_input import store_spec
 
 
 @click.command(name="report", short_help="Open the report of a run.")
@@ -23,36 +30,43 @@ from atoll_contract.stage import Stage
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to put the report of a cluster's run; <run>-report.html by default.",
+    help="Where to put the report; <run>-report.html by default, of a local run <store>/results/<run>.",
 )
 @click.option("--open/--no-open", "show", default=None, help="Open a browser, or only print the path.")
 def report_command(name: str, engine: EngineOptions, output: Path | None, show: bool | None) -> None:
     """Print where the report of a run is, and open it in a browser on a terminal.
 
-    That of a cluster's run is fetched from the bucket with your own credentials.
+    A local run has it in its store. That of a cluster's run is fetched from the bucket with your own credentials.
     """
     folder = engine.local_folder()
-    path = _find_local(folder, name) if folder is not None else _fetch(engine, name, output)
+    path = _find_local(folder, name, output) if folder is not None else _fetch(engine, name, output)
     click.echo(str(path))
     if show if show is not None else sys.stdout.isatty():
         webbrowser.open(path.resolve().as_uri())
 
 
-def _find_local(store: Path, name: str) -> Path:
-    folder = local_run(store, name)
-    path = folder.results / REPORT
-    if not path.is_file():
-        raise SpecError(f"run {name} has no report in {folder.results}; its export stage has not ended, see atoll run")
-    return path
+def _find_local(store: Path, name: str, output: Path | None) -> Path:
+    """The report that `atoll run` has put beside the store, else a copy of that in the store."""
+    folder, record = LocalRuns(store).record(name)
+    report = _report_of(name, read_status(record.status) or RunStatus())
+    path = output or folder.results / REPORT
+    if path.is_file() and file_sha256(path) == report.sha256:
+        return path
+    own_store = open_store(store_spec(recorded_run_file(folder, record).own_store))
+    return fetch(own_store, report.key, path, sha256=report.sha256, size=report.size)
+
+
+def _report_of(name: str, status: RunStatus) -> Artifact:
+    report = stage_output(status, Stage.EXPORT, "report")
+    if report is None:
+        raise SpecError(f"run {name} has no report yet; its export stage has not ended, see atoll status {name}")
+    return report
 
 
 def _fetch(engine: EngineOptions, name: str, output: Path | None) -> Path:
-    access = connect(engine.cluster)
+    access = connect_engine(engine)
     run = access.run(name)
-    outputs = (item for stage in status_of(run).stages if stage.name is Stage.EXPORT for item in stage.outputs)
-    report = next((item for item in outputs if item.name == "report"), None)
-    if report is None:
-        raise SpecError(f"run {name} has no report yet; its export stage has not ended, see atoll status {name}")
+    report = _report_of(name, status_of(run))
     with explain_store_errors(endpoint=engine.endpoint):
         store = bucket_of(access, run["spec"]["objectStoreRef"]["name"], endpoint=engine.endpoint)
         path = output or Path(f"{name}-{REPORT}")

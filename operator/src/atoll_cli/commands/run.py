@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
+from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import files_option, max_invalid_option, store_option
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
 from atoll_contract.errors import SpecError
@@ -77,9 +79,7 @@ def run_command(
     The same command goes on where an earlier one stopped, tries a failed stage again, and shows the result of a run
     that has ended. Ctrl-C saves a checkpoint and suspends the run.
     """
-    if sys.platform == "win32":
-        raise SpecError("stages run on Linux, macOS and WSL2; use atoll run there, or a cluster")
-    require_packages("atoll run", STAGE_PACKAGES)
+    require_stages("atoll run")
     try:
         file = read_run_file(
             paths, store=store, seed=seed, max_invalid_percent=max_invalid_percent, signing_key=signing_key
@@ -88,13 +88,31 @@ def run_command(
         for line in error.lines:
             click.echo(line, err=True)
         context.exit(int(error.code))
-    request = LaunchRequest(file, store, data=data, weights=weights, rerun=rerun, output=output)
+    named = [*(("-f", path) for path in paths), *(("--data", path) for path in data)]
+    arguments = ["atoll", "run", *(str(word) for option in named for word in option)]
+    if store != DEFAULT_STORE:
+        arguments += ["--store", str(store)]
+    request = LaunchRequest(
+        file, store, data=data, weights=weights, rerun=rerun, output=output, command=shlex.join(arguments)
+    )
+    context.exit(run_here(request, as_json=as_json))
+
+
+def require_stages(command: str) -> None:
+    """Raises SpecError if no stage runs on this system, or if the packages of the stages are not installed."""
+    if sys.platform == "win32":
+        raise SpecError(f"stages run on Linux, macOS and WSL2; use {command} there, or a cluster")
+    require_packages(command, STAGE_PACKAGES)
+
+
+def run_here(request: LaunchRequest, *, as_json: bool = False) -> int:
+    """Run the engine in this terminal, and print the outcome; returns the exit code."""
     result = _run(request, as_json=as_json)
     if as_json:
         print_json(result.document)
     else:
         print_outcome(result)
-    context.exit(exit_status(result.status))
+    return exit_status(result.status)
 
 
 def _run(request: LaunchRequest, *, as_json: bool) -> RunResult:
@@ -103,7 +121,8 @@ def _run(request: LaunchRequest, *, as_json: bool) -> RunResult:
         interruption = Interruption(display)
         result = launch(request, observer=display, on_start=interruption.watch)
     if result.status.phase is Phase.SUSPENDED and not result.recalled:
-        click.echo("suspended; the same command goes on from the last checkpoint", err=True)
+        name = request.file.name
+        click.echo(f"suspended; the same command, or atoll resume {name}, goes on from the last checkpoint", err=True)
     return result
 
 

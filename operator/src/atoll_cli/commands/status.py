@@ -1,4 +1,4 @@
-"""`atoll status` and `atoll wait`: the runs of a namespace, or one until it ends."""
+"""`atoll status` and `atoll wait`: the runs of a local store or of a namespace, or one until it ends."""
 
 from __future__ import annotations
 
@@ -9,52 +9,57 @@ from datetime import UTC, datetime
 
 import click
 
-from atoll_cli.cluster_access import Body, ClusterAccess, connect
-from atoll_cli.cluster_runs import RunWatch, WaitTimeout, describe_phase, run_view, runs_table, status_of
+from atoll_cli.cluster_access import Body, connect_engine
+from atoll_cli.cluster_runs import RunSource, RunWatch, WaitTimeout, describe_phase, run_view, runs_table, status_of
 from atoll_cli.console import TIMED_OUT, exit_status, print_json, print_view
-from atoll_cli.options import ClusterOptions, cluster_options
+from atoll_cli.local_runs import LocalRuns
+from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.param_types import Duration
 from atoll_operator.api.status import Phase, RunStatus
 
 
-@click.command(name="status", short_help="Show runs of the cluster, live with --watch.")
+@click.command(name="status", short_help="Show runs, live with --watch.")
 @click.argument("name", required=False, metavar="[RUN]")
-@cluster_options
+@engine_options()
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
 @click.option("--json", "as_json", is_flag=True, help="Print the objects as JSON.")
 @click.pass_context
-def status_command(
-    context: click.Context, name: str | None, cluster: ClusterOptions, watch: bool, as_json: bool
-) -> None:
-    """Show all TrainingRuns of a namespace, or the stages of one."""
+def status_command(context: click.Context, name: str | None, engine: EngineOptions, watch: bool, as_json: bool) -> None:
+    """Show all runs of the local store or of a cluster's namespace (docs/cli.md says which), or the stages of one."""
     if watch and (name is None or as_json):
         raise click.UsageError("--watch follows one run on the screen; name it, and leave --json out")
-    access = connect(cluster)
+    source = run_source(engine)
     if name is None:
-        _print_runs(access, as_json=as_json)
+        _print_runs(source, as_json=as_json)
     elif watch:
-        context.exit(follow(access, name))
+        context.exit(follow(source, name))
     elif as_json:
-        print_json(access.run(name))
+        print_json(source.run(name))
     else:
-        print_view(run_view(access.run(name)))
+        print_view(run_view(source.run(name)))
 
 
-def _print_runs(access: ClusterAccess, *, as_json: bool) -> None:
-    found = access.runs()
+def run_source(engine: EngineOptions) -> RunSource:
+    """The runs of the engine that the options select. Raises as `connect_engine` does."""
+    folder = engine.local_folder()
+    return LocalRuns(folder) if folder is not None else connect_engine(engine)
+
+
+def _print_runs(source: RunSource, *, as_json: bool) -> None:
+    found = source.runs()
     if as_json:
         print_json(found)
     elif found:
         print_view(runs_table(found, now=datetime.now(UTC)))
     else:
-        click.echo(f"no TrainingRuns in namespace {access.namespace}", err=True)
+        click.echo(f"no TrainingRuns in {source.location}", err=True)
 
 
-def follow(access: ClusterAccess, name: str) -> int:
+def follow(source: RunSource, name: str) -> int:
     """Show the run's stages until it has ended; returns its exit code."""
     run: Body = {}
     with _live_view() as show:
-        for run in RunWatch(access, name).states():
+        for run in RunWatch(source, name).states():
             show(run)
     return exit_status(status_of(run))
 
@@ -88,12 +93,12 @@ def _live_view() -> Iterator[Callable[[Body], None]]:
 
 @click.command(name="wait", short_help="Wait until a run has ended; the exit code tells how.")
 @click.argument("name", metavar="RUN")
-@cluster_options
+@engine_options()
 @click.option(
     "--timeout", type=Duration(allow_zero=True), metavar="TIME", help="Give up after 90s, 15m, 1h30m, …; exit code 124."
 )
 @click.pass_context
-def wait_command(context: click.Context, name: str, cluster: ClusterOptions, timeout: float | None) -> None:
+def wait_command(context: click.Context, name: str, engine: EngineOptions, timeout: float | None) -> None:
     """Wait until a run succeeded, failed or was cancelled.
 
     A suspended run is waited for: it may be resumed. So is one whose retry was asked for.
@@ -101,7 +106,7 @@ def wait_command(context: click.Context, name: str, cluster: ClusterOptions, tim
     status = RunStatus()
     was_suspended = False
     try:
-        for run in RunWatch(connect(cluster), name).states(timeout=timeout):
+        for run in RunWatch(run_source(engine), name).states(timeout=timeout):
             status = status_of(run)
             if status.phase is Phase.SUSPENDED and not was_suspended:
                 click.echo(f"run {name} is suspended; atoll resume {name} lets it go on", err=True)

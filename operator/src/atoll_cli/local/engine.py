@@ -30,7 +30,7 @@ from atoll_operator.lifecycle.model import (
     StageAttempt,
 )
 
-# A request to cancel is a file; the engine checks for it this often.
+# A request to cancel or to suspend is a file; the engine checks for it this often.
 MAX_WAIT_SECONDS = 1.0
 _MANIFEST = re.compile(r"v([1-9][0-9]{0,8})/manifest\.json")
 
@@ -114,7 +114,14 @@ class Engine:
             self._reconcile()
             self._suspend = False
 
+    def _suspend_is_requested(self) -> bool:
+        """Whether `atoll suspend` has left a request that the engine has yet to follow."""
+        return not self._suspend and self._folder.suspend_request.exists()
+
     def _reconcile(self) -> Plan:
+        if self._suspend_is_requested():
+            self._observer.say("asked to suspend by another command: the stage saves its checkpoint")
+            self._suspend = True
         jobs, pods = self._jobs.views()
         plan = decide(self._run_view(), jobs, pods, datetime.now(UTC))
         self._apply(plan)
@@ -187,14 +194,14 @@ class Engine:
         self._changed.set()
 
     def _wait(self, requeue_after: float | None) -> None:
-        """Wait until a Job ends, the user cancels the run, or `requeue_after` seconds have passed; show progress."""
+        """Wait until a Job ends, the user stops the run, or `requeue_after` seconds have passed; show progress."""
         until = time.monotonic() + (MAX_WAIT_SECONDS if requeue_after is None else requeue_after)
         while (left := until - time.monotonic()) > 0 and not self._ended.is_set():
             left = min(left, MAX_WAIT_SECONDS, self._jobs.check_deadlines())
             if self._changed.wait(max(left, 0.01)):
                 self._changed.clear()
                 self._show_progress()
-            if self._folder.cancel_request.exists():
+            if self._folder.cancel_request.exists() or self._suspend_is_requested():
                 return
 
     def _show_progress(self) -> None:

@@ -3,16 +3,19 @@
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from atoll_cli.local.engine import Engine, ReferencedObjects, RunObserver
+from atoll_cli.local.identity import changes, describe_changes, merged_inputs, read_inputs
 from atoll_cli.local.jobs import StageCommand, with_own_python
 from atoll_cli.local.result import RunResult, fetch_files, result_document, write_result
 from atoll_cli.local.runfile import RunFile
 from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, read_record, write_record
-from atoll_cli.local.uploads import put_dataset, put_weights
+from atoll_cli.local.uploads import Upload, dataset_upload, put_weights
 from atoll_contract import keys
 from atoll_contract.document import replace, rfc3339, to_dict, to_json
 from atoll_contract.errors import SpecError
@@ -36,7 +39,11 @@ LOCAL_PATHS = MountPaths(
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """The arguments of `atoll run`. `store` is the folder of the state and, without an ObjectStore, of everything."""
+    """The arguments of `atoll run`. `store` is the folder of the state and, without an ObjectStore, of everything.
+
+    `command` is the line that starts this run, for messages. A failed run is tried again from the stage `retry_from`
+    on, or from the one that failed.
+    """
 
     file: RunFile
     store: Path
@@ -44,6 +51,8 @@ class LaunchRequest:
     weights: tuple[Path, ...] = ()
     rerun: bool = False
     output: Path | None = None
+    command: str = "atoll run -f FILE"
+    retry_from: Stage | None = None
 
 
 def launch(
@@ -65,17 +74,16 @@ def launch(
     store = open_store(store_spec(request.file.own_store))
     work = _work(request.file, folder, store)
     with folder.locked():
-        for weights in request.weights:
-            put_weights(store, weights, observer.say)
-        digests = [put_dataset(request.file, store, archive, observer.say) for archive in request.data]
-        record = _record(request, folder, digests, observer)
+        folder.suspend_request.unlink(missing_ok=True)
+        record = _prepare(request, folder, store, observer)
         status = read_status(record.status)
-        recalled = status is not None and status.phase in (Phase.SUCCEEDED, Phase.CANCELLED)
+        recalled = _is_recalled(record)
         seconds: Mapping[Stage, float] = {}
         if status is None or not recalled:
             engine = Engine(folder, record, _refs(work, record, store), observer=observer, command=command)
             on_start(engine)
             status = engine.run()
+            folder.suspend_request.unlink(missing_ok=True)
             seconds = engine.stage_seconds()
         target = request.output or folder.results
         document = result_document(folder, status, fetch_files(status, store, target), seconds)
@@ -123,25 +131,45 @@ def _work(file: RunFile, folder: RunFolder, store: Store) -> Work:
     return work
 
 
-def _record(request: LaunchRequest, folder: RunFolder, digests: Sequence[str], observer: RunObserver) -> RunRecord:
-    """The record of an earlier engine, or a new one."""
-    identity = _identity(request.file, digests)
-    known = read_record(folder)
+def _prepare(request: LaunchRequest, folder: RunFolder, store: Store, observer: RunObserver) -> RunRecord:
+    """Put the files of the command line into the store and write the record: that of an earlier engine, or a new one.
+    A run that is refused leaves the store as it is."""
+    with ExitStack() as packed:
+        uploads = [packed.enter_context(dataset_upload(request.file, store, archive)) for archive in request.data]
+        known, inputs = read_record(folder), read_inputs(request.file)
+        if known is not None and not request.rerun:
+            _require_same(known, request, inputs, uploads)
+        for weights in request.weights:
+            put_weights(store, weights, observer.say)
+        for upload in uploads:
+            upload.put(observer.say)
+    if not all(upload.is_stored for upload in uploads):
+        inputs = read_inputs(request.file)
     if known is not None and request.rerun:
         move_to_history(folder, known)
         known = None
     if known is None:
-        known = _new_record(request.file, identity)
+        known = _new_record(request.file, inputs)
         folder.cancel_request.unlink(missing_ok=True)
-    elif known.identity == identity:
-        known = _continued(request.file, known, observer)
     else:
-        raise SpecError(
-            f"a run {folder.name} with other settings or data is in {folder.store} already; "
-            "give this one another metadata.name, or start it anew with --rerun"
-        )
+        known = _continued(request.file, known, observer)
+        if request.retry_from is not None and known.retry is not None:
+            known = replace(known, retry=f"{known.retry}:{request.retry_from}")
+        if not _is_recalled(known):
+            known = replace(known, inputs=merged_inputs(known.inputs, inputs, request.file), **_origin(request.file))
     write_record(folder, known)
     return known
+
+
+def _require_same(
+    known: RunRecord, request: LaunchRequest, inputs: Mapping[str, str], uploads: Sequence[Upload]
+) -> None:
+    """Raises SpecError if the known run had other settings or data."""
+    if found := changes(known, request.file, inputs, uploads):
+        raise SpecError(
+            f"a run {request.file.name} with other settings or data is in {request.store.resolve()} already: "
+            f"{describe_changes(found)}; {request.command} --rerun starts it anew, another metadata.name keeps both"
+        )
 
 
 def _continued(file: RunFile, known: RunRecord, observer: RunObserver) -> RunRecord:
@@ -156,7 +184,7 @@ def _continued(file: RunFile, known: RunRecord, observer: RunObserver) -> RunRec
     return replace(known, document={**to_dict(file.document), "metadata": known.document["metadata"]})
 
 
-def _new_record(file: RunFile, identity: str) -> RunRecord:
+def _new_record(file: RunFile, inputs: Mapping[str, str]) -> RunRecord:
     uid = str(uuid.uuid4())
     created = rfc3339(datetime.now(UTC))
     metadata = {**file.document["metadata"], "uid": uid, "creationTimestamp": created, "generation": 1}
@@ -164,15 +192,24 @@ def _new_record(file: RunFile, identity: str) -> RunRecord:
         uid=uid,
         created=created,
         document={**to_dict(file.document), "metadata": metadata},
-        identity=identity,
         profile=to_dict(file.profile_document),
+        inputs=inputs,
+        **_origin(file),
     )
 
 
-def _identity(file: RunFile, digests: Sequence[str]) -> str:
-    """The sha256 of everything that the result depends on: the spec, the stores, and the data of the command line."""
-    document = [spec_digest(file.document), [store_spec(item) for item in file.stores.values()], list(digests)]
-    return hashlib.sha256(to_json(document)).hexdigest()
+def _origin(file: RunFile) -> dict[str, Any]:
+    """What `recorded_run_file` needs beside the run and its profile."""
+    return {
+        "stores": to_dict(file.store_documents),
+        "signing_key": None if file.signing_key is None else str(file.signing_key),
+    }
+
+
+def _is_recalled(record: RunRecord) -> bool:
+    """Whether the run has ended for good: its result is shown, and its record stays as it is."""
+    status = read_status(record.status)
+    return status is not None and status.phase in (Phase.SUCCEEDED, Phase.CANCELLED)
 
 
 def _refs(work: Work, record: RunRecord, store: Store) -> ReferencedObjects:

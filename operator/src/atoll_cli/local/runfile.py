@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atoll_cli.local.state import RunFolder, RunRecord
+from atoll_contract import keys
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.manifests import Manifest, ManifestFiles, read_files
 from atoll_operator.api.types import (
+    DIRECTORY_ANNOTATION,
     Images,
     KeyRef,
     ObjectStoreSpec,
@@ -45,6 +48,9 @@ class RunFile:
     stores: Mapping[str, ObjectStoreSpec]
     profile: TrainingProfileSpec
     profile_document: Mapping[str, Any]
+    # The ObjectStores that the files have, by name.
+    store_documents: Mapping[str, Any]
+    signing_key: Path | None = None
 
     @property
     def namespace(self) -> str:
@@ -84,14 +90,48 @@ def read_run_file(
         document = _with_setting(document, "conversion", "maxInvalidPercent", f"{max_invalid_percent:g}")
     spec = training_run(document)
     profile_document = _named(files, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
+    found = {name: _named(files, "ObjectStore", name) for name in spec.store_names}
+    stores = {name: _with_whole_path(item) for name, item in found.items() if item is not None}
+    return _run_file(document, profile_document, stores, store=store, signing_key=signing_key)
+
+
+def recorded_run_file(folder: RunFolder, record: RunRecord) -> RunFile:
+    """The file that a run was started with, for going on with it on this machine.
+
+    Raises:
+        SpecError: an earlier version made the record, which does not say in which store the run is.
+    """
+    stores = record.stores
+    if stores is None:
+        if not (folder.store / keys.runs_prefix(folder.namespace) / record.uid).is_dir():
+            raise SpecError(
+                f"run {folder.name} was begun by an earlier version of Atoll, which did not record its ObjectStore; "
+                "go on with its file: atoll run -f FILE"
+            )
+        stores = {}
+    key = Path(record.signing_key) if record.signing_key is not None else None
+    document = {**record.document, "spec": {**record.document["spec"], "suspend": False}}
+    return _run_file(document, record.profile, stores, store=folder.store, signing_key=key)
+
+
+def _run_file(
+    document: Mapping[str, Any],
+    profile_document: Mapping[str, Any],
+    store_documents: Mapping[str, Any],
+    *,
+    store: Path,
+    signing_key: Path | None,
+) -> RunFile:
+    spec = training_run(document)
     profile = _for_this_machine(training_profile(profile_document))
     if exceeded := violation(spec, profile, profile_name=spec.profile):
         raise SpecError(exceeded)
-    stores = {name: _store(files, name, folder=store) for name in spec.store_names}
+    stores = {name: _store(store_documents.get(name), folder=store) for name in spec.store_names}
     if signing_key is not None:
-        key = KeyRef(name=str(signing_key.resolve().parent), key=signing_key.name)
+        signing_key = signing_key.resolve()
+        key = KeyRef(name=str(signing_key.parent), key=signing_key.name)
         stores[spec.object_store] = replace(stores[spec.object_store], signing_key=key)
-    return RunFile(document, spec, stores, profile, profile_document)
+    return RunFile(document, spec, stores, profile, profile_document, store_documents, signing_key)
 
 
 def _run_document(files: ManifestFiles) -> Mapping[str, Any]:
@@ -117,12 +157,20 @@ def _named(files: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | No
     return manifest.value if manifest else None
 
 
-def _store(files: ManifestFiles, name: str, *, folder: Path) -> ObjectStoreSpec:
-    document = _named(files, "ObjectStore", name)
+def _store(document: Mapping[str, Any] | None, *, folder: Path) -> ObjectStoreSpec:
     if document is None:
         return ObjectStoreSpec(bucket="", directory=folder.resolve())
-    spec = object_store(document)
-    return replace(spec, directory=spec.directory.resolve()) if spec.directory else spec
+    return object_store(document)
+
+
+def _with_whole_path(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ObjectStore with the whole path of its folder, if it is one: a later command starts in another folder."""
+    directory = object_store(document).directory
+    if directory is None:
+        return document
+    metadata = document["metadata"]
+    annotations = {**metadata["annotations"], DIRECTORY_ANNOTATION: str(directory.resolve())}
+    return {**document, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _default_profile(name: str) -> Mapping[str, Any]:

@@ -55,6 +55,10 @@ class RunFolder:
         return self.path / "cancel"
 
     @property
+    def suspend_request(self) -> Path:
+        return self.path / "suspend"
+
+    @property
     def results(self) -> Path:
         """Where the user finds the bundle, the report and `result.json`."""
         return self.store / "results" / self.name
@@ -136,13 +140,19 @@ class RunRecord(Document, frozen=True):
     created: str
     # The run's object as it was started, with its defaults.
     document: Mapping[str, Any]
-    # The sha256 of everything that the result depends on; another one under the same name is another run.
-    identity: str
     # The resolved profile, which the operator keeps in a ControllerRevision.
     profile: Mapping[str, Any]
+    # By this sha256 an earlier version recognised the run; `local.identity` compares what the other fields hold.
+    identity: str | None = None
     status: Mapping[str, Any] = field(default_factory=dict)
     releases: tuple[ReservedVersion, ...] = ()
     retry: str | None = None
+    # The ObjectStores of its file, by name; None in a record of an earlier version, which kept none.
+    stores: Mapping[str, Any] | None = None
+    # The file of --signing-key.
+    signing_key: str | None = None
+    # The digest of what each key of its data sets held, by `<ObjectStore>/<key>`; None as with `stores`.
+    inputs: Mapping[str, str] | None = None
     schema_version: int = 1
 
     @property

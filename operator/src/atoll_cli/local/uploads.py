@@ -1,7 +1,9 @@
 """Uploads local files into the store before a run: labelled archives (`--data`) and start weights (`--weights`)."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from atoll_cli.folders import archive_file, stored_name
@@ -38,10 +40,29 @@ def dataset_key(run: RunFile, archive: Path) -> str:
     )
 
 
-def put_dataset(run: RunFile, store: Store, archive: Path, notify: Notify) -> str:
-    """Store the archive, or a tar of the folder, where the run reads it, unless it is there already.
+@dataclass(frozen=True)
+class Upload:
+    """A file for a key of the store. `is_stored`: the key holds these bytes already."""
 
-    Return its hex sha256.
+    store: Store
+    key: str
+    file: Path
+    sha256: str
+    is_stored: bool
+    # As the user named it.
+    shown: Path
+
+    def put(self, notify: Notify) -> None:
+        """Store the file, unless it is there already."""
+        if not self.is_stored:
+            notify(f"putting {self.shown} into {self.store.url} as {self.key}")
+            self.store.upload(self.key, self.file)
+
+
+@contextmanager
+def dataset_upload(run: RunFile, store: Store, archive: Path) -> Iterator[Upload]:
+    """The upload of the archive, or of a tar of the folder, to where the run reads it. The tar lasts as long as the
+    block.
 
     Raises:
         DatasetError: DatasetNotFound, there is no such file.
@@ -53,26 +74,24 @@ def put_dataset(run: RunFile, store: Store, archive: Path, notify: Notify) -> st
     if key.startswith("s3://"):
         raise SpecError(f"--data {archive}: {key} is written in full; write it relative to the store's prefix")
     with archive_file(archive) as file:
-        return _put(store, key, file, notify, shown=archive)
+        yield _upload(store, key, file, shown=archive)
 
 
-def put_weights(store: Store, file: Path, notify: Notify) -> str:
-    """Store start weights under their file name; return their hex sha256.
+def put_weights(store: Store, file: Path, notify: Notify) -> None:
+    """Store start weights under their file name.
 
     Raises:
         SpecError: WeightsNotFound, there is no such file.
     """
     if not file.is_file():
         raise SpecError(f"--weights {file} is no file", Reason.WEIGHTS_NOT_FOUND)
-    return _put(store, keys.weights(file.name), file, notify, shown=file)
+    _upload(store, keys.weights(file.name), file, shown=file).put(notify)
 
 
-def _put(store: Store, key: str, file: Path, notify: Notify, *, shown: Path) -> str:
+def _upload(store: Store, key: str, file: Path, *, shown: Path) -> Upload:
     digest = file_sha256(file)
-    if _stored_digest(store, key, file.stat().st_size) != digest:
-        notify(f"putting {shown} into {store.url} as {key}")
-        store.upload(key, file)
-    return digest
+    is_stored = _stored_digest(store, key, file.stat().st_size) == digest
+    return Upload(store, key, file, digest, is_stored, shown)
 
 
 def _stored_digest(store: Store, key: str, size: int) -> str | None:

@@ -41,7 +41,7 @@ CA_ROOT = "/etc/atoll/ca"
 SIGNING_ROOT = "/etc/atoll/signing"
 
 # What may change on a run, and so is no part of its identity.
-_MUTABLE = ("suspend", "cancel", "runPolicy")
+MUTABLE = ("suspend", "cancel", "runPolicy")
 
 
 @dataclass(frozen=True)
@@ -260,5 +260,5 @@ def relative_key(key: str, *, store: StoreSpec, field: str) -> str:
 
 def spec_digest(document: Body) -> str:
     """Hex sha256 of what a run's result depends on: its defaulted spec without the fields that may change."""
-    fixed = {name: value for name, value in document["spec"].items() if name not in _MUTABLE}
+    fixed = {name: value for name, value in document["spec"].items() if name not in MUTABLE}
     return hashlib.sha256(to_json(fixed)).hexdigest()
