@@ -563,6 +563,10 @@ def addresses(tree: ast.Module) -> Iterator[str]:
 def collectors(registry: prometheus_client.CollectorRegistry) -> Iterator[str]:
     for item in registry._collector_to_names:
         known: Any = item
+        if not hasattr(known, "_labelnames"):
+            # A collector of several families.
+            yield from (f"{family.type} {family.name} labels=[] buckets=[]" for family in known.describe())
+            continue
         labels, bounds = list(known._labelnames), list(getattr(known, "_upper_bounds", []))
         yield f"{known._type} {known._name} labels={labels} buckets={bounds}"
 

@@ -307,4 +307,5 @@ class StatusReporter:
 
 
 def _since(moment: float, now: float) -> float | None:
-    return round(now - moment, 3) if moment else None
+    # The moment may be of another thread, and later than `now`.
+    return round(max(0.0, now - moment), 3) if moment else None

@@ -1,11 +1,51 @@
 """The agent's Prometheus metrics: counters, and gauges that are set from the status at each scrape."""
 
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from atoll_edge.detector.model import DetectionResult
 from atoll_edge.status import HarvestStatus, Status
 
 BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0)
+
+
+class _Totals(Collector):
+    """Counts that the agent's parts keep since its start, as counters of the status at a scrape."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.status: Status | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (text, count) in _COUNTS.items():
+            value = None if self.status is None else count(self.status)
+            if value is not None:
+                yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=value)
+
+    def describe(self) -> Iterator[Metric]:
+        for name, (text, _) in _COUNTS.items():
+            yield CounterMetricFamily(f"{self._prefix}_{name}", text)
+
+
+def _of_harvest(count: Callable[[HarvestStatus], int]) -> Callable[[Status], int | None]:
+    return lambda status: None if status.harvest is None else count(status.harvest)
+
+
+_COUNTS: Mapping[str, tuple[str, Callable[[Status], int | None]]] = MappingProxyType(
+    {
+        "frames": ("Frames from the camera", lambda status: status.camera.frames),
+        "frames_dropped": ("Frames that a newer one replaced", lambda status: status.camera.dropped),
+        "detector_restarts": ("Times that the detector was lost", lambda status: status.detector.losses),
+        "harvest_kept": ("Doubtful frames kept", _of_harvest(lambda harvest: harvest.kept)),
+        "harvest_uploaded": ("Doubtful frames uploaded", _of_harvest(lambda harvest: harvest.uploaded)),
+        "harvest_evicted": ("Doubtful frames dropped for newer ones", _of_harvest(lambda harvest: harvest.evicted)),
+        "harvest_failed": ("Doubtful frames that could not be kept", _of_harvest(lambda harvest: harvest.failed)),
+    }
+)
 
 
 class Metrics:
@@ -30,9 +70,6 @@ class Metrics:
         )
         names = {
             "fps": "Detections published per second",
-            "frames": "Frames from the camera",
-            "frames_dropped": "Frames that a newer one replaced",
-            "detector_restarts": "Times that the detector was lost",
             "e2e_latency_seconds": "Capture to published, median",
             "nt_connected": "Whether the robot is connected",
             "camera_connected": "Whether the camera answers",
@@ -41,12 +78,10 @@ class Metrics:
             "soc_temperature_celsius": "Temperature of the processor",
             "harvest_waiting": "Doubtful frames on the card",
             "harvest_waiting_bytes": "Bytes of the doubtful frames on the card",
-            "harvest_kept": "Doubtful frames kept since the start",
-            "harvest_uploaded": "Doubtful frames uploaded since the start",
-            "harvest_evicted": "Doubtful frames dropped for newer ones or for room",
-            "harvest_failed": "Doubtful frames that could not be kept",
         }
         self._gauges = {name: Gauge(f"{prefix}_{name}", text, registry=self.registry) for name, text in names.items()}
+        self._totals = _Totals(prefix)
+        self.registry.register(self._totals)
 
     def observe(self, result: DetectionResult) -> None:
         """Counts one result of the detector."""
@@ -59,17 +94,16 @@ class Metrics:
         """Returns the metrics in Prometheus' text format, with the gauges set from `status`."""
         values: dict[str, float | None] = {
             "fps": status.fps,
-            "frames": status.camera.frames,
-            "frames_dropped": status.camera.dropped,
-            "detector_restarts": status.detector.losses,
             "e2e_latency_seconds": _seconds(status.latency_millis.p50),
             "nt_connected": status.network_tables.connected,
             "camera_connected": status.camera.connected,
             "sync_age_seconds": status.sync.seconds_since_success,
             "longest_gap_seconds": status.longest_gap_millis / 1000,
             "soc_temperature_celsius": soc_temperature(),
-            **_harvest(status.harvest),
+            "harvest_waiting": status.harvest.waiting if status.harvest else None,
+            "harvest_waiting_bytes": status.harvest.waiting_bytes if status.harvest else None,
         }
+        self._totals.status = status
         for name, value in values.items():
             self._gauges[name].set(float("nan") if value is None else float(value))
         self._backend.clear()
@@ -88,11 +122,6 @@ def soc_temperature() -> float | None:
             return int(file.read()) / 1000
     except (OSError, ValueError):
         return None
-
-
-def _harvest(status: HarvestStatus | None) -> dict[str, float | None]:
-    names = ("waiting", "waiting_bytes", "kept", "uploaded", "evicted", "failed")
-    return {f"harvest_{name}": getattr(status, name, None) for name in names}
 
 
 def _seconds(millis: float | None) -> float | None:

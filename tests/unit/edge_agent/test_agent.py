@@ -229,4 +229,4 @@ def test_uncertain_frames_reach_the_bucket_and_the_page_counts_them(tmp_path: Pa
     assert status["kept"] >= 2
     assert status["uploaded"] >= 1
     assert status["paused"] is True
-    assert f"atoll_edge_harvest_kept {status['kept']:.1f}" in metrics
+    assert f"atoll_edge_harvest_kept_total {status['kept']:.1f}" in metrics

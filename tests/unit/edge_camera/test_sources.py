@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from atoll_edge.camera.files import MAX_SIDE, ImageSource, SourceError, SyntheticSource, draw_scene
-from atoll_edge.camera.open import open_source
+from atoll_edge.camera.open import open_source, without_password
 from atoll_edge.camera.source import Frame, LatestFrame
 from atoll_edge.config import CameraConfig
 
@@ -89,3 +89,16 @@ def test_a_path_means_a_source(tmp_path: Path) -> None:
     assert isinstance(open_source(CameraConfig(path="synthetic"), now_us=now_us), SyntheticSource)
     folder = write_images(tmp_path / "p", (64, 48))
     assert isinstance(open_source(CameraConfig(path=os.fspath(folder)), now_us=now_us), ImageSource)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/dev/video0", "/dev/video0"),
+        ("http://10.1.90.11/stream.mjpg", "http://10.1.90.11/stream.mjpg"),
+        ("http://admin:PW@10.1.90.11:8080/stream.mjpg?fps=30", "http://…@10.1.90.11:8080/stream.mjpg?fps=30"),
+        ("https://admin:p@ss@camera.local/", "https://…@camera.local/"),
+    ],
+)
+def test_pages_show_no_password_of_a_camera(path: str, shown: str) -> None:
+    assert without_password(path) == shown

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from atoll_edge.camera.files import ImageSource, SyntheticSource
 from atoll_edge.camera.source import BgrImage, Frame, FrameSource
@@ -37,6 +38,14 @@ def open_source(
     return ImageSource(Path(path), fps=fps, now_us=now_us)
 
 
+def without_password(path: str) -> str:
+    """Returns a device's path as it is, and a URL without user name and password, for pages and logs."""
+    parts = urlsplit(path)
+    if "@" not in parts.netloc:
+        return path
+    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
 def camera_name(camera: CameraConfig) -> str:
     """The camera's part of `/Atoll/<camera>`."""
     return camera.name or "camera"
@@ -49,7 +58,7 @@ class CameraSource:
         import cscore
         import numpy as np
 
-        self.description = path
+        self.description = without_password(path)
         self.mode = (*size, fps)
         self._number = 0
         if path.startswith(("http://", "https://")):

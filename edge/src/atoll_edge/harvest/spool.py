@@ -166,7 +166,8 @@ class Spool:
         """Lists the frames that an earlier process left, in their order; removes images without a note."""
         try:
             names = sorted(path.stem for path in self.root.iterdir() if _NAME.fullmatch(path.name))
-            strays = [path for path in self.root.iterdir() if path.stem not in names]
+            known = set(names)
+            strays = [path for path in self.root.iterdir() if path.stem not in known]
             items = [SpooledFrame(name, sum(self._size(name, kind) for kind in ("jpg", "json"))) for name in names]
             for path in strays:
                 path.unlink(missing_ok=True)
