@@ -2,14 +2,23 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.crds import Definition, Schema, definitions
+from atoll_operator.api.crds import Definition, Schema, definitions, folder
 
 # The order in which a user needs them.
 ORDER = ("TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice")
+
+# Files of `crds/samples`, the simplest first.
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "TrainingRun": ("trainingrun-reefscape.yaml", "trainingrun-full.yaml"),
+    "ObjectStore": ("objectstore-minio.yaml", "objectstore-aws.yaml"),
+    "TrainingProfile": ("trainingprofile.yaml",),
+    "ModelRelease": ("modelrelease.yaml",),
+    "EdgeDevice": ("edgedevice.yaml",),
+}
 
 # Longer limits protect the API server; a manifest does not reach them.
 _LONG = 64
@@ -36,12 +45,20 @@ def _kind(definition: Definition) -> Iterator[str]:
     yield _text(definition.schema) + "\n"
     for rule in definition.schema.get("x-kubernetes-validations", ()):
         yield f"Rule: {rule['message']}.\n"
+    yield from _examples(definition)
     for section in ("spec", "status"):
         yield f"### {definition.kind} {section}\n"
         yield _text(definition.schema["properties"][section]) + "\n"
         yield from _section(definition.schema["properties"][section])
     yield f"### {definition.kind} columns\n"
     yield from _columns(definition)
+
+
+def _examples(definition: Definition) -> Iterator[str]:
+    yield f"### {definition.kind} example\n"
+    for name in EXAMPLES[definition.kind]:
+        text = (folder() / "samples" / name).read_text(encoding="utf-8").rstrip()
+        yield f"`crds/samples/{name}`:\n\n```yaml\n{text}\n```\n"
 
 
 def _section(schema: Schema) -> Iterator[str]:
