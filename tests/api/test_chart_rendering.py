@@ -153,6 +153,13 @@ def test_one_registry_serves_every_image() -> None:
     assert all(image.startswith("mirror.example:5000/") for image in images), images
 
 
+@pytest.mark.parametrize("url", ["", "https://atoll.example/docs"])
+def test_the_operator_knows_where_the_documentation_is(url: str) -> None:
+    (deployment,) = (item for item in render("atoll", f"--set=docsURL={url}") if item["kind"] == "Deployment")
+    entries = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [entry["value"] for entry in entries if entry["name"] == "ATOLL_DOCS_URL"] == [url]
+
+
 def test_own_environment_replaces_the_charts_instead_of_standing_beside_it() -> None:
     objects = render("atoll", "--set-string=extraEnv.ATOLL_WORKERS=9")
     deployment = next(item for item in objects if item["kind"] == "Deployment")

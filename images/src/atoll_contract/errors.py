@@ -1,8 +1,15 @@
 """The closed list of reasons, the exit code of a stage for each, and the exceptions that carry them."""
 
+import re
 from enum import IntEnum, StrEnum
 
 MAX_MESSAGE = 1024
+
+# The environment variable with the address of the published documentation, for the command line and the operator.
+DOCS_URL = "ATOLL_DOCS_URL"
+
+# A section of a page, as messages name it. After a letter or a slash it is a part of a user's own path.
+_SECTION = re.compile(r"(?<![\w/.-])docs/([a-z-]+)\.md(#[a-z0-9-]+)")
 
 
 class Reason(StrEnum):
@@ -167,3 +174,13 @@ def bounded(text: str, limit: int = MAX_MESSAGE) -> str:
     """`text` on one line without control characters, cut to `limit` characters."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def advice(reason: Reason) -> str:
+    """Returns the words that name the section about `reason`."""
+    return f"what to do: docs/troubleshooting.md#{str(reason).lower()}"
+
+
+def linked(text: str, site: str) -> str:
+    """Returns `text` with URLs in place of the sections that it names; `site` is the address of the pages, or empty."""
+    return _SECTION.sub(rf"{site.rstrip('/')}/\1/\2", text) if site else text

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from atoll_cli.cluster_access import Body
-from atoll_cli.console import describe_figures, text_table
+from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_contract.document import DecodeError
-from atoll_contract.errors import SpecError
+from atoll_contract.errors import SpecError, advice
 from atoll_operator.api.status import (
     Phase,
     RunStatus,
@@ -156,7 +156,7 @@ def run_lines(run: Body) -> Iterator[str]:
     status = status_of(run)
     yield f"{run['metadata']['name']}: {describe_phase(status)}"
     if status.phase is Phase.FAILED or (status.reason in STALLING and not status.is_terminal):
-        yield f"what to do: docs/troubleshooting.md#{str(status.reason).lower()}"
+        yield with_links(advice(status.reason))
     yield from dataset_warnings(status)
     if status.queue is not None:
         eta = f", about {duration(status.queue.eta_seconds)}" if status.queue.eta_seconds else ""
@@ -174,7 +174,7 @@ def run_lines(run: Body) -> Iterator[str]:
 
 def dataset_warnings(status: RunStatus) -> list[str]:
     """What conversion left out or changed, a line each."""
-    return [f"warning: {warning}" for warning in (status.dataset and status.dataset.warnings) or ()]
+    return [with_links(f"warning: {warning}") for warning in (status.dataset and status.dataset.warnings) or ()]
 
 
 def describe_phase(status: RunStatus) -> str:

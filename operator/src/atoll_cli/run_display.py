@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from atoll_cli.cluster_runs import STAGE_COLUMNS, dataset_warnings
-from atoll_cli.console import describe_figures, text_table
+from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
 from atoll_contract.stage import Stage
@@ -122,7 +122,8 @@ def describe_progress(progress: Progress) -> str:
 def describe_event(event: RunEvent) -> str:
     marks = {"StageSucceeded": "done", "StageSkipped": "skipped", "StageStarted": "started"}
     mark = marks.get(event.reason, "warning" if event.type is EventType.WARNING else "")
-    return f"{mark}: {event.message}" if mark else event.message
+    message = with_links(event.message)
+    return f"{mark}: {message}" if mark else message
 
 
 def print_outcome(result: RunResult) -> None:

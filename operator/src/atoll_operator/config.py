@@ -1,6 +1,7 @@
 """The operator's settings, from the environment. `docs/operator.md` lists them for admins."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Settings:
     liveness: str = "http://0.0.0.0:8080/healthz"
     # `json` or `text`.
     log_format: str = "json"
+    # The address of the published documentation; empty: Events name its pages by their paths.
+    docs_url: str = ""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -86,6 +89,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         metrics_port=read.integer("ATOLL_METRICS_PORT", default.metrics_port, minimum=0),
         liveness=environ.get("ATOLL_LIVENESS", default.liveness),
         log_format=read.choice("ATOLL_LOG_FORMAT", default.log_format, allowed=("json", "text")),
+        docs_url=read.url("ATOLL_DOCS_URL"),
     )
 
 
@@ -114,6 +118,13 @@ class Reader:
         value = self.environ.get(name) or default
         if value not in allowed:
             raise ConfigError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+        return value
+
+    def url(self, name: str) -> str:
+        value = self.environ.get(name, "")
+        if value and not re.fullmatch(r"https?://[^\s#?]{1,200}", value):
+            allowed = "http:// or https:// and at most 200 characters, none of them a space, ? or #"
+            raise ConfigError(f"{name} is {value!r}; allowed are {allowed}")
         return value
 
     def _parsed(self, name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:

@@ -210,6 +210,14 @@ def test_what_was_left_out_of_the_data_is_shown() -> None:
     assert "warning: 2 pictures were left out" in lines(status)
 
 
+def test_pages_are_urls_where_the_environment_says_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATOLL_DOCS_URL", "https://atoll.example/docs/")
+    data = DatasetStatus(digest="", warnings=("1 box empty (left out); see docs/data.md#box-empty",))
+    shown = lines(RunStatus(phase=Phase.FAILED, reason=Reason.DATASET_MALFORMED, message="no archive", dataset=data))
+    assert "what to do: https://atoll.example/docs/troubleshooting/#datasetmalformed" in shown
+    assert "warning: 1 box empty (left out); see https://atoll.example/docs/data/#box-empty" in shown
+
+
 def test_a_problem_is_shown_with_the_page_that_says_what_to_do() -> None:
     advice = "what to do: docs/troubleshooting.md#datasetmalformed"
     assert advice in lines(RunStatus(phase=Phase.FAILED, reason=Reason.DATASET_MALFORMED, message="no archive"))

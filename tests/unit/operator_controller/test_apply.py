@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import RunStatus, StagePhase, StageStatus
+from atoll_operator.api.status import Phase, RunStatus, StagePhase, StageStatus
 from atoll_operator.config import Settings
 from atoll_operator.controller.apply import EVENTS_SHARE, Applier
 from atoll_operator.controller.cache import SNAPSHOTTED_SECONDS, Cache
@@ -18,6 +19,7 @@ from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict, Unavailable
 from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, RUNS
+from atoll_operator.lifecycle.conditions import events
 from atoll_operator.lifecycle.model import (
     EventType,
     JobState,
@@ -40,9 +42,9 @@ RESERVATION = Reservation("note-v1", "note", 1, "stable", "sha256:0")
 class World:
     """A run as it was read, and an Applier."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.server = prepared()
-        cluster, self.cache, settings = FakeCluster(self.server), Cache(self.server.clock), Settings()
+        cluster, self.cache = FakeCluster(self.server), Cache(self.server.clock)
         times = TimeSource(self.server.clock.now, self.server.clock)
         self.reader = StateReader(cluster, self.cache, settings, times)
         self.metrics = OperatorMetrics()
@@ -57,7 +59,7 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    return World()
+    return World(Settings())
 
 
 def plan(**changes: object) -> Plan:
@@ -138,6 +140,22 @@ def test_jobs_are_deleted_with_their_uid_and_listed_anew(world: World) -> None:
 def test_a_run_is_deleted_last(world: World) -> None:
     world.apply(plan(delete_run=True, events=(NORMAL,)))
     assert world.server.take_calls() == ["patch trainingruns/status", "create events", "delete trainingruns"]
+
+
+@pytest.mark.parametrize(
+    ("site", "page"),
+    [
+        ("", "docs/troubleshooting.md#datasetmalformed"),
+        ("https://atoll.example/docs", "https://atoll.example/docs/troubleshooting/#datasetmalformed"),
+    ],
+)
+def test_an_event_names_the_page_that_helps(site: str, page: str) -> None:
+    world = World(Settings(docs_url=site))
+    failed = RunStatus(phase=Phase.FAILED, reason=Reason.DATASET_MALFORMED, message="no archive " + "x" * 2000)
+    world.apply(plan(events=events(RunStatus(phase=Phase.CONVERTING), failed)))
+    (event,) = world.server.all(EVENTS)
+    assert event["message"].startswith("DatasetMalformed: no archive xxx")
+    assert event["message"].endswith(f"…; what to do: {page}")
 
 
 def test_events_that_cannot_be_created_are_left_out(world: World) -> None:

@@ -27,6 +27,8 @@ def test_namespaces_are_a_list() -> None:
         ("ATOLL_RESYNC_SECONDS", "5min", "it must be a number of seconds"),
         ("ATOLL_LEASE_DURATION_SECONDS", "5", "retry < renew deadline < duration"),
         ("ATOLL_STORE_PATIENCE_SECONDS", "0", "ATOLL_STORE_PATIENCE_SECONDS is 0; allowed are seconds above 0"),
+        ("ATOLL_DOCS_URL", "docs.example", "ATOLL_DOCS_URL is 'docs.example'; allowed are http:// or https://"),
+        ("ATOLL_DOCS_URL", "https://docs.example/#x", "none of them a space"),
         ("ATOLL_LOG_FORMAT", "xml", "allowed are json, text"),
     ],
 )

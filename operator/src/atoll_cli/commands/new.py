@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, connect
-from atoll_cli.console import print_json, spinner
+from atoll_cli.console import print_json, spinner, with_links
 from atoll_cli.draft.archives import Archive, find_archives
 from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
@@ -86,7 +86,7 @@ def new_command(
     else:
         click.echo(f"{_file_names(found)}: {report.message}")
         for warning in report.warnings:
-            _echo(f"warning: {warning}")
+            _echo(with_links(f"warning: {warning}"))
         _print(draft, output, next_commands)
 
 

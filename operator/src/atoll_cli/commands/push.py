@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.console import spinner, transfer_progress
+from atoll_cli.console import spinner, transfer_progress, with_links
 from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.param_types import format_size
@@ -74,7 +74,7 @@ def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> No
         raise DatasetError(Reason(report.reason), f"{report.fault_of(str(file))}; nothing was put into the store")
     click.echo(f"{file}: {report.message} ({', '.join(report.formats)})")
     for warning in report.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(with_links(f"warning: {warning}"), err=True)
 
 
 def _upload(store: Store, key: str, file: Path) -> None:

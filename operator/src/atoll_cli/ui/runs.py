@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from atoll_cli.console import with_links
 from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
 from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
@@ -83,7 +84,7 @@ def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
         "curve": [_point(item) for item in thin_out(item.progress for item in training)],
         "steps": run.record.document["spec"]["training"].get("steps"),
         "perClass": [{"name": item.name, "ap50": item.ap50} for item in run.status.per_class],
-        "warnings": list((run.status.dataset and run.status.dataset.warnings) or ()),
+        "warnings": [with_links(text) for text in (run.status.dataset and run.status.dataset.warnings) or ()],
     }
 
 

@@ -169,7 +169,13 @@ class Applier:
             logger.info("%s: %s", event.reason, event.message, extra={"run": "/".join(observed.key)})
             if event.type is EventType.NORMAL and self._events_budget.is_spent:
                 continue
-            manifest = event_manifest(observed.run, event, now=self._times.now(), instance=self._settings.identity)
+            manifest = event_manifest(
+                observed.run,
+                event,
+                now=self._times.now(),
+                instance=self._settings.identity,
+                docs_url=self._settings.docs_url,
+            )
             try:
                 with self._events_budget.spend():
                     self._cluster.create(EVENTS, observed.key[0], manifest)

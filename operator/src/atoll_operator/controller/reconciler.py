@@ -72,7 +72,7 @@ class Reconciler:
         self._times = times
         self._reader = StateReader(cluster, cache, settings, times)
         self._applier = Applier(cluster, cache, self._reader.refs, settings, metrics=metrics, times=times)
-        self._refused_calls = RefusedCalls(cluster, cache, identity=settings.identity, times=times)
+        self._refused_calls = RefusedCalls(cluster, cache, settings, times=times)
         self._requeues: dict[Key, Requeue] = {}
 
     def __call__(self, key: Key) -> float | None:
@@ -202,10 +202,10 @@ class RefusedCalls:
     the first reconcile that succeeds clears it. For several threads, as no two have the same run.
     """
 
-    def __init__(self, cluster: Cluster, cache: Cache, *, identity: str, times: TimeSource) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, settings: Settings, *, times: TimeSource) -> None:
         self._cluster = cluster
         self._cache = cache
-        self._identity = identity
+        self._settings = settings
         self._times = times
 
     def message(self, key: Key) -> str:
@@ -246,5 +246,6 @@ class RefusedCalls:
         run = self._cluster.read(RUNS, *key)
         if run is not None:
             event = RunEvent(EventType.WARNING, str(Reason.INTERNAL_ERROR), text)
-            manifest = event_manifest(run, event, now=self._times.now(), instance=self._identity)
+            identity, docs_url = self._settings.identity, self._settings.docs_url
+            manifest = event_manifest(run, event, now=self._times.now(), instance=identity, docs_url=docs_url)
             self._cluster.create(EVENTS, key[0], manifest)

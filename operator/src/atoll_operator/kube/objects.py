@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from atoll_contract.document import rfc3339
-from atoll_contract.errors import bounded
+from atoll_contract.errors import bounded, linked
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import last_progress
 from atoll_operator.api.status import parse_time
@@ -186,8 +186,13 @@ def lost_node(name: str, node: Body | None) -> str:
     return f"node {name}: {ready.get('message', 'its kubelet does not answer')} since {ready.get('lastTransitionTime')}"
 
 
-def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, instance: str) -> dict[str, Any]:
-    """Returns the Event object for `event` on the TrainingRun `run`; `instance` names the operator's pod."""
+def event_manifest(
+    run: dict[str, Any], event: RunEvent, *, now: datetime, instance: str, docs_url: str
+) -> dict[str, Any]:
+    """Returns the Event object for `event` on the TrainingRun `run`. `instance` names the operator's pod.
+
+    Pages that the message names become URLs of the site `docs_url`; they stay paths if it is empty.
+    """
     metadata, time = run["metadata"], rfc3339(now)
     return {
         "apiVersion": "v1",
@@ -203,7 +208,7 @@ def event_manifest(run: dict[str, Any], event: RunEvent, *, now: datetime, insta
         },
         "type": event.type.value,
         "reason": event.reason,
-        "message": bounded(event.message, MAX_EVENT_MESSAGE),
+        "message": bounded(linked(event.message, docs_url), MAX_EVENT_MESSAGE),
         "source": {"component": COMPONENT, "host": instance},
         "firstTimestamp": time,
         "lastTimestamp": time,

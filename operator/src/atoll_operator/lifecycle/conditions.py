@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from atoll_contract.document import replace, rfc3339
-from atoll_contract.errors import Reason, bounded
+from atoll_contract.errors import MAX_MESSAGE, Reason, advice, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus
 from atoll_operator.lifecycle.model import EventType, RunEvent, RunView
@@ -39,6 +39,8 @@ _END_EVENTS = {
     Phase.FAILED: (EventType.WARNING, "Failed"),
     Phase.CANCELLED: (EventType.NORMAL, "Cancelled"),
 }
+# Leaves room in an Event for the page that helps, as the URL that the path becomes.
+_MAX_BEFORE_ADVICE = MAX_MESSAGE - 320
 
 # Type, status, reason and message of a condition.
 _State = tuple[str, str, Reason, str]
@@ -114,6 +116,11 @@ def events(before: RunStatus | None, after: RunStatus) -> tuple[RunEvent, ...]:
     return tuple(RunEvent(kind, reason, bounded(message)) for kind, reason, message in changes)
 
 
+def _with_advice(message: str, reason: Reason) -> str:
+    """The message, cut where the page that helps would not fit beside it."""
+    return f"{bounded(message, _MAX_BEFORE_ADVICE)}; {advice(reason)}"
+
+
 def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
     if new.phase is not old.phase:
         if new.phase in (Phase.QUEUED, Phase.SUSPENDED):
@@ -123,7 +130,7 @@ def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
     if new.active_since and not old.active_since:
         yield EventType.NORMAL, "Resumed" if old.phase is Phase.SUSPENDED else "Admitted", "the run may work"
     if new.reason is not old.reason and new.reason in _WARNED and not new.is_terminal:
-        yield EventType.WARNING, str(new.reason), new.message
+        yield EventType.WARNING, str(new.reason), _with_advice(new.message, new.reason)
     known = {item.name: item for item in old.stages}
     for stage in new.stages:
         yield from _stage_changes(known.get(stage.name) or StageStatus(stage.name), stage)
@@ -131,7 +138,8 @@ def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
         yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
     if new.phase is not old.phase and new.phase in _END_EVENTS:
         kind, reason = _END_EVENTS[new.phase]
-        yield kind, reason, f"{new.reason}: {new.message}" if new.phase is Phase.FAILED else new.message
+        failed = new.phase is Phase.FAILED
+        yield kind, reason, _with_advice(f"{new.reason}: {new.message}", new.reason) if failed else new.message
 
 
 def _stage_changes(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
