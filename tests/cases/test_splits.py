@@ -242,6 +242,14 @@ def test_lists_of_pictures_without_suffix(tmp_path: Path, other: str) -> None:
     assert converted.lost == []
 
 
+@pytest.mark.parametrize("lines", ["'7'.jpg\n7.jpg\n", "'7'\n7\n", '"\'7\'.jpg"\n"7.jpg"\n', "'7' 1\n7 1\n"])
+def test_quotes_that_are_part_of_a_name(tmp_path: Path, lines: str) -> None:
+    files = labelled("a/'7'.jpg", "a/7.jpg", "a/8.jpg") | {"train.txt": lines.encode(), "val.txt": b"8.jpg\n"}
+    converted = Converted(files, tmp_path)
+    assert converted.splits == {"a/'7'.jpg": T, "a/7.jpg": T, "a/8.jpg": V}
+    assert converted.lost == []
+
+
 def test_a_list_that_names_the_last_member_which_is_no_picture(tmp_path: Path) -> None:
     names = frames("obj", "obj")
     files = labelled(*names)

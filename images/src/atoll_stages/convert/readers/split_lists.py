@@ -167,9 +167,12 @@ class SplitLists:
             self._lost(item.file.name, f"none of its {names} pictures is in the archive")
 
     def _image(self, line: str, near: str) -> Member | None:
-        """Returns the picture that a line names: in quotes, alone, or before a flag or other columns."""
+        """Returns the picture that a line names: alone, in quotes, or before a flag or other columns.
+
+        The line as it stands comes first, as quotes may be part of a name.
+        """
         quoted = _QUOTED.match(line)
-        names = (quoted[1] or quoted[2],) if quoted else (line, _FLAG.sub("", line), line.split()[0])
+        names = (line, _FLAG.sub("", line), (quoted[1] or quoted[2]) if quoted else line.split()[0])
         for name in dict.fromkeys(names):
             image = match_name(self._archive.members, name, near=near).image
             if image is not None:
