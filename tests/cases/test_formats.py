@@ -219,9 +219,24 @@ def test_j_formats_that_are_not_read_are_named_with_a_way_out(stage: ConvertStag
     assert "which is not read: " in ended.message
 
 
+KITTI = b"Car 0.00 0 -1.57 8.00 12.00 40.00 36.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n"
+DOTA = b"8.0 12.0 40.0 12.0 40.0 36.0 8.0 36.0 cone 0\n"
+OPEN_IMAGES = b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\nd00,xclick,/m/01g317,1,0.1,0.6,0.2,0.7\n"
+
+
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
+        ("labels/d00.txt", KITTI, '"labels/d00.txt" has labels of KITTI, which are not read: convert it to COCO'),
+        ("labels/d00.txt", b"Don't_Care" + KITTI[3:], "has labels of KITTI"),
+        ("labelTxt/d00.txt", b"imagesource:GoogleEarth\ngsd:0.14\n" + DOTA, '"labelTxt/d00.txt" has labels of DOTA'),
+        ("d00.txt", DOTA.replace(b".0", b""), '"d00.txt" has labels of DOTA'),
+        ("cam/gt/gt.txt", b"1,1,8,12,32,24,1,1,1.0\n", '"cam/gt/gt.txt" has tracks of the MOT challenge'),
+        (
+            "train-annotations-bbox.csv",
+            OPEN_IMAGES,
+            '"train-annotations-bbox.csv" is Open Images CSV, which is not read',
+        ),
         ("annotations.xml", b'<annotations><track id="0" label="cone"><box/></track></annotations>', "CVAT for video"),
         ("set.xml", b"<dataset><images><image file='d00.jpg'><box top='1'/></image></images></dataset>", "dlib"),
         ("train.csv", b"ImageID,Source,LabelName,Confidence,XMin,XMax\n", "Open Images CSV"),

@@ -42,6 +42,8 @@ _WITHOUT_HEADING = (
     ("filename", *_CORNERS, "class"),
     ("class", *_SIDES, "filename", "width", "height"),
 )
+# Open Images' tables have shares of the picture, and codes for classes; they are not read.
+_OPEN_IMAGES = {"imageid", "source", "labelname"}
 _DELIMITERS = (",", ";", "\t", "|")
 _NO_LETTERS = re.compile(r"[\W_]+")
 # Excel writes the delimiter into a first line of its own.
@@ -94,7 +96,7 @@ def find_layout(head: str) -> CsvLayout | None:
             cells = next(_rows(first, delimiter, quote), [])
         except csv.Error:
             continue
-        columns = _columns(cells)
+        columns = {} if _is_open_images(cells) else _columns(cells)
         if (box := _box_columns(columns)) is not None:
             return CsvLayout(delimiter, quote, columns, box, skip, True, len(cells))
         for names in _WITHOUT_HEADING:
@@ -107,6 +109,10 @@ def find_layout(head: str) -> CsvLayout | None:
 
 def _rows(text: str, delimiter: str, quote: str) -> Iterator[list[str]]:
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote, strict=True)
+
+
+def _is_open_images(cells: Sequence[str]) -> bool:
+    return {_NO_LETTERS.sub("", cell).lower() for cell in cells} >= _OPEN_IMAGES
 
 
 def _columns(cells: Sequence[str]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Exports that no reader takes: each known by name, with the export to take instead or what to add."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -71,6 +72,14 @@ _UNREAD = (
     _UnreadFormat("dlib's imglab XML", (".xml",), (b"<dataset", b"<images", b"<box "), _TO_COCO),
     _UnreadFormat("Open Images CSV", (".csv",), (b"ImageID", b"LabelName", b"XMin"), _TO_COCO),
 )
+# One text file for each picture or video: its name, whole lines of it, and the file names it may have ("" for any).
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_LABEL_TEXTS = (
+    ("labels of KITTI", re.compile(rf"[^\W\d]\S*(?: {_NUMBER}){{14,15}}"), ""),
+    ("labels of DOTA", re.compile(rf"(?:{_NUMBER} ){{8}}[^\W\d]\S* [012]"), ""),
+    ("tracks of the MOT challenge", re.compile(rf"\d+,\d+(?:,{_NUMBER}){{4,8}}"), "gt.txt det.txt"),
+)
+_DOTA_HEADING = ("imagesource:", "gsd:")
 
 
 def explain_unread(archive: Archive) -> str:
@@ -79,8 +88,8 @@ def explain_unread(archive: Archive) -> str:
     Raises:
         DatasetError: it holds TFRecords that are damaged.
     """
-    for found in (_records(archive), _by_text(archive), _yolo_without_names(archive), _other_csv(archive)):
-        if found:
+    for explain in (_records, _by_text, _label_text, _yolo_without_names, _other_csv):
+        if found := explain(archive):
             return found
     return _without_labels(archive)
 
@@ -151,6 +160,17 @@ def _by_text(archive: Archive) -> str:
         for form in _UNREAD:
             if file.name.lower().endswith(form.suffixes) and all(text in head for text in form.texts):
                 return f"{shown(file.name)} is {form.name}, which is not read: {form.remedy}"
+    return ""
+
+
+def _label_text(archive: Archive) -> str:
+    for file in _some(archive, ".txt"):
+        with file.path.open("rb") as stream:
+            text = stream.read(_HEAD).decode("utf-8-sig", "replace")
+        line = next((line.strip() for line in text.splitlines() if not line.startswith(_DOTA_HEADING)), "")
+        for name, pattern, bases in _LABEL_TEXTS:
+            if pattern.fullmatch(line) and (not bases or file.base in bases.split()):
+                return f"{shown(file.name)} has {name}, which are not read: {_TO_COCO}"
     return ""
 
 
