@@ -47,7 +47,7 @@ demo: setup ## Train a detector on the sample pictures, on this machine, without
 	@rm -rf $(DEMO)
 	@echo "The sample shows blood cells: real photographs that may be passed on, and a detector for them learns in minutes."
 	@$(VENV)/bin/atoll run -f crds/samples/trainingrun-bccd.yaml --data crds/samples/bccd-sample.tar \
-	  --store $(DEMO)/store --output $(DEMO)
+	  --store $(DEMO)/store --to $(DEMO)
 	@echo "Next: open $(DEMO)/report.html, then 'make edge-demo'. For your own pictures see README.md."
 
 .PHONY: edge-demo

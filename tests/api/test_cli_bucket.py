@@ -152,7 +152,7 @@ def test_harvest_fetches_what_devices_uploaded(
 ) -> None:
     for number in range(1, 4):
         put_frame(bucket, number, namespace=team.namespace)
-    where = ("--object-store", STORE, "-o", str(tmp_path / "batch"))
+    where = ("--object-store", STORE, "--to", str(tmp_path / "batch"))
     assert atoll("harvest", "pi-front", *where, "--since", "1d", "--limit", "2", "--delete") == 0
     assert "1 beyond the limit + 2 kept" in capsys.readouterr().out
     assert len(list((tmp_path / "batch").glob("harvest-*/pi-front/img/*.jpg"))) == 2
@@ -174,7 +174,7 @@ def test_pull_fetches_the_bundle_that_the_release_names(
     bucket.put(key, before.replace(b'"red"', b'"rod"'))
     assert atoll("pull", f"{published}-v1") == 50
     bucket.put(key, before)
-    assert atoll("pull", f"{published}-v1", "-o", "other") == 0
+    assert atoll("pull", f"{published}-v1", "--to", "other") == 0
 
 
 def test_a_release_of_the_cluster_is_tried_on_a_video_and_compared(
@@ -182,14 +182,14 @@ def test_a_release_of_the_cluster_is_tried_on_a_video_and_compared(
 ) -> None:
     picture = np.asarray(Image.open(io.BytesIO(coloured_png(squares(0, 1)[0]))))
     film = write_video(tmp_path / "film.mp4", [picture] * 5)
-    assert atoll("test-video", f"{published}-v1", str(film), "-o", "tried", "--json") == 0
+    assert atoll("test-video", f"{published}-v1", str(film), "--to", "tried", "-o", "json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["model"]["name"] == f"{published}-v1"
     assert {name: found["frames"] for name, found in summary["videos"][0]["perClass"].items()} == {"red": 5, "blue": 5}
     assert atoll("compare", f"{published}-v1", f"{published}-v1") == 20
     assert "does not name its dataset" in capsys.readouterr().err
     archive = write_archive(tmp_path / "own.tar", {"any": squares(0, 3)})
-    assert atoll("compare", f"{published}-v1", f"{published}-v1", "--data", str(archive), "--json") == 0
+    assert atoll("compare", f"{published}-v1", f"{published}-v1", "--data", str(archive), "-o", "json") == 0
     [found] = json.loads(capsys.readouterr().out)["sets"]
     assert (found["old"]["ap50"], found["new"]["ap50"]) == (1.0, 1.0)
 

@@ -129,7 +129,7 @@ def test_prune_asks_the_cluster_for_its_runs(
     prune = ["prune", "--older-than", "1s", "--kubeconfig", str(api.write_kubeconfig(tmp_path / "config"))]
 
     def found() -> list[str]:
-        assert main([*prune, "--json"]) == 0
+        assert main([*prune, "-o", "json"]) == 0
         return [item["name"] for item in json.loads(capsys.readouterr().out)["groups"]]
 
     wait_until(found, what="the run's files to be a second old")

@@ -71,7 +71,7 @@ def test_an_earlier_run_tells_the_time_and_takes_its_name(
     }
     team.create("trainingruns", run_manifest("notes", publish={"model": "notes"}, **settings))
     team.patch_status("trainingruns", "notes", {"status": ended["status"]})
-    assert atoll("reef.tar", "--name", "notes", "--json", "--force") == 0
+    assert atoll("reef.tar", "--name", "notes", "-o", "json", "--force") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["run"], document["model"]) == ("notes-2", "notes")
     assert document["estimateBasis"].startswith("0.5 s a step as in run notes")
@@ -89,7 +89,7 @@ def test_an_archive_in_the_bucket_is_looked_into(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
     key = keys.dataset(team.namespace, "pushed.tar")
     store.put(key, PICTURES)
-    assert atoll("--object-store", "bucket", "-o", "pushed.yaml") == 0
+    assert atoll("--object-store", "bucket", "--to", "pushed.yaml") == 0
     run = yaml.safe_load(Path("pushed.yaml").read_text())
     assert run["spec"]["datasets"] == [{"key": key}]
     assert run["spec"]["objectStoreRef"] == {"name": "bucket"}

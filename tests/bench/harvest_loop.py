@@ -135,7 +135,7 @@ def trained(settings: Settings, name: str, archives: Sequence[Path], *, first: b
     file = settings.folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     data = [argument for path in archives for argument in ("--data", str(path))]
-    answer = atoll("run", "-f", str(file), *data, "--store", str(settings.store), "--json")
+    answer = atoll("run", "-f", str(file), *data, "--store", str(settings.store), "-o", "json")
     ap50 = float(json.loads(answer)["metrics"]["int8"]["ap50"])
     print(f"seed {settings.seed}: {name}: AP50 {ap50:.3f}", flush=True)
     return ap50
@@ -157,7 +157,7 @@ def harvested(settings: Settings, other: Sequence[Labelled]) -> list[Labelled]:
         run_edge(settings, other)
         limit = str(round(settings.share * len(other)))
         where = ("--store", str(settings.store))
-        print(atoll("harvest", MODEL, *where, "-o", str(batch), "--limit", limit), flush=True)
+        print(atoll("harvest", MODEL, *where, "--to", str(batch), "--limit", limit), flush=True)
     known = np.stack([small(item.picture) for item in other])
     found = []
     for path in sorted(batch.glob("harvest-*/*/img/*.jpg")):

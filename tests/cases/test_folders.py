@@ -54,7 +54,7 @@ def test_new_takes_a_folder_and_names_it_to_the_run(capsys: pytest.CaptureFixtur
 def test_new_knows_that_the_folder_was_pushed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", "Reef 2025", "--store", "store"]) == 0
     capsys.readouterr()
-    assert main(["new", "Reef 2025", "--store", "store", "--no-timing", "--json"]) == 0
+    assert main(["new", "Reef 2025", "--store", "store", "--no-timing", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["next"] == ["atoll run -f run.yaml --store store"]
 
 

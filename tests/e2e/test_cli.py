@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from atoll_cli.commands.submit import validate
+from atoll_cli.output import Output
 from cluster.binaries import ensure
 from cluster.node_host import inside
 from support.node_cluster import NodeCluster
@@ -131,7 +132,7 @@ def test_kubectl_judges_tricky_files_as_atoll_validate_does(
         done = subprocess.run(
             inside([*apply, str(path)]), env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        offline = validate([path])
+        offline = validate([path], Output())
         refused += bool(offline)
         if bool(done.returncode) != bool(offline) and name not in STRICTER_THAN_KUBECTL:
             differing.append(f"{name}: kubectl says {done.stderr or done.stdout!r}")

@@ -49,7 +49,12 @@ def digests(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
     (folder / "run.yaml").write_text(text)
     command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--data", str(SAMPLE)]
     done = subprocess.run(
-        [*command, "--json"], cwd=folder, env={**os.environ, **environ}, capture_output=True, timeout=1700, check=False
+        [*command, "-o", "json"],
+        cwd=folder,
+        env={**os.environ, **environ},
+        capture_output=True,
+        timeout=1700,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     document = json.loads(done.stdout)

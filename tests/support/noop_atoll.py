@@ -1,4 +1,4 @@
-"""`python -m support.noop_atoll FILE STORE`: `atoll run --json` whose stages do no work (`noop_stages`)."""
+"""`python -m support.noop_atoll FILE STORE`: `atoll run -o json` whose stages do no work (`noop_stages`)."""
 
 import json
 import sys

@@ -87,7 +87,7 @@ def test_a_run_that_has_ended_is_shown_and_not_run_again(
 ) -> None:
     before = contents(store)
     command = ["run", "-f", str(KEPT / "note.yaml"), "--store", str(store), "--data", str(archive)]
-    assert main([*command, "--json"]) == 0
+    assert main([*command, "-o", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     kept = json.loads(before["results/note/result.json"])
     for document in (shown, kept):
@@ -106,7 +106,7 @@ def test_a_run_that_has_ended_is_shown_and_not_run_again(
 
 
 def test_the_releases_are_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["releases", "--store", str(store), "--json"]) == 0
+    assert main(["releases", "--store", str(store), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
         {
             "release": "note-v1",
@@ -130,7 +130,7 @@ def test_the_report_is_found(store: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_release_is_fetched_by_its_signature(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "fetched"
     command = ["pull", "note-v1", "--store", str(store), "--all", "--public-key", str(KEPT / "key.pem.pub")]
-    assert main([*command, "--output", str(target)]) == 0
+    assert main([*command, "--to", str(target)]) == 0
     fetched = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.iterdir()}
     manifest = json.loads((store / "models/local/note/v1/manifest.json").read_bytes())
     assert fetched == {file["name"]: file["sha256"] for file in manifest["files"]}
@@ -138,7 +138,7 @@ def test_a_release_is_fetched_by_its_signature(store: Path, tmp_path: Path) -> N
 
 def test_what_nobody_needs_is_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(store)
-    assert main(["prune", "--store", str(store), "--older-than", "30d", "--json"]) == 0
+    assert main(["prune", "--store", str(store), "--older-than", "30d", "-o", "json"]) == 0
     groups = json.loads(capsys.readouterr().out)["groups"]
     assert [(item["kind"], item["name"], item["files"], item["removed"]) for item in groups] == [
         ("run", "runs/local/8d3c91b1-1bdc-42e9-a3b1-73212d5d27b9/", 16, False),

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from atoll_cli.main import COMMANDS
+from atoll_cli.command_table import COMMANDS
 from atoll_operator.api.validation import check
 
 ROOT = Path(__file__).parents[2]

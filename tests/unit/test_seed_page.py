@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_cli.main import COMMANDS
+from atoll_cli.command_table import COMMANDS
 from atoll_edge.cli import parser
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -77,7 +77,7 @@ def test_what_a_command_reads_was_made_before_it() -> None:
             made.add(part.name)
         else:
             words = shlex.split(part.line)
-            written = {words[number + 1] for number, word in enumerate(words) if word == "-o"}
+            written = {words[number + 1] for number, word in enumerate(words) if word == "--to"}
             read = {word for word in words if re.search(r"\.(mp4|tar|yaml)$", word)} - written
             assert read <= made, part.line
             made |= written or ({"run.yaml"} if words[1] == "new" else set())

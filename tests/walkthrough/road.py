@@ -97,7 +97,7 @@ class Road:
         """A quick walk trains the smaller detector, for fewer steps."""
         if not self.quick or not line.startswith("atoll new"):
             return
-        named = re.search(r"-o (\S+\.yaml)", line)
+        named = re.search(r"--to (\S+\.yaml)", line)
         path = self.folder / (named[1] if named else "run.yaml")
         text = path.read_text()
         for pattern, short in QUICK if named is None else QUICK_AGAIN:

@@ -13,7 +13,7 @@ _SECTION = re.compile(r"(?<![\w/.-])docs/([a-z-]+)\.md(#[a-z0-9-]+)")
 
 
 class Reason(StrEnum):
-    """Why a run or a stage is in its phase. Conditions, Events, results and `--json` use no other reasons."""
+    """Why a run or a stage is in its phase. Conditions, Events, results and `-o json` use no other reasons."""
 
     # Progress.
     PENDING = "Pending"

@@ -123,8 +123,8 @@ def status_of(run: Body) -> RunStatus:
     return found or RunStatus(message="no operator has looked at the run yet")
 
 
-def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
-    """The columns of `kubectl get trun`."""
+def runs_table(runs: Iterable[Body], *, now: datetime, namespaces: bool = False, wide: bool = False) -> Table:
+    """The columns of `kubectl get trun`, with those of its -A and -o wide if asked for."""
     rows = []
     for run in runs:
         status = status_of(run)
@@ -132,8 +132,11 @@ def runs_table(runs: Iterable[Body], *, now: datetime) -> Table:
         age = duration(seconds_between(run["metadata"]["creationTimestamp"], now))
         summary = status.summary
         figures = (summary.ap50, summary.tpu, summary.release)
-        rows.append((run["metadata"]["name"], status.phase, status.reason, progress, *figures, age))
-    return text_table(("NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"), rows)
+        row = [run["metadata"]["name"], status.phase, status.reason, progress, *figures, age]
+        first = [run["metadata"]["namespace"]] if namespaces else []
+        rows.append([*first, *row, *([status.message or ""] if wide else [])])
+    names = ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    return text_table([*(["NAMESPACE"] if namespaces else []), *names, *(["MESSAGE"] if wide else [])], rows)
 
 
 def run_view(run: Body, *, now: datetime | None = None) -> Group:

@@ -26,12 +26,10 @@ CANCELLED = 3
 TIMED_OUT = 124
 INTERRUPTED = 130
 
-EXIT_CODES = """
-Exit codes: 0 done; 1 failed for a reason without a code of its own; 2 wrong usage; 3 the run was cancelled;
-10-19 the data; 20-29 settings, permissions or the machine; 30-39 trouble that may pass; 40-49 the model or its
-compilation; 50-59 integrity and publishing (docs/cli.md lists them); 124 not
-ended in the time given; 130 suspended by Ctrl-C.
-"""
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cancelled, 10-59 a reason each (docs/cli.md), "
+    "124 not ended in time, 130 suspended by Ctrl-C."
+)
 
 
 def exit_status(status: RunStatus) -> int:

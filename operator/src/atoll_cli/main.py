@@ -1,8 +1,10 @@
-"""The entry point of `atoll` and `kubectl atoll`: the table of the commands, and the handling of their errors.
+"""The entry point of `atoll` and `kubectl atoll`: the group of the commands, its help, and the handling of errors.
 
 A user's mistake gives a sentence and an exit code; only a fault of Atoll itself gives a traceback.
 """
 
+import difflib
+import functools
 import importlib
 import logging
 import os
@@ -11,38 +13,18 @@ from collections.abc import Sequence
 
 import click
 
+from atoll_cli.command_table import COMMANDS, SYNONYMS, CommandGroup
 from atoll_cli.console import EXIT_CODES, FAILED, INTERRUPTED
 from atoll_cli.options import is_plugin
 from atoll_contract import __version__
 from atoll_contract.errors import AtollError, ExitCode
 from atoll_operator.kube.errors import ClusterError
 
-# Command → module of `atoll_cli.commands` that defines it as `<command>_command`.
-COMMANDS = {
-    "record": "record",
-    "frames": "frames",
-    "test-video": "test_video",
-    "compare": "compare",
-    "new": "new",
-    "ui": "ui",
-    "run": "run",
-    "validate": "submit",
-    "report": "report",
-    "releases": "releases",
-    "cancel": "lifecycle",
-    "keygen": "keygen",
-    "submit": "submit",
-    "status": "status",
-    "wait": "status",
-    "suspend": "lifecycle",
-    "resume": "lifecycle",
-    "retry": "lifecycle",
-    "logs": "logs",
-    "pull": "releases",
-    "push": "push",
-    "harvest": "harvest",
-    "prune": "prune",
-}
+_ALSO = f"""
+With every command: -v logs what it does, -h is its help. Also: {
+    ", ".join(name for name, info in COMMANDS.items() if info.group is CommandGroup.PROGRAM)
+}.
+"""
 
 
 class Commands(click.Group):
@@ -52,20 +34,79 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"atoll_cli.commands.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
-        return command
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"there is no command {name!r}{_near(name)}", ctx)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Short enough for one screen: the groups of commands, and nothing that the help of each command says."""
+        formatter.write_usage(ctx.command_path, "[-v] COMMAND [ARGUMENTS]...")
+        formatter.write_paragraph()
+        formatter.write_text(self.help or "")
+        for group in CommandGroup:
+            rows = [
+                (name, command.get_short_help_str(70))
+                for name, info in COMMANDS.items()
+                if info.group is group and (command := self.get_command(ctx, name))
+            ]
+            if rows and group is not CommandGroup.PROGRAM:
+                with formatter.section(group):
+                    formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write_text(_ALSO.strip())
+        formatter.write_text(EXIT_CODES)
 
 
-@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@functools.cache
+def _load(name: str) -> click.Command:
+    """The command, with what every command has: an example, and `-v` after its name, too."""
+    info = COMMANDS[name]
+    module = importlib.import_module(f"atoll_cli.commands.{info.module}")
+    command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
+    command.epilog = f"Example: {_name()} {name} {info.example}"
+    command.params.append(_VERBOSE)
+    return command
+
+
+def _near(name: str) -> str:
+    close = difflib.get_close_matches(name, [*COMMANDS, *SYNONYMS], n=1)
+    return f'; did you mean "{SYNONYMS.get(close[0], close[0])}"?' if close else ""
+
+
+def _set_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+_VERBOSE = click.Option(
+    ["-v", "--verbose"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Also log what the engine does.",
+)
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="atoll")
 @click.option("-v", "--verbose", is_flag=True, help="Also log what the engine does.")
-def cli(verbose: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, verbose: bool) -> None:
     """Labelled pictures in, a detector for the robot out."""
     level = logging.INFO if verbose else logging.ERROR
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = cli.main(args=arguments, prog_name=_name(), standalone_mode=False)
         return int(answer or 0)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _print_usage_error(error)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except AtollError as error:
@@ -93,6 +133,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _name() -> str:
     return "kubectl atoll" if is_plugin() else "atoll"
+
+
+def _print_usage_error(error: click.ClickException) -> int:
+    """Print click's errors as those of Atoll: a sentence that begins small, and where the help is."""
+    if isinstance(error, click.NoSuchOption):
+        near = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        message = f"there is no option {error.option_name}{near}"
+    elif isinstance(error, click.UsageError):
+        message = " ".join(error.format_message().split()).rstrip(".")
+        message = message[:1].lower() + message[1:]
+    else:
+        message = error.format_message()
+    code = _print_error(message, error.exit_code)
+    if isinstance(error, click.UsageError):
+        click.echo(f"hint: {error.ctx.command_path if error.ctx else _name()} --help says what it takes", err=True)
+    return code
 
 
 def _print_error(message: str, code: int) -> int:

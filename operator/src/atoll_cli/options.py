@@ -34,11 +34,13 @@ class ClusterOptions:
     namespace: str | None = None
     context: str | None = None
     kubeconfig: str | None = None
+    all_namespaces: bool = False
 
     @property
     def is_given(self) -> bool:
         """Whether any of the options was given."""
-        return any(value is not None for value in (self.namespace, self.context, self.kubeconfig))
+        named = (self.namespace, self.context, self.kubeconfig)
+        return self.all_namespaces or any(value is not None for value in named)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class EngineOptions:
         cluster = replace(self.cluster, namespace=None) if by_namespace else self.cluster
         if self.store is not None and cluster.is_given:
             raise SpecError(
-                "--store names the local engine, -n, --context and --kubeconfig a cluster; give one of them"
+                "--store names the local engine, -n, -A, --context and --kubeconfig a cluster; give one of them"
             )
         if self.store is not None or self.cluster.is_given:
             return self.store
@@ -82,6 +84,9 @@ _CLUSTER = (
     click.option("--kubeconfig", metavar="FILE", help="The kubeconfig; by default that of kubectl."),
     click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
     click.option("-n", "--namespace", metavar="NAME", help="Namespace; by default the context's."),
+)
+_ALL_NAMESPACES = click.option(
+    "-A", "--all-namespaces", is_flag=True, help="List the cluster's objects of every namespace."
 )
 _LOCAL_STORE = click.option(
     "--store", type=_FOLDER, metavar="DIR", help="Folder of the local engine: look there and not at a cluster."
@@ -103,9 +108,12 @@ def cluster_options(function: F) -> Any:
     return _add(_CLUSTER, with_cluster)
 
 
-def engine_options(*, endpoint: bool = False, object_store: bool = False) -> Callable[[F], Any]:
-    """`--store` beside the cluster's options and, if asked for, `--endpoint` and `--object-store`, given to the command
-    as `engine`."""
+def engine_options(
+    *, endpoint: bool = False, object_store: bool = False, all_namespaces: bool = False
+) -> Callable[[F], Any]:
+    """`--store` beside the cluster's options and, if asked for, `--endpoint`, `--object-store` and `-A`, given to the
+    command as `engine`."""
+    everywhere = all_namespaces
 
     def decorate(function: F) -> Any:
         @functools.wraps(function)
@@ -117,13 +125,17 @@ def engine_options(*, endpoint: bool = False, object_store: bool = False) -> Cal
             kubeconfig: str | None,
             endpoint: str | None = None,
             object_store: str = DEFAULT_OBJECT_STORE,
+            all_namespaces: bool = False,
             **kwargs: Any,
         ) -> Any:
-            cluster = ClusterOptions(namespace, context, kubeconfig)
+            if all_namespaces and namespace is not None:
+                raise click.UsageError(f"-n {namespace} names one namespace, -A all; give one of them")
+            cluster = ClusterOptions(namespace, context, kubeconfig, all_namespaces)
             return function(*args, engine=EngineOptions(store, cluster, endpoint, object_store), **kwargs)
 
         bucket = (*((_OBJECT_STORE,) if object_store else ()), *((endpoint_option,) if endpoint else ()))
-        return _add((*bucket, *_CLUSTER, _LOCAL_STORE), with_engine)
+        listed = (_ALL_NAMESPACES,) if everywhere else ()
+        return _add((*bucket, *listed, *_CLUSTER, _LOCAL_STORE), with_engine)
 
     return decorate
 
@@ -154,29 +166,29 @@ def store_option(function: F) -> F:
     )(function)
 
 
-def files_option(content: str) -> Callable[[F], F]:
-    """`-f`, once or several times, as the parameter `paths`; the help says what `content` the files have."""
-    return click.option(
-        "-f",
-        "--filename",
-        "paths",
-        multiple=True,
-        required=True,
-        type=click.Path(path_type=Path, allow_dash=True),
-        metavar="FILE",
-        help=f'File or folder with {content}; "-" reads standard input. May be given several times.',
-    )
+def files_option(content: str) -> Callable[[F], Any]:
+    """Files as arguments or with `-f`, given to the command as `paths`; the help says what `content` they have."""
+    path = click.Path(path_type=Path, allow_dash=True)
+    text = f'File or folder with {content}; "-" reads standard input. Also without -f. May be given several times.'
+
+    def decorate(function: F) -> Any:
+        @functools.wraps(function)
+        def with_files(*args: Any, files: tuple[Path, ...], paths: tuple[Path, ...], **kwargs: Any) -> Any:
+            if not files and not paths:
+                example = f"{click.get_current_context().command_path} run.yaml"
+                raise click.UsageError(f"no FILE is named; write {example}, or - for standard input")
+            return function(*args, paths=(*files, *paths), **kwargs)
+
+        named = click.option("-f", "--filename", "paths", multiple=True, type=path, metavar="FILE", help=text)
+        return click.argument("files", metavar="[FILE]...", nargs=-1, type=path)(named(with_files))
+
+    return decorate
 
 
-def new_folder_option(function: F) -> F:
-    """`-o FOLDER`, as the parameter `output`; see `require_empty`."""
-    return click.option("-o", "--output", required=True, type=_FOLDER, help="A new or empty folder.")(function)
-
-
-def require_empty(output: Path) -> None:
+def require_empty(folder: Path) -> None:
     """Raises SpecError if the folder holds anything."""
-    if output.exists() and any(output.iterdir()):
-        raise SpecError(f"--output {output}: the folder is not empty; name a new one")
+    if folder.exists() and any(folder.iterdir()):
+        raise SpecError(f"--to {folder}: the folder is not empty; name a new one")
 
 
 def min_change_option(reference: str) -> Callable[[F], F]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -115,9 +115,6 @@ class NoCredentials(click.ClickException):
     """Shows how to get credentials in several lines for the shell; the message of an AtollError has one line."""
 
     exit_code = int(exit_code(Reason.STORAGE_FORBIDDEN))
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}", file=file, err=file is None)
 
 
 def _require_credentials(store: dict[str, Any]) -> None:

@@ -173,6 +173,16 @@ def test_the_list_has_the_columns_of_kubectl() -> None:
     assert row.split() == ["note", "Succeeded", "Completed", "0.88", "98%", "note-v3", "60", "min"]
 
 
+def test_the_list_has_more_columns_where_they_are_asked_for() -> None:
+    bodies = [run("Failed", reason="NoUsableExamples", message="no picture has a box")]
+    bodies[0]["metadata"]["namespace"] = "team"
+    header, row = shown(runs_table(bodies, now=NOW, namespaces=True, wide=True)).splitlines()
+    assert header.split()[0] == "NAMESPACE"
+    assert header.split()[-1] == "MESSAGE"
+    assert row.split()[:2] == ["team", "note"]
+    assert row.endswith("no picture has a box")
+
+
 def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:
     with pytest.raises(SpecError, match="the status of run note cannot be read"):
         is_settled(run("Training", stages=7))

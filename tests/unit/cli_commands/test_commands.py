@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from atoll_cli.command_table import COMMANDS
 from atoll_cli.console import exit_status, reason_status
-from atoll_cli.main import COMMANDS, cli, main
+from atoll_cli.main import cli, main
 from atoll_cli.options import ClusterOptions, EngineOptions
 from atoll_cli.param_types import Duration
 from atoll_contract.document import replace, to_json
@@ -45,13 +46,15 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage: " in result.output
 
 
-def test_the_page_shows_how_a_shell_completes() -> None:
-    variable = re.search(r'eval "\$\((\w+)=bash_source atoll\)"', (ROOT / "docs/cli.md").read_text(encoding="utf-8"))
+def test_the_page_shows_how_a_shell_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 'eval "$(atoll completion bash)"' in (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    assert main(["completion", "bash"]) == 0
+    variable = re.search(r"(\w+)=bash_complete", capsys.readouterr().out)
     assert variable is not None
     environment = os.environ | {variable[1]: "bash_complete", "COMP_WORDS": "atoll pu", "COMP_CWORD": "1"}
     command = [sys.executable, "-P", "-c", "from atoll_cli.main import main; main([])"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True, env=environment)
-    assert done.stdout.split() == ["plain,pull", "plain,push"]
+    assert sorted(done.stdout.split()) == ["plain,pull", "plain,push"]
 
 
 def test_help_lists_the_exit_codes() -> None:
@@ -62,8 +65,8 @@ def test_help_lists_the_exit_codes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nothing"], 2, "No such command"),
-        (["run"], 2, "Missing option"),
+        (["nothing"], 2, "there is no command 'nothing'"),
+        (["run"], 2, "no FILE is named; write atoll run run.yaml"),
         (["report", "none", "--store", "."], 20, "there is no run none"),
         (["cancel", "none", "--store", "."], 20, "there is no run none"),
         (["cancel", "none", "--store", ".", "-n", "team"], 20, "give one of them"),
@@ -101,7 +104,7 @@ def test_the_problems_of_an_invalid_file_are_listed_with_their_lines(
 @pytest.mark.timeout(300)
 def test_a_missing_data_set_ends_with_its_code_and_without_traceback(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--json"]
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "-o", "json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     document = json.loads(done.stdout)
     assert done.returncode == 10
@@ -133,13 +136,13 @@ def test_releases_shows_what_is_published(tmp_path: Path, capsys: pytest.Capture
         store.put(f"models/local/note/v{version}/manifest.json", to_json(manifest))
     pointer = Channel("local", "note", "stable", 10, 10, ManifestRef("k", "s", 1), "2027-01-09T19:12:01Z")
     store.put("models/local/note/channels/stable.json", to_json(pointer))
-    assert main(["releases", "--store", str(tmp_path), "--json"]) == 0
+    assert main(["releases", "--store", str(tmp_path), "-o", "json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [item["version"] for item in listed] == [1, 2, 10]
     assert listed[2]["channels"] == ["stable"]
-    assert main(["releases", "--store", str(tmp_path), "-n", "team", "--json"]) == 0
+    assert main(["releases", "--store", str(tmp_path), "-n", "team", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
-    assert main(["releases", "note", "--store", str(tmp_path)]) == 0
+    assert main(["releases", "note", "--store", str(tmp_path), "-o", "wide"]) == 0
     shown = capsys.readouterr().out
     assert "note-v10" in shown
     assert "[note]" in shown
@@ -183,7 +186,8 @@ def test_all_commands_but_run_import_without_the_modules_that_windows_lacks() ->
 import sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"):
     sys.modules[name] = None
-from atoll_cli.main import COMMANDS, cli
+from atoll_cli.command_table import COMMANDS
+from atoll_cli.main import cli
 import click
 context = click.Context(cli)
 for name in COMMANDS:
@@ -265,14 +269,14 @@ def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.Captu
     assert store.get("weights/own.weights.h5") == b"weights"
     manifest, key = pulled(store), "models/local/note/v3/manifest.json"
     store.put(key, to_json(manifest))
-    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "got")]) == 0
+    assert main(["pull", "note-v3", "--store", str(folder), "--to", str(tmp_path / "got")]) == 0
     assert (tmp_path / "got" / "model.tar.gz").read_bytes() == b"bundle"
     assert main(["pull", "note-v4", "--store", str(folder)]) == 20
     store.put(key, to_json(replace(manifest, files=(replace(manifest.files[0], sha256="0" * 64),))))
-    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "other")]) == 50
+    assert main(["pull", "note-v3", "--store", str(folder), "--to", str(tmp_path / "other")]) == 50
     capsys.readouterr()
     store.put(key, to_json(replace(manifest, files=(replace(manifest.files[0], name="../../escaped"),))))
-    assert main(["pull", "note-v3", "--store", str(folder), "-o", str(tmp_path / "deep" / "er")]) == 50
+    assert main(["pull", "note-v3", "--store", str(folder), "--to", str(tmp_path / "deep" / "er")]) == 50
     assert "no plain name" in capsys.readouterr().err
     assert not (tmp_path / "escaped").exists()
 
@@ -309,7 +313,7 @@ def test_pull_takes_only_what_the_given_key_signed(tmp_path: Path) -> None:
     store.put("models/local/note/v3/manifest.json", data)
     mine, other = generate_key(), generate_key()
     (tmp_path / "mine.pub").write_bytes(mine.public_pem)
-    pull = ["pull", "note-v3", "--store", str(tmp_path / "store"), "-o", str(tmp_path / "got")]
+    pull = ["pull", "note-v3", "--store", str(tmp_path / "store"), "--to", str(tmp_path / "got")]
     signed = [*pull, "--public-key", str(tmp_path / "mine.pub")]
     assert main(signed) == 20
     store.put("models/local/note/v3/manifest.dsse.json", sign(data, other.private_pem))

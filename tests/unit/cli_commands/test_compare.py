@@ -37,7 +37,7 @@ def release(root: Path, version: int, dataset: Ended, labels: tuple[str, ...] = 
 
 
 def compared(root: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    store = ["--store", str(root / "store"), "--json", "-o", str(root / "page.html")]
+    store = ["--store", str(root / "store"), "-o", "json", "--to", str(root / "page.html")]
     assert main(["compare", "colours-v1", "colours-v2", *store, *options]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
@@ -61,7 +61,7 @@ def test_a_dataset_that_both_share_gives_one_table(tmp_path: Path, capsys: pytes
     dataset = converted(tmp_path, 0)
     release(tmp_path, 1, dataset, labels=("red", "robot"))
     release(tmp_path, 2, dataset)
-    store = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "page.html")]
+    store = ["--store", str(tmp_path / "store"), "--to", str(tmp_path / "page.html")]
     assert main(["compare", "colours-v1", "colours-v2", *store]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "evaluation pictures of colours-v1 and colours-v2 (test): 3 pictures, 6 boxes"

@@ -56,7 +56,7 @@ def test_a_pushed_archive_is_found_by_key_by_name_or_as_the_only_one(capsys: pyt
     assert main(["push", "Reef 2025.tar", "--store", "atoll-store"]) == 0
     for number, named in enumerate((["datasets/local/Reef 2025.tar"], ["Reef 2025.tar"], [])):
         capsys.readouterr()
-        assert main(["new", *named, "-o", f"{number}.yaml", "--json", *NO_TIMING]) == 0
+        assert main(["new", *named, "--to", f"{number}.yaml", "-o", "json", *NO_TIMING]) == 0
         document = json.loads(capsys.readouterr().out)
         assert document["next"] == [f"atoll run -f {number}.yaml"]
         assert 'key: "datasets/local/Reef 2025.tar"' in Path(f"{number}.yaml").read_text()

@@ -65,7 +65,7 @@ def test_with_yes_files_are_removed_and_a_second_call_finds_nothing(
 
 
 def test_json_lists_the_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prune", "--store", str(folder), "-n", "team", "--older-than", "35d", "--json", "--yes"]) == 0
+    assert main(["prune", "--store", str(folder), "-n", "team", "--older-than", "35d", "-o", "json", "--yes"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [(item["kind"], item["name"], item["removed"]) for item in document["groups"]] == [
         ("run", "runs/team/gone/", True),

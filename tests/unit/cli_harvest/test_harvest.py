@@ -30,8 +30,8 @@ def bucket(tmp_path: Path) -> DirStore:
 @pytest.fixture
 def harvest(tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str]) -> Harvest:
     def call(*arguments: str, output: str = "batch") -> dict[str, Any]:
-        where = ("--store", str(tmp_path / "store"), "-o", str(tmp_path / output))
-        assert main(["harvest", *arguments, *where, "--json"]) == 0
+        where = ("--store", str(tmp_path / "store"), "--to", str(tmp_path / output))
+        assert main(["harvest", *arguments, *where, "-o", "json"]) == 0
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
         return document
 
@@ -154,7 +154,7 @@ def test_nothing_to_label_is_a_sentence(
     tmp_path: Path, bucket: DirStore, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     put(bucket, 1)
-    where = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "batch")]
+    where = ["--store", str(tmp_path / "store"), "--to", str(tmp_path / "batch")]
     assert main(["harvest", *arguments, *where]) in (15, 20)
     assert message in capsys.readouterr().err
 
@@ -172,7 +172,7 @@ def test_a_folder_that_is_not_empty_is_refused(
 ) -> None:
     put(bucket, 1)
     (tmp_path / "labels.json").write_text("a day's work")
-    assert main(["harvest", "--store", str(tmp_path / "store"), "-o", str(tmp_path)]) == 20
+    assert main(["harvest", "--store", str(tmp_path / "store"), "--to", str(tmp_path)]) == 20
     assert "not empty" in capsys.readouterr().err
 
 

@@ -25,7 +25,7 @@ def test_frames_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], sentence: str
 ) -> None:
     path = make(tmp_path / "match.mp4")
-    assert main(["frames", str(path), "-o", str(tmp_path / "out")]) == ExitCode.DATASET_MALFORMED
+    assert main(["frames", str(path), "--to", str(tmp_path / "out")]) == ExitCode.DATASET_MALFORMED
     require_sentence(capsys.readouterr().err, path, sentence)
 
 
@@ -34,7 +34,7 @@ def test_record_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], sentence: str
 ) -> None:
     path, out = make(tmp_path / "match.mp4"), tmp_path / "out.mp4"
-    assert main(["record", str(path), "-o", str(out)]) == ExitCode.INVALID_SPEC
+    assert main(["record", str(path), "--to", str(out)]) == ExitCode.INVALID_SPEC
     require_sentence(capsys.readouterr().err, path, sentence)
     assert not out.exists()
 
@@ -42,7 +42,7 @@ def test_record_says_what_is_wrong(
 def test_frames_goes_on_with_the_other_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty(tmp_path / "a.mp4")
     write_video(tmp_path / "b.mp4", (numbered(n) for n in range(10)))
-    main(["frames", str(tmp_path), "-o", str(tmp_path / "out"), "--max-blur", "1"])
+    main(["frames", str(tmp_path), "--to", str(tmp_path / "out"), "--max-blur", "1"])
     assert "could not be read at all: the file is empty (0 bytes)" in capsys.readouterr().out
 
 
@@ -51,10 +51,10 @@ def test_a_video_that_ends_after_its_index_says_that_no_frame_is_left(
 ) -> None:
     recorded = tmp_path / "recorded.mp4"
     write_video(tmp_path / "whole.mp4", (numbered(n) for n in range(20)))
-    assert main(["record", str(tmp_path / "whole.mp4"), "-o", str(recorded)]) == 0
+    assert main(["record", str(tmp_path / "whole.mp4"), "--to", str(recorded)]) == 0
     data = recorded.read_bytes()
     recorded.write_bytes(data[: data.index(b"moof") - 4])
-    for command in (["frames", str(recorded), "-o", str(tmp_path / "o")], ["record", str(recorded), "-o", "x.mp4"]):
+    for command in (["frames", str(recorded), "--to", str(tmp_path / "o")], ["record", str(recorded), "--to", "x.mp4"]):
         assert main(command) != 0
         assert f"{recorded}: there is no frame in it that can be read" in capsys.readouterr().err
 

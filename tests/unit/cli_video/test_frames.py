@@ -92,7 +92,7 @@ def test_still_passages_give_one_frame_and_blurred_ones_none(
     video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["frames", str(video_file), "-o", str(out)]) == 0
+    assert main(["frames", str(video_file), "--to", str(out)]) == 0
     table = rows(out)
     assert outcomes(table, 0, 3) == {"kept": 6}
     assert outcomes(table, 3, 7) == {"kept": 1, "near-duplicate": 7}
@@ -105,7 +105,7 @@ def test_still_passages_give_one_frame_and_blurred_ones_none(
 
 def test_the_numbers_of_the_report_add_up(video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["frames", str(video_file), "-o", str(out), "--json"]) == 0
+    assert main(["frames", str(video_file), "--to", str(out), "-o", "json"]) == 0
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert document == json.loads(capsys.readouterr().out)
     assert document["settings"] == {"rate": 2.0, "maxBlur": 0.2, "minChange": 0.01}
@@ -128,15 +128,15 @@ def test_the_numbers_of_the_report_add_up(video_file: Path, tmp_path: Path, caps
 
 def test_a_video_that_is_blurred_from_end_to_end_gives_nothing(video_file: Path, tmp_path: Path) -> None:
     alone = write_video(tmp_path / "turning.mp4", blurred(), rate=RATE)
-    assert main(["frames", str(alone), "-o", str(tmp_path / "out")]) == ExitCode.NO_USABLE_EXAMPLES
+    assert main(["frames", str(alone), "--to", str(tmp_path / "out")]) == ExitCode.NO_USABLE_EXAMPLES
     assert outcomes(rows(tmp_path / "out"), 0, 3) == {"blurred": 6}
-    assert main(["frames", str(alone), str(video_file), "-o", str(tmp_path / "both")]) == 0
+    assert main(["frames", str(alone), str(video_file), "--to", str(tmp_path / "both")]) == 0
     assert Counter(row["fate"] for row in rows(tmp_path / "both") if row["video"] == "turning") == {"blurred": 6}
 
 
 def test_the_folder_of_images_holds_images_and_nothing_else(video_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    main(["frames", str(video_file), "-o", str(out)])
+    main(["frames", str(video_file), "--to", str(out)])
     files = sorted(path for path in (out / "images").rglob("*") if path.is_file())
     assert [str(path.relative_to(out)) for path in files] == [row["file"] for row in rows(out) if row["file"]]
     assert files[0] == out / "images/Qualification-12/Qualification-12_000000.jpg"
@@ -149,7 +149,7 @@ def test_frames_of_one_video_stay_together_in_the_split(tmp_path: Path) -> None:
     for name, seed in (("match1.mp4", 10), ("match2.mp4", 20)):
         write_video(tmp_path / name, (scene(seed, at=16 * n) for n in range(30)), rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(tmp_path), "-o", str(out), "--flat"]) == 0
+    assert main(["frames", str(tmp_path), "--to", str(out), "--flat"]) == 0
     groups: dict[str, set[str]] = {}
     for path in (out / "images").iterdir():
         groups.setdefault(path.name.split("_")[0], set()).add(frame_group(path.name))
@@ -162,7 +162,7 @@ def test_a_passage_repeated_in_another_video_is_a_duplicate(tmp_path: Path) -> N
     write_video(tmp_path / "a.mp4", (noisy(scene(5), n) for n in range(20)), rate=RATE)
     write_video(tmp_path / "b.mp4", (noisy(scene(5), 50 + n) for n in range(20)), rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(tmp_path), "-o", str(out)]) == 0
+    assert main(["frames", str(tmp_path), "--to", str(out)]) == 0
     assert [(row["video"], row["fate"]) for row in rows(out)] == [
         ("a", "kept"),
         *[("a", "near-duplicate")] * 3,
@@ -176,7 +176,7 @@ def test_videos_of_the_same_name_get_names_of_their_own(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, [scene(30 + number)] * 3, rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(tmp_path / "films"), "-o", str(out)]) == 0
+    assert main(["frames", str(tmp_path / "films"), "--to", str(out)]) == 0
     assert sorted(path.name for path in (out / "images").iterdir()) == [
         "ball-no.-3",
         "mon-a-mp4",
@@ -193,7 +193,7 @@ def test_a_file_that_is_no_video_is_named_and_the_others_are_read(
     (videos / "broken.mp4").write_text("#EXTM3U\nfile:///etc/hostname\n")
     write_video(videos / "good.mp4", [scene(7)] * 5, rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(videos), "-o", str(out)]) == 0
+    assert main(["frames", str(videos), "--to", str(out)]) == 0
     assert "could not be read at all" in capsys.readouterr().out
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert [bool(video["problem"]) for video in document["videos"]] == [True, False]
@@ -202,12 +202,12 @@ def test_a_file_that_is_no_video_is_named_and_the_others_are_read(
 
 def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(video_file: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
-    assert main(["record", str(video_file), "-o", str(whole), "--time-limit", "3s"]) == 0
+    assert main(["record", str(video_file), "--to", str(whole), "--time-limit", "3s"]) == 0
     data = whole.read_bytes()
     # Within the pictures of the last fragment: its index promises more than there is.
     cut.write_bytes(data[: data.rindex(b"mdat") + 5000])
     out = tmp_path / "out"
-    assert main(["frames", str(cut), "-o", str(out)]) == 0
+    assert main(["frames", str(cut), "--to", str(out)]) == 0
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert 25 <= document["total"]["frames"] < 30
     assert document["total"]["kept"] >= 5
@@ -220,7 +220,7 @@ def test_a_damaged_video_is_read_around_the_damage(tmp_path: Path, capsys: pytes
     data[middle : middle + len(data) // 3] = bytes(len(data) // 3)
     path.write_bytes(bytes(data))
     out = tmp_path / "out"
-    assert main(["frames", str(path), "-o", str(out)]) == 0
+    assert main(["frames", str(path), "--to", str(out)]) == 0
     document = json.loads((out / "frames.json").read_text(encoding="utf-8"))
     assert 0 < document["total"]["frames"] < 20
     assert "damaged pieces" in document["videos"][0]["problem"]
@@ -239,7 +239,7 @@ def test_a_video_that_cannot_be_read_a_second_time_is_an_error(
         return measure(sample)
 
     monkeypatch.setattr(extraction, "measure", and_shorten)
-    assert main(["frames", str(copy), "-o", str(tmp_path / "out")]) == 1
+    assert main(["frames", str(copy), "--to", str(tmp_path / "out")]) == 1
     assert "was read once and not a second time" in capsys.readouterr().err
     assert not (tmp_path / "out" / "frames.json").exists()
 
@@ -248,7 +248,7 @@ def test_a_rotated_video_gives_upright_images(tmp_path: Path) -> None:
     path = write_video(tmp_path / "phone.mp4", [scene(8)] * 5, rate=RATE)
     turn(path, height=SIZE[0])
     out = tmp_path / "out"
-    assert main(["frames", str(path), "-o", str(out)]) == 0
+    assert main(["frames", str(path), "--to", str(out)]) == 0
     with Image.open(out / "images/phone/phone_000000.jpg") as image:
         assert image.size == (480, 640)
         shown = np.asarray(image)
@@ -259,7 +259,7 @@ def test_a_rotated_video_gives_upright_images(tmp_path: Path) -> None:
 def test_nothing_sharp_is_an_error_with_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dark = write_video(tmp_path / "dark.mp4", [np.zeros((*SIZE, 3), np.uint8)] * 20, rate=RATE)
     out = tmp_path / "out"
-    assert main(["frames", str(dark), "-o", str(out)]) == ExitCode.NO_USABLE_EXAMPLES
+    assert main(["frames", str(dark), "--to", str(out)]) == ExitCode.NO_USABLE_EXAMPLES
     output = capsys.readouterr()
     assert "try a higher --max-blur" in output.out
     assert "no frame is worth labelling" in output.err
@@ -270,7 +270,7 @@ def test_a_folder_that_is_not_empty_is_refused(
     video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "label.txt").write_text("mine")
-    assert main(["frames", str(video_file), "-o", str(tmp_path)]) == ExitCode.INVALID_SPEC
+    assert main(["frames", str(video_file), "--to", str(tmp_path)]) == ExitCode.INVALID_SPEC
     assert "the folder is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["label.txt"]
 
@@ -295,5 +295,5 @@ def test_a_mistake_ends_in_a_sentence(
         videos.mkdir()
         for name, text in content.items():
             (videos / name).write_text(text)
-    assert main(["frames", str(videos), "-o", str(tmp_path / "out")]) == code
+    assert main(["frames", str(videos), "--to", str(tmp_path / "out")]) == code
     assert sentence in capsys.readouterr().err

@@ -56,7 +56,7 @@ def video_file(tmp_path: Path) -> Path:
 
 def test_killed_with_kill_9_the_file_plays_up_to_the_last_second(tmp_path: Path) -> None:
     path, sent = tmp_path / "match.mp4", 3 * ONE_SECOND
-    with network_camera(burst=sent) as camera, recording(camera.url, "-o", str(path)) as process:
+    with network_camera(burst=sent) as camera, recording(camera.url, "--to", str(path)) as process:
         wait_until(lambda: len(playable(path)) >= sent - ONE_SECOND, what="all but the last second")
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=20) == -signal.SIGKILL
@@ -67,7 +67,7 @@ def test_killed_with_kill_9_the_file_plays_up_to_the_last_second(tmp_path: Path)
 
 def test_cut_anywhere_the_file_plays_up_to_the_last_whole_fragment(video_file: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
-    assert main(["record", str(video_file), "-o", str(whole)]) == 0
+    assert main(["record", str(video_file), "--to", str(whole)]) == 0
     data = whole.read_bytes()
     for share in (0.4, 0.7, 0.95):
         cut = tmp_path / f"cut-{share}.mp4"
@@ -81,7 +81,7 @@ def test_cut_anywhere_the_file_plays_up_to_the_last_whole_fragment(video_file: P
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_recording_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     path, sent = tmp_path / "match.mp4", ONE_SECOND * 2
-    with network_camera(burst=sent) as camera, recording(camera.url, "-o", str(path), "--json") as process:
+    with network_camera(burst=sent) as camera, recording(camera.url, "--to", str(path), "-o", "json") as process:
         wait_until(lambda: len(playable(path)) >= ONE_SECOND, what="a second that plays")
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)
@@ -97,7 +97,7 @@ def test_a_signal_ends_the_recording_cleanly(tmp_path: Path, number: signal.Sign
 def test_frame_times_are_those_of_the_clock(tmp_path: Path) -> None:
     path = tmp_path / "match.mp4"
     with network_camera(burst=ONE_SECOND * 5) as camera:
-        assert main(["record", camera.url, "-o", str(path), "--time-limit", "2s"]) == 0
+        assert main(["record", camera.url, "--to", str(path), "--time-limit", "2s"]) == 0
         times = [at for at, _ in read_video(path)]
     assert times[0] == 0
     assert times[-1] < 2
@@ -108,7 +108,7 @@ def test_frame_times_are_those_of_the_clock(tmp_path: Path) -> None:
 
 def test_a_stream_that_hangs_up_continues_in_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "match.mp4"
-    with network_camera(burst=5, hang_up=True) as camera, recording(camera.url, "-o", str(path)) as process:
+    with network_camera(burst=5, hang_up=True) as camera, recording(camera.url, "--to", str(path)) as process:
         wait_until(lambda: camera.connections >= 4, what="a fourth connection")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
@@ -121,7 +121,7 @@ def test_a_stream_that_stays_away_ends_the_recording(tmp_path: Path, capsys: pyt
     path = tmp_path / "match.mp4"
     with (
         network_camera(burst=10, hang_up=True) as camera,
-        recording(camera.url, "-o", str(path), "--patience", "1s") as process,
+        recording(camera.url, "--to", str(path), "--patience", "1s") as process,
     ):
         wait_until(lambda: camera.connections >= 2, what="a second connection")
         camera.close()
@@ -135,7 +135,7 @@ def test_the_time_limit_ends_the_recording(
     video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "short.mp4"
-    assert main(["record", str(video_file), "-o", str(path), "--time-limit", "2s"]) == 0
+    assert main(["record", str(video_file), "--to", str(path), "--time-limit", "2s"]) == 0
     assert numbers(path) == list(range(20))
     assert "20 frames in 1.9 s, 192x96" in capsys.readouterr().out
 
@@ -143,7 +143,7 @@ def test_the_time_limit_ends_the_recording(
 def test_the_size_limit_holds_and_the_file_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = write_video(tmp_path / "noise.avi", _noise(80), codec="mjpeg")
     path = tmp_path / "small.mp4"
-    assert main(["record", str(noise), "-o", str(path), "--size-limit", "300kB", "--json"]) == 0
+    assert main(["record", str(noise), "--to", str(path), "--size-limit", "300kB", "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ending"] == "size limit"
     assert 150_000 < path.stat().st_size <= 300_000
@@ -157,7 +157,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_a_file_that_plays(tmp_path: Pat
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    with recording(str(noise), "-o", str(path), preexec=small_disk) as process:
+    with recording(str(noise), "--to", str(path), preexec=small_disk) as process:
         _, errors = process.communicate(timeout=40)
     assert process.returncode == FAILED
     assert "File too large" in errors
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_a_file_that_plays(tmp_path: Pat
 
 def test_an_existing_file_is_never_overwritten(video_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = video_file.read_bytes()
-    assert main(["record", str(video_file), "-o", str(video_file)]) == ExitCode.INVALID_SPEC
+    assert main(["record", str(video_file), "--to", str(video_file)]) == ExitCode.INVALID_SPEC
     assert "never overwrites" in capsys.readouterr().err
     assert video_file.read_bytes() == before
 
@@ -180,7 +180,7 @@ def test_an_existing_file_is_never_overwritten(video_file: Path, capsys: pytest.
         (["ftp://host/x"], "ftp://host/x: not a stream"),
         (["/dev/video99"], "camera /dev/video99: No such file"),
         (["http://user:secret@127.0.0.1:9/x"], "http://127.0.0.1:9/x: "),
-        (["0", "-o", "x.avi"], "a recording is an .mp4"),
+        (["0", "--to", "x.avi"], "a recording is an .mp4"),
         (["0", "--size-limit", "5kB"], "100000 is the least"),
         (["0", "--time-limit", "soon"], "'soon' is no duration"),
         (["0", "--size", "big"], "'big' is no size of a picture"),
@@ -204,7 +204,7 @@ def test_a_mistake_ends_in_a_sentence(
 def test_a_text_is_no_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = tmp_path / "notes.mp4"
     notes.write_text("nothing to see")
-    assert main(["record", str(notes), "-o", str(tmp_path / "out.mp4")]) == ExitCode.INVALID_SPEC
+    assert main(["record", str(notes), "--to", str(tmp_path / "out.mp4")]) == ExitCode.INVALID_SPEC
     assert "nothing was recorded" in capsys.readouterr().err
 
 
@@ -213,7 +213,7 @@ def test_a_window_without_a_screen_is_refused_before_anything_is_recorded(
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     path = tmp_path / "out.mp4"
-    assert main(["record", str(video_file), "-o", str(path), "--window"]) == ExitCode.INVALID_SPEC
+    assert main(["record", str(video_file), "--to", str(path), "--window"]) == ExitCode.INVALID_SPEC
     assert "--window needs a screen" in capsys.readouterr().err
     assert not path.exists()
 

@@ -214,7 +214,7 @@ def test_a_file_of_labels_that_is_none_ends_in_a_sentence(
 ) -> None:
     labels = tmp_path / "data.yaml"
     labels.write_text("train: images\nnames: [red, blue]\n")
-    command = ["test-video", str(model), str(film), "-o", str(tmp_path / "out"), "--labels", str(labels)]
+    command = ["test-video", str(model), str(film), "--to", str(tmp_path / "out"), "--labels", str(labels)]
     assert main(command) == ExitCode.INVALID_SPEC
     errors = capsys.readouterr().err
     assert "data.yaml: line 1 is no name: 'train: images'" in errors
@@ -234,7 +234,7 @@ def test_a_tarball_without_what_it_takes_is_refused_in_a_sentence(
 ) -> None:
     members = {name: content for name, content in old_files().items() if name in kept}
     bundle = tarball(tmp_path / "note.tar.gz", members, tmp_path / "source")
-    assert main(["test-video", str(bundle), str(film), "-o", str(tmp_path / "out")]) == ExitCode.INVALID_SPEC
+    assert main(["test-video", str(bundle), str(film), "--to", str(tmp_path / "out")]) == ExitCode.INVALID_SPEC
     assert sentence in capsys.readouterr().err
 
 
@@ -242,7 +242,7 @@ def test_a_bare_file_without_labels_says_how_to_name_them(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model.parent / "map.pbtxt").unlink()
-    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) == ExitCode.INVALID_SPEC
+    assert main(["test-video", str(model), str(film), "--to", str(tmp_path / "out")]) == ExitCode.INVALID_SPEC
     assert "name its label map with --labels" in capsys.readouterr().err
 
 
@@ -250,7 +250,7 @@ def test_a_label_map_of_another_model_is_noticed(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model.parent / "map.pbtxt").write_text(format_label_map(("red",)))
-    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) == 0
+    assert main(["test-video", str(model), str(film), "--to", str(tmp_path / "out")]) == 0
     assert "10 detections of classes that the label map does not name" in capsys.readouterr().err
 
 
@@ -258,7 +258,7 @@ def test_class_names_of_a_strangers_model_write_neither_to_the_terminal_nor_form
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (model.parent / "map.pbtxt").write_text(format_label_map(("=HYPERLINK(1)", "\x1b[31mblue\u202e")))
-    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) == 0
+    assert main(["test-video", str(model), str(film), "--to", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert "=HYPERLINK(1)" in shown.out
     assert r"\x1b[31mblue\u202e" in shown.out
@@ -271,7 +271,7 @@ def test_a_file_that_is_no_model_ends_in_a_sentence(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.write_bytes(b"TFL3 is not enough")
-    assert main(["test-video", str(model), str(film), "-o", str(tmp_path / "out")]) != 0
+    assert main(["test-video", str(model), str(film), "--to", str(tmp_path / "out")]) != 0
     told = capsys.readouterr().err
     assert "error: " in told
     assert "Traceback" not in told
@@ -282,13 +282,23 @@ def test_a_release_of_the_local_store_brings_its_own_thresholds(
 ) -> None:
     store = tmp_path / "store"
     publish(open_store(directory_store(store)), alter=lambda manifest: replace(manifest, thresholds=(0.9, 0.9995)))
-    command = ["test-video", "colours-v1", str(film), "-o", str(tmp_path / "out"), "--store", str(store), "--json"]
+    command = [
+        "test-video",
+        "colours-v1",
+        str(film),
+        "--to",
+        str(tmp_path / "out"),
+        "--store",
+        str(store),
+        "-o",
+        "json",
+    ]
     assert main(command) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["model"]["name"] == "colours-v1"
     assert list(summary["videos"][0]["perClass"]) == ["red"]
-    assert main(["test-video", "colours-v2", str(film), "-o", str(tmp_path / "2"), "--store", str(store)]) == 20
-    assert main(["test-video", "colours", str(film), "-o", str(tmp_path / "3"), "--store", str(store)]) == 20
+    assert main(["test-video", "colours-v2", str(film), "--to", str(tmp_path / "2"), "--store", str(store)]) == 20
+    assert main(["test-video", "colours", str(film), "--to", str(tmp_path / "3"), "--store", str(store)]) == 20
     assert "no such file or folder, and no release" in capsys.readouterr().err
 
 
@@ -300,11 +310,11 @@ def test_a_release_comes_before_the_folder_into_which_it_was_pulled(
     publish(store, alter=lambda manifest: replace(manifest, thresholds=(0.9, 0.9995)))
     assert main(["pull", "colours-v1", "--all"]) == 0
     capsys.readouterr()
-    assert main(["test-video", "colours-v1", str(film), "-o", "out", "--json"]) == 0
+    assert main(["test-video", "colours-v1", str(film), "--to", "out", "-o", "json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["model"]["thresholds"] == {"red": 0.9, "blue": 0.9995}
     assert "colours-v1 is the release" in printed.err
-    assert main(["test-video", "./colours-v1", str(film), "-o", "plain", "--json"]) == 0
+    assert main(["test-video", "./colours-v1", str(film), "--to", "plain", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"]["thresholds"] == {"red": 0.5, "blue": 0.5}
 
 
@@ -315,7 +325,7 @@ def test_the_folder_is_taken_where_there_is_no_such_release(
     (tmp_path / "atoll-store").mkdir()
     (tmp_path / "other-v9").mkdir()
     write_model(tmp_path / "other-v9")
-    assert main(["test-video", "other-v9", str(film), "-o", "out", "--json"]) == 0
+    assert main(["test-video", "other-v9", str(film), "--to", "out", "-o", "json"]) == 0
     assert "other-v9 is the folder here" in capsys.readouterr().err
 
 
@@ -327,12 +337,12 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
     whole = write_video(tmp_path / "whole.mkv", video_frames(), rate=RATE).read_bytes()
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     videos = [str(tmp_path / name) for name in ("broken.mp4", "cut.mkv")]
-    assert main(["test-video", str(model), *videos, "-o", str(tmp_path / "out")]) == 0
+    assert main(["test-video", str(model), *videos, "--to", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert "broken.mp4 could not be read at all" in captured.err
     assert not (tmp_path / "out" / "broken.mp4").exists()
     assert 0 < len(read_video(tmp_path / "out" / "cut.mp4")) <= 30
-    assert main(["test-video", str(model), videos[0], "-o", str(tmp_path / "two")]) == ExitCode.DATASET_MALFORMED
+    assert main(["test-video", str(model), videos[0], "--to", str(tmp_path / "two")]) == ExitCode.DATASET_MALFORMED
     assert "no video could be read" in capsys.readouterr().err
 
 
@@ -351,7 +361,7 @@ def test_what_is_no_video_is_said_in_a_sentence(
 def test_the_printed_table_has_rates_for_each_class(
     tmp_path: Path, film: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["test-video", str(model), str(film), "-o", str(tmp_path / "out"), "--threshold", "0.9"]
+    command = ["test-video", str(model), str(film), "--to", str(tmp_path / "out"), "--threshold", "0.9"]
     assert main(command) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["TIME", "red", "blue"] in lines

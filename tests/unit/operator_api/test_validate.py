@@ -70,7 +70,7 @@ def test_json(bad: Path) -> None:
 def test_without_a_file() -> None:
     result = CliRunner().invoke(command, [])
     assert result.exit_code == 2
-    assert "--filename" in result.output
+    assert "no FILE is named" in result.output
 
 
 def test_it_needs_nothing_that_windows_lacks() -> None:

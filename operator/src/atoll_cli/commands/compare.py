@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from atoll_cli.comparison import compare, short_name
-from atoll_cli.console import print_json, print_view, text_table
+from atoll_cli.console import print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_options
 
 
 @click.command(name="compare", short_help="Set two models side by side on the same pictures.")
@@ -25,22 +26,15 @@ from atoll_cli.options import EngineOptions, engine_options
     help="Compare on this labelled archive (or several) instead of the evaluation pictures.",
 )
 @engine_options(endpoint=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The page with figures and pictures; compare-<old>-<new>.html by default.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")
+@output_options(file="The page with figures and pictures; compare-<old>-<new>.html by default.")
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
 def compare_command(
     old: str,
     new: str,
     archives: tuple[Path, ...],
     engine: EngineOptions,
-    output: Path | None,
-    as_json: bool,
+    output: Output,
+    to: Path | None,
     show: bool,
 ) -> None:
     """Run OLD and NEW on the same labelled pictures and print AP50 and AP of both, with the differences.
@@ -49,12 +43,12 @@ def compare_command(
     or a .tflite file with map.pbtxt beside it. The pictures are those that the releases' own runs were evaluated on,
     old and new, or those of --data. Pictures that a release was trained on are left out.
     """
-    page = output or Path(f"compare-{short_name(old)}-{short_name(new)}.html")
+    page = to or Path(f"compare-{short_name(old)}-{short_name(new)}.html")
     document = compare((old, new), archives, engine, page)
-    if as_json:
-        print_json(document)
-    else:
+    if output.is_text:
         _print(document, page)
+    else:
+        output.print(document, [str(page)])
     if show:
         webbrowser.open(page.resolve().as_uri())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from atoll_cli.console import print_json
-from atoll_cli.options import min_change_option, new_folder_option, require_empty
+from atoll_cli.options import min_change_option, require_empty
+from atoll_cli.output import Output, output_options
 from atoll_contract.errors import DatasetError, Reason
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ IMAGES = "images"
 
 @click.command(name="frames", short_help="Take the frames worth labelling out of videos.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@new_folder_option
+@output_options(folder="A new or empty folder.", required=True)
 @click.option(
     "--rate", type=click.FloatRange(0, 240, min_open=True), default=2.0, show_default=True, help="Samples per second."
 )
@@ -33,38 +33,37 @@ IMAGES = "images"
 )
 @min_change_option("a kept frame")
 @click.option("--flat", is_flag=True, help="All pictures in one folder, instead of one folder for each video.")
-@click.option("--json", "as_json", is_flag=True, help="Print the account as one JSON document.")
 def frames_command(
     videos: tuple[Path, ...],
-    output: Path,
+    output: Output,
+    to: Path,
     rate: float,
     max_blur: float,
     min_change: float,
     flat: bool,
-    as_json: bool,
 ) -> None:
     """Take the frames worth labelling out of VIDEOS: files, or folders with all that is below them.
 
     A few samples a second are looked at; blurred ones are dropped, and those that nearly repeat a frame kept before,
-    from whichever video. OUTPUT/images holds plain pictures and nothing else, as labelling tools import them;
-    OUTPUT/frames.json and frames.csv say what became of every frame.
+    from whichever video. DIR/images holds plain pictures and nothing else, as labelling tools import them;
+    DIR/frames.json and frames.csv say what became of every frame.
     """
     from atoll_cli.video.extract import Layout, extract, summary, write_report
     from atoll_cli.video.reader import find_videos
     from atoll_cli.video.select import Thresholds
 
     files = find_videos(videos)
-    require_empty(output)
-    output.mkdir(parents=True, exist_ok=True)
+    require_empty(to)
+    to.mkdir(parents=True, exist_ok=True)
     thresholds = Thresholds(blur=max_blur, change=min_change / 100)
-    reports = extract(files, Layout(output / IMAGES, flat=flat), rate=rate, thresholds=thresholds)
+    reports = extract(files, Layout(to / IMAGES, flat=flat), rate=rate, thresholds=thresholds)
     document = summary(reports, rate=rate, thresholds=thresholds)
-    write_report(output, reports, document)
-    if as_json:
-        print_json(document)
-    else:
+    write_report(to, reports, document)
+    if output.is_text:
         click.echo(_sentences(reports, rate))
-    _require_images(reports, output)
+    else:
+        output.print(document, [str(to / IMAGES)])
+    _require_images(reports, to)
 
 
 def _sentences(reports: Sequence[VideoReport], rate: float) -> str:
@@ -88,7 +87,7 @@ def _sentences(reports: Sequence[VideoReport], rate: float) -> str:
     return "\n".join(lines)
 
 
-def _require_images(reports: Sequence[VideoReport], output: Path) -> None:
+def _require_images(reports: Sequence[VideoReport], folder: Path) -> None:
     """Raises DatasetError if no frame was kept."""
     from atoll_cli.video.extract import TABLE
     from atoll_cli.video.select import SampleOutcome
@@ -99,5 +98,5 @@ def _require_images(reports: Sequence[VideoReport], output: Path) -> None:
         problems = "; ".join(f"{report.video.path}: {report.problem}" for report in reports)
         raise DatasetError(Reason.DATASET_MALFORMED, f"no video could be read: {problems}")
     raise DatasetError(
-        Reason.NO_USABLE_EXAMPLES, f"no frame is worth labelling; see {output / TABLE} for the figures of each"
+        Reason.NO_USABLE_EXAMPLES, f"no frame is worth labelling; see {folder / TABLE} for the figures of each"
     )

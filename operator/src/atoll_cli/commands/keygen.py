@@ -5,13 +5,15 @@ from pathlib import Path
 
 import click
 
+from atoll_cli.output import Output, output_option
 from atoll_contract.errors import SpecError
 from atoll_contract.signing import generate_key
 
 
 @click.command(name="keygen", short_help="Make a key pair for signing releases.")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default=Path("atoll-signing.pem"))
-def keygen_command(path: Path) -> None:
+@output_option
+def keygen_command(path: Path, output: Output) -> None:
     """Write an Ed25519 private key to PATH and its public half to PATH.pub.
 
     The private key goes into the Secret that ObjectStore.spec.signingKeyRef names (or to atoll run --signing-key),
@@ -21,7 +23,11 @@ def keygen_command(path: Path) -> None:
     pair = generate_key()
     for file, data, mode in ((path, pair.private_pem, 0o600), (public, pair.public_pem, 0o644)):
         _write_new(file, data, mode)
-    click.echo(f"private key: {path}\npublic key:  {public}\nkey id:      {pair.key_id}")
+    if output.is_text:
+        click.echo(f"private key: {path}\npublic key:  {public}\nkey id:      {pair.key_id}")
+    else:
+        document = {"privateKey": str(path), "publicKey": str(public), "keyId": pair.key_id}
+        output.print(document, [str(path), str(public)])
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

@@ -12,6 +12,7 @@ from atoll_cli.cluster_runs import is_settled, status_of
 from atoll_cli.local.state import RunFolder
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_option
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, RunStatus, StagePhase
@@ -21,7 +22,8 @@ from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 @click.command(name="cancel", short_help="End a run for good.")
 @click.argument("name", metavar="RUN")
 @engine_options()
-def cancel_command(name: str, engine: EngineOptions) -> None:
+@output_option
+def cancel_command(name: str, engine: EngineOptions, output: Output) -> None:
     """End a run of the cluster or of the local engine (docs/cli.md says which). It cannot be taken back.
 
     Nothing that was published is removed. A local run that is suspended ends when it is started the next time.
@@ -31,18 +33,19 @@ def cancel_command(name: str, engine: EngineOptions) -> None:
         folder = _unfinished(store, name)
         # The engine sees the request within a second and stops the stage that runs.
         folder.cancel_request.touch()
-        click.echo(f"run {name} in {store.resolve()} is asked to end")
+        _say(f"run {name} in {store.resolve()} is asked to end", name, output)
         return
     access = connect_engine(engine)
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"cancel": True}})
-    click.echo(f"run {name} in namespace {access.namespace} is asked to end")
+    _say(f"run {name} in namespace {access.namespace} is asked to end", name, output)
 
 
 @click.command(name="suspend", short_help="Stop a run for a while.")
 @click.argument("name", metavar="RUN")
 @engine_options()
-def suspend_command(name: str, engine: EngineOptions) -> None:
+@output_option
+def suspend_command(name: str, engine: EngineOptions, output: Output) -> None:
     """Let the stage that runs save its checkpoint and end; the deadline's clock stands still.
 
     On a cluster this sets spec.suspend. A local engine ends as it does at Ctrl-C.
@@ -52,21 +55,22 @@ def suspend_command(name: str, engine: EngineOptions) -> None:
         folder = _unfinished(store, name)
         if folder.is_locked():
             folder.suspend_request.touch()
-            click.echo(f"run {name} is asked to pause; atoll resume {name} lets it go on")
+            _say(f"run {name} is asked to pause; atoll resume {name} lets it go on", name, output)
         else:
-            click.echo(f"run {name} is suspended already; atoll resume {name} lets it go on")
+            _say(f"run {name} is suspended already; atoll resume {name} lets it go on", name, output)
         return
     access = connect_engine(engine)
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"suspend": True}})
-    click.echo(f"run {name} is asked to pause; atoll resume {name} lets it go on")
+    _say(f"run {name} is asked to pause; atoll resume {name} lets it go on", name, output)
 
 
 @click.command(name="resume", short_help="Let a suspended run go on.")
 @click.argument("name", metavar="RUN")
 @engine_options()
+@output_option
 @click.pass_context
-def resume_command(context: click.Context, name: str, engine: EngineOptions) -> None:
+def resume_command(context: click.Context, name: str, engine: EngineOptions, output: Output) -> None:
     """Let a run go on from its last checkpoint.
 
     On a cluster this takes spec.suspend back. A local run goes on in this terminal, as `atoll run` would with the file
@@ -74,15 +78,23 @@ def resume_command(context: click.Context, name: str, engine: EngineOptions) -> 
     """
     store = engine.local_folder()
     if store is not None:
-        context.exit(_run_recorded(store, _unfinished(store, name), command="atoll resume"))
+        context.exit(_run_recorded(store, _unfinished(store, name), output, command="atoll resume"))
     access = connect_engine(engine)
     run = access.run(name)
     _require_running(run)
     if not run["spec"].get("suspend"):
-        click.echo(f"run {name} is not suspended")
+        _say(f"run {name} is not suspended", name, output)
         return
     access.patch_run(name, {"spec": {"suspend": False}})
-    click.echo(f"run {name} goes on")
+    _say(f"run {name} goes on", name, output)
+
+
+def _say(message: str, name: str, output: Output) -> None:
+    """Print what was asked of a run, as a sentence or in the format that the user wants."""
+    if output.is_text:
+        click.echo(message)
+    else:
+        output.print({"run": name, "message": message}, [name])
 
 
 def _unfinished(store: Path, name: str) -> RunFolder:
@@ -101,7 +113,9 @@ def _require_running(run: Body) -> None:
         raise SpecError(f"run {name} has ended already: {status.phase}{advice}")
 
 
-def _run_recorded(store: Path, folder: RunFolder, *, command: str, retry_from: Stage | None = None) -> int:
+def _run_recorded(
+    store: Path, folder: RunFolder, output: Output, *, command: str, retry_from: Stage | None = None
+) -> int:
     """Go on with a local run in this terminal, with the settings that it was started with; returns the exit code."""
     # `run` needs modules that Windows lacks.
     from atoll_cli.commands.run import require_stages, run_here
@@ -110,15 +124,16 @@ def _run_recorded(store: Path, folder: RunFolder, *, command: str, retry_from: S
 
     require_stages(command)
     _, record = LocalRuns(store).record(folder.name)
-    return run_here(LaunchRequest(recorded_run_file(folder, record), store, retry_from=retry_from))
+    return run_here(LaunchRequest(recorded_run_file(folder, record), store, retry_from=retry_from), output)
 
 
 @click.command(name="retry", short_help="Start a failed run again, from the stage that failed.")
 @click.argument("name", metavar="RUN")
 @engine_options()
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="Go back to this earlier stage.")
+@output_option
 @click.pass_context
-def retry_command(context: click.Context, name: str, engine: EngineOptions, stage: str | None) -> None:
+def retry_command(context: click.Context, name: str, engine: EngineOptions, stage: str | None, output: Output) -> None:
     """Start a failed run again. Stages that are done stay done; attempt numbers go on.
 
     With --stage, that stage and all after it are done anew: nothing from their earlier attempts is taken over. On a
@@ -129,17 +144,17 @@ def retry_command(context: click.Context, name: str, engine: EngineOptions, stag
         folder, run = LocalRuns(store).read(name)
         _require_failed(run)
         retry_from = Stage(stage) if stage else None
-        context.exit(_run_recorded(store, folder, command="atoll retry", retry_from=retry_from))
+        context.exit(_run_recorded(store, folder, output, command="atoll retry", retry_from=retry_from))
     access = connect_engine(engine)
     run = access.run(name)
     status = _require_failed(run)
     if not is_settled(run):
-        click.echo(f"run {name} is asked to start again already")
+        _say(f"run {name} is asked to start again already", name, output)
         return
     value = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ") + (f":{stage}" if stage else "")
     access.patch_run(name, {"metadata": {"annotations": {RETRY_ANNOTATION: value}}})
     failed = next((item.name for item in status.stages if item.phase is StagePhase.FAILED), None)
-    click.echo(f"run {name} starts again" + (f" from stage {stage or failed}" if stage or failed else ""))
+    _say(f"run {name} starts again" + (f" from stage {stage or failed}" if stage or failed else ""), name, output)
 
 
 def _require_failed(run: Body) -> RunStatus:

@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, connect
-from atoll_cli.console import print_json, spinner, with_links
+from atoll_cli.console import spinner, with_links
 from atoll_cli.draft.archives import Archive, find_archives
 from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
+from atoll_cli.output import Output, output_options
 from atoll_cli.param_types import Duration
 from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_store
 from atoll_cli.tool import lint_archives
@@ -32,42 +33,33 @@ from atoll_operator.lifecycle.progress import duration
 @click.argument("archives", metavar="[ARCHIVE|KEY]...", nargs=-1)
 @engine_options(endpoint=True, object_store=True)
 @click.option("--profile", default=DEFAULT_REF, show_default=True, help="Name of the cluster's TrainingProfile.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("run.yaml"),
-    show_default=True,
-    metavar="FILE",
-    help="The file to write.",
-)
+@output_options(file="The file to write.", default=Path("run.yaml"))
 @click.option("--name", metavar="NAME", help="Name of run and model; by default the archive's.")
 @click.option("--from", "release", metavar="RELEASE", help="Train on from this release, as note-v3.")
 @click.option("--within", type=Duration(), metavar="TIME", help="Take so few steps that the run ends in time, as 30m.")
 @click.option("--no-timing", is_flag=True, help="Do not time this machine; earlier runs still tell.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @max_invalid_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def new_command(
     archives: tuple[str, ...],
     engine: EngineOptions,
     profile: str,
-    output: Path,
+    output: Output,
+    to: Path,
     name: str | None,
     release: str | None,
     within: float | None,
     no_timing: bool,
     force: bool,
     max_invalid_percent: float | None,
-    as_json: bool,
 ) -> None:
     """Look into labelled archives, as a run will, and write a run.yaml for them.
 
     An ARCHIVE is a file or a folder on this disk, a KEY one that was pushed, as datasets/local/my-export.tar or only
     its file name. Without either it is the one archive that the store holds; several become one data set.
     """
-    if output.exists() and not force:
-        raise SpecError(f"{output} exists and is not overwritten; --force does that, -o names another file")
+    if to.exists() and not force:
+        raise SpecError(f"{to} exists and is not overwritten; --force does that, --to names another file")
     with explain_store_errors(endpoint=engine.endpoint):
         destination = _destination(archives, engine)
         found, report = _inspect(archives, destination, max_invalid_percent)
@@ -78,16 +70,16 @@ def new_command(
         options=DraftOptions(name, within, max_invalid_percent),
         benchmark=None if no_timing or destination.cluster else benchmark_for(report, notify=_echo),
     )
-    with written_whole(output) as stream:
+    with written_whole(to) as stream:
         stream.write(draft.text.encode())
-    next_commands = _next_commands(found, destination, output, store=engine.store)
-    if as_json:
-        print_json(_document(draft, output, next_commands))
-    else:
+    next_commands = _next_commands(found, destination, to, store=engine.store)
+    if output.is_text:
         click.echo(f"{_file_names(found)}: {report.message}")
         for warning in report.warnings:
             _echo(with_links(f"warning: {warning}"))
-        _print(draft, output, next_commands)
+        _print(draft, to, next_commands)
+    else:
+        output.print(_document(draft, to, next_commands), [str(to)])
 
 
 @dataclass(frozen=True)
@@ -144,11 +136,11 @@ def _echo(text: str) -> None:
 
 
 def _next_commands(
-    archives: Sequence[Archive], destination: _Destination, output: Path, *, store: Path | None
+    archives: Sequence[Archive], destination: _Destination, path: Path, *, store: Path | None
 ) -> list[str]:
     """The commands that start the run; `store` is what the user gave with --store."""
     outside = [shlex.quote(str(item.path)) for item in archives if not item.stored]
-    file = shlex.quote(str(output))
+    file = shlex.quote(str(path))
     if destination.cluster is not None:
         pushes = [f"atoll push {path} -n {destination.namespace}" for path in outside]
         return [*pushes, f"kubectl apply -f {file}"]
@@ -157,10 +149,10 @@ def _next_commands(
     return [f"atoll run -f {file}{data}{option}"]
 
 
-def _print(draft: Draft, output: Path, next_commands: Sequence[str]) -> None:
+def _print(draft: Draft, path: Path, next_commands: Sequence[str]) -> None:
     settings, weights = draft.settings, draft.settings.initial_weights
     click.echo(
-        f"{output}: run {draft.run}, {settings.architecture} width {settings.width}, "
+        f"{path}: run {draft.run}, {settings.architecture} width {settings.width}, "
         f"{settings.steps} steps of {settings.batch} pictures from {weights.release or weights.type}"
     )
     time = f"time: about {duration(draft.seconds)}" if draft.seconds is not None else "time: no estimate"
@@ -168,10 +160,10 @@ def _print(draft: Draft, output: Path, next_commands: Sequence[str]) -> None:
     click.echo("next: " + "\n      ".join(next_commands))
 
 
-def _document(draft: Draft, output: Path, next_commands: Sequence[str]) -> dict[str, object]:
+def _document(draft: Draft, path: Path, next_commands: Sequence[str]) -> dict[str, object]:
     settings = draft.settings
     document: dict[str, object | None] = {
-        "file": str(output),
+        "file": str(path),
         "run": draft.run,
         "model": draft.model,
         "architecture": str(settings.architecture),

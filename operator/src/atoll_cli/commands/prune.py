@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll_cli.console import print_json, print_view, text_table
+from atoll_cli.console import print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_option
 from atoll_cli.param_types import Duration, format_size
 from atoll_cli.store_access import StoreAccess, explain_store_errors, open_engine_store
 
@@ -48,9 +49,9 @@ TO_BUCKET = "-"
     help="Also TrainingRuns of the cluster that ended so long ago; their JSON goes to the bucket, or to a folder.",
 )
 @click.option("--yes", is_flag=True, help="Remove it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output_option
 def prune_command(
-    engine: EngineOptions, older_than: float, versions: bool, keep: int, runs: str | None, yes: bool, as_json: bool
+    engine: EngineOptions, older_than: float, versions: bool, keep: int, runs: str | None, yes: bool, output: Output
 ) -> None:
     """List the files of a namespace that nobody needs any more; with --yes, remove them.
 
@@ -73,9 +74,9 @@ def prune_command(
         scan = scan_store(access, policy)
         ended = _ended_runs(access, runs, policy)
         found = [*(ended.groups() if ended else ()), *scan.groups()]
-        removed = list(_remove(access.store, scan, ended, found, quiet=as_json)) if yes else []
-    if as_json:
-        print_json(_document(access, found, removed, scan.notes))
+        removed = list(_remove(access.store, scan, ended, found, quiet=not output.is_text)) if yes else []
+    if not output.is_text:
+        output.print(_document(access, found, removed, scan.notes), [item.name for item in found])
         return
     if found and not yes:
         rows = [(item.kind, item.name, str(len(item.keys)), format_size(item.size), item.why) for item in found]

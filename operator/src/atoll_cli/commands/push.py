@@ -10,6 +10,7 @@ import click
 from atoll_cli.console import spinner, transfer_progress, with_links
 from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
+from atoll_cli.output import Output, output_option
 from atoll_cli.param_types import format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import ToolMissing, lint_archives
@@ -18,6 +19,8 @@ from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import file_sha256
 from atoll_contract.store.base import Store
 from atoll_contract.store.s3 import S3Store
+
+_TEXT = Output()
 
 
 @click.command(name="push", short_help="Check a labelled archive and put it into the bucket.")
@@ -32,8 +35,14 @@ from atoll_contract.store.s3 import S3Store
 @click.option("--weights", is_flag=True, help="The files are start weights, not archives.")
 @click.option("--no-check", is_flag=True, help="Put archives without looking into them.")
 @max_invalid_option
+@output_option
 def push_command(
-    files: tuple[Path, ...], engine: EngineOptions, weights: bool, no_check: bool, max_invalid_percent: float | None
+    files: tuple[Path, ...],
+    engine: EngineOptions,
+    weights: bool,
+    no_check: bool,
+    max_invalid_percent: float | None,
+    output: Output,
 ) -> None:
     """Look into each archive as the convert stage will, then put it under datasets/<namespace>/<file name>.
 
@@ -49,16 +58,20 @@ def push_command(
         raise SpecError(f"--weights {folder} is a folder; name the file with the weights")
     if not weights and not no_check:
         for file in files:
-            check_archive(file, max_invalid_percent=max_invalid_percent)
+            check_archive(file, max_invalid_percent=max_invalid_percent, output=output)
     with explain_store_errors(endpoint=engine.endpoint):
         access = open_engine_store(engine, writing=True)
+        pushed = []
         for file in files:
             with archive_file(file) as packed:
                 key = keys.weights(file.name) if weights else keys.dataset(access.namespace, packed.name)
-                _upload(access.store, key, packed)
+                uploaded = _upload(access.store, key, packed, output)
+                pushed.append({"file": str(file), "store": access.store.url, "key": key, "uploaded": uploaded})
+    if not output.is_text:
+        output.print(pushed, [str(item["key"]) for item in pushed])
 
 
-def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> None:
+def check_archive(file: Path, *, max_invalid_percent: float | None = None, output: Output = _TEXT) -> None:
     """Print what the archive holds.
 
     Raises:
@@ -72,18 +85,19 @@ def check_archive(file: Path, *, max_invalid_percent: float | None = None) -> No
         raise SpecError(f"{error.message}; --no-check leaves it out") from None
     if not report.ok:
         raise DatasetError(Reason(report.reason), f"{report.fault_of(str(file))}; nothing was put into the store")
-    click.echo(f"{file}: {report.message} ({', '.join(report.formats)})")
+    output.say(f"{file}: {report.message} ({', '.join(report.formats)})")
     for warning in report.warnings:
         click.echo(with_links(f"warning: {warning}"), err=True)
 
 
-def _upload(store: Store, key: str, file: Path) -> None:
-    """Upload the file and show a progress bar, unless the store has these bytes there already."""
+def _upload(store: Store, key: str, file: Path, output: Output) -> bool:
+    """Upload the file and show a progress bar, unless the store has these bytes there already; returns whether it was
+    uploaded."""
     size = file.stat().st_size
     there = store.head(key)
     if there is not None and there.size == size and there.sha256 == file_sha256(file):
-        click.echo(f"{key} is there already")
-        return
+        output.say(f"{key} is there already")
+        return False
     if there is not None:
         other = " with other bytes" if there.sha256 is not None else ""
         click.echo(f"{key} is there{other} and is replaced", err=True)
@@ -92,7 +106,8 @@ def _upload(store: Store, key: str, file: Path) -> None:
             store.upload(key, file, transferred=transferred, state_file=_state_file(store, key))
         else:
             store.upload(key, file, transferred=transferred)
-    click.echo(f"{key} is put into {store.url}")
+    output.say(f"{key} is put into {store.url}")
+    return True
 
 
 def _state_file(store: Store, key: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from atoll_cli.console import FAILED
+from atoll_cli.output import Output, output_options
 from atoll_cli.param_types import ByteSize, Duration, ImageSize
 from atoll_contract.errors import SpecError
 
@@ -26,13 +26,7 @@ MIN_SIZE = 100_000
 
 @click.command(name="record", short_help="Record a camera, a network stream or a file.")
 @click.argument("source", default="0")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The video, a new .mp4; recording-<date>-<time>.mp4 by default.",
-)
+@output_options(file="The video, a new .mp4; recording-<date>-<time>.mp4 by default.")
 @click.option("--time-limit", type=Duration(), help="End after this time: 90s, 10m, 1h30m.")
 @click.option("--size-limit", type=ByteSize(), help="End before the file is larger: 500MB, 2GB.")
 @click.option("--size", type=ImageSize(), default="640x480", show_default=True, help="Ask a camera for this picture.")
@@ -46,19 +40,18 @@ MIN_SIZE = 100_000
     help="Wait so long for a stream that went away.",
 )
 @click.option("--window", is_flag=True, help="Show the picture; q ends the recording.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
 @click.pass_context
 def record_command(
     context: click.Context,
     source: str,
-    output: Path | None,
+    output: Output,
+    to: Path | None,
     time_limit: float | None,
     size_limit: int | None,
     size: tuple[int, int],
     rate: int,
     retry_timeout: float,
     window: bool,
-    as_json: bool,
 ) -> None:
     """Record SOURCE: a camera (0, /dev/video0), a URL (http MJPEG, rtsp, …) or a video file.
 
@@ -68,9 +61,9 @@ def record_command(
     from atoll_cli.video.capture import CameraMode, source_of
     from atoll_cli.video.recorder import RecordingLimits, Window, record
 
-    path = output or Path(f"recording-{datetime.now().astimezone():%Y%m%d-%H%M%S}.mp4")
+    path = to or Path(f"recording-{datetime.now().astimezone():%Y%m%d-%H%M%S}.mp4")
     if path.suffix.lower() != ".mp4":
-        raise SpecError(f"--output {path}: a recording is an .mp4; end the name with it")
+        raise SpecError(f"--to {path}: a recording is an .mp4; end the name with it")
     if size_limit is not None and size_limit < MIN_SIZE:
         raise SpecError(f"--size-limit of {size_limit} bytes: {MIN_SIZE} is the least")
     opened = source_of(source, CameraMode(width=size[0], height=size[1], rate=rate))
@@ -79,10 +72,10 @@ def record_command(
         click.echo(f"recording {opened.title} into {path}; Ctrl-C ends it", err=True)
         on_frame = preview.show if preview else None
         recording = record(opened, path, rate=rate, limits=limits, stop=stop, on_frame=on_frame)
-    if as_json:
-        click.echo(json.dumps(recording.document(), indent=2))
-    else:
+    if output.is_text:
         _print(recording)
+    else:
+        output.print(recording.document(), [str(path)])
     context.exit(FAILED if recording.detail else 0)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
-from atoll_cli.console import print_json, print_view, text_table
+from atoll_cli.console import print_view, text_table
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_option, output_options
 from atoll_cli.releases import Release, list_releases, load_release
 from atoll_cli.store_access import explain_store_errors, open_local_store
 from atoll_contract.errors import IntegrityError
@@ -21,39 +22,48 @@ from atoll_operator.kube.objects import RELEASES
 
 @click.command(name="releases", short_help="List the releases of a cluster or in a store.")
 @click.argument("model", required=False)
-@engine_options()
+@engine_options(all_namespaces=True)
 @click.option(
     "-f", "--filename", "paths", multiple=True, type=click.Path(path_type=Path), help="File with an ObjectStore."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path, ...], as_json: bool) -> None:
+@output_option
+def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path, ...], output: Output) -> None:
     """List what is published, of one MODEL or of all: the cluster's ModelReleases, or what lies in a local store.
 
     With -f it is what lies in the ObjectStore of that file, under namespace -n (default: local).
     """
+    everywhere = engine.cluster.all_namespaces
+    if paths and everywhere:
+        raise click.UsageError("-A lists a cluster, -f a store of one namespace; give one of them")
     folder = (engine.store or DEFAULT_STORE) if paths else engine.local_folder(by_namespace=True)
     if folder is None:
-        _list_on_cluster(connect_engine(engine), model, as_json=as_json)
+        _list_on_cluster(connect_engine(engine), model, output, everywhere=everywhere)
         return
     found = list_releases(open_local_store(folder, paths), engine.cluster.namespace or DEFAULT_NAMESPACE, model)
-    if as_json:
-        print_json([_document(item) for item in found])
+    if not output.is_text:
+        output.print([_document(item) for item in found], [item.manifest.release for item in found])
         return
     rows = []
     for item in found:
         manifest, ap50 = item.manifest, _ap50(item.manifest)
         shown = "" if ap50 is None else f"{ap50:.2f}"
         labels, channels = ", ".join(manifest.labels), ", ".join(item.channels)
-        rows.append((manifest.release, channels, shown, _tpu(manifest), labels, manifest.created_at))
-    print_view(text_table(("RELEASE", "CHANNELS", "AP50", "TPU", "LABELS", "CREATED"), rows))
+        row = (manifest.release, channels, shown, _tpu(manifest), manifest.run.name, manifest.created_at)
+        rows.append((*row, labels) if output.is_wide else row)
+    print_view(text_table((*_COLUMNS, "LABELS") if output.is_wide else _COLUMNS, rows))
 
 
-def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool) -> None:
-    """Print the ModelReleases by model and version; with `as_json` the objects as they are."""
-    bodies = access.cluster.list_all(RELEASES, access.namespace)
+# The same in a store and on a cluster; -o wide adds what only one of both knows.
+_COLUMNS = ("RELEASE", "CHANNELS", "AP50", "TPU", "RUN", "CREATED")
+
+
+def _list_on_cluster(access: ClusterAccess, model: str | None, output: Output, *, everywhere: bool) -> None:
+    """Print the ModelReleases by model and version, of every namespace with `everywhere`; as a document the objects as
+    they are."""
+    bodies = access.cluster.list_all(RELEASES, None if everywhere else access.namespace)
     found = sorted((item for item in bodies if model in (None, item["spec"]["model"])), key=_by_version)
-    if as_json:
-        print_json(found)
+    if not output.is_text:
+        output.print(found, [item["metadata"]["name"] for item in found])
         return
     rows = []
     for item in found:
@@ -61,12 +71,14 @@ def _list_on_cluster(access: ClusterAccess, model: str | None, *, as_json: bool)
         published = "yes" if status.get("published") else "no"
         figures = (status.get("ap50", ""), status.get("tpu", ""))
         run, created = spec["runRef"]["name"], metadata["creationTimestamp"]
-        rows.append((metadata["name"], spec["channel"], *figures, published, run, created))
-    print_view(text_table(("RELEASE", "CHANNEL", "AP50", "TPU", "PUBLISHED", "RUN", "CREATED"), rows))
+        row = [metadata["name"], spec["channel"], *figures, run, created]
+        rows.append([*([metadata["namespace"]] if everywhere else []), *row, *([published] if output.is_wide else [])])
+    columns = [*(["NAMESPACE"] if everywhere else []), *_COLUMNS, *(["PUBLISHED"] if output.is_wide else [])]
+    print_view(text_table(columns, rows))
 
 
-def _by_version(release: Body) -> tuple[str, int]:
-    return str(release["spec"]["model"]), int(release["spec"]["version"])
+def _by_version(release: Body) -> tuple[str, str, int]:
+    return str(release["metadata"]["namespace"]), str(release["spec"]["model"]), int(release["spec"]["version"])
 
 
 def _document(item: Release) -> dict[str, Any]:
@@ -100,13 +112,7 @@ def _tpu(manifest: Manifest) -> str:
 @click.command(name="pull", short_help="Fetch a release from the bucket.")
 @click.argument("release", metavar="RELEASE")
 @engine_options(endpoint=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where to put the files; by default a folder with the release's name.",
-)
+@output_options(folder="Where to put the files; by default a folder with the release's name.")
 @click.option("--all", "everything", is_flag=True, help="Every file of the release, not only model.tar.gz.")
 @click.option(
     "--public-key",
@@ -117,7 +123,12 @@ def _tpu(manifest: Manifest) -> str:
     help="Fetch only what this key (or one of several) has signed.",
 )
 def pull_command(
-    release: str, engine: EngineOptions, output: Path | None, everything: bool, public_keys: tuple[Path, ...]
+    release: str,
+    engine: EngineOptions,
+    output: Output,
+    to: Path | None,
+    everything: bool,
+    public_keys: tuple[Path, ...],
 ) -> None:
     """Fetch RELEASE, as note-v3, from the bucket with your own credentials; every file's sha256 is checked."""
     with explain_store_errors(endpoint=engine.endpoint):
@@ -125,5 +136,10 @@ def pull_command(
         wanted = [file for file in found.manifest.files if everything or file.role is Role.BUNDLE]
         if not wanted:
             raise IntegrityError(f"the manifest of {found.manifest.release} names no bundle")
-        for path in found.fetch(wanted, output or Path(release)):
-            click.echo(str(path))
+        paths = []
+        for path in found.fetch(wanted, to or Path(release)):
+            paths.append(str(path))
+            if output.is_text:
+                click.echo(str(path))
+    if not output.is_text:
+        output.print({"release": found.manifest.release, "files": paths}, paths)

@@ -12,6 +12,7 @@ from atoll_cli.local.result import REPORT, stage_output
 from atoll_cli.local.runfile import recorded_run_file
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_options
 from atoll_cli.store_access import bucket_of, explain_store_errors, fetch
 from atoll_contract.errors import SpecError
 from atoll_contract.files import file_sha256
@@ -25,31 +26,28 @@ from atoll_operator.jobs.stage_input import store_spec
 @click.command(name="report", short_help="Open the report of a run.")
 @click.argument("name", metavar="RUN")
 @engine_options(endpoint=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where to put the report; <run>-report.html by default, of a local run <store>/results/<run>.",
-)
+@output_options(file="Where to put the report; <run>-report.html by default, of a local run <store>/results/<run>.")
 @click.option("--open/--no-open", "show", default=None, help="Open a browser, or only print the path.")
-def report_command(name: str, engine: EngineOptions, output: Path | None, show: bool | None) -> None:
+def report_command(name: str, engine: EngineOptions, output: Output, to: Path | None, show: bool | None) -> None:
     """Print where the report of a run is, and open it in a browser on a terminal.
 
     A local run has it in its store. That of a cluster's run is fetched from the bucket with your own credentials.
     """
     folder = engine.local_folder()
-    path = _find_local(folder, name, output) if folder is not None else _fetch(engine, name, output)
-    click.echo(str(path))
-    if show if show is not None else sys.stdout.isatty():
+    path = _find_local(folder, name, to) if folder is not None else _fetch(engine, name, to)
+    if output.is_text:
+        click.echo(str(path))
+    else:
+        output.print({"run": name, "report": str(path)}, [str(path)])
+    if show if show is not None else output.is_text and sys.stdout.isatty():
         webbrowser.open(path.resolve().as_uri())
 
 
-def _find_local(store: Path, name: str, output: Path | None) -> Path:
+def _find_local(store: Path, name: str, to: Path | None) -> Path:
     """The report that `atoll run` has put beside the store, else a copy of that in the store."""
     folder, record = LocalRuns(store).record(name)
     report = _report_of(name, read_status(record.status) or RunStatus())
-    path = output or folder.results / REPORT
+    path = to or folder.results / REPORT
     if path.is_file() and file_sha256(path) == report.sha256:
         return path
     own_store = open_store(store_spec(recorded_run_file(folder, record).own_store))
@@ -63,11 +61,11 @@ def _report_of(name: str, status: RunStatus) -> Artifact:
     return report
 
 
-def _fetch(engine: EngineOptions, name: str, output: Path | None) -> Path:
+def _fetch(engine: EngineOptions, name: str, to: Path | None) -> Path:
     access = connect_engine(engine)
     run = access.run(name)
     report = _report_of(name, status_of(run))
     with explain_store_errors(endpoint=engine.endpoint):
         store = bucket_of(access, run["spec"]["objectStoreRef"]["name"], endpoint=engine.endpoint)
-        path = output or Path(f"{name}-{REPORT}")
+        path = to or Path(f"{name}-{REPORT}")
         return fetch(store, report.key, path, sha256=report.sha256, size=report.size)

@@ -11,13 +11,14 @@ from types import FrameType
 
 import click
 
-from atoll_cli.console import exit_status, print_json
+from atoll_cli.console import exit_status
 from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import files_option, max_invalid_option, store_option
+from atoll_cli.output import Output, output_options
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
 from atoll_contract.errors import SpecError
 from atoll_contract.installation import require_packages
@@ -53,13 +54,7 @@ _EXISTING = click.Path(path_type=Path, dir_okay=False)
 @max_invalid_option
 @click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
 @click.option("--rerun", is_flag=True, help="Start a run of this name anew; its releases stay.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where to put model.tar.gz, report.html and result.json; below the store by default.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end; progress goes to stderr.")
+@output_options(folder="Where to put model.tar.gz, report.html and result.json; below the store by default.")
 @click.pass_context
 def run_command(
     context: click.Context,
@@ -71,8 +66,8 @@ def run_command(
     max_invalid_percent: float | None,
     signing_key: Path | None,
     rerun: bool,
-    output: Path | None,
-    as_json: bool,
+    output: Output,
+    to: Path | None,
 ) -> None:
     """Convert, train, export, compile and publish as on a cluster: with processes for pods, a folder for the bucket.
 
@@ -93,9 +88,9 @@ def run_command(
     if store != DEFAULT_STORE:
         arguments += ["--store", str(store)]
     request = LaunchRequest(
-        file, store, data=data, weights=weights, rerun=rerun, output=output, command=shlex.join(arguments)
+        file, store, data=data, weights=weights, rerun=rerun, output=to, command=shlex.join(arguments)
     )
-    context.exit(run_here(request, as_json=as_json))
+    context.exit(run_here(request, output))
 
 
 def require_stages(command: str) -> None:
@@ -105,18 +100,18 @@ def require_stages(command: str) -> None:
     require_packages(command, STAGE_PACKAGES)
 
 
-def run_here(request: LaunchRequest, *, as_json: bool = False) -> int:
+def run_here(request: LaunchRequest, output: Output) -> int:
     """Run the engine in this terminal, and print the outcome; returns the exit code."""
-    result = _run(request, as_json=as_json)
-    if as_json:
-        print_json(result.document)
-    else:
+    result = _run(request, quiet=not output.is_text)
+    if output.is_text:
         print_outcome(result)
+    else:
+        output.print(result.document, [str(result.document["run"])])
     return exit_status(result.status)
 
 
-def _run(request: LaunchRequest, *, as_json: bool) -> RunResult:
-    display: Display = PlainDisplay() if as_json or not sys.stderr.isatty() else LiveDisplay()
+def _run(request: LaunchRequest, *, quiet: bool) -> RunResult:
+    display: Display = PlainDisplay() if quiet or not sys.stderr.isatty() else LiveDisplay()
     with display:
         interruption = Interruption(display)
         result = launch(request, observer=display, on_start=interruption.watch)

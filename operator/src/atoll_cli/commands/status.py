@@ -9,34 +9,41 @@ from datetime import UTC, datetime
 
 import click
 
-from atoll_cli.cluster_access import Body, connect_engine
+from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
 from atoll_cli.cluster_runs import RunSource, RunWatch, WaitTimeout, describe_phase, run_view, runs_table, status_of
-from atoll_cli.console import TIMED_OUT, exit_status, print_json, print_view
+from atoll_cli.console import TIMED_OUT, exit_status, print_view
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
+from atoll_cli.output import Output, output_option
 from atoll_cli.param_types import Duration
 from atoll_operator.api.status import Phase, RunStatus
+from atoll_operator.kube.objects import RUNS
 
 
 @click.command(name="status", short_help="Show runs, live with --watch.")
 @click.argument("name", required=False, metavar="[RUN]")
-@engine_options()
+@engine_options(all_namespaces=True)
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
-@click.option("--json", "as_json", is_flag=True, help="Print the objects as JSON.")
+@output_option
 @click.pass_context
-def status_command(context: click.Context, name: str | None, engine: EngineOptions, watch: bool, as_json: bool) -> None:
+def status_command(
+    context: click.Context, name: str | None, engine: EngineOptions, watch: bool, output: Output
+) -> None:
     """Show all runs of the local store or of a cluster's namespace (docs/cli.md says which), or the stages of one."""
-    if watch and (name is None or as_json):
-        raise click.UsageError("--watch follows one run on the screen; name it, and leave --json out")
+    everywhere = engine.cluster.all_namespaces
+    if watch and (name is None or not output.is_text):
+        raise click.UsageError("--watch follows one run on the screen; name it, and leave -o out")
+    if everywhere and name is not None:
+        raise click.UsageError(f"-A lists every run; for {name} alone name its namespace with -n")
     source = run_source(engine)
     if name is None:
-        _print_runs(source, as_json=as_json)
+        _print_runs(source, output, everywhere=everywhere)
     elif watch:
         context.exit(follow(source, name))
-    elif as_json:
-        print_json(source.run(name))
-    else:
+    elif output.is_text:
         print_view(run_view(source.run(name)))
+    else:
+        output.print(source.run(name), [name])
 
 
 def run_source(engine: EngineOptions) -> RunSource:
@@ -45,14 +52,16 @@ def run_source(engine: EngineOptions) -> RunSource:
     return LocalRuns(folder) if folder is not None else connect_engine(engine)
 
 
-def _print_runs(source: RunSource, *, as_json: bool) -> None:
-    found = source.runs()
-    if as_json:
-        print_json(found)
+def _print_runs(source: RunSource, output: Output, *, everywhere: bool) -> None:
+    """Print the runs of the source; with `everywhere`, a cluster's of every namespace."""
+    found = source.cluster.list_all(RUNS) if everywhere and isinstance(source, ClusterAccess) else source.runs()
+    if not output.is_text:
+        output.print(found, [run["metadata"]["name"] for run in found])
     elif found:
-        print_view(runs_table(found, now=datetime.now(UTC)))
+        now = datetime.now(UTC)
+        print_view(runs_table(found, now=now, namespaces=everywhere, wide=output.is_wide))
     else:
-        click.echo(f"no TrainingRuns in {source.location}", err=True)
+        click.echo(f"no TrainingRuns in {'any namespace' if everywhere else source.location}", err=True)
 
 
 def follow(source: RunSource, name: str) -> int:
@@ -97,12 +106,16 @@ def _live_view() -> Iterator[Callable[[Body], None]]:
 @click.option(
     "--timeout", type=Duration(allow_zero=True), metavar="TIME", help="Give up after 90s, 15m, 1h30m, …; exit code 124."
 )
+@output_option
 @click.pass_context
-def wait_command(context: click.Context, name: str, engine: EngineOptions, timeout: float | None) -> None:
+def wait_command(
+    context: click.Context, name: str, engine: EngineOptions, timeout: float | None, output: Output
+) -> None:
     """Wait until a run succeeded, failed or was cancelled.
 
     A suspended run is waited for: it may be resumed. So is one whose retry was asked for.
     """
+    run: Body = {}
     status = RunStatus()
     was_suspended = False
     try:
@@ -114,5 +127,8 @@ def wait_command(context: click.Context, name: str, engine: EngineOptions, timeo
     except WaitTimeout:
         click.echo(f"run {name} has not ended within {timeout:.0f} s; it is {status.phase}", err=True)
         context.exit(TIMED_OUT)
-    click.echo(f"{name}: {describe_phase(status)}")
+    if output.is_text:
+        click.echo(f"{name}: {describe_phase(status)}")
+    else:
+        output.print(run, [name])
     context.exit(exit_status(status))

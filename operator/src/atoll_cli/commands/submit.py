@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, connect
-from atoll_cli.console import print_json
 from atoll_cli.options import ClusterOptions, cluster_options, files_option
+from atoll_cli.output import Output, output_option
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
 from atoll_operator.jobs.stage_input import spec_digest
@@ -24,13 +24,18 @@ _RESOURCES = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun":
 @files_option("manifests")
 @cluster_options
 @click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
+@output_option
 @click.pass_context
-def submit_command(context: click.Context, paths: tuple[Path, ...], cluster: ClusterOptions, watch: bool) -> None:
+def submit_command(
+    context: click.Context, paths: tuple[Path, ...], cluster: ClusterOptions, watch: bool, output: Output
+) -> None:
     """Check the file as atoll validate does, then create its TrainingRuns, ObjectStores and TrainingProfiles.
 
     What is there already is left as it is; a run of the same name with other settings is refused. Objects that are
     not Atoll's (Secrets, say) are named and left to kubectl apply.
     """
+    if watch and not output.is_text:
+        raise click.UsageError(f"--watch follows a run on the screen; leave -o {output.format} out")
     files = read_files(paths)
     if files.problems:
         for problem in files.problems:
@@ -46,16 +51,20 @@ def submit_command(context: click.Context, paths: tuple[Path, ...], cluster: Clu
     if watch and len(runs) > 1:
         raise SpecError(f"--watch follows one run, and the file has {len(runs)}; see atoll status RUN --watch")
     access = connect(cluster)
-    names = [_create(access, item, cluster) for item in ours]
+    created = [_create(access, item, cluster, output) for item in ours]
+    if not output.is_text:
+        output.print(created, [str(item["name"]) for item in created if item["kind"] == "TrainingRun"])
     if watch:
         from atoll_cli.commands.status import follow
 
         namespace = _namespace(access, ours[-1], cluster) or access.namespace
-        context.exit(follow(ClusterAccess(access.cluster, namespace), names[-1]))
+        context.exit(follow(ClusterAccess(access.cluster, namespace), str(created[-1]["name"])))
 
 
-def _create(access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions) -> str:
-    """Create the object unless it is there; returns its name."""
+def _create(
+    access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions, output: Output
+) -> dict[str, str | bool | None]:
+    """Create the object unless it is there; returns what it is and whether it was created."""
     resource = _RESOURCES[manifest.kind]
     namespace = _namespace(access, manifest, cluster)
     title = f"{manifest.title} in namespace {namespace}" if namespace else manifest.title
@@ -68,11 +77,11 @@ def _create(access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions) 
         if manifest.kind == "TrainingRun" and spec_digest(there) != spec_digest(manifest.value):
             raise SpecError(f"{title} is there with other settings; submit this one under a new name") from None
         same = there.get("spec") == manifest.value["spec"]
-        click.echo(f"{title} is there already" + ("" if same else " and differs from the file; it is left as it is"))
-        return manifest.name
+        output.say(f"{title} is there already" + ("" if same else " and differs from the file; it is left as it is"))
+        return {"kind": manifest.kind, "name": manifest.name, "namespace": namespace, "created": False}
     name = str(created["metadata"]["name"])
-    click.echo(f"{manifest.kind}/{name}{f' in namespace {namespace}' if namespace else ''} created")
-    return name
+    output.say(f"{manifest.kind}/{name}{f' in namespace {namespace}' if namespace else ''} created")
+    return {"kind": manifest.kind, "name": name, "namespace": namespace, "created": True}
 
 
 def _namespace(access: ClusterAccess, manifest: Manifest, cluster: ClusterOptions) -> str | None:
@@ -86,27 +95,27 @@ def _namespace(access: ClusterAccess, manifest: Manifest, cluster: ClusterOption
     return manifest.namespace or access.namespace
 
 
-def validate(paths: Sequence[Path], *, as_json: bool = False) -> int:
+def validate(paths: Sequence[Path], output: Output) -> int:
     """Print the problems of the manifests in `paths`; returns the exit code: 0, or 20 (InvalidSpec) for any problem."""
     files = read_files(paths)
-    if as_json:
-        print_json(_document(files))
-    else:
+    if output.is_text:
         _print(files)
+    else:
+        output.print(_document(files), [item.title for item in files.manifests])
     return int(ExitCode.INVALID_SPEC if files.problems else ExitCode.OK)
 
 
 @click.command(name="validate", short_help="Check manifests offline, as the API server would.")
 @files_option("manifests")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output_option
 @click.pass_context
-def validate_command(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+def validate_command(context: click.Context, paths: tuple[Path, ...], output: Output) -> None:
     """Check TrainingRuns, ObjectStores, TrainingProfiles and the rest without a cluster.
 
     The schemas and rules are those that the API server has. Objects that are not Atoll's are passed over. The exit
     code is 0 if all are valid, else 20.
     """
-    context.exit(validate(paths, as_json=as_json))
+    context.exit(validate(paths, output))
 
 
 def _print(files: ManifestFiles) -> None:

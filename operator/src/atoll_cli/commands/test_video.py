@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from atoll_cli.console import print_json, print_view, text_table
-from atoll_cli.options import EngineOptions, engine_options, new_folder_option, require_empty
+from atoll_cli.console import print_view, text_table
+from atoll_cli.options import EngineOptions, engine_options, require_empty
+from atoll_cli.output import Output, output_options
 from atoll_cli.releases import find_release
 from atoll_cli.store_access import explain_store_errors
 from atoll_cli.tool import run_tool
@@ -25,7 +26,7 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 @click.command(name="test-video", short_help="Run a model on videos and see what it sees.")
 @click.argument("model", metavar="MODEL")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO...")
-@new_folder_option
+@output_options(folder="A new or empty folder.", required=True)
 @click.option(
     "--labels",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -39,50 +40,49 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
     help="Score from which a class counts as seen; by default what the release says, 0.5 for bundles.",
 )
 @engine_options(endpoint=True)
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of the tables.")
 def test_video_command(
     model: str,
     videos: tuple[Path, ...],
-    output: Path,
+    output: Output,
+    to: Path,
     labels: Path | None,
     threshold: float | None,
     engine: EngineOptions,
-    as_json: bool,
 ) -> None:
     """Run MODEL on VIDEOS: files, or folders with all that is below them.
 
     MODEL is a release (note-v3; of the local store or the cluster), a model.tar.gz, a folder with the files of one,
-    or a .tflite file with its label map. For each video OUTPUT gets an mp4 with the boxes drawn, and for all of
+    or a .tflite file with its label map. For each video DIR gets an mp4 with the boxes drawn, and for all of
     them detections.csv, summary.json and least-certain.jpg: the frames with a score nearest the threshold.
     """
     from atoll_cli.video.reader import find_videos
 
     files = find_videos(videos)
-    require_empty(output)
+    require_empty(to)
     with (
         tempfile.TemporaryDirectory(prefix="atoll-test-video-") as name,
         explain_store_errors(endpoint=engine.endpoint),
     ):
         release = find_release(model, engine)
         path = release.fetch_model(Path(name) / "release") if release else Path(model)
-        output.mkdir(parents=True, exist_ok=True)
-        arguments = ["--model", str(path), "--output", str(output)]
+        to.mkdir(parents=True, exist_ok=True)
+        arguments = ["--model", str(path), "--output", str(to)]
         arguments += ["--labels", str(labels)] if labels else []
         arguments += ["--threshold", str(threshold)] if threshold else []
         for file in files:
             arguments += ["--film", file.name, str(file.path)]
         document = run_tool(MODULE, arguments, title="loading the model")
-    if as_json:
-        print_json(document)
+    if output.is_text:
+        _print(document, to)
     else:
-        _print(document, output)
+        output.print(document, [str(to / video["annotated"]) for video in document["videos"] if video["frames"]])
 
 
-def _print(document: dict[str, Any], output: Path) -> None:
+def _print(document: dict[str, Any], folder: Path) -> None:
     for video in document["videos"]:
         if video["frames"]:
             size = f"{video['width']}x{video['height']}"
-            click.echo(f"{output / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
+            click.echo(f"{folder / video['annotated']}: {video['frames']} frames in {video['seconds']:.1f} s, {size}")
             print_view(_table(video))
         if video["unnamedDetections"]:
             count = _count(video["unnamedDetections"], "detection")
@@ -92,7 +92,7 @@ def _print(document: dict[str, Any], output: Path) -> None:
             click.echo(f"{video['file']} could not be read {read}: {video['problem']}", err=True)
     shown = document["leastCertain"]
     if shown:
-        click.echo(f"{output / UNCERTAIN_FRAMES}: {_count(len(shown), 'frame')} with a score near the threshold")
+        click.echo(f"{folder / UNCERTAIN_FRAMES}: {_count(len(shown), 'frame')} with a score near the threshold")
     else:
         click.echo("no frame has a score near the threshold, so there is no contact sheet")
     click.echo(f"{document['speed']['framesPerSecond']:.0f} frames/s; detections.csv has each detection")

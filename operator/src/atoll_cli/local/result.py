@@ -1,4 +1,4 @@
-"""The result of a run: the document of `--json`, the bundle and the report."""
+"""The result of a run: the document of `-o json`, the bundle and the report."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class RunResult:
-    """The state in which `launch` leaves a run. `document` is that of `--json`; `recalled` is True where the run had
+    """The state in which `launch` leaves a run. `document` is that of `-o json`; `recalled` is True where the run had
     ended before."""
 
     status: RunStatus

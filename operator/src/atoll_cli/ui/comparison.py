@@ -53,7 +53,7 @@ def compare_on_same_images(folder: Path, namespace: str, old: str, new: str, pag
     """
     for release in (old, new):
         release_parts(release)
-    arguments = ["compare", old, new, "--store", str(folder), "-n", namespace, "-o", str(page), "--json"]
+    arguments = ["compare", old, new, "--store", str(folder), "-n", namespace, "--to", str(page), "-o", "json"]
     command = [sys.executable, "-P", "-m", "atoll_cli.main", *arguments]
     try:
         done = subprocess.run(

@@ -91,7 +91,7 @@ class TaskQueue:
 
 def atoll_run_command(file: Path, store: Path) -> Sequence[str]:
     """`atoll run` with the Python of this process."""
-    arguments = ["run", "-f", str(file), "--store", str(store), "--json"]
+    arguments = ["run", "-f", str(file), "--store", str(store), "-o", "json"]
     return [sys.executable, "-P", "-m", "atoll_cli.main", *arguments]
 
 

@@ -59,7 +59,7 @@ class Recording:
     missed: int
 
     def document(self) -> dict[str, object]:
-        """What `--json` prints."""
+        """What `-o json` prints."""
         fields = asdict(self)
         return {"path": str(fields.pop("path")), "ending": fields.pop("end_reason"), **fields}
 
@@ -81,7 +81,7 @@ def record(
         OSError: the file cannot be written; what was written before plays.
     """
     if path.exists():
-        raise SpecError(f"{path}: there is such a file; a recording never overwrites one, name another with --output")
+        raise SpecError(f"{path}: there is such a file; a recording never overwrites one, name another with --to")
     with ExitStack() as stack:
         reader = stack.enter_context(SourceReader(source, retry_timeout=limits.retry_timeout))
         first = _first(reader, stop)
