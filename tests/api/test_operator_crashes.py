@@ -24,7 +24,7 @@ def start_run(team: Objects, name: str) -> None:
 
 
 def wait_for_job(team: Objects, run: str, stage: Stage) -> str:
-    """Name of the stage's Job, as soon as there is one."""
+    """Name of the Job that begins with this stage, as soon as there is one."""
 
     def found() -> str | None:
         return next((name for name in team.jobs() if name.startswith(f"{run}-{stage}-")), None)
@@ -82,15 +82,15 @@ def test_O3_an_operator_killed_after_each_jobs_creation_creates_none_twice(
     watcher = JobWatcher(team)
     with watcher.watching():
         start_run(team, "hunted")
-        for stage in Stage:
-            wait_for_job(team, "hunted", stage)
+        for first in (Stage.CONVERT, Stage.TRAIN, Stage.COMPILE):
+            wait_for_job(team, "hunted", first)
             operator.kill()
             operator.start()
         status = team.wait_for_phase("hunted", "Succeeded", "Failed")
     assert status["phase"] == "Succeeded"
     assert [stage["attempts"] for stage in status["stages"]] == [1] * 5
     created = {name: uids for name, uids in watcher.seen.items() if name.startswith("hunted-")}
-    assert sorted(len(uids) for uids in created.values()) == [1] * 5
+    assert sorted(len(uids) for uids in created.values()) == [1] * 3
     assert [release["metadata"]["name"] for release in team.list_all("modelreleases")] == ["hunted-v1"]
 
 
@@ -141,7 +141,7 @@ def test_O4_O5_a_second_operator_stands_by_and_takes_over_when_the_first_dies(
         del kubelet.scripts["inherited", Stage.CONVERT]
         team.wait_for_phase("inherited", "Succeeded", "Failed")
         created = [entry["message"] for entry in second.log() if "created Job inherited-" in entry["message"]]
-        assert len(created) == 4
+        assert len(created) == 2
         second.stop()
         assert second.problems() == []
 

@@ -66,6 +66,50 @@ def test_P4_a_preempted_pod_is_replaced_and_costs_no_attempt(team: Objects, kube
     assert len(set(pods)) == 2
 
 
+def test_P4_a_pod_that_is_preempted_between_its_stages_is_replaced_and_costs_no_attempt(
+    team: Objects, kubelet: Kubelet
+) -> None:
+    pods: dict[Stage, list[str]] = {Stage.TRAIN: [], Stage.EXPORT: []}
+
+    def train(given: StageInput, pod_uid: str) -> StageEnd | None:
+        pods[Stage.TRAIN].append(pod_uid)
+        return succeed(given, pod_uid)
+
+    def export(given: StageInput, pod_uid: str) -> StageEnd | None:
+        assert given.handed_over == (Stage.TRAIN,)
+        pods[Stage.EXPORT].append(pod_uid)
+        if pod_uid == pods[Stage.EXPORT][0]:
+            return StageEnd(143, "", reason="Error", disruption="preempted by a pod of higher priority")
+        return succeed(given, pod_uid)
+
+    kubelet.scripts["split", Stage.TRAIN] = train
+    kubelet.scripts["split", Stage.EXPORT] = export
+    start_run(team, "split")
+    status = team.wait_for_phase("split", "Succeeded", "Failed")
+    assert (status["phase"], [stage["attempts"] for stage in status["stages"]]) == ("Succeeded", [1] * 5)
+    # The second pod had both stages again.
+    assert [len(set(seen)) for seen in pods.values()] == [2, 2]
+    jobs = [name for name in team.jobs() if name.startswith("split-")]
+    assert len(jobs) == 3
+
+
+def test_a_stage_that_fails_after_another_in_its_pod_is_tried_again_alone(team: Objects, kubelet: Kubelet) -> None:
+    given_alone: list[StageInput] = []
+
+    def export(given: StageInput, pod_uid: str) -> StageEnd | None:
+        if given.attempt == 1:
+            return StageEnd(39, "", reason="Error")
+        given_alone.append(given)
+        return succeed(given, pod_uid)
+
+    kubelet.scripts["second", Stage.EXPORT] = export
+    start_run(team, "second")
+    status = team.wait_for_phase("second", "Succeeded", "Failed")
+    assert (status["phase"], [stage["attempts"] for stage in status["stages"]]) == ("Succeeded", [1, 1, 2, 1, 1])
+    assert given_alone[0].handed_over is None
+    assert [item.name for item in given_alone[0].upstream["train"]] == ["weights", "history"]
+
+
 def test_P7_the_schedulers_words_stand_in_the_status(team: Objects, kubelet: Kubelet) -> None:
     kubelet.unscheduled["placeless"] = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
     start_run(team, "placeless")

@@ -135,12 +135,14 @@ def test_O19_work_that_is_gone_before_anybody_saw_its_end_is_not_done_again(
     kubelet.scripts[name, Stage.CONVERT] = bucket.converted
     kubelet.scripts[name, Stage.TRAIN] = train
     start_run(team, name)
-    wait_until(lambda: train_pod(team, name), what="the train pod", timeout_seconds=60)
+    wait_until(lambda: train_pod(team, name, "running"), what="the training", timeout_seconds=60)
     # A Job that went before it was in the status would be made again under its name, as the same attempt.
     wait_until(lambda: train_job(team, name), what="the Job in the status", timeout_seconds=60)
     operator.kill()
     may_end.set()
-    pod = wait_until(lambda: train_pod(team, name, phase="Succeeded"), what="its end", timeout_seconds=120)
+    wait_until(lambda: train_pod(team, name, "terminated"), what="its end", timeout_seconds=120)
+    # Export follows by itself, and the Job has ended before anybody looks.
+    pod = wait_until(lambda: train_pod(team, name, "terminated", phase="Succeeded"), what="the end of the pod")
     core, batch = kubernetes.client.CoreV1Api(team.api), kubernetes.client.BatchV1Api(team.api)
     if what == "job":
         job = team.pods()[pod]["metadata"]["labels"]["batch.kubernetes.io/job-name"]
@@ -167,11 +169,14 @@ def train_job(team: Objects, run: str) -> str | None:
     return name
 
 
-def train_pod(team: Objects, run: str, *, phase: str = "Running") -> str | None:
-    pods = team.pods().items()
-    return next(
-        (name for name, pod in pods if name.startswith(f"{run}-train-") and pod["status"]["phase"] == phase), None
-    )
+def train_pod(team: Objects, run: str, state: str, *, phase: str = "") -> str | None:
+    """The pod whose train container is in this state."""
+    for name, pod in team.pods().items():
+        containers = pod["status"].get("initContainerStatuses") or []
+        found = any(item["name"] == "train" and state in item["state"] for item in containers)
+        if name.startswith(f"{run}-train-") and found and phase in ("", pod["status"]["phase"]):
+            return name
+    return None
 
 
 CANARIES = {"s3-wrong": ("cAnArYkEy0123456789", "cAnArYsEcReT0123456789abcdef")}

@@ -39,7 +39,7 @@ class StageEnd:
     outlived_by: float | None = None
 
 
-# What becomes of a stage's pod; None leaves it running, and asks again.
+# What becomes of a stage's container; None leaves it running, and asks again.
 Script = Callable[[StageInput, str], StageEnd | None]
 
 
@@ -135,7 +135,8 @@ class Kubelet:
         self._stop = threading.Event()
         self._at_work = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="kubelet")
-        self._running: set[str] = set()
+        # The states of the containers by the pod's UID and their names, as last reported.
+        self._states: dict[str, dict[str, dict[str, Any]]] = {}
         # Pods whose stage has ended and that go on for another container's sake.
         self._ended: set[str] = set()
         # What went wrong in the thread; raised at the end of the block.
@@ -186,55 +187,62 @@ class Kubelet:
             words = _condition("PodScheduled", "False", reason="Unschedulable", message=self.unscheduled[run])
             self._patch_status(pod, {"phase": "Pending", "conditions": [words]})
             return
+        container, is_last = self._container_at_work(pod)
         waiting = self.waiting.get(run)
         if waiting is not None:
-            self._patch(pod, "Pending", {"waiting": waiting})
+            self._patch(pod, "Pending", container, {"waiting": waiting})
             return
-        if metadata["uid"] not in self._running:
-            self._running.add(metadata["uid"])
-            self._patch(pod, "Running", {"running": {"startedAt": _now()}})
-        environment = {item["name"]: item.get("value", "") for item in stage_container(pod)["env"]}
+        if "running" not in self._state(pod, container):
+            self._patch(pod, "Running" if is_last else "Pending", container, {"running": {"startedAt": _now()}})
+        environment = {item["name"]: item.get("value", "") for item in container["env"]}
         given = StageInput.from_env({name: value.replace("$$", "$") for name, value in environment.items()})
         end = self.scripts.get((given.run.name, given.stage), succeed)(given, metadata["uid"])
         if end is not None:
-            ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
-            finished = datetime.now(UTC) - timedelta(seconds=end.outlived_by or 0)
-            times = {"startedAt": _rfc3339(finished), "finishedAt": _rfc3339(finished)}
-            phase = "Failed" if end.exit_code else "Succeeded"
-            if end.outlived_by is not None:
-                phase = "Running"
-                self._ended.add(metadata["uid"])
-            why = "TerminationByKubelet" if end.eviction else "Preempted"
-            disrupted = _condition("DisruptionTarget", "True", reason=why, message=end.disruption)
-            conditions = [disrupted] if end.disruption else []
-            words = {"reason": "Evicted", "message": end.eviction} if end.eviction else {}
-            self._patch(pod, phase, {"terminated": ended | times}, conditions=conditions, words=words)
+            self._end(pod, container, end, is_last=is_last)
+
+    def _container_at_work(self, pod: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The first container that has not ended, and whether it is the pod's last."""
+        containers = stage_containers(pod)
+        left = [item for item in containers if "terminated" not in self._state(pod, item)]
+        return left[0], left[0] is containers[-1]
+
+    def _state(self, pod: dict[str, Any], container: dict[str, Any]) -> dict[str, Any]:
+        return self._states.get(pod["metadata"]["uid"], {}).get(container["name"], {})
+
+    def _end(self, pod: dict[str, Any], container: dict[str, Any], end: StageEnd, *, is_last: bool) -> None:
+        ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message}
+        # After an init container the pod goes on anyway.
+        outlived_by = end.outlived_by if is_last else None
+        finished = datetime.now(UTC) - timedelta(seconds=outlived_by or 0)
+        times = {"startedAt": _rfc3339(finished), "finishedAt": _rfc3339(finished)}
+        is_stopped = bool(end.exit_code or end.disruption or end.eviction)
+        phase = "Failed" if end.exit_code or (is_stopped and not is_last) else "Succeeded" if is_last else "Pending"
+        if outlived_by is not None:
+            phase = "Running"
+            self._ended.add(pod["metadata"]["uid"])
+        why = "TerminationByKubelet" if end.eviction else "Preempted"
+        disrupted = _condition("DisruptionTarget", "True", reason=why, message=end.disruption)
+        conditions = [disrupted] if end.disruption else []
+        words = {"reason": "Evicted", "message": end.eviction} if end.eviction else {}
+        self._patch(pod, phase, container, {"terminated": ended | times}, conditions=conditions, words=words)
 
     def _patch(
         self,
         pod: dict[str, Any],
         phase: str,
+        container: dict[str, Any],
         state: dict[str, Any],
         *,
         conditions: Sequence[dict[str, str]] = (),
         words: Mapping[str, str] | None = None,
     ) -> None:
-        container = stage_container(pod)
-        status: dict[str, Any] = {
-            **(words or {}),
-            "phase": phase,
-            "conditions": list(conditions),
-            "containerStatuses": [
-                {
-                    "name": container["name"],
-                    "image": container["image"],
-                    "imageID": "",
-                    "ready": phase == "Running",
-                    "restartCount": 0,
-                    "state": state,
-                }
-            ],
-        }
+        """Reports the container's new state beside those of the others."""
+        states = self._states.setdefault(pod["metadata"]["uid"], {})
+        states[container["name"]] = state
+        status: dict[str, Any] = {**(words or {}), "phase": phase, "conditions": list(conditions)}
+        for kind, reported in (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")):
+            own = [item for item in stage_containers(pod) if item in pod["spec"].get(kind, [])]
+            status[reported] = [_container_status(item, states.get(item["name"])) for item in own]
         self._patch_status(pod, status)
 
     def _patch_status(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
@@ -247,10 +255,21 @@ class Kubelet:
                 raise
 
 
-def stage_container(pod: dict[str, Any]) -> dict[str, Any]:
-    """The stage's among the pod's containers."""
-    found: dict[str, Any] = next(item for item in pod["spec"]["containers"] if item["name"] == "stage")
-    return found
+def stage_containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages' among the pod's containers, in the order in which the kubelet runs them."""
+    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    return [item for item in containers if item["name"] in tuple(Stage)]
+
+
+def _container_status(container: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": "running" in (state or {}),
+        "restartCount": 0,
+        "state": state or {"waiting": {"reason": "PodInitializing"}},
+    }
 
 
 def _condition(kind: str, status: str, *, reason: str, message: str) -> dict[str, str]:

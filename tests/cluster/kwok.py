@@ -1,4 +1,4 @@
-"""KWOK and a scheduler: a node that is none. Its pods run for a second and then end as their kind does.
+"""KWOK and a scheduler: a node that is none. Its containers run for a second and then end as their kind does.
 
 Pods of Atoll's stages leave a result in the termination message, as the stage contract asks; every other pod just
 ends well.
@@ -7,7 +7,7 @@ ends well.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,9 @@ KWOK, SCHEDULER = "kwok", "scheduler"
 NODE = "kwok"
 RUN_MILLISECONDS = 1000
 STAGE_LABEL = "atoll.dev/stage"
+FOLLOWING_LABEL = "atoll.dev/following"
+# The stage whose init container a pod has, and that of its container.
+SHARED = {Stage.TRAIN: Stage.EXPORT, Stage.COMPILE: Stage.PUBLISH}
 # What KWOK does side by side: its own 4 would be what is measured.
 PARALLEL = 16
 _ROOM = {"cpu": "1M", "memory": "1Pi", "ephemeral-storage": "1Pi", "pods": "1M"}
@@ -92,17 +95,46 @@ class Kwok:
 
 
 def stages() -> list[Body]:
-    """The life of the node and of a pod as KWOK's `Stage`s: it runs, and a second later it has ended."""
-    plain = {"key": f'.metadata.labels["{STAGE_LABEL}"]', "operator": "DoesNotExist"}
-    own = [_stage(f"end-{stage}", "Running", _end_of(stage), label=stage, delayed=True) for stage in Stage]
-    run, end = _stage("run", "Pending", _running()), _stage("end", "Running", _ended(), only=plain, delayed=True)
-    return [_node_stage(), run, *own, end]
+    """The life of the node and of a pod as KWOK's `Stage`s. A container runs, and a second later it has ended; where an
+    init container comes first, a kubelet reports its start, its end, and then the start of the other."""
+    shared, alone = _exists(FOLLOWING_LABEL), _exists(FOLLOWING_LABEL, "DoesNotExist")
+    plain = _exists(STAGE_LABEL, "DoesNotExist")
+    starts = [
+        _stage("run", "Pending", _running(), only=[alone]),
+        _stage("init", "Pending", _initializing(), only=[shared, _init("running", "DoesNotExist"), NOT_ENDED]),
+        _stage("run-after-init", "Pending", _running(), only=[shared, _init("terminated")]),
+    ]
+    ends = [
+        _stage("end", "Running", _ended(), only=[plain], delayed=True),
+        *(_stage(f"end-{item}", "Running", _end_of(item), label=item, only=[alone], delayed=True) for item in Stage),
+    ]
+    for first, last in SHARED.items():
+        in_init = [shared, _init("running")]
+        ends.append(_stage(f"init-{first}", "Pending", _end_of_init(first), label=first, only=in_init, delayed=True))
+        ends.append(_stage(f"end-{first}-{last}", "Running", _end_of(last), label=first, only=[shared], delayed=True))
+    return [_node_stage(), *starts, *ends]
+
+
+def _exists(label: str, operator: str = "Exists") -> Body:
+    return {"key": f'.metadata.labels["{label}"]', "operator": operator}
+
+
+def _init(state: str, operator: str = "Exists") -> Body:
+    """Whether the init container is in this state."""
+    return {"key": f".status.initContainerStatuses.[].state.{state}.startedAt", "operator": operator}
+
+
+NOT_ENDED = _init("terminated", "DoesNotExist")
 
 
 def _end_of(stage: Stage) -> str:
     message = _message(stage)
     # KWOK reads the input for each pod that ends: only where the message tells of it.
     return _ended(message, before=_INPUT if "$input" in message else "")
+
+
+def _end_of_init(stage: Stage) -> str:
+    return "{{ $now := Now }}\nphase: Pending\n" + _containers("false", _terminated(_message(stage)), init=True)
 
 
 def _message(stage: Stage) -> str:
@@ -122,13 +154,13 @@ def _stage(
     template: str,
     *,
     label: str = "",
-    only: Mapping[str, Any] | None = None,
+    only: Sequence[Mapping[str, Any]] = (),
     delayed: bool = False,
 ) -> Body:
     expressions = [
         {"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"},
         {"key": ".status.phase", "operator": "In", "values": [phase]},
-        *([only] if only else []),
+        *only,
     ]
     selector: Body = {"matchExpressions": expressions} | ({"matchLabels": {STAGE_LABEL: label}} if label else {})
     spec: Body = {
@@ -163,21 +195,40 @@ def _running() -> str:
     )
 
 
+def _initializing() -> str:
+    conditions = "".join(
+        f'- {{type: {kind}, status: "False", reason: {reason}, lastTransitionTime: {{{{ $now | Quote }}}}}}\n'
+        for kind, reason in (
+            ("Initialized", "ContainersNotInitialized"),
+            ("Ready", "ContainersNotReady"),
+            ("ContainersReady", "ContainersNotReady"),
+        )
+    )
+    head = f"{{{{ $now := Now }}}}\nphase: Pending\nstartTime: {{{{ $now | Quote }}}}\nconditions:\n{conditions}"
+    running = _containers("false", "running: {startedAt: {{ $now | Quote }}}", init=True)
+    return head + running + _containers("false", "waiting: {reason: PodInitializing}")
+
+
 def _ended(message: str = "", *, before: str = "") -> str:
     """`message` is JSON, which has no single quotes."""
-    state = (
+    return f"{{{{ $now := Now }}}}{before}\nphase: Succeeded\n" + _containers("false", _terminated(message))
+
+
+def _terminated(message: str) -> str:
+    return (
         "terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}, "
         f"message: '{message}'}}"
     )
-    return f"{{{{ $now := Now }}}}{before}\nphase: Succeeded\n" + _containers("false", state)
 
 
-def _containers(ready: str, state: str) -> str:
+def _containers(ready: str, state: str, *, init: bool = False) -> str:
     # `$` is the pod; inside `range` the dot is the container.
     state = state.replace("{{ .metadata", "{{ $.metadata").replace("index .metadata", "index $.metadata")
+    spec, statuses = ("initContainers", "initContainerStatuses") if init else ("containers", "containerStatuses")
     return (
-        "containerStatuses:\n{{ range .spec.containers }}\n- name: {{ .name | Quote }}\n  image: {{ .image | Quote }}\n"
-        f"  ready: {ready}\n  restartCount: 0\n  state:\n    {state}\n{{{{ end }}}}\n"
+        f"{statuses}:\n{{{{ range .spec.{spec} }}}}\n- name: {{{{ .name | Quote }}}}\n"
+        f"  image: {{{{ .image | Quote }}}}\n  ready: {ready}\n  restartCount: 0\n"
+        f"  state:\n    {state}\n{{{{ end }}}}\n"
     )
 
 

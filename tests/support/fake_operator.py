@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,11 +21,13 @@ from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
+from atoll_operator.jobs.manifest import FOLLOWING_LABEL, parse_following
 from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, PROFILES, RUNS, STORES
+from atoll_operator.lifecycle.model import AttemptNumber
 from cluster.objects import profile_manifest, run_manifest, store_manifest
 from support.fake_cluster import FakeCluster, FakeServer
 from support.run_simulation import UID, success
@@ -183,36 +185,73 @@ def status_of(server: FakeServer, name: str = "note") -> RunStatus:
     return status
 
 
+def stages_of(job: Body) -> list[AttemptNumber]:
+    labels = job["metadata"]["labels"]
+    first = AttemptNumber(Stage(labels["atoll.dev/stage"]), int(labels["atoll.dev/attempt"]))
+    return [first, *(parse_following(labels.get(FOLLOWING_LABEL, "")) or ())]
+
+
 def job_of(server: FakeServer, stage: Stage) -> Body:
-    """The newest Job of the stage."""
-    found = [job for job in server.all(JOBS) if job["metadata"]["labels"]["atoll.dev/stage"] == stage]
+    """The newest Job with this stage."""
+    found = [job for job in server.all(JOBS) if stage in [number.stage for number in stages_of(job)]]
     return found[-1]
 
 
 def run_pod(server: FakeServer, stage: Stage) -> None:
-    """The stage's newest Job gets a pod, which runs."""
-    now = rfc3339(server.clock.now())
-    _add_pod(server, job_of(server, stage), "Running", {"running": {"startedAt": now}})
+    """The stage's newest Job gets a pod, or its pod goes on, and the stage's container runs."""
+    job, now = job_of(server, stage), rfc3339(server.clock.now())
+    first = stages_of(job)[0].stage
+    _set_pod(server, job, "Running" if _is_last(job, stage) else "Pending", {stage: {"running": {"startedAt": now}}})
+    if first is not stage:
+        _set_pod(server, job, None, {first: _ended(server, job, first)})
 
 
 def succeed(server: FakeServer, stage: Stage, message: str | None = None) -> None:
-    """The stage's newest Job ends with success: first its pod, then its condition."""
+    """The stage's newest Job ends with success up to this stage: its containers, and with the last of them the pod and
+    then the Job's condition."""
     job, now = job_of(server, stage), rfc3339(server.clock.now())
-    attempt = int(job["metadata"]["labels"]["atoll.dev/attempt"])
-    text = success(stage, attempt) if message is None else message
-    ended = {"exitCode": 0, "reason": "Completed", "message": text, "startedAt": now, "finishedAt": now}
-    _add_pod(server, job, "Succeeded", {"terminated": ended})
+    numbers = stages_of(job)
+    done = numbers[: [number.stage for number in numbers].index(stage) + 1]
+    states = {number.stage: _ended(server, job, number.stage) for number in done}
+    if message is not None:
+        states[stage]["terminated"]["message"] = message
+    if not _is_last(job, stage):
+        _set_pod(server, job, "Pending", states)
+        return
+    _set_pod(server, job, "Succeeded", states)
     complete = {"type": "Complete", "status": "True", "lastTransitionTime": now}
     server.edit(JOBS, "team", job["metadata"]["name"], {"status": {"conditions": [complete]}})
 
 
-def _add_pod(server: FakeServer, job: Body, phase: str, state: Body) -> None:
+def _is_last(job: Body, stage: Stage) -> bool:
+    return stages_of(job)[-1].stage is stage
+
+
+def _ended(server: FakeServer, job: Body, stage: Stage) -> Body:
+    now = rfc3339(server.clock.now())
+    attempt = next(number.attempt for number in stages_of(job) if number.stage is stage)
+    text = success(stage, attempt).replace(UID, job["metadata"]["labels"]["atoll.dev/run-uid"])
+    return {"terminated": {"exitCode": 0, "reason": "Completed", "message": text, "startedAt": now, "finishedAt": now}}
+
+
+def _set_pod(server: FakeServer, job: Body, phase: str | None, states: Mapping[Stage, Body]) -> None:
+    """The Job's pod, with these states of its containers; those of others stay."""
     metadata = job["metadata"]
-    owner = {"kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
-    labels = metadata["labels"] | {"batch.kubernetes.io/job-name": metadata["name"]}
-    pod = {
-        "metadata": {"name": f"{metadata['name']}-pod", "labels": labels, "ownerReferences": [owner]},
-        "spec": {"containers": [{"name": "stage"}]},
-        "status": {"phase": phase, "containerStatuses": [{"name": "stage", "state": state}]},
-    }
-    server.add(PODS, pod, "team")
+    name = f"{metadata['name']}-pod"
+    known = server.get(PODS, "team", name)
+    if known is None:
+        owner = {"kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+        labels = metadata["labels"] | {"batch.kubernetes.io/job-name": metadata["name"]}
+        spec = job["spec"]["template"]["spec"]
+        known = {
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+            "spec": {kind: spec[kind] for kind in ("initContainers", "containers") if kind in spec},
+        }
+        server.add(PODS, known, "team")
+    status: Body = {"phase": phase} if phase else {}
+    for kind, reported in (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")):
+        before = {item["name"]: item for item in (known.get("status") or {}).get(reported, [])}
+        names = [item["name"] for item in known["spec"].get(kind, [])]
+        changed = {str(stage): {"name": str(stage), "state": state} for stage, state in states.items()}
+        status[reported] = [changed.get(item) or before.get(item) or {"name": item, "state": {}} for item in names]
+    server.edit(PODS, "team", name, {"status": status})

@@ -26,8 +26,8 @@ def first_run_commands(cluster: NodeCluster, namespace: str, run: str = "bccd") 
         "get events --sort-by=.metadata.creationTimestamp",
         f"get jobs,pods -l atoll.dev/run={run}",
         f"logs -l atoll.dev/run={run},atoll.dev/stage=convert --tail=-1",
-        f"logs -l atoll.dev/run={run},atoll.dev/stage=train --tail=40",
-        f"logs -l atoll.dev/run={run},atoll.dev/stage=export --tail=-1",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=train -c train --tail=40",
+        f"logs -l atoll.dev/run={run},atoll.dev/stage=train -c export --tail=-1",
         f"logs -l atoll.dev/run={run},atoll.dev/stage=publish --tail=-1",
         f"logs -l {OPERATOR} --tail=40",
     ):

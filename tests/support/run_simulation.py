@@ -29,6 +29,7 @@ from atoll_operator.lifecycle.model import (
     RunView,
     StageAttempt,
 )
+from atoll_operator.lifecycle.transition import stage_views
 
 START = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)
 UID = "7b1e0000-0000-4000-8000-000000000001"
@@ -186,9 +187,8 @@ class RunSimulation:
             self.created[name] += 1
             self.requests[name] = request
             uid = f"{name}-{self.created[name]}"
-            self.jobs[name] = JobView(
-                name, uid, self.run.uid, request.stage, request.attempt, JobState.ACTIVE, self.now
-            )
+            made = JobView(name, uid, self.run.uid, request.stage, request.attempt, JobState.ACTIVE, self.now)
+            self.jobs[name] = replace(made, following=request.following)
 
     def _apply_delete(self, plan: Plan) -> None:
         for item in plan.delete:
@@ -207,13 +207,23 @@ class RunSimulation:
         self.now += timedelta(seconds=seconds)
 
     def active_job(self) -> JobView | None:
-        return next((job for job in self.jobs.values() if not job.is_finished), None)
+        """The unfinished Job as the stage that is at work in it sees it."""
+        job = next((job for job in self.jobs.values() if not job.is_finished), None)
+        return None if job is None else stage_views(job, tuple(self.pods.values()), self._parsed())[-1]
+
+    def next_stage(self, job: JobView) -> Stage | None:
+        """The stage that follows this one in the Job's pod."""
+        made = self.jobs[job.name]
+        stages = [made.stage, *(number.stage for number in made.following)]
+        return next(iter(stages[stages.index(job.stage) + 1 :]), None)
 
     def pod_of(self, job: JobView, **changes: Any) -> PodView:
+        """The Job's pod as this stage sees it."""
         name = f"{job.name}-pod"
-        pod = self.pods.get(name) or PodView(name, name, job.name, PodPhase.PENDING, self.now)
-        self.pods[name] = replace(pod, **changes)
-        return self.pods[name]
+        key = f"{name}-{job.stage}"
+        pod = self.pods.get(key) or PodView(name, name, job.name, PodPhase.PENDING, self.now, job.stage)
+        self.pods[key] = replace(pod, **changes)
+        return self.pods[key]
 
     def start(self) -> JobView:
         job = self.active_job()
@@ -222,31 +232,44 @@ class RunSimulation:
         return job
 
     def succeed(self, message: str | None = None, *, version: int | None = None) -> JobView:
-        """The active Job's pod ends with exit code 0 and its result."""
+        """The container at work ends with exit code 0 and its result: the next one begins, or the Job has succeeded."""
         job = self.active_job()
         assert job is not None, self.status
         requested = self.requests[job.name].version or 1 if job.name in self.requests else 1
         text = success(job.stage, job.attempt, version=version or requested) if message is None else message
-        self.pod_of(job, phase=PodPhase.SUCCEEDED, exit_code=0, terminated_reason="Completed", termination_message=text)
-        self.jobs[job.name] = replace(job, state=JobState.SUCCEEDED, finished=self.now)
+        ended: dict[str, Any] = {
+            "phase": PodPhase.SUCCEEDED,
+            "exit_code": 0,
+            "terminated_reason": "Completed",
+            "finished": self.now,
+        }
+        self.pod_of(job, termination_message=text, **ended)
+        following = self.next_stage(job)
+        if following is not None:
+            self.pod_of(replace(job, stage=following))
+        else:
+            self.jobs[job.name] = replace(self.jobs[job.name], state=JobState.SUCCEEDED, finished=self.now)
         return job
 
     def fail(self, reason: Reason, *, code: int | None = None, message: str | None = None, **pod: Any) -> JobView:
-        """The active Job's pod ends with a failure."""
+        """The container at work ends with a failure, and with it the Job."""
         job = self.active_job()
         assert job is not None, self.status
         text = failure(job.stage, job.attempt, reason) if message is None else message
         known = int(exit_code(reason)) if code is None else code
-        ended = {
+        ended: dict[str, Any] = {
             "phase": PodPhase.FAILED,
             "exit_code": known,
             "terminated_reason": "Error",
             "termination_message": text,
         }
         self.pod_of(job, **(ended | pod))
-        self.jobs[job.name] = replace(
-            job, state=JobState.FAILED, finished=self.now, failure_reason="BackoffLimitExceeded"
-        )
+        failed: dict[str, Any] = {
+            "state": JobState.FAILED,
+            "finished": self.now,
+            "failure_reason": "BackoffLimitExceeded",
+        }
+        self.jobs[job.name] = replace(self.jobs[job.name], **failed)
         return job
 
     def finish(self) -> None:
@@ -270,7 +293,7 @@ class RunSimulation:
         return self.read().stage(stage)
 
     def to_stage(self, stage: Stage) -> None:
-        """Goes on until the Job of `stage` exists."""
+        """Goes on until `stage` is at work."""
         self.settle()
         for _ in range(8):
             job = self.active_job()

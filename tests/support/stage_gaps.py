@@ -1,10 +1,12 @@
-"""Measures the time from the end of a stage to the Job of the next, by the audit log."""
+"""Measures the time from the end of a Job to the next one of its chain, by the audit log."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from atoll_contract.stage import Stage
 from cluster.audit import Write
@@ -18,7 +20,7 @@ _ORDER = list(Stage)
 
 @dataclass(frozen=True)
 class Gaps:
-    """Seconds until the next Job was there, for each stage that has a next one: since its Job was complete (the
+    """Seconds until the next Job was there, for each Job that has a next one: since its Job was complete (the
     earliest that anybody who watches Jobs can know), and since its pod had ended."""
 
     since_job: tuple[float, ...]
@@ -54,13 +56,13 @@ def place(job: str) -> tuple[str, int] | None:
 
 
 def _neighbours(created: Iterable[str]) -> list[tuple[str, str]]:
-    by_place = {place(job): job for job in created}
-    by_place.pop(None, None)
-    return [
-        (by_place[chain, number - 1], job)
-        for (chain, number), job in ((at, job) for at, job in by_place.items() if at is not None)
-        if (chain, number - 1) in by_place
-    ]
+    """Each Job with the next one of its chain; not every stage has a Job of its own."""
+    chains: dict[str, dict[int, str]] = defaultdict(dict)
+    for job in created:
+        if at := place(job):
+            chains[at[0]][at[1]] = job
+    ordered = ([jobs[number] for number in sorted(jobs)] for jobs in chains.values())
+    return [pair for jobs in ordered for pair in pairwise(jobs)]
 
 
 def _between(

@@ -15,6 +15,8 @@ ENV_INPUT = "ATOLL_STAGE_INPUT"
 ENV_POD_UID = "ATOLL_POD_UID"
 ENV_TERMINATION_LOG = "ATOLL_TERMINATION_LOG"
 ENV_WORK_DIR = "ATOLL_WORK_DIR"
+# The folder in which the stages of one pod leave their results for those that follow them.
+ENV_HANDOVER_DIR = "ATOLL_HANDOVER_DIR"
 ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
 # A file descriptor that reaches its end when the embedded engine that started the stage is gone.
 ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
@@ -249,13 +251,18 @@ class PublishSpec(Document, frozen=True):
 
 
 class StageInput(Document, frozen=True):
-    """All input of a stage. Of the sections `convert` … `publish` only its own is set."""
+    """All input of a stage. Of the sections `convert` … `publish` only its own is set.
+
+    `upstream` lacks the stages `handed_over`, which ran before this one in the same pod: their outputs are in their
+    results in the folder `ENV_HANDOVER_DIR`.
+    """
 
     stage: Stage
     attempt: int
     run: RunRef
     store: StoreSpec
     upstream: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    handed_over: tuple[Stage, ...] | None = None
     convert: ConvertSpec | None = None
     train: TrainSpec | None = None
     export: ExportSpec | None = None

@@ -1,7 +1,8 @@
 """The result of a stage, in its termination message and in `result.json`, and its progress lines on stdout."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TextIO
 
 from msgspec import field
@@ -18,6 +19,10 @@ _HERE = "./"
 _CLASS_FIGURES = "perClass"
 # A progress line begins with this.
 MARK = "ATOLL_PROGRESS "
+MAX_OUTPUTS = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Artifact(Document, frozen=True):
@@ -111,6 +116,26 @@ def parse_result(data: bytes | str, *, unknown_reason: Reason = Reason.INTERNAL_
         for item in result.outputs
     )
     return replace(result, outputs=tuple(outputs))
+
+
+def refused_output(result: StageResult, *, prefixes: Collection[str], handed_on: Collection[Artifact]) -> str:
+    """Why the outputs of a result are refused, or nothing.
+
+    A stage works on a user's data, so its result is a stranger's: its keys must be well-formed and lie under
+    `prefixes`, except for artifacts of earlier stages that it hands on as they are.
+    """
+    outputs, stage = result.outputs, bounded(result.stage, 40)
+    if len(outputs) > MAX_OUTPUTS or len({item.name for item in outputs}) != len(outputs):
+        allowed = f"at most {MAX_OUTPUTS}, each with its own name, are allowed"
+        return f"the result of stage {stage} has {len(outputs)} outputs; {allowed}"
+    for item in outputs:
+        well_formed = _NAME.fullmatch(item.name) and _KEY.fullmatch(item.key) and _SHA256.fullmatch(item.sha256)
+        if not well_formed or item.size < 0:
+            return f"the result of stage {stage} has a malformed output {bounded(item.name, 64)!r}"
+        inside = any(item.key.startswith(prefix) for prefix in prefixes) or item in handed_on
+        if not inside or ".." in item.key.split("/"):
+            return f"the result of stage {stage} names {item.key!r}, which is not under {' or '.join(prefixes)}"
+    return ""
 
 
 class Progress(Document, frozen=True):

@@ -119,11 +119,15 @@ class StageLog:
 
 def stage_logs(folder: RunFolder) -> list[StageLog]:
     """The logs of all attempts of the run, in the order in which they were last written."""
-    name = re.compile(rf"{re.escape(folder.name)}-({'|'.join(Stage)})-([1-9][0-9]*)-[0-9a-f]{{8}}")
+    number = rf"({'|'.join(Stage)})-([1-9][0-9]*)"
+    own = re.compile(rf"[^/]+/{number}\.log")
+    # An earlier version gave each Job one stage, and its log another name.
+    earlier = re.compile(rf"{re.escape(folder.name)}-{number}-[0-9a-f]{{8}}/output\.log")
+    paths = [(path, f"{path.parent.name}/{path.name}") for path in folder.jobs.glob("*/*.log")]
     found = [
         (path.stat().st_mtime, StageLog(Stage(match[1]), int(match[2]), path))
-        for path in folder.jobs.glob("*/output.log")
-        if (match := name.fullmatch(path.parent.name))
+        for path, name in paths
+        if (match := own.fullmatch(name) or earlier.fullmatch(name))
     ]
     return [log for _, log in sorted(found, key=lambda item: (item[0], item[1].attempt))]
 

@@ -141,7 +141,7 @@ def print_outcome(result: RunResult) -> None:
         if name in document:
             console.print(f"{name}: {document[name]}", markup=False, soft_wrap=True)
     if result.status.phase is Phase.FAILED:
-        console.print(f"output of the stages: {result.folder.jobs}/*/output.log", markup=False, soft_wrap=True)
+        console.print(f"output of the stages: {result.folder.jobs}/*/*.log", markup=False, soft_wrap=True)
     failed = document["phase"] == Phase.FAILED
     message = f"{document['reason']}: {document['message']}" if failed else str(document["message"])
     console.print(f"{document['run']}: {document['phase']}: {message}", markup=False, soft_wrap=True)

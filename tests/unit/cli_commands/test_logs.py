@@ -44,6 +44,16 @@ def pod(stage: str, phase: str, *, second: int) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {"containers": containers}, "status": {"phase": phase}}
 
 
+def shared_pod(*, train: str, export: str) -> dict[str, Any]:
+    """A pod of train and export; each word is the state of a container, `waiting`, `running` or `terminated`."""
+    body = pod("train", "Succeeded" if export == "terminated" else "Pending", second=9)
+    body["metadata"]["labels"] |= {"atoll.dev/following": "export-3"}
+    body["spec"] = {"initContainers": [{"name": "train"}], "containers": [{"name": "export"}, {"name": "injected"}]}
+    for kind, name, state in (("initContainer", "train", train), ("container", "export", export)):
+        body["status"][f"{kind}Statuses"] = [{"name": name, "state": {state: {}}}]
+    return body
+
+
 def lines(*numbered: tuple[int, str]) -> str:
     return "".join(f"2027-01-09T19:01:{second:02d}.000000000Z {text}\n" for second, text in numbered)
 
@@ -170,3 +180,72 @@ def test_a_tail_counts_lines_of_the_same_time() -> None:
     assert tail.new(lines((1, "a"), (2, "b"), (2, "c"))) == ["a", "b", "c"]
     assert tail.new(lines((1, "a"), (2, "b"), (2, "c"), (2, "d"), (3, "e"))) == ["d", "e"]
     assert tail.new(lines((3, "e"))) == []
+
+
+class SharedPod:
+    """A run whose pod of train and export goes on with every look; a step has the logs of its containers."""
+
+    def __init__(self, api: ScriptedApi, steps: list[tuple[Any, Any, dict[str, str]]]) -> None:
+        self._steps = steps
+        self._looks = -1
+        api.answers[f"{RUNS}/note"] = self._run
+        api.answers[PODS] = lambda _: (200, {"items": [self._now[1]], "metadata": {}})
+        api.answers[f"{PODS}/note-train/log"] = self._log
+
+    @property
+    def _now(self) -> tuple[Any, Any, dict[str, str]]:
+        return self._steps[min(self._looks, len(self._steps) - 1)]
+
+    def _run(self, query: Mapping[str, str]) -> tuple[int, Any]:
+        self._looks += 1
+        return 200, self._now[0]
+
+    def _log(self, query: Mapping[str, str]) -> tuple[int, Any]:
+        text = self._now[2].get(query["container"])
+        return (200, text) if text is not None else (400, {"message": "container is waiting to start"})
+
+
+def both(api: ScriptedApi) -> None:
+    train, export = run("Training", running="train"), run("Exporting", running="export", done=("train",))
+    first = (train, shared_pod(train="running", export="waiting"), {"train": lines((5, "step 1"))})
+    SharedPod(
+        api,
+        [
+            first,
+            first,
+            (
+                export,
+                shared_pod(train="terminated", export="running"),
+                {"train": lines((5, "step 1"), (6, "step 2")), "export": lines((9, "int8"))},
+            ),
+            (
+                run("Succeeded", done=("train", "export")),
+                shared_pod(train="terminated", export="terminated"),
+                {"train": lines((5, "step 1"), (6, "step 2")), "export": lines((9, "int8"), (10, "done"))},
+            ),
+        ],
+    )
+
+
+def test_follow_goes_from_container_to_container_of_one_pod(
+    api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "INTERVAL_SECONDS", 0.0)
+    both(api)
+    kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
+    assert main(["logs", "note", "-f", "--kubeconfig", kubeconfig]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["step 1", "step 2", "int8", "done"]
+    assert [line for line in printed.err.splitlines() if line.startswith("==")] == [
+        "== train, attempt 1, pod note-train",
+        "== export, attempt 3, pod note-train",
+    ]
+
+
+def test_a_stage_that_shares_a_pod_has_its_own_log(
+    api: ScriptedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both(api)
+    kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
+    assert main(["logs", "note", "--stage", "train", "--kubeconfig", kubeconfig]) == 0
+    assert capsys.readouterr().out.splitlines() == ["step 1"]

@@ -148,10 +148,26 @@ def test_a_process_is_measured() -> None:
 
 def test_the_pod_of_each_stage_ends_with_the_result_of_that_stage() -> None:
     ends = {item["metadata"]["name"]: item["spec"] for item in stages()}
-    assert set(ends) == {"node", "run", "end", *(f"end-{stage}" for stage in Stage)}
+    single, shared = {f"end-{stage}" for stage in Stage}, {"end-train-export", "end-compile-publish"}
+    inits = {"init-train", "init-compile"}
+    assert set(ends) == {"node", "run", "init", "run-after-init", "end", *single, *shared, *inits}
     for stage in Stage:
         spec = ends[f"end-{stage}"]
         assert spec["selector"]["matchLabels"] == {"atoll.dev/stage": str(stage)}
         assert f'"stage":"{stage}"' in spec["next"]["statusTemplate"]
-    assert "{{ $input.publish.version }}" in ends["end-publish"]["next"]["statusTemplate"]
+    for name in ("end-publish", "end-compile-publish"):
+        assert "{{ $input.publish.version }}" in ends[name]["next"]["statusTemplate"]
     assert "the-" not in "".join(spec["next"]["statusTemplate"] for spec in ends.values())
+
+
+@pytest.mark.parametrize(("first", "last"), [("train", "export"), ("compile", "publish")])
+def test_a_pod_of_two_stages_goes_through_its_init_container(first: str, last: str) -> None:
+    by_name = {item["metadata"]["name"]: item["spec"] for item in stages()}
+    init, end = by_name[f"init-{first}"], by_name[f"end-{first}-{last}"]
+    assert init["selector"]["matchLabels"] == end["selector"]["matchLabels"] == {"atoll.dev/stage": first}
+    assert "phase: Pending\ninitContainerStatuses:" in init["next"]["statusTemplate"]
+    assert f'"stage":"{first}"' in init["next"]["statusTemplate"]
+    assert f'"stage":"{last}"' in end["next"]["statusTemplate"]
+    # The end of the init container stays as it was reported.
+    assert "initContainerStatuses" not in end["next"]["statusTemplate"]
+    assert init["delay"] == end["delay"]

@@ -39,6 +39,8 @@ class Objects:
         self.events: list[Body] = []
         self.node: Body | None = None
         self.log = ""
+        # The containers whose logs were asked for.
+        self.containers: list[str] = []
         self.reads = 0
         self.event_reads = 0
         self.may_read_events = True
@@ -59,6 +61,7 @@ class Objects:
         return self.node
 
     def read_log_tail(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
+        self.containers.append(container)
         return self.log
 
 
@@ -89,6 +92,7 @@ def job(*, age: float = 10, state: JobState = JobState.ACTIVE) -> JobView:
 
 def pod(phase: str, *, job_uid: str = "job-uid", **spec: Any) -> Body:
     owner = {"kind": "Job", "name": "note-train-1-abc", "uid": job_uid, "controller": True}
+    state = {"running": {"startedAt": "2027-01-09T12:00:01Z"}} if phase == "Running" else {}
     return {
         "metadata": {
             "namespace": "team",
@@ -98,8 +102,8 @@ def pod(phase: str, *, job_uid: str = "job-uid", **spec: Any) -> Body:
             "labels": {"atoll.dev/run": "note", "atoll.dev/run-uid": "run-uid"},
             "ownerReferences": [owner],
         },
-        "spec": {"containers": [{"name": "stage"}], **spec},
-        "status": {"phase": phase},
+        "spec": {"containers": [{"name": "export"}], **spec},
+        "status": {"phase": phase, "containerStatuses": [{"name": "export", "state": state}]},
     }
 
 
@@ -130,6 +134,32 @@ def test_running_pods_are_read_every_thirty_seconds_with_their_log(
         assert progress is not None
         clock.now += 1
     assert objects.reads == 2
+
+
+def shared_pod() -> Body:
+    """A pod whose init container runs, so that the pod itself is pending and not ready."""
+    body = pod("Pending", nodeName="pc")
+    body["spec"]["initContainers"] = [{"name": "train"}]
+    body["status"]["initContainerStatuses"] = [{"name": "train", "state": {"running": {}}}]
+    return body
+
+
+def test_progress_of_an_init_container_comes_from_its_own_log(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    objects.pods, objects.log = [shared_pod()], 'ATOLL_PROGRESS {"percent":40.0}\n'
+    for _ in range(60):
+        train, export = read(reader, job()).pods
+        assert train.progress is not None
+        assert (export.progress, train.node_lost) == (None, "")
+        clock.now += 1
+    assert (objects.reads, objects.event_reads, set(objects.containers)) == (2, 0, {"train"})
+
+
+def test_an_init_container_without_a_log_may_be_on_a_lost_node(reader: PodReader, objects: Objects) -> None:
+    silent = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting", "lastTransitionTime": "T"}
+    objects.pods, objects.node = [shared_pod()], {"status": {"conditions": [silent]}}
+    assert {view.node_lost for view in read(reader, job()).pods} == {"node pc: Kubelet stopped posting since T"}
 
 
 def test_a_finished_jobs_pods_are_read_at_once_and_no_more_when_its_end_is_recorded(
@@ -282,7 +312,7 @@ def test_the_pods_of_a_job_that_the_run_stops_are_read_once_more(
     clock.now += 20
     ended = pod("Failed")
     state = {"terminated": {"exitCode": 1, "startedAt": "2027-01-09T12:00:00Z", "finishedAt": "2027-01-09T12:00:09Z"}}
-    ended["status"]["containerStatuses"] = [{"name": "stage", "state": state}]
+    ended["status"]["containerStatuses"] = [{"name": "export", "state": state}]
     objects.pods = [ended]
     (seen,) = reader.read("team", job(), recorded=False, stops=True).pods
     assert seen.finished == datetime(2027, 1, 9, 12, 0, 9, tzinfo=UTC)

@@ -12,12 +12,12 @@ from atoll_operator.kube.objects import EVENTS, RELEASES
 from support.fake_cluster import FakeServer
 from support.fake_operator import FakeOperator, add_run, job_of, prepared, status_of, succeed
 
-STAGES = (Stage.CONVERT, Stage.TRAIN, Stage.EXPORT, Stage.COMPILE)
+STAGES = (Stage.CONVERT, Stage.TRAIN, Stage.EXPORT)
 POLICY = "ModelReleases of this team are frozen"
 
 
-def compiled(**faults: int) -> tuple[FakeServer, FakeOperator]:
-    """A run whose compile has just succeeded, and calls that fail by their status."""
+def exported(**faults: int) -> tuple[FakeServer, FakeOperator]:
+    """A run whose export has just succeeded, so that it needs a version, and calls that fail by their status."""
     server = prepared()
     operator = FakeOperator(server)
     operator.start()
@@ -25,7 +25,7 @@ def compiled(**faults: int) -> tuple[FakeServer, FakeOperator]:
     operator.settle()
     for stage in STAGES:
         assert job_of(server, stage)
-        if stage is Stage.COMPILE:
+        if stage is Stage.EXPORT:
             for call, status in faults.items():
                 server.fail(call.replace("_", " "), status, message=POLICY, times=1000)
         succeed(server, stage)
@@ -39,16 +39,16 @@ def warnings(server: FakeServer) -> list[str]:
 
 @pytest.mark.parametrize(("status", "error"), [(422, Refused), (400, Refused), (500, Unavailable)])
 def test_O35_a_success_is_recorded_where_no_version_can_be_reserved(status: int, error: type[ClusterError]) -> None:
-    server, operator = compiled(create_modelreleases=status)
+    server, operator = exported(create_modelreleases=status)
     assert {type(item) for _, item in operator.errors} == {error}
     read = status_of(server)
-    assert read.stage(Stage.COMPILE).phase is StagePhase.SUCCEEDED
-    assert read.summary.tpu == "98%"
+    assert read.stage(Stage.EXPORT).phase is StagePhase.SUCCEEDED
+    assert read.summary.ap50 == "0.88"
     assert not read.is_terminal
 
 
 def test_O35_a_refused_release_is_told_in_the_status_and_by_an_event_and_taken_back_later() -> None:
-    server, operator = compiled(create_modelreleases=422)
+    server, operator = exported(create_modelreleases=422)
     read = status_of(server)
     assert read.reason is Reason.INTERNAL_ERROR
     assert read.message == f"refused by the API server: create modelreleases team: {POLICY}"
@@ -68,10 +68,10 @@ def test_O35_a_refused_release_is_told_in_the_status_and_by_an_event_and_taken_b
 
 
 def test_O35_a_refused_status_patch_is_told_by_an_event() -> None:
-    server, operator = compiled(patch_trainingruns=422)
+    server, operator = exported(patch_trainingruns=422)
     assert {type(item) for _, item in operator.errors} == {Refused}
     assert [POLICY in message for message in warnings(server)] == [True]
     server.faults.clear()
     operator.advance(70, step=5)
-    assert status_of(server).stage(Stage.COMPILE).phase is StagePhase.SUCCEEDED
+    assert status_of(server).stage(Stage.EXPORT).phase is StagePhase.SUCCEEDED
     assert "refused" not in status_of(server).message

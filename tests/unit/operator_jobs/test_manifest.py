@@ -1,4 +1,4 @@
-"""The Job of each stage against golden files, and properties of all of them."""
+"""The Jobs of a run against golden files, and properties of all of them."""
 
 import os
 from collections.abc import Iterator
@@ -11,13 +11,29 @@ import yaml
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_INPUT, CompilePolicy, Stage, StageInput
+from atoll_contract.stage import ENV_HANDOVER_DIR, ENV_INPUT, CompilePolicy, Stage, StageInput
 from atoll_contract.stage_result import Artifact
-from atoll_operator.api.types import CompileTarget, Resources, object_store, training_profile, training_run
+from atoll_operator.api.types import (
+    CompileTarget,
+    Resources,
+    ServiceAccounts,
+    object_store,
+    training_profile,
+    training_run,
+)
 from atoll_operator.api.validation import check
-from atoll_operator.jobs.manifest import build_job, escaped, job_name, unescaped
+from atoll_operator.jobs.manifest import (
+    FOLLOWING_LABEL,
+    HANDOVER_DIR,
+    build_job,
+    escaped,
+    job_name,
+    parse_following,
+    unescaped,
+)
 from atoll_operator.jobs.stage_input import Work, stage_input
-from atoll_operator.lifecycle.model import StageAttempt
+from atoll_operator.lifecycle.inputs import profile_view
+from atoll_operator.lifecycle.model import AttemptNumber, StageAttempt
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RUN = RunRef("team-190", "reefscape-note", "7b1e0000-0000-4000-8000-000000000001")
@@ -104,10 +120,27 @@ def attempt(stage: Stage, **changes: Any) -> StageAttempt:
     return replace(base, **changes)
 
 
+EXPORT_NEXT = (AttemptNumber(Stage.EXPORT, 1),)
+PUBLISH_NEXT = (AttemptNumber(Stage.PUBLISH, 2),)
+# The Jobs of a run, and those of stages that are tried again or have no compiler before them.
 CASES = {
-    **{str(stage): attempt(stage) for stage in Stage},
-    "train-gpu": attempt(Stage.TRAIN, accelerator="gpu"),
+    "convert": attempt(Stage.CONVERT),
+    "retraining": attempt(Stage.TRAIN, following=EXPORT_NEXT),
+    "retraining-gpu": attempt(Stage.TRAIN, following=EXPORT_NEXT, accelerator="gpu"),
+    "publishing": attempt(Stage.COMPILE, following=PUBLISH_NEXT, version=3),
+    "export": attempt(Stage.EXPORT),
+    "compile": attempt(Stage.COMPILE),
+    "publish": attempt(Stage.PUBLISH),
 }
+
+
+def pod_of(case: str, **changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = build_job(work(**changes), CASES[case])["spec"]["template"]["spec"]
+    return spec
+
+
+def containers_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -128,7 +161,7 @@ def test_a_job_fits_the_type_of_the_kubernetes_client(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_pod_passes_pod_security_restricted(case: str) -> None:
-    pod = build_job(work(), CASES[case])["spec"]["template"]["spec"]
+    pod = pod_of(case)
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
@@ -137,7 +170,7 @@ def test_every_pod_passes_pod_security_restricted(case: str) -> None:
         "secret",
         "configMap",
     }
-    for container in pod["containers"]:
+    for container in containers_of(pod):
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
@@ -146,12 +179,18 @@ def test_every_pod_passes_pod_security_restricted(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_process_reads_the_stage_input(case: str) -> None:
-    container = build_job(work(), CASES[case])["spec"]["template"]["spec"]["containers"][0]
-    env = {item["name"]: item.get("value", "") for item in container["env"]}
-    environ = {ENV_INPUT: kubelet(env[ENV_INPUT])}
-    assert StageInput.from_env(environ) == stage_input(work(), CASES[case])
-    assert container["command"][-1] == f"atoll_stages.{CASES[case].stage}"
+def test_each_process_reads_the_stage_input(case: str) -> None:
+    containers = containers_of(pod_of(case))
+    earlier: list[Stage] = []
+    for container, number in zip(containers, CASES[case].stages, strict=True):
+        env = {item["name"]: item.get("value", "") for item in container["env"]}
+        own = replace(CASES[case], stage=number.stage, attempt=number.attempt, following=())
+        given = StageInput.from_env({ENV_INPUT: kubelet(env[ENV_INPUT])})
+        assert given == stage_input(work(), own, handed_over=tuple(earlier))
+        assert given.handed_over == (tuple(earlier) or None)
+        assert container["command"][-1] == f"atoll_stages.{number.stage}"
+        assert container["name"] == number.stage
+        earlier.append(number.stage)
 
 
 def kubelet(value: str) -> str:
@@ -180,19 +219,60 @@ def test_text_of_users_is_never_expanded(text: str) -> None:
     assert unescaped(escaped(text)) == text
 
 
-def test_secrets_are_files_and_only_where_they_are_needed() -> None:
-    train = str(build_job(work(), CASES["train"]))
-    publish = str(build_job(work(), CASES["publish"]))
-    assert "'secretName': 's3'" in train
-    assert "s3-publish" not in train
-    assert "signing" not in train
-    assert "'secretName': 's3-publish'" in publish
-    assert "'secretName': 'signing'" in publish
-    assert "secretKeyRef" not in train + publish
+def secrets_of(pod: dict[str, Any], container: dict[str, Any]) -> set[str]:
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    return {item["secret"]["secretName"] for item in pod["volumes"] if "secret" in item and item["name"] in mounted}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_secrets_are_files_and_only_where_they_are_needed(case: str) -> None:
+    pod = pod_of(case)
+    for container in containers_of(pod):
+        publishes = container["name"] == "publish"
+        assert secrets_of(pod, container) == ({"s3-publish", "signing"} if publishes else {"s3"})
+    assert "secretKeyRef" not in str(pod)
+
+
+@pytest.mark.parametrize("case", ["retraining", "publishing"])
+def test_a_stage_sees_of_the_one_before_it_the_result_alone_and_cannot_change_it(case: str) -> None:
+    pod = pod_of(case)
+    (first, second) = containers_of(pod)
+    writable = [
+        {(mount["name"], mount["subPath"]) for mount in item["volumeMounts"] if not mount.get("readOnly")}
+        for item in (first, second)
+    ]
+    assert not writable[0] & writable[1]
+    handover = {"name": "tmp", "mountPath": HANDOVER_DIR, "subPath": "handover"}
+    assert handover in first["volumeMounts"]
+    assert handover | {"readOnly": True} in second["volumeMounts"]
+    assert all({"name": ENV_HANDOVER_DIR, "value": HANDOVER_DIR} in item["env"] for item in (first, second))
+
+
+def test_publish_lends_its_service_account_to_nobody() -> None:
+    base = work()
+    profile = replace(base.profile, service_accounts=ServiceAccounts(stage="stage", publish="publisher"))
+    assert pod_of("publish", profile=profile)["serviceAccountName"] == "publisher"
+    assert pod_of("compile", profile=profile)["serviceAccountName"] == "stage"
+    view = profile_view("default", profile, revision="r", digest="d", gpu_offered=None)
+    assert view.has_publish_service_account
+    assert not profile_view(
+        "default", base.profile, revision="r", digest="d", gpu_offered=None
+    ).has_publish_service_account
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_label_tells_the_stages_that_follow(case: str) -> None:
+    labels = build_job(work(), CASES[case])["metadata"]["labels"]
+    assert parse_following(labels.get(FOLLOWING_LABEL, "")) == CASES[case].following
+
+
+@pytest.mark.parametrize("text", ["export", "export-", "export-x", "shell-1", "export-1.", ".", "export-1-2"])
+def test_a_label_that_atoll_does_not_write_is_refused(text: str) -> None:
+    assert parse_following(text) is None
 
 
 def test_a_tenants_labels_never_replace_atolls_own() -> None:
-    job = build_job(work(), CASES["train"])
+    job = build_job(work(), CASES["retraining"])
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
     assert job["metadata"]["labels"]["atoll.dev/run-uid"] == RUN.uid
     assert "other" not in job["metadata"]["labels"]
@@ -208,18 +288,20 @@ def test_the_profiles_environment_cannot_replace_the_input() -> None:
 
 
 def test_only_a_gpu_train_stage_asks_for_the_gpu() -> None:
-    gpu = build_job(work(), CASES["train-gpu"])["spec"]["template"]["spec"]
-    assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    gpu = pod_of("retraining-gpu")
+    (train,), (export,) = gpu["initContainers"], gpu["containers"]
+    assert train["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in str(export["resources"])
     assert gpu["runtimeClassName"] == "nvidia"
-    assert gpu["containers"][0]["image"] == "r.example/train-gpu:1"
-    cpu = build_job(work(), CASES["train"])["spec"]["template"]["spec"]
-    assert "nvidia.com/gpu" not in str(cpu["containers"][0]["resources"])
+    assert (train["image"], export["image"]) == ("r.example/train-gpu:1", "r.example/train:1")
+    cpu = pod_of("retraining")
+    assert "nvidia.com/gpu" not in str([item["resources"] for item in containers_of(cpu)])
     assert "runtimeClassName" not in cpu
 
 
-def test_compile_runs_on_amd64() -> None:
-    pod = build_job(work(), CASES["compile"])["spec"]["template"]["spec"]
-    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+@pytest.mark.parametrize("case", ["compile", "publishing"])
+def test_compile_runs_on_amd64(case: str) -> None:
+    assert pod_of(case)["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 def test_an_amount_that_is_a_number_is_written_as_text() -> None:
@@ -233,7 +315,7 @@ def test_a_missing_image_is_an_error_that_names_it() -> None:
     base = work()
     bare = replace(base, profile=replace(base.profile, images=replace(base.profile.images, train_gpu=None)))
     with pytest.raises(SpecError, match=r"no image spec\.images\.trainGPU") as caught:
-        build_job(bare, CASES["train-gpu"])
+        build_job(bare, CASES["retraining-gpu"])
     assert caught.value.reason is Reason.INVALID_SPEC
 
 

@@ -8,7 +8,7 @@ from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch
-from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView, StageAttempt
+from atoll_operator.lifecycle.model import AttemptNumber, CompileChoice, PodPhase, QueueView
 from support.run_simulation import SHA, RunSimulation, run_view
 
 
@@ -54,18 +54,20 @@ def test_a_run_takes_few_writes() -> None:
     sim = RunSimulation()
     sim.finish()
     creations = sum(sim.created.values())
-    assert creations == 5
-    # Two statuses a stage, the release and its status.
-    assert sim.writes + creations + 2 <= 20
+    assert creations == 3
+    # Two statuses a Job and one for each stage that ends within it, the release and its status.
+    assert sim.writes + creations + 2 <= 16
 
 
 def test_each_stage_gets_the_outputs_of_the_earlier_ones() -> None:
     sim = RunSimulation()
     sim.finish()
-    publish = next(request for request in sim.requests.values() if request.stage is Stage.PUBLISH)
-    assert set(publish.upstream) == {Stage.CONVERT, Stage.TRAIN, Stage.EXPORT, Stage.COMPILE}
-    assert publish.upstream[Stage.EXPORT][0].sha256 == SHA
-    assert publish.version == 1
+    last = next(request for request in sim.requests.values() if request.stage is Stage.COMPILE)
+    # Publish gets those of compile within the pod.
+    assert last.following == (AttemptNumber(Stage.PUBLISH, 1),)
+    assert set(last.upstream) == {Stage.CONVERT, Stage.TRAIN, Stage.EXPORT}
+    assert last.upstream[Stage.EXPORT][0].sha256 == SHA
+    assert last.version == 1
 
 
 def test_the_status_announces_an_attempt_before_its_job_exists() -> None:
@@ -163,7 +165,7 @@ def test_cancel_ends_a_run_in_every_stage(stage: Stage) -> None:
     sim.settle()
     sim.run = replace(sim.run, cancel=True)
     sim.settle()
-    if stage is Stage.PUBLISH:
+    if stage in (Stage.COMPILE, Stage.PUBLISH):
         # An attempt that only looks says that nothing is published.
         sim.fail(Reason.CANCELLED)
         sim.settle()
@@ -254,9 +256,10 @@ def test_a_retry_may_name_an_earlier_stage() -> None:
     assert sim.stage(Stage.TRAIN).attempts == 2
 
 
-def request(sim: RunSimulation, stage: Stage) -> StageAttempt:
+def request(sim: RunSimulation, stage: Stage) -> AttemptNumber:
     """The newest attempt of the stage."""
-    return max((item for item in sim.requests.values() if item.stage is stage), key=lambda item: item.attempt)
+    numbers = [number for item in sim.requests.values() for number in item.stages if number.stage is stage]
+    return max(numbers, key=lambda number: number.attempt)
 
 
 def test_O36_a_retry_from_a_named_stage_takes_nothing_over_from_there_on() -> None:
@@ -307,7 +310,7 @@ def test_a_retry_on_an_active_run_has_no_effect_later() -> None:
 def test_ttls_remove_jobs_and_then_the_run() -> None:
     sim = RunSimulation(run=run_view(job_ttl_seconds=60, ttl_seconds=600))
     sim.finish()
-    assert len(sim.jobs) == 5
+    assert len(sim.jobs) == 3
     assert sim.reconcile().requeue_after == 60
     sim.pass_time(61)
     sim.settle()

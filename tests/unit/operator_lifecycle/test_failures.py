@@ -9,7 +9,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact, StageResult
 from atoll_operator.api.status import Phase, StagePhase
-from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, QueueView
+from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView, QueueView
 from support.run_simulation import UID, RunSimulation, failure, outputs_of, run_view, success
 
 
@@ -95,6 +95,7 @@ def test_exit_zero_without_a_result_is_a_failure() -> None:
 
 def test_a_pod_that_was_removed_after_its_success_costs_no_attempt() -> None:
     sim = at_train(backoff_limit=0)
+    sim.succeed()
     job = sim.succeed()
     sim.pods.clear()
     sim.settle()
@@ -103,6 +104,8 @@ def test_a_pod_that_was_removed_after_its_success_costs_no_attempt() -> None:
     train = sim.stage(Stage.TRAIN)
     assert (train.attempts, train.failures) == (2, 0)
     assert job.name in train.last_failure.message
+    # Export finds its own result in the store, too.
+    assert sim.requests["note-train-2-0123abcd"].following == (AttemptNumber(Stage.EXPORT, 1),)
     sim.succeed(success(Stage.TRAIN, 1, reason=Reason.ADOPTED))
     sim.settle()
     assert sim.stage(Stage.TRAIN).reason is Reason.ADOPTED
@@ -472,7 +475,7 @@ class TestPublish:
 
     def test_the_version_is_reserved_before_the_job_exists(self) -> None:
         sim = RunSimulation(releases={1: "other", 2: "other"})
-        sim.to_stage(Stage.COMPILE)
+        sim.to_stage(Stage.EXPORT)
         sim.succeed()
         plan = sim.reconcile()
         assert plan.reserve is not None
@@ -480,7 +483,7 @@ class TestPublish:
         assert plan.reserve.model_digest == "sha256:" + "a" * 64
         assert not plan.create
         sim.settle()
-        assert sim.requests["note-publish-1-0123abcd"].version == 3
+        assert sim.requests["note-compile-1-0123abcd"].version == 3
 
     def test_a_failed_publish_keeps_its_version(self) -> None:
         sim = self.at_publish()

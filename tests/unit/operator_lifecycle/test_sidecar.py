@@ -1,6 +1,5 @@
 """A sidecar that somebody put into a stage's pod does not stop the run (fault P15)."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +13,9 @@ from atoll_operator.lifecycle.model import JobView, PodPhase
 from support.run_simulation import RunSimulation, failure, success
 
 
-def running_train_stage() -> tuple[RunSimulation, JobView]:
+def running_export_stage() -> tuple[RunSimulation, JobView]:
     sim = RunSimulation()
-    sim.to_stage(Stage.TRAIN)
+    sim.to_stage(Stage.EXPORT)
     job = sim.start()
     sim.settle()
     return sim, job
@@ -35,13 +34,13 @@ def end_stage(sim: RunSimulation, job: JobView, *, code: int, message: str) -> N
 
 
 def test_a_success_is_recorded_before_the_job_is_deleted() -> None:
-    sim, job = running_train_stage()
-    end_stage(sim, job, code=0, message=success(Stage.TRAIN, 1))
+    sim, job = running_export_stage()
+    end_stage(sim, job, code=0, message=success(Stage.EXPORT, 1))
     sim.settle()
-    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    assert sim.stage(Stage.EXPORT).phase is StagePhase.RUNNING
     sim.pass_time(SIDECAR_GRACE_SECONDS)
     plan = sim.reconcile(crash_before="delete")
-    assert sim.stage(Stage.TRAIN).phase is StagePhase.SUCCEEDED
+    assert sim.stage(Stage.EXPORT).phase is StagePhase.SUCCEEDED
     assert [item.name for item in plan.delete] == [job.name]
     # The operator died before it deleted the Job: the next reconcile deletes it.
     sim.settle()
@@ -52,12 +51,12 @@ def test_a_success_is_recorded_before_the_job_is_deleted() -> None:
 
 
 def test_a_failure_is_recorded_and_retried() -> None:
-    sim, job = running_train_stage()
-    end_stage(sim, job, code=1, message=failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR))
+    sim, job = running_export_stage()
+    end_stage(sim, job, code=1, message=failure(Stage.EXPORT, 1, Reason.INTERNAL_ERROR))
     sim.pass_time(SIDECAR_GRACE_SECONDS)
     sim.settle()
-    train = sim.stage(Stage.TRAIN)
-    assert (train.phase, train.failures, train.last_failure.reason) == (StagePhase.PENDING, 1, Reason.INTERNAL_ERROR)
+    export = sim.stage(Stage.EXPORT)
+    assert (export.phase, export.failures, export.last_failure.reason) == (StagePhase.PENDING, 1, Reason.INTERNAL_ERROR)
     assert job.name not in sim.jobs
     sim.finish()
     assert sim.read().phase is Phase.SUCCEEDED
@@ -65,22 +64,21 @@ def test_a_failure_is_recorded_and_retried() -> None:
 
 @pytest.mark.parametrize("change", ["deleting", "disruption", "node_lost"])
 def test_a_pod_that_is_being_removed_is_left_to_the_job_controller(change: str) -> None:
-    sim, job = running_train_stage()
+    sim, job = running_export_stage()
     end_stage(sim, job, code=143, message="")
-    pod = sim.pods[f"{job.name}-pod"]
     changes: dict[str, Any] = {"deleting": True, "disruption": "drained", "node_lost": "node pc"}
-    sim.pods[pod.name] = replace(pod, **{change: changes[change]})
+    sim.pod_of(job, **{change: changes[change]})
     sim.pass_time(SIDECAR_GRACE_SECONDS)
     sim.settle()
-    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    assert sim.stage(Stage.EXPORT).phase is StagePhase.RUNNING
     assert job.name in sim.jobs
 
 
 def test_a_pod_without_a_sidecar_is_left_to_the_job_controller() -> None:
-    sim, job = running_train_stage()
-    sim.pod_of(job, exit_code=0, termination_message=success(Stage.TRAIN, 1), finished=sim.now - timedelta(hours=1))
+    sim, job = running_export_stage()
+    sim.pod_of(job, exit_code=0, termination_message=success(Stage.EXPORT, 1), finished=sim.now - timedelta(hours=1))
     sim.settle()
-    assert sim.stage(Stage.TRAIN).phase is StagePhase.RUNNING
+    assert sim.stage(Stage.EXPORT).phase is StagePhase.RUNNING
 
 
 def test_the_success_of_the_last_stage_ends_the_run() -> None:

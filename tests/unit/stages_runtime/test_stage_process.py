@@ -118,6 +118,27 @@ def test_a_stage_hands_over_the_result_that_it_stores(bench: Bench) -> None:
     assert 'ATOLL_PROGRESS {"message":"","percent":50.0,"step":1}' in output
 
 
+def test_the_next_stage_of_the_pod_finds_the_result_of_a_success_alone(bench: Bench) -> None:
+    folder = bench.folder / "handover"
+    folder.mkdir()
+    assert bench.finish("gate", ATOLL_HANDOVER_DIR=str(folder))[0] == ExitCode.QUALITY_GATE_FAILED
+    assert list(folder.iterdir()) == []
+    assert bench.finish("ok", pod="other", ATOLL_HANDOVER_DIR=str(folder))[0] == 0
+    assert parse_result((folder / "train.json").read_bytes()) == bench.result
+
+
+def test_a_stage_reads_the_result_of_the_one_before_it(bench: Bench) -> None:
+    info = bench.store.put("runs/local/7b1e/convert/a1-pod/dataset", b"pictures")
+    assert info.sha256 is not None
+    result = StageResult("convert", 1, Reason.COMPLETED, "", (Artifact("dataset", info.key, info.sha256, info.size),))
+    (bench.folder / "convert.json").write_bytes(result.termination_message())
+    given = replace(bench.input, handed_over=(Stage.CONVERT,))
+    assert bench.finish("ok", given=given, ATOLL_HANDOVER_DIR=str(bench.folder))[0] == 0
+    assert bench.store.get(bench.result.outputs[0].key) == b"made from pictures"
+    code, _ = bench.finish("ok", given=replace(given, attempt=2, run=RunRef("local", "bccd", "8c2f")))
+    assert (code, bench.result.reason) == (ExitCode.INTERNAL_ERROR, Reason.RESULT_MISSING)
+
+
 def test_the_log_is_in_the_store_whole_and_in_order(bench: Bench) -> None:
     code, output = bench.finish("prints_much")
     assert code == 0

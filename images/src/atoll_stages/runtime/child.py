@@ -22,6 +22,7 @@ from atoll_contract.stage_result import RESULT_NAME, Artifact, StageResult, pars
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_stages.runtime.context import StageContext, StageOutcome
+from atoll_stages.runtime.handover import with_handed_over
 from atoll_stages.runtime.supervision import READ_BYTES, ChildArguments, kill_after
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _run_work(stage: Stage, work: Work, *, stop: threading.Event, scratch: Path)
         attempt = given.attempt
         if given.stage is not stage:
             raise SpecError(f"this program is stage {stage}; its input is for stage {given.stage}")
-        return _resume_or_work(given, work, stop=stop, scratch=scratch)
+        return _resume_or_work(with_handed_over(given, os.environ), work, stop=stop, scratch=scratch)
     except AtollError as error:
         logger.error("%s: %s", error.reason, error.message)
         return StageResult(stage, attempt, error.reason, error.message)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from atoll_contract.errors import Reason, SpecError, bounded, exit_code
+from atoll_contract.errors import ExitCode, Reason, SpecError, bounded, exit_code
 from atoll_contract.files import written_whole
 from atoll_contract.keys import log_chunk
 from atoll_contract.stage import (
@@ -31,6 +31,7 @@ from atoll_contract.stage import (
 from atoll_contract.stage_result import StageResult
 from atoll_contract.store import open_store
 from atoll_stages.runtime.exit_result import ExitResult, exit_result
+from atoll_stages.runtime.handover import leave_result
 from atoll_stages.runtime.logs import LogChunks
 from atoll_stages.runtime.supervision import Supervision, log_deadline
 
@@ -65,7 +66,10 @@ def _run(stage: Stage, given: StageInput | None, *, pod_uid: str, scratch: Path,
         chunks.start()
         supervision.output_to(chunks.feed)
     child = supervision.run()
-    code = _write_exit(exit_result(stage, given.attempt if given else 0, child), environ)
+    result = exit_result(stage, given.attempt if given else 0, child)
+    if result.code == ExitCode.OK:
+        leave_result(stage, result.message, environ)
+    code = _write_exit(result, environ)
     if chunks is not None:
         timeout = LOG_GIVE_UP_SECONDS
         if child.interrupted_at is not None:

@@ -23,9 +23,9 @@ from atoll_contract.stage import Stage
 from atoll_contract.stage_result import parse_line
 from atoll_contract.store.base import Store
 from atoll_operator.api.status import DONE, RunStatus, StagePhase
-from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL
+from atoll_operator.jobs.manifest import ATTEMPT_LABEL, FOLLOWING_LABEL, RUN_UID_LABEL, STAGE_LABEL, parse_following
 from atoll_operator.kube.errors import Unavailable
-from atoll_operator.kube.objects import PODS
+from atoll_operator.kube.objects import PODS, stage_containers
 
 INTERVAL_SECONDS = 1.0
 _CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
@@ -123,36 +123,65 @@ class PodLogs:
         self._stages = order[order.index(first) :] if first else order
         if only:
             self._stages = self._stages[:1]
-        self._tails: dict[str, Tail] = {}
+        # By the pod's UID and the name of the container.
+        self._tails: dict[tuple[str, str], Tail] = {}
 
     def print_new(self) -> bool:
-        """Print what has come since the last call; returns whether any pod had a log to read."""
+        """Print what has come since the last call; returns whether any container had a log to read."""
         pods = self._access.cluster.list_all(PODS, self._access.namespace, labels=self._labels)
-        pods = [pod for pod in pods if _label(pod, STAGE_LABEL) in self._stages]
         pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-        # Earlier attempts have their logs in the bucket; the first call reads the newest pod alone.
-        for pod in pods if self._tails else pods[-1:]:
-            self._print(pod)
-        for pod in pods:
-            self._tails.setdefault(pod["metadata"]["uid"], Tail(is_read=True))
+        logs = [log for pod in pods for log in container_logs(pod) if log.stage in self._stages]
+        # Earlier attempts have their logs in the bucket; the first call reads the newest stage that has begun.
+        begun = [log for log in logs if log.has_begun] or logs
+        for log in logs if self._tails else begun[-1:]:
+            self._print(log)
+        for log in logs:
+            if log.has_begun:
+                self._tails.setdefault((log.pod_uid, log.container), Tail(is_read=True))
         return any(tail.time for tail in self._tails.values())
 
-    def _print(self, pod: Body) -> None:
-        metadata = pod["metadata"]
-        tail = self._tails.setdefault(metadata["uid"], Tail())
+    def _print(self, log: ContainerLog) -> None:
+        tail = self._tails.setdefault((log.pod_uid, log.container), Tail())
         if tail.is_read:
             return
-        over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-        container = pod["spec"]["containers"][0]["name"]
-        log = self._access.cluster.read_log(
-            self._access.namespace, metadata["name"], container=container, since=tail.time
-        )
-        if log and not tail.time:
-            stage, attempt = _label(pod, STAGE_LABEL), _label(pod, ATTEMPT_LABEL)
-            click.echo(f"== {stage}, attempt {attempt}, pod {metadata['name']}", err=True)
-        for line in tail.new(log or ""):
+        text = self._access.cluster.read_log(self._access.namespace, log.pod, container=log.container, since=tail.time)
+        if text and not tail.time:
+            click.echo(f"== {log.stage}, attempt {log.attempt}, pod {log.pod}", err=True)
+        for line in tail.new(text or ""):
             click.echo(readable(line))
-        tail.is_read = over
+        tail.is_read = log.is_over
+
+
+@dataclass(frozen=True)
+class ContainerLog:
+    """The log of a stage's container in a pod."""
+
+    pod: str
+    pod_uid: str
+    container: str
+    stage: str
+    attempt: str
+    has_begun: bool
+    is_over: bool
+
+
+def container_logs(pod: Body) -> Iterator[ContainerLog]:
+    """The logs of the stages of a pod, in their order."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    attempts = {str(item.stage): str(item.attempt) for item in parse_following(labels.get(FOLLOWING_LABEL, "")) or ()}
+    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    for container in stage_containers(pod):
+        stage = container.stage or labels.get(STAGE_LABEL, "")
+        yield ContainerLog(
+            pod=metadata["name"],
+            pod_uid=metadata["uid"],
+            container=container.name,
+            stage=str(stage),
+            attempt=attempts.get(str(stage)) or labels.get(ATTEMPT_LABEL, ""),
+            has_begun=not {"running", "terminated"}.isdisjoint(container.state),
+            is_over=over or "terminated" in container.state,
+        )
 
 
 @dataclass
@@ -180,10 +209,6 @@ class Tail:
             self.lines_then += 1
             fresh.append(text)
         return fresh
-
-
-def _label(pod: Body, name: str) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(name, ""))
 
 
 def _print_from_bucket(access: ClusterAccess, run: Body, stage: Stage, endpoint: str | None) -> None:

@@ -1,4 +1,7 @@
-"""Runs Jobs as processes of this machine, as the API server, the Job controller and the kubelet do on a cluster."""
+"""Runs Jobs as processes of this machine, as the API server, the Job controller and the kubelet do on a cluster.
+
+The containers of a Job's pod are processes one after the other, in one folder.
+"""
 
 import logging
 import os
@@ -6,18 +9,27 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
-from atoll_cli.local.state import JobRecord, RunFolder, read_jobs, remove_job, write_job
+from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, write_job
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import ExitCode, Reason, exit_code
-from atoll_contract.stage import ENV_GRACE, ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage
+from atoll_contract.stage import (
+    ENV_GRACE,
+    ENV_HANDOVER_DIR,
+    ENV_INPUT,
+    ENV_POD_UID,
+    ENV_TERMINATION_LOG,
+    ENV_WORK_DIR,
+    Stage,
+)
 from atoll_contract.stage_result import Progress, parse_line, parse_result
-from atoll_operator.jobs.manifest import unescaped
-from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView
+from atoll_operator.jobs.manifest import FOLLOWING_LABEL, unescaped
+from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView
 
 logger = logging.getLogger(__name__)
 
@@ -49,32 +61,41 @@ class LocalJobs:
         self._on_change = on_change
         self._command = command
         self._records = {job.name: job for job in read_jobs(folder)}
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[tuple[str, Stage], Progress] = {}
+        # Jobs in which no further process may start.
+        self._stopping: set[str] = set()
         self._lock = threading.RLock()
 
     def create(self, manifest: Manifest) -> None:
-        """Start the command of the Job's container as a process."""
+        """Start the command of the first container of the Job's pod as a process; the others follow by themselves."""
         metadata, pod = manifest["metadata"], manifest["spec"]["template"]["spec"]
-        container = pod["containers"][0]
-        stage = Stage(metadata["labels"]["atoll.dev/stage"])
+        labels = metadata["labels"]
         job = JobRecord(
             name=metadata["name"],
             uid=uuid.uuid4().hex,
-            stage=stage,
-            attempt=int(metadata["labels"]["atoll.dev/attempt"]),
+            stage=labels["atoll.dev/stage"],
+            attempt=int(labels["atoll.dev/attempt"]),
             created=time.time(),
             deadline_seconds=manifest["spec"]["activeDeadlineSeconds"],
+            following=labels.get(FOLLOWING_LABEL, ""),
         )
-        work = self._folder.job(job.name) / "work"
-        work.mkdir(parents=True, exist_ok=True)
+        for part in ("work", "handover"):
+            (self._folder.job(job.name) / part).mkdir(parents=True, exist_ok=True)
+        self._start(job, pod)
+
+    def _start(self, job: JobRecord, pod: Manifest) -> None:
+        """Start the process of the stage that is next in the Job."""
+        container = [*pod.get("initContainers", ()), *pod["containers"]][len(job.ended)]
+        stage = job.at_work.stage
         environ = self._environ(container["env"], job, grace=pod["terminationGracePeriodSeconds"])
-        process = StageProcess(self._command(stage, container["command"]), environ, folder=work)
+        command = self._command(stage, container["command"])
+        process = StageProcess(command, environ, folder=self._folder.job(job.name) / "work")
         job = replace(job, pid=process.pid, started=start_time(process.pid))
         write_job(self._folder, job)
         with self._lock:
             self._records[job.name] = job
         process.release()
-        threading.Thread(target=self._follow, args=(job.name, process), name=job.name, daemon=True).start()
+        threading.Thread(target=self._follow, args=(job, process, pod), name=job.name, daemon=True).start()
 
     def views(self) -> tuple[list[JobView], list[PodView]]:
         """Every Job and its pod, in the form that `decide` takes."""
@@ -82,31 +103,34 @@ class LocalJobs:
             records = list(self._records.values())
             progress = dict(self._progress)
         jobs = [self._job_view(record) for record in records]
-        pods = [self._pod_view(record, progress.get(record.name)) for record in records]
+        pods = [view for record in records for view in self._pod_views(record, progress)]
         return jobs, pods
 
     def progress(self) -> tuple[Stage, Progress] | None:
         """The newest progress of the Job that runs."""
         with self._lock:
-            running = [job for job in self._running() if job.name in self._progress]
-            return (Stage(running[-1].stage), self._progress[running[-1].name]) if running else None
+            running = [(job.name, job.at_work.stage) for job in self._running()]
+            known = [key for key in running if key in self._progress]
+            return (known[-1][1], self._progress[known[-1]]) if known else None
 
     def seconds(self, stage: Stage) -> float:
         """How long the attempts of a stage have run, in all."""
         with self._lock:
-            own = [job for job in self._records.values() if job.stage == stage]
-        return sum((job.finished or time.time()) - job.created for job in own)
+            records = list(self._records.values())
+        return sum(_seconds(job, stage) for job in records)
 
     def delete(self, name: str) -> None:
         """End the Job's process if it runs, and forget the Job."""
         with self._lock:
             job = self._records.get(name)
+            self._stopping.add(name)
         if job is None:
             return
         if job.finished is None:
             _end(job)
         with self._lock:
             self._records.pop(name, None)
+            self._stopping.discard(name)
         remove_job(self._folder, name)
 
     def check_deadlines(self) -> float:
@@ -118,8 +142,8 @@ class LocalJobs:
             remaining = job.created + job.deadline_seconds - time.time()
             left = min(left, max(remaining, 0.0))
             if remaining <= 0 and job.pid is not None:
-                self._update(job.name, timed_out=True)
-                _end(job)
+                timed_out = self._update(job.name, timed_out=True)
+                _end(timed_out or job)
         return left
 
     def recover(self) -> None:
@@ -127,7 +151,7 @@ class LocalJobs:
         for job in self._running():
             _end(job)
             code = self._reported_exit_code(job)
-            if code is None:
+            if code is None or (code == ExitCode.OK and job.at_work != job.numbers[-1]):
                 logger.info("Job %s ended with its engine; its stage is started again", job.name)
                 self.delete(job.name)
             else:
@@ -135,7 +159,10 @@ class LocalJobs:
 
     def kill_all(self) -> None:
         """Kill every process that runs."""
-        for job in self._running():
+        with self._lock:
+            running = self._running()
+            self._stopping.update(job.name for job in running)
+        for job in running:
             if job.pid is not None:
                 kill_process(job.pid, job.started, pod_uid=job.uid)
 
@@ -152,42 +179,63 @@ class LocalJobs:
             **{key: value for key, value in given.items() if key not in _CONTAINER_ONLY},
             ENV_INPUT: given[ENV_INPUT],
             ENV_POD_UID: job.uid,
-            ENV_TERMINATION_LOG: str(folder / "termination.json"),
+            ENV_TERMINATION_LOG: str(folder / f"{job.at_work.stage}.json"),
             ENV_WORK_DIR: str(folder / "work"),
+            **({ENV_HANDOVER_DIR: str(folder / "handover")} if ENV_HANDOVER_DIR in given else {}),
             ENV_GRACE: str(grace),
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _follow(self, name: str, process: StageProcess) -> None:
-        """Copy the output of the process to its file, and record its progress and its end."""
+    def _follow(self, job: JobRecord, process: StageProcess, pod: Manifest) -> None:
+        """Copy the output of the process to its file, record its progress and its end, and start the next one."""
         assert process.popen.stdout is not None
-        with (self._folder.job(name) / "output.log").open("ab") as log, process.popen.stdout as output:
+        stage = job.at_work.stage
+        with self._log(job.name, job.at_work).open("ab") as log, process.popen.stdout as output:
             while line := output.readline(_MAX_LINE):
                 log.write(line)
                 log.flush()
                 progress = parse_line(line.decode(errors="replace").rstrip("\n"))
                 if progress is not None:
                     with self._lock:
-                        self._progress[name] = progress
+                        self._progress[job.name, stage] = progress
                     self._on_change(False)
         code = process.popen.wait()
         process.close()
-        self._update(name, finished=time.time(), exit_code=code if code >= 0 else 128 - code)
+        if code != ExitCode.OK or not self._start_next(job.name, pod):
+            self._update(job.name, finished=time.time(), exit_code=code if code >= 0 else 128 - code)
         self._on_change(True)
 
-    def _update(self, name: str, **changes: Any) -> None:
+    def _start_next(self, name: str, pod: Manifest) -> bool:
+        """Start the stage after one that has succeeded; returns False where there is none, or the Job is ended."""
+        with self._lock:
+            job = self._records.get(name)
+            if job is None or job.at_work == job.numbers[-1] or job.timed_out or name in self._stopping:
+                return False
+            ended = EndedStage(began=job.began, finished=time.time())
+            job = replace(job, ended=(*job.ended, ended), pid=None, started="")
+            try:
+                self._start(job, pod)
+            except OSError as error:
+                logger.error("cannot start stage %s: %s", job.at_work.stage, error)
+                self._records[name] = job
+                return False
+            return True
+
+    def _update(self, name: str, **changes: Any) -> JobRecord | None:
         with self._lock:
             job = self._records.get(name)
             if job is None:
-                return
+                return None
             changed = replace(job, **changes)
             self._records[name] = changed
             write_job(self._folder, changed)
+            return changed
 
     def _job_view(self, job: JobRecord) -> JobView:
         state = JobState.ACTIVE
         if job.finished is not None:
-            state = JobState.SUCCEEDED if job.exit_code == ExitCode.OK and not job.timed_out else JobState.FAILED
+            done = job.exit_code == ExitCode.OK and job.at_work == job.numbers[-1] and not job.timed_out
+            state = JobState.SUCCEEDED if done else JobState.FAILED
         return JobView(
             name=job.name,
             uid=job.uid,
@@ -199,41 +247,52 @@ class LocalJobs:
             finished=_utc(job.finished) if job.finished is not None else None,
             failure_reason="DeadlineExceeded" if job.timed_out else "",
             failure_message=f"it ran for more than {job.deadline_seconds} s" if job.timed_out else "",
+            following=job.numbers[1:],
         )
 
-    def _pod_view(self, job: JobRecord, progress: Progress | None) -> PodView:
-        phase = PodPhase.RUNNING
+    def _pod_views(self, job: JobRecord, progress: Mapping[tuple[str, Stage], Progress]) -> Iterator[PodView]:
+        """The Job's pod as each of the stages sees it that have begun."""
+        base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, _utc(job.created))
+        for number, ended in zip(job.numbers, job.ended, strict=False):
+            yield self._ended(base, number, (ended.began, ended.finished), int(ExitCode.OK))
+        stage = job.at_work.stage
         if job.finished is not None:
-            phase = PodPhase.SUCCEEDED if job.exit_code == ExitCode.OK else PodPhase.FAILED
-        return PodView(
-            name=job.name,
-            uid=job.uid,
-            job=job.name,
-            phase=phase,
-            created=_utc(job.created),
-            started=_utc(job.created),
-            finished=_utc(job.finished) if job.finished is not None else None,
-            exit_code=job.exit_code,
-            termination_message=self._termination_message(job.name) or self._log_tail(job.name) if job.finished else "",
-            progress=progress,
+            yield self._ended(base, job.at_work, (job.began, job.finished), job.exit_code)
+        else:
+            yield replace(base, stage=stage, started=_utc(job.began), progress=progress.get((job.name, stage)))
+
+    def _ended(self, view: PodView, number: AttemptNumber, times: tuple[float, float], code: int | None) -> PodView:
+        """The pod as a stage sees it that began and finished at these `times`."""
+        message = self._termination_message(view.job, number.stage) or self._log_tail(view.job, number)
+        return replace(
+            view,
+            stage=number.stage,
+            phase=PodPhase.SUCCEEDED if code == ExitCode.OK else PodPhase.FAILED,
+            started=_utc(times[0]),
+            finished=_utc(times[1]),
+            exit_code=code,
+            termination_message=message,
         )
 
     def _reported_exit_code(self, job: JobRecord) -> int | None:
         """The exit code that follows from the termination message, for a process whose parent is gone."""
         try:
-            reason = parse_result(self._termination_message(job.name)).reason
+            reason = parse_result(self._termination_message(job.name, job.at_work.stage)).reason
         except DecodeError:
             return None
         return None if reason is Reason.SUSPENDED else int(exit_code(reason))
 
-    def _termination_message(self, name: str) -> str:
+    def _termination_message(self, name: str, stage: Stage) -> str:
         try:
-            return (self._folder.job(name) / "termination.json").read_text(encoding="utf-8", errors="replace")
+            return (self._folder.job(name) / f"{stage}.json").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
-    def _log_tail(self, name: str) -> str:
-        path = self._folder.job(name) / "output.log"
+    def _log(self, name: str, number: AttemptNumber) -> Path:
+        return self._folder.job(name) / f"{number.stage}-{number.attempt}.log"
+
+    def _log_tail(self, name: str, number: AttemptNumber) -> str:
+        path = self._log(name, number)
         try:
             with path.open("rb") as log:
                 log.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
@@ -245,6 +304,13 @@ class LocalJobs:
 def _end(job: JobRecord) -> None:
     if job.pid is not None:
         end_process(job.pid, job.started, pod_uid=job.uid)
+
+
+def _seconds(job: JobRecord, stage: Stage) -> float:
+    """How long the stage has run in this Job."""
+    spans = [(ended.began, ended.finished) for ended in job.ended] + [(job.began, job.finished or time.time())]
+    stages = (number.stage for number in job.numbers)
+    return sum(end - start for own, (start, end) in zip(stages, spans, strict=False) if own is stage)
 
 
 def _utc(seconds: float) -> datetime:

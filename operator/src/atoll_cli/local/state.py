@@ -14,8 +14,11 @@ from msgspec import field
 from atoll_contract.document import DecodeError, Document, from_json, replace, to_json
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.files import written_whole
+from atoll_contract.stage import Stage
 from atoll_operator.api.status import read_status
+from atoll_operator.jobs.manifest import parse_following
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
+from atoll_operator.lifecycle.model import AttemptNumber
 
 T = TypeVar("T")
 
@@ -47,7 +50,7 @@ class RunFolder:
         return self.path / "jobs"
 
     def job(self, name: str) -> Path:
-        """The folder of a Job: its record, its output and the work folder of its process."""
+        """The folder of a Job: its record, and the output, result and work folder of each of its stages."""
         return self.jobs / name
 
     @property
@@ -168,8 +171,19 @@ class RunRecord(Document, frozen=True):
         return replace(self, releases=(*others, release))
 
 
+class EndedStage(Document, frozen=True):
+    """A stage that has succeeded in a Job in which another follows. Times in seconds since 1970."""
+
+    began: float
+    finished: float
+
+
 class JobRecord(Document, frozen=True):
-    """A Job. `pid` and `started`, the start time of the process, are written before the process begins its work."""
+    """A Job: a process for `stage`, and then one for each stage of `following`, as the label of the manifest has them.
+
+    `ended` has the stages that have handed on to the next. The other fields are about the process of the stage after
+    them: `pid` and `started`, its start time, are written before it begins its work.
+    """
 
     name: str
     uid: str
@@ -183,7 +197,24 @@ class JobRecord(Document, frozen=True):
     # 128 + the signal for a process that a signal ended, as in a shell.
     exit_code: int | None = None
     timed_out: bool = False
+    following: str = ""
+    ended: tuple[EndedStage, ...] = ()
     schema_version: int = 1
+
+    @property
+    def numbers(self) -> tuple[AttemptNumber, ...]:
+        """The stages of the Job and their attempts."""
+        return (AttemptNumber(Stage(self.stage), self.attempt), *(parse_following(self.following) or ()))
+
+    @property
+    def at_work(self) -> AttemptNumber:
+        """The stage whose process runs, or ran last."""
+        return self.numbers[len(self.ended)]
+
+    @property
+    def began(self) -> float:
+        """When that stage began."""
+        return self.ended[-1].finished if self.ended else self.created
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
@@ -219,7 +250,8 @@ def write_job(folder: RunFolder, job: JobRecord) -> None:
 def remove_job(folder: RunFolder, name: str) -> None:
     """Forget the Job, but keep its output for the user."""
     (folder.job(name) / "job.json").unlink(missing_ok=True)
-    shutil.rmtree(folder.job(name) / "work", ignore_errors=True)
+    for part in ("work", "handover"):
+        shutil.rmtree(folder.job(name) / part, ignore_errors=True)
 
 
 def move_to_history(folder: RunFolder, record: RunRecord) -> None:

@@ -14,7 +14,8 @@ from atoll_contract.stage_result import Progress, parse_line
 _PROGRESS_BYTES = 4 * 2**20
 _TAIL_BYTES = 64 * 2**10
 _TAIL_LINES = 300
-_OUTPUT = "output.log"
+# The log of a Job that an earlier version made: it had one stage.
+_EARLIER = "output.log"
 
 
 class StageProgress(NamedTuple):
@@ -33,8 +34,9 @@ def training_progress(folder: RunFolder) -> Iterator[StageProgress]:
 
 
 def newest_progress(folder: RunFolder, job: str) -> Progress | None:
-    """The last progress that a Job printed; None if there is none."""
-    found = list(_progress(folder.job(job) / _OUTPUT, _TAIL_BYTES))
+    """The last progress that the newest stage of a Job printed; None if there is none."""
+    logs = sorted(folder.job(job).glob("*.log"), key=_modified)
+    found = list(_progress(logs[-1], _TAIL_BYTES)) if logs else []
     return found[-1] if found else None
 
 
@@ -58,7 +60,8 @@ def log_tail(folder: RunFolder, stage: str) -> dict[str, object]:
 
 def _logs(folder: RunFolder, stage: Stage) -> list[Path]:
     """The logs of the attempts of a stage, the newest last."""
-    return sorted(folder.jobs.glob(f"{folder.name}-{stage}-*/{_OUTPUT}"), key=_modified)
+    names = (f"{folder.name}-*/{stage}-*.log", f"{folder.name}-{stage}-*/{_EARLIER}")
+    return sorted((path for name in names for path in folder.jobs.glob(name)), key=_modified)
 
 
 def _progress(path: Path, max_bytes: int) -> Iterator[Progress]:

@@ -23,7 +23,7 @@ from atoll_operator.controller.job_cache import JobCache, RunUid, is_unfinished,
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
-from atoll_operator.kube.objects import controller_of, pod_view, resource_version
+from atoll_operator.kube.objects import controller_of, pod_views, resource_version
 from atoll_operator.lifecycle.model import JobView, PodView, ProfileView
 
 Body = dict[str, Any]
@@ -246,9 +246,10 @@ class Cache:
             return run in self._outlived
 
     def succeeded_pod(self, namespace: str, job_uid: str) -> tuple[PodView, ...]:
-        """Returns the one pod of this Job, which succeeded; empty where it is not known, or is not the only one."""
+        """Returns the one pod of this Job, which succeeded, as its stages see it; empty where it is not known, or is
+        not the only one."""
         pods = self._succeeded_pods.get((namespace, job_uid)) or ()
-        return pods if len(pods) == 1 else ()
+        return pods if len({pod.uid for pod in pods}) == 1 else ()
 
     def put_succeeded_pod(self, pod: Body) -> None:
         """Takes a pod that succeeded, unless its namespace has no such run at work or no Job controls it."""
@@ -256,7 +257,7 @@ class Cache:
         run, job = self.run((namespace, labels.get(RUN_LABEL, ""))), controller_of(pod, "Job")
         if job and run is not None and run["metadata"]["uid"] == labels.get(RUN_UID_LABEL):
             known = self._succeeded_pods.get((namespace, job["uid"])) or ()
-            self._succeeded_pods.put((namespace, job["uid"]), (*known, pod_view(pod, job=job["name"])))
+            self._succeeded_pods.put((namespace, job["uid"]), (*known, *pod_views(pod, job=job["name"])))
 
     def forget_pods(self, namespace: str, job_uid: str) -> None:
         self.pod_readings.pop(job_uid)

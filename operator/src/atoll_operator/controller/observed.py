@@ -15,7 +15,7 @@ from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, InitFrom, Stage
-from atoll_operator.api.status import DONE, RunStatus, StagePhase, read_status
+from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus, read_status
 from atoll_operator.api.types import (
     ObjectStoreSpec,
     TrainingRunSpec,
@@ -32,7 +32,14 @@ from atoll_operator.controller.pods import PodReader
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot, read_snapshot
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
-from atoll_operator.jobs.manifest import ATTEMPT_LABEL, RUN_UID_LABEL, STAGE_LABEL, job_name
+from atoll_operator.jobs.manifest import (
+    ATTEMPT_LABEL,
+    FOLLOWING_LABEL,
+    RUN_UID_LABEL,
+    STAGE_LABEL,
+    job_name,
+    parse_following,
+)
 from atoll_operator.kube.client import Body, Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.objects import JOBS, NODES, PROFILES, RELEASES, REVISIONS, STORES, job_view
@@ -44,7 +51,7 @@ from atoll_operator.lifecycle.inputs import (
     profile_view,
     run_view,
 )
-from atoll_operator.lifecycle.model import JobState, JobView, PodView, QueueView, RunView
+from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodView, QueueView, RunView
 
 logger = logging.getLogger(__name__)
 
@@ -294,10 +301,12 @@ def own_jobs(run: Body, bodies: Iterable[Body]) -> Iterator[JobView]:
 
 
 def view_of_own_job(run: RunRef, body: Body, *, stage: Stage, attempt: int) -> JobView | None:
-    """Returns the Job's view, or None where the Job of this stage and attempt has another name."""
-    if body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt):
+    """Returns the Job's view, or None where the Job of this stage and attempt has another name, or further stages that
+    cannot be told."""
+    following = parse_following((body["metadata"].get("labels") or {}).get(FOLLOWING_LABEL, ""))
+    if following is None or body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt):
         return None
-    return job_view(body, stage=stage, attempt=attempt)
+    return job_view(body, stage=stage, attempt=attempt, following=following)
 
 
 def _invalid(spec: TrainingRunSpec, profile: Profile | None, *, problem: str) -> str:
@@ -313,13 +322,22 @@ def _is_recorded(status: RunStatus | None, job: JobView) -> bool:
     """Returns whether the status has the Job's end already, so that its pods need not be read."""
     if status is None:
         return False
-    stage = next((item for item in status.stages if item.name is job.stage), None)
-    if status.is_terminal or (stage is not None and stage.phase in DONE):
+    known = {item.name: item for item in status.stages}
+    numbers = (AttemptNumber(job.stage, job.attempt), *job.following)
+    stages = [(known.get(number.stage), number.attempt) for number in numbers]
+    if status.is_terminal or all(stage is not None and stage.phase in DONE for stage, _ in stages):
         return True
-    if stage is None or job.state is not JobState.FAILED:
-        return False
-    over = stage.phase is StagePhase.PENDING and stage.job_ref is not None and stage.job_ref.uid == job.uid
-    return job.attempt < stage.attempts or (job.attempt == stage.attempts and over)
+    # A failed Job is over with the first of its stages that is.
+    return job.state is JobState.FAILED and any(
+        stage and _is_over(stage, attempt, job.uid) for stage, attempt in stages
+    )
+
+
+def _is_over(stage: StageStatus, attempt: int, job_uid: str) -> bool:
+    """Returns whether this attempt of the stage has ended otherwise than with success."""
+    waits = stage.phase is StagePhase.PENDING and stage.job_ref is not None and stage.job_ref.uid == job_uid
+    left_out = stage.phase is StagePhase.SKIPPED
+    return attempt < stage.attempts or (attempt == stage.attempts and (waits or left_out))
 
 
 def _retry(run: Body) -> str | None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from atoll_operator.controller.cache import Cache, PodReading
 from atoll_operator.controller.workqueue import TimeBudget
-from atoll_operator.jobs.manifest import CONTAINER
 from atoll_operator.kube.client import Body, Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
@@ -20,7 +19,8 @@ from atoll_operator.kube.objects import (
     lost_node,
     may_be_lost,
     newest_warning,
-    pod_view,
+    pod_views,
+    running_container,
 )
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, PollIntervals
 
@@ -96,23 +96,28 @@ class PodReader:
         if not bodies and not job.is_finished:
             return self._newest_warning(namespace, job.uid, job.create_error, reason="FailedCreate"), ()
         warnings = {pod.uid: pod.warning for pod in before.pods}
-        views = (pod_view(pod, job=job.name, details=self._details(namespace, pod, warnings)) for pod in bodies)
-        return "", tuple(views)
+        details = (self._details(namespace, pod, warnings) for pod in bodies)
+        pods = zip(bodies, details, strict=True)
+        return "", tuple(view for pod, known in pods for view in pod_views(pod, job=job.name, details=known))
 
     def _details(self, namespace: str, pod: Body, warnings: Mapping[str, str]) -> PodDetails:
         """`warnings` are the last ones known, by the UID of the pod."""
         phase = (pod.get("status") or {}).get("phase")
         name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
-        if node and may_be_lost(pod, now=self._times.now()):
-            lost = lost_node(node, self._cluster.read(NODES, None, node))
-            if lost:
-                return PodDetails(node_lost=lost)
-        if phase == "Running":
-            return PodDetails(log=self._cluster.read_log_tail(namespace, name, container=CONTAINER, lines=LOG_LINES))
+        if node and may_be_lost(pod, now=self._times.now()) and (lost := self._lost(node)):
+            return PodDetails(node_lost=lost)
+        if container := running_container(pod):
+            log = self._cluster.read_log_tail(namespace, name, container=container, lines=LOG_LINES)
+            # A pod is never ready while an init container runs; a kubelet that is gone gives no log.
+            lost = self._lost(node) if node and phase == "Pending" and not log else ""
+            return PodDetails(log=log, node_lost=lost)
         if phase == "Pending" and node:
             uid = pod["metadata"]["uid"]
             return PodDetails(warning=self._newest_warning(namespace, uid, warnings.get(uid, "")))
         return PodDetails()
+
+    def _lost(self, node: str) -> str:
+        return lost_node(node, self._cluster.read(NODES, None, node))
 
     def _newest_warning(self, namespace: str, uid: str, known: str, *, reason: str = "") -> str:
         if self._events_budget.is_spent:

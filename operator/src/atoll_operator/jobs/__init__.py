@@ -1,1 +1,1 @@
-"""The Job of a stage attempt as pure functions; `manifest.build_job` is the whole."""
+"""The Job of one or two stages as pure functions; `manifest.build_job` is the whole."""

@@ -1,13 +1,25 @@
-"""The `batch/v1` Job of one attempt: Pod Security `restricted`, Secrets as files, bounded scratch space. Pure."""
+"""The `batch/v1` Job of one or two stages: Pod Security `restricted`, Secrets as files, bounded scratch space. Pure.
+
+The last stage is the pod's container, the one before it an init container. Each has its own image, resources, Secrets
+and scratch folder; what one leaves for the next lies in a folder that the next one cannot write to.
+"""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from atoll_contract import API_VERSION
+from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import DEFAULT_GRACE_SECONDS, DEFAULT_TERMINATION_LOG, ENV_INPUT, ENV_POD_UID, Stage
+from atoll_contract.stage import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_TERMINATION_LOG,
+    ENV_HANDOVER_DIR,
+    ENV_INPUT,
+    ENV_POD_UID,
+    Stage,
+)
 from atoll_operator.jobs.stage_input import (
     CA_ROOT,
     CREDENTIALS_ROOT,
@@ -17,15 +29,19 @@ from atoll_operator.jobs.stage_input import (
     stage_input,
     stores_of,
 )
-from atoll_operator.lifecycle.model import StageAttempt
+from atoll_operator.lifecycle.model import AttemptNumber, StageAttempt
 
 RUN_LABEL = "atoll.dev/run"
 RUN_UID_LABEL = "atoll.dev/run-uid"
 STAGE_LABEL = "atoll.dev/stage"
 ATTEMPT_LABEL = "atoll.dev/attempt"
+# The further stages of the Job with their attempts, as `export-1`.
+FOLLOWING_LABEL = "atoll.dev/following"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "atoll-operator"
-CONTAINER = "stage"
+# The only container of a Job that an earlier version made; now each has the name of its stage.
+EARLIER_CONTAINER = "stage"
+HANDOVER_DIR = "/handover"
 USER = 65532
 # Kueue reads its queue from the Job; the same label on a pod would queue the pod as well.
 _JOB_ONLY = "kueue.x-k8s.io/"
@@ -39,14 +55,30 @@ def job_name(run: str, uid: str, stage: Stage, attempt: int) -> str:
     return f"{run}-{stage}-{attempt}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
 
 
+def following_label(following: Iterable[AttemptNumber]) -> str:
+    """The value of the label `FOLLOWING_LABEL`."""
+    return ".".join(f"{number.stage}-{number.attempt}" for number in following)
+
+
+def parse_following(value: str) -> tuple[AttemptNumber, ...] | None:
+    """The inverse of `following_label`; none for an empty text, None for what it does not write."""
+    found = []
+    for part in value.split(".") if value else ():
+        stage, _, attempt = part.partition("-")
+        if stage not in tuple(Stage) or not (attempt.isascii() and attempt.isdecimal()):
+            return None
+        found.append(AttemptNumber(Stage(stage), int(attempt)))
+    return tuple(found)
+
+
 def build_job(work: Work, attempt: StageAttempt) -> Manifest:
-    """The Job of one attempt.
+    """The Job of an attempt.
 
     It has one pod, which is never restarted: attempts and backoff are `decide`'s. A pod that the cluster disrupts
     (drain, preemption) is replaced within the Job and not counted.
 
     Raises:
-        SpecError: the profile has no image for this stage, or the stage's input cannot be built.
+        SpecError: the profile has no image for a stage, or a stage's input cannot be built.
     """
     labels = {
         MANAGED_BY_LABEL: MANAGED_BY,
@@ -54,6 +86,7 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
         RUN_UID_LABEL: work.run.uid,
         STAGE_LABEL: str(attempt.stage),
         ATTEMPT_LABEL: str(attempt.attempt),
+        **({FOLLOWING_LABEL: following_label(attempt.following)} if attempt.following else {}),
     }
     propagated = {name: work.labels[name] for name in work.profile.propagate_labels if name in work.labels}
     on_pod = {name: value for name, value in propagated.items() if not name.startswith(_JOB_ONLY)}
@@ -101,12 +134,14 @@ def _owner_reference(run: RunRef) -> Manifest:
 
 
 def _pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
-    profile, stage = work.profile, attempt.stage
-    is_publish = stage is Stage.PUBLISH
-    volumes, mounts = _volumes(work, stage)
+    profile = work.profile
+    stages = [number.stage for number in attempt.stages]
+    volumes, mounts = _volumes(work, stages)
+    *earlier, last = [_container(work, attempt, number, mounts[number.stage]) for number in attempt.stages]
+    service_accounts = profile.service_accounts
     spec: Manifest = {
         "restartPolicy": "Never",
-        "serviceAccountName": profile.service_accounts.publish if is_publish else profile.service_accounts.stage,
+        "serviceAccountName": service_accounts.publish if Stage.PUBLISH in stages else service_accounts.stage,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": int(DEFAULT_GRACE_SECONDS),
@@ -117,35 +152,51 @@ def _pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(work, attempt, mounts)],
+        **({"initContainers": earlier} if earlier else {}),
+        "containers": [last],
         "volumes": volumes,
     }
     # The Edge TPU compiler exists for amd64 only.
-    selector = dict(profile.node_selector) | ({"kubernetes.io/arch": "amd64"} if stage is Stage.COMPILE else {})
+    selector = dict(profile.node_selector) | ({"kubernetes.io/arch": "amd64"} if Stage.COMPILE in stages else {})
+    on_gpu = any(_uses_gpu(attempt, stage) for stage in stages)
     optional = {
         "nodeSelector": selector,
         "tolerations": [dict(item) for item in profile.tolerations],
         "priorityClassName": profile.priority_class_name,
-        "runtimeClassName": profile.gpu.runtime_class_name if _uses_gpu(attempt) else None,
+        "runtimeClassName": profile.gpu.runtime_class_name if on_gpu else None,
         "imagePullSecrets": [{"name": ref.name} for ref in profile.image_pull_secrets],
     }
     return spec | {name: value for name, value in optional.items() if value}
 
 
-def _uses_gpu(attempt: StageAttempt) -> bool:
-    return attempt.stage is Stage.TRAIN and attempt.accelerator == "gpu"
+def _uses_gpu(attempt: StageAttempt, stage: Stage) -> bool:
+    return stage is Stage.TRAIN and attempt.accelerator == "gpu"
 
 
-def _volumes(work: Work, stage: Stage) -> tuple[list[Manifest], list[Manifest]]:
-    """The pod's volumes and their mounts. Each volume, variable and label of a pod costs the API server at all of its
-    dozen writes, so there is one writable volume: for scratch space, HOME and temporary files."""
+def _volumes(work: Work, stages: list[Stage]) -> tuple[list[Manifest], Mapping[Stage, list[Manifest]]]:
+    """The pod's volumes, and their mounts by stage. Each volume, variable and label of a pod costs the API server at
+    all of its dozen writes, so there is one writable volume: for scratch space, HOME and temporary files, with a folder
+    for each stage, and for what one stage leaves for the next."""
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": str(work.profile.scratch.size_limit)}}]
-    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
-    for number, (path, source) in enumerate(_files(work, stage).items()):
-        name = f"files-{number}"
-        volumes.append({"name": name, **source})
-        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+    mounts = {stage: _writable_mounts(stage, stages) for stage in stages}
+    names: dict[str, str] = {}
+    for stage in stages:
+        for path, source in _files(work, stage).items():
+            if path not in names:
+                names[path] = f"files-{len(names)}"
+                volumes.append({"name": names[path], **source})
+            mounts[stage].append({"name": names[path], "mountPath": path, "readOnly": True})
     return volumes, mounts
+
+
+def _writable_mounts(stage: Stage, stages: list[Stage]) -> list[Manifest]:
+    scratch: Manifest = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108
+    if len(stages) == 1:
+        return [scratch]
+    # No stage may find files of another in its HOME: a program would run them with this stage's credentials.
+    handover: Manifest = {"name": "tmp", "mountPath": HANDOVER_DIR, "subPath": "handover"}
+    is_last = stage is stages[-1]
+    return [scratch | {"subPath": str(stage)}, handover | ({"readOnly": True} if is_last else {})]
 
 
 def _files(work: Work, stage: Stage) -> dict[str, Manifest]:
@@ -174,20 +225,21 @@ def _items(keys: Iterable[str]) -> list[Manifest]:
     return [{"key": key, "path": key} for key in keys]
 
 
-def _container(work: Work, attempt: StageAttempt, mounts: list[Manifest]) -> Manifest:
-    on_gpu = _uses_gpu(attempt)
-    image = work.profile.images.of(attempt.stage, gpu=on_gpu)
+def _container(work: Work, attempt: StageAttempt, number: AttemptNumber, mounts: list[Manifest]) -> Manifest:
+    stage = number.stage
+    on_gpu = _uses_gpu(attempt, stage)
+    image = work.profile.images.of(stage, gpu=on_gpu)
     if image is None:
-        name = "trainGPU" if on_gpu else str(attempt.stage)
+        name = "trainGPU" if on_gpu else str(stage)
         raise SpecError(f"TrainingProfile {work.spec.profile} has no image spec.images.{name}")
     return {
-        "name": CONTAINER,
+        "name": str(stage),
         "image": image,
         "imagePullPolicy": work.profile.image_pull_policy,
         # With -P the working folder is no import root.
-        "command": ["python", "-P", "-m", f"atoll_stages.{attempt.stage}"],
-        "env": _environment(work, attempt),
-        "resources": _resources(work, attempt),
+        "command": ["python", "-P", "-m", f"atoll_stages.{stage}"],
+        "env": _environment(work, attempt, number),
+        "resources": _resources(work, stage, on_gpu=on_gpu),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -200,12 +252,15 @@ def _container(work: Work, attempt: StageAttempt, mounts: list[Manifest]) -> Man
     }
 
 
-def _environment(work: Work, attempt: StageAttempt) -> list[Manifest]:
-    document = stage_input(work, attempt).to_env()[ENV_INPUT]
+def _environment(work: Work, attempt: StageAttempt, number: AttemptNumber) -> list[Manifest]:
+    earlier = attempt.stages[: attempt.stages.index(number)]
+    own = replace(attempt, stage=number.stage, attempt=number.attempt, adopt_from=number.adopt_from, following=())
+    given = stage_input(work, own, handed_over=tuple(item.stage for item in earlier))
     allowed = {item.name: item.value for item in work.profile.env if not item.name.startswith(_RESERVED)}
     return [
-        {"name": ENV_INPUT, "value": escaped(document)},
+        {"name": ENV_INPUT, "value": escaped(given.to_env()[ENV_INPUT])},
         {"name": ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        *([{"name": ENV_HANDOVER_DIR, "value": HANDOVER_DIR}] if attempt.following else []),
         *({"name": name, "value": value} for name, value in sorted(allowed.items())),
     ]
 
@@ -220,11 +275,11 @@ def unescaped(value: str) -> str:
     return value.replace("$$", "$")
 
 
-def _resources(work: Work, attempt: StageAttempt) -> Manifest:
-    resources = work.profile.resources.get(attempt.stage)
+def _resources(work: Work, stage: Stage, *, on_gpu: bool) -> Manifest:
+    resources = work.profile.resources.get(stage)
     requests = {name: str(amount) for name, amount in resources.requests.items()} if resources else {}
     limits = {name: str(amount) for name, amount in resources.limits.items()} if resources else {}
-    if _uses_gpu(attempt):
+    if on_gpu:
         gpu = work.profile.gpu.resource_name
         requests[gpu] = limits[gpu] = str(work.spec.training.gpus)
     return {name: part for name, part in (("requests", requests), ("limits", limits)) if part}

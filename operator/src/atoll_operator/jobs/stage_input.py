@@ -82,8 +82,8 @@ class Work:
         return self.stores[self.spec.object_store]
 
 
-def stage_input(work: Work, attempt: StageAttempt) -> StageInput:
-    """The document that the attempt's process gets.
+def stage_input(work: Work, attempt: StageAttempt, *, handed_over: tuple[Stage, ...] = ()) -> StageInput:
+    """The document that the process of `attempt.stage` gets. `handed_over` are earlier stages of the same pod.
 
     Raises:
         SpecError: a key names another bucket or is outside its store's prefix, or the release to start from is not
@@ -100,6 +100,7 @@ def stage_input(work: Work, attempt: StageAttempt) -> StageInput:
         run=work.run,
         store=own_store,
         upstream={str(earlier): outputs for earlier, outputs in attempt.upstream.items()},
+        handed_over=handed_over or None,
         convert=_convert(work, stores) if stage is Stage.CONVERT else None,
         train=train if stage is Stage.TRAIN else None,
         export=ExportSpec(train, _quality_gates(work.spec)) if train and stage is Stage.EXPORT else None,

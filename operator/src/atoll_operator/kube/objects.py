@@ -16,8 +16,8 @@ from atoll_contract.errors import bounded, linked
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import last_progress
 from atoll_operator.api.status import parse_time
-from atoll_operator.jobs.manifest import CONTAINER
-from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunEvent
+from atoll_operator.jobs.manifest import EARLIER_CONTAINER
+from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView, RunEvent
 
 Body = Mapping[str, Any]
 
@@ -64,15 +64,18 @@ LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
 
 @dataclass(frozen=True)
 class PodDetails:
-    """What other objects say about a pod: its newest Warning event, why its node is lost, and its log."""
+    """What other objects say about a pod: its newest Warning event, why its node is lost, and the log of the container
+    that runs."""
 
     warning: str = ""
     node_lost: str = ""
     log: str = ""
 
 
-def job_view(job: Body, *, stage: Stage, attempt: int, create_error: str = "") -> JobView:
-    """Returns the view of the Job of this stage and attempt."""
+def job_view(
+    job: Body, *, stage: Stage, attempt: int, following: tuple[AttemptNumber, ...] = (), create_error: str = ""
+) -> JobView:
+    """Returns the view of the Job of this stage and attempt, and of those that follow in its pod."""
     metadata, status = job["metadata"], job.get("status") or {}
     condition = _end(status)
     if condition is not None:
@@ -93,6 +96,7 @@ def job_view(job: Body, *, stage: Stage, attempt: int, create_error: str = "") -
         failure_message=failed.get("message", ""),
         create_error=create_error,
         deleting="deletionTimestamp" in metadata,
+        following=following,
     )
 
 
@@ -123,27 +127,60 @@ def resource_version(body: Body) -> int:
     return int(version) if version.isdecimal() else 0
 
 
-def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodView:
-    """Returns the view of a pod of the Job named `job`. Others may have added containers to it, before or after the
-    stage's."""
-    details = details or PodDetails()
+@dataclass(frozen=True)
+class StageContainer:
+    """A stage's container in a pod as the kubelet reports it. `stage` is None for the one of an earlier version; only
+    the pod's last stage decides, together with containers that others added, how the pod goes on."""
+
+    name: str
+    stage: Stage | None
+    state: Body
+    is_last: bool
+
+
+def stage_containers(pod: Body) -> list[StageContainer]:
+    """Returns the containers of the pod's stages in their order, without those that others added."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    found = []
+    for kind, reported in (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")):
+        states = {item["name"]: item.get("state") or {} for item in status.get(reported) or []}
+        for name in (item["name"] for item in spec.get(kind) or []):
+            if name in tuple(Stage) or name == EARLIER_CONTAINER:
+                stage = Stage(name) if name in tuple(Stage) else None
+                found.append(StageContainer(name, stage, states.get(name, {}), is_last=kind == "containers"))
+    return found
+
+
+def running_container(pod: Body) -> str:
+    """Returns the name of the stage's container that runs; empty if none does."""
+    return next((item.name for item in stage_containers(pod) if "running" in item.state), "")
+
+
+def pod_views(pod: Body, *, job: str, details: PodDetails | None = None) -> tuple[PodView, ...]:
+    """Returns the views of a pod of the Job named `job`, one for each of its stages."""
+    return tuple(_pod_view(pod, container, job, details or PodDetails()) for container in stage_containers(pod))
+
+
+def _pod_view(pod: Body, container: StageContainer, job: str, details: PodDetails) -> PodView:
     metadata, status = pod["metadata"], pod.get("status") or {}
-    container = _stage_container(pod)
-    state = container.get("state") or {}
-    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    waiting, ended = container.state.get("waiting") or {}, container.state.get("terminated") or {}
     disruption = _condition(status, "DisruptionTarget")
-    phase = status.get("phase", "")
+    phase = _phase(container, status.get("phase", ""))
+    # What happens to the pod afterwards does not concern a stage that has handed on to the next.
+    is_over = not container.is_last and phase is PodPhase.SUCCEEDED
+    kept = container.is_last and bool(ended) and phase is PodPhase.RUNNING and len(pod["spec"]["containers"]) > 1
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
         job=job,
-        phase=PodPhase(phase) if phase in list(PodPhase) else PodPhase.UNKNOWN,
+        phase=phase,
         created=parse_time(metadata["creationTimestamp"]),
-        started=_time((state.get("running") or ended).get("startedAt")),
+        stage=container.stage,
+        started=_time((container.state.get("running") or ended).get("startedAt")),
         finished=_time(ended.get("finishedAt")),
         deleting="deletionTimestamp" in metadata,
-        reason=status.get("reason", ""),
-        message=status.get("message", ""),
+        reason="" if is_over else status.get("reason", ""),
+        message="" if is_over else status.get("message", ""),
         unschedulable=_unschedulable(status),
         waiting_reason="" if waiting.get("reason", "") in _NOT_STARTED else waiting["reason"],
         waiting_message=waiting.get("message", ""),
@@ -153,9 +190,19 @@ def pod_view(pod: Body, *, job: str, details: PodDetails | None = None) -> PodVi
         termination_message=ended.get("message", ""),
         disruption=(disruption.get("message") or "disrupted") if disruption.get("status") == "True" else "",
         node_lost=details.node_lost,
-        kept_by_another=bool(ended) and phase == "Running" and len(pod["spec"]["containers"]) > 1,
-        progress=last_progress(details.log) if details.log else None,
+        kept_by_another=kept,
+        progress=last_progress(details.log) if details.log and "running" in container.state else None,
     )
+
+
+def _phase(container: StageContainer, pod_phase: str) -> PodPhase:
+    """Returns the phase that the pod would have if this container were its only one."""
+    ended = container.state.get("terminated")
+    if not container.is_last and ended:
+        return PodPhase.SUCCEEDED if ended.get("exitCode") == 0 else PodPhase.FAILED
+    if not container.is_last and "running" in container.state and pod_phase == PodPhase.PENDING:
+        return PodPhase.RUNNING
+    return PodPhase(pod_phase) if pod_phase in tuple(PodPhase) else PodPhase.UNKNOWN
 
 
 def newest_warning(events: Iterable[Body], *, reason: str = "") -> str:
@@ -172,8 +219,8 @@ def may_be_lost(pod: Body, *, now: datetime) -> bool:
     if deletion is not None:
         # The timestamp is the end of the grace period, not its beginning.
         return now - deletion > DELETION_OVERDUE
-    running = "running" in (_stage_container(pod).get("state") or {})
-    return status.get("phase") == "Running" and running and _condition(status, "Ready").get("status") == "False"
+    running = status.get("phase") == "Running" and bool(running_container(pod))
+    return running and _condition(status, "Ready").get("status") == "False"
 
 
 def lost_node(name: str, node: Body | None) -> str:
@@ -242,11 +289,6 @@ def _unschedulable(status: Body) -> str:
     scheduled = _condition(status, "PodScheduled")
     waits = scheduled.get("status") == "False" and scheduled.get("reason") != "SchedulingGated"
     return str(scheduled.get("message", "")) if waits else ""
-
-
-def _stage_container(pod: Body) -> dict[str, Any]:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return dict(next((item for item in statuses if item.get("name") == CONTAINER), {}))
 
 
 def _event_time(event: Body) -> str:

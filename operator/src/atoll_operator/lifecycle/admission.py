@@ -51,9 +51,19 @@ def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> T
     if stage.phase is StagePhase.RUNNING:
         stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
     stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
-    stopped = stop_clock(status.with_stage(stage), now)
+    stopped = stop_clock(with_unseen_publish(status.with_stage(stage), jobs), now)
     suspended = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
     return Transition(suspended, delete=deletions(unfinished(jobs)))
+
+
+def with_unseen_publish(status: RunStatus, jobs: Iterable[JobView]) -> RunStatus:
+    """`status` before Jobs are deleted: where publish follows in a pod, it may begin before the deletion reaches the
+    node, and nobody would see it. That attempt counts as begun."""
+    begun = [item.attempt for job in unfinished(jobs) for item in job.following if item.stage is Stage.PUBLISH]
+    stage = status.stage(Stage.PUBLISH)
+    if not begun or max(begun) <= stage.attempts:
+        return status
+    return status.with_stage(replace(stage, attempts=max(begun), job_ref=None))
 
 
 def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:

@@ -3,9 +3,10 @@
 It has no clock, no input or output, and no memory: from what exists now follows what shall be done next. The operator
 on a cluster and the embedded engine on a laptop call it again after every change and apply its plans (`model.Plan`).
 
-The stages are convert → train → export → compile → publish. A stage begins only after the success of the one before
-is recorded in the status; a recorded success is trusted even when its Job is gone. Terminal phases are final, with one
-exception: a new value of the annotation atoll.dev/retry reopens a failed run.
+The stages are convert → train → export → compile → publish. A Job begins only after the success of the stage before it
+is recorded in the status; a recorded success is trusted even when its Job is gone. Stages that share a Job follow one
+another in its pod without a decision; everything here reads as if each had a Job of its own. Terminal phases are
+final, with one exception: a new value of the annotation atoll.dev/retry reopens a failed run.
 """
 
 from collections.abc import Iterable
@@ -31,6 +32,7 @@ from atoll_operator.lifecycle.transition import (
     end,
     fail,
     retried,
+    stage_views,
     unfinished,
 )
 
@@ -45,7 +47,8 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
     """
     found, pods, kept_alive = _without_sidecars(jobs, pods, now)
-    jobs = tuple(job for job in found if job.owner_uid == run.uid)
+    own = (job for job in found if job.owner_uid == run.uid)
+    jobs = tuple(view for job in own for view in stage_views(job, pods, run.status))
     foreign = tuple(job for job in found if job.owner_uid != run.uid)
     status = retried(run, _known_status(run, now))
     if status.is_terminal:
@@ -151,8 +154,8 @@ def _next_transition(
         or held_back(run, status, jobs, now)
         or advance(run, accepted(run, status, now), jobs, pods, now)
     )
-    if stage.name is Stage.PUBLISH and transition.status.is_terminal:
-        transition = delay_end(status, transition, now) or transition
+    if transition.status.is_terminal:
+        transition = delay_end(status, transition, jobs, now) or transition
     return replace(transition, release_status=report)
 
 

@@ -61,6 +61,7 @@ def profile_view(
         pending_seconds=spec.limits.pending_deadline_seconds,
         active_seconds=spec.limits.active_deadline_seconds,
         has_compiler=spec.images.compile is not None,
+        has_publish_service_account=spec.service_accounts.publish != spec.service_accounts.stage,
         gpu_offered=gpu_offered,
         cpus={
             stage: cpus(str(spec.resources[stage].requests.get("cpu", 0))) for stage in Stage if stage in spec.resources

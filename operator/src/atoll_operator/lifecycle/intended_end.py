@@ -1,6 +1,6 @@
 """The end of a run whose version may be published already: it is found out before the end is final. Pure.
 
-Cancelled or out of time in its publish stage, a run cannot know whether the stage has put the manifest. Its Job is
+Cancelled or out of time while its pod may publish, a run cannot know whether the stage has put the manifest. Its Job is
 deleted, and when the pod is gone another attempt looks: where the manifest is there it completes the publication, and
 the run has succeeded; otherwise the run ends as it was to.
 """
@@ -20,10 +20,21 @@ from atoll_operator.api.status import (
     parse_time,
     seconds_between,
 )
+from atoll_operator.lifecycle.admission import with_unseen_publish
 from atoll_operator.lifecycle.model import JobView, PodView, RunView, StageAttempt
 from atoll_operator.lifecycle.results import evaluate
 from atoll_operator.lifecycle.running import check_running
-from atoll_operator.lifecycle.transition import Transition, deletions, end, fail, newest_attempt, unfinished, with_job
+from atoll_operator.lifecycle.transition import (
+    Transition,
+    current_stage,
+    deletions,
+    end,
+    fail,
+    newest_attempt,
+    skip,
+    unfinished,
+    with_job,
+)
 
 # After this long the run ends, and says that it is not known.
 FIND_OUT_SECONDS = 3600
@@ -31,17 +42,25 @@ _REQUEUE_SECONDS = 2
 _REASONS = frozenset({Reason.CANCELLED, Reason.DEADLINE_EXCEEDED})
 
 
-def delay_end(status: RunStatus, transition: Transition, now: datetime) -> Transition | None:
+def delay_end(status: RunStatus, transition: Transition, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
     """What comes before the end that `transition` is, where the run of `status` may have published; None elsewhere."""
     over = transition.status
-    stage = status.stage(Stage.PUBLISH)
-    began = stage.attempts > 0 and stage.phase not in DONE and status.release is not None
+    stage = with_unseen_publish(status, jobs).stage(Stage.PUBLISH)
+    current = current_stage(status)
+    # An attempt without a Job may have begun unseen.
+    may_run = stage.job_ref is None or (current is not None and current.name is Stage.PUBLISH)
+    attempts = stage.attempts if may_run else 0
+    began = attempts > 0 and stage.phase not in DONE and status.release is not None
     if not began or over.phase not in (Phase.CANCELLED, Phase.FAILED) or over.reason not in _REASONS:
         return None
-    intended = IntendedEnd(over.phase, over.reason, over.message, since=rfc3339(now), attempt=stage.attempts + 1)
-    closed = replace(stage, phase=StagePhase.PENDING, next_retry_time=None)
-    begun = _with_stage(replace(status, intended_end=intended), closed)
-    return Transition(begun, delete=transition.delete, requeue_after=0)
+    intended = IntendedEnd(over.phase, over.reason, over.message, since=rfc3339(now), attempt=attempts + 1)
+    closed = replace(stage, phase=StagePhase.PENDING, attempts=attempts, next_retry_time=None)
+    compiling = status.stage(Stage.COMPILE)
+    if compiling.phase not in DONE:
+        text = "the run was to end before its result was read"
+        status = skip(status, compiling, reason=over.reason, message=text, now=now)
+    delayed = _with_stage(replace(status, intended_end=intended), closed)
+    return Transition(delayed, delete=transition.delete, requeue_after=0)
 
 
 def find_out(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, CompilePolicy, Stage
@@ -15,6 +16,14 @@ from atoll_operator.api.status import Estimate, RunStatus
 
 DEFAULT_PENDING_SECONDS = 1800
 DEFAULT_ACTIVE_SECONDS = 86_400
+
+
+class AttemptNumber(NamedTuple):
+    """An attempt of a stage; the first one is 1. `adopt_from`, of attempts to begin, is as in `StageAttempt`."""
+
+    stage: Stage
+    attempt: int
+    adopt_from: int | None = None
 
 
 class JobState(StrEnum):
@@ -30,6 +39,9 @@ class JobState(StrEnum):
 @dataclass(frozen=True)
 class JobView:
     """One Job of the run, found by its deterministic name.
+
+    Its pod has a container for `stage`, which gives the Job its name, and one for each of `following`, in this order.
+    `transition.stage_views` makes a view of each stage that has begun, as if each had a Job of its own.
 
     `state` leaves ACTIVE only with the Job's Complete or Failed condition (`SuccessCriteriaMet` is not yet the end).
     `failure_*` are that condition's reason and message, or the admission's message where REJECTED.
@@ -48,6 +60,14 @@ class JobView:
     failure_message: str = ""
     create_error: str = ""
     deleting: bool = False
+    following: tuple[AttemptNumber, ...] = ()
+    # Whether this is the view of a stage whose input came from an earlier one of the same pod.
+    is_following: bool = False
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the Job's pod may publish, now or after this stage."""
+        return Stage.PUBLISH in (self.stage, *(number.stage for number in self.following))
 
     @property
     def is_finished(self) -> bool:
@@ -64,7 +84,8 @@ class PodPhase(StrEnum):
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod of a Job, with the reasons and messages that Kubernetes gives for its problems.
+    """One pod of a Job as its stage sees it, with the reasons and messages that Kubernetes gives for its problems: a
+    pod of several stages has a view for each.
 
     The pods of a finished Job whose end is not yet in the status must be given; pods of an unfinished one may be
     left out, and nothing is concluded from their absence.
@@ -75,6 +96,8 @@ class PodView:
     job: str
     phase: PodPhase
     created: datetime
+    # The stage whose container this shows; None for the only container of a pod that names no stage.
+    stage: Stage | None = None
     started: datetime | None = None
     finished: datetime | None = None
     deleting: bool = False
@@ -83,7 +106,7 @@ class PodView:
     message: str = ""
     # PodScheduled=False: the scheduler's message.
     unschedulable: str = ""
-    # The container's waiting state (`ImagePullBackOff`, `CreateContainerConfigError`).
+    # The waiting state of the stage's container (`ImagePullBackOff`, `CreateContainerConfigError`).
     waiting_reason: str = ""
     waiting_message: str = ""
     # The newest Warning event of a pod that does not start (`FailedMount: … secret "s3" not found`).
@@ -122,6 +145,8 @@ class ProfileView:
     has_compiler: bool = False
     # Whether any node offers the profile's GPU resource; None: unknown, the stage finds out.
     gpu_offered: bool | None = None
+    # Whether publish has a service account that no other stage's container may use; an account is that of a whole pod.
+    has_publish_service_account: bool = False
     # The resource requests that `status.usage` is computed from.
     cpus: Mapping[Stage, float] = field(default_factory=dict)
 
@@ -242,8 +267,10 @@ class RunView:
 
 @dataclass(frozen=True)
 class StageAttempt:
-    """A Job to create: `jobs.manifest.build_job` makes its manifest. `version` is set for publish.
+    """A Job to create: `jobs.manifest.build_job` makes its manifest. `version` is set where it publishes.
 
+    In its pod `stage` is followed by `following`; each of those gets the outputs of the ones before it within the pod,
+    and `upstream` has what the run's earlier Jobs left.
     `active_deadline_seconds` is for times when no engine runs; otherwise `decide` ends the run before it.
     """
 
@@ -257,6 +284,11 @@ class StageAttempt:
     adopt_from: int | None = None
     # Whether publish only looks for what an earlier attempt has published.
     adopt_only: bool = False
+    following: tuple[AttemptNumber, ...] = ()
+
+    @property
+    def stages(self) -> tuple[AttemptNumber, ...]:
+        return (AttemptNumber(self.stage, self.attempt, self.adopt_from), *self.following)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from atoll_operator.api.status import (
     seconds_between,
 )
 from atoll_operator.lifecycle.model import JobView, PodView, RunView
-from atoll_operator.lifecycle.transition import current_stage
+from atoll_operator.lifecycle.transition import current_stage, pods_of
 
 # Each write wakes every watcher: live progress is written at most this often.
 INTERVAL_SECONDS = 30
@@ -123,7 +123,7 @@ def _is_over(stage: StageStatus, job: JobView) -> bool:
 
 
 def _pod_seconds(job: JobView, pods: Iterable[PodView], now: datetime) -> int:
-    own = (pod for pod in pods if pod.job == job.name)
+    own = (pod for pod in pods_of(job, pods) if pod.started)
     return int(sum(seconds_between(pod.started, pod.finished or job.finished or now) for pod in own if pod.started))
 
 

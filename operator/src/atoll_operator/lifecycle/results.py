@@ -5,7 +5,6 @@ their schema, their bounds and their keys allow. A summary's entry that is missi
 termination messages) or of the wrong type is ignored.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +16,7 @@ from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_trans
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_contract.stage_result import Artifact, StageResult, parse_result
+from atoll_contract.stage_result import Artifact, StageResult, parse_result, refused_output
 from atoll_operator.api.status import (
     ClassBoxes,
     ClassMetric,
@@ -30,19 +29,15 @@ from atoll_operator.api.status import (
     StageStatus,
     short,
 )
-from atoll_operator.lifecycle.model import JobState, JobView, PodView, ReleaseReport, RunView
-from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, skip, with_job
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
+from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, skip, with_job
 
-MAX_OUTPUTS = 16
 MAX_CLASSES = 40
 MAX_WARNINGS = 5
 MAX_WARNING = 240
 MAX_PER_CLASS = 100
 MAX_ASSESSMENT = 300
 MAX_CLASS_NAME = 64
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DATASET_COUNTS = ("pictures", "negatives", "train", "validation", "test", "problems")
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
 _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
@@ -129,11 +124,15 @@ def evaluate(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodVi
         text = f"Job {job.name}: {job.failure_message or 'it took too long'}"
         # The Job was held for longer than its own deadline allows: the run, whose clock stood still, has time left.
         return AttemptOutcome(Reason.DEADLINE_EXCEEDED, text, retry=True, counts=False)
-    own = sorted((pod for pod in pods if pod.job == job.name), key=lambda pod: (pod.created, pod.name))
+    own = sorted(pods_of(job, pods), key=lambda pod: (pod.created, pod.name))
+    if job.state is JobState.SUCCEEDED:
+        # A pod that took the place of a disrupted one only finds what that one has left.
+        own = [pod for pod in own if pod.phase is PodPhase.SUCCEEDED] or own
     ended = [pod for pod in own if pod.is_finished and not pod.disruption] or [pod for pod in own if pod.is_finished]
     if not ended:
         return _evaluate_without_pod(job)
-    outcome = _evaluate_pod(run, job, ended[-1])
+    # What was recorded a moment ago counts among the earlier outputs.
+    outcome = _evaluate_pod(replace(run, status=status), job, ended[-1])
     if outcome.succeeded and job.stage is Stage.PUBLISH and (problem := _manifest_problem(run, status, outcome)):
         return AttemptOutcome(Reason.INTEGRITY_MISMATCH, problem, exit_code=0)
     return outcome
@@ -194,7 +193,7 @@ def _evaluate_success(run: RunView, job: JobView, result: StageResult | None, pr
     if exit_code(result.reason) is not ExitCode.OK and job.stage is not Stage.COMPILE:
         text = f"the {job.stage} stage ended with exit code 0 and the reason {result.reason}: {result.message}"
         return AttemptOutcome(Reason.RESULT_MISSING, text, exit_code=0, retry=True)
-    if forged := _forged_output(run, job.stage, result.outputs):
+    if forged := _forged_output(run, job.stage, result):
         return AttemptOutcome(Reason.INTEGRITY_MISMATCH, forged, exit_code=0)
     return AttemptOutcome(
         result.reason,
@@ -206,21 +205,10 @@ def _evaluate_success(run: RunView, job: JobView, result: StageResult | None, pr
     )
 
 
-def _forged_output(run: RunView, stage: Stage, outputs: tuple[Artifact, ...]) -> str:
+def _forged_output(run: RunView, stage: Stage, result: StageResult) -> str:
     """Why a result's outputs are refused, or nothing. Their keys must lie where this stage may write."""
-    if len(outputs) > MAX_OUTPUTS or len({item.name for item in outputs}) != len(outputs):
-        allowed = f"at most {MAX_OUTPUTS}, each with its own name, are allowed"
-        return f"the result of stage {stage} has {len(outputs)} outputs; {allowed}"
-    prefixes = _writable_prefixes(run, stage)
     handed_on = set(_earlier_outputs(run, stage))
-    for item in outputs:
-        well_formed = _NAME.fullmatch(item.name) and _KEY.fullmatch(item.key) and _SHA256.fullmatch(item.sha256)
-        if not well_formed or item.size < 0:
-            return f"the result of stage {stage} has a malformed output {bounded(item.name, 64)!r}"
-        inside = any(item.key.startswith(prefix) for prefix in prefixes) or item in handed_on
-        if not inside or ".." in item.key.split("/"):
-            return f"the result of stage {stage} names {item.key!r}, which is not under {' or '.join(prefixes)}"
-    return ""
+    return refused_output(result, prefixes=_writable_prefixes(run, stage), handed_on=handed_on)
 
 
 def _writable_prefixes(run: RunView, stage: Stage) -> tuple[str, ...]:
@@ -255,7 +243,7 @@ def _evaluate_failure(
         reason,
         bounded(text),
         exit_code=code,
-        outputs=result.outputs if result and measured and not _forged_output(run, job.stage, result.outputs) else (),
+        outputs=result.outputs if result and measured and not _forged_output(run, job.stage, result) else (),
         summary=result.summary if result else {},
         retry=is_retryable(reason, code),
         counts=reason is not Reason.VERSION_CONFLICT and code != ExitCode.INTERRUPTED,

@@ -10,7 +10,7 @@ from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import RunStatus, StageStatus, parse_time, seconds_between, short
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
-from atoll_operator.lifecycle.transition import with_hold
+from atoll_operator.lifecycle.transition import pods_of, with_hold
 
 MAX_DISRUPTIONS = 20
 # GitOps may create a Secret some moments after the run that needs it.
@@ -35,7 +35,7 @@ def check_running(
     run: RunView, stage: StageStatus, job: JobView, pods: tuple[PodView, ...], now: datetime
 ) -> RunningCheck:
     """The state of an unfinished Job; `stage` has it recorded (`with_job`)."""
-    own = _pods_of(job, pods)
+    own = pods_of(job, pods)
     disrupted = sum(1 for pod in own if pod.disruption)
     if disrupted > MAX_DISRUPTIONS:
         last = own[-1].disruption
@@ -60,7 +60,7 @@ def with_held_clock(
     """`status` whose clock stands still while an unfinished Job is held."""
     held, released = False, now
     for job in jobs:
-        own = _pods_of(job, pods)
+        own = pods_of(job, pods)
         if not job.is_finished and not job.deleting:
             problem = _find_problem(job, _newest(own), others_active=run.queue.others_active)
             held = held or (problem is not None and problem.held)
@@ -71,10 +71,6 @@ def with_held_clock(
 
 def _after_hold(moment: datetime, status: RunStatus) -> bool:
     return status.held_since is not None and moment >= parse_time(status.held_since)
-
-
-def _pods_of(job: JobView, pods: Iterable[PodView]) -> list[PodView]:
-    return [pod for pod in pods if pod.job == job.name]
 
 
 def _newest(pods: Iterable[PodView]) -> PodView | None:

@@ -16,7 +16,7 @@ from atoll_operator.api.status import (
     seconds_between,
     short,
 )
-from atoll_operator.lifecycle.model import JobView, PodView, Reservation, RunView, StageAttempt
+from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, Reservation, RunView, StageAttempt
 from atoll_operator.lifecycle.progress import with_progress
 from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, skip_compile, with_metrics
 from atoll_operator.lifecycle.running import check_running
@@ -34,6 +34,9 @@ from atoll_operator.lifecycle.transition import (
 # Attempts whose end does not count against backoffLimit (a lost result, a version that was taken) end here too.
 MAX_ATTEMPTS = 100
 LEFTOVER_REQUEUE_SECONDS = 2
+# The stages of one Job are containers of its pod, which the kubelet runs one after the other: nothing has to be
+# decided, written or scheduled between them. Conversion has a Job of its own, so that a GPU does not wait for it.
+_TOGETHER = ((Stage.CONVERT,), (Stage.TRAIN, Stage.EXPORT), (Stage.COMPILE, Stage.PUBLISH))
 _STORAGE = frozenset({Reason.STORAGE_UNAVAILABLE, Reason.STORAGE_THROTTLED})
 
 
@@ -48,8 +51,9 @@ def advance(
         return _without_job(run, status, stage, jobs, now)
     stage = with_job(stage, job)
     if job.is_finished:
-        # A success was recorded before: this one failed, or its result is refused.
-        return _close_attempt(run, status, stage, evaluate(run, status, job, pods), now)
+        # A success was recorded before: this one failed, or its result is refused. Then a later stage may be at work.
+        closed = _close_attempt(run, status, stage, evaluate(run, status, job, pods), now, following=job.is_following)
+        return replace(closed, delete=deletions(unfinished(jobs)))
     check = check_running(run, stage, job, pods, now)
     if check.outcome is not None:
         return replace(_close_attempt(run, status, check.stage, check.outcome, now), delete=deletions([job]))
@@ -71,13 +75,24 @@ def _without_job(
     if stage.next_retry_time and parse_time(stage.next_retry_time) > now:
         wait = (parse_time(stage.next_retry_time) - now).total_seconds()
         return Transition(_with_current(status, stage), requeue_after=wait)
-    if stage.name is Stage.PUBLISH:
+    if Stage.PUBLISH in _stages_of_next_job(run, stage.name):
         return _publish(run, status, stage, now)
     return _begin_attempt(run, status, stage, now)
 
 
+def _stages_of_next_job(run: RunView, stage: Stage) -> tuple[Stage, ...]:
+    """The stages of the Job that begins with `stage`: those that share a Job with it and are not over before it."""
+    together = next(stages for stages in _TOGETHER if stage in stages)
+    stages = together[together.index(stage) :]
+    if run.profile is not None and run.profile.has_publish_service_account:
+        # A pod has one service account, and publish's is for publish alone.
+        return stages if stage is Stage.PUBLISH else tuple(item for item in stages if item is not Stage.PUBLISH)
+    return stages
+
+
 def _publish(run: RunView, status: RunStatus, stage: StageStatus, now: datetime) -> Transition:
-    """Begins an attempt once the run has a version that is high enough; reserves one otherwise."""
+    """Begins an attempt, of publish or of a stage that publish follows, once the run has a version that is high enough;
+    reserves one otherwise."""
     # After a VersionConflict `status.release` names the next free version, which is not reserved yet.
     wanted = status.release.version if status.release else 1
     if run.release is not None and run.release.version >= wanted:
@@ -107,16 +122,23 @@ def _begin_attempt(run: RunView, status: RunStatus, stage: StageStatus, now: dat
         next_retry_time=None,
         completion_time=None,
     )
+    following = _stages_of_next_job(run, stage.name)[1:]
+    publishes = Stage.PUBLISH in (stage.name, *following)
     request = StageAttempt(
         stage=stage.name,
         attempt=attempt,
         upstream={item.name: item.outputs for item in status.stages if item.outputs},
         active_deadline_seconds=_deadline_guard(run, status, now),
         accelerator=status.resolved.accelerator if status.resolved else "auto",
-        version=status.release.version if stage.name is Stage.PUBLISH and status.release else None,
+        version=status.release.version if publishes and status.release else None,
         adopt_from=stage.adopt_from,
+        following=tuple(_next_attempt(status.stage(name)) for name in following),
     )
     return Transition(_with_current(status, begun), create=(request,), requeue_after=0)
+
+
+def _next_attempt(stage: StageStatus) -> AttemptNumber:
+    return AttemptNumber(stage.name, stage.attempts + 1, stage.adopt_from)
 
 
 def _deadline_guard(run: RunView, status: RunStatus, now: datetime) -> int:
@@ -134,9 +156,19 @@ def _with_current(status: RunStatus, stage: StageStatus) -> RunStatus:
 
 
 def _close_attempt(
-    run: RunView, status: RunStatus, stage: StageStatus, outcome: AttemptOutcome, now: datetime
+    run: RunView,
+    status: RunStatus,
+    stage: StageStatus,
+    outcome: AttemptOutcome,
+    now: datetime,
+    *,
+    following: bool = False,
 ) -> Transition:
-    """The transition after an attempt that did not succeed: another one later, or the end of the stage."""
+    """The transition after an attempt that did not succeed: another one later, or the end of the stage. `following`:
+    its input came from an earlier stage of the same pod."""
+    if following and outcome.reason is Reason.INVALID_SPEC:
+        # An image of an earlier version knows of no results within the pod; by itself the stage is given them all.
+        outcome = replace(outcome, retry=True, counts=False)
     failed = _with_failure(run, stage, outcome, now)
     status = _with_next_version(run, status, stage, outcome)
     renumbered = status.release is not None and status.release.version == _free_version(outcome)

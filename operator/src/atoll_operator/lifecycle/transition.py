@@ -1,5 +1,5 @@
-"""What the parts of `decide` share: `Transition`, the open attempt of a stage, how a stage or a run
-ends, and how a failed run is reopened. Pure."""
+"""What the parts of `decide` share: `Transition`, a Job and its pods as each of its stages sees them, the open attempt
+of a stage, how a stage or a run ends, and how a failed run is reopened. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,18 @@ from atoll_operator.api.status import (
     seconds_between,
     short,
 )
-from atoll_operator.lifecycle.model import JobToDelete, JobView, ReleaseReport, Reservation, RunView, StageAttempt
+from atoll_operator.lifecycle.model import (
+    AttemptNumber,
+    JobState,
+    JobToDelete,
+    JobView,
+    PodPhase,
+    PodView,
+    ReleaseReport,
+    Reservation,
+    RunView,
+    StageAttempt,
+)
 
 # How much of the annotation's value is compared and recorded.
 MAX_RETRY_VALUE = 256
@@ -43,13 +54,61 @@ def current_stage(status: RunStatus) -> StageStatus | None:
 
 
 def unfinished(jobs: Iterable[JobView], *, but: JobView | None = None) -> tuple[JobView, ...]:
-    return tuple(job for job in jobs if not job.is_finished and job is not but)
+    return tuple(job for job in jobs if not job.is_finished and (but is None or job.name != but.name))
 
 
 def deletions(jobs: Iterable[JobView]) -> tuple[JobToDelete, ...]:
-    return tuple(
-        JobToDelete(job.name, job.uid, with_pods=job.stage is Stage.PUBLISH) for job in jobs if not job.deleting
-    )
+    """Each Job once, whichever of its stages are given."""
+    found: dict[str, JobToDelete] = {}
+    for job in (job for job in jobs if not job.deleting):
+        known = found.get(job.name)
+        with_pods = job.publishes or (known is not None and known.with_pods)
+        found[job.name] = JobToDelete(job.name, job.uid, with_pods=with_pods)
+    return tuple(found.values())
+
+
+def pods_of(job: JobView, pods: Iterable[PodView]) -> list[PodView]:
+    """The pods of the Job as the stage of this view sees them."""
+    return [pod for pod in pods if pod.job == job.name and pod.stage in (None, job.stage)]
+
+
+def stage_views(job: JobView, pods: tuple[PodView, ...], status: RunStatus | None) -> tuple[JobView, ...]:
+    """A view of each stage of the Job that has begun. Only the last of them can be unfinished or have failed.
+
+    A stage other than the last one has succeeded where its container has ended with exit code 0, where the Job has
+    succeeded as a whole, or where the status says so of this Job. Its successor begins with its end.
+    """
+    views: list[JobView] = []
+    numbers = (AttemptNumber(job.stage, job.attempt), *job.following)
+    begun = job.created
+    for index, number in enumerate(numbers):
+        view = replace(
+            job,
+            stage=number.stage,
+            attempt=number.attempt,
+            created=begun,
+            following=numbers[index + 1 :],
+            is_following=index > 0,
+        )
+        ended = _success_time(view, pods, status) if view.following else None
+        if ended is None:
+            return (*views, view)
+        succeeded = replace(view, state=JobState.SUCCEEDED, finished=ended, create_error="")
+        views.append(replace(succeeded, failure_reason="", failure_message=""))
+        begun = ended
+    return tuple(views)
+
+
+def _success_time(view: JobView, pods: tuple[PodView, ...], status: RunStatus | None) -> datetime | None:
+    """When the stage succeeded within this Job; None where it has not."""
+    ended = [pod.finished or pod.created for pod in pods_of(view, pods) if pod.phase is PodPhase.SUCCEEDED]
+    if ended:
+        return max(ended)
+    for item in status.stages if status else ():
+        is_recorded = item.name is view.stage and item.phase is StagePhase.SUCCEEDED
+        if is_recorded and item.job_ref is not None and item.job_ref.uid == view.uid:
+            return parse_time(item.completion_time) if item.completion_time else view.created
+    return (view.finished or view.created) if view.state is JobState.SUCCEEDED else None
 
 
 def newest_attempt(stage: StageStatus, jobs: Iterable[JobView]) -> JobView | None:
