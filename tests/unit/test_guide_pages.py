@@ -13,7 +13,7 @@ from atoll_cli.command_table import COMMANDS
 from atoll_operator.api.validation import check
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("install.md", "first-run.md", "troubleshooting.md", "security.md", "mentor.md")
+NAMES = ("install.md", "first-run.md", "troubleshooting.md", "security.md", "mentor.md", "tasks.md")
 PAGES = [ROOT / "docs" / name for name in NAMES]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 VALUES_SCHEMA = json.loads((ROOT / "charts" / "atoll" / "values.schema.json").read_text(encoding="utf-8"))
