@@ -142,6 +142,7 @@ golden: setup binaries ## Write the golden manifests and rights anew; read the d
 docs: setup ## Write the generated pages anew
 	@$(RUN) -m atoll_operator.api.reference > docs/api.md
 	@PYTHONPATH=tests $(RUN) -m support.architecture_drawing
+	@PYTHONPATH=tests $(RUN) -m support.runtime_drawing
 	@PYTHONPATH=tests $(RUN) -m support.warning_table
 
 DOCS_VENV := build/docs-venv

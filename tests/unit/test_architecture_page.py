@@ -1,17 +1,19 @@
-"""docs/architecture.md and its drawing describe the sources as they are."""
+"""docs/architecture.md and its drawings describe the sources as they are."""
 
 import re
+from types import ModuleType
 
 import pytest
 
-from support.architecture_drawing import FILE, draw
+from support import architecture_drawing, runtime_drawing
 from support.house import ROOT, SOURCE_ROOTS
 
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
-def test_the_drawing_is_current() -> None:
-    assert FILE.read_text(encoding="utf-8") == draw(), "run `make docs`"
+@pytest.mark.parametrize("drawing", [architecture_drawing, runtime_drawing], ids=lambda module: module.__name__)
+def test_a_drawing_is_current(drawing: ModuleType) -> None:
+    assert drawing.FILE.read_text(encoding="utf-8") == drawing.draw(), "run `make docs`"
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`(atoll_[a-z]+/[\w/.]+)`", PAGE))))
