@@ -221,6 +221,8 @@ class ExportSpec(Document, frozen=True):
     quality: QualityGates = QualityGates()
     max_detections: int = 25
     calibration_pictures: int = 100
+    # The model that the run publishes a release of, for the report; None in the input of an older operator.
+    model: str | None = None
 
 
 class CompilePolicy(StrEnum):

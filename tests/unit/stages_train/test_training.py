@@ -15,10 +15,10 @@ from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig
-from atoll_stages.train.dataset import BatchLoader
+from atoll_stages.train.dataset import BatchLoader, evenly_spaced
 from atoll_stages.train.history import DIVERGENCE_WINDOW, DivergenceMonitor, Point, Progression
 from atoll_stages.train.initial_weights import weights_by_path
-from atoll_stages.train.loop import TrainingLoop, evenly_spaced
+from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.detection_data import CLASSES, labelled_images

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoll_stages.compare.comparison import Comparison
+from atoll_stages.export.drawing import draw_boxes
 from atoll_stages.export.report import template_environment
-from atoll_stages.export.sample_images import Assessment, draw_boxes
+from atoll_stages.export.sample_images import Assessment
 
 # A smaller difference of AP is shown as none, because training with another seed changes more.
 NEGLIGIBLE_DIFFERENCE = 0.005

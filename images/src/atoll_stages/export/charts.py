@@ -1,4 +1,4 @@
-"""Line charts as inline SVG."""
+"""Charts of lines and points as inline SVG. Values show while the pointer rests on a point, without any script."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from atoll_stages.export.colors import class_color
+from atoll_stages.train.dataset import evenly_spaced
+
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 34
 TICKS = 5
-# Most colour-blind readers can tell these apart, too (Okabe and Ito).
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b", "#6a51a3")
+# Of a longer line only so many points are drawn, and so many show their values.
+MAX_POINTS, MAX_VALUES = 160, 24
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line; `mark` is a point (x, y) to emphasise, such as the best step."""
+    """One line; `mark` is a point (x, y) to emphasise, such as the best step; without a colour it gets the next one."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     mark: tuple[float, float] | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Titles and ranges of a chart."""
+    """Titles and ranges of a chart. `title` says what is drawn upwards."""
 
     x_title: str
-    y_title: str
+    title: str
     x_range: tuple[float, float]
     y_range: tuple[float, float]
 
     @classmethod
-    def around(cls, x_title: str, y_title: str, series: Sequence[Series]) -> Axes:
+    def around(cls, x_title: str, title: str, series: Sequence[Series]) -> Axes:
         """Returns axes that hold all points and, upwards, zero."""
         xs = [v for s in series for v in s.x] or [0.0, 1.0]
         ys = [v for s in series for v in s.y] or [0.0, 1.0]
-        return cls(x_title, y_title, (min(xs), max(xs)), (0.0, max(*ys, 1e-9)))
+        return cls(x_title, title, (min(xs), max(xs)), (0.0, max(*ys, 1e-9)))
 
     def to_pixels(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x_range[0]) / ((self.x_range[1] - self.x_range[0]) or 1.0)
@@ -47,18 +51,30 @@ class Axes:
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
 
-def line_chart(axes: Axes, series: Sequence[Series]) -> Markup:
+def line_chart(axes: Axes, series: Sequence[Series], *, note: str = "") -> Markup:
     """Returns a figure with its legend, as HTML."""
-    parts = _grid(axes)
-    for index, item in enumerate(series):
-        parts += _line(axes, item, _color(index))
-    legend = [
-        Markup('<span><i style="background:{}"></i>{}</span>').format(_color(i), s.name) for i, s in enumerate(series)
-    ]
+    colors = [item.color or class_color(index) for index, item in enumerate(series)]
+    parts = [part for item, color in zip(series, colors, strict=True) for part in _line(axes, item, color)]
+    values = [part for item, color in zip(series, colors, strict=True) for part in _values(axes, item, color)]
+    legend = [(color, item.name) for item, color in zip(series, colors, strict=True)]
+    return figure(axes, [*parts, *values], legend, note=note)
+
+
+def figure(axes: Axes, parts: Sequence[Markup], legend: Sequence[tuple[str, str]], *, note: str = "") -> Markup:
+    """Returns the parts, which lie in the pixels of the axes, with grid, title, and a legend of colours and names."""
+    entries = [Markup('<span><i style="background:{}"></i>{}</span>').format(color, name) for color, name in legend]
     return Markup(
-        '<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
-        '{parts}</svg><div class="legend">{legend}</div></figure>'
-    ).format(title=axes.y_title, width=WIDTH, height=HEIGHT, parts=Markup().join(parts), legend=Markup().join(legend))
+        '<figure class="chart"><figcaption>{title}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
+        'aria-label="{title} over {across}">{parts}</svg>{note}<div class="legend">{legend}</div></figure>'
+    ).format(
+        title=axes.title,
+        across=axes.x_title,
+        width=WIDTH,
+        height=HEIGHT,
+        parts=Markup().join([*_grid(axes), *parts]),
+        note=Markup("<p class=soft>{}</p>").format(note) if note else "",
+        legend=Markup().join(entries),
+    )
 
 
 def _grid(axes: Axes) -> list[Markup]:
@@ -76,12 +92,25 @@ def _grid(axes: Axes) -> list[Markup]:
 
 
 def _line(axes: Axes, series: Series, color: str) -> list[Markup]:
-    points = " ".join("{:.1f},{:.1f}".format(*axes.to_pixels(x, y)) for x, y in zip(series.x, series.y, strict=True))
+    chosen = evenly_spaced(list(zip(series.x, series.y, strict=True)), MAX_POINTS) if series.x else []
+    points = " ".join("{:.1f},{:.1f}".format(*axes.to_pixels(x, y)) for x, y in chosen)
     parts = [Markup('<polyline fill="none" stroke="{}" stroke-width="2" points="{}"/>').format(color, points)]
     if series.mark is not None:
         x, y = axes.to_pixels(*series.mark)
         parts.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4.5" fill="{}"/>').format(x, y, color))
     return parts
+
+
+def _values(axes: Axes, series: Series, color: str) -> list[Markup]:
+    """Returns points that are seen, and tell their values, while the pointer is on them."""
+    points = evenly_spaced(list(zip(series.x, series.y, strict=True)), MAX_VALUES) if series.x else []
+    if series.mark is not None:
+        points.append(series.mark)
+    value = Markup('<circle class="value" cx="{:.1f}" cy="{:.1f}" r="6" fill="{}"><title>{}</title></circle>')
+    return [
+        value.format(*axes.to_pixels(x, y), color, f"{series.name}: {y:.3g} at {axes.x_title} {x:.4g}")
+        for x, y in points
+    ]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -94,7 +123,3 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= minimum)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _color(index: int) -> str:
-    return PALETTE[index % len(PALETTE)]

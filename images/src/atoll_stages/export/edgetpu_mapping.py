@@ -60,6 +60,15 @@ DYNAMIC_SHAPE = "Tensor has unsupported rank (up to 3 innermost dimensions mappe
 UNSUPPORTED_OPERATION = "Operation not supported"
 UNSUPPORTED_VERSION = "Operation version not supported"
 SECOND_SUBGRAPH = "More than one subgraph is not supported"
+# The same in words for people who do not know the compiler.
+EXPLANATIONS = {
+    MAPPED: "runs on the Edge TPU",
+    UNSUPPORTED_TYPE: "runs on the CPU, because it works with other numbers than 8-bit ones",
+    DYNAMIC_SHAPE: "runs on the CPU, because the size of its data is not fixed",
+    UNSUPPORTED_OPERATION: "runs on the CPU, because the Edge TPU does not know it",
+    UNSUPPORTED_VERSION: "runs on the CPU, because the Edge TPU's compiler is older than this version of it",
+    SECOND_SUBGRAPH: "runs on the CPU, because an operation before it does",
+}
 
 
 class MappingRow(Document, frozen=True):

@@ -26,7 +26,8 @@ GATE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Curve:
-    """One class: recall and precision as the threshold falls, and the threshold with the best F1 with its figures."""
+    """One class: recall and precision as the threshold falls over `scores`, and the threshold with the best F1 with its
+    figures."""
 
     name: str
     objects: int
@@ -35,6 +36,7 @@ class Curve:
     threshold: float
     best_recall: float
     best_precision: float
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _curve(name: str, scores: np.ndarray, correct: np.ndarray, objects: int) -> 
         threshold=round(float(scores[best] + following) / 2, 3),
         best_recall=float(recall[best]),
         best_precision=float(precision[best]),
+        scores=tuple(scores.tolist()),
     )
 
 

@@ -4,36 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from atoll_contract.dataset import Dataset
-from atoll_stages.export.charts import Axes, Series, line_chart
-from atoll_stages.export.edgetpu_mapping import MAPPED, MappingReport
+from atoll_contract.release import BUNDLE_NAME, INT8_NAME
+from atoll_contract.text import table_cell
+from atoll_stages.export.colors import class_color
+from atoll_stages.export.dataset_charts import box_size_chart, label_counts
+from atoll_stages.export.drawing import draw_boxes, draw_labels
+from atoll_stages.export.edgetpu_mapping import EXPLANATIONS, MAPPED, MappingReport
 from atoll_stages.export.evaluation import Gate, Measurement
-from atoll_stages.export.sample_images import Assessment, Selection, draw_boxes
+from atoll_stages.export.evaluation_charts import evaluation_charts, training_charts
+from atoll_stages.export.model_assessment import ModelAssessment
+from atoll_stages.export.sample_images import Assessment, Selection
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.history import History
 
 MAX_PROBLEMS = 20
-# Points of AP50 lost to int8 from which the page shows the loss as bad.
-HIGH_DROP = 1.5
+MAX_SOURCES = 3
+# Points of AP50 lost to int8 from which the page shows the loss as bad, and below which it is none.
+HIGH_DROP, NO_DROP = 1.5, 0.05
+# Characters of a file's name; a longer one is shortened in its middle, as its ends tell files apart.
+MAX_NAME = 34
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a report comes from. `model` is what the run publishes releases of; empty where that is not known."""
+
+    run: str
+    model: str
+    created: datetime
+    version: str
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page shows."""
+    """What the page shows. `training_images` are addresses of images of the training part, as the network sees them."""
 
-    run: str
+    provenance: Provenance
     dataset: Dataset
     history: History
     measurement: Measurement
+    assessment: ModelAssessment
     mapping: MappingReport
     gates: Sequence[Gate]
     selection: Selection
     examples: Sequence[Example]
+    training: Sequence[Example]
+    training_images: Sequence[str]
     model_bytes: int
     side: int
     settings: Mapping[str, object]
@@ -41,21 +63,33 @@ class ReportData:
 
 def render_report(data: ReportData) -> str:
     """Returns the whole page."""
+    classes = data.measurement.classes
 
     def draw(assessment: Assessment) -> str:
-        return draw_boxes(data.examples[assessment.index], assessment, data.measurement.classes)
+        return draw_boxes(data.examples[assessment.index], assessment, classes)
+
+    def draw_truth(assessment: Assessment) -> str:
+        return draw_labels(data.examples[assessment.index])
 
     return (
         template_environment("atoll_stages.export")
         .get_template("report.html.j2")
         .render(
-            title=data.run,
+            title=data.provenance.run,
             data=data,
+            source_names=source_names(data.dataset),
+            drop=describe_drop(data.measurement),
+            bundle=BUNDLE_NAME,
+            model_file=INT8_NAME,
             draw=draw,
-            high_drop=HIGH_DROP,
+            draw_truth=draw_truth,
+            class_colors=[(class_color(index), name) for index, name in enumerate(classes)],
             mapped_status=MAPPED,
-            precision_chart=_precision_chart(data.measurement),
-            training_charts=_training_charts(data.history),
+            explanations=EXPLANATIONS,
+            evaluation_charts=evaluation_charts(data.measurement),
+            training_charts=training_charts(data.history),
+            label_counts=label_counts(data.dataset),
+            box_size_chart=box_size_chart(data.training, classes, side=data.side),
             splits={name: part for name, part in data.dataset.splits.items() if part.pictures},
             problems=list(islice(data.dataset.problem_counts.items(), MAX_PROBLEMS)),
         )
@@ -73,6 +107,7 @@ def template_environment(*packages: str) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["ap"] = format_ap
+    environment.filters["short"] = shorten_name
     return environment
 
 
@@ -80,28 +115,36 @@ def format_ap(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _precision_chart(measurement: Measurement) -> Markup:
-    series = [Series(c.name, (0.0, *c.recall), (c.precision[0], *c.precision)) for c in measurement.curves if c.recall]
-    return line_chart(Axes("recall", "Precision over recall, IoU .5, int8", (0, 1), (0, 1)), series)
+def shorten_name(name: str) -> str:
+    """Returns a name of at most MAX_NAME characters: its beginning and its end."""
+    clean = table_cell(name)
+    if len(clean) <= MAX_NAME:
+        return clean
+    end = MAX_NAME // 2
+    return f"{clean[: MAX_NAME - end - 1]}…{clean[-end:]}"
 
 
-def _training_charts(history: History) -> list[Markup]:
-    points = history.points
-    steps = [p.step for p in points]
-    losses = [
-        Series("total", steps, [p.loss for p in points]),
-        Series("classification", steps, [p.classification_loss for p in points]),
-        Series("box (1 - GIoU)", steps, [p.box_loss for p in points]),
-    ]
-    evaluated = [(p.step, p.ap50, p.ap) for p in points if p.ap50 is not None and p.ap is not None]
-    eval_steps = [step for step, _, _ in evaluated]
-    precision = [
-        Series("AP50", eval_steps, [ap50 for _, ap50, _ in evaluated], (history.best.step, history.best.ap50)),
-        Series("AP", eval_steps, [ap for _, _, ap in evaluated]),
-    ]
-    learning_rate = [Series("learning rate", steps, [p.learning_rate for p in points])]
-    return [
-        line_chart(Axes.around("step", "Loss", losses), losses),
-        line_chart(Axes("step", "AP on the validation part", (0, max(steps, default=1)), (0, 1)), precision),
-        line_chart(Axes.around("step", "Learning rate", learning_rate), learning_rate),
-    ]
+def source_names(dataset: Dataset) -> str:
+    """Returns the names of the archives that the data comes from."""
+    names = [source.key.rstrip("/").rpartition("/")[2] for source in dataset.sources]
+    more = f" and {len(names) - MAX_SOURCES} more" if len(names) > MAX_SOURCES else ""
+    return ", ".join(shorten_name(name) for name in names[:MAX_SOURCES]) + more
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The AP50 that int8 costs, as a card of the page: its value, its label, and the class of its style."""
+
+    value: str
+    label: str
+    kind: str = ""
+
+
+def describe_drop(measurement: Measurement) -> Drop:
+    """Says what int8 costs in points of AP50, of 100. A loss is never shown as something good."""
+    drop = 100.0 * (measurement.float_metrics.ap50 - measurement.int8_metrics.ap50)
+    if drop >= NO_DROP:
+        return Drop(f"−{drop:.1f}", "points of AP50 are lost to int8, of 100", "bad" if drop > HIGH_DROP else "")
+    if drop <= -NO_DROP:
+        return Drop(f"+{-drop:.1f}", "points of AP50 are gained with int8, of 100")
+    return Drop("0.0", "points of AP50 are lost to int8, of 100")

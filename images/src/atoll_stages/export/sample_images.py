@@ -1,16 +1,13 @@
-"""Selects images of the evaluation split: golden ones for the devices, and those of the report, with their boxes.
+"""Selects images of the evaluation split: golden ones for the devices, and those of the report.
 
 A device runs a new model on the golden images before it uses the model.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,21 +17,11 @@ from atoll_stages.export.evaluation import above_threshold, match_labels
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-
 GOLDEN_IMAGES = 3
 # Weak detections differ between backends; only detections from this score on are expected.
 GOLDEN_MIN_SCORE = 0.5
 GOLDEN_MAX_BOXES = 8
 DIGITS = 4
-
-LONG_SIDE = 400
-JPEG_QUALITY = 82
-CORRECT, WRONG, MISSED = (0, 200, 110), (255, 64, 64), (255, 200, 0)
-LABEL_SIZE = 11
-DASH = 5
 
 
 class GoldenImage(Document, frozen=True):
@@ -144,60 +131,3 @@ def select_images(
     rest = (a for a in assessed if a.index not in taken)
     best = sorted(rest, key=lambda a: (-a.f1, -len(a.detections), a.index))[:max_images]
     return Selection(tuple(best), tuple(worst), tuple(surprising))
-
-
-def draw_boxes(example: Example, assessment: Assessment, classes: Sequence[str]) -> str:
-    """Draws correct, wrong and missed boxes; returns the image as a `data:` address of a JPEG."""
-    from PIL import ImageDraw
-
-    image = _resized(example.encoded)
-    draw = ImageDraw.Draw(image)
-    for index in assessment.missed:
-        _draw_dashed(draw, _pixels(example.boxes[index], image), MISSED)
-    found = assessment.detections
-    for box, label, score, correct in zip(found.boxes, found.classes, found.scores, assessment.correct, strict=True):
-        corners, color = _pixels(box, image), CORRECT if correct else WRONG
-        draw.rectangle(corners, outline=color, width=2)
-        if not correct:
-            _draw_label(draw, corners[:2], f"{classes[label]} {score:.2f}", color)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def _resized(encoded: bytes) -> Image:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as source:
-        image = source.convert("RGB")
-    ratio = LONG_SIDE / max(image.size)
-    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-    return image.resize(size, Image.Resampling.BILINEAR)
-
-
-def _pixels(box: np.ndarray, image: Image) -> tuple[float, float, float, float]:
-    """Converts a relative (ymin, xmin, ymax, xmax) to (left, top, right, bottom) in pixels."""
-    ymin, xmin, ymax, xmax = (float(v) for v in box)
-    return xmin * image.width, ymin * image.height, xmax * image.width, ymax * image.height
-
-
-def _draw_label(draw: ImageDraw, at: tuple[float, float], text: str, color: tuple[int, int, int]) -> None:
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(size=LABEL_SIZE)
-    left, top = max(0.0, at[0]), max(0.0, at[1] - LABEL_SIZE - 4)
-    width = draw.textlength(text, font=font)
-    draw.rectangle((left, top, left + width + 4, top + LABEL_SIZE + 3), fill=color)
-    draw.text((left + 2, top), text, fill=(0, 0, 0), font=font)
-
-
-def _draw_dashed(draw: ImageDraw, box: tuple[float, float, float, float], color: tuple[int, int, int]) -> None:
-    x0, y0, x1, y1 = box
-    for start in np.arange(x0, x1, 2 * DASH):
-        end = min(float(start) + DASH, x1)
-        draw.line((float(start), y0, end, y0), fill=color, width=2)
-        draw.line((float(start), y1, end, y1), fill=color, width=2)
-    for start in np.arange(y0, y1, 2 * DASH):
-        end = min(float(start) + DASH, y1)
-        draw.line((x0, float(start), x0, end), fill=color, width=2)
-        draw.line((x1, float(start), x1, end), fill=color, width=2)

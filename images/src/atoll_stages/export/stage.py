@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 
 import keras
 import numpy as np
@@ -20,15 +22,16 @@ from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measu
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model
-from atoll_stages.export.report import ReportData, render_report
+from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
+from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import generate_anchors
-from atoll_stages.train.dataset import Example
+from atoll_stages.train.config import make_config
+from atoll_stages.train.dataset import Example, evenly_spaced
 from atoll_stages.train.detections import FloatDetector
 from atoll_stages.train.history import History
 from atoll_stages.train.initial_weights import ModelInfo, load_detector
-from atoll_stages.train.loop import evenly_spaced
 from atoll_stages.train.stage import fetch_split, read_dataset
 
 MODEL_NAME = "unoptimized.tflite"
@@ -63,8 +66,10 @@ def export(context: StageContext) -> StageOutcome:
     ):
         context.report(Progress(5, message="quantising"))
         kept = kept_detections(spec, training)
-        session = ExportSession(context, spec, dataset, history, model, info, examples=examples, max_detections=kept)
-        data = session.quantise(training)
+        session = ExportSession(
+            context, spec, dataset, history, model, info, training=training, examples=examples, max_detections=kept
+        )
+        data = session.quantise()
         return session.finish(data, session.measure(data))
 
 
@@ -81,7 +86,8 @@ def _read_history(context: StageContext) -> History:
 class ExportSession:
     """The steps of the stage, in their order, with one model.
 
-    `examples` are those of the evaluation split; the exported file gives `max_detections` at most.
+    `training` and `examples` are those of the training and of the evaluation split; the exported file gives
+    `max_detections` at most.
     """
 
     context: StageContext
@@ -90,6 +96,7 @@ class ExportSession:
     history: History
     model: keras.Model
     info: ModelInfo
+    training: Sequence[Example]
     examples: Sequence[Example]
     max_detections: int
 
@@ -97,9 +104,9 @@ class ExportSession:
     def side(self) -> int:
         return self.info.architecture.side
 
-    def quantise(self, training: Sequence[Example]) -> bytes:
+    def quantise(self) -> bytes:
         """Returns the checked int8 file."""
-        calibration = evenly_spaced(training, self.spec.calibration_pictures)
+        calibration = evenly_spaced(self.training, self.spec.calibration_pictures)
         raw = convert(
             self.model,
             anchors=generate_anchors(self.info.architecture),
@@ -138,7 +145,7 @@ class ExportSession:
             check_gates(self.spec.quality, float_metrics=float_metrics, int8_metrics=int8_metrics, mapping=mapping)
         )
         assessment = assess_model(measurement, gates)
-        report = render_report(self._report_data(measurement, mapping, gates, model_bytes=len(data)))
+        report = render_report(self._report_data(measurement, assessment, mapping, gates, model_bytes=len(data)))
         label_map = self.dataset.label_map
         outputs = (
             self._save("model", MODEL_NAME, data),
@@ -157,14 +164,23 @@ class ExportSession:
         )
 
     def _report_data(
-        self, measurement: Measurement, mapping: MappingReport, gates: Sequence[Gate], *, model_bytes: int
+        self,
+        measurement: Measurement,
+        assessment: ModelAssessment,
+        mapping: MappingReport,
+        gates: Sequence[Gate],
+        *,
+        model_bytes: int,
     ) -> ReportData:
         history = self.history
+        config = make_config(self.spec.train, classes=len(self.info.classes), dataset_digest=self.dataset.digest)
+        run, model = self.context.input.run.name, self.spec.model or ""
         return ReportData(
-            run=self.context.input.run.name,
+            provenance=Provenance(run, model, created=datetime.now(UTC), version=_atoll_version()),
             dataset=self.dataset,
             history=history,
             measurement=measurement,
+            assessment=assessment,
             mapping=mapping,
             gates=gates,
             selection=select_images(
@@ -174,6 +190,8 @@ class ExportSession:
                 max_images=MAX_REPORT_IMAGES,
             ),
             examples=self.examples,
+            training=self.training,
+            training_images=training_images(self.training, config),
             model_bytes=model_bytes,
             side=self.side,
             settings={"start weights": history.start, "parameters": f"{history.parameters:,}", **history.settings},
@@ -208,6 +226,13 @@ def _message(
     )
     gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
     return bounded(f"{assessment.sentence}{gates} ({figures})")
+
+
+def _atoll_version() -> str:
+    try:
+        return version("atoll")
+    except PackageNotFoundError:
+        return "of unknown version"
 
 
 def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:

@@ -15,13 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from atoll_contract import images as preprocess
 from atoll_contract.errors import IntegrityError
 from atoll_stages.convert.tfrecord import decode_example
+
+Item = TypeVar("Item")
 
 # TFRecord framing: length (uint64), crc of it (uint32), data, crc of the data (uint32); little endian.
 _HEADER = struct.Struct("<QI")
@@ -192,3 +194,9 @@ def canvas_side(side: int, *, count: int) -> int:
     """Returns the side to decode to: larger than the input, unless only the input's own size fits into the memory."""
     large = int(side * CANVAS_RATIO)
     return large if count * large * large * 3 <= CACHE_BYTES or count * side * side * 3 > CACHE_BYTES else side
+
+
+def evenly_spaced(items: Sequence[Item], max_items: int) -> list[Item]:
+    """Returns at most `max_items` of the items, evenly spaced, first and last included."""
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(max_items, len(items))).round().astype(int))
+    return [items[i] for i in chosen]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -16,12 +16,10 @@ from atoll_contract.document import replace
 from atoll_contract.stage_result import Progress
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.config import TrainConfig
-from atoll_stages.train.dataset import Batch, BatchLoader, Example
+from atoll_stages.train.dataset import Batch, BatchLoader, Example, evenly_spaced
 from atoll_stages.train.evaluate import Metrics, evaluate
 from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression
 from atoll_stages.train.trainer import Trainer
-
-Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
@@ -205,9 +203,3 @@ def prefetched(loader: BatchLoader, steps: range) -> Iterator[Iterator[tuple[int
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         yield batches()
-
-
-def evenly_spaced(items: Sequence[Item], max_items: int) -> list[Item]:
-    """Returns at most `max_items` of the items, evenly spaced, first and last included."""
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(max_items, len(items))).round().astype(int))
-    return [items[i] for i in chosen]

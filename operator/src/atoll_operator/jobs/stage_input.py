@@ -103,7 +103,7 @@ def stage_input(work: Work, attempt: StageAttempt, *, handed_over: tuple[Stage, 
         handed_over=handed_over or None,
         convert=_convert(work, stores) if stage is Stage.CONVERT else None,
         train=train if stage is Stage.TRAIN else None,
-        export=ExportSpec(train, _quality_gates(work.spec)) if train and stage is Stage.EXPORT else None,
+        export=_export(work.spec, train) if train and stage is Stage.EXPORT else None,
         compile=_compile(work.spec) if stage is Stage.COMPILE else None,
         publish=_publish(work, attempt) if publishes else None,
         adopt_from=attempt.adopt_from,
@@ -215,9 +215,10 @@ def _start_weights(start: InitialWeights, store: StoreSpec, release: ManifestRef
     return StartWeights(type=start.type, key=key, sha256=plain_digest(start.checkpoint.digest))
 
 
-def _quality_gates(run: TrainingRunSpec) -> QualityGates:
+def _export(run: TrainingRunSpec, train: TrainSpec) -> ExportSpec:
     quality = run.quality
-    return QualityGates(quality.min_ap50, quality.max_ap50_drop, quality.min_mapped_percent)
+    gates = QualityGates(quality.min_ap50, quality.max_ap50_drop, quality.min_mapped_percent)
+    return ExportSpec(train, gates, model=run.publish.model)
 
 
 def _compile(run: TrainingRunSpec) -> CompileSpec | None:

@@ -1,0 +1,35 @@
+"""Images of the training part as the network sees them: cropped, flipped and coloured by the training's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from atoll_stages.export.drawing import draw_network_input
+from atoll_stages.train.augment import augment
+from atoll_stages.train.config import TrainConfig
+from atoll_stages.train.dataset import BatchLoader, Example, batch_indices, canvas_side
+
+MAX_IMAGES = 8
+
+
+def training_images(examples: Sequence[Example], config: TrainConfig) -> list[str]:
+    """Returns the first images of the training with their boxes, as `data:` addresses."""
+    trainer = config.trainer
+    count = min(MAX_IMAGES, len(examples))
+    chosen = batch_indices(0, batch_size=count, count=len(examples), seed=trainer.seed)
+    side = canvas_side(trainer.input_side, count=len(examples))
+    with BatchLoader([examples[i] for i in chosen], side=side, batch_size=count, seed=trainer.seed) as loader:
+        batch = loader.batch(0)
+    images, boxes, labels = augment(
+        canvases=tf.constant(batch.canvases),
+        boxes=tf.constant(batch.boxes),
+        labels=tf.constant(batch.labels),
+        seed=tf.constant([trainer.seed, 0]),
+        side=tf.constant(trainer.input_side),
+        settings=trainer.augmentation,
+    )
+    pixels = np.clip(np.round((images.numpy() + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    return [draw_network_input(*row) for row in zip(pixels, boxes.numpy(), labels.numpy(), strict=True)]
