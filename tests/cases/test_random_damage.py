@@ -116,6 +116,15 @@ def add(files: Files, draw: Draw) -> None:
     files[names[draw(st.integers(0, len(names) - 1))]] = jpeg(900 + draw(st.integers(0, 5)))
 
 
+def enlist(files: Files, draw: Draw) -> None:
+    """A list of the split that names members of any kind, also without suffix."""
+    if draw(st.booleans()):
+        files["frame_9"] = jpeg(909)
+    lines = [pick(draw, files) for _ in range(draw(st.integers(1, 4)))]
+    names = [line.rpartition("/")[2] if draw(st.booleans()) else line for line in lines]
+    files[("train.txt", "val.txt", "ImageSets/Main/test.txt")[draw(st.integers(0, 2))]] = "\n".join(names).encode()
+
+
 def copy(files: Files, draw: Draw) -> None:
     """The labels again under another name, so that two files are about the same pictures."""
     if labels := labels_of(files):
@@ -142,7 +151,7 @@ def mix(files: Files, draw: Draw) -> None:
     files.update({name: other[name] for name in other if name not in files})
 
 
-DAMAGE = (remove, cut, flip, swap, rename, add, copy, mix, change, change, change)
+DAMAGE = (remove, cut, flip, swap, rename, add, enlist, copy, mix, change, change, change)
 RULES: tuple[dict[str, Any], ...] = (
     {},
     {"ignore": ("note",)},
