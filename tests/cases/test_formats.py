@@ -201,6 +201,12 @@ UNREAD = {
     "Datumaro": ("default.json", {"info": {}, "items": [{"annotations": [], "media_type": 2}]}),
     "Label Studio's own JSON": ("a.json", [{"annotations": [{"result": [{"from_name": "label"}]}]}]),
     "VGG Image Annotator JSON": ("via.json", {"d00.jpg": {"regions": [{"shape_attributes": {"x": 8}}]}}),
+    "Edge Impulse": (
+        "bounding_boxes.labels",
+        {"version": 1, "boundingBoxes": {"d00.jpg": [{"label": "cone", "x": 8}]}},
+    ),
+    "Hugging Face's metadata": ("metadata.jsonl", {"file_name": "d00.jpg", "objects": {"bbox": [[8, 12, 32, 24]]}}),
+    "VGG Image Annotator CSV": ("via.csv", "filename,region_shape_attributes"),
     "Labelbox NDJSON": ("a.ndjson", {"data_row": {"id": "1"}, "projects": {}}),
     "Scalabel or BDD100K JSON": ("a.json", [{"labels": [{"category": "car", "box2d": {"x1": 1}}]}]),
     "V7 Darwin JSON": ("a.json", {"dataset": {}, "annotations": [{"bounding_box": {"h": 1}}]}),

@@ -60,6 +60,23 @@ def test_j3_a_json_beside_each_picture(stage: ConvertStage) -> None:
     assert ended.dataset().sources[0].format == "labelme"
 
 
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        (b"__ignore__\n_background_\ncone\n", {}),
+        (b"img0 8 12 40 36\n", {"FileUnused": 1}),
+        (b"\xff\xfe\xfd", {"FileUnused": 1}),
+    ],
+)
+def test_j3_the_list_that_labelme_offers_is_no_lost_label_file(
+    stage: ConvertStage, text: bytes, unused: dict[str, int]
+) -> None:
+    labels = {f"img{number}.json": labelme(f"img{number}.jpg", RECTANGLE) for number in range(4)}
+    ended = convert(stage, {**images(4), **labels, "labels.txt": text, "flags.txt": b"done\n"})
+    assert pictures_of(ended) == {name: [BOX] for name in images(4)}
+    assert warnings_of(ended) == unused
+
+
 @pytest.mark.parametrize("path", ["..\\imgs\\img0.jpg", "../imgs/img0.jpg", "C:\\Users\\me\\imgs\\img0.jpg", None])
 def test_j3_pictures_in_a_folder_of_their_own(stage: ConvertStage, path: Any) -> None:
     labels = {"labels/img0.json": labelme(path, RECTANGLE), "labels/img1.json": labelme("img1.jpg", RECTANGLE)}

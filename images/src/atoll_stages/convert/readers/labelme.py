@@ -7,15 +7,19 @@ from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
+from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.lookup import annotated_image
-from atoll_stages.convert.readers.parsing import has_texts, json_object, list_of, parse_boxes
+from atoll_stages.convert.readers.parsing import annotation_text, has_texts, json_object, list_of, parse_boxes
 from atoll_stages.convert.readers.shapes import Edges, NoArea, UnknownGeometry, around, around_area, count_around
 from atoll_stages.convert.readers.values import InvalidValue, kind_of, positive_size, text_of
+from atoll_stages.convert.readers.yolo_lines import may_be_label
 
 # The image itself, in base64, may lie before one of them.
 _KEYS = (b'"shapes"', b'"imagePath"')
+# What labelme offers while one labels, for all images.
+_LISTS = ("labels.txt", "flags.txt")
 _RECTANGLE = "rectangle"
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 # A mask has the corners of its box as points, a rotation the corners of the turned rectangle.
@@ -30,11 +34,23 @@ class LabelmeReader(Reader):
         return next(_annotation_files(archive), None) is not None
 
     def read(self, archive: Archive) -> Annotations:
+        for base in _LISTS:
+            for file in archive.members.by_base(base):
+                if _is_list(archive, file):
+                    archive.use(file)
         return Annotations((), _images(archive))
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
     return (file for file in archive.files(".json") if has_texts(file, _KEYS))
+
+
+def _is_list(archive: Archive, file: Member) -> bool:
+    """Returns whether a text file has names alone, and no line that may be a label."""
+    try:
+        return not any(map(may_be_label, annotation_text(archive, file).splitlines()))
+    except DatasetError:
+        return False
 
 
 def _images(archive: Archive) -> Iterator[AnnotatedImage]:

@@ -47,6 +47,9 @@ _UNREAD = (
         "Label Studio's own JSON", _JSON, (b'"from_name"', b'"result"'), "export as COCO or YOLO with images"
     ),
     _UnreadFormat("VGG Image Annotator JSON", _JSON, (b'"shape_attributes"',), "export as COCO in VIA"),
+    _UnreadFormat("VGG Image Annotator CSV", (".csv",), (b"region_shape_attributes",), "export as COCO in VIA"),
+    _UnreadFormat("Edge Impulse", (".labels", ".json"), (b'"boundingBoxes"', b'"label"'), _TO_COCO),
+    _UnreadFormat("Hugging Face's metadata", (".jsonl",), (b'"file_name"', b'"objects"'), _TO_COCO),
     _UnreadFormat("Labelbox NDJSON", (".json", ".ndjson"), (b'"data_row"', b'"projects"'), _TO_COCO),
     _UnreadFormat("Scalabel or BDD100K JSON", _JSON, (b'"box2d"', b'"category"'), _TO_COCO),
     _UnreadFormat("V7 Darwin JSON", _JSON, (b'"bounding_box"',), "export as COCO in V7"),

@@ -206,7 +206,7 @@ def _describes_dataset(archive: Archive, file: Member) -> bool:
 
 def _list_files(archive: Archive) -> Iterator[Member]:
     listed = [file for base in LIST_NAMES for file in archive.members.by_base(base)]
-    listed += archive.files(*_LIST_SUFFIXES)
+    listed += (file for file in archive.files(*_LIST_SUFFIXES) if not _is_json(file))
     # A Darknet `.data` may give the list any other name.
     for file in archive.files(".data"):
         listed += archive.members.by_base(PurePosixPath(darknet_entries(archive, file).get("names", "")).name)
@@ -215,6 +215,12 @@ def _list_files(archive: Archive) -> Iterator[Member]:
         if file.number not in seen and not file.base.startswith("._"):
             seen.add(file.number)
             yield file
+
+
+def _is_json(file: Member) -> bool:
+    """Returns whether a file is JSON, as Edge Impulse's `bounding_boxes.labels`, and no list."""
+    with file.path.open("rb") as stream:
+        return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
 
 
 def darknet_entries(archive: Archive, file: Member) -> dict[str, str]:
