@@ -13,6 +13,7 @@ from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.export.evaluation import (
     DEFAULT_THRESHOLD,
     UNMATCHED,
+    Gate,
     check_gates,
     confusion_matrix,
     iou_matrix,
@@ -123,6 +124,11 @@ def test_a_failed_gate_says_limit_and_measurement() -> None:
     metrics = Metrics(0.412, 0.2, None)
     (gate,) = check_gates(QualityGates(min_ap50=0.5), float_metrics=metrics, int8_metrics=metrics, mapping=MAPPING)
     assert gate.describe() == "minAP50: measured 0.412, must be at least 0.5"
+
+
+@pytest.mark.parametrize(("measured", "text"), [(1.13e-05, "0"), (0.19996, "0.2"), (0.1999, "0.1999"), (97.6, "97.6")])
+def test_a_measured_value_is_no_power_of_ten(measured: float, text: str) -> None:
+    assert Gate("minAP50", 0.2, measured, passed=False).measured_text == text
 
 
 def test_golden_images_have_the_most_classes_and_only_high_scores_are_expected(tmp_path: Path) -> None:

@@ -189,7 +189,12 @@ class Gate:
 
     def describe(self) -> str:
         side = "at most" if self.name == "maxAP50Drop" else "at least"
-        return f"{self.name}: measured {self.measured:.4g}, must be {side} {self.limit:g}"
+        return f"{self.name}: measured {self.measured_text}, must be {side} {self.limit:g}"
+
+    @property
+    def measured_text(self) -> str:
+        """The measured value with the digits that the documents have, never as a power of ten."""
+        return f"{round(self.measured, DIGITS):g}"
 
 
 def check_gates(
