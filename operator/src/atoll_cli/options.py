@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import sys
@@ -177,12 +178,24 @@ def files_option(content: str) -> Callable[[F], Any]:
             if not files and not paths:
                 example = f"{click.get_current_context().command_path} run.yaml"
                 raise click.UsageError(f"no FILE is named; write {example}, or - for standard input")
+            for path in (*files, *paths):
+                if str(path) != "-" and not path.exists():
+                    raise click.UsageError(f"there is no file {path}{_near_file(path)}")
             return function(*args, paths=(*files, *paths), **kwargs)
 
         named = click.option("-f", "--filename", "paths", multiple=True, type=path, metavar="FILE", help=text)
         return click.argument("files", metavar="[FILE]...", nargs=-1, type=path)(named(with_files))
 
     return decorate
+
+
+def _near_file(path: Path) -> str:
+    try:
+        names = [item.name for item in path.parent.iterdir()]
+    except OSError:
+        return f"; there is no folder {path.parent} either"
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(close[0])}?" if close else ""
 
 
 def require_empty(folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_help_lists_the_exit_codes() -> None:
         (["cancel", "none", "--kubeconfig", "missing"], 1, "missing"),
         (["status", "--watch"], 2, "name it"),
         (["wait", "none", "--timeout", "soon"], 2, "write 90s"),
-        (["run", "-f", "missing.yaml"], 20, "missing.yaml"),
+        (["run", "-f", "missing.yaml"], 2, "there is no file missing.yaml"),
     ],
 )
 def test_a_mistake_is_a_sentence(

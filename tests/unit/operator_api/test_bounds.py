@@ -13,7 +13,7 @@ from support.crd_cases.case import Case
 
 @pytest.mark.parametrize("case", BOUNDS, ids=lambda case: case.id)
 def test_bound(case: Case) -> None:
-    problems = [str(problem) for problem in check(case.document).problems]
+    problems = [f"{problem.field}: {problem.message}" for problem in check(case.document).problems]
     if case.refused is None:
         assert problems == []
     else:

@@ -68,10 +68,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
     assert [line.removeprefix(f"{tmp_path}/")[:40] for line in said] == [
         line[:40]
         for line in (
-            "tab.yaml:2: while scanning for the next token found character",
+            "tab.yaml:2: a tab where YAML wants spaces",
             "bytes.yaml:1: not UTF-8 text (byte 3)",
             "empty.yaml:1: there is no object in it",
-            "absent.yaml:1: cannot be read: No such file or directory",
+            "absent.yaml: cannot be read: No such file or directory",
         )
     ]
 

@@ -13,7 +13,7 @@ from support.crd_cases import CASES, Case
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case(case: Case) -> None:
     old = check(case.old).value if case.old is not None else None
-    problems = [str(problem) for problem in check(case.document, old=old).problems]
+    problems = [f"{problem.field}: {problem.message}" for problem in check(case.document, old=old).problems]
     if case.refused is None:
         assert problems == []
     else:

@@ -102,6 +102,8 @@ def validate(paths: Sequence[Path], output: Output) -> int:
         _print(files)
     else:
         output.print(_document(files), [item.title for item in files.manifests])
+    if not files.problems and not any(item.is_atoll for item in files.manifests):
+        raise SpecError("none of the objects is one of Atoll's, so nothing was checked; name a file with a TrainingRun")
     return int(ExitCode.INVALID_SPEC if files.problems else ExitCode.OK)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atoll_operator.api import advice
 from atoll_operator.api.crds import Schema
 from atoll_operator.api.openapi import list_identity
 from atoll_operator.api.problems import Problem, invalid
@@ -55,7 +56,8 @@ def _check(rule: Schema, node: _Node, variables: tuple[tuple[str, str], ...]) ->
     if isinstance(holds, str):
         yield invalid(node.path, node.value, f"the rule ({expression}) cannot be evaluated: {holds}")
     elif not holds:
-        yield invalid(node.path, node.value, rule.get("message", f"failed rule: {expression}"))
+        text = advice.for_rule(expression, node.path, node.value)
+        yield invalid(node.path, node.value, rule.get("message", f"failed rule: {expression}"), text)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -16,16 +16,18 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True)
 class LocatedProblem:
-    """A problem with file and line. `object` is `Kind/name`, or empty where the file cannot be read."""
+    """A problem with file and line, which is None for a file as a whole. `object` is `Kind/name`, or empty where the
+    file cannot be read."""
 
     source: str
-    line: int
+    line: int | None
     object: str
     problem: Problem
 
     def __str__(self) -> str:
         subject = f"{self.object}: " if self.object else ""
-        return f"{self.source}:{self.line}: {subject}{self.problem}"
+        line = "" if self.line is None else f"{self.line}:"
+        return f"{self.source}:{line} {subject}{self.problem}"
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,15 @@ def read_files(paths: Iterable[Path]) -> ManifestFiles:
         try:
             for file in _files(path):
                 manifests += read_text(_content(file), source=str(file))
+            if not manifests and path.is_dir():
+                message = "the folder holds no .yaml, .yml or .json file; name a file, or another folder"
+                unreadable.append(_file_problem(str(path), message, line=None))
         except YamlError as error:
             unreadable.append(_file_problem(str(file), error.message, line=error.line))
         except UnicodeDecodeError as error:
-            unreadable.append(_file_problem(str(file), f"not UTF-8 text (byte {error.start})"))
+            unreadable.append(_file_problem(str(file), f"not UTF-8 text (byte {error.start})", line=1))
         except OSError as error:
-            unreadable.append(_file_problem(str(path), f"cannot be read: {error.strerror}"))
+            unreadable.append(_file_problem(str(path), f"cannot be read: {error.strerror}", line=None))
     return ManifestFiles(tuple(_without_repetition(manifests)), tuple(unreadable))
 
 
@@ -128,7 +133,7 @@ def _manifest(document: YamlDocument, source: str) -> Manifest:
     located = (
         LocatedProblem(source, document.line(problem.path), found.title, problem) for problem in checked.problems
     )
-    return replace(found, problems=tuple(sorted(located, key=lambda item: item.line)))
+    return replace(found, problems=tuple(sorted(located, key=lambda item: item.line or 0)))
 
 
 def _without_repetition(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
@@ -145,5 +150,5 @@ def _without_repetition(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
             yield manifest
 
 
-def _file_problem(source: str, message: str, *, line: int = 1) -> LocatedProblem:
+def _file_problem(source: str, message: str, *, line: int | None) -> LocatedProblem:
     return LocatedProblem(source, line, "", Problem((), message))

@@ -5,18 +5,17 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
 
+from atoll_operator.api import advice
 from atoll_operator.api.crds import Schema
 from atoll_operator.api.defaults import child_schema
 from atoll_operator.api.problems import Problem, field_name, invalid, shown
 from atoll_operator.api.yaml import Path
-
-_MAX_ADVICE = 200
 
 # The names of JSON's types in OpenAPI. Python's bool is an int, so it comes first.
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
@@ -44,7 +43,11 @@ def violations(value: Any, schema: Schema) -> Iterator[Problem]:
     """Yields the violations of the schema, in the order of fields."""
     validator = _Validator(schema)
     errors = sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
+    mistyped = {tuple(error.absolute_path) for error in errors if error.validator in _TYPES}
     for error in errors:
+        # A value of a wrong type breaks the bounds of the right one, too; that is one mistake.
+        if error.validator not in _TYPES and tuple(error.absolute_path) in mistyped:
+            continue
         found = _Violation(
             tuple(error.absolute_path), error.instance, error.validator_value, error.schema, error.message
         )
@@ -91,6 +94,8 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
+_TYPES = ("type", "x-kubernetes-int-or-string")
+
 _Validator: Any = extend(  # type: ignore[no-untyped-call]
     Draft4Validator,
     {
@@ -104,12 +109,11 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 
 def _type(found: _Violation) -> Problem:
     kind = type_name(found.value)
-    advice = ""
     if found.limit == "string" and kind in ("integer", "number", "boolean"):
-        advice = f'put it in quotes: "{json.dumps(found.value)}"'
-    elif found.limit in ("integer", "boolean") and kind == "string":
-        advice = "write it without quotes"
-    return invalid(found.path, found.value, f'must be of type {found.limit}: "{kind}"', advice)
+        text = f'put it in quotes: "{json.dumps(found.value)}"'
+    else:
+        text = advice.for_type(found.value, found.schema)
+    return invalid(found.path, found.value, f'must be of type {found.limit}: "{kind}"', text)
 
 
 def _int_or_string(found: _Violation) -> Problem:
@@ -120,22 +124,26 @@ def _enum(found: _Violation) -> Problem:
     allowed = [item for item in found.limit if isinstance(item, str)]
     close = difflib.get_close_matches(str(found.value), allowed, n=1)
     names = ", ".join(json.dumps(item) for item in found.limit)
-    advice = f'did you mean "{close[0]}"?' if close else ""
-    return Problem(found.path, f"Unsupported value: {shown(found.value)}: supported values: {names}", advice)
+    near = f'did you mean "{close[0]}"?' if close else ""
+    return Problem(found.path, f"Unsupported value: {shown(found.value)}: supported values: {names}", near)
 
 
 def _required(found: _Violation) -> Problem:
     missing = found.message
-    return Problem((*found.path, missing), "Required value", _described(found.schema["properties"].get(missing, {})))
+    return Problem(
+        (*found.path, missing), "Required value", advice.described(found.schema["properties"].get(missing, {}))
+    )
 
 
 def _pattern(found: _Violation) -> Problem:
-    return invalid(found.path, found.value, f"should match '{found.limit}'", _described(found.schema))
+    text = advice.for_pattern(found.path, found.value, found.schema)
+    problem = invalid(found.path, found.value, f"should match '{found.limit}'", text)
+    return replace(problem, plain=f"Invalid value: {shown(found.value)}") if text else problem
 
 
-def _described(schema: Schema) -> str:
-    text = " ".join(str(schema.get("description", "")).split())
-    return text if len(text) <= _MAX_ADVICE else f"{text[:_MAX_ADVICE]}…"
+def _minimum(found: _Violation) -> Problem:
+    message = f"should be greater than or equal to {found.limit}"
+    return invalid(found.path, found.value, message, advice.for_minimum(found.value, found.schema))
 
 
 def _bound(template: str) -> Callable[[_Violation], Problem]:
@@ -161,7 +169,7 @@ _EXPLANATIONS: dict[str, Callable[[_Violation], Problem]] = {
     "enum": _enum,
     "required": _required,
     "pattern": _pattern,
-    "minimum": _bound("should be greater than or equal to {}"),
+    "minimum": _minimum,
     "maximum": _bound("should be less than or equal to {}"),
     "minLength": _bound("should be at least {} characters long"),
     "minItems": _bound("should have at least {} items"),
@@ -204,6 +212,8 @@ def _near(name: str, parent: Path, known: list[str], schema: Schema) -> str:
     close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), folded, n=1, cutoff=0.7)
     if close:
         return f'did you mean "{folded[close[0]]}"?'
+    if own := advice.for_field(name):
+        return own
     elsewhere = [found for found in _paths(schema, ()) if found[-1] == name and found[0] == "spec"]
     if elsewhere:
         return f"the field is {field_name(elsewhere[0])}"

@@ -11,11 +11,13 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True)
 class Problem:
-    """`message` is the API server's for the field `path`; `advice` says what to do, where that is known."""
+    """`message` is the API server's for the field `path`; `advice` says what to do, where that is known. `plain` is the
+    message without what only programs read, and is shown to people in its place."""
 
     path: Path
     message: str
     advice: str = ""
+    plain: str = ""
 
     @property
     def field(self) -> str:
@@ -23,7 +25,7 @@ class Problem:
 
     def __str__(self) -> str:
         prefix = f"{self.field}: " if self.path else ""
-        return f"{prefix}{self.message}" + (f"; {self.advice}" if self.advice else "")
+        return f"{prefix}{self.plain or self.message}" + (f"; {self.advice}" if self.advice else "")
 
 
 def field_name(path: Path) -> str:

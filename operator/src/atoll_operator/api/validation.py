@@ -3,10 +3,11 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atoll_operator.api import API_VERSION, GROUP
+from atoll_operator.api.advice import for_quotes
 from atoll_operator.api.cel import broken_rules
 from atoll_operator.api.crds import Definition, definitions
 from atoll_operator.api.defaults import defaulted
@@ -152,7 +153,21 @@ def check(document: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) 
     value = defaulted({name: item for name, item in document.items() if name != "status"}, definition.schema)
     basic = (*metadata_problems(document), *_schema_problems(value, definition))
     broken = broken_rules(value, definition.schema, old=old, damaged=[problem.path for problem in basic])
-    return Checked(value, (*unknown, *basic, *broken))
+    return Checked(value, tuple(_with_quotes_named(item, document) for item in (*unknown, *basic, *broken)))
+
+
+def _with_quotes_named(problem: Problem, document: Any) -> Problem:
+    """The problem with the advice about typographic quotes if the field or its value has some."""
+    value = document
+    for part in problem.path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+            break
+    name = problem.path[-1] if problem.path else ""
+    text = for_quotes(f"{name}{value}" if isinstance(value, str) else str(name))
+    return replace(problem, advice=text) if text else problem
 
 
 def _schema_problems(value: Mapping[str, Any], definition: Definition) -> Iterator[Problem]:

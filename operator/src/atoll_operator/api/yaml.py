@@ -152,7 +152,7 @@ def read_documents(text: str) -> tuple[YamlDocument, ...]:
     try:
         documents = tuple(_Builder().document(node) for node in pyyaml.compose_all(text, Loader=_Loader))
     except pyyaml.MarkedYAMLError as error:
-        raise _marked(error) from None
+        raise _marked(error, text) from None
     except pyyaml.reader.ReaderError as error:
         raise _unreadable(error, text) from None
     except RecursionError:
@@ -278,14 +278,33 @@ def _error(node: pyyaml.Node, message: str) -> YamlError:
     return YamlError(message, line=_line(node), column=node.start_mark.column + 1)
 
 
-def _marked(error: pyyaml.MarkedYAMLError) -> YamlError:
+def _marked(error: pyyaml.MarkedYAMLError, text: str) -> YamlError:
     mark = error.problem_mark or error.context_mark
     message = " ".join(part for part in (error.context, error.problem) if part)
+    if mark is None:
+        return YamlError(message, line=1)
+    start, lines = error.context_mark, text.splitlines()
     if "'\\t'" in message:
-        message += "; indent with spaces, YAML knows no tabs there"
+        message = "a tab where YAML wants spaces; indent with spaces"
+    elif "could not find expected ':'" in message and start is not None:
+        mark, message = start, _without_colon(lines[start.line])
     elif "mapping values are not allowed" in message:
+        # The scanner sees a key without colon only at the colon of the next line.
+        key = lines[mark.line - 1] if mark.line else ""
+        if re.fullmatch(r"\s*(- )?[\w.-]+( [^:#]*)?", key) and key.strip():
+            return YamlError(_without_colon(key), line=mark.line)
         message += '; quote the text if it holds ": ", or check the indentation'
-    return YamlError(message, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
+    elif "expected <block end>" in message and start is not None:
+        message = (
+            f"this line begins in column {mark.column + 1}, and the list or mapping that it belongs to, from line "
+            f"{start.line + 1} on, in column {start.column + 1}; give all its lines the same indentation"
+        )
+    return YamlError(message, line=mark.line + 1, column=mark.column + 1)
+
+
+def _without_colon(line: str) -> str:
+    key, _, value = line.strip().removeprefix("- ").partition(" ")
+    return f'there is no ":" after {key}; write "{key}: {value.strip() or "…"}"'
 
 
 def _unreadable(error: pyyaml.reader.ReaderError, text: str) -> YamlError:
