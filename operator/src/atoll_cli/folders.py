@@ -1,8 +1,9 @@
-"""Folders where an archive is taken: their name in the store, and a tar of them while it is needed."""
+"""Files and folders that are taken for an archive: their name in the store, a tar of a folder, and likely names."""
 
+import difflib
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def stored_name(path: Path) -> str:
     if not name:
         raise SpecError(f"{path} is the whole disk; name the folder with the data set")
     return f"{name}.tar"
+
+
+def did_you_mean(name: str, stored: Sequence[str] = ()) -> str:
+    """`; did you mean my-export.tar?`, if a file or folder beside the missing file, or one of `stored`, has a name like
+    its own; else an empty string."""
+    folder, wanted = Path(name).parent, Path(name).name
+    beside = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    by_name = {item.lower(): str(folder / item) for item in beside if not item.startswith(".")}
+    by_name |= {item.lower(): item for item in stored}
+    similar = difflib.get_close_matches(wanted.lower(), by_name, n=1)
+    return f"; did you mean {by_name[similar[0]]}?" if similar else ""
 
 
 @contextmanager

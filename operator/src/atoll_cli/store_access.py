@@ -108,7 +108,19 @@ def bucket_of(access: ClusterAccess, name: str, *, endpoint: str | None = None, 
         _require_credentials(found)
     if endpoint is None:
         spec = _forwarded(access, spec)
-    return S3Store(spec, backoff=Backoff(total=RETRY_SECONDS))
+    return S3Store(spec, backoff=Backoff(total=RETRY_SECONDS, on_failure=_FirstFailure()))
+
+
+class _FirstFailure:
+    """Tells the user of the first failed try, so that nobody waits without a word for the last one."""
+
+    def __init__(self) -> None:
+        self._is_reported = False
+
+    def __call__(self, error: StoreError) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            click.echo(f"warning: {error.message}; trying again for up to {RETRY_SECONDS:.0f} s", err=True)
 
 
 class NoCredentials(click.ClickException):

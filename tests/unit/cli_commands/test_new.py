@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.draft.settings import Settings
 from atoll_cli.main import main
+from atoll_contract.tool_reports import Timing
 from support import archives
 
 NO_TIMING = ("--no-timing",)
@@ -73,6 +75,21 @@ def test_one_of_several_stored_archives_must_be_named(capsys: pytest.CaptureFixt
     assert text.index("key: datasets/local/b.tar") < text.index('key: "datasets/local/Reef 2025.tar"')
 
 
+def test_the_timing_of_this_machine_says_that_it_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def benchmark(on_cpu: Settings, on_gpu: Settings) -> Timing:
+        said.append(capsys.readouterr().err)
+        return Timing("cpu", 2, on_cpu.width, on_cpu.batch, seconds_per_step=0.5, other_seconds=60.0)
+
+    monkeypatch.setattr("atoll_cli.commands.new.benchmark_for", lambda _: benchmark)
+    assert main(["new", "Reef 2025.tar"]) == 0
+    assert len(said) == 1
+    assert "timing a few training steps on this machine (--no-timing leaves it out)\n" in said[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -83,7 +100,7 @@ def test_one_of_several_stored_archives_must_be_named(capsys: pytest.CaptureFixt
         (["Reef 2025.tar", "--from", "reef"], 20, "write <model>-v<number>"),
         (["Reef 2025.tar", "--from", "reef-v1"], 20, "there is no release reef-v1"),
         (["Reef 2025.tar", "--within", "soon"], 2, "write 90s, 10m, 1h30m"),
-        (["Reef 2025.tar", "--name", "Big_Name"], 20, "metadata.name"),
+        (["Reef 2025.tar", "--name", "Big_Name"], 20, "for example big-name"),
     ],
 )
 def test_a_mistake_is_a_sentence(

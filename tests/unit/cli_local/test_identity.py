@@ -171,5 +171,5 @@ def test_the_report_is_found_although_the_results_went_elsewhere(
     assert main(command) == 0
     assert capsys.readouterr().out == f"{path}\n"
     assert path.read_bytes() == (tmp_path / "results/report.html").read_bytes()
-    assert main([*command, "-o", str(tmp_path / "mine.html")]) == 0
+    assert main([*command, "--to", str(tmp_path / "mine.html")]) == 0
     assert (tmp_path / "mine.html").read_bytes() == path.read_bytes()

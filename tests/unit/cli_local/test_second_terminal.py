@@ -127,9 +127,19 @@ def test_a_run_whose_engine_was_killed_is_not_shown_as_at_work(noop: NoopRun) ->
     assert "interrupted (Training): no engine works on it; atoll resume noop goes on with it" in shown
     assert "atoll resume noop" in atoll(noop, "logs", "noop", "-f")
     assert "124" not in atoll(noop, "wait", "noop", "--timeout", "1s", code=124)
-    assert "asked to end" in atoll(noop, "cancel", "noop")
-    atoll(noop, "resume", "noop", code=3)
+    started = noop.calls()
+    assert "run noop in" in (said := atoll(noop, "cancel", "noop"))
+    assert "is cancelled" in said
     assert "Cancelled" in atoll(noop, "status")
+    assert noop.calls() == started
+    assert "ended already: Cancelled" in atoll(noop, "resume", "noop", code=20)
+
+
+def test_a_run_at_work_is_cancelled_from_another_terminal(noop: NoopRun) -> None:
+    engine = start(noop, "run", "-f", "run.yaml")
+    wait_for_training(noop)
+    assert "asked to end" in atoll(noop, "cancel", "noop")
+    assert "Cancelled" in ended(engine, code=3)
 
 
 def test_the_store_may_be_named_from_elsewhere(noop: NoopRun, tmp_path: Path) -> None:

@@ -2,8 +2,14 @@
 
 import csv
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +107,24 @@ def test_still_passages_give_one_frame_and_blurred_ones_none(
     assert (
         "Qualification-12: 130 frames = 104 between the samples (2 a second) + 6 blurred + 13 near-duplicates + 7 kept"
     ) in capsys.readouterr().out
+
+
+def test_a_terminal_shows_that_frames_are_read(video_file: Path, tmp_path: Path) -> None:
+    terminal, inner = pty.openpty()
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", "frames", str(video_file), "--to", str(tmp_path / "out")]
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=inner, env=environ)
+    os.close(inner)
+    shown = b""
+    # The terminal ends with an error when its last user has closed it.
+    with suppress(OSError):
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert process.wait(60) == 0
+    # 26 samples are measured; the seven that are kept are the first seven, and read once more.
+    numbers = [int(number) for number in re.findall(rb"samples read.*?([0-9]+)/", shown)]
+    assert numbers[0] < numbers[-1] == 26 + 7
 
 
 def test_the_numbers_of_the_report_add_up(video_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,19 @@ def test_the_total_time_of_retries_is_bounded(failures: int, dice: float, total:
     assert clock.now <= total
 
 
+def test_each_failure_is_told_before_the_next_try() -> None:
+    clock, told = Clock(), []
+    operation, calls = failing(2)
+    backoff = Backoff(sleep=clock.sleep, clock=lambda: clock.now, on_failure=lambda error: told.append(len(calls)))
+    assert backoff.call(operation) == "done"
+    assert told == [1, 2]
+    operation, calls = failing(9, tries=2)
+    with pytest.raises(StoreUnavailable):
+        backoff.call(operation)
+    # The last error is raised and not told.
+    assert told == [1, 2, 1]
+
+
 @pytest.mark.parametrize(("allowed", "expected"), [(1, 1), (2, 2), (3, 3)])
 def test_an_error_can_bound_the_number_of_tries(allowed: int, expected: int) -> None:
     operation, calls = failing(10, tries=allowed)

@@ -30,11 +30,12 @@ def exponential(failures: int, *, first: float, largest: float) -> float:
 @dataclass(frozen=True)
 class Backoff:
     """Delays of `first`, twice that, … up to `largest` seconds, each multiplied by a random number from 0.5 to 1, until
-    `total` seconds have passed. Tests give `sleep`, `clock` and `dice`."""
+    `total` seconds have passed. `on_failure` is called before each delay. Tests give `sleep`, `clock` and `dice`."""
 
     first: float = 0.5
     largest: float = 30.0
     total: float = 180.0
+    on_failure: Callable[[StoreError], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     dice: Callable[[], float] = random.random
@@ -56,6 +57,7 @@ class Backoff:
                 spent = self.clock() - started
                 if (failure.tries is not None and tries >= failure.tries) or spent + delay > self.total:
                     raise _counted(failure.error, tries, spent) from failure.__cause__
+                self.on_failure(failure.error)
                 self.sleep(delay)
 
     def delay(self, tries: int) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from atoll_cli.console import count_progress
 from atoll_cli.options import min_change_option, require_empty
 from atoll_cli.output import Output, output_options
 from atoll_contract.errors import DatasetError, Reason
@@ -56,7 +57,9 @@ def frames_command(
     require_empty(to)
     to.mkdir(parents=True, exist_ok=True)
     thresholds = Thresholds(blur=max_blur, change=min_change / 100)
-    reports = extract(files, Layout(to / IMAGES, flat=flat), rate=rate, thresholds=thresholds)
+    layout = Layout(to / IMAGES, flat=flat)
+    with count_progress("samples read") as advance:
+        reports = extract(files, layout, rate=rate, thresholds=thresholds, advance=advance)
     document = summary(reports, rate=rate, thresholds=thresholds)
     write_report(to, reports, document)
     if output.is_text:

@@ -13,7 +13,7 @@ from atoll_cli.local.state import RunFolder
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option
-from atoll_contract.errors import SpecError
+from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, RunStatus, StagePhase
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
@@ -26,19 +26,32 @@ from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 def cancel_command(name: str, engine: EngineOptions, output: Output) -> None:
     """End a run of the cluster or of the local engine (docs/cli.md says which). It cannot be taken back.
 
-    Nothing that was published is removed. A local run that is suspended ends when it is started the next time.
+    Nothing that was published is removed.
     """
     store = engine.local_folder()
     if store is not None:
-        folder = _unfinished(store, name)
-        # The engine sees the request within a second and stops the stage that runs.
-        folder.cancel_request.touch()
-        _say(f"run {name} in {store.resolve()} is asked to end", name, output)
+        _say(_cancel_local(store, name), name, output)
         return
     access = connect_engine(engine)
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"cancel": True}})
     _say(f"run {name} in namespace {access.namespace} is asked to end", name, output)
+
+
+def _cancel_local(store: Path, name: str) -> str:
+    """End the run, or ask its engine to; returns what was done, as a sentence."""
+    folder = _unfinished(store, name)
+    # The engine sees the request within a second and stops the stage that runs.
+    folder.cancel_request.touch()
+    if folder.is_locked():
+        return f"run {name} in {store.resolve()} is asked to end"
+    from atoll_cli.local.launch import end_cancelled
+
+    try:
+        end_cancelled(folder)
+    except AtollError as error:
+        return f"run {name} ends when it is started the next time: {error.message}"
+    return f"run {name} in {store.resolve()} is cancelled"
 
 
 @click.command(name="suspend", short_help="Stop a run for a while.")

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.cluster_access import ClusterAccess, connect
+from atoll_cli.cluster_access import ClusterAccess, NoEngine, connect_engine
 from atoll_cli.console import spinner, with_links
 from atoll_cli.draft.archives import Archive, find_archives
-from atoll_cli.draft.draft import Draft, DraftOptions, benchmark_for, draft_run
+from atoll_cli.draft.draft import Benchmark, Draft, DraftOptions, benchmark_for, draft_run, require_name
+from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget, cluster_target, local_target
+from atoll_cli.folders import did_you_mean
 from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
@@ -25,7 +27,7 @@ from atoll_cli.tool import lint_archives
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import written_whole
 from atoll_contract.store.base import Store
-from atoll_contract.tool_reports import LintReport
+from atoll_contract.tool_reports import LintReport, Timing
 from atoll_operator.lifecycle.progress import duration
 
 
@@ -60,15 +62,20 @@ def new_command(
     """
     if to.exists() and not force:
         raise SpecError(f"{to} exists and is not overwritten; --force does that, --to names another file")
+    if name is not None:
+        require_name(name)
+    if not to.parent.is_dir():
+        raise SpecError(f"--to {to}: there is no folder {to.parent}; create it, or name another file")
     with explain_store_errors(endpoint=engine.endpoint):
         destination = _destination(archives, engine)
+        target = destination.target(release, profile=profile, object_store=engine.object_store)
         found, report = _inspect(archives, destination, max_invalid_percent)
     draft = draft_run(
         report,
         [item.key for item in found],
-        destination.target(release, profile=profile, object_store=engine.object_store),
+        target,
         options=DraftOptions(name, within, max_invalid_percent),
-        benchmark=None if no_timing or destination.cluster else benchmark_for(report, notify=_echo),
+        benchmark=None if no_timing or destination.cluster else _shown_benchmark(report),
     )
     with written_whole(to) as stream:
         stream.write(draft.text.encode())
@@ -80,6 +87,17 @@ def new_command(
         _print(draft, to, next_commands)
     else:
         output.print(_document(draft, to, next_commands), [str(to)])
+
+
+def _shown_benchmark(report: LintReport) -> Benchmark:
+    """The benchmark of this machine, which takes a minute or more, with a spinner."""
+    benchmark = benchmark_for(report)
+
+    def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
+        with spinner("timing a few training steps on this machine (--no-timing leaves it out)"):
+            return benchmark(on_cpu, on_gpu)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,14 @@ def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination
         folder = DEFAULT_STORE
     if folder is not None:
         return _Destination(open_local_store(folder), engine.cluster.namespace or DEFAULT_NAMESPACE, folder=folder)
-    access = connect(engine.cluster)
+    try:
+        access = connect_engine(engine)
+    except NoEngine as error:
+        missing = next((item for item in archives if not Path(item).exists()), None)
+        if missing is None:
+            raise
+        message = f"there is no file {missing} here{did_you_mean(missing)}"
+        raise DatasetError(Reason.DATASET_NOT_FOUND, message) from error
     bucket = None if on_disk else bucket_of(access, engine.object_store, endpoint=engine.endpoint)
     return _Destination(bucket, access.namespace, cluster=access)
 

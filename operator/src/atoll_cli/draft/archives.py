@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_cli.folders import archive_file, stored_name
+from atoll_cli.folders import archive_file, did_you_mean, stored_name
 from atoll_contract import keys
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.store.base import Store
@@ -54,7 +54,10 @@ def _find(name: str, store: Store | None, namespace: str, scratch: Path) -> Arch
     key = next((item for item in candidates if store.head(item) is not None), "")
     if not key:
         listed = _listed(_keys(store, namespace), namespace)
-        raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no file {name} here, nor in {store.url} {listed}")
+        stored = [item.rpartition("/")[2] for item in _keys(store, namespace)]
+        similar = did_you_mean(name, stored)
+        message = f"there is no file {name} here, nor in {store.url} {listed}{similar}"
+        raise DatasetError(Reason.DATASET_NOT_FOUND, message)
     return _download(store, key, scratch)
 
 

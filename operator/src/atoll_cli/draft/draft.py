@@ -19,6 +19,7 @@ from atoll_operator.lifecycle.progress import duration
 MAX_NAME = 40
 FALLBACK_NAME = "detector"
 NO_ESTIMATE_YET = "no run with these settings has ended there yet; the first one will tell"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 # Takes the settings for a CPU and those for a GPU; times training with those that fit this machine.
@@ -89,6 +90,15 @@ def model_name(archives: Sequence[str]) -> str:
     return plain[:MAX_NAME].rstrip("-") or FALLBACK_NAME
 
 
+def require_name(name: str) -> None:
+    """Raises SpecError if no run and model can be called so."""
+    if not (_NAME.fullmatch(name) and len(name) <= MAX_NAME):
+        raise SpecError(
+            f'--name {name!r}: a name has a-z, 0-9 and "-", a letter or digit at both ends, and at most {MAX_NAME} '
+            f"characters; for example {model_name([name])}"
+        )
+
+
 def free_name(wanted: str, taken: Container[str]) -> str:
     """`wanted`, or the first of `wanted-2`, `wanted-3`, … that no run has: the spec of a run cannot be replaced."""
     name, number = wanted, 1
@@ -99,14 +109,10 @@ def free_name(wanted: str, taken: Container[str]) -> str:
     return name
 
 
-def benchmark_for(
-    lint: LintReport, *, notify: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None
-) -> Benchmark:
-    """A benchmark of this machine on data like that of `lint`; `notify` is called before it, as it takes a moment.
-    Setting `stop` ends it early, with a SpecError."""
+def benchmark_for(lint: LintReport, *, stop: threading.Event | None = None) -> Benchmark:
+    """A benchmark of this machine on data like that of `lint`. Setting `stop` ends it early, with a SpecError."""
 
     def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
-        notify("timing a few training steps on this machine (--no-timing leaves it out)")
         cpu, gpu = on_cpu.benchmark_option, on_gpu.benchmark_option
         return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps, stop=stop)
 

@@ -47,6 +47,18 @@ class RunObserver(Protocol):
     def event(self, event: RunEvent) -> None: ...
 
 
+class SilentObserver:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def status(self, status: RunStatus) -> None: ...
+
+    def progress(self, stage: Stage, progress: Progress) -> None: ...
+
+    def event(self, event: RunEvent) -> None: ...
+
+
 @dataclass(frozen=True)
 class ReferencedObjects:
     """What the run refers to: its store, and the profile and the inputs from which its Jobs are built."""

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atoll_cli.local.engine import Engine, ReferencedObjects, RunObserver
+from atoll_cli.local.engine import Engine, ReferencedObjects, RunObserver, SilentObserver
 from atoll_cli.local.identity import changes, describe_changes, merged_inputs, read_inputs
 from atoll_cli.local.jobs import StageCommand, with_own_python
 from atoll_cli.local.result import RunResult, fetch_files, result_document, write_result
-from atoll_cli.local.runfile import RunFile
+from atoll_cli.local.runfile import RunFile, recorded_run_file
 from atoll_cli.local.state import RunFolder, RunRecord, move_to_history, read_record, write_record
 from atoll_cli.local.uploads import Upload, dataset_upload, put_weights
 from atoll_contract import keys
@@ -90,6 +90,23 @@ def launch(
         if status.is_terminal:
             write_result(document, target)
         return RunResult(status, document, folder, recalled)
+
+
+def end_cancelled(folder: RunFolder) -> None:
+    """End a run whose cancellation was requested while no engine worked on it.
+
+    Raises:
+        SpecError: an engine works on it now, or its record does not say in which store it is.
+        IntegrityError: its record is damaged.
+    """
+    with folder.locked():
+        record = read_record(folder)
+        if record is None:
+            return
+        file = recorded_run_file(folder, record)
+        store = open_store(store_spec(file.own_store))
+        refs = _refs(_work(file, folder, store), record, store)
+        Engine(folder, record, refs, observer=SilentObserver()).run()
 
 
 def start_release(file: RunFile, store: Store) -> ManifestRef | None:

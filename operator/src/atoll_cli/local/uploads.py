@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_cli.folders import archive_file, stored_name
+from atoll_cli.folders import archive_file, did_you_mean, stored_name
 from atoll_cli.local.runfile import RunFile
 from atoll_contract import keys
 from atoll_contract.errors import DatasetError, Reason, SpecError
@@ -69,7 +69,7 @@ def dataset_upload(run: RunFile, store: Store, archive: Path) -> Iterator[Upload
         SpecError: the run does not read it, or reads it from elsewhere than its own store.
     """
     if not archive.exists():
-        raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} does not exist")
+        raise DatasetError(Reason.DATASET_NOT_FOUND, f"--data {archive} does not exist{did_you_mean(str(archive))}")
     key = dataset_key(run, archive)
     if key.startswith("s3://"):
         raise SpecError(f"--data {archive}: {key} is written in full; write it relative to the store's prefix")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atoll_cli.video.reader import SampleReader, VideoFile
+from atoll_cli.video.reader import Sample, SampleReader, VideoFile
 from atoll_cli.video.select import SampleFigures, SampleOutcome, SampleSelector, Selection, Thresholds, measure
 from atoll_contract.text import csv_row
 
@@ -64,8 +64,16 @@ class VideoReport:
         return sum(item.selection.outcome is outcome for item in self.samples)
 
 
-def extract(videos: Sequence[VideoFile], layout: Layout, *, rate: float, thresholds: Thresholds) -> list[VideoReport]:
-    """Write the frames worth labelling, out of `rate` samples a second.
+def extract(
+    videos: Sequence[VideoFile],
+    layout: Layout,
+    *,
+    rate: float,
+    thresholds: Thresholds,
+    advance: Callable[[], None] = lambda: None,
+) -> list[VideoReport]:
+    """Write the frames worth labelling, out of `rate` samples a second. `advance` is called after each sample that was
+    read: twice for each in all.
 
     Each video is read twice, because blur is judged in comparison with all samples. A video that cannot be read, or not
     to its end, is no failure; its report has the problem.
@@ -74,7 +82,7 @@ def extract(videos: Sequence[VideoFile], layout: Layout, *, rate: float, thresho
         OSError: an image cannot be written, or a video changed meanwhile.
     """
     readers = [SampleReader(video.path, rate) for video in videos]
-    measured = [[measure(sample) for sample in reader] for reader in readers]
+    measured = [[measure(sample) for sample in _counted(reader, advance)] for reader in readers]
     selector = SampleSelector(thresholds, measured)
     reports = []
     for video, reader, samples in zip(videos, readers, measured, strict=True):
@@ -85,14 +93,20 @@ def extract(videos: Sequence[VideoFile], layout: Layout, *, rate: float, thresho
             kept = selection.outcome is SampleOutcome.KEPT
             file = path.relative_to(layout.images.parent).as_posix() if kept else ""
             report.samples.append(SampleReport(sample, selection, file))
-        _write_images(report, layout, rate)
+        _write_images(report, layout, _counted(SampleReader(video.path, rate), advance))
         reports.append(report)
     return reports
 
 
-def _write_images(report: VideoReport, layout: Layout, rate: float) -> None:
+def _counted(samples: Iterable[Sample], advance: Callable[[], None]) -> Iterator[Sample]:
+    for sample in samples:
+        yield sample
+        advance()
+
+
+def _write_images(report: VideoReport, layout: Layout, samples: Iterable[Sample]) -> None:
     kept = {item.sample.number for item in report.samples if item.file}
-    for sample in SampleReader(report.video.path, rate):
+    for sample in samples:
         if not kept:
             return
         if sample.number in kept:

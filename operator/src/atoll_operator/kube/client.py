@@ -38,6 +38,9 @@ READ_BYTES = 64 * 1024
 LOG_TAIL_BYTES = 64 * 1024
 # Where a pod finds the namespace of its service account.
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# What the client raises for a kubeconfig that is damaged; it checks few of the types in it.
+_DESCRIBED = (kubernetes.config.ConfigException, yaml.YAMLError, OSError)
+_UNREADABLE = (*_DESCRIBED, ValueError, TypeError, LookupError, AttributeError)
 _VERBS = {"POST": "create", "PUT": "update"}
 
 
@@ -64,9 +67,10 @@ def connect_as_user(kubeconfig: str | None, context: str | None, **settings: Any
     configuration = kubernetes.client.Configuration()
     try:
         namespace = _load_for_user(configuration, kubeconfig, context)
-    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError) as error:
+    except _UNREADABLE as error:
         where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        raise ClusterError(f"read the kubeconfig {where}", f"{error}; name another with --kubeconfig") from None
+        reason = " ".join(str(error).split()) if isinstance(error, _DESCRIBED) else "it is not a valid kubeconfig"
+        raise ClusterError(f"read the kubeconfig {where}", f"{reason}; name another with --kubeconfig") from None
     return Cluster(_api_client(configuration), **settings), namespace
 
 
@@ -79,6 +83,8 @@ def _load_for_user(configuration: Any, kubeconfig: str | None, context: str | No
             raise
         kubernetes.config.load_incluster_config(client_configuration=configuration)
         return POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    if not str(configuration.host).startswith(("https://", "http://")):
+        raise kubernetes.config.ConfigException(f"the cluster's server is {configuration.host!r}, not https://…")
     chosen = next((item for item in contexts if item["name"] == context), active)
     return str(chosen["context"].get("namespace") or "default")
 
