@@ -170,8 +170,10 @@ def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spe
 
 
 def _codec() -> str:
-    """Names what decodes and encodes images: another version, or another processor, may give other bytes."""
+    """Names what decodes and encodes images: another version, or another processor, may give other bytes.
+
+    zlib is not among them: what it packs is the same again, whichever version a process has loaded."""
     from PIL import __version__, features
 
-    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "zlib", "webp", "libtiff", "avif")]
+    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "webp", "libtiff", "avif")]
     return ", ".join([f"Pillow {__version__}", *libraries, platform.machine()])
