@@ -38,7 +38,7 @@ from atoll_edge.models.sideload import import_bundle
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.selftest import SelfTest, run_selftest
-from atoll_edge.system import coral_present, is_32_bit
+from atoll_edge.system import agent_version, coral_present, is_32_bit
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(prog="atoll-edge", description=__doc__)
+    program.add_argument("--version", action="version", version=f"atoll-edge {agent_version()}")
     commands = program.add_subparsers(required=True)
     _add_run(commands)
     _add_selftest(commands)

@@ -7,12 +7,16 @@ import socket
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atoll_contract.document import DecodeError, Document, from_dict, replace
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
 from atoll_edge.frc import MAX_FPS, MAX_FRAME_SIDE, MAX_TEAM, FrcCamera, FrcConfig, NtMode
 from atoll_edge.robot.topics import Compatibility
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_PORT = 65535
 MAX_SECONDS = 86400
@@ -144,9 +148,32 @@ def read_config(path: Path) -> EdgeConfig:
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
         config = from_dict(EdgeConfig, {} if document is None else document)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, DecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{path}:{_yaml_problem(error)}") from None
+    except DecodeError as error:
+        # The name of the class says nothing to who writes the file.
+        text = str(error).removeprefix(f"{EdgeConfig.__name__}.")
+        raise ConfigError(f"{path}: {text.replace(EdgeConfig.__name__, 'the file', 1)}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     return checked(config, f"{path}: ")
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
+    """The line, and what to mend in it."""
+    mark, problem = error.problem_mark or error.context_mark, str(error.problem or error.context)
+    if "'\\t'" in problem:
+        problem = "a tab where YAML wants spaces; indent with spaces"
+    elif "expected <block end>" in problem:
+        problem = "the line is not indented as its neighbours are; give all fields of a group the same indentation"
+    elif "could not find expected ':'" in problem:
+        # The scanner notices it on the next line.
+        mark, problem = error.context_mark or mark, 'there is no ":" after the name; write "name: value"'
+    elif "mapping values are not allowed" in problem:
+        problem = 'a second ":" in one value; check the indentation and the line before, or quote the text'
+    return f"{mark.line + 1 if mark else 1}: {problem}"
 
 
 def checked(config: EdgeConfig, where: str) -> EdgeConfig:

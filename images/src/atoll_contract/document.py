@@ -8,6 +8,7 @@ Its unknown words are read as `fallbacks` says for their enumeration.
 """
 
 import dataclasses
+import difflib
 import json
 import math
 import re
@@ -173,8 +174,10 @@ def _checked_fields(cls: type[msgspec.Struct], data: Any, path: str, reading: _R
     given = _expected(dict, "an object", data, path)
     unknown = given.keys() - fields.keys()
     if unknown and not reading.skip_unknown:
-        known = ", ".join(sorted(fields))
-        raise DecodeError(f"{path} has unknown field {sorted(unknown)[0]!r}; known are {known}")
+        name, known = sorted(unknown)[0], sorted(fields)
+        close = difflib.get_close_matches(name, known, n=1)
+        near = f"did you mean {close[0]!r}? " if close else ""
+        raise DecodeError(f"{path} has unknown field {name!r}; {near}known are {', '.join(known)}")
     found = {
         key: _checked(fields[key].type, item, f"{path}.{key}", reading)
         for key, item in given.items()

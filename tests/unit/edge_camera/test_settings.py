@@ -180,3 +180,34 @@ def test_an_empty_config_is_the_default(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# nothing yet\n")
     assert read_config(path) == EdgeConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("team: 190\n\tdevice: pi\n", ":2: a tab where YAML wants spaces; indent with spaces"),
+        ("camera:\n  width: 640\n   height: 480\n", ':3: a second ":" in one value; check the indentation'),
+        ("camera:\n   width: 640\n  height: 480\n", ":3: the line is not indented as its neighbours are"),
+        ("device: pi\nteam 190\nhttp: {}\n", ':2: there is no ":" after the name'),
+        ("taem: 190\n", ": the file has unknown field 'taem'; did you mean 'team'? known are camera, "),
+        ("camera: {widht: 640}\n", ": camera has unknown field 'widht'; did you mean 'width'? known are "),
+        ("camera: front\n", ": camera "),
+        ("- team\n", ": the file "),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert main(["status", "--config", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"atoll-edge: {path}{message}")
+    assert "EdgeConfig" not in line
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("atoll-edge ")
