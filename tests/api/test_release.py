@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -160,3 +161,32 @@ def test_every_file_has_its_checksum(release: Path) -> None:
 def test_the_workflow_of_a_release_is_sound() -> None:
     done = run(ensure("actionlint"), "-no-color", ROOT / ".github" / "workflows" / "release.yml")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def pythons() -> list[str]:
+    """The Pythons of this machine that Atoll is meant for; a name on the PATH may be a shim that starts nothing."""
+    names = ("python3.11", "python3.12", "python3.13")
+    return [name for name in names if shutil.which(name) and run(name, "-c", "import ensurepip, venv").returncode == 0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("python", pythons())
+def test_the_laptops_extra_trains_to_a_report(wheel: Path, python: str, tmp_path: Path) -> None:
+    programs = tmp_path / "environment" / "bin"
+    assert run(python, "-m", "venv", programs.parent).returncode == 0
+    pip = (programs / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    lock = ROOT / "tests" / "requirements-laptop.txt"
+    assert run(*pip, "--require-hashes", "-r", lock, timeout=1800).returncode == 0
+    # The lock lacks nothing that the extra asks for.
+    done = run(*pip, "--no-index", f"{wheel}[laptop]")
+    assert done.returncode == 0, done.stderr
+    data = min((ROOT / "crds" / "samples").glob("*.tar"))
+    done = run(programs / "atoll", "new", data, "--name", "tried", folder=tmp_path, timeout=900)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "run.yaml"
+    text = re.sub(r"^( *steps:) \d+", r"\1 20", file.read_text(), flags=re.MULTILINE)
+    file.write_text(re.sub(r'minAP50: "[\d.]+"', 'minAP50: "0"', text))
+    done = run(programs / "atoll", "run", "-f", file, "--data", data, folder=tmp_path, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "atoll-store" / "results" / "tried" / "report.html").stat().st_size > 10_000
