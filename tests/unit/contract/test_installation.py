@@ -1,15 +1,18 @@
 """What a program says where a package that it needs is not installed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from atoll_contract import __version__
 from atoll_contract.errors import SpecError
 from atoll_contract.installation import require_packages, run_program
 
-ROOTS = [str(Path(__file__).parents[3] / folder / "src") for folder in ("operator", "images", "edge")]
+ROOT = Path(__file__).parents[3]
+ROOTS = [str(ROOT / folder / "src") for folder in ("operator", "images", "edge")]
 # A Python with the base packages and nothing else, as after `pip install` without an extra.
 BARE = """
 import sys
@@ -72,3 +75,9 @@ def test_packages_that_are_missing_are_named_together() -> None:
 
 def test_packages_that_are_there_pass() -> None:
     require_packages("atoll run", ["json", "msgspec"])
+
+
+def test_the_changelog_has_a_section_for_the_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert headings[1].startswith(f"{__version__} - ")
