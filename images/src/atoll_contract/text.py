@@ -1,4 +1,4 @@
-"""Text of strangers (class names, file names) as it is shown: in tables on a terminal, and in cells of CSV files.
+"""Text as it is shown: that of strangers (class names, file names) on a terminal and in cells of CSV files; durations.
 
 A control character can rewrite a terminal or reverse text, and a spreadsheet takes a cell with `=` for a formula.
 """
@@ -35,3 +35,11 @@ def csv_row(cells: Iterable[object]) -> list[object]:
 
 def _quote(text: str) -> str:
     return "'" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else ""
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -14,6 +14,7 @@ from atoll_cli.cluster_access import Body
 from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError, advice
+from atoll_contract.text import duration
 from atoll_operator.api.status import (
     Phase,
     RunStatus,
@@ -27,7 +28,6 @@ from atoll_operator.api.status import (
 from atoll_operator.kube.errors import Unavailable
 from atoll_operator.lifecycle.conditions import STALLING
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
-from atoll_operator.lifecycle.progress import duration
 from atoll_operator.lifecycle.transition import MAX_RETRY_VALUE
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import click
 
 from atoll_contract.errors import DOCS_URL, ExitCode, Reason, exit_code, linked
 from atoll_contract.stage_result import Progress
-from atoll_contract.text import table_cell
+from atoll_contract.text import duration, table_cell
 from atoll_operator.api.status import Phase, RunStatus
-from atoll_operator.lifecycle.progress import duration
 
 if TYPE_CHECKING:
     from rich.table import Table

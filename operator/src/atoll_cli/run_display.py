@@ -18,9 +18,9 @@ from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
+from atoll_contract.text import duration
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.lifecycle.model import EventType, RunEvent
-from atoll_operator.lifecycle.progress import duration
 
 LINE_EVERY_SECONDS = 10.0
 # Events that the table at the end shows anyway, or that are of interest on a cluster only.

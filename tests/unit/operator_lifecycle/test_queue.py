@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.errors import ExitCode, Reason
+from atoll_contract.text import duration
 from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import RetryTiming
-from atoll_operator.lifecycle.progress import duration
 from atoll_operator.lifecycle.results import is_retryable
 from support.run_simulation import START
 

@@ -27,8 +27,8 @@ from atoll_cli.tool import lint_archives
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import written_whole
 from atoll_contract.store.base import Store
+from atoll_contract.text import duration
 from atoll_contract.tool_reports import LintReport, Timing
-from atoll_operator.lifecycle.progress import duration
 
 
 @click.command(name="new", short_help="Write a run.yaml for a labelled archive.")

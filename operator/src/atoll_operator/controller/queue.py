@@ -17,6 +17,7 @@ from typing import Any
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.stage import Stage
+from atoll_contract.text import duration
 from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
 from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.cache import key_of
@@ -24,7 +25,6 @@ from atoll_operator.controller.workqueue import Key
 from atoll_operator.kube.objects import resource_version
 from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import QueueView
-from atoll_operator.lifecycle.progress import duration
 
 # How many waiting runs are reconciled when a slot comes free; the others are requeued by time.
 MAX_WOKEN = 8

@@ -7,9 +7,9 @@ from datetime import datetime
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import CompilePolicy, Stage
+from atoll_contract.text import duration
 from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, seconds_between
 from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobView, QueueView, RunView
-from atoll_operator.lifecycle.progress import duration
 from atoll_operator.lifecycle.transition import (
     Transition,
     active_seconds,

@@ -7,6 +7,7 @@ from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
+from atoll_contract.text import duration
 from atoll_operator.api.status import (
     DONE,
     ProgressStatus,
@@ -84,14 +85,6 @@ def _describe(progress: ProgressStatus) -> str:
     parts += [f"AP50 {progress.ap50}"] if progress.ap50 else []
     parts += [f"about {duration(progress.eta_seconds)} left"] if progress.eta_seconds is not None else []
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2 h 10 min`."""
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def with_idle_progress(status: RunStatus) -> RunStatus:

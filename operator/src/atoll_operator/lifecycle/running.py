@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason
@@ -10,7 +10,7 @@ from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import RunStatus, StageStatus, parse_time, seconds_between, short
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
 from atoll_operator.lifecycle.results import AttemptOutcome
-from atoll_operator.lifecycle.transition import pods_of, with_hold
+from atoll_operator.lifecycle.transition import pods_of
 
 MAX_DISRUPTIONS = 20
 # GitOps may create a Secret some moments after the run that needs it.
@@ -66,7 +66,18 @@ def with_held_clock(
             held = held or (problem is not None and problem.held)
         # Nobody may have looked when the Job was released.
         released = min([released, *(pod.started for pod in own if pod.started and _after_hold(pod.started, status))])
-    return with_hold(status, held=held, released=released, now=now)
+    return _with_hold(status, held=held, released=released, now=now)
+
+
+def _with_hold(status: RunStatus, *, held: bool, released: datetime, now: datetime) -> RunStatus:
+    """`status` with the clock stopped while the Job is `held`, and going on as of `released` once it is not."""
+    if status.active_since is None or held is (status.held_since is not None):
+        return status
+    if held:
+        return replace(status, held_since=rfc3339(now))
+    assert status.held_since is not None
+    pause = timedelta(seconds=seconds_between(status.held_since, released))
+    return replace(status, active_since=rfc3339(parse_time(status.active_since) + pause), held_since=None)
 
 
 def _after_hold(moment: datetime, status: RunStatus) -> bool:

@@ -3,7 +3,7 @@ of a stage, how a stage or a run ends, and how a failed run is reopened. Pure.""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
@@ -181,17 +181,6 @@ def active_seconds(status: RunStatus, now: datetime) -> float:
     until = parse_time(status.held_since) if status.held_since else now
     open_interval = seconds_between(status.active_since, until) if status.active_since else 0.0
     return status.active_seconds + open_interval
-
-
-def with_hold(status: RunStatus, *, held: bool, released: datetime, now: datetime) -> RunStatus:
-    """`status` with the clock stopped while the Job is `held`, and going on as of `released` once it is not."""
-    if status.active_since is None or held is (status.held_since is not None):
-        return status
-    if held:
-        return replace(status, held_since=rfc3339(now))
-    assert status.held_since is not None
-    pause = timedelta(seconds=seconds_between(status.held_since, released))
-    return replace(status, active_since=rfc3339(parse_time(status.active_since) + pause), held_since=None)
 
 
 def retried(run: RunView, status: RunStatus) -> RunStatus:
