@@ -19,11 +19,13 @@ ANSWER_SECONDS = 60.0
 
 
 class Browser:
-    """`with Browser(width, height) as page:`, one tab. `complaints` are the errors that the page logged."""
+    """`with Browser(width, height) as page:`, one tab. `complaints` are the errors that the page logged. With `webcam`
+    the browser has one, which shows a test pattern, and the user has allowed it."""
 
-    def __init__(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+    def __init__(self, width: int = 1280, height: int = 900, *, dark: bool = False, webcam: bool = False) -> None:
         self._size = (width, height)
         self._dark = dark
+        self._webcam = webcam
         self._number = 0
         self.complaints: list[str] = []
 
@@ -39,6 +41,7 @@ class Browser:
                 "--disable-gpu",
                 "--hide-scrollbars",
                 "--remote-debugging-port=0",
+                *(["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] if self._webcam else []),
                 f"--user-data-dir={self._profile.name}",
                 "about:blank",
             ],

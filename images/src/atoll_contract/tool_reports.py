@@ -3,6 +3,9 @@
 from atoll_contract.dataset import Problem
 from atoll_contract.document import Document
 
+# The file of a `Gallery`, in the folder of its images.
+GALLERY_FILE = "gallery.json"
+
 
 class LintClass(Document, frozen=True):
     """The boxes of a class by split; a detector of 320 pixels hardly finds the `tiny` ones."""
@@ -38,6 +41,33 @@ class LintReport(Document, frozen=True):
         """The message with the archive's name or path before it, unless it begins with the name already."""
         own = self.message.startswith(f"{name.rpartition('/')[2]}:")
         return self.message if own else f"{name}: {self.message}"
+
+
+class GalleryBox(Document, frozen=True):
+    """A box with its class; edges relative to the image, 0…1."""
+
+    label: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class GalleryImage(Document, frozen=True):
+    """A thumbnail in `file`, `width` × `height`, of the image `name` of the dataset."""
+
+    file: str
+    name: str
+    split: str
+    width: int
+    height: int
+    boxes: tuple[GalleryBox, ...] = ()
+
+
+class Gallery(Document, frozen=True):
+    """Some images of a dataset, in the order of reading, as `--lint … --gallery FOLDER` writes them."""
+
+    images: tuple[GalleryImage, ...] = ()
 
 
 class Timing(Document, frozen=True):

@@ -69,8 +69,11 @@ def run_tool(
     return document
 
 
-def lint_archives(paths: Sequence[Path], *, max_invalid_percent: float | None = None) -> LintReport:
-    """What a run would make of the archives, taken together as one data set, with its limit for bad labels.
+def lint_archives(
+    paths: Sequence[Path], *, max_invalid_percent: float | None = None, gallery: Path | None = None
+) -> LintReport:
+    """What a run would make of the archives, taken together as one data set, with its limit for bad labels. A
+    `gallery` is a folder that gets thumbnails of some images.
 
     Raises:
         ToolMissing: the convert stage is not installed here.
@@ -80,6 +83,8 @@ def lint_archives(paths: Sequence[Path], *, max_invalid_percent: float | None = 
     arguments = ["--lint", *(str(path) for path in paths), "--json"]
     if max_invalid_percent is not None:
         arguments += ["--max-invalid-percent", f"{max_invalid_percent:g}"]
+    if gallery is not None:
+        arguments += ["--gallery", str(gallery)]
     return _report(LintReport, "atoll_stages.convert", arguments, LINT_SECONDS, failure=failure)
 
 

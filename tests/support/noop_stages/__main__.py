@@ -1,12 +1,13 @@
 """`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
 
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
-"fail": "StorageUnavailable", "times": 1}}`; where the folder can be written to, every start is a line in `calls`, and
-`<stage>.json` what it was given.
+"fail": "StorageUnavailable", "times": 1}}`, and with `"learns": true` its progress looks like that of a training.
+Where the folder can be written to, every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -42,14 +43,14 @@ def work(context: StageContext) -> StageOutcome:
     number = _note(context)
     if number <= asked.get("times", 0):
         raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
-    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0))
+    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=asked.get("learns", False))
     if stage is Stage.PUBLISH:
         return _publish(context)
     outputs = tuple(_save(context, name) for name in NAMES[stage])
     return StageOutcome(f"{stage} is done", outputs, SUMMARIES.get(stage, {}))
 
 
-def _steps(context: StageContext, steps: int, seconds: float) -> None:
+def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool) -> None:
     """Like training: a checkpoint after every step, and none done twice."""
     key = keys.checkpoints_prefix(context.input.run) + "step"
     try:
@@ -61,7 +62,16 @@ def _steps(context: StageContext, steps: int, seconds: float) -> None:
             raise Interrupted
         step += 1
         context.store.put(key, str(step).encode())
-        context.report(Progress(100 * step / steps, step=step, total_steps=steps, loss=1 / step))
+        context.report(_progress(step, steps, seconds, learns=learns))
+
+
+def _progress(step: int, steps: int, seconds: float, *, learns: bool) -> Progress:
+    if not learns:
+        return Progress(100 * step / steps, step=step, total_steps=steps, loss=1 / step)
+    share = step / steps
+    loss, ap50 = 2.4 * math.exp(-4 * share) + 0.3, 0.86 * (1 - math.exp(-5 * share))
+    left = seconds * (steps - step)
+    return Progress(100 * share, step=step, total_steps=steps, loss=loss, ap50=ap50, eta_seconds=left)
 
 
 def _save(context: StageContext, name: str) -> Artifact:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from atoll_cli.ui.handlers import LINK_SECONDS, MAX_LINKS, DownloadLinks, LinkedFile
+from atoll_cli.ui.links import LINK_SECONDS, MAX_LINKS, DownloadLinks, LinkedFile
 from atoll_cli.ui.server import TOKEN_HEADER
 from support.local_page import LocalPage
 

@@ -13,6 +13,7 @@ import pytest
 from atoll_cli.ui.datasets import MAX_BYTES
 from atoll_cli.ui.server import TOKEN_HEADER
 from atoll_contract import keys
+from atoll_contract.store import directory_store, open_store
 from support import archives
 from support.local_page import RUN, LocalPage
 from support.polling import wait_until
@@ -115,8 +116,7 @@ def test_a_draft_does_not_wait_for_its_timing_which_can_be_skipped(page: LocalPa
     assert page.request("/api/timings/skip", {}) == {}
     wait_until(lambda: page.request(state)["state"] == "done", what="the end of the timing", timeout_seconds=60)
     ended = page.request(state)
-    assert not ended["timed"]
-    assert "it was stopped" in ended["basis"]
+    assert (ended["timed"], ended["basis"]) == (False, "the timing was skipped")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,18 @@ def test_a_run_is_taken_out_of_the_queue(page: LocalPage) -> None:
     assert "in the queue already" in page.start("two")["error"]
     assert page.request("/api/runs/two/suspend", {}) == {}
     assert page.state_of("two") == ""
-    assert "is not at work here" in page.request("/api/runs/two/suspend", {})["error"]
+    assert "there is no run two" in page.request("/api/runs/two/suspend", {})["error"]
+
+
+def test_a_run_of_a_terminal_is_suspended_from_the_page(page: LocalPage) -> None:
+    page.plan(train={"steps": 1000, "seconds": 0.05})
+    page.start("one")
+    with LocalPage(page.folder) as other:
+        wait_until(lambda: other.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+        assert other.request("/api/runs/one/suspend", {}) == {}
+        other.wait_for("one", "Suspended")
+        wait_until(lambda: not other.request("/api/runs/one")["working"], what="its end", timeout_seconds=60)
+        assert "is not at work" in other.request("/api/runs/one/suspend", {})["error"]
 
 
 def test_a_failed_run_has_its_reason_and_is_retried(page: LocalPage) -> None:
@@ -279,6 +290,44 @@ def test_a_run_that_cannot_begin_has_its_reason(page: LocalPage) -> None:
     page.wait_for("lost", "Failed")
     (run,) = page.request("/api/state")["runs"]
     assert "there is no release note-v9" in run["message"]
+
+
+def deleted(page: LocalPage, name: str) -> bool:
+    """Once the process of the run is over, which ends a moment after the run."""
+    answer = page.request(f"/api/runs/{name}/delete", {})
+    assert not answer or "is at work" in answer["error"], answer
+    return not answer
+
+
+def test_a_deleted_run_leaves_its_release(page: LocalPage) -> None:
+    page.plan(train={"steps": 3})
+    for name in ("one", "two"):
+        page.start(name)
+        page.wait_for(name, "Succeeded")
+    wait_until(lambda: deleted(page, "one"), what="deletion", timeout_seconds=60)
+    state = page.request("/api/state")
+    assert [item["name"] for item in state["runs"]] == ["two"]
+    assert [item["release"] for item in state["releases"]] == ["note-v1", "note-v2"]
+    bundle = page.request("/api/releases/note-v1/bundle", {})["path"]
+    assert page.send(bundle, headers={})[0] == 200
+    store = open_store(directory_store(page.store))
+    assert len({info.key.split("/")[2] for info in store.list(keys.runs_prefix("local"))}) == 1
+    assert not (page.store / ".atoll/engine/local/one").exists()
+    assert not list((page.store / ".atoll/ui/runs").glob("one.*"))
+    assert "there is no run one" in page.request("/api/runs/one/delete", {})["error"]
+    # The name is free again.
+    page.start("one")
+    page.wait_for("one", "Succeeded")
+
+
+def test_only_a_run_that_has_ended_is_deleted(page: LocalPage) -> None:
+    page.plan(train={"steps": 1000, "seconds": 0.05})
+    page.start("one")
+    wait_until(lambda: page.request("/api/runs/one").get("curve"), what="a curve", timeout_seconds=60)
+    assert "is at work" in page.request("/api/runs/one/delete", {})["error"]
+    assert page.handlers.close() == "one"
+    assert "run one has not ended (Suspended)" in page.request("/api/runs/one/delete", {})["error"]
+    assert page.state_of("one") == "Suspended"
 
 
 def test_closing_the_page_suspends_its_run(page: LocalPage) -> None:

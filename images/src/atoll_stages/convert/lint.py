@@ -15,14 +15,16 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_stages.convert.gallery import write_gallery
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind, counted
 
 _SHOWN_PROBLEMS = 10
 
 
-def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path) -> LintReport:
-    """Reports on archives or folders as one dataset; `work` is scratch. Errors of the data are in the report."""
+def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path, gallery: Path | None = None) -> LintReport:
+    """Reports on archives or folders as one dataset; `work` is scratch. Errors of the data are in the report. A
+    `gallery` is a folder that gets thumbnails of some images."""
     shown_path = ", ".join(str(path) for path in paths)
     sources = [Source(path.name, path) for path in paths]
     try:
@@ -30,7 +32,10 @@ def lint(paths: Sequence[Path], *, spec: ConvertSpec, work: Path) -> LintReport:
             if not path.exists():
                 raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no {shown(str(path))}")
         with read_dataset(sources, spec, work) as conversion:
-            return _report(shown_path, conversion, summarize(conversion))
+            report = _report(shown_path, conversion, summarize(conversion))
+            if gallery is not None:
+                write_gallery(conversion.store, gallery)
+            return report
     except AtollError as error:
         return LintReport(path=shown_path, ok=False, reason=error.reason, message=error.message)
 
@@ -73,7 +78,7 @@ def run_lint(arguments: Sequence[str]) -> int:
         max_invalid_percent=options.max_invalid_percent,
     )
     with tempfile.TemporaryDirectory(prefix="atoll-lint-") as work:
-        report = lint(options.lint, spec=spec, work=Path(work) / "work")
+        report = lint(options.lint, spec=spec, work=Path(work) / "work", gallery=options.gallery)
     sys.stdout.write(to_json(report).decode() + "\n" if options.json else _text(report))
     return ExitCode.OK if report.ok else AtollError(Reason(report.reason), "").code
 
@@ -86,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lint", type=Path, nargs="+", required=True, metavar="PATH", help="archive or folder")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--gallery", type=Path, metavar="FOLDER", help="write thumbnails of some images into it")
     parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="only these classes")
     parser.add_argument("--ignore", nargs="*", default=[], metavar="NAME", help="not these classes")
     parser.add_argument("--split-by", choices=[str(by) for by in SplitBy], default=str(SplitBy.AUTO))

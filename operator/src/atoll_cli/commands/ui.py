@@ -29,9 +29,9 @@ OPENER = "open-atoll-ui.html"
 def ui_command(store: Path, namespace: str, port: int, show: bool) -> None:
     """Serve a page on 127.0.0.1 until Ctrl-C; nobody else on the network can reach it.
 
-    Drop a labelled archive, see what is in it, start a run and watch it, open its report, fetch its model, compare two
-    releases. The address that is printed holds a token: without it the page answers nothing. At the end the run that
-    is at work saves a checkpoint; the page goes on with it the next time.
+    Drop a labelled archive, see what is in it, start a run and watch it, open its report, fetch its model, try it on a
+    picture, compare two releases. The address that is printed holds a token: without it the page answers nothing. At
+    the end the run that is at work saves a checkpoint; the page goes on with it the next time.
     """
     if sys.platform == "win32":
         raise SpecError("stages run on Linux, macOS and WSL2; use atoll ui there")

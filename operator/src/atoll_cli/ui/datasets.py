@@ -3,18 +3,18 @@
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from atoll_cli.tool import lint_archives
+from atoll_cli.ui.galleries import Galleries
 from atoll_cli.ui.tasks import JsonObject, Notify
 from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.errors import DatasetError, Reason, SpecError
-from atoll_contract.store.base import Store
+from atoll_contract.store.base import ObjectInfo, Store
 from atoll_contract.tool_reports import LintReport
 
 MAX_BYTES = 50 * 2**30
@@ -105,19 +105,18 @@ class Workspace:
 
 
 class Archives:
-    """The archives in the store. Their lint reports are kept until the program ends."""
+    """The archives in the store, and what was found in those that were inspected."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._lock = threading.Lock()
-        self._reports: dict[str, LintReport] = {}
+        self._galleries = Galleries(workspace.ui_folder / "galleries")
 
     def summaries(self) -> list[dict[str, Any]]:
         """The archives of the namespace, with the lint report of those that were inspected."""
         prefix = keys.datasets_prefix(self._workspace.namespace)
         found = []
         for info in self._workspace.store.list(prefix):
-            report = self._reports.get(info.key)
+            report = self._galleries.report(info)
             item = {"name": info.key.removeprefix(prefix), "bytes": info.size}
             found.append({**item, "lint": lint_document(report)} if report else item)
             if len(found) == MAX_LISTED:
@@ -130,16 +129,19 @@ class Archives:
         Raises:
             DatasetError: a run would refuse it, so it is not kept.
         """
+        key = keys.dataset(self._workspace.namespace, name)
         try:
             notify(f"looking into {name}")
-            report = _require_usable(lint_archives([path]), name)
-            key = keys.dataset(self._workspace.namespace, name)
-            notify(f"putting {name} into the store")
-            self._workspace.store.upload(key, path)
+            folder = self._galleries.new_folder()
+            try:
+                report = _require_usable(lint_archives([path], gallery=folder), name)
+                notify(f"putting {name} into the store")
+                self._workspace.store.upload(key, path)
+                self._galleries.keep(folder, report, self._info(name))
+            finally:
+                self._galleries.discard(folder)
         finally:
             remove_upload(path)
-        with self._lock:
-            self._reports[key] = report
         return {"name": name, "lint": lint_document(report)}
 
     def inspect(self, names: Sequence[str], notify: Notify) -> LintReport:
@@ -151,23 +153,37 @@ class Archives:
         """
         if not names:
             raise SpecError("choose an archive first")
-        wanted = [keys.dataset(self._workspace.namespace, name) for name in names]
-        known = self._reports.get(wanted[0]) if len(wanted) == 1 else None
+        found = [self._info(name) for name in names]
+        known = self._galleries.report(found[0]) if len(found) == 1 else None
         if known is not None:
             return known
         notify(f"looking into {', '.join(names)}")
-        paths = [self._path(key, name) for key, name in zip(wanted, names, strict=True)]
-        report = _require_usable(lint_archives(paths), ", ".join(names))
-        if len(wanted) == 1:
-            with self._lock:
-                self._reports[wanted[0]] = report
+        # The store is a folder, and a run reads the same files.
+        paths = [self._workspace.folder / info.key for info in found]
+        if len(found) > 1:
+            return _require_usable(lint_archives(paths), ", ".join(names))
+        folder = self._galleries.new_folder()
+        try:
+            report = _require_usable(lint_archives(paths, gallery=folder), names[0])
+            self._galleries.keep(folder, report, found[0])
+        finally:
+            self._galleries.discard(folder)
         return report
 
-    def _path(self, key: str, name: str) -> Path:
-        """The file of an archive: the store is a folder, and a run reads the same file."""
-        if self._workspace.store.head(key) is None:
+    def images(self, name: str, label: str, start: int) -> JsonObject:
+        """Some images of an archive that was inspected, with their boxes.
+
+        Raises:
+            DatasetError: it is not in the store.
+            SpecError: it was not inspected.
+        """
+        return self._galleries.images(self._info(name), label, start)
+
+    def _info(self, name: str) -> ObjectInfo:
+        info = self._workspace.store.head(keys.dataset(self._workspace.namespace, name))
+        if info is None:
             raise DatasetError(Reason.DATASET_NOT_FOUND, f"there is no {name} in the store any more")
-        return self._workspace.folder / key
+        return info
 
 
 def _require_usable(report: LintReport, name: str) -> LintReport:

@@ -17,6 +17,7 @@ from atoll_operator.api.yaml import YamlError
 
 BUSY = "a training is at work on this machine, which would be timed along with it"
 NOT_TIMED = "no run with these settings has ended here yet"
+SKIPPED = "the timing was skipped"
 TIMING = "timing a few training steps on this machine; this takes a minute or two"
 
 
@@ -58,7 +59,12 @@ class Drafts:
             if busy:
                 raise SpecError(BUSY)
             notify(TIMING)
-            timing = benchmark_for(report, stop=stop)(on_cpu, on_gpu)
+            try:
+                timing = benchmark_for(report, stop=stop)(on_cpu, on_gpu)
+            except SpecError:
+                if stop.is_set():
+                    raise SpecError(SKIPPED) from None
+                raise
             self._timings[on_cpu.benchmark_option, on_gpu.benchmark_option] = timing
             return timing
 

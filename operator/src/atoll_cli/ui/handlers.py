@@ -1,13 +1,8 @@
-"""The handlers of the page's requests, and the addresses of the files that it offers for download."""
+"""The handlers of the page's requests."""
 
 import re
-import secrets
 import tempfile
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +10,28 @@ from atoll_cli.local.result import stage_output
 from atoll_cli.local.runfile import InvalidFile
 from atoll_cli.releases import Release, list_releases, read_manifest
 from atoll_cli.ui.comparison import compare_figures, compare_on_same_images
-from atoll_cli.ui.datasets import Archives, Readable, Workspace, archive_name, receive_upload, remove_upload
+from atoll_cli.ui.datasets import (
+    Archives,
+    Readable,
+    Workspace,
+    archive_name,
+    lint_document,
+    receive_upload,
+    remove_upload,
+)
+from atoll_cli.ui.deletion import delete_run
 from atoll_cli.ui.drafts import Drafts, check_text
+from atoll_cli.ui.links import DownloadLinks, LinkedFile
 from atoll_cli.ui.logs import log_tail
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
 from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, atoll_run_command
+from atoll_cli.ui.trials import ImageDetector
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.release import ManifestFile, Role
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact
 from atoll_operator.api.status import Phase
 
-DOWNLOAD_PREFIX = "/files/"
-LINK_SECONDS = 600.0
-MAX_LINKS = 100
 MAX_RELEASES = 100
 # A bundle holds two models of some MB each; a report holds some images.
 MAX_FILE_BYTES = 256 * 2**20
@@ -46,40 +49,6 @@ _NO_STATE = {
 }
 
 
-@dataclass(frozen=True)
-class LinkedFile:
-    """A file for download. `sandboxed`: whether it is a page, which the browser shows without running its scripts."""
-
-    name: str
-    media_type: str
-    read: Callable[[], bytes]
-    sandboxed: bool = False
-
-
-class DownloadLinks:
-    """Addresses that cannot be guessed, each valid for ten minutes: a browser tab that opens a file sends no token, so
-    the address is one. `clock` is a parameter for tests."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._links: OrderedDict[str, tuple[float, LinkedFile]] = OrderedDict()
-
-    def add(self, file: LinkedFile) -> str:
-        """Return the path under which the file is served."""
-        path = f"{DOWNLOAD_PREFIX}{secrets.token_urlsafe(24)}/{file.name}"
-        with self._lock:
-            self._links[path] = self._clock() + LINK_SECONDS, file
-            while len(self._links) > MAX_LINKS:
-                self._links.popitem(last=False)
-        return path
-
-    def find(self, path: str) -> LinkedFile | None:
-        with self._lock:
-            until, file = self._links.get(path, (0.0, None))
-        return file if self._clock() < until else None
-
-
 class Handlers:
     """The functions of the page for a folder of the local engine: first those for GET, then those for POST."""
 
@@ -91,11 +60,13 @@ class Handlers:
         self._tasks = TaskQueue()
         # A timing takes minutes: other tasks do not wait for it.
         self._timings = TaskQueue()
+        self._detector = ImageDetector(workspace)
         self.links = DownloadLinks()
 
     def close(self) -> str | None:
         """Suspend the running training and forget the queue; return the run's name."""
         self._drafts.skip()
+        self._detector.close()
         self._tasks.close()
         self._timings.close()
         return self._runs.close()
@@ -124,6 +95,10 @@ class Handlers:
             raise SpecError("this was asked for too long ago; ask once more")
         return state
 
+    def images(self, archive: str, label: str, start: int) -> JsonObject:
+        """Thumbnails of an archive with their boxes."""
+        return self._archives.images(archive_name(archive), label, start)
+
     def comparison(self, old: str, new: str) -> JsonObject:
         return compare_figures(self._workspace.store, self._workspace.namespace, old, new)
 
@@ -135,6 +110,11 @@ class Handlers:
         except BaseException:
             remove_upload(path)
             raise
+
+    def inspect(self, name: str) -> JsonObject:
+        """Look into an archive that was put into the store by other means."""
+        names = [archive_name(name)]
+        return self._tasks.start(lambda notify: {"lint": lint_document(self._archives.inspect(names, notify))})
 
     def draft(self, request: JsonObject) -> JsonObject:
         """Draft a run.yaml from what is known already."""
@@ -179,15 +159,17 @@ class Handlers:
         return self._tasks.start(work)
 
     def act(self, name: str, action: str) -> JsonObject:
-        """Suspend, resume or cancel a run."""
+        """Suspend, resume, cancel or delete a run."""
         if action == "suspend":
-            self._runs.suspend(_require_run_name(name))
+            self._suspend(_require_run_name(name))
         elif action == "resume":
-            self._runs.resume(_require_run_name(name))
+            self._resume(_require_run_name(name))
         elif action == "cancel":
             self._cancel(name)
+        elif action == "delete":
+            self._delete(name)
         else:
-            raise SpecError(f"a run can be asked to suspend, resume or cancel, not to {action[:40]!r}")
+            raise SpecError(f"a run can be asked to suspend, resume, cancel or delete, not to {action[:40]!r}")
         return {}
 
     def report(self, name: str) -> JsonObject:
@@ -204,11 +186,30 @@ class Handlers:
             raise SpecError(f"release {release} has no bundle")
         return {"path": self.links.add(LinkedFile("model.tar.gz", file.media_type, self._reader(file)))}
 
+    def detect(self, release: str, data: bytes) -> JsonObject:
+        """What the int8 model of a release sees in an image file."""
+        return self._detector.detect(release, data)
+
     def _find_run(self, name: str) -> LocalRun:
         return find_run(self._workspace.folder, self._workspace.namespace, _require_run_name(name))
 
     def _exists(self, name: str) -> bool:
         return any(run.folder.name == name for run in list_runs(self._workspace.folder, self._workspace.namespace))
+
+    def _resume(self, name: str) -> None:
+        # A run that could not begin has no state.
+        item = next((item for item in self.state()["runs"] if item["name"] == name), None)
+        self._runs.resume(name, at_rest=item is not None and item["state"] in ("Failed", "Suspended"))
+
+    def _suspend(self, name: str) -> None:
+        if name in self._runs.waiting or self._runs.running == name:
+            self._runs.suspend(name)
+            return
+        run = self._find_run(name)
+        if not run.engine:
+            raise SpecError(f"run {name} is not at work")
+        # Its engine was started in a terminal, and reads the request.
+        run.folder.suspend_request.touch()
 
     def _cancel(self, name: str) -> None:
         run = self._find_run(name)
@@ -219,6 +220,13 @@ class Handlers:
         if not at_work and (not run.engine or run.status.phase is Phase.SUSPENDED):
             # No engine reads the request: start one, which ends the run at once.
             self._runs.resume(name)
+
+    def _delete(self, name: str) -> None:
+        run = self._find_run(name)
+        if name in self._runs.waiting or self._runs.running == name:
+            raise SpecError(f"run {name} is at work or in the queue; wait for its end")
+        delete_run(run, self._workspace.store, self._workspace.ui_folder / "runs")
+        self._runs.forget(name)
 
     def _reader(self, file: Artifact | ManifestFile) -> Callable[[], bytes]:
         def read() -> bytes:

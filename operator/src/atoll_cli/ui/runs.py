@@ -82,7 +82,8 @@ def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
         **summary(run, queue),
         "stages": [_stage(item) for item in run.status.stages],
         "curve": [_point(item) for item in thin_out(item.progress for item in training)],
-        "steps": run.record.document["spec"]["training"].get("steps"),
+        "steps": (training[-1].progress.total_steps if training else None)
+        or run.record.document["spec"]["training"].get("steps"),
         "perClass": [{"name": item.name, "ap50": item.ap50} for item in run.status.per_class],
         "warnings": [with_links(text) for text in (run.status.dataset and run.status.dataset.warnings) or ()],
     }
@@ -140,7 +141,7 @@ def _state(run: LocalRun, queue: RunQueue) -> str:
         return str(phase)
     if run.engine and run.folder.cancel_request.exists():
         return "Cancelling"
-    if started is not None and queue.was_interrupted(name):
+    if run.engine and (queue.was_interrupted(name) or run.folder.suspend_request.exists()):
         return "Suspending"
     return str(phase) if run.engine or started is not None else "Interrupted"
 

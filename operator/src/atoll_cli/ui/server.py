@@ -8,6 +8,7 @@ and neither know the token, which is in the printed address and leaves the page 
 import hmac
 import json
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -19,8 +20,10 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from atoll_cli.ui.handlers import DOWNLOAD_PREFIX, Handlers, LinkedFile
+from atoll_cli.ui.handlers import Handlers
+from atoll_cli.ui.links import DOWNLOAD_PREFIX, LinkedFile
 from atoll_cli.ui.tasks import JsonObject, respond
+from atoll_cli.ui.trials import MAX_IMAGE_BYTES
 from atoll_contract.errors import SpecError
 
 logger = logging.getLogger(__name__)
@@ -38,10 +41,13 @@ _STATIC = {
     "/ui.js": ("ui.js", _SCRIPT),
     "/base.js": ("base.js", _SCRIPT),
     "/editor.js": ("editor.js", _SCRIPT),
+    "/gallery.js": ("gallery.js", _SCRIPT),
     "/pictures.js": ("pictures.js", _SCRIPT),
     "/releases.js": ("releases.js", _SCRIPT),
     "/training.js": ("training.js", _SCRIPT),
+    "/trial.js": ("trial.js", _SCRIPT),
 }
+_TRIAL = re.compile(r"/api/releases/([^/]+)/trial")
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -124,6 +130,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.FORBIDDEN, {"error": refusal})
         elif path == "/api/archives":
             self._receive_upload()
+        elif (match := _TRIAL.fullmatch(path)) is not None:
+            self._receive_image(unquote(match.group(1)))
         else:
             self._respond(self._post_handler(path))
 
@@ -136,6 +144,10 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 return lambda: handlers.run(unquote(name))
             case ["api", "runs", name, "log"]:
                 return lambda: handlers.log(unquote(name), query.get("stage", ""))
+            case ["api", "archives", name, "images"]:
+                start = query.get("start", "")
+                number = int(start) if start.isascii() and start.isdigit() and len(start) < 7 else 0
+                return lambda: handlers.images(unquote(name), query.get("class", ""), number)
             case ["api", "errands", task]:
                 return lambda: handlers.task(task)
             case ["api", "comparison"]:
@@ -145,14 +157,6 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _post_handler(self, path: str) -> Callable[[], JsonObject] | None:
         handlers = self.handlers
         match path.strip("/").split("/"):
-            case ["api", "drafts"]:
-                return lambda: handlers.draft(self._body())
-            case ["api", "timings"]:
-                return lambda: handlers.time(self._body())
-            case ["api", "timings", "skip"]:
-                return handlers.skip_timing
-            case ["api", "checks"]:
-                return lambda: handlers.check(self._body())
             case ["api", "comparisons"]:
                 return lambda: handlers.compare(self._body())
             case ["api", "runs"]:
@@ -163,6 +167,21 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 return lambda: handlers.act(unquote(name), action)
             case ["api", "releases", name, "bundle"]:
                 return lambda: handlers.bundle(unquote(name))
+        return self._editor_handler(path)
+
+    def _editor_handler(self, path: str) -> Callable[[], JsonObject] | None:
+        handlers = self.handlers
+        match path.strip("/").split("/"):
+            case ["api", "drafts"]:
+                return lambda: handlers.draft(self._body())
+            case ["api", "archives", name, "inspection"]:
+                return lambda: handlers.inspect(unquote(name))
+            case ["api", "timings"]:
+                return lambda: handlers.time(self._body())
+            case ["api", "timings", "skip"]:
+                return handlers.skip_timing
+            case ["api", "checks"]:
+                return lambda: handlers.check(self._body())
         return None
 
     def _receive_upload(self) -> None:
@@ -175,6 +194,16 @@ class _RequestHandler(BaseHTTPRequestHandler):
         # The unread rest of a refused upload is not the next request.
         self.close_connection = True
         self._send_json(status, document)
+
+    def _receive_image(self, release: str) -> None:
+        length = self._length()
+        if length is None or length > MAX_IMAGE_BYTES:
+            message = f"the image has {length} bytes; at most {MAX_IMAGE_BYTES} are taken" if length else "no length"
+            self.close_connection = True
+            self._send_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": message})
+            return
+        data = self.rfile.read(length)
+        self._respond(lambda: self.handlers.detect(release, data))
 
     def _respond(self, work: Callable[[], JsonObject] | None) -> None:
         if work is None:

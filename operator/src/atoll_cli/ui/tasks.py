@@ -173,8 +173,8 @@ class RunQueue:
             draft.replace(self._file(run.name))
         return run.name
 
-    def resume(self, name: str) -> None:
-        """Continue a suspended, interrupted or failed run.
+    def resume(self, name: str, *, at_rest: bool = False) -> None:
+        """Continue a suspended, interrupted or failed run. One that is `at_rest` waits for the end of its process.
 
         Raises:
             SpecError: it is in the queue already, or was not started from this page.
@@ -184,7 +184,7 @@ class RunQueue:
                 f"run {name} was not started from this page; its own command goes on with it: atoll run -f …"
             )
         with self._changed:
-            self._enqueue(name)
+            self._enqueue(name, at_rest=at_rest)
 
     def suspend(self, name: str) -> None:
         """Take a run out of the queue, or stop its stage, which saves a checkpoint.
@@ -198,9 +198,12 @@ class RunQueue:
             elif self._running is not None and self._running.name == name:
                 self._running.interrupt()
             else:
-                raise SpecError(
-                    f"run {name} is not at work here; where it was started in a terminal, press Ctrl-C there"
-                )
+                raise SpecError(f"run {name} is not at work here")
+
+    def forget(self, name: str) -> None:
+        """Forget why the process of a run failed."""
+        with self._changed:
+            self._problems.pop(name, None)
 
     def close(self) -> str | None:
         """Suspend the running training; return its name."""
@@ -214,10 +217,10 @@ class RunQueue:
         self._thread.join(END_SECONDS)
         return running.name if running else None
 
-    def _enqueue(self, name: str) -> None:
+    def _enqueue(self, name: str, *, at_rest: bool = False) -> None:
         running = self._running
-        # One that was asked to end may go on after its process has ended.
-        if name in self._waiting or (running and running.name == name and not running.interrupted):
+        works = running is not None and running.name == name and not (at_rest or running.interrupted)
+        if works or name in self._waiting:
             raise SpecError(f"run {name} is in the queue already")
         self._waiting.append(name)
         self._changed.notify_all()

@@ -16,7 +16,8 @@ export async function writeFile() {
   const written = await waitForTask(started, message => { byId("estimate").textContent = message + " …"; });
   draft = written;
   setText(written.text);
-  showContents(wanted.archives.join(", "), written.lint);
+  const [first, ...others] = wanted.archives;
+  withErrors(() => showContents([first, ...others].join(", "), written.lint, !others.length));
   announce(`run ${written.run} can start`);
   await check();
   if (!written.timed) withErrors(() => measure(wanted, written));
@@ -30,7 +31,7 @@ async function measure(wanted, written) {
     const timed = await waitForTask(await request("/api/timings", wanted), () => {});
     if (draft !== written) return;
     // The timing also shows whether a GPU trains; its settings differ, but never replace what the user has typed.
-    if (byId("text").value === written.text && timed.text !== written.text) setText(timed.text);
+    if (timed.timed && byId("text").value === written.text) setText(timed.text);
     draft = timed;
   } finally {
     if (draft === written || draft?.timed) timing = false;
@@ -84,6 +85,7 @@ async function start() {
   drawEstimate();
   announce(`run ${queued.run} is in the queue`);
   await app.refresh();
+  byId("runs-title").scrollIntoView({ block: "nearest" });
 }
 
 export function openEditor() {

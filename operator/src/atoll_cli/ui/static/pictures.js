@@ -1,6 +1,7 @@
 // 1 Pictures: uploads, the list of archives, and what is in one.
 
-import { announce, app, button, byId, fill, make, megabytes, plural, token, waitForTask } from "./base.js";
+import { announce, app, button, byId, fill, make, megabytes, plural, request, token, waitForTask } from "./base.js";
+import { showGallery } from "./gallery.js";
 
 function upload(file) {
   const xhr = new XMLHttpRequest();
@@ -31,7 +32,7 @@ export async function addArchive(file, onAdded) {
     app.chosen.clear();
     app.chosen.add(added.name);
     await app.refresh();
-    showContents(added.name, added.lint);
+    await showContents(added.name, added.lint);
     await onAdded();
   } catch (error) {
     byId("drop-problem").textContent = error.message;
@@ -51,12 +52,20 @@ export function drawArchives() {
     const message = (item.lint ? item.lint.message : "not looked into yet") + (warnings ? `, ⚠ ${plural(warnings, "warning")}` : "");
     return make("li", {}, make("label", { class: "grow" }, box, " ", make("span", { class: "name" }, item.name), " ",
       make("span", { class: "muted" }, `${megabytes(item.bytes)}, ${message}`)),
-      item.lint ? button("What is in it", "contents " + item.name, () => showContents(item.name, item.lint)) : "");
+      button(item.lint ? "What is in it" : "Look into it", "contents " + item.name, () => item.lint ? showContents(item.name, item.lint) : inspect(item.name)));
   }));
   byId("write").disabled = !app.chosen.size;
 }
 
-export function showContents(name, lint) {
+async function inspect(name) {
+  const found = await waitForTask(await request(`/api/archives/${encodeURIComponent(name)}/inspection`, {}), announce);
+  announce("");
+  await app.refresh();
+  await showContents(name, found.lint);
+}
+
+// What is in one archive, or in several taken together, which have no gallery.
+export async function showContents(name, lint, gallery = true) {
   const splits = Object.keys(lint.split || {});
   const tiny = lint.classes.some(item => item.tiny);
   const rows = lint.classes.map(item => make("tr", {}, make("th", { scope: "row" }, item.name),
@@ -72,4 +81,6 @@ export function showContents(name, lint) {
       ...splits.map(split => make("th", { scope: "col" }, split)), tiny ? make("th", { scope: "col" }, "tiny") : "")), make("tbody", {}, ...rows)),
     ...(lint.warnings || []).map(warning => make("p", { class: "warning" }, warning)),
     ...(problems.length ? [make("p", { class: "muted" }, "Counted on the way: " + problems.join(", "))] : []));
+  byId("gallery").hidden = !gallery;
+  if (gallery) await showGallery(name, lint);
 }

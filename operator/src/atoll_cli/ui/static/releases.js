@@ -2,6 +2,7 @@
 
 import { announce, app, button, byId, fill, make, plural, request, waitForTask } from "./base.js";
 import { openReport } from "./training.js";
+import { openTrial } from "./trial.js";
 
 export function drawReleases() {
   byId("no-releases").hidden = app.state.releases.length > 0;
@@ -13,6 +14,7 @@ export function drawReleases() {
     make("span", { class: "grow" }, make("span", { class: "name" }, item.release), " ", make("span", { class: "muted" },
       [item.ap50 === undefined ? "" : `AP50 ${item.ap50.toFixed(2)}`, item.tpu ? "Edge TPU" : "CPU only", item.labels.join(" "), item.channels.join(" ")].filter(Boolean).join(" · "))),
     app.state.runs.some(run => run.name === item.run && run.report) ? button("Report", "report " + item.release, () => openReport(item.run)) : "",
+    button("Try it", "try " + item.release, () => openTrial(item)),
     button("model.tar.gz", "bundle " + item.release, async () => {
       const link = await request(`/api/releases/${item.release}/bundle`, {});
       make("a", { href: link.path, download: "model.tar.gz" }).click();

@@ -8,6 +8,7 @@ const STATE_MARKS = { Succeeded: ["✓", "good"], Failed: ["✗", "bad"], Cancel
 const STAGE_MARKS = { Succeeded: "✓", Failed: "✗", Cancelled: "– cancelled", Running: "▶ now", Skipped: "– skipped", Pending: "…" };
 
 const CANCEL = name => `Cancel ${name}? It ends for good: what it has learned so far cannot be continued. Suspend keeps it.`;
+const DELETE = name => `Delete ${name}? Its log, curve, report and checkpoints are removed. Releases that it has published stay.`;
 
 // The run whose log is shown, and the stage that was chosen for it.
 const open = { run: "", stage: "" };
@@ -29,10 +30,19 @@ function actionButtons(run) {
   if (run.state === "Queued" || (run.working && !run.ended && !ending && run.state !== "Suspended"))
     buttons.push(actionButton(run.state === "Queued" ? "Take out" : "Suspend", "suspend"));
   if (!run.ended && !ending && run.model) buttons.push(actionButton("Cancel", "cancel", CANCEL(run.name)));
+  if (run.ended && run.model && run.state !== "Queued") buttons.push(actionButton("Delete", "delete", DELETE(run.name)));
   return buttons;
 }
 
+// On a phone the training lies far below the editor: a link at the top leads there.
+function drawNow() {
+  const run = app.state.runs.find(item => item.working && !item.ended);
+  byId("now").hidden = !run;
+  byId("now").textContent = run ? `${run.name}: ${run.state}` : "";
+}
+
 export function drawRuns() {
+  drawNow();
   byId("no-runs").hidden = app.state.runs.length > 0;
   fill(byId("runs"), JSON.stringify([app.state.runs.map(run => [run.name, run.state, run.queuePosition, run.ap50]), app.shownRun]),
     () => app.state.runs.map(run => make("li", {},

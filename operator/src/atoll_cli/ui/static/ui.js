@@ -4,6 +4,7 @@ import { announce, app, byId, pause, request, showLocked, token, withErrors } fr
 import { openEditor, writeFile } from "./editor.js";
 import { addArchive, drawArchives } from "./pictures.js";
 import { compare, drawReleases } from "./releases.js";
+import { connectTrial } from "./trial.js";
 import { drawRun, drawRuns, openLog } from "./training.js";
 
 app.refresh = async () => {
@@ -46,5 +47,6 @@ for (const name of ["dragover", "drop"]) window.addEventListener(name, event => 
 
 openEditor();
 openLog();
+connectTrial();
 if (token) watch();
 else showLocked();
