@@ -64,7 +64,7 @@ def label(pictures: Path, archive: Path) -> int:
     for path in sorted(pictures.rglob("*.jpg")):
         with Image.open(path) as image:
             size, face = image.size, _face(image.convert("RGB"))
-        shown = known[int(np.abs(faces - face).mean(axis=(1, 2)).argmin())]
+        shown = known[int(np.argmin(np.abs(faces - face).mean(axis=(1, 2))))]
         scale = (size[0] / SIZE[0], size[1] / SIZE[1])
         document = {
             "description": "",

@@ -157,7 +157,7 @@ def match_labels(detections: Detections, example: Example, *, same_class: bool) 
     for i in np.argsort(-detections.scores, kind="stable"):
         candidates = np.where(free, iou[i], 0.0)
         if candidates.size and candidates.max() >= MATCH_IOU:
-            label_index[i] = int(candidates.argmax())
+            label_index[i] = int(np.argmax(candidates))
             free[label_index[i]] = False
     return LabelMatches(label_index, np.flatnonzero(free))
 

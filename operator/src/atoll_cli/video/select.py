@@ -81,8 +81,10 @@ class KeptImages:
         """The kept image that differs least from this one, gray `CELLS` × `CELLS`; None while there is none."""
         if not self._names or self._cells is None:
             return None
+        import numpy as np
+
         shares = changes(self._cells[: len(self._names)], centred(cells))
-        best = int(shares.argmin())
+        best = int(np.argmin(shares))
         return ImageDifference(self._names[best], float(shares[best]))
 
     def add(self, name: str, cells: NDArray[Any]) -> None:
