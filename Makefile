@@ -146,8 +146,8 @@ docs: setup ## Write the generated pages anew
 	@PYTHONPATH=tests $(RUN) -m support.warning_table
 
 DOCS_VENV := build/docs-venv
-$(DOCS_VENV)/.set-up: docs/site/requirements.txt
-	@$(PYTHON) -m venv $(DOCS_VENV)
+$(DOCS_VENV)/.set-up: docs/site/requirements.txt | setup
+	@$(VENV)/bin/python -m venv $(DOCS_VENV)
 	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
