@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 from atoll_stages.compare.__main__ import run
+from atoll_stages.compare.inputs import load_model
 from support.coloured_squares import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage
 from support.edge_model import LABELS, colour_detector
@@ -193,3 +195,17 @@ def test_files_that_are_no_model_are_refused_with_a_sentence(
     job = ComparisonJob(contender, contender, (), str(tmp_path / "page.html"))
     with pytest.raises((SpecError, DatasetError), match=sentence):
         run(job, tmp_path / "work")
+
+
+@pytest.mark.parametrize("packed", ["folder", "file", "bundle"])
+def test_v1_corals_list_of_names_stands_for_a_missing_label_map(tmp_path: Path, packed: str) -> None:
+    folder = Path(model(tmp_path / "coral"))
+    (folder / "map.pbtxt").unlink()
+    (folder / "labels.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(LABELS)))
+    path = {"folder": folder, "file": folder / "unoptimized.tflite", "bundle": tmp_path / "model.tar.gz"}[packed]
+    if packed == "bundle":
+        with tarfile.open(path, "w:gz") as archive:
+            for file in folder.iterdir():
+                archive.add(file, file.name)
+    found = load_model(Contender("coral", str(path), ()), tmp_path / "work")
+    assert found.labels == LABELS

@@ -16,8 +16,8 @@ import numpy as np
 
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
-from atoll_contract.labelmap import LabelMapError, parse_label_map
-from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABELS_NAME, Manifest, Role, unpack_bundle
+from atoll_contract.labelmap import LabelMapError, read_labels
+from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABEL_FILES, LABELS_NAME, Manifest, Role, unpack_bundle
 from atoll_contract.stage import ConvertSpec
 from atoll_contract.tool_reports import Contender, ImageSource
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
@@ -65,19 +65,24 @@ def load_model(contender: Contender, folder: Path) -> LabelledModel:
 
 def _find_files(path: Path, folder: Path) -> _ModelFiles:
     if path.suffix == ".tflite":
-        return _plain_files(path, path.with_name(LABELS_NAME))
+        return _plain_files(path, _labels_in(path.parent) or path.with_name(LABELS_NAME))
     if (path / MANIFEST_NAME).is_file():
         return _release_files(path)
-    if path.is_dir() and (path / LABELS_NAME).is_file():
-        return _plain_files(path / INT8_NAME, path / LABELS_NAME)
+    if path.is_dir() and (labels := _labels_in(path)) is not None:
+        return _plain_files(path / INT8_NAME, labels)
     archive = path / BUNDLE_NAME if path.is_dir() else path
     if not archive.is_file():
         raise SpecError(f"{path} holds no model: neither {INT8_NAME} with {LABELS_NAME} nor {BUNDLE_NAME}")
     unpacked = unpack_bundle(archive, folder)
-    for name in (INT8_NAME, LABELS_NAME):
+    names = next((name for name in LABEL_FILES if name in unpacked), LABELS_NAME)
+    for name in (INT8_NAME, names):
         if name not in unpacked:
             raise SpecError(f"{archive} lacks {name}; a comparison runs on the CPU and needs both it and its labels")
-    return _plain_files(unpacked[INT8_NAME], unpacked[LABELS_NAME])
+    return _plain_files(unpacked[INT8_NAME], unpacked[names])
+
+
+def _labels_in(folder: Path) -> Path | None:
+    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
 
 
 def _plain_files(model: Path, labels: Path) -> _ModelFiles:
@@ -85,8 +90,8 @@ def _plain_files(model: Path, labels: Path) -> _ModelFiles:
         if not path.is_file():
             raise SpecError(f"there is no {path}")
     try:
-        names = _read_labels(labels)
-    except (LabelMapError, UnicodeDecodeError) as error:
+        names = read_labels(labels)
+    except LabelMapError as error:
         raise SpecError(f"{labels}: {error}") from None
     return _ModelFiles(model, names, (DEFAULT_THRESHOLD,) * len(names))
 
@@ -131,8 +136,8 @@ def open_image_set(source: ImageSource, work: Path) -> Iterator[ImageSet]:
     labels = Path(source.labels or "")
     with Records([Path(shard) for shard in source.shards]) as records:
         try:
-            classes = _read_labels(labels)
-        except (LabelMapError, UnicodeDecodeError) as error:
+            classes = read_labels(labels)
+        except LabelMapError as error:
             raise IntegrityError(f"{labels.name}: {error}") from None
         yield ImageSet(source.name, classes, records)
 
@@ -147,10 +152,6 @@ def _open_archive(name: str, path: Path, work: Path) -> Iterator[ImageSet]:
         rows = list(conversion.store.examples())
         read = _ArchiveReader(conversion.store, rows, classes)
         yield ImageSet(name, classes, _LazyExamples(len(rows), read))
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    return tuple(label.name for label in parse_label_map(path.read_text(encoding="utf-8")))
 
 
 def training_digests(*contenders: Contender) -> frozenset[str]:
