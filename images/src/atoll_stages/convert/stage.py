@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _REPORT_SECONDS = 2.0
 _MAX_SUMMARY_CLASSES = 40
 _MAX_SUMMARY_WARNINGS = 5
-_MAX_SUMMARY_WARNING = 160
+_MAX_SUMMARY_WARNING = 240
 # Reading images fills the progress up to here; writing takes the rest.
 _READ_PERCENT = 80.0
 
