@@ -300,7 +300,8 @@ def test_O37_a_run_cancelled_while_it_publishes_says_what_was_published(
     kubelet.scripts[name, Stage.PUBLISH] = publish
     start_run(team, name)
     team.wait_for_phase(name, "Publishing")
-    wait_until(lambda: [pod for pod in team.pods() if f"{name}-publish-1" in pod], what="the pod of publish")
+    # One Job compiles and publishes, and is named after its first stage.
+    wait_until(lambda: [pod for pod in team.pods() if f"{name}-compile-1" in pod], what="the pod of publish")
     team.patch("trainingruns", name, {"spec": {"cancel": True}})
     status = team.wait_for_phase(name, "Succeeded", "Cancelled", "Failed")
     assert status["phase"] == ("Succeeded" if published else "Cancelled"), status["message"]
