@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from atoll_contract.document import replace, rfc3339
-from atoll_contract.errors import Reason
+from atoll_contract.errors import Reason, exit_code
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import StageResult
 from atoll_operator.kube.client import Body
@@ -224,7 +224,12 @@ class ClusterModel:
         known = self.bucket.results.get(work)
         if known is not None:
             return _reported(replace(known, attempt=given.attempt, reason=Reason.ADOPTED))
-        if given.publish is not None:
+        if given.publish is not None and given.publish.adopt_only:
+            published = self.bucket.manifests.get((given.publish.model, given.publish.version))
+            if published != given.run.uid:
+                nothing = StageResult(given.stage, given.attempt, Reason.CANCELLED, "not published")
+                return _reported(nothing, exit_code(Reason.CANCELLED))
+        elif given.publish is not None:
             owner = self.bucket.manifests.setdefault((given.publish.model, given.publish.version), given.run.uid)
             if owner != given.run.uid:
                 taken = [version for model, version in self.bucket.manifests if model == given.publish.model]
