@@ -2,9 +2,11 @@
 
 import json
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,13 +139,23 @@ def assert_mjpeg(port: int) -> None:
         assert b"\xff\xd8\xff" in stream.read(4096)
 
 
+def opened(url: str) -> Any:
+    """The answer, or nothing where no one listens yet."""
+    try:
+        return urllib.request.urlopen(url, timeout=30)
+    except urllib.error.URLError:
+        return None
+
+
 def test_nobody_looking_means_nothing_is_encoded(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
         marked = running.agent.streams.annotated
         assert marked is not None
         assert not marked.watched
-        with urllib.request.urlopen(f"http://127.0.0.1:{marked.port}/?action=stream", timeout=30) as stream:
+        url = f"http://127.0.0.1:{marked.port}/?action=stream"
+        # cscore binds the port in a thread of its own.
+        with wait_until(lambda: opened(url), what="the stream") as stream:
             wait_until(lambda: marked.watched, what="the stream to be watched")
             stream.read(2048)
         wait_until(lambda: not marked.watched, what="the stream to be left", timeout_seconds=60)
