@@ -6,6 +6,8 @@ It has three classes, odd names, PNG beside JPEG, pictures on their side by EXIF
 import csv
 import io
 import json
+import sys
+import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -254,3 +256,44 @@ def test_the_same_records_from_every_format(form: str, reference: dict[str, dict
     kinds = dataset.problem_counts.keys() - {"NearDuplicate", "SplitLeakage"}
     assert kinds == set()
     assert records(ended) == reference
+
+
+SAMPLE = Path(__file__).parents[2] / "crds" / "samples" / "bccd-sample.tar"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Labelled, ...], Files, tuple[str, ...]]:
+    """The project's sample: its pictures with their boxes, the files, and the classes."""
+    ended = ConvertStage(tmp_path_factory.mktemp("sample")).put("x.tar", SAMPLE.read_bytes()).run()
+    found = []
+    for name, record in records(ended).items():
+        size = (record["image/width"][0], record["image/height"][0])
+        part = {"train": "train", "validation": "val"}[record["part"]]
+        found.append(Labelled(name, part, size, tuple(pixels(record))))
+    with tarfile.open(SAMPLE) as archive:
+        files = {
+            PurePosixPath(member.name).name: file.read()
+            for member in archive
+            if member.name.endswith(".jpg") and (file := archive.extractfile(member)) is not None
+        }
+    return tuple(found), files, tuple(item.name for item in ended.dataset().classes)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_sample_gives_the_same_records_from_every_format(
+    form: str,
+    sample: tuple[tuple[Labelled, ...], Files, tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules[__name__]
+    labelled, files, classes = sample
+    assert len(labelled) > 100
+    monkeypatch.setattr(module, "SET", labelled)
+    monkeypatch.setattr(module, "CLASSES", classes)
+    monkeypatch.setattr(module, "images", lambda: files)
+    found = records(converted(tmp_path, FORMATS[form]()))
+    parts = {"train": "train", "val": "validation"}
+    assert {name: (record["part"], sorted(pixels(record))) for name, record in found.items()} == {
+        item.name: (parts[item.split], sorted(item.boxes)) for item in labelled
+    }
