@@ -53,7 +53,7 @@ EPOCHS = "Atoll counts steps: steps = epochs x pictures / batchSize"
         (RUN.replace("name: note", "name: “note”"), "the quotes “” are typographic and become a part of the text"),
         (f"{RUN}  “suspend”: true\n", "the quotes “” are typographic"),
         (RUN.replace("my.tar", r"C:\data\my.tar"), DISK),
-        (RUN.replace("my.tar", "/home/me/my.tar"), DISK),
+        (RUN.replace("my.tar", "/pictures/my.tar"), DISK),
         (RUN.replace("my.tar", "../my.tar"), DISK),
     ],
 )
