@@ -1,22 +1,20 @@
-"""Runs of the local engine, in the form of the API's objects, and what their stages wrote."""
+"""Runs of the local engine, in the form of the API's objects."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from atoll_cli.cluster_access import Body
+from atoll_cli.local.logs import progress_in, stage_logs
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
 from atoll_cli.store_access import local_run
 from atoll_contract.document import replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
-from atoll_contract.stage import Stage
-from atoll_contract.stage_result import Progress, parse_line
+from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import Phase, RunStatus, StagePhase, read_status, write_status
 from atoll_operator.lifecycle.progress import with_progress
 
@@ -102,66 +100,5 @@ def _newest_progress(folder: RunFolder, status: RunStatus) -> Progress | None:
     logs = [log for log in stage_logs(folder) if stage is not None and log.stage is stage.name]
     if not logs:
         return None
-    with logs[-1].path.open("rb") as stream:
-        stream.seek(max(0, logs[-1].path.stat().st_size - _TAIL_BYTES))
-        lines = stream.read().decode(errors="replace").splitlines()
-    return next((found for line in reversed(lines) if (found := parse_line(line)) is not None), None)
-
-
-@dataclass(frozen=True)
-class StageLog:
-    """The file with what one attempt of a stage wrote."""
-
-    stage: Stage
-    attempt: int
-    path: Path
-
-
-def stage_logs(folder: RunFolder) -> list[StageLog]:
-    """The logs of all attempts of the run, in the order in which they were last written."""
-    number = rf"({'|'.join(Stage)})-([1-9][0-9]*)"
-    own = re.compile(rf"[^/]+/{number}\.log")
-    # An earlier version gave each Job one stage, and its log another name.
-    earlier = re.compile(rf"{re.escape(folder.name)}-{number}-[0-9a-f]{{8}}/output\.log")
-    paths = [(path, f"{path.parent.name}/{path.name}") for path in folder.jobs.glob("*/*.log")]
-    found = [
-        (path.stat().st_mtime, StageLog(Stage(match[1]), int(match[2]), path))
-        for path, name in paths
-        if (match := own.fullmatch(name) or earlier.fullmatch(name))
-    ]
-    return [log for _, log in sorted(found, key=lambda item: (item[0], item[1].attempt))]
-
-
-@dataclass
-class LogReader:
-    """Reads what the stages of a run write: the newest attempt of stage `first` and, unless `only`, all that follow."""
-
-    folder: RunFolder
-    first: Stage | None
-    only: bool
-    _offsets: dict[Path, int] = field(default_factory=dict)
-
-    def new_lines(self, *, whole: bool = False) -> Iterator[str]:
-        """The lines that have come since the last call. An unfinished last line is left for the next call, unless the
-        log is `whole`. A heading on standard error names each attempt."""
-        for log in self._chosen():
-            if log.path not in self._offsets:
-                click.echo(f"== {log.stage}, attempt {log.attempt}, {log.path}", err=True)
-            with log.path.open("rb") as stream:
-                stream.seek(self._offsets.get(log.path, 0))
-                data = stream.read()
-            end = len(data) if whole else data.rfind(b"\n") + 1
-            self._offsets[log.path] = self._offsets.get(log.path, 0) + end
-            yield from (line.decode(errors="replace") for line in data[:end].splitlines())
-
-    def _chosen(self) -> list[StageLog]:
-        logs = stage_logs(self.folder)
-        wanted = [number for number, log in enumerate(logs) if self.first in (None, log.stage)]
-        if self._offsets:
-            # Attempts that begin after the first call, and those that it has read.
-            start = min((number for number, log in enumerate(logs) if log.path in self._offsets), default=0)
-        elif not wanted:
-            return []
-        else:
-            start = wanted[-1]
-        return [log for log in logs[start:] if not self.only or log.stage is self.first]
+    found = list(progress_in(logs[-1].path, _TAIL_BYTES))
+    return found[-1] if found else None

@@ -9,6 +9,7 @@ from support import archives
 from support.browser import Browser
 from support.edge_screenshot import chromium
 from support.local_page import LocalPage
+from support.polling import wait_until
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -93,6 +94,8 @@ def test_a_page_of_an_earlier_server_shows_that_sentence_alone(page: LocalPage) 
 def test_cancel_asks_first(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
+    # Cancelled earlier, the run would have no stage at work that is cancelled with it.
+    wait_until(lambda: page.request("/api/runs/one")["stages"][1]["phase"] == "Running", what="the training")
     with Browser() as browser:
         browser.open(page.address)
         browser.click("[data-focus='cancel one']")

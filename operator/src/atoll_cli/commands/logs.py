@@ -13,7 +13,8 @@ import click
 from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
 from atoll_cli.cluster_runs import RETRY_TIMEOUT_SECONDS, describe_phase, is_settled, status_of
 from atoll_cli.console import describe_figures
-from atoll_cli.local_runs import LocalRuns, LogReader
+from atoll_cli.local.logs import LogReader
+from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.store_access import bucket_of, explain_store_errors
 from atoll_contract import keys

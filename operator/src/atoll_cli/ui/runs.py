@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_cli.console import with_links
+from atoll_cli.local.logs import modified
 from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
 from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
@@ -40,7 +41,7 @@ class LocalRun:
 def list_runs(store: Path, namespace: str) -> Iterator[LocalRun]:
     """The newest runs first, without those whose state cannot be read."""
     folders = [folder for folder in known_runs(store) if folder.namespace == namespace]
-    for folder in sorted(folders, key=lambda item: _modified(item.record), reverse=True)[:MAX_LISTED]:
+    for folder in sorted(folders, key=lambda item: modified(item.record), reverse=True)[:MAX_LISTED]:
         run = _read(folder)
         if run is not None:
             yield run
@@ -135,7 +136,7 @@ def _state(run: LocalRun, queue: RunQueue) -> str:
     if name in queue.waiting:
         return "Queued"
     started = queue.started_at(name)
-    if at_rest and started is not None and _modified(run.folder.record) < started:
+    if at_rest and started is not None and modified(run.folder.record) < started:
         return AT_WORK
     if at_rest:
         return str(phase)
@@ -162,10 +163,3 @@ def _stage(stage: StageStatus) -> dict[str, Any]:
 def _point(progress: Progress) -> dict[str, Any]:
     values = {"step": progress.step, "loss": progress.loss, "ap50": progress.ap50}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
