@@ -91,11 +91,16 @@ def test_a_page_of_an_earlier_server_shows_that_sentence_alone(page: LocalPage) 
         assert browser.text("body").split("\n\n") == ["Atoll", LOCKED]
 
 
+def phases(page: LocalPage, run: str) -> list[tuple[str, str]]:
+    """The stages of a run with their phases; none before its engine has begun."""
+    return [(item["name"], item["phase"]) for item in page.request(f"/api/runs/{run}").get("stages", [])]
+
+
 def test_cancel_asks_first(page: LocalPage) -> None:
     page.plan(train={"steps": 1000, "seconds": 0.05})
     page.start("one")
     # Cancelled earlier, the run would have no stage at work that is cancelled with it.
-    wait_until(lambda: page.request("/api/runs/one")["stages"][1]["phase"] == "Running", what="the training")
+    wait_until(lambda: ("train", "Running") in phases(page, "one"), what="the training")
     with Browser() as browser:
         browser.open(page.address)
         browser.click("[data-focus='cancel one']")
