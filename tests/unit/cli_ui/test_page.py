@@ -110,6 +110,7 @@ def test_cancel_asks_first(page: LocalPage) -> None:
         browser.wait("!document.querySelector('#question').open")
         assert page.state_of("one") not in ("Cancelling", "Cancelled")
         browser.click("[data-focus='cancel one']")
+        browser.wait("document.querySelector('#question').open")
         browser.click("#question-yes")
         browser.wait("document.querySelector('#run .state').innerText === '– Cancelled'")
         browser.wait("document.querySelector('#run .stages li:nth-child(2)').innerText.includes('– cancelled')")
