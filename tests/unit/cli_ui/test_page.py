@@ -109,6 +109,8 @@ def test_cancel_asks_first(page: LocalPage) -> None:
         browser.press("Escape", code=27)
         browser.wait("!document.querySelector('#question').open")
         assert page.state_of("one") not in ("Cancelling", "Cancelled")
+        # The button waits for the answer, which comes with the dialog's event after its end.
+        browser.wait("!document.querySelector(\"[data-focus='cancel one']\").disabled")
         browser.click("[data-focus='cancel one']")
         browser.wait("document.querySelector('#question').open")
         browser.click("#question-yes")
