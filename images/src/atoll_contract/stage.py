@@ -151,6 +151,9 @@ class Architecture(StrEnum):
 
     FPNLITE_320 = "ssd-mobilenet-v2-fpnlite-320"
     FPNLITE_192 = "ssd-mobilenet-v2-fpnlite-192"
+    FPNLITE_416 = "ssd-mobilenet-v2-fpnlite-416"
+    FPNLITE_512 = "ssd-mobilenet-v2-fpnlite-512"
+    FPNLITE_640 = "ssd-mobilenet-v2-fpnlite-640"
     SSD_300 = "ssd-mobilenet-v2-300"
 
     @property

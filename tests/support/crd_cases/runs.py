@@ -114,6 +114,8 @@ _CONVERSION = (
 
 _MODEL = (
     accepted("model", run(model={"architecture": "ssd-mobilenet-v2-300", "width": "0.5"})),
+    accepted("larger-input", run(model={"architecture": "ssd-mobilenet-v2-fpnlite-512"})),
+    refused("input-of-another-size", run(model={"architecture": "ssd-mobilenet-v2-fpnlite-448"}), "-448"),
     refused("architecture", run(model={"architecture": "yolov8n"}), 'Unsupported value: "yolov8n"'),
     refused("width", run(model={"width": "0.75"}), 'Unsupported value: "0.75"'),
     refused("width-as-number", run(model={"width": 1}), "must be of type string"),

@@ -18,6 +18,9 @@ BOXES = st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), min_size=1, max_size=8)
     [
         (Architecture.FPNLITE_320, 40**2 + 20**2 + 10**2 + 5**2),
         (Architecture.FPNLITE_192, 24**2 + 12**2 + 6**2 + 3**2),
+        (Architecture.FPNLITE_416, 52**2 + 26**2 + 13**2 + 7**2),
+        (Architecture.FPNLITE_512, 64**2 + 32**2 + 16**2 + 8**2),
+        (Architecture.FPNLITE_640, 80**2 + 40**2 + 20**2 + 10**2),
         (Architecture.SSD_300, 1917),
     ],
 )

@@ -16,7 +16,7 @@ from atoll_stages.train.initial_weights import load_imagenet
 
 @pytest.mark.parametrize(
     ("architecture", "side"),
-    [(Architecture.FPNLITE_320, 64), (Architecture.FPNLITE_192, 96), (Architecture.SSD_300, 300)],
+    [(Architecture.FPNLITE_320, 64), (Architecture.FPNLITE_416, 416), (Architecture.SSD_300, 300)],
 )
 def test_one_output_row_for_each_anchor(architecture: Architecture, side: int) -> None:
     model = build_detector(architecture=architecture, width=0.35, classes=3, side=side)
