@@ -144,6 +144,7 @@ docs: setup ## Write the generated pages anew
 	@PYTHONPATH=tests $(RUN) -m support.architecture_drawing
 	@PYTHONPATH=tests $(RUN) -m support.runtime_drawing
 	@PYTHONPATH=tests $(RUN) -m support.warning_table
+	@PYTHONPATH=tests $(RUN) -m support.reach_table
 
 DOCS_VENV := build/docs-venv
 $(DOCS_VENV)/.set-up: docs/site/requirements.txt | setup

@@ -1,7 +1,10 @@
 {{/* The pod of both modes. One agent, one store on disk, one camera: never two pods at once. */}}
 {{- define "atoll-edge.pod" -}}
 {{- $robot := eq .Values.mode "robot" -}}
-{{- $privileged := and $robot (eq .Values.usb.mode "privileged") -}}
+{{- /* The device cgroup of an unprivileged container refuses the host's cameras, whatever is mounted. */ -}}
+{{- $privileged := and $robot (or (eq .Values.usb.mode "privileged") (not (empty .Values.cameraDevices))) -}}
+{{- /* Under disk or memory pressure the kubelet evicts every other pod, and then deletes its image. */ -}}
+{{- $priority := default (ternary "system-node-critical" "" $robot) .Values.priorityClassName -}}
 metadata:
   labels: {{- include "atoll-edge.labels" . | nindent 4 }}
   annotations:
@@ -18,7 +21,7 @@ spec:
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.priorityClassName }}
+  {{- with $priority }}
   priorityClassName: {{ . }}
   {{- end }}
   {{- with .Values.nodeSelector }}
@@ -44,6 +47,10 @@ spec:
       image: {{ include "atoll-edge.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [python, -m, atoll_edge.cli, run, --config, /etc/atoll-edge/config.yaml]
+      {{- if $privileged }}
+      # Its default lies in /dev, which is the host's own here.
+      terminationMessagePath: /tmp/termination-log
+      {{- end }}
       ports:
         - { name: raw, containerPort: 1181 }
         - { name: annotated, containerPort: 1182 }
@@ -89,11 +96,8 @@ spec:
         {{- end }}
         {{- if $robot }}
         - { name: boot, mountPath: /boot/firmware, readOnly: true }
-        {{- range $index, $_ := .Values.cameraDevices }}
-        - { name: camera-{{ $index }}, mountPath: {{ . }} }
-        {{- end }}
         {{- if $privileged }}
-        - { name: usb, mountPath: /dev/bus/usb }
+        - { name: dev, mountPath: /dev }
         {{- end }}
         {{- else if .Values.picturesConfigMap }}
         - { name: pictures, mountPath: /pictures, readOnly: true }
@@ -103,11 +107,10 @@ spec:
     {{- if $robot }}
     - { name: state, hostPath: { path: {{ .Values.stateHostPath }}, type: DirectoryOrCreate } }
     - { name: boot, hostPath: { path: {{ .Values.bootPath }} } }
-    {{- range $index, $path := .Values.cameraDevices }}
-    - { name: camera-{{ $index }}, hostPath: { path: {{ $path }}, type: CharDevice } }
-    {{- end }}
     {{- if $privileged }}
-    - { name: usb, hostPath: { path: /dev/bus/usb } }
+    # The whole folder: a pod that mounts a device which is not there does not start, and one that is plugged in later
+    # would not appear in it.
+    - { name: dev, hostPath: { path: /dev, type: Directory } }
     {{- end }}
     {{- else }}
     {{- if .Values.persistence.enabled }}

@@ -107,3 +107,14 @@ annotations:
   meta.helm.sh/release-namespace: {{ .Release.Namespace }}
 {{- end }}
 {{- end -}}
+
+{{- /* Everything but the address at which clouds hand out a node's own credentials. */ -}}
+{{- define "atoll.openEgress" -}}
+- to:
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [169.254.169.254/32]
+    - ipBlock:
+        cidr: ::/0
+        except: ["fd00:ec2::254/128"]
+{{- end -}}

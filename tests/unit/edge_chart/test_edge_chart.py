@@ -76,7 +76,7 @@ def test_a_robot_uses_its_own_ports_store_and_usb() -> None:
     assert pod["hostNetwork"] is True
     assert pod["automountServiceAccountToken"] is False
     paths = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
-    assert paths == {"/var/lib/atoll-edge", "/boot/firmware", "/dev/video0", "/dev/bus/usb"}
+    assert paths == {"/var/lib/atoll-edge", "/boot/firmware", "/dev"}
     assert pod["containers"][0]["securityContext"]["privileged"] is True
     assert not [item for item in objects if item["kind"] == "Service"]
 
@@ -85,10 +85,50 @@ def test_a_robot_uses_its_own_ports_store_and_usb() -> None:
     ("mode", "privileged", "resource"), [("none", False, None), ("device-plugin", False, 1), ("privileged", True, None)]
 )
 def test_the_ways_to_the_usb(mode: str, privileged: bool, resource: int | None) -> None:
-    [(_, pod)] = pod_specs(render("atoll-edge", f"--set=usb.mode={mode}"))
+    [(_, pod)] = pod_specs(render("atoll-edge", f"--set=usb.mode={mode}", "--set-json=cameraDevices=[]"))
     [container] = pod["containers"]
     assert bool(container["securityContext"].get("privileged")) is privileged
     assert container["resources"]["limits"].get("squat.ai/coral") == resource
+    assert ("/dev" in {mount["mountPath"] for mount in container["volumeMounts"]}) is privileged
+
+
+@pytest.mark.parametrize("cameras", ["[]", '["/dev/video0"]', '["/dev/video7","/dev/v4l/by-id/usb-front"]'])
+@pytest.mark.parametrize("mode", ["none", "device-plugin", "privileged"])
+def test_P17_no_device_of_a_robot_has_to_be_there_for_its_pod_to_start(mode: str, cameras: str) -> None:
+    [(_, pod)] = pod_specs(render("atoll-edge", f"--set=usb.mode={mode}", f"--set-json=cameraDevices={cameras}"))
+    paths = {
+        volume["hostPath"]["path"]: volume["hostPath"].get("type", "")
+        for volume in pod["volumes"]
+        if "hostPath" in volume
+    }
+    # Of /dev only the folder itself: every host has it. The kubelet makes the state's folder, and a runtime the other.
+    assert {path for path in paths if path.startswith("/dev")} <= {"/dev"}
+    assert paths | {"/dev": "Directory"} == {
+        "/dev": "Directory",
+        "/var/lib/atoll-edge": "DirectoryOrCreate",
+        "/boot/firmware": "",
+    }
+
+
+@pytest.mark.parametrize("mode", ["none", "device-plugin", "privileged"])
+def test_P18_a_robot_with_a_camera_may_open_it_whatever_its_coral_is(mode: str) -> None:
+    [(_, pod)] = pod_specs(render("atoll-edge", f"--set=usb.mode={mode}", "--set=cameraDevices={/dev/video0}"))
+    [container] = pod["containers"]
+    assert container["securityContext"]["privileged"] is True
+    assert {"name": "dev", "mountPath": "/dev"} in container["volumeMounts"]
+    # The runtime would make the file of its default path in the host's /dev.
+    assert not container["terminationMessagePath"].startswith("/dev")
+
+
+def test_P16_a_robot_is_a_critical_pod_and_a_lab_is_not() -> None:
+    def priority(*arguments: str) -> str | None:
+        [(_, pod)] = pod_specs(render("atoll-edge", *arguments))
+        found: str | None = pod.get("priorityClassName")
+        return found
+
+    assert priority() == "system-node-critical"
+    assert priority("--set=mode=lab") is None
+    assert [priority(f"--set=mode={mode},priorityClassName=mine") for mode in ("robot", "lab")] == ["mine", "mine"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz"])
