@@ -15,7 +15,7 @@ from atoll_contract import keys
 from atoll_contract.document import to_dict
 from atoll_contract.release import Detection
 from atoll_contract.store.directory import DirStore
-from atoll_stages.convert.split import frame_group
+from atoll_stages.convert.frames import frame_group
 from support.archives import encoded, jpeg, jpeg_claiming, picture, png_header
 from support.harvested_frames import note, put
 

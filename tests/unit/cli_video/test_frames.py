@@ -21,7 +21,7 @@ from atoll_cli.video import extract as extraction
 from atoll_cli.video.reader import Sample
 from atoll_cli.video.select import SampleFigures, measure
 from atoll_contract.errors import ExitCode
-from atoll_stages.convert.split import frame_group
+from atoll_stages.convert.frames import frame_group
 from support.videos import Picture, turn, write_video
 
 RATE = 10

@@ -14,9 +14,10 @@ from atoll_contract.archive.extract import Member
 from atoll_contract.errors import DatasetError
 from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.example_store import ExampleStore
+from atoll_stages.convert.frames import frame_group
 from atoll_stages.convert.images import PreparedImage
 from atoll_stages.convert.readers.base import AnnotatedImage
-from atoll_stages.convert.split import SplitOutcome, assign_splits, frame_group
+from atoll_stages.convert.split import SplitOutcome, assign_splits
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 from support.convert_stage import ConvertStage
 

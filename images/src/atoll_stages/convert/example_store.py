@@ -1,23 +1,22 @@
 """The examples of one conversion on disk: a SQLite file, and one file with the prepared images.
 
-All SQL of convert is in this module. Rows are read as streams, so that memory does not grow with the dataset.
+All SQL of convert is here and in `split_table`. Rows are read as streams: memory does not grow with the dataset.
 """
 
 import errno
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atoll_contract.stage import SplitBy
 from atoll_stages.convert.boxes import Box, ClassBox
 from atoll_stages.convert.images import PreparedImage
 from atoll_stages.convert.readers.base import AnnotatedImage, LabelledBox
-from atoll_stages.convert.split_names import TRAIN, split_of_dataset, split_of_tags
+from atoll_stages.convert.split_names import split_of_dataset, split_of_tags
+from atoll_stages.convert.split_table import SplitTable
 from atoll_stages.convert.totals import USED
 
 _SCHEMA = """
@@ -44,6 +43,8 @@ CREATE TABLE example (
     thumbnail BLOB,
     offset INTEGER,
     size INTEGER,
+    series TEXT,
+    frame INTEGER,
     frame_group TEXT,
     split TEXT,
     position TEXT,
@@ -106,16 +107,6 @@ class Fingerprint(NamedTuple):
     thumbnail: bytes
 
 
-@dataclass(slots=True)
-class Group:
-    """Examples that stay together in a split; `id` is one of them, `source` the first archive that has any."""
-
-    id: int
-    source: int
-    size: int
-    split: str = TRAIN
-
-
 class ExampleStore:
     """The examples of one conversion, in `folder`; used by one thread."""
 
@@ -126,6 +117,7 @@ class ExampleStore:
         self._database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE;" + _SCHEMA + "BEGIN;"
         )
+        self.splits = SplitTable(self._database)
         self._images = (folder / "images.bin").open("w+b")
         self._end = 0
 
@@ -238,76 +230,6 @@ class ExampleStore:
     def jpeg(self, example: StoredExample) -> bytes:
         self._images.seek(example.offset)
         return self._images.read(example.size)
-
-    # Splitting.
-
-    def set_groups(self, group_of: Callable[[str], str], shuffle: Callable[[str], str]) -> None:
-        """Sets the group of every example by its name, and its position among the records.
-
-        Exact copies join the group of the first of them. `shuffle` is a seeded hash that gives the order of groups and
-        of records.
-        """
-        self._database.create_function("group_of", 1, group_of, deterministic=True)
-        self._database.create_function("shuffle", 1, shuffle, deterministic=True)
-        self._database.execute(
-            "UPDATE example SET frame_group = group_of(name), position = shuffle(source_sha256 || name)"
-        )
-        self._database.execute(
-            "UPDATE example SET frame_group = (SELECT first.frame_group FROM usable AS first "
-            "WHERE first.source_sha256 = example.source_sha256 ORDER BY first.id LIMIT 1) WHERE status = 'usable'"
-        )
-        self._database.execute("CREATE INDEX example_group ON example (frame_group)")
-
-    def groups(self, within: str | None = None) -> list[Group]:
-        """Returns the groups of the usable examples (of those in the split `within`) in shuffled order."""
-        rows = self._database.execute(
-            "SELECT MIN(id), MIN(source), COUNT(*) FROM usable WHERE :within IS NULL OR split = :within "
-            "GROUP BY frame_group ORDER BY shuffle(frame_group)",
-            {"within": within},
-        )
-        return [Group(*row) for row in rows]
-
-    def assign_groups(self, groups: Iterable[Group], within: str | None = None) -> None:
-        """Puts the usable examples of each group (those in the split `within`) into the group's split."""
-        self._database.executemany(
-            "UPDATE example SET split = :split WHERE status = 'usable' AND (:within IS NULL OR split = :within) "
-            "AND frame_group = (SELECT frame_group FROM example WHERE id = :id)",
-            ({"split": group.split, "within": within, "id": group.id} for group in groups),
-        )
-
-    def assign_last(self, count: int, split: str) -> None:
-        """Moves the last `count` usable examples of train, by name, into another split."""
-        self._database.execute(
-            "UPDATE example SET split = ? WHERE id IN "
-            "(SELECT id FROM usable WHERE split = ? ORDER BY name DESC, id DESC LIMIT ?)",
-            (split, TRAIN, count),
-        )
-
-    def assign_named(self, by: SplitBy) -> int:
-        """Puts usable examples into the splits that their tags or datasets name, the others into train.
-
-        Returns the number of the others.
-        """
-        self._database.execute(
-            "UPDATE example SET split = CASE ? WHEN 'tags' THEN split_of_tags ELSE split_of_dataset END", (by,)
-        )
-        return self._database.execute(
-            "UPDATE example SET split = ? WHERE split IS NULL AND status = 'usable'", (TRAIN,)
-        ).rowcount
-
-    def count_named(self, by: SplitBy) -> dict[str, int]:
-        """Returns the number of usable examples for each split that their tags or datasets name."""
-        return dict(
-            self._database.execute(
-                "SELECT CASE ? WHEN 'tags' THEN split_of_tags ELSE split_of_dataset END AS named, COUNT(*) "
-                "FROM usable WHERE named IS NOT NULL GROUP BY named",
-                (by,),
-            )
-        )
-
-    def count_by_split(self) -> dict[str, int]:
-        """Returns the number of usable examples in each split."""
-        return dict(self._database.execute("SELECT split, COUNT(*) FROM usable GROUP BY split"))
 
     # Finding duplicates.
 

@@ -17,7 +17,7 @@ from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFa
 from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE
 
 # Raise it whenever the same input gives other records; old cache entries are then not found any more.
-RECORDS_VERSION = 2
+RECORDS_VERSION = 3
 
 # Called with the number of bytes of each downloaded block; may raise to end the work.
 OnBytes = Callable[[int], None]

@@ -1,27 +1,21 @@
 """Splits the usable examples: by tags, by the names of datasets, or by a seeded hash over groups of frames."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from atoll_contract.archive.members import UPLOAD_PREFIX
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import Split, SplitBy
-from atoll_stages.convert.example_store import ExampleStore, Group
+from atoll_stages.convert.example_store import ExampleStore
+from atoll_stages.convert.frames import group_frames
 from atoll_stages.convert.problems import counted
 from atoll_stages.convert.split_names import KNOWN_NAMES, TEST, TRAIN, VALIDATION
+from atoll_stages.convert.split_table import Group, SplitTable
 
-FRAMES_PER_GROUP = 50
 # Percent of train that becomes validation where neither names nor the spec give one.
 _DEFAULT_VALIDATION = 20
 # A group larger than this multiple of a split's share stays in train, unless a split would stay empty.
 _TOO_LARGE = 1.5
-
-_FRAME = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
-# Roboflow writes `note_12_jpg.rf.<hash>.jpg`, one hash for each augmented copy of note_12.jpg.
-_ROBOFLOW = re.compile(r"_(?:jpg|jpeg|png|webp)\.rf\.[0-9a-fA-F]+$")
 
 
 @dataclass(frozen=True)
@@ -44,33 +38,24 @@ def assign_splits(store: ExampleStore, split: Split) -> SplitOutcome:
     def shuffle(text: str) -> str:
         return hashlib.sha256(f"{split.seed}\0{text}".encode()).hexdigest()
 
-    store.set_groups(frame_group, shuffle)
-    by = _choose_way(store, split.by)
+    table = store.splits
+    group_frames(table)
+    table.order_records(shuffle)
+    by = _choose_way(table, split.by)
     lost = _lost_split(store) if by is SplitBy.HASH and split.by is SplitBy.AUTO else ""
     if by is SplitBy.HASH:
-        warnings = _split_by_hash(store, {VALIDATION: split.validation, TEST: split.test})
+        warnings = _split_by_hash(table, {VALIDATION: split.validation, TEST: split.test})
     else:
-        warnings = _split_by_names(store, by, split)
-    _require_splits(store, by, split)
+        warnings = _split_by_names(table, by, split)
+    _require_splits(table, by, split)
     return SplitOutcome(by=by, warnings=tuple(warnings), lost=lost)
 
 
-def frame_group(name: str) -> str:
-    """Returns the group of an image by its file name: the stem without its frame number, and the number ÷ 50."""
-    stem = UPLOAD_PREFIX.sub("", _ROBOFLOW.sub("", PurePosixPath(name).stem))
-    found = _FRAME.match(stem)
-    if found is None:
-        return stem
-    before, frame, after = found.groups()
-    # A longer number is an id, not a frame's number; its last digits are enough.
-    return f"{before}#{after}/{int(frame[-18:]) // FRAMES_PER_GROUP}"
-
-
-def _choose_way(store: ExampleStore, requested: SplitBy) -> SplitBy:
+def _choose_way(table: SplitTable, requested: SplitBy) -> SplitBy:
     if requested is SplitBy.HASH:
         return requested
     for by in (SplitBy.TAGS, SplitBy.DATASETS):
-        found = store.count_named(by)
+        found = table.count_named(by)
         if requested is by and not found:
             raise DatasetError(
                 Reason.NO_USABLE_EXAMPLES,
@@ -86,37 +71,37 @@ def _lost_split(store: ExampleStore) -> str:
     """Returns why a split that tags or datasets name is not kept; nothing where all pictures have one name, or none."""
     total = sum(1 for _ in store.examples())
     for by in (SplitBy.TAGS, SplitBy.DATASETS):
-        found = store.count_named(by)
+        found = store.splits.count_named(by)
         if found.keys() - {TRAIN} and total not in found.values():
             named = " and ".join(f"{counted(count, 'picture')} for {name}" for name, count in found.items())
             return f"{named} by {by}, but no picture for {TRAIN}"
     return ""
 
 
-def _split_by_names(store: ExampleStore, by: SplitBy, split: Split) -> list[str]:
-    unnamed = store.assign_named(by)
+def _split_by_names(table: SplitTable, by: SplitBy, split: Split) -> list[str]:
+    unnamed = table.assign_named(by)
     warnings = [f"{counted(unnamed, 'picture')} without a part went to train"] if unnamed else []
-    counts = store.count_by_split()
+    counts = table.count_by_split()
     if VALIDATION not in counts and TRAIN in counts:
         warnings.append(f"no picture is meant for validation by its {by}; a part of train was taken for it")
-        warnings += _split_by_hash(store, {VALIDATION: split.validation or _DEFAULT_VALIDATION}, within=TRAIN)
+        warnings += _split_by_hash(table, {VALIDATION: split.validation or _DEFAULT_VALIDATION}, within=TRAIN)
     return warnings
 
 
-def _split_by_hash(store: ExampleStore, shares: Mapping[str, int], *, within: str | None = None) -> list[str]:
+def _split_by_hash(table: SplitTable, shares: Mapping[str, int], *, within: str | None = None) -> list[str]:
     """Moves examples (those in the split `within`) to the splits of `shares` (in percent); the rest is train.
 
     Returns warnings. A split stays empty only where there are fewer examples than splits.
     """
-    groups = store.groups(within)
+    groups = table.groups(within)
     total = sum(group.size for group in groups)
     wanted = {split: total * share / 100 for split, share in shares.items() if share}
     if len(groups) > len(wanted):
         _split_groups(groups, {split: shares[split] for split in wanted})
-        store.assign_groups(groups, within)
+        table.assign_groups(groups, within)
         return []
-    store.assign_groups(groups, within)
-    _split_by_order(store, wanted, total)
+    table.assign_groups(groups, within)
+    _split_by_order(table, wanted, total)
     found = counted(len(groups), "group")
     return [f"only {found} of neighbouring frames; pictures were divided in the order of their names"]
 
@@ -168,18 +153,18 @@ def _move_smallest(groups: Sequence[Group], split: str) -> None:
         min(spare, key=lambda group: (group.size, group.split != TRAIN)).split = split
 
 
-def _split_by_order(store: ExampleStore, wanted: Mapping[str, float], total: int) -> None:
+def _split_by_order(table: SplitTable, wanted: Mapping[str, float], total: int) -> None:
     """Divides the examples in the order of their names, because there are too few groups to keep them whole."""
     left = total
     for index, (split, share) in enumerate(wanted.items()):
         # One example is kept for each split still to come, and for train.
         count = max(1, min(round(share), left - (len(wanted) - index)))
         left -= count
-        store.assign_last(count, split)
+        table.assign_last(count, split)
 
 
-def _require_splits(store: ExampleStore, by: SplitBy, split: Split) -> None:
-    counts = store.count_by_split()
+def _require_splits(table: SplitTable, by: SplitBy, split: Split) -> None:
+    counts = table.count_by_split()
     for name in (TRAIN, VALIDATION, *((TEST,) if by is SplitBy.HASH and split.test else ())):
         if not counts.get(name):
             raise DatasetError(
