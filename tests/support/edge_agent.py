@@ -10,9 +10,19 @@ from typing import Any
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.directory import DirStore
 from atoll_edge.agent import Agent
-from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, HttpConfig, ModelConfig, StreamConfig, Verify
+from atoll_edge.config import (
+    CameraConfig,
+    DetectionConfig,
+    EdgeConfig,
+    HarvestConfig,
+    HttpConfig,
+    ModelConfig,
+    StreamConfig,
+    Verify,
+)
 from atoll_edge.demo import free_ports
 from atoll_edge.models.manager import ReleaseManager
+from atoll_edge.robot.seed_topics import Compatibility
 from support.edge_release import MODEL, NAMESPACE
 from support.polling import wait_until
 
@@ -30,15 +40,19 @@ class RunningAgent:
     token_file: str | None = None
     harvest: HarvestConfig | None = None
     key_files: tuple[str, ...] = ()
+    device: str = DEVICE
+    camera: str = "front"
+    compatibility: Compatibility = Compatibility.AXON
 
     def __post_init__(self) -> None:
         raw, annotated, http = free_ports(3)
         store = StoreSpec(StoreType.DIRECTORY, path=str(self.folder / "bucket"))
         self.config = EdgeConfig(
-            device=DEVICE,
+            device=self.device,
             nt_server=f"127.0.0.1:{self.nt_port}",
             state_dir=str(self.folder / "device"),
-            camera=CameraConfig(name="front", path="synthetic", fps=20),
+            camera=CameraConfig(name=self.camera, path="synthetic", fps=20),
+            detection=DetectionConfig(compatibility=self.compatibility),
             streams=StreamConfig(raw_port=raw, annotated_port=annotated),
             http=HttpConfig(port=http, token_file=self.token_file),
             model=ModelConfig(

@@ -46,7 +46,8 @@ from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config import EdgeConfig
 from atoll_edge.models.release_state import DeviceState
 from atoll_edge.prometheus import Metrics as EdgeMetrics
-from atoll_edge.robot.topics import SCHEMA, Compatibility, RobotTables
+from atoll_edge.robot.seed_topics import Compatibility
+from atoll_edge.robot.topics import SCHEMA, RobotTables
 from atoll_edge.selftest import SelfTest
 from atoll_edge.status import Status as EdgeStatus
 from atoll_operator.api.status import Phase, RunStatus

@@ -1,7 +1,6 @@
 """One agent: connects the parts of a device, starts and stops them, and reports their status."""
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from atoll_edge.models.manager import ModelManager
 from atoll_edge.pipeline import Pipeline, PipelineHooks, PipelineSettings, Streams
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.detection import FieldOfView
+from atoll_edge.robot.foreign import ForeignPublishers, own_topics
 from atoll_edge.robot.networktables import NetworkTables, Server, now_us
 from atoll_edge.robot.topics import MatchMonitor, RobotTables
 from atoll_edge.status import (
@@ -37,7 +37,7 @@ from atoll_edge.status import (
 from atoll_edge.system import agent_version, coral_present, cores
 from atoll_edge.threads import RepeatingThread
 from atoll_edge.video.overlay import annotated
-from atoll_edge.video.stream import CameraPublisher, MjpegStream, PortTaken, StreamLimits, mode_text
+from atoll_edge.video.stream import CameraPublisher, MjpegStream, PortTaken, StreamLimits, mode_text, stream_hosts
 from atoll_edge.web.server import Handlers, StatusServer
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ HEALTH_CHECK_SECONDS = 1.0
 DEAD_SECONDS = 30.0
 IMAGE_SECONDS = 0.2
 JPEG_QUALITY = 70
+# Half of what a report may hold.
+MAX_PROBLEM = 512
 
 
 class Agent:
@@ -76,6 +78,10 @@ class Agent:
         self.source = source or open_source(config.camera, now_us=now_us, settings=camera_settings)
         self.streams, stream_error = self._open_streams()
         self.pipeline = self._make_pipeline()
+        self.foreign = ForeignPublishers(
+            self.tables, own_topics([camera_name(config.camera)], config.detection.compatibility)
+        )
+        self.manager.report_also(self._problem)
         self.status = StatusReporter(self, stream_error=stream_error, warnings=warnings)
         self.server = StatusServer(self._handlers(), config.http.port)
         mode = mode_text(*self.source.mode)
@@ -167,11 +173,17 @@ class Agent:
         self.tables.start_client(Server(config.team, host or None, int(port or config.nt_port)))
 
     def _publish_cameras(self) -> None:
-        """Publishes where the streams are and whether the camera is connected; addresses come late, and change."""
-        hosts = stream_hosts(self.config)
+        """Publishes where the streams are and whether the camera is connected, as addresses come late and change; then
+        looks for other publishers."""
+        hosts = stream_hosts(self.config.device_name, self.config.team)
         for publisher in self._publishers:
             publisher.hosts(hosts)
             publisher.connected(self.source.connected)
+        self.foreign.step(time.monotonic())
+
+    def _problem(self) -> str | None:
+        """What the device's report says if all is well with the model."""
+        return "; ".join(self.foreign.warnings)[:MAX_PROBLEM] or None
 
     def _handlers(self) -> Handlers:
         token = self.config.http.token_file
@@ -185,20 +197,6 @@ class Agent:
             actions=self.manager.actions,
             token_file=Path(token) if token else None,
         )
-
-
-def stream_hosts(config: EdgeConfig) -> list[str]:
-    """Returns the names and addresses under which a dashboard reaches this device."""
-    hosts = [f"{config.device_name}.local"]
-    team = config.team or 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Sends nothing: the system only chooses the address that it would send from.
-            probe.connect((f"10.{team // 100}.{team % 100}.2", 9))
-            hosts.append(probe.getsockname()[0])
-        except OSError:
-            logger.debug("no network yet; streams are announced by name only")
-    return hosts
 
 
 def run_until(agent: Agent, stop: threading.Event) -> bool:
@@ -255,7 +253,7 @@ class StatusReporter:
             harvest=agent.harvester.status() if agent.harvester is not None else None,
             seconds_since_answer=_since(pipeline.result_at, now),
             actions=tuple(agent.manager.actions) if agent.config.http.token_file else (),
-            warnings=self._warnings,
+            warnings=self._warnings + agent.foreign.warnings,
         )
 
     def _camera(self, now: float) -> CameraStatus:

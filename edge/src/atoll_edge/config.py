@@ -13,7 +13,7 @@ from atoll_contract.document import DecodeError, Document, from_dict, replace
 from atoll_contract.harvest import DEVICE
 from atoll_contract.stage import StoreSpec
 from atoll_edge.frc import MAX_FPS, MAX_FRAME_SIDE, MAX_TEAM, FrcCamera, FrcConfig, NtMode
-from atoll_edge.robot.topics import Compatibility
+from atoll_edge.robot.seed_topics import Compatibility
 
 if TYPE_CHECKING:
     import yaml

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from atoll_edge.robot.networktables import NetworkTables
-from atoll_edge.robot.topics import Compatibility, RobotTables
+from atoll_edge.robot.seed_topics import Compatibility
+from atoll_edge.robot.topics import RobotTables
 from support.edge_robot import Robot
 
 

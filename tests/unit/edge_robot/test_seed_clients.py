@@ -12,7 +12,8 @@ import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
-from atoll_edge.robot.topics import Compatibility, FrameDetections, RobotTables
+from atoll_edge.robot.seed_topics import Compatibility
+from atoll_edge.robot.topics import FrameDetections, RobotTables
 from support.edge_robot import Robot
 
 SEEN = (

@@ -9,7 +9,8 @@ import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
-from atoll_edge.robot.topics import ActiveModel, Compatibility, FrameDetections, RobotTables
+from atoll_edge.robot.seed_topics import Compatibility
+from atoll_edge.robot.topics import ActiveModel, FrameDetections, RobotTables
 from support.edge_robot import Robot
 from support.polling import wait_until
 

@@ -70,6 +70,10 @@ class ModelManager(Protocol):
         """Called for every result of the detector; must not block."""
         ...
 
+    def report_also(self, problem: Callable[[], str | None]) -> None:
+        """Adds a problem of another part of the device to its report, where none of the model goes before it."""
+        ...
+
 
 class FixedModelManager:
     """Loads one model that the user named, and never replaces it."""
@@ -112,6 +116,9 @@ class FixedModelManager:
     def on_result(self, result: DetectionResult) -> None:
         """Does nothing: the model is not on trial."""
 
+    def report_also(self, problem: Callable[[], str | None]) -> None:
+        """Does nothing: there is no bucket to report to."""
+
     def _refusal(self) -> str | None:
         if self._load is None or not self._load.done() or self._load.cancelled():
             return None
@@ -127,6 +134,7 @@ class ReleaseManager:
         self._detector = detector
         self._rate = Rate()
         self._latency = Samples()
+        self._other_problem: Callable[[], str | None] = lambda: None
         self.device = ReleaseStore(Path(config.state_dir))
         self.device.lock()
         try:
@@ -213,6 +221,9 @@ class ReleaseManager:
         self._latency.add(result.seconds)
         self.activation.on_result(result)
 
+    def report_also(self, problem: Callable[[], str | None]) -> None:
+        self._other_problem = problem
+
     def report(self, model: ModelConfig) -> DeviceReport:
         """Makes the report that the device writes to the bucket."""
         active, health = self.activation.active, self._detector.health
@@ -234,7 +245,7 @@ class ReleaseManager:
             latency_millis=self._latency.quantiles().p50,
             free_bytes=self.device.free_bytes(),
             agent_version=agent_version(),
-            error=self.activation.device_state.last_refusal or problem,
+            error=self.activation.device_state.last_refusal or problem or self._other_problem(),
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from msgspec import msgpack
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -24,6 +26,15 @@ class Server:
     team: int | None = None
     host: str | None = None
     port: int = NT4_PORT
+
+
+@dataclass(frozen=True)
+class TopicPublisher:
+    """Who publishes a topic: the client's name as the server knows it, empty for the server's own program, and its
+    address where the server tells it."""
+
+    client: str
+    address: str = ""
 
 
 def now_us() -> int:
@@ -62,6 +73,7 @@ class NetworkTables:
         self._ntcore = ntcore
         self._identity = identity
         self.instance = ntcore.NetworkTableInstance.create()
+        self._serving = False
         self._stop: Callable[[], None] = lambda: None
         self._handles: list[Any] = []
 
@@ -78,6 +90,7 @@ class NetworkTables:
 
     def start_server(self, address: str, port: int, port3: int = 0) -> None:
         """Serves, without a file on disk. 2027 has no NT3."""
+        self._serving = True
         if hasattr(self.instance, "startServer"):
             self.instance.startServer("", address, port3, port)
         else:
@@ -99,6 +112,28 @@ class NetworkTables:
         """The addresses of the other ends; for a client that of the server."""
         connections = _method(self.instance, "get_connections", "getConnections")()
         return tuple(f"{peer.remote_ip}:{peer.remote_port}" for peer in connections)
+
+    def is_own_name(self, client: str) -> bool:
+        """Whether the server would call this instance so: it adds `@` and a number to a client's name. A client with
+        the same name, such as a copied card, has such a name too."""
+        return client == "" if self._serving else client.partition("@")[0] == self._identity.partition("@")[0]
+
+    def publishers_of(self, topic: str) -> Callable[[], list[TopicPublisher]]:
+        """Returns a function that gives all publishers of a topic, of every client and of this instance itself."""
+        publishers, clients = (self._meta_reader(name) for name in (f"$pub${topic}", "$clients"))
+
+        def read() -> list[TopicPublisher]:
+            addresses = {str(client["id"]): str(client["conn"]).rpartition(":")[0] for client in clients()}
+            names = [str(publisher["client"]) for publisher in publishers()]
+            return [TopicPublisher(name, addresses.get(name, "")) for name in names]
+
+        return read
+
+    def _meta_reader(self, topic: str) -> Callable[[], list[dict[str, Any]]]:
+        """Reads a topic that the server keeps about its clients: a list of objects, as MessagePack."""
+        handle = _method(self.instance, "get_raw_topic", "getRawTopic")(topic)
+        read = self._reader(handle.subscribe("msgpack", b""))
+        return lambda: msgpack.decode(value, type=list[dict[str, Any]]) if (value := read()) else []
 
     def flush(self) -> None:
         """Sends the published values now instead of at the next interval."""

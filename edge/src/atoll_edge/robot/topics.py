@@ -1,27 +1,18 @@
 """The topics of a camera: those that the agent publishes for robot code, and those that it reads from the robot.
 
-The table `ML` has the format that robot code of 2019 to 2021 reads. Code of 2019 (`boxes`, `nb_objects`/`nb_boxes`,
-`object_classes`/`boxes_names`) and 2020 (`detections` with `name`) was written for frames of 320×240, and has those
-numbers in its formulas: its pixels are always of that size. Code of 2021 (`detections` with `label`) counts pixels of
-the camera's own frame, whose size is in `ML/resolution`. `/Atoll/<camera>` has the structured topics.
+`/Atoll/<camera>` has the structured topics. The table `ML` is in `seed_topics`.
 """
 
 import dataclasses
 import functools
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables
+from atoll_edge.robot.seed_topics import Compatibility, SeedTables
 
-SEED_SIZE = (320, 240)
-# `ML/coral` names the accelerator of a backend, or says that there is none.
-CORAL_NAMES = {"edgetpu": "Coral Edge TPU"}
-NO_CORAL = "Unoptimized"
 # The struct of `/Atoll/<camera>/detections`, as its topic `/.schema/struct:Detection` has it; robot code in Java and
 # C++ declares the same.
 SCHEMA = (
@@ -31,49 +22,6 @@ SCHEMA = (
 CONTROL_WORD_TOPICS = ("/FMSInfo/FMSControlData", "/FMSInfo/ControlWord")
 ENABLED = 1 << 0
 FMS_ATTACHED = 1 << 4
-
-
-class Compatibility(StrEnum):
-    """The format of `ML/detections`: Axon's of 2021 or DetectCoral's of 2020, as one topic cannot hold both."""
-
-    AXON = "axon"
-    DETECTCORAL = "detectcoral"
-
-
-def flat_boxes(observations: Sequence[Observation]) -> list[float]:
-    """Returns `ML/boxes` of 2019: [x1, y1, x2, y2, …] in pixels of 320×240, with three decimals."""
-    width, height = SEED_SIZE
-    return [
-        round(value, 3)
-        for seen in observations
-        for value in (seen.xmin * width, seen.ymin * height, seen.xmax * width, seen.ymax * height)
-    ]
-
-
-def detections_json(observations: Sequence[Observation], shape: Compatibility, *, width: int, height: int) -> str:
-    """Returns `ML/detections` for a frame of `width` × `height` pixels."""
-    if shape is Compatibility.DETECTCORAL:
-        return json.dumps([_detectcoral(seen) for seen in observations])
-    return json.dumps([_axon(seen, width, height) for seen in observations])
-
-
-def _detectcoral(seen: Observation) -> dict[str, object]:
-    width, height = SEED_SIZE
-    corners = [
-        [int(seen.xmin * width), int(seen.ymin * height)],
-        [int(seen.xmax * width), int(seen.ymax * height)],
-    ]
-    return {"name": seen.label, "box": corners, "confidence": round(seen.score * 100)}
-
-
-def _axon(seen: Observation, width: int, height: int) -> dict[str, object]:
-    box = {
-        "ymin": int(seen.ymin * height),
-        "xmin": int(seen.xmin * width),
-        "ymax": int(seen.ymax * height),
-        "xmax": int(seen.xmax * width),
-    }
-    return {"label": seen.label, "box": box, "confidence": round(seen.score, 4)}
 
 
 @functools.cache
@@ -129,24 +77,14 @@ class RobotRequests:
 
 
 class RobotTables:
-    """Publishes for one camera. Called by one thread at a time."""
+    """Publishes for one camera, with the table `ML` unless `compatibility` is none. Called by one thread at a time."""
 
     def __init__(self, tables: NetworkTables, camera: str, *, compatibility: Compatibility) -> None:
         self._tables = tables
-        self._compatibility = compatibility
         self._beats = 0
         self._active_model: ActiveModel | None = None
-        self._make_seed_topics(tables)
+        self._seed = SeedTables(tables, compatibility) if compatibility is not Compatibility.NONE else None
         self._make_topics(tables, f"/Atoll/{camera}")
-
-    def _make_seed_topics(self, tables: NetworkTables) -> None:
-        self._json = tables.strings("/ML/detections")
-        self._counts = [tables.doubles(f"/ML/{name}") for name in ("nb_objects", "nb_boxes")]
-        self._names = [tables.string_arrays(f"/ML/{name}") for name in ("object_classes", "boxes_names")]
-        self._boxes = tables.double_arrays("/ML/boxes")
-        self._coral = tables.strings("/ML/coral")
-        self._seed_fps = tables.doubles("/ML/fps")
-        self._resolution = tables.strings("/ML/resolution")
 
     def _make_topics(self, tables: NetworkTables, table: str) -> None:
         self._detections = tables.struct_arrays(f"{table}/detections", detection_struct())
@@ -167,13 +105,8 @@ class RobotTables:
         """Publishes one frame's observations, also an empty list, with the time of capture."""
         seen, when = detections.observations, detections.captured_us
         self._detections.set(to_structs(seen), when)
-        size = {"width": detections.width, "height": detections.height}
-        self._json.set(detections_json(seen, self._compatibility, **size), when)
-        for count in self._counts:
-            count.set(float(len(seen)), when)
-        for names in self._names:
-            names.set([item.label for item in seen], when)
-        self._boxes.set(flat_boxes(seen), when)
+        if self._seed is not None:
+            self._seed.publish(seen, width=detections.width, height=detections.height, when=when)
         self._frame.set(detections.frame, when)
         self._latency.set(detections.latency_millis, when)
         self._capture_latency.set(detections.capture_latency_millis, when)
@@ -185,17 +118,20 @@ class RobotTables:
         self._heartbeat.set(self._beats)
         self._state.set(state)
         self._fps.set(fps)
-        self._seed_fps.set(fps)
+        if self._seed is not None:
+            self._seed.fps(fps)
 
     def resolution(self, width: int, height: int) -> None:
-        self._resolution.set(f"{width}, {height}")
+        if self._seed is not None:
+            self._seed.resolution(width, height)
 
     def active_model(self, model: ActiveModel) -> None:
         """Publishes the active model and its backend, if they changed."""
         if model == self._active_model:
             return
         self._active_model = model
-        self._coral.set(CORAL_NAMES.get(model.backend, NO_CORAL))
+        if self._seed is not None:
+            self._seed.backend(model.backend)
         for publisher, value in zip(self._model_texts, (model.backend, model.digest, model.name), strict=True):
             publisher.set(value)
         self._sequence.set(model.sequence)

@@ -1,5 +1,6 @@
 """MJPEG streams through cscore, and their entries for dashboards. Frames are encoded only while somebody watches."""
 
+import logging
 import socket
 import time
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from typing import Any
 
 from atoll_edge.camera.source import BgrImage
 from atoll_edge.robot.networktables import NetworkTables
+
+logger = logging.getLogger(__name__)
 
 
 class PortTaken(RuntimeError):
@@ -122,3 +125,17 @@ def stream_urls(hosts: list[str], port: int) -> list[str]:
 def mode_text(width: int, height: int, fps: int) -> str:
     """Formats a mode as cscore does."""
     return f"{width}x{height} MJPEG {fps} fps"
+
+
+def stream_hosts(device: str, team: int | None) -> list[str]:
+    """Returns the names and addresses under which a dashboard reaches this device, towards the robot of `team`."""
+    hosts = [f"{device}.local"]
+    number = team or 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Sends nothing: the system only chooses the address that it would send from.
+            probe.connect((f"10.{number // 100}.{number % 100}.2", 9))
+            hosts.append(probe.getsockname()[0])
+        except OSError:
+            logger.debug("no network yet; streams are announced by name only")
+    return hosts
