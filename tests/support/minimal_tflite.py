@@ -6,6 +6,8 @@ import flatbuffers
 
 CONV_2D = 3
 CUSTOM = 32
+TILE = 69
+INT32 = 2
 UINT8 = 3
 
 
@@ -64,9 +66,47 @@ def _operator(builder: flatbuffers.Builder, index: int) -> int:
     return int(builder.EndObject())
 
 
-def _tensor(builder: flatbuffers.Builder, shape: Sequence[int], dtype: int) -> int:
+def _tensor(builder: flatbuffers.Builder, shape: Sequence[int], dtype: int, buffer: int = 0) -> int:
     sizes = _integers(builder, shape)
     builder.StartObject(8)
     builder.PrependUOffsetTRelativeSlot(0, sizes, 0)
     builder.PrependInt8Slot(1, dtype, 0)
+    builder.PrependUint32Slot(2, buffer, 0)
     return int(builder.EndObject())
+
+
+def tiling_tflite(side: int, times: int) -> bytes:
+    """An input of which an operator makes `times` × `times` copies: a small file that asks for much memory."""
+    builder = flatbuffers.Builder(1024)
+    content = builder.CreateByteVector(b"".join(number.to_bytes(4, "little") for number in (1, times, times, 1)))
+    buffers = []
+    for filled in (False, True):
+        builder.StartObject(3)
+        if filled:
+            builder.PrependUOffsetTRelativeSlot(0, content, 0)
+        buffers.append(int(builder.EndObject()))
+    codes = builder_vector(builder, [_code(builder, TILE)])
+    shapes = ((1, side, side, 3), (4,), (1, side * times, side * times, 3))
+    kinds = (UINT8, INT32, UINT8)
+    tensors = builder_vector(
+        builder,
+        [_tensor(builder, shape, kind, int(kind == INT32)) for shape, kind in zip(shapes, kinds, strict=True)],
+    )
+    inputs, outputs = _integers(builder, [0, 1]), _integers(builder, [2])
+    builder.StartObject(9)
+    builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
+    builder.PrependUOffsetTRelativeSlot(2, outputs, 0)
+    steps = builder_vector(builder, [int(builder.EndObject())])
+    given, made = _integers(builder, [0]), _integers(builder, [2])
+    builder.StartObject(5)
+    for slot, offset in enumerate((tensors, given, made, steps)):
+        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+    graphs = builder_vector(builder, [builder.EndObject()])
+    held = builder_vector(builder, buffers)
+    builder.StartObject(8)
+    builder.PrependUint32Slot(0, 3, 0)
+    builder.PrependUOffsetTRelativeSlot(1, codes, 0)
+    builder.PrependUOffsetTRelativeSlot(2, graphs, 0)
+    builder.PrependUOffsetTRelativeSlot(4, held, 0)
+    builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
+    return bytes(builder.Output())

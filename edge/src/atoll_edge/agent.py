@@ -146,7 +146,9 @@ class Agent:
     def _make_pipeline(self) -> Pipeline:
         camera, detection = self.config.camera, self.config.detection
         view = FieldOfView(camera.horizontal_field_of_view, camera.vertical_field_of_view)
-        hooks = PipelineHooks(now_us, lambda: self.manager.state, self._on_result, self._on_frame)
+        hooks = PipelineHooks(
+            now_us, lambda: self.manager.state, self._on_result, self._on_frame, self.metrics.latency.observe
+        )
         return Pipeline(
             self.source,
             self.detector,

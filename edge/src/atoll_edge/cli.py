@@ -28,6 +28,7 @@ from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
+from atoll_edge.logs import drop_camera_log, set_up_logging, take_camera_log
 from atoll_edge.models import release_state
 from atoll_edge.models.activation import StateChange
 from atoll_edge.models.bundle import BundleError, bundle_spec, file_spec, unpack
@@ -37,7 +38,7 @@ from atoll_edge.models.release_store import ReleaseStore, StoreLocked
 from atoll_edge.models.sideload import import_bundle
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import MatchMonitor
-from atoll_edge.selftest import SelfTest, run_selftest
+from atoll_edge.selftest import Outcome, SelfTest, SelfTestResult, run_selftest
 from atoll_edge.system import agent_version, coral_present, is_32_bit
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ STATUS_SECONDS = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point. Returns the exit status: 0, 2 if the input cannot be used, or 1 if the command failed."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     if is_32_bit():
         print("atoll-edge: this is a 32-bit system; install the 64-bit Raspberry Pi OS", file=sys.stderr)
         return 2
@@ -94,7 +95,9 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_selftest(commands: Any) -> None:
-    selftest = commands.add_parser("selftest", help="try this device: packages, disk, camera, Coral, inference")
+    selftest = commands.add_parser(
+        "selftest", help="try this device: packages, disk, camera, Coral, ports, robot, bucket, inference"
+    )
     selftest.add_argument("--json", action="store_true", help="the whole result as one JSON document")
     selftest.add_argument("--bundle", type=Path, help="model.tar.gz to run (default: the model that serves)")
     selftest.add_argument("--inferences", type=int, help="how many (default 200 on the CPU, 500 on the Edge TPU)")
@@ -128,22 +131,33 @@ def run_command(options: argparse.Namespace) -> int:
     first_worker = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
     from atoll_edge.agent import Agent, run_until
 
+    take_camera_log()
     agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_worker=first_worker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     print(f"status page: http://localhost:{agent.server.port}/", flush=True)
-    return 0 if run_until(agent, stop) else 1
+    try:
+        return 0 if run_until(agent, stop) else 1
+    finally:
+        drop_camera_log()
 
 
 def selftest_command(options: argparse.Namespace) -> int:
     """Returns 0 if no step failed."""
-    state_dir = Path(file_settings(options).state_dir)
+    from atoll_edge.connections import connection_steps
+
+    try:
+        frc = read_frc()
+    except FrcError as error:
+        logger.error("%s", error)
+        frc = None
+    config = with_frc(file_settings(options), frc)
     with tempfile.TemporaryDirectory(prefix="atoll-selftest-") as folder:
-        model = _selftest_model(options.bundle, state_dir, Path(folder))
-        result = run_selftest(model, state_dir, inferences=options.inferences)
+        model = _selftest_model(options.bundle, Path(config.state_dir), Path(folder))
+        result = run_selftest(model, config, more=connection_steps(config), inferences=options.inferences)
     print(to_json(result).decode() if options.json else as_text(result))
-    return 0 if result.passed else 1
+    return 1 if result.result is SelfTestResult.FAILED else 0
 
 
 def _selftest_model(bundle: Path | None, state_dir: Path, folder: Path) -> LoadedModelSpec | None:
@@ -160,7 +174,12 @@ def as_text(result: SelfTest) -> str:
     for step in result.steps:
         figures = ", ".join(f"{name} {value}" for name, value in step.figures.items())
         lines.append(f"{step.outcome:8} {step.name}: {step.message or figures}")
-    return "\n".join([*lines, "passed" if result.passed else "FAILED"])
+    skipped = [step.name for step in result.steps if step.outcome is Outcome.SKIPPED]
+    if result.result is SelfTestResult.FAILED:
+        lines.append("FAILED")
+    else:
+        lines.append(f"incomplete: not tried: {', '.join(skipped)}" if skipped else "passed")
+    return "\n".join(lines)
 
 
 def import_command(options: argparse.Namespace) -> int:

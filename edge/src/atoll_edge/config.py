@@ -133,7 +133,9 @@ class EdgeConfig(Document, frozen=True):
 
     @property
     def device_name(self) -> str:
-        return self.device or socket.gethostname().split(".")[0].lower()
+        """The name in keys and topics: that of the settings, else the host's, without what a key cannot have."""
+        host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+        return self.device or host or "device"
 
 
 def read_config(path: Path) -> EdgeConfig:
@@ -221,8 +223,11 @@ def problem(config: EdgeConfig) -> str | None:
         return f"streams.rawPort and streams.annotatedPort are both {streams.raw_port}"
     if config.harvest.enabled and config.model is None:
         return "harvest.enabled needs model: the frames go to its store"
-    if config.harvest.enabled and DEVICE.fullmatch(config.device_name) is None:
-        return f"device is {config.device_name[:80]!r}; to harvest, it must be letters, digits and . _ - alone"
+    if config.device is not None and DEVICE.fullmatch(config.device) is None:
+        return (
+            f"device is {config.device[:80]!r}; it must be 1 to 252 letters, digits and . _ -, the first of them a "
+            "letter or digit: it is part of keys in the bucket"
+        )
     return None
 
 

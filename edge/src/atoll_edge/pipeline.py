@@ -37,12 +37,14 @@ class PipelineSettings:
 @dataclass(frozen=True)
 class PipelineHooks:
     """What the pipeline calls: `now_us` is NetworkTables' clock, `state` the model's state for the robot; `on_result`
-    and `on_frame` are called for each result in the detector thread, and must not block."""
+    and `on_frame` are called for each result in the detector thread, and must not block; so is `on_latency`, with the
+    seconds from capture to publication."""
 
     now_us: Callable[[], int]
     state: Callable[[], str]
     on_result: Callable[[DetectionResult], None]
     on_frame: Callable[[Frame, DetectionResult], None]
+    on_latency: Callable[[float], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Pipeline:
         self.latency.add(latency_us / 1e6)
         self.inference.add(result.seconds)
         self._interval.result_took(result.seconds)
+        self._hooks.on_latency(latency_us / 1e6)
         self._hooks.on_result(result)
 
     def _display(self, frame: Frame, observations: tuple[Observation, ...], footer: str) -> None:

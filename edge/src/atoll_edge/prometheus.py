@@ -59,6 +59,12 @@ class Metrics:
         self.inference = Histogram(
             f"{prefix}_inference_seconds", "Time of one inference", ["backend"], buckets=BUCKETS, registry=self.registry
         )
+        self.latency = Histogram(
+            f"{prefix}_capture_to_publish_seconds",
+            "Time from a frame's capture to its detections' publication",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
         self.detections = Counter(
             f"{prefix}_detections", "Detections by the model, before thresholds", ["label"], registry=self.registry
         )

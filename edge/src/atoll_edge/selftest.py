@@ -10,6 +10,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from msgspec import field
 
 from atoll_contract.document import Document
 from atoll_edge.camera.files import draw_scene
+from atoll_edge.config import EdgeConfig, WantedBackend
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.model import LoadedModelSpec
@@ -46,19 +48,44 @@ class Step(Document, frozen=True):
     figures: dict[str, Any] = field(default_factory=dict)
 
 
+class SelfTestResult(StrEnum):
+    """`incomplete`: no step failed, but some were skipped, so that something was not tried."""
+
+    PASSED = "passed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
 class SelfTest(Document, frozen=True):
-    """All steps; `passed` if none failed."""
+    """All steps; `passed` only if each was tried and passed. Older self-tests have no `result`, and passed with skipped
+    steps too."""
 
     version: str
     passed: bool
     steps: tuple[Step, ...]
+    result: SelfTestResult | None = None
 
 
-def run_selftest(model: LoadedModelSpec | None, state_dir: Path, *, inferences: int | None = None) -> SelfTest:
-    """Runs every step. Without `model` the steps of inference are skipped."""
-    steps = [system_step(), packages_step(), disk_step(state_dir), usb_step(), cameras_step(Path("/dev"))]
-    steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in Backend]
-    return SelfTest(agent_version(), all(step.outcome is not Outcome.FAILED for step in steps), tuple(steps))
+def run_selftest(
+    model: LoadedModelSpec | None, config: EdgeConfig, *, more: Iterable[Step] = (), inferences: int | None = None
+) -> SelfTest:
+    """Runs every step, and takes `more` steps into the result. Without `model` the steps of inference are skipped;
+    those of the Coral are left out where the settings do not want one."""
+    backends = [Backend.CPU] if config.detection.backend is WantedBackend.CPU else list(Backend)
+    steps = [system_step(), packages_step(), disk_step(Path(config.state_dir))]
+    if Backend.EDGETPU in backends:
+        steps.append(usb_step())
+    steps += [cameras_step(Path("/dev"), config.camera.path), *more]
+    steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in backends]
+    result = overall_result(steps)
+    return SelfTest(agent_version(), result is SelfTestResult.PASSED, tuple(steps), result)
+
+
+def overall_result(steps: Iterable[Step]) -> SelfTestResult:
+    outcomes = {step.outcome for step in steps}
+    if Outcome.FAILED in outcomes:
+        return SelfTestResult.FAILED
+    return SelfTestResult.INCOMPLETE if Outcome.SKIPPED in outcomes else SelfTestResult.PASSED
 
 
 def system_step() -> Step:
@@ -118,11 +145,13 @@ def usb_step() -> Step:
     return Step("coral", Outcome.PASSED, figures={"usbIds": ids})
 
 
-def cameras_step(devices: Path) -> Step:
-    """Lists the cameras that V4L knows."""
+def cameras_step(devices: Path, wanted: str | None) -> Step:
+    """Lists the cameras that V4L knows; none is needed where the settings name another source."""
     found = sorted(str(path) for path in devices.glob("v4l/by-path/*")) or sorted(
         str(path) for path in devices.glob("video*")
     )
+    if not found and wanted is not None and not wanted.startswith("/dev/"):
+        return Step("cameras", Outcome.PASSED, "no USB camera is plugged in, and the settings name none")
     if not found:
         return Step("cameras", Outcome.SKIPPED, "no USB camera is plugged in")
     return Step("cameras", Outcome.PASSED, figures={"paths": found})

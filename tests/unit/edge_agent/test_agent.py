@@ -119,6 +119,8 @@ def test_page_probes_metrics_image_and_streams(tmp_path: Path, robot: Robot) -> 
         metrics = running.get("/metrics")[1].decode()
         assert 'atoll_edge_backend_info{backend="cpu"} 1.0' in metrics
         assert "atoll_edge_inference_seconds_count" in metrics
+        counted = [line for line in metrics.splitlines() if line.startswith("atoll_edge_capture_to_publish_seconds_")]
+        assert float(dict(line.rsplit(" ", 1) for line in counted)["atoll_edge_capture_to_publish_seconds_count"]) > 0
         assert "harvest" not in json.loads(running.get("/status")[1])
         assert running.get("/nothing")[0] == 404
         assert running.post("/actions/pin", None)[0] == 403

@@ -15,7 +15,7 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
 from atoll_edge.models import release_state
 from atoll_edge.models.download import PollResult, ReleaseDownloader
-from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, needed_files
+from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, StoreLocked, needed_files
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711
@@ -205,3 +205,57 @@ def test_E9_a_clock_at_1970_refuses_nothing(
     assert fetcher.poll(None, lambda _: None)[0] is PollResult.STAGED
     assert device.check(release.sha256).sequence == 1
     assert device.change(release_state.recover_at_boot).candidate == release.sha256
+
+
+def test_E19_a_lock_that_is_a_folder_is_taken_all_the_same(device: ReleaseStore, releases: list[str]) -> None:
+    device.unlock()
+    (device.root / "agent.lock").unlink()
+    (device.root / "agent.lock").mkdir()
+    again = ReleaseStore(device.root)
+    again.lock()
+    assert again.check(releases[1]).sequence == 2
+    with pytest.raises(StoreLocked, match="stop it first"):
+        ReleaseStore(device.root).lock()
+    again.unlock()
+    again.lock()
+
+
+def test_E19_a_read_only_card_without_a_lock_file_serves_and_is_locked(
+    device: ReleaseStore, releases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere: the calls fail here as they do on a card that became read-only."""
+    device.unlock()
+    (device.root / "agent.lock").unlink()
+    read_only(monkeypatch)
+    again = ReleaseStore(device.root)
+    again.lock()
+    assert again.read().current == releases[1]
+    with pytest.raises(StoreLocked, match="stop it first"):
+        ReleaseStore(device.root).lock()
+    again.unlock()
+
+
+def test_E19_a_read_only_card_without_a_folder_starts_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only(monkeypatch)
+    empty = ReleaseStore(tmp_path / "never-made")
+    empty.lock()
+    assert empty.read().current is None
+    assert empty.free_bytes() == 0
+    empty.unlock()
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def open_file(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refuse()
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", open_file)
+    monkeypatch.setattr(Path, "mkdir", refuse)

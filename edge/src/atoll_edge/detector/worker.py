@@ -138,7 +138,9 @@ def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] 
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--pixels", type=int, required=True)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent, which closes the socket
+    # Ctrl-C and a SIGTERM to the group are for the agent, which closes the socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     DetectorWorker(options.backend, modules=modules, socket=options.socket, pixels=options.pixels).serve()
 
 

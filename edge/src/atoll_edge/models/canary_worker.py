@@ -1,10 +1,14 @@
 """`python -m atoll_edge.models.canary_worker`: loads an untrusted model and runs it on a few images.
 
 Reads one CanaryJob as JSON from standard input, writes one result `{"error": null | text}` to standard output. Runs on
-the CPU, in a separate process: a file that crashes the parser ends only this process.
+the CPU, in a separate process: a file that crashes the parser ends only this process. Its memory is limited, and where
+the system runs out of memory, this process is the first to end.
 """
 
+import contextlib
 import json
+import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +21,8 @@ from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 MIN_IOU = 0.5
 MAX_SCORE_DIFFERENCE = 0.15
 NOISE_IMAGES = 3
+# For the tensors of a model, beside its file; the largest detectors for these devices need a tenth of it.
+MEMORY_BYTES = 512 * 2**20
 
 
 class GoldenImage(Document, frozen=True):
@@ -49,7 +55,14 @@ def try_model(job: CanaryJob) -> None:
     import numpy as np
     from PIL import Image
 
-    model = loader().load(Path(job.model), threads=1)
+    litert = loader()
+    budget = limit_memory(Path(job.model).stat().st_size)
+    try:
+        model = litert.load(Path(job.model), threads=1)
+    except LoadError as error:
+        # LiteRT gives no reason where it gets no memory.
+        limited = "" if budget is None else f" (it has {budget // 2**20} MiB of memory beside its file)"
+        raise LoadError(f"{error}{limited}") from None
     if job.side is not None and job.side != model.width:
         raise CanaryFailed(f"the model takes {model.width} pixels, the manifest says {job.side}")
     random = np.random.default_rng(0)
@@ -61,6 +74,29 @@ def try_model(job: CanaryJob) -> None:
             output = model.detect(opened.convert("RGB"))
         require_valid(output, job.classes)
         _require_expected(output.detections, image)
+
+
+def limit_memory(file_bytes: int) -> int | None:
+    """Limits this process to what it has now, a model's file, and MEMORY_BYTES or half of the machine's memory.
+
+    Returns that last part; None without /proc (macOS), where no limit holds.
+    """
+    usage = Path("/proc/self/statm")
+    if not usage.is_file():
+        return None
+    page = os.sysconf("SC_PAGE_SIZE")
+    budget = min(MEMORY_BYTES, os.sysconf("SC_PHYS_PAGES") * page // 2)
+    mapped = int(usage.read_text("ascii").split()[0]) * page
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + file_bytes + budget
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    return budget
+
+
+def end_first() -> None:
+    """Asks the system to end this process before all others when memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def require_valid(output: ModelOutput, classes: int) -> None:
@@ -94,11 +130,14 @@ def agrees(found: Detection, wanted: Detection) -> bool:
 
 def main() -> None:
     job = from_json(CanaryJob, sys.stdin.buffer.read())
+    end_first()
     error = None
     try:
         try_model(job)
     except (CanaryFailed, LoadError, OSError, ValueError, RuntimeError) as failure:
         error = str(failure)
+    except MemoryError:
+        error = f"the model needs more than {MEMORY_BYTES // 2**20} MiB of memory beside its file"
     json.dump({"error": error}, sys.stdout)
 
 

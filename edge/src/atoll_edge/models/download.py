@@ -11,7 +11,7 @@ from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_edge.models.release_state import FinalRefusal, Refusal, clear_refusal, stage
+from atoll_edge.models.release_state import FinalRefusal, Refusal, begin_canary, clear_refusal, end_canary, stage
 from atoll_edge.models.release_store import ReleaseStore, needed_files
 from atoll_edge.models.verify import (
     ExpectedRelease,
@@ -108,12 +108,21 @@ class ReleaseDownloader:
         assert labels is not None  # verified with the manifest
         require_labels(manifest, self.device.blob_path(labels.sha256))
         progress(ModelState.VERIFYING)
+        self._try(manifest, release)
+        self.device.add_release(release, data)
+        self.device.change(lambda state: stage(state, release))
+
+    def _try(self, manifest: Manifest, release: str) -> None:
+        # On the card before the model is parsed: one that takes the agent down is not fetched and tried for ever.
+        self.device.change(lambda state: begin_canary(state, release))
         try:
             self.canary(canary_job(manifest, self.device.blob_path), name=manifest.release)
         except Refusal as refusal:
             raise FinalRefusal(refusal.reason, refusal.message, release) from None
-        self.device.add_release(release, data)
-        self.device.change(lambda state: stage(state, release))
+        except OSError:
+            # The system could not start the canary, which says nothing about the model.
+            self.device.change(end_canary)
+            raise
 
     def _envelope(self, version: int) -> bytes | None:
         try:

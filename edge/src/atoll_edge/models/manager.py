@@ -173,6 +173,10 @@ class ReleaseManager:
     def stop(self) -> None:
         if self.poller is not None:
             self.poller.stop()
+        try:
+            self.device.change(release_state.end_canary)
+        except OSError as error:
+            logger.warning("the note of a self-test stays on the card: %s", error)
         self.activation.stop()
         self.device.unlock()
 

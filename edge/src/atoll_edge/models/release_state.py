@@ -2,7 +2,7 @@
 
 A release is named by the hex sha256 of its manifest. `candidate` is verified, and waits for its trial or is on trial.
 `attempts` counts its activations; each is written before the model loads, so that a model that takes the whole device
-down is not tried for ever.
+down is not tried for ever. `canary` and `canary_starts` do the same for its canary run, before it is a candidate.
 """
 
 from collections.abc import Mapping
@@ -47,6 +47,8 @@ class DeviceState(Document, frozen=True):
     last_refusal: str | None = None
     # None where there are none, so that older documents stay as they are.
     forgotten: tuple[str, ...] | None = None
+    canary: str | None = None
+    canary_starts: int | None = None
     schema_version: int = 1
 
     @property
@@ -62,7 +64,19 @@ class DeviceState(Document, frozen=True):
 def stage(state: DeviceState, release: str, *, pin: bool = False) -> DeviceState:
     """Makes a verified release the candidate. With `pin` a person chose it, and the channel does not replace it."""
     candidate = None if release == state.current else release
-    return replace(state, candidate=candidate, attempts=0, pinned=release if pin else state.pinned)
+    pinned = release if pin else state.pinned
+    return replace(end_canary(state), candidate=candidate, attempts=0, pinned=pinned)
+
+
+def begin_canary(state: DeviceState, release: str) -> DeviceState:
+    """Notes that the canary tries a release; to be on disk before it does."""
+    before = (state.canary_starts or 0) if state.canary == release else 0
+    return replace(state, canary=release, canary_starts=before + 1)
+
+
+def end_canary(state: DeviceState) -> DeviceState:
+    """Takes the note back: the canary ended, or the agent stops at somebody's wish."""
+    return replace(state, canary=None, canary_starts=None)
 
 
 def begin_activation(state: DeviceState) -> DeviceState:
@@ -99,7 +113,7 @@ def refuse(state: DeviceState, release: str | None, reason: str) -> DeviceState:
     bad[release] = reason
     candidate = None if state.candidate == release else state.candidate
     return replace(
-        state,
+        end_canary(state) if state.canary == release else state,
         candidate=candidate,
         attempts=0 if candidate is None else state.attempts,
         pinned=None if state.pinned == release else state.pinned,
@@ -121,7 +135,10 @@ def clear_refusal(state: DeviceState) -> DeviceState:
 
 
 def recover_at_boot(state: DeviceState) -> DeviceState:
-    """Refuses, after a start, a candidate that was activated MAX_ATTEMPTS times without passing its trial."""
+    """Refuses, after a start, a release whose canary or trial the agent did not outlive MAX_ATTEMPTS times."""
+    if state.canary is not None and (state.canary_starts or 0) >= MAX_ATTEMPTS:
+        text = f"the device stopped {state.canary_starts} times during the self-test of release {state.canary[:12]}"
+        state = refuse(state, state.canary, text)
     if state.candidate is not None and state.attempts >= MAX_ATTEMPTS:
         return refuse(state, state.candidate, f"the device stopped {state.attempts} times while it was on probation")
     return state

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
@@ -56,7 +56,8 @@ class ReleaseStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.temporary = root / "tmp"
-        self._lock: IO[bytes] | None = None
+        # The open file that carries the agent's lock.
+        self._lock: int | None = None
         # The state that `_newest` found in place of an unreadable file, until `change` writes one.
         self._recovered: DeviceState | None = None
 
@@ -66,31 +67,40 @@ class ReleaseStore:
         Raises:
             StoreLocked: another agent has it.
         """
-        path = self.root / "agent.lock"
-        try:
-            self._make_folders()
-            file: IO[bytes] = path.open("ab")
-        except OSError:
-            # The card became read-only: its releases still serve.
-            file = path.open("rb")
-        self._own(path)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise StoreLocked(
-                f"another atoll-edge runs on {self.root}: stop it first (systemctl stop atoll-edge, or the pod)"
-            ) from None
-        self._lock = file
+        file = self._open_lock()
+        if file is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(file)
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise StoreLocked(
+                    f"another atoll-edge runs on {self.root}: stop it first (systemctl stop atoll-edge, or the pod)"
+                ) from None
+            self._lock = file
         shutil.rmtree(self.temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._make_folders()
 
+    def _open_lock(self) -> int | None:
+        """Opens what the lock is taken on: `agent.lock`; on a card that became read-only, or where that name is a
+        folder, what is there, since a folder can be locked as well; None if there is nothing that two could share."""
+        path = self.root / "agent.lock"
+        with contextlib.suppress(OSError):
+            self._make_folders()
+            file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+            self._own(path)
+            return file
+        for found in (path, self.root):
+            with contextlib.suppress(OSError):
+                return os.open(found, os.O_RDONLY | os.O_CLOEXEC)
+        logger.error("%s cannot be made: no release can be kept, and none is there", self.root)
+        return None
+
     def unlock(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def read(self) -> DeviceState:
@@ -227,7 +237,8 @@ class ReleaseStore:
         )
 
     def free_bytes(self) -> int:
-        return shutil.disk_usage(self.root).free
+        """Returns the room on the card; 0 where the folder could not be made."""
+        return shutil.disk_usage(self.root).free if self.root.is_dir() else 0
 
     def adding(self) -> AbstractContextManager[None]:
         """Locks the blobs against `collect_garbage` while a release that no state names yet is added."""
