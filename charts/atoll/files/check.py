@@ -18,9 +18,15 @@ RUN = {
 }
 
 
-def leads(metrics_url):
+def not_ready(metrics_url):
+    """What the operator says is wrong; empty: nothing."""
+    try:
+        with urllib.request.urlopen(metrics_url.replace("/metrics", "/readyz"), timeout=5) as answer:
+            answer.read()
+    except urllib.error.HTTPError as refusal:
+        return refusal.read().decode().strip()
     with urllib.request.urlopen(metrics_url, timeout=5) as answer:
-        return "\natoll_leader 1.0" in answer.read().decode()
+        return "" if "\natoll_leader 1.0" in answer.read().decode() else "it does not hold the Lease"
 
 
 def dry_run(body):
@@ -42,9 +48,9 @@ def main():
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
-            if leads(sys.argv[1]):
+            problem = not_ready(sys.argv[1])
+            if not problem:
                 break
-            problem = "it does not hold the Lease"
         except OSError as error:
             problem = str(error)
         if time.monotonic() > deadline:

@@ -118,3 +118,54 @@ annotations:
         cidr: ::/0
         except: ["fd00:ec2::254/128"]
 {{- end -}}
+
+{{- /*
+The ports at which the API server itself listens, as far as this cluster tells them: `helm template` asks no cluster, and
+an installer who may not make ClusterRoles need not be allowed to read them.
+*/ -}}
+{{- define "atoll.knownApiServerPorts" -}}
+{{- $ports := list -}}
+{{- if eq .Values.rbac.scope "cluster" -}}
+{{- range (lookup "discovery.k8s.io/v1" "EndpointSlice" "default" "kubernetes").ports -}}
+{{- $ports = append $ports (int .port) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end -}}
+
+{{- /* A policy sees the port behind the Service, which is the server's own. */ -}}
+{{- define "atoll.apiServerEgress" -}}
+{{- $ports := list -}}
+{{- range (concat .Values.networkPolicy.apiServerPorts (include "atoll.knownApiServerPorts" . | fromJsonArray)) -}}
+{{- $ports = append $ports (int .) -}}
+{{- end -}}
+- ports:
+    {{- range ($ports | uniq) }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end -}}
+
+{{- /* What keeps the bundled store's claim from being bound in this cluster; empty: nothing, or there is no cluster to ask. */ -}}
+{{- define "atoll.storeVolumeProblem" -}}
+{{- $wanted := .Values.bundledStore.persistence.storageClass -}}
+{{- $asked := and (eq .Values.rbac.scope "cluster") (lookup "v1" "Namespace" "" "kube-system") -}}
+{{- if and $asked .Values.bundledStore.enabled .Values.bundledStore.persistence.enabled -}}
+{{- $classes := dict -}}
+{{- range (lookup "storage.k8s.io/v1" "StorageClass" "" "").items -}}
+{{- $_ := set $classes .metadata.name (eq "true" (dig "annotations" "storageclass.kubernetes.io/is-default-class" "false" .metadata)) -}}
+{{- end -}}
+{{- $bindable := false -}}
+{{- range (lookup "v1" "PersistentVolume" "" "").items -}}
+{{- if eq (default "" .spec.storageClassName) $wanted -}}{{- $bindable = true -}}{{- end -}}
+{{- end -}}
+{{- $served := ternary (hasKey $classes $wanted) (has true (values $classes)) (ne $wanted "") -}}
+{{- if not (or $served $bindable) -}}
+{{- $there := ternary "it has none" (printf "it has %s" (keys $classes | sortAlpha | join ", ")) (empty $classes) -}}
+{{- if $wanted -}}
+{{- printf "bundledStore.persistence.storageClass is %s, and this cluster has no storage class of that name (%s)" $wanted $there -}}
+{{- else -}}
+{{- printf "this cluster has no default storage class (%s), so the bundled store gets no volume" $there -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -11,8 +11,9 @@ import pytest
 
 from atoll_operator.config import ConfigError
 from atoll_operator.devices.config import DeviceSettings, from_environment
-from atoll_operator.devices.main import Health, JsonFormatter, serve_pages
+from atoll_operator.devices.main import Health, JsonFormatter
 from atoll_operator.devices.metrics import DeviceMetrics
+from atoll_operator.health import serve_pages
 from support.device_reports import Clock
 
 NAMED = {"ATOLL_MIRROR_NAMESPACE": "team-190", "ATOLL_MIRROR_STORE": "default"}
@@ -41,7 +42,7 @@ def test_an_invalid_setting_is_named(environ: dict[str, str]) -> None:
 def test_the_page_shows_health_readiness_and_metrics() -> None:
     clock, metrics = Clock(), DeviceMetrics()
     health = Health(clock=clock, timeout_seconds=600.0)
-    server = serve_pages(0, health, metrics.registry)
+    server = serve_pages(0, health.probes, metrics.registry)
     try:
         assert _ask(server.server_port, "/healthz")[0] == 200
         assert _ask(server.server_port, "/readyz")[0] == 503

@@ -229,3 +229,35 @@ def test_gain_and_loss_are_reported_once_each(stored: Stored, clock: Clock) -> N
 def test_timings_that_let_two_act_are_refused() -> None:
     with pytest.raises(ValueError, match="retry < renew deadline < duration"):
         LeaseTiming(duration=10, renew_deadline=15, retry=2)
+
+
+def test_P23_only_a_holder_that_was_seen_at_work_is_stood_by_for(stored: Stored, clock: Clock) -> None:
+    holder, second = process(stored, clock, "holder"), process(stored, clock, "second")
+    holder.attempt()
+    second.attempt()
+    # It may be what a process left that is gone.
+    seen = [second.stands_by]
+    clock.now += 4
+    holder.attempt()
+    second.attempt()
+    seen.append(second.stands_by)
+    clock.now += 30
+    seen.append(second.stands_by)
+    clock.now += 1
+    seen.append(second.stands_by)
+    second.attempt()
+    seen.append(second.held)
+    assert seen == [False, True, True, False, True]
+    assert (holder.held, holder.stands_by) == (False, False)
+
+
+def test_P23_after_a_loss_the_old_sight_of_another_counts_no_more(stored: Stored, clock: Clock) -> None:
+    first, second = process(stored, clock, "first"), process(stored, clock, "second")
+    first.attempt()
+    second.attempt()
+    clock.now += 4
+    first.attempt()
+    second.attempt()
+    first.release()
+    second.attempt()
+    assert (second.held, second.stands_by) == (True, False)

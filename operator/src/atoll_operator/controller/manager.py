@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
-from prometheus_client import start_http_server
-
 from atoll_operator.api.status import Phase
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, key_of
@@ -25,6 +23,7 @@ from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.resync import Resync
 from atoll_operator.controller.workqueue import Key, WorkQueue
+from atoll_operator.health import READY_PATH, ApiReach, serve_pages
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.kube.client import Body, Cluster, connect
 from atoll_operator.kube.clock import ServerClock, TimeSource
@@ -53,6 +52,7 @@ class Manager:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self.metrics = OperatorMetrics()
+        self._reach = ApiReach(time.monotonic)
         self._now = ServerClock()
         self._lease = Lease(
             self._connect(),
@@ -165,9 +165,20 @@ class Manager:
             connections=connections,
             timeout_seconds=self._settings.request_timeout,
             fence=fence,
-            observe=self.metrics.observe_call,
+            observe=self._observe_call,
             clock=self._now,
         )
+
+    def _observe_call(self, method: str, resource: str, status: int, seconds: float) -> None:
+        self.metrics.observe_call(method, resource, status, seconds)
+        self._reach.observe(status)
+
+    def _not_ready(self) -> str:
+        """A `Probe`. A process that waits for the Lease of one that is gone serves nobody."""
+        if self._lease.held or self._lease.stands_by:
+            return ""
+        holder = self._lease.holder or "nobody yet"
+        return self._reach.problem() or f"no operator is at work: the Lease is held by {holder}, who does not renew it"
 
     def _wake(self, keys: Iterable[Key]) -> None:
         """Adds keys from any thread."""
@@ -185,7 +196,7 @@ class Manager:
         for phase in Phase:
             self.metrics.runs.labels(str(phase)).set_function(partial(self._queue.count, phase))
         if self._settings.metrics_port:
-            start_http_server(self._settings.metrics_port, registry=self.metrics.registry)
+            serve_pages(self._settings.metrics_port, {READY_PATH: self._not_ready}, self.metrics.registry)
 
 
 class EventHandlers:

@@ -8,9 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import ThreadingHTTPServer
-
-from prometheus_client import CollectorRegistry, MetricsHandler
 
 from atoll_contract.store.retry import Backoff
 from atoll_operator.config import ConfigError
@@ -19,6 +16,7 @@ from atoll_operator.devices.config import DeviceSettings, from_environment
 from atoll_operator.devices.metrics import DeviceMetrics
 from atoll_operator.devices.objects import Devices
 from atoll_operator.devices.reconcile import DeviceReconciler, Outcome
+from atoll_operator.health import ALIVE_PATH, READY_PATH, Probe, serve_pages
 from atoll_operator.kube.client import connect
 
 logger = logging.getLogger("atoll_operator.devices")
@@ -52,7 +50,7 @@ def run(settings: DeviceSettings, stop: threading.Event) -> None:
     devices = Devices(cluster, namespace=settings.namespace, owner=settings.store)
     bucket = Bucket(cluster, settings)
     reconciler = DeviceReconciler(devices, bucket, settings, metrics=metrics, heartbeat=health.heartbeat)
-    server = serve_pages(settings.port, health, metrics.registry) if settings.port else None
+    server = serve_pages(settings.port, health.probes, metrics.registry) if settings.port else None
     backoff = Backoff(first=settings.interval, largest=max(settings.interval, MAX_WAIT_SECONDS))
     failures = 0
     while not stop.is_set():
@@ -79,31 +77,13 @@ class Health:
         self._last_heartbeat = self._clock()
 
     @property
-    def alive(self) -> bool:
-        return self._clock() - self._last_heartbeat <= self._timeout_seconds
+    def probes(self) -> dict[str, Probe]:
+        """By their paths."""
+        return {ALIVE_PATH: self._hung, READY_PATH: lambda: "" if self.ready else "the last cycle failed; see the log"}
 
-
-def serve_pages(port: int, health: Health, registry: CollectorRegistry) -> ThreadingHTTPServer:
-    """Serves /healthz, /readyz and /metrics in a thread until `shutdown`; port 0 takes a free one."""
-    metrics = MetricsHandler.factory(registry)
-
-    class Pages(metrics):  # type: ignore[misc, valid-type]
-        def do_GET(self) -> None:  # noqa: N802
-            probes = {"/healthz": health.alive, "/readyz": health.ready}
-            if self.path not in probes:
-                super().do_GET()
-                return
-            good = probes[self.path]
-            text = b"ok\n" if good else b"not ok\n"
-            self.send_response(200 if good else 503)
-            self.send_header("Content-Type", "text/plain; charset=utf-8")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-    server = ThreadingHTTPServer(("", port), Pages)
-    threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
-    return server
+    def _hung(self) -> str:
+        silence = self._clock() - self._last_heartbeat
+        return f"no sign of life for {silence:.0f} s" if silence > self._timeout_seconds else ""
 
 
 def configure_logging(log_format: str) -> None:

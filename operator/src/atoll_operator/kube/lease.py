@@ -56,6 +56,8 @@ class Lease:
         self._dropped = False
         # The resourceVersion of another's Lease, and when it was first read.
         self._foreign: tuple[str, float] | None = None
+        # Whether another was seen to write it, so that it is not just what a dead process left.
+        self._foreign_is_alive = False
         # The Lease as this process wrote it last. A holder renews it without reading it first, as a slow API server
         # may be able to answer one call in time, but not two.
         self._own: Body | None = None
@@ -65,6 +67,12 @@ class Lease:
     def held(self) -> bool:
         renewed = self._renewed_at
         return renewed is not None and self._clock() - renewed < self._timing.renew_deadline
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another process was seen to renew the Lease, and still may hold it."""
+        foreign = self._foreign
+        return self._foreign_is_alive and foreign is not None and self._clock() - foreign[1] <= self._timing.duration
 
     def require(self) -> None:
         """Raises NotLeader unless this process holds the Lease now."""
@@ -131,6 +139,7 @@ class Lease:
         if self._foreign is None or self._foreign[0] != version:
             if self.holder != holder:
                 logger.warning("not leader: held by %s", holder)
+            self._foreign_is_alive = self._foreign is not None
             self.holder, self._foreign = holder, (version, now)
         duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or self._timing.duration)
         return now - self._foreign[1] > duration
