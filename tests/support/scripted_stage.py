@@ -107,6 +107,11 @@ def prints_much(context: StageContext) -> StageOutcome:
     return StageOutcome("printed")
 
 
+def tunables(context: StageContext) -> StageOutcome:
+    """Say how the C library is set."""
+    return StageOutcome(os.environ.get("GLIBC_TUNABLES", "none"))
+
+
 def _announce(context: StageContext) -> None:
     context.store.put("child", str(os.getpid()).encode())
     context.report(Progress(1.0, "waiting"))
@@ -128,6 +133,7 @@ BEHAVIOURS = {
         ignores_stop,
         leaves_child,
         big,
+        tunables,
     )
 } | {"prints_much": prints_much, "unimportable": ok}
 

@@ -18,6 +18,7 @@ from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage, StageInput, StoreSpec, StoreType, TrainSpec
 from atoll_contract.stage_result import Artifact, StageResult, parse_result
 from atoll_contract.store.directory import DirStore
+from atoll_stages.runtime.allocator import with_allocator
 from atoll_stages.runtime.parent import write_message
 from support.polling import wait_until
 
@@ -337,3 +338,9 @@ def test_by_hand_the_result_is_the_last_line(bench: Bench) -> None:
     answer = json.loads(output.splitlines()[-1])
     assert answer["reason"] == "Completed"
     assert "a1-by-hand-" in answer["result"]["key"]
+
+
+def test_the_child_gets_the_allocator_of_a_training(bench: Bench) -> None:
+    expected = with_allocator(Stage.TRAIN, {}).get("GLIBC_TUNABLES", "none")
+    assert bench.finish("tunables", GLIBC_TUNABLES="")[0] == 0
+    assert bench.result.message == expected

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from atoll_contract.stage_result import Progress
 from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted
+from atoll_stages.train import trainer as trainer_module
+from atoll_stages.train.anchors import AnchorMatches, match_anchors
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import BatchLoader, evenly_spaced
@@ -132,6 +135,23 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(tmp_path: Path
     assert resumed_end.best == whole_end.best
     for a, b in zip(state(whole), state(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.timeout(180)
+def test_one_trace_of_the_step_serves_every_picture_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = []
+
+    def counted(*arguments: Any, **keywords: Any) -> AnchorMatches:
+        traces.append(keywords)
+        return match_anchors(*arguments, **keywords)
+
+    monkeypatch.setattr(trainer_module, "match_anchors", counted)
+    trainer = Trainer(SETTINGS)
+    with BatchLoader(labelled_images(4), side=96, batch_size=4, seed=1) as loader:
+        for step, side in enumerate((64, 96, 64)):
+            losses = trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=side)
+            assert np.isfinite(losses).all()
+    assert len(traces) == 1
 
 
 @pytest.mark.timeout(180)

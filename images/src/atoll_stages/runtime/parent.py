@@ -30,6 +30,7 @@ from atoll_contract.stage import (
 )
 from atoll_contract.stage_result import StageResult
 from atoll_contract.store import open_store
+from atoll_stages.runtime.allocator import with_allocator
 from atoll_stages.runtime.exit_result import ExitResult, exit_result
 from atoll_stages.runtime.handover import leave_result
 from atoll_stages.runtime.logs import LogChunks
@@ -61,7 +62,8 @@ def supervise(stage: Stage, environ: Mapping[str, str] = os.environ) -> int:
 
 def _run(stage: Stage, given: StageInput | None, *, pod_uid: str, scratch: Path, environ: Mapping[str, str]) -> int:
     chunks = _log_chunks(given, pod_uid)
-    supervision = Supervision(scratch, {**environ, ENV_POD_UID: pod_uid}, engine=_engine_fd(environ))
+    child_environ = {**with_allocator(stage, environ), ENV_POD_UID: pod_uid}
+    supervision = Supervision(scratch, child_environ, engine=_engine_fd(environ))
     if chunks is not None:
         chunks.start()
         supervision.output_to(chunks.feed)

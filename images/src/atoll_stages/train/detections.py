@@ -44,7 +44,7 @@ class FloatDetector:
             logits, codes = tf.cast(logits, tf.float32), tf.cast(codes, tf.float32)
             return non_max_suppression(logits, codes, tf.constant(anchors), max_detections=max_detections)
 
-        self._compiled = tf.function(detect)
+        self._compiled = tf.function(detect, autograph=False)
 
     def detect_all(self, images: Iterable[np.ndarray]) -> list[Detections]:
         """Returns what the model's present weights find in uint8 images (side, side, 3)."""

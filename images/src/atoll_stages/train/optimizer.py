@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from atoll_stages.train.layers import assign_sub
+from atoll_stages.train.layers import subtract
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 CLIP_NORM = 10.0
@@ -51,21 +51,25 @@ class AdamW:
         """Updates the variables with gradients that are reduced over the replicas already; `step` counts from 0."""
         clipped, _ = tf.clip_by_global_norm(gradients, CLIP_NORM)
         power = tf.cast(step + 1, tf.float32)
-        beta1_power, beta2_power = BETA_1**power, BETA_2**power
+        # One tensor each, because a Python number becomes a constant of its own for every variable.
+        beta1, beta2, epsilon = (tf.constant(value) for value in (BETA_1, BETA_2, EPSILON))
+        beta1_power, beta2_power = beta1**power, beta2**power
+        rates = {factor: learning_rate * factor for factor in set(self._factors)}
+        decays = {factor: rate * self._weight_decay for factor, rate in rates.items()}
         rows = zip(self._variables, self._moments, self._velocities, clipped, self._factors, strict=True)
         for variable, moment, velocity, gradient, factor in rows:
             if self._weight_decay and len(variable.shape) > 1:
-                assign_sub(variable, learning_rate * factor * self._weight_decay * variable)
+                subtract(variable, decays[factor], variable.read_value())
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=moment.handle,
                 v=velocity.handle,
                 beta1_power=beta1_power,
                 beta2_power=beta2_power,
-                lr=learning_rate * factor,
-                beta1=BETA_1,
-                beta2=BETA_2,
-                epsilon=EPSILON,
+                lr=rates[factor],
+                beta1=beta1,
+                beta2=beta2,
+                epsilon=epsilon,
                 grad=gradient,
             )
 
@@ -85,8 +89,9 @@ class MovingAverage:
         """Adds the present weights to the average; `step` counts from 0."""
         position = tf.cast(step, tf.float32)
         decay = tf.minimum(self._decay, (1.0 + position) / (EMA_RAMP + position))
+        share = 1.0 - decay
         for shadow, variable in zip(self.shadows, self._variables, strict=True):
-            assign_sub(shadow, (1.0 - decay) * (shadow - variable))
+            subtract(shadow, share, shadow - variable)
 
     def reset(self) -> None:
         """Starts anew from the present weights."""

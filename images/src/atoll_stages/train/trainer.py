@@ -63,8 +63,9 @@ class Trainer:
         keras.utils.set_random_seed(settings.seed)
         with self._strategy.scope():
             self._create_variables()
-        self._anchors: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
-        self._compiled_step = tf.function(self._distributed_step, reduce_retracing=True)
+        self._anchors: dict[int, tf.RaggedTensor] = {}
+        # There is no Python control flow on tensors here, and autograph takes as long as the rest of the tracing.
+        self._compiled_step = tf.function(self._distributed_step, autograph=False)
         anchors = generate_anchors(settings.architecture, settings.input_side)
         self._detector = FloatDetector(self.model, anchors.boxes, max_detections=MAX_DETECTIONS)
 
@@ -95,11 +96,9 @@ class Trainer:
         Returns:
             The total, classification and box loss.
         """
-        anchors, levels = self._anchor_tensors(side)
         losses: np.ndarray = self._compiled_step(
             self._split_over_replicas(batch),
-            anchors,
-            levels,
+            self._ragged_anchors(side),
             tf.constant(side),
             tf.constant(step),
             tf.constant(learning_rate, tf.float32),
@@ -116,10 +115,12 @@ class Trainer:
         with self.average.applied():
             return self.detect(examples)
 
-    def _anchor_tensors(self, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _ragged_anchors(self, side: int) -> tf.RaggedTensor:
+        """Returns the anchors of a side, one row for each level. Ragged, because the type of such a tensor leaves its
+        length open: one trace of the step serves every side."""
         if side not in self._anchors:
             anchors = generate_anchors(self.settings.architecture, side)
-            self._anchors[side] = tf.constant(anchors.boxes), tf.constant(anchors.levels)
+            self._anchors[side] = tf.RaggedTensor.from_row_lengths(anchors.boxes, anchors.levels)
         return self._anchors[side]
 
     def _split_over_replicas(self, batch: Batch) -> Any:
@@ -142,14 +143,14 @@ class Trainer:
     def _replica_step(
         self,
         batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-        anchors: tf.Tensor,
-        levels: tf.Tensor,
+        ragged_anchors: tf.RaggedTensor,
         side: tf.Tensor,
         step: tf.Tensor,
         learning_rate: tf.Tensor,
     ) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         canvases, boxes, labels = batch
+        anchors, levels = ragged_anchors.values, ragged_anchors.row_lengths()
         images, boxes, labels = augment(
             canvases=canvases,
             boxes=boxes,
