@@ -76,19 +76,25 @@ def test_iou_without_boxes() -> None:
     assert iou_matrix(np.zeros((0, 4)), EXAMPLES[0].boxes).shape == (0, 2)
 
 
-def test_the_threshold_separates_correct_from_wrong_detections() -> None:
+def test_recall_and_precision_are_those_of_the_detections_from_the_threshold_on() -> None:
     detections = [perfect(e, score=0.8) for e in EXAMPLES]
     detections[0] = found(*((0, 0.8, EXAMPLES[0].boxes[0]), (1, 0.8, EXAMPLES[0].boxes[1]), (0, 0.3, ELSEWHERE)))
     square, disc = precision_recall(EXAMPLES, detections, CLASSES)
-    assert 0.3 < square.threshold < 0.8
-    assert (square.best_precision, square.best_recall) == (1.0, 1.0)
+    assert (square.threshold_precision, square.threshold_recall) == (1.0, 1.0)
     assert square.precision[-1] == pytest.approx(4 / 5)
     assert disc.objects == 4
 
 
-def test_a_class_never_seen_has_the_default_threshold() -> None:
-    curves = precision_recall(EXAMPLES, [found()] * 4, CLASSES)
-    assert {curve.threshold for curve in curves} == {DEFAULT_THRESHOLD}
+def test_what_lies_below_the_threshold_is_not_found() -> None:
+    detections = [perfect(e, score=DEFAULT_THRESHOLD if i < 1 else 0.49) for i, e in enumerate(EXAMPLES)]
+    square, disc = precision_recall(EXAMPLES, detections, CLASSES)
+    assert (square.threshold_precision, square.threshold_recall) == (1.0, 0.25)
+    assert (disc.found, disc.right, disc.objects) == (1, 1, 4)
+
+
+def test_wrong_detections_count_also_where_none_is_right() -> None:
+    curves = precision_recall(EXAMPLES, [found((0, 0.9, ELSEWHERE))] * 4, CLASSES)
+    assert [(curve.found, curve.right, curve.threshold_precision) for curve in curves] == [(4, 0, 0.0), (0, 0, 0.0)]
 
 
 def test_confusion_counts_every_object_and_every_detection() -> None:

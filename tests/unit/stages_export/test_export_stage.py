@@ -104,6 +104,9 @@ def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_
     # Publishing finds an image's boxes by its artifact's name.
     assert {entry["name"] for entry in json.loads(golden)} == {name for name in names if name.startswith("golden-")}
     assert set(outcome.summary) == {"metrics", "predictedMappedPercent", "split", "assessment"}
+    metrics = json.loads(next(done.store.get(item.key) for item in outcome.outputs if item.name == "metrics"))
+    assert metrics["thresholds"] == dict.fromkeys(CLASSES, 0.5)
+    assert set(metrics["scoresBefore"]) == set(CLASSES)
     for item in outcome.outputs:
         info = done.store.head(item.key)
         assert info is not None

@@ -9,7 +9,8 @@ from atoll_stages.train.evaluate import Metrics
 
 
 def curve(name: str, objects: int, recall: float, precision: float) -> Curve:
-    return Curve(name, objects, (recall,), (precision,), 0.4, recall, precision)
+    right = round(objects * recall)
+    return Curve(name, objects, (recall,), (precision,), round(right / precision) if precision else 0, right)
 
 
 def measured(*curves: Curve, ap50: float, per_class: dict[str, float] | None = None) -> Measurement:

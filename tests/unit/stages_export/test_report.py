@@ -28,6 +28,7 @@ from atoll_stages.export.report import (
     source_names,
 )
 from atoll_stages.export.sample_images import select_images
+from atoll_stages.export.score_calibration import ScoreCalibration
 from atoll_stages.train.dataset import IGNORED_LABEL, PADDING_LABEL, Example
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.history import Best, History, Point
@@ -114,6 +115,7 @@ def report(measurement: Measurement | None = None, *, gates: tuple[Gate, ...] = 
             assessment=assess_model(measurement, gates),
             mapping=MAPPING,
             gates=gates,
+            calibration=ScoreCalibration("validation", (0.31,) * len(measurement.classes)),
             selection=select_images(EXAMPLES, measurement.detections, thresholds=[0.2] * 45, max_images=3),
             examples=EXAMPLES,
             training=EXAMPLES,

@@ -16,7 +16,7 @@ from atoll_stages.train.evaluate import Metrics, evaluate
 
 MATCH_IOU = 0.5
 UNMATCHED = -1
-# The threshold of a class without a correct detection.
+# The threshold of every class: export shifts the scores so that it is the right one (`score_calibration`).
 DEFAULT_THRESHOLD = 0.5
 DIGITS = 4
 MAX_SUMMARY_CLASSES = 40
@@ -26,17 +26,27 @@ GATE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Curve:
-    """One class: recall and precision as the threshold falls over `scores`, and the threshold with the best F1 with its
-    figures."""
+    """One class: recall and precision as the threshold falls over `scores`.
+
+    `found` detections have DEFAULT_THRESHOLD or more, and `right` of them are right. Without any right detection there
+    are no points.
+    """
 
     name: str
     objects: int
     recall: tuple[float, ...]
     precision: tuple[float, ...]
-    threshold: float
-    best_recall: float
-    best_precision: float
+    found: int
+    right: int
     scores: tuple[float, ...] = ()
+
+    @property
+    def threshold_recall(self) -> float:
+        return self.right / self.objects if self.objects else 0.0
+
+    @property
+    def threshold_precision(self) -> float:
+        return self.right / self.found if self.found else 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Measurement:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        return {curve.name: curve.threshold for curve in self.curves}
+        return {curve.name: DEFAULT_THRESHOLD for curve in self.curves}
 
 
 def measure(
@@ -73,7 +83,7 @@ def measure(
         float_metrics=evaluate(examples=examples, detections=float_detections, classes=classes, side=side),
         int8_metrics=evaluate(examples=examples, detections=int8_detections, classes=classes, side=side),
         curves=tuple(curves),
-        confusion=confusion_matrix(examples, int8_detections, thresholds=[curve.threshold for curve in curves]),
+        confusion=confusion_matrix(examples, int8_detections, thresholds=[DEFAULT_THRESHOLD] * len(classes)),
         detections=tuple(int8_detections),
     )
 
@@ -82,6 +92,14 @@ def precision_recall(
     examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str]
 ) -> list[Curve]:
     """Returns one curve for each class, in their order."""
+    scores, correct, objects = match_by_class(examples, detections, classes)
+    return [_curve(name, scores[i], correct[i], int(objects[i])) for i, name in enumerate(classes)]
+
+
+def match_by_class(
+    examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str]
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Returns for each class the scores of its detections and whether each is right; and the objects of all classes."""
     scores: list[list[float]] = [[] for _ in classes]
     correct: list[list[bool]] = [[] for _ in classes]
     objects = np.zeros(len(classes), int)
@@ -91,28 +109,23 @@ def precision_recall(
         for label, score, matched in zip(found.classes, found.scores, matches.matched, strict=True):
             scores[label].append(float(score))
             correct[label].append(bool(matched))
-    return [
-        _curve(name, np.array(scores[i]), np.array(correct[i], bool), int(objects[i])) for i, name in enumerate(classes)
-    ]
+    return [np.array(own, float) for own in scores], [np.array(right, bool) for right in correct], objects
 
 
 def _curve(name: str, scores: np.ndarray, correct: np.ndarray, objects: int) -> Curve:
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(correct[order])
+    found = int(np.sum(scores >= DEFAULT_THRESHOLD))
     if not objects or not len(scores) or not hits[-1]:
-        return Curve(name, objects, (), (), DEFAULT_THRESHOLD, 0.0, 0.0)
+        return Curve(name, objects, (), (), found, 0)
     recall, precision = hits / objects, hits / np.arange(1, len(hits) + 1)
-    best = int(np.argmax(2 * recall * precision / np.maximum(recall + precision, 1e-9)))
-    # Half-way to the next score, so that the same object detected with a slightly lower score still counts.
-    following = scores[best + 1] if best + 1 < len(scores) else 0.0
     return Curve(
         name=name,
         objects=objects,
         recall=tuple(recall.tolist()),
         precision=tuple(precision.tolist()),
-        threshold=round(float(scores[best] + following) / 2, 3),
-        best_recall=float(recall[best]),
-        best_precision=float(precision[best]),
+        found=found,
+        right=int(hits[found - 1]) if found else 0,
         scores=tuple(scores.tolist()),
     )
 
@@ -221,13 +234,14 @@ def metrics_dict(metrics: Metrics) -> dict[str, Any]:
     return document
 
 
-def metrics_document(measurement: Measurement) -> dict[str, Any]:
-    """Returns `metrics.json`; `recall` is that of each class at its threshold."""
+def metrics_document(measurement: Measurement, *, scores_before: Sequence[float]) -> dict[str, Any]:
+    """Returns `metrics.json`: `recall` of each class at its threshold, and the score that became the threshold."""
     return {
         "split": measurement.split,
         "metrics": {"float": metrics_dict(measurement.float_metrics), "int8": metrics_dict(measurement.int8_metrics)},
         "thresholds": measurement.thresholds,
-        "recall": {curve.name: round(curve.best_recall, DIGITS) for curve in measurement.curves},
+        "scoresBefore": dict(zip(measurement.classes, [round(score, DIGITS) for score in scores_before], strict=True)),
+        "recall": {curve.name: round(curve.threshold_recall, DIGITS) for curve in measurement.curves},
     }
 
 

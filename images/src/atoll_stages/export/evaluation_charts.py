@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from atoll_stages.export.charts import Axes, Series, line_chart
 from atoll_stages.export.colors import class_color
-from atoll_stages.export.evaluation import Curve, Measurement
+from atoll_stages.export.evaluation import DEFAULT_THRESHOLD, Curve, Measurement
 from atoll_stages.train.history import History
 
 # Lines of more classes than this hide each other.
@@ -35,7 +35,9 @@ def evaluation_charts(measurement: Measurement) -> list[Markup]:
         )
     ]
     series = [
-        Series(c.name, (0.0, *c.recall), (c.precision[0], *c.precision), (c.best_recall, c.best_precision), color)
+        Series(
+            c.name, (0.0, *c.recall), (c.precision[0], *c.precision), (c.threshold_recall, c.threshold_precision), color
+        )
         for color, c in curves
     ]
     over_recall = line_chart(Axes("recall", "Precision over recall, IoU .5, int8", (0, 1), (0, 1)), series, note=note)
@@ -75,8 +77,8 @@ def over_thresholds(curve: Curve, figure: Figure, *, color: str) -> Series:
     kept = np.array([int(np.sum(scores >= threshold)) for threshold in THRESHOLDS])
     there = kept > 0
     values = figure(np.array(curve.recall), np.array(curve.precision))[kept[there] - 1]
-    at_best = float(figure(np.array([curve.best_recall]), np.array([curve.best_precision]))[0])
-    return Series(curve.name, THRESHOLDS[there].tolist(), values.tolist(), (curve.threshold, at_best), color)
+    point = float(figure(np.array([curve.threshold_recall]), np.array([curve.threshold_precision]))[0])
+    return Series(curve.name, THRESHOLDS[there].tolist(), values.tolist(), (DEFAULT_THRESHOLD, point), color)
 
 
 def training_charts(history: History) -> list[Markup]:

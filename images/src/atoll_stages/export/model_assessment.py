@@ -38,7 +38,7 @@ class ModelAssessment:
 
 
 def assess_model(measurement: Measurement, gates: Sequence[Gate] = ()) -> ModelAssessment:
-    """Assesses the int8 model by AP50, and by recall and precision of all classes at their thresholds."""
+    """Assesses the int8 model by AP50, and by recall and precision of all classes at the threshold."""
     objects = sum(curve.objects for curve in measurement.curves)
     ap50 = measurement.int8_metrics.ap50
     if not objects:
@@ -71,9 +71,9 @@ def _weakness(measurement: Measurement, gates: Sequence[Gate], *, recall: float,
 
 
 def overall_figures(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Returns recall and precision of all classes together, each at its own threshold; 0 where nothing is found."""
-    right = sum(curve.best_recall * curve.objects for curve in curves)
-    found = sum(c.best_recall * c.objects / c.best_precision for c in curves if c.best_precision)
+    """Returns recall and precision of all classes together, each at the threshold; 0 where nothing is found."""
+    right = sum(curve.right for curve in curves)
+    found = sum(curve.found for curve in curves)
     objects = sum(curve.objects for curve in curves)
     return right / objects if objects else 0.0, right / found if found else 0.0
 

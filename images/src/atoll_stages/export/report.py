@@ -20,6 +20,7 @@ from atoll_stages.export.evaluation import Gate, Measurement
 from atoll_stages.export.evaluation_charts import evaluation_charts, training_charts
 from atoll_stages.export.model_assessment import ModelAssessment
 from atoll_stages.export.sample_images import Assessment, Selection
+from atoll_stages.export.score_calibration import ScoreCalibration
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.history import History
 
@@ -52,6 +53,7 @@ class ReportData:
     assessment: ModelAssessment
     mapping: MappingReport
     gates: Sequence[Gate]
+    calibration: ScoreCalibration
     selection: Selection
     examples: Sequence[Example]
     training: Sequence[Example]

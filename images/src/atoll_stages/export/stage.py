@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,22 +20,32 @@ from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert
 from atoll_stages.export.edgetpu_mapping import MappingReport, predict_mapping
-from atoll_stages.export.evaluation import Gate, Measurement, check_gates, measure, metrics_document, stage_summary
+from atoll_stages.export.evaluation import (
+    DEFAULT_THRESHOLD,
+    Gate,
+    Measurement,
+    check_gates,
+    measure,
+    metrics_document,
+    stage_summary,
+)
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model
 from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
+from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
 from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.config import make_config
-from atoll_stages.train.dataset import Example, evenly_spaced
+from atoll_stages.train.dataset import Example, Records, evenly_spaced
 from atoll_stages.train.detections import FloatDetector
 from atoll_stages.train.history import History
 from atoll_stages.train.initial_weights import ModelInfo, load_detector
 from atoll_stages.train.stage import fetch_split, read_dataset
 
+VALIDATION = "validation"
 MODEL_NAME = "unoptimized.tflite"
 METRICS_NAME = "metrics.json"
 MAPPING_NAME = "edgetpu-report.json"
@@ -62,15 +74,23 @@ def export(context: StageContext) -> StageOutcome:
     model, info = load_detector(weights, wanted, key=artifact.key)
     with (
         fetch_split(context, dataset, "train") as training,
-        fetch_split(context, dataset, dataset.evaluation_split) as examples,
+        fetch_split(context, dataset, VALIDATION) as validation,
+        _evaluation_examples(context, dataset, validation) as examples,
     ):
-        context.report(Progress(5, message="quantising"))
         kept = kept_detections(spec, training)
         session = ExportSession(
             context, spec, dataset, history, model, info, training=training, examples=examples, max_detections=kept
         )
+        calibration = session.calibrate(validation)
         data = session.quantise()
-        return session.finish(data, session.measure(data))
+        return session.finish(data, session.measure(data), calibration)
+
+
+def _evaluation_examples(
+    context: StageContext, dataset: Dataset, validation: Records
+) -> AbstractContextManager[Records]:
+    split = dataset.evaluation_split
+    return nullcontext(validation) if split == VALIDATION else fetch_split(context, dataset, split)
 
 
 def _read_history(context: StageContext) -> History:
@@ -104,8 +124,22 @@ class ExportSession:
     def side(self) -> int:
         return self.info.architecture.side
 
+    @functools.cached_property
+    def _float_detector(self) -> FloatDetector:
+        anchors = generate_anchors(self.info.architecture)
+        return FloatDetector(self.model, anchors.boxes, max_detections=self.max_detections)
+
+    def calibrate(self, validation: Sequence[Example]) -> ScoreCalibration:
+        """Shifts the model's scores so that DEFAULT_THRESHOLD is right, as the images of validation say."""
+        self.context.report(Progress(2, message="choosing the threshold"))
+        detections = self._float_detector.detect_all(self._images(validation))
+        calibration = calibrate_scores(VALIDATION, validation, detections, self.info.classes)
+        calibration.apply(self.model)
+        return calibration
+
     def quantise(self) -> bytes:
         """Returns the checked int8 file."""
+        self.context.report(Progress(10, message="quantising"))
         calibration = evenly_spaced(self.training, self.spec.calibration_pictures)
         raw = convert(
             self.model,
@@ -123,20 +157,18 @@ class ExportSession:
         self.context.check_stop()
         split = self.dataset.evaluation_split
         self.context.report(Progress(35, message=f"measuring {len(self.examples)} pictures of {split}"))
-        int8_detections = ExportedModel(data).detect_all(self._images())
+        int8_detections = ExportedModel(data).detect_all(self._images(self.examples))
         self.context.report(Progress(65, message="measuring the float model"))
-        anchors = generate_anchors(self.info.architecture)
-        detector = FloatDetector(self.model, anchors.boxes, max_detections=self.max_detections)
         return measure(
             split=split,
             classes=self.info.classes,
             side=self.side,
             examples=self.examples,
-            float_detections=detector.detect_all(self._images()),
+            float_detections=self._float_detector.detect_all(self._images(self.examples)),
             int8_detections=int8_detections,
         )
 
-    def finish(self, data: bytes, measurement: Measurement) -> StageOutcome:
+    def finish(self, data: bytes, measurement: Measurement, calibration: ScoreCalibration) -> StageOutcome:
         """Checks the gates, and stores the file, its documents, the golden images and the report."""
         self.context.report(Progress(85, message="writing the report"))
         mapping = predict_mapping(operations(data), size=len(data))
@@ -145,12 +177,16 @@ class ExportSession:
             check_gates(self.spec.quality, float_metrics=float_metrics, int8_metrics=int8_metrics, mapping=mapping)
         )
         assessment = assess_model(measurement, gates)
-        report = render_report(self._report_data(measurement, assessment, mapping, gates, model_bytes=len(data)))
+        report = render_report(
+            self._report_data(measurement, assessment, mapping, gates, calibration=calibration, model_bytes=len(data))
+        )
         label_map = self.dataset.label_map
         outputs = (
             self._save("model", MODEL_NAME, data),
             Artifact("labels", label_map.key, label_map.sha256, label_map.size),
-            self._save("metrics", METRICS_NAME, to_json(metrics_document(measurement))),
+            self._save(
+                "metrics", METRICS_NAME, to_json(metrics_document(measurement, scores_before=calibration.scores))
+            ),
             self._save("mapping", MAPPING_NAME, to_json(mapping)),
             *self._save_golden(measurement),
             self._save("report", REPORT_NAME, report.encode()),
@@ -170,6 +206,7 @@ class ExportSession:
         mapping: MappingReport,
         gates: Sequence[Gate],
         *,
+        calibration: ScoreCalibration,
         model_bytes: int,
     ) -> ReportData:
         history = self.history
@@ -183,10 +220,11 @@ class ExportSession:
             assessment=assessment,
             mapping=mapping,
             gates=gates,
+            calibration=calibration,
             selection=select_images(
                 self.examples,
                 measurement.detections,
-                thresholds=[curve.threshold for curve in measurement.curves],
+                thresholds=[DEFAULT_THRESHOLD] * len(measurement.classes),
                 max_images=MAX_REPORT_IMAGES,
             ),
             examples=self.examples,
@@ -210,8 +248,8 @@ class ExportSession:
         path.write_bytes(data)
         return self.context.save(artifact, path)
 
-    def _images(self) -> Iterator[np.ndarray]:
-        for example in self.examples:
+    def _images(self, examples: Sequence[Example]) -> Iterator[np.ndarray]:
+        for example in examples:
             self.context.check_stop()
             yield preprocess.decode(example.encoded, self.side)
 

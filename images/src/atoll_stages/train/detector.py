@@ -7,10 +7,13 @@ codes (batch, anchors, 4), with anchors in the order of `generate_anchors`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import initializers, layers
 
+from atoll_contract.errors import ModelError, Reason
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import ssd_shapes
 from atoll_stages.train.backbone import STRIDE_8, STRIDE_16, STRIDE_32, TOP, batch_norm, make_divisible, mobilenet_v2
@@ -21,6 +24,7 @@ from atoll_stages.train.layers import Upsample
 PRIOR = 0.01
 FPN_CHANNELS = {0.35: 48, 0.5: 64, 1.0: 96}
 MIN_FPN_CHANNELS = 32
+CLASS_LOGITS = "class_logits"
 SSD_EXTRA_CHANNELS = (512, 256, 256, 128)
 
 
@@ -68,7 +72,7 @@ def _fpn_head(levels: list[keras.KerasTensor], *, classes: int, channels: int) -
     """Returns one head for all levels, with a separate normalisation at each (TF-OD's weight-shared predictor)."""
     shared = _separable_conv(channels, "head_shared")
     towers = {"class": _separable_conv(channels, "head_class"), "box": _separable_conv(channels, "head_box")}
-    outputs = {"class": _class_conv(classes, "class_logits"), "box": _box_conv(4, "box_codes")}
+    outputs = {"class": _class_conv(classes, CLASS_LOGITS), "box": _box_conv(4, "box_codes")}
     found: dict[str, list[keras.KerasTensor]] = {"class": [], "box": []}
     for level, x in enumerate(levels, start=3):
         x = _conv_norm_relu(x, conv=shared, norm=f"head_shared_{level}_BN")
@@ -93,7 +97,7 @@ def _ssd_levels(features: dict[str, keras.KerasTensor], width: float) -> list[ke
 def _ssd_head(levels: list[keras.KerasTensor], *, classes: int) -> tuple[keras.KerasTensor, ...]:
     logits, codes = [], []
     for i, (x, shapes) in enumerate(zip(levels, ssd_shapes(), strict=True)):
-        y = _class_conv(len(shapes) * classes, f"class_logits_{i}")(x)
+        y = _class_conv(len(shapes) * classes, f"{CLASS_LOGITS}_{i}")(x)
         z = _box_conv(len(shapes) * 4, f"box_codes_{i}")(x)
         logits.append(_flatten(y, classes, f"class_flat_{i}"))
         codes.append(_flatten(z, 4, f"box_flat_{i}"))
@@ -125,6 +129,22 @@ def _class_conv(filters: int, name: str) -> keras.layers.Conv2D:
         bias_initializer=initializers.Constant(math.log(PRIOR / (1 - PRIOR))),
         name=name,
     )
+
+
+def shift_class_logits(model: keras.Model, shifts: Sequence[float]) -> None:
+    """Adds `shifts`, one for each class, to every class logit of `model`.
+
+    Raises:
+        ModelError: InternalError, the model has no layer of class logits.
+    """
+    heads = [layer for layer in model.layers if layer.name.startswith(CLASS_LOGITS)]
+    if not heads:
+        raise ModelError(
+            Reason.INTERNAL_ERROR, f"{model.name} has no layer {CLASS_LOGITS}…: its scores stay as they are"
+        )
+    for layer in heads:
+        # The classes of one anchor are neighbours.
+        layer.bias.assign_add(np.tile(np.asarray(shifts, np.float32), layer.bias.shape[0] // len(shifts)))
 
 
 def _box_conv(filters: int, name: str) -> keras.layers.Conv2D:

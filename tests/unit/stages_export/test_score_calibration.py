@@ -1,0 +1,143 @@
+"""The shift of the scores: .5 becomes the right threshold of every class, and nothing else changes."""
+
+import numpy as np
+import pytest
+
+from atoll_contract.errors import AtollError
+from atoll_contract.stage import Architecture
+from atoll_stages.export.evaluation import DEFAULT_THRESHOLD, precision_recall
+from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
+from atoll_stages.train.dataset import Example
+from atoll_stages.train.detections import Detections
+from atoll_stages.train.detector import build_detector, shift_class_logits
+from atoll_stages.train.evaluate import evaluate
+from support.detection_data import CLASSES, labelled_images
+
+EXAMPLES = labelled_images(60)
+ELSEWHERE = [0.0, 0.0, 0.01, 0.01]
+
+
+def detections(seed: int, *, right: tuple[float, float], wrong: tuple[float, float]) -> list[Detections]:
+    """Every object with a score about `right`, and an object that is not there about `wrong`, by class."""
+    random = np.random.default_rng(seed)
+
+    def scores(centers: tuple[float, float], labels: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.clip(np.array(centers)[labels] + random.normal(0, 0.08, len(labels)), 0.01, 0.99)
+        return found
+
+    found = []
+    for example in EXAMPLES:
+        labels = np.concatenate([example.labels, [0, 1]])
+        values = np.concatenate([scores(right, example.labels), scores(wrong, np.array([0, 1]))])
+        found.append(Detections(np.concatenate([example.boxes, [ELSEWHERE] * 2]), labels, values))
+    return found
+
+
+def shifted(found: list[Detections], calibration: ScoreCalibration) -> list[Detections]:
+    """The detections of the shifted model, by the definition of a logit."""
+    before = np.array(calibration.scores)
+
+    def shift(item: Detections) -> Detections:
+        logits = np.log(item.scores / (1 - item.scores)) - np.log(before / (1 - before))[item.classes]
+        return Detections(item.boxes, item.classes, 1 / (1 + np.exp(-logits)))
+
+    return [shift(item) for item in found]
+
+
+def f1_at(threshold: float, found: list[Detections], label: int) -> float:
+    curve = precision_recall(EXAMPLES, found, CLASSES)[label]
+    kept = int(np.sum(np.array(curve.scores) >= threshold))
+    if not kept:
+        return 0.0
+    recall, precision = curve.recall[kept - 1], curve.precision[kept - 1]
+    return 2 * recall * precision / (recall + precision)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [((0.35, 0.7), (0.15, 0.45)), ((0.8, 0.25), (0.6, 0.08))])
+def test_half_is_the_best_threshold_of_every_class(right: tuple[float, float], wrong: tuple[float, float]) -> None:
+    found = detections(1, right=right, wrong=wrong)
+    after = shifted(found, calibrate_scores("validation", EXAMPLES, found, CLASSES))
+    for label in range(len(CLASSES)):
+        best = max(f1_at(threshold, after, label) for threshold in np.linspace(0.01, 0.99, 197))
+        assert f1_at(DEFAULT_THRESHOLD, after, label) >= 0.99 * best
+        assert f1_at(DEFAULT_THRESHOLD, after, label) > f1_at(DEFAULT_THRESHOLD, found, label)
+
+
+def test_other_pictures_keep_most_of_it() -> None:
+    """What is chosen on one part holds on another with the same detector."""
+    right, wrong = (0.35, 0.7), (0.15, 0.45)
+    calibration = calibrate_scores("validation", EXAMPLES, detections(1, right=right, wrong=wrong), CLASSES)
+    after = shifted(detections(2, right=right, wrong=wrong), calibration)
+    for label in range(len(CLASSES)):
+        best = max(f1_at(threshold, after, label) for threshold in np.linspace(0.01, 0.99, 197))
+        assert f1_at(DEFAULT_THRESHOLD, after, label) >= 0.97 * best
+
+
+def test_average_precision_stays() -> None:
+    found = detections(1, right=(0.35, 0.7), wrong=(0.25, 0.6))
+    after = shifted(found, calibrate_scores("validation", EXAMPLES, found, CLASSES))
+    one, other = (evaluate(examples=EXAMPLES, detections=items, classes=CLASSES, side=320) for items in (found, after))
+    assert one.ap50 < 1.0
+    assert other == one
+
+
+@pytest.mark.parametrize(
+    ("scores", "wrong", "chosen"),
+    [
+        ([0.8] * 12, [0.3] * 4, 0.55),
+        # A single one of two hundred does not move the threshold to its side of a gap.
+        ([0.9] * 199 + [0.45], [0.4] * 20, (0.9 + 0.4) / 2),
+        ([0.9] * 12, [], 0.45),
+        ([0.06] * 12, [0.01], 0.05),
+    ],
+)
+def test_the_middle_of_equally_good_thresholds_is_taken(scores: list[float], wrong: list[float], chosen: float) -> None:
+    examples = [EXAMPLES[0]] * (len(scores) + len(wrong))
+    found = [Detections(EXAMPLES[0].boxes[:1], np.array([0]), np.array([score])) for score in scores]
+    found += [Detections(np.array([ELSEWHERE]), np.array([0]), np.array([score])) for score in wrong]
+    calibration = calibrate_scores("validation", examples, found, CLASSES)
+    assert calibration.scores[0] == pytest.approx(chosen)
+
+
+def test_a_class_with_few_objects_takes_the_threshold_of_all() -> None:
+    few = EXAMPLES[:20]
+    found = []
+    for number, example in enumerate(few):
+        kept = example.labels == 0 if number > 3 else np.ones(len(example.labels), bool)
+        scores = np.where(example.labels == 0, 0.8, 0.2)
+        found.append(Detections(example.boxes[kept], example.labels[kept], scores[kept]))
+    few = [
+        Example(e.name, e.encoded, e.width, e.height, e.boxes[: 2 if n < 4 else 1], e.labels[: 2 if n < 4 else 1])
+        for n, e in enumerate(few)
+    ]
+    first, second = calibrate_scores("validation", few, found, CLASSES).scores
+    assert first == pytest.approx(0.4)
+    assert second == pytest.approx(0.1)
+
+
+def test_a_detector_that_finds_nothing_stays_as_it_is() -> None:
+    nothing = [Detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))] * len(EXAMPLES)
+    assert calibrate_scores("validation", EXAMPLES, nothing, CLASSES).scores == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300])
+def test_every_logit_of_a_class_is_shifted(architecture: Architecture) -> None:
+    side = architecture.side
+    model = build_detector(architecture=architecture, width=0.35, classes=3, side=side)
+    image = np.random.default_rng(0).random((1, side, side, 3), np.float32)
+    logits, codes = model(image, training=False)
+    ScoreCalibration("validation", (0.5, 0.3, 0.8)).apply(model)
+    shifted_logits, same_codes = model(image, training=False)
+    difference = np.asarray(shifted_logits) - np.asarray(logits)
+    np.testing.assert_allclose(
+        difference[0], np.tile([0.0, np.log(7 / 3), -np.log(4)], (len(difference[0]), 1)), atol=1e-4
+    )
+    np.testing.assert_array_equal(np.asarray(same_codes), np.asarray(codes))
+
+
+def test_a_model_without_class_logits_is_refused() -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="other")], name="plain")
+    with pytest.raises(AtollError, match="plain has no layer class_logits"):
+        shift_class_logits(model, [0.1])
