@@ -17,6 +17,12 @@ SOURCES := operator/src images/src images/builder edge/src tests
 STAMP := $(VENV)/.set-up
 DEMO := build/demo
 EDGE := build/edge
+# The builder needs no package: on a Pi that makes one image, the packages of the tests would be in the way.
+BUILDER_PYTHON = $(shell for python in $(VENV)/bin/python $(PYTHONS); do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+BUILDER = PYTHONPATH=images/src $(or $(BUILDER_PYTHON),$(error \
+  the images need Python 3.11 or newer; none of these is one: $(PYTHONS). Name another with PYTHON=/path/to/python3)) \
+  -P images/builder
 IMAGE_FLAGS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: help
@@ -95,17 +101,17 @@ bench: setup ## The benchmarks, as ratios against a peer in the same run
 	@missed=0; for bench in $(BENCHES); do echo "== $$bench"; PYTHONPATH=tests $(RUN) $$bench || missed=1; done; exit $$missed
 
 .PHONY: images
-images: setup ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME …" IMAGES="NAME …" ENGINE=
-	@$(RUN) images/builder build $(IMAGE_FLAGS) $(if $(ARCH),--arch $(ARCH)) $(if $(BASE),--base $(BASE)) \
+images: ## Build the images: REGISTRY= (pushes) ARCH= BASE= EXTERNAL="NAME …" IMAGES="NAME …" ENGINE=
+	@$(BUILDER) build $(IMAGE_FLAGS) $(if $(ARCH),--arch $(ARCH)) $(if $(BASE),--base $(BASE)) \
 	  $(if $(REGISTRY),--push) $(EXTERNAL:%=--external %) $(IMAGES)
 
 .PHONY: pin
-pin: setup ## Ask a registry for the digest of the images' base, for images/base.lock: TOOL=skopeo, docker or podman
-	@$(RUN) images/builder pin $(if $(TOOL),--tool $(TOOL))
+pin: ## Ask a registry for the digest of the images' base, for images/base.lock: TOOL=skopeo, docker or podman
+	@$(BUILDER) pin $(if $(TOOL),--tool $(TOOL))
 
 .PHONY: load
-load: setup ## Import the images into a cluster without a registry: TARGET=k3s or TARGET=kind
-	@$(RUN) images/builder load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)
+load: ## Import what was built last into a cluster without a registry: TARGET=k3s or TARGET=kind IMAGES="NAME …"
+	@$(BUILDER) load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)
 
 .PHONY: release
 release: setup ## Build wheel, charts, SBOM, images and checksums into build/release: IMAGES="NAME …", IMAGES=none

@@ -1,26 +1,28 @@
 """Builds Atoll's images with docker, podman or buildah and writes the Helm values that name them.
 
 `python images/builder build` prints what each image adds to its base in MB; `python images/builder load --target k3s`
-imports the images into a cluster without a registry; `python images/builder save --to FOLDER` writes them as archives;
-`python images/builder pin` asks a registry for the base's digest. `make images`, `make load`, `make release` and
-`make pin` call it.
+brings the images of the last build into a cluster without a registry; `python images/builder save --to FOLDER` writes
+them as archives; `python images/builder pin` asks a registry for the base's digest. `make images`, `make load`,
+`make release` and `make pin` call it. It needs Python 3.11 and no package; PYTHONPATH has to name images/src.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from atoll_contract import __version__
 from base import ask_digest, read_base, write_digest
 from engine import EngineError, find_engine
 from external import ExternalFile, LockError, read_lock
+from load import load_into_k3s, load_into_kind, read_built, write_built
 from values import ImageReference, write_values
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "build" / "values-images.yaml"
+# The images of the last build alone, one a line.
+BUILT = ROOT / "build" / "images-built.txt"
 BASE_LOCK = ROOT / "images" / "base.lock"
 IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
 # A compile image without the compiler would only promise what it cannot do.
@@ -35,6 +37,7 @@ def build(options: argparse.Namespace) -> None:
     lock = read_lock(ROOT / "images" / "external.lock")
     wanted = [lock.require(name) for name in options.external]
     references: dict[str, ImageReference] = {}
+    built: list[str] = []
     extra = [image for image in dict.fromkeys(file.image for file in wanted) if image not in DEFAULT_IMAGES]
     for image in options.image or (*DEFAULT_IMAGES, *extra):
         reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
@@ -48,9 +51,11 @@ def build(options: argparse.Namespace) -> None:
         )
         added = engine.size_mb(str(reference)) - engine.size_mb(base)
         print(f"{reference}: {added:.0f} MB over the base", flush=True)
+        built.append(str(reference))
         if options.push:
             reference = reference.with_digest(engine.push(str(reference)))
         references[image] = reference
+    write_built(BUILT, built)
     kept = write_values(options.values, references)
     print(f"wrote {options.values}: helm install … -f {options.values}")
     if kept:
@@ -88,18 +93,16 @@ def pin(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> None:
     engine = find_engine(options.engine, options.engine_flag)
-    importer = {
-        "k3s": ["k3s", "ctr", "images", "import"],
-        "kind": ["kind", "load", "image-archive", "--name", options.name],
-    }[options.target]
-    with tempfile.TemporaryDirectory() as folder:
-        for image in options.image or DEFAULT_IMAGES:
-            reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
-            archive = Path(folder) / f"{image}.tar"
-            engine.save(str(reference), archive)
-            _import([*importer, str(archive)])
-            archive.unlink()
-            print(f"{reference}: imported into {options.target}", flush=True)
+    references = [] if options.image else read_built(BUILT)
+    if not references:
+        references = [
+            str(ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag))
+            for image in options.image or DEFAULT_IMAGES
+        ]
+    if options.target == "k3s":
+        load_into_k3s(engine, references)
+    else:
+        load_into_kind(engine, references, options.name)
 
 
 def save(options: argparse.Namespace) -> None:
@@ -109,15 +112,6 @@ def save(options: argparse.Namespace) -> None:
         archive = options.to / f"atoll-image-{image}-{options.tag}.tar"
         engine.save(str(reference), archive)
         print(f"{reference}: saved as {archive}", flush=True)
-
-
-def _import(command: list[str]) -> None:
-    try:
-        subprocess.run(command, check=True, timeout=900)
-    except FileNotFoundError as error:
-        raise EngineError(f"there is no {command[0]!r} on the PATH: run this on the cluster's machine") from error
-    except subprocess.CalledProcessError as error:
-        raise EngineError(f"{' '.join(command[:4])} failed with exit code {error.returncode} (needs root)") from error
 
 
 def parser() -> argparse.ArgumentParser:

@@ -45,6 +45,8 @@ class K3sMachine:
         return {
             "PATH": f"{self.folder / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "KUBECONFIG": self.cluster.keeper.kubeconfig,
+            # Where `make load` leaves the archives that k3s imports at each start.
+            "K3S_DATA_DIR": str(self.folder / "k3s-data"),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "BUILDAH_ISOLATION": "oci",
@@ -68,7 +70,7 @@ class K3sMachine:
         self._make_volume()
 
     def stand_in(self) -> None:
-        """`k3s ctr images import` hands over to the node's containerd."""
+        """`k3s ctr` hands over to the node's containerd."""
         script = self.folder / "bin" / "k3s"
         script.write_text(
             f'#!/bin/sh\n[ "$1" = ctr ] || exit 64\nshift\nexec ctr --address {SOCKET} -n k8s.io "$@"\n',

@@ -180,6 +180,21 @@ def test_the_registrys_error_is_kept_while_the_kubelet_backs_off() -> None:
     assert sim.writes == writes
 
 
+def test_P24_an_imported_image_that_is_gone_is_told_with_the_command_that_brings_it_back() -> None:
+    sim = at_train()
+    job = sim.active_job()
+    assert job is not None
+    refused = 'Failed to pull image "localhost/atoll/train:1": Head "http://localhost/v2/": connection refused'
+    sim.pod_of(job, waiting_reason="ErrImagePull", waiting_message=refused)
+    sim.settle()
+    message = sim.read().message
+    assert refused in message
+    assert "`make load`" in message
+    sim.pod_of(job, waiting_reason="ErrImagePull", waiting_message='Failed to pull image "registry.example/train": 401')
+    sim.settle()
+    assert "make load" not in sim.read().message
+
+
 def test_a_missing_secret_that_only_an_event_names_fails_the_run() -> None:
     sim = at_train()
     job = sim.active_job()

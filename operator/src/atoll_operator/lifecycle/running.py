@@ -19,6 +19,9 @@ _PULL = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed"}
 )
 _NEVER = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+# No registry has such an image; the kubelet removes it from a node whose disk fills up.
+_IMPORTED_IMAGE = '"localhost/'
+_MISSING_IMPORT = "images of localhost/ are imported into each node, and this node has it no longer: `make load` there"
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def _container_problem(pod: PodView) -> PodProblem | None:
     if pod.waiting_reason in _NEVER:
         return PodProblem(Reason.IMAGE_PULL_FAILED, text, 0)
     if pod.waiting_reason in _PULL:
-        return PodProblem(Reason.IMAGE_PULL_FAILED, text)
+        imported = _IMPORTED_IMAGE in text
+        return PodProblem(Reason.IMAGE_PULL_FAILED, f"{text}; {_MISSING_IMPORT}" if imported else text)
     if pod.waiting_reason == "CreateContainerConfigError" and _names_missing_object(pod.waiting_message):
         return PodProblem(Reason.SECRET_NOT_FOUND, text, MISSING_OBJECT_SECONDS)
     if pod.waiting_reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
