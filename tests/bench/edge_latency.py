@@ -4,14 +4,17 @@
 
 Rows: one frame of a camera by LiteRT alone (colour order, resize, invoke, read the outputs) and by the detector worker,
 in turns, back to back and at a camera's 30 frames/s, and the processor's time for each of them, which other programs do
-not lengthen; capture to published with a robot connected; the longest gap between two answers while another model takes
-over; resident memory of agent, detector and spare after the first 500 frames and at the end.
+not lengthen; capture to published with a robot connected, and the same while ten greedy viewers watch; the longest gap
+between two answers while another model takes over; resident memory of agent, detector and spare after the first 500
+frames and at the end.
 """
 
 import argparse
 import functools
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,11 +39,15 @@ from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import bundle_spec, unpack
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.networktables import NetworkTables
+from atoll_edge.throughput import KEPT_SAMPLES
 from support.polling import wait_until
 
 BgrImage = NDArray[uint8]
 
 SETTLED = 500
+VIEWERS = 10
+VIEWED_TURNS = 3
+SUPPORT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,6 +151,7 @@ def in_service(model: LoadedModelSpec, frames: int) -> dict[str, float]:
         wait_until(lambda: agent.pipeline.results > SETTLED, what="frames", timeout_seconds=600)
         first = memory(agent)
         latency = agent.pipeline.latency.quantiles()
+        viewed = with_viewers(agent, marked)
         gap = swap_gap(agent, model)
         wait_until(lambda: agent.pipeline.results >= frames, what="frames", timeout_seconds=3600, interval_seconds=1)
         last = memory(agent)
@@ -153,11 +161,39 @@ def in_service(model: LoadedModelSpec, frames: int) -> dict[str, float]:
     return {
         "captureToPublishedP50Millis": latency.p50 or 0.0,
         "captureToPublishedP95Millis": latency.p95 or 0.0,
+        **viewed,
         "swapGapMillis": gap,
         "memoryFrames": frames,
         "residentMiBAtStart": first,
         "residentMiBAtEnd": last,
     }
+
+
+def with_viewers(agent: Agent, port: int) -> dict[str, float]:
+    """The 95th percentile of capture to published without and with viewers, in turns, and what the viewers get."""
+    p95: dict[bool, list[float]] = {False: [], True: []}
+    megabits = []
+    for _ in range(VIEWED_TURNS):
+        p95[False].append(settled_p95(agent))
+        command = [sys.executable, "-P", "-m", "support.greedy_viewers", str(port), str(VIEWERS)]
+        started = time.monotonic()
+        viewers = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=SUPPORT)
+        p95[True].append(settled_p95(agent))
+        answer, _ = viewers.communicate()
+        megabits.append(int(answer) * 8e-6 / (time.monotonic() - started))
+    alone, viewed = (statistics.median(values) for values in p95.values())
+    return {
+        "viewersP95Millis": round(viewed, 3),
+        "viewersP95Ratio": round(viewed / alone, 3),
+        "viewersMegabitsPerSecond": round(statistics.median(megabits), 2),
+    }
+
+
+def settled_p95(agent: Agent) -> float:
+    """The 95th percentile over the frames from now on."""
+    after = agent.pipeline.results + KEPT_SAMPLES
+    wait_until(lambda: agent.pipeline.results > after, what="frames", timeout_seconds=600)
+    return agent.pipeline.latency.quantiles().p95 or 0.0
 
 
 def swap_gap(agent: Agent, model: LoadedModelSpec) -> float:

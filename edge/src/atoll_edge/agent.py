@@ -36,8 +36,11 @@ from atoll_edge.status import (
 )
 from atoll_edge.system import agent_version, coral_present, cores
 from atoll_edge.threads import RepeatingThread
+from atoll_edge.video.bandwidth import Bandwidth
+from atoll_edge.video.camera_publisher import CameraPublisher, mode_text, stream_hosts
 from atoll_edge.video.overlay import annotated
-from atoll_edge.video.stream import CameraPublisher, MjpegStream, PortTaken, StreamLimits, mode_text, stream_hosts
+from atoll_edge.video.stream import MjpegStream, PortTaken
+from atoll_edge.video.viewer import StreamLimits
 from atoll_edge.web.server import Handlers, StatusServer
 
 logger = logging.getLogger(__name__)
@@ -129,14 +132,14 @@ class Agent:
         if not wanted.enabled:
             return Streams(), None
         limits = StreamLimits(wanted.fps, wanted.compression, wanted.width, wanted.height)
-        width, height, _ = self.source.mode
+        bandwidth = Bandwidth(wanted.megabits_per_second)
         opened: list[MjpegStream | None] = []
         errors = []
-        camera = getattr(self.source, "camera", None)
-        name = camera_name(self.config.camera)
-        for stream, port, own in ((name, wanted.raw_port, camera), (wanted.name, wanted.annotated_port, None)):
+        for name, port in ((camera_name(self.config.camera), wanted.raw_port), (wanted.name, wanted.annotated_port)):
             try:
-                opened.append(MjpegStream(stream, port, size=(width, height), limits=limits, camera=own))
+                opened.append(
+                    MjpegStream(name, port, limits=limits, max_viewers=wanted.max_viewers, bandwidth=bandwidth)
+                )
             except PortTaken as error:
                 logger.error("%s", error)
                 errors.append(str(error))

@@ -66,7 +66,9 @@ class DetectionConfig(Document, frozen=True):
 
 
 class StreamConfig(Document, frozen=True):
-    """`name` is the name of the annotated stream for dashboards: `Axon` (2021) or `MLOut` (2019, 2020)."""
+    """`name` is the name of the annotated stream for dashboards: `Axon` (2021) or `MLOut` (2019, 2020). `fps`,
+    `compression`, `width` and `height` are the most that a viewer gets; `max_viewers` is for each stream, and
+    `megabits_per_second` for all streams of the device."""
 
     enabled: bool = True
     raw_port: int = 1181
@@ -76,6 +78,8 @@ class StreamConfig(Document, frozen=True):
     compression: int = 30
     width: int = 320
     height: int = 240
+    max_viewers: int = 3
+    megabits_per_second: float = 7.0
 
 
 class HttpConfig(Document, frozen=True):
@@ -251,6 +255,8 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
     yield "streams.compression", streams.compression, 0, 100
     yield "streams.width", streams.width, 1, MAX_FRAME_SIDE
     yield "streams.height", streams.height, 1, MAX_FRAME_SIDE
+    yield "streams.maxViewers", streams.max_viewers, 1, 16
+    yield "streams.megabitsPerSecond", streams.megabits_per_second, 0.1, 1000
     if config.model is not None:
         yield "model.pollSeconds", config.model.poll_seconds, 1, MAX_SECONDS
         yield "model.reportSeconds", config.model.report_seconds, 1, MAX_SECONDS

@@ -148,7 +148,7 @@ class Pipeline:
                 self._tables.resolution(*self._size)
         self._latest.put(frame)
         if self._streams.raw is not None and self._streams.raw.due:
-            self._streams.raw.put(frame.image)
+            self._streams.raw.put(lambda: frame.image)
 
     def _detect(self) -> None:
         """One step of the detector thread. It runs without a frame too, so that loads and restarts continue."""
@@ -215,7 +215,7 @@ class Pipeline:
     def _display(self, frame: Frame, observations: tuple[Observation, ...], footer: str) -> None:
         self.displayed = DisplayedFrame(frame, observations, footer)
         if self._streams.annotated is not None and self._streams.annotated.due:
-            self._streams.annotated.put(annotated(frame.image, observations, footer))
+            self._streams.annotated.put(lambda: annotated(frame.image, observations, footer))
 
     def _heartbeat(self) -> None:
         """One step of the heartbeat thread."""

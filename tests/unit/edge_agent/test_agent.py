@@ -1,12 +1,9 @@
 """The whole agent from a bucket to a robot: online, offline, changed by a user, and with a detector that dies."""
 
 import json
-import socket
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +13,6 @@ from atoll_contract.release import DeviceReport
 from atoll_edge.config import HarvestConfig
 from atoll_edge.models.release_store import StoreLocked
 from atoll_edge.robot.topics import detection_struct
-from atoll_edge.video.stream import MjpegStream, PortTaken, StreamLimits
 from support.edge_agent import DEVICE, RunningAgent
 from support.edge_release import MODEL, NAMESPACE, publish
 from support.edge_robot import Robot
@@ -141,14 +137,6 @@ def assert_mjpeg(port: int) -> None:
         assert b"\xff\xd8\xff" in stream.read(4096)
 
 
-def opened(url: str) -> Any:
-    """The answer, or nothing where no one listens yet."""
-    try:
-        return urllib.request.urlopen(url, timeout=30)
-    except urllib.error.URLError:
-        return None
-
-
 def test_nobody_looking_means_nothing_is_encoded(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
@@ -156,21 +144,12 @@ def test_nobody_looking_means_nothing_is_encoded(tmp_path: Path, robot: Robot) -
         assert marked is not None
         assert not marked.watched
         url = f"http://127.0.0.1:{marked.port}/?action=stream"
-        # cscore binds the port in a thread of its own.
-        with wait_until(lambda: opened(url), what="the stream") as stream:
+        with urllib.request.urlopen(url, timeout=30) as stream:
             wait_until(lambda: marked.watched, what="the stream to be watched")
             stream.read(2048)
         wait_until(lambda: not marked.watched, what="the stream to be left", timeout_seconds=60)
     finally:
         running.close()
-
-
-def test_a_taken_port_is_said_with_what_may_hold_it() -> None:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        with pytest.raises(PortTaken, match="WPILibPi"):
-            MjpegStream("Axon", taken.getsockname()[1], size=(320, 240), limits=StreamLimits())
 
 
 def test_a_second_agent_on_the_same_store_is_refused(tmp_path: Path, robot: Robot) -> None:

@@ -1,24 +1,19 @@
 """The status server: the page, `/status`, the probes, the metrics, the newest frame, and the page's buttons."""
 
-import contextlib
 import hmac
 import logging
-import socket
-import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from pathlib import Path
-from socketserver import TCPServer
-from typing import Any
 
 from atoll_contract.document import to_json
 from atoll_edge.status import HealthCheck, Status
 from atoll_edge.threads import RepeatingThread
+from atoll_edge.web.bounded import BoundedServer, ConnectionLimits
 
 logger = logging.getLogger(__name__)
 
@@ -46,61 +41,12 @@ class Handlers:
     token_file: Path | None = None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # How soon the server notices that it is to end.
-    timeout = 0.2
-    request_queue_size = MAX_CONNECTIONS
-
-    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], *, request_seconds: float) -> None:
-        self._request_seconds = request_seconds
-        # Client address and end of time of each open connection.
-        self._open: dict[socket.socket, tuple[str, float]] = {}
-        self._lock = threading.Lock()
-        super().__init__(("", port), handler)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Takes a connection unless there are too many, in all or of this client; the others are closed at once."""
-        client = str(client_address[0])
-        with self._lock:
-            of_client = sum(1 for address, _ in self._open.values() if address == client)
-            if len(self._open) >= MAX_CONNECTIONS or of_client >= MAX_CONNECTIONS_OF_A_CLIENT:
-                return False
-            self._open[request] = (client, time.monotonic() + self._request_seconds)
-        return True
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.pop(request, None)
-        super().shutdown_request(request)
-
-    def end_overdue(self) -> None:
-        """Ends connections whose time is over: a client that sends a byte now and then stalls no single read."""
-        now = time.monotonic()
-        with self._lock:
-            overdue = [request for request, (_, ends_at) in self._open.items() if now >= ends_at]
-        for request in overdue:
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def server_bind(self) -> None:
-        """Omits the base class's lookup of the machine's full name, which takes minutes on a field without DNS."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = "", self.server_address[1]
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (the base class's)
-        """Logs errors, but not that a client disconnected."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError | TimeoutError):
-            logger.error("http: the answer to %s failed: %r", client_address, error)
-
-
 class StatusServer:
     """Serves from `start` to `close`; port 0 takes a free one. A port that is taken is retried until it is free;
     detection does not wait for it."""
 
     def __init__(self, handlers: Handlers, port: int, *, request_seconds: float = REQUEST_SECONDS) -> None:
-        self._request_seconds = request_seconds
+        self._limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS_OF_A_CLIENT, request_seconds)
         self._handler = type("Handler", (_Handler,), {"handlers": handlers, "timeout": request_seconds})
         self.port = port
         self._closing = threading.Event()
@@ -116,9 +62,9 @@ class StatusServer:
         if self._server is not None:
             self._server.server_close()
 
-    def _bound(self) -> _Server | None:
+    def _bound(self) -> BoundedServer | None:
         try:
-            server = _Server(self.port, self._handler, request_seconds=self._request_seconds)
+            server = BoundedServer(self.port, self._handler, self._limits)
         except OSError as error:
             logger.error("no status page on port %d, which is tried again: %s", self.port, error)
             return None
