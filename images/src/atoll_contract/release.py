@@ -21,6 +21,8 @@ _RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
 BUNDLE_NAME = "model.tar.gz"
 INT8_NAME = "unoptimized.tflite"
 EDGETPU_NAME = "model.tflite"
+# The compile target that the first versions knew alone.
+EDGETPU = "edgetpu"
 LABELS_NAME = "map.pbtxt"
 # The label map, or the file that models of Coral and Teachable Machine have in its place.
 LABEL_FILES = (LABELS_NAME, "labels.txt")
@@ -30,6 +32,11 @@ LIMITS = DatasetLimits(archive_bytes=512 * 2**20, expanded_bytes=2**30, member_b
 
 # Readable by every user. The archive has no times, owners or names of machines.
 _MODE = 0o644
+
+
+def compile_artifact(target: str, name: str) -> str:
+    """The name of an artifact of the compile stage. Those of the Edge TPU have no prefix: it was the only target."""
+    return name if target == EDGETPU else f"{target}.{name}"
 
 
 def release_parts(release: str) -> tuple[str, int]:

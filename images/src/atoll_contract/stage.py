@@ -226,6 +226,8 @@ class ExportSpec(Document, frozen=True):
     calibration_pictures: int = 100
     # The model that the run publishes a release of, for the report; None in the input of an older operator.
     model: str | None = None
+    # Whether to leave the float model and the calibration pictures for compile targets that quantise by themselves.
+    for_targets: bool | None = None
 
 
 class CompilePolicy(StrEnum):
@@ -239,6 +241,9 @@ class CompileSpec(Document, frozen=True):
     policy: CompilePolicy = CompilePolicy.BEST_EFFORT
     min_mapped_percent: float | None = None
     timeout_seconds: int = 600
+    # None: the target's default. AP50 of the float model minus the chip's, on the evaluation split.
+    chip: str | None = None
+    max_ap50_drop: float | None = None
 
 
 class PublishSpec(Document, frozen=True):

@@ -16,13 +16,12 @@ from atoll_stages.export.evaluation import (
     Gate,
     check_gates,
     confusion_matrix,
-    iou_matrix,
     match_labels,
     precision_recall,
 )
 from atoll_stages.export.sample_images import expected_detections, select_golden, select_images, write_golden_images
 from atoll_stages.train.dataset import Example
-from atoll_stages.train.detections import Detections
+from atoll_stages.train.detections import Detections, iou_matrix
 from atoll_stages.train.evaluate import Metrics, evaluate
 from support.detection_data import CLASSES, labelled_images
 

@@ -8,71 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoll_contract.document import replace, to_json
+from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason, exit_code
-from atoll_contract.keys import RunRef
-from atoll_contract.stage import (
-    Architecture,
-    ExportSpec,
-    InitFrom,
-    QualityGates,
-    Stage,
-    StageInput,
-    StartWeights,
-    StoreSpec,
-    StoreType,
-    TrainSpec,
-)
-from atoll_contract.stage_result import Artifact
-from atoll_contract.store.directory import DirStore
+from atoll_contract.stage import Architecture, ExportSpec, QualityGates
 from atoll_stages.export.stage import export, kept_detections
 from atoll_stages.runtime.context import StageContext
-from atoll_stages.train.detector import build_detector
-from atoll_stages.train.history import Best, History, Point
-from atoll_stages.train.initial_weights import ModelInfo, weights_by_path, write_weights
-from support.detection_data import CLASSES, labelled_image, store_dataset
+from support.detection_data import CLASSES, labelled_image
+from support.exporting import TRAIN, export_context
 
 pytestmark = pytest.mark.timeout(300)
-TRAIN = TrainSpec(Architecture.FPNLITE_192, 0.35, StartWeights(InitFrom.RANDOM), steps=10)
-NAME = "<b>run & co</b>"
-HISTORY = History(
-    start="random weights",
-    accelerator="CPU",
-    steps=10,
-    step=10,
-    best=Best(10, 0.5),
-    images_per_second=1.0,
-    seconds=10.0,
-    parameters=1000,
-    settings={"seed": "0"},
-    points=(Point(5, 2.0, 1.0, 0.5, 0.1), Point(10, 1.0, 0.5, 0.25, 0.05, 0.5, 0.3)),
-)
-
-
-def context(folder: Path, quality: QualityGates) -> StageContext:
-    store, work = DirStore(folder / "store"), folder / "work"
-    work.mkdir()
-    dataset = store_dataset(store, work, train=2, validation=3)
-    model = build_detector(architecture=TRAIN.architecture, width=TRAIN.width, classes=len(CLASSES), side=192)
-    write_weights(work / "w.h5", weights_by_path(model), ModelInfo(TRAIN.architecture, TRAIN.width, CLASSES, step=10))
-    (work / "h.json").write_bytes(to_json(HISTORY))
-
-    def stored(name: str, path: Path) -> Artifact:
-        info = store.upload(f"runs/local/u/train/{path.name}", path)
-        return Artifact(name, info.key, info.sha256 or "", info.size)
-
-    given = StageInput(
-        stage=Stage.EXPORT,
-        attempt=1,
-        run=RunRef("local", NAME, "u"),
-        store=StoreSpec(StoreType.DIRECTORY, path=str(folder / "store")),
-        upstream={
-            Stage.CONVERT: (dataset,),
-            Stage.TRAIN: (stored("weights", work / "w.h5"), stored("history", work / "h.json")),
-        },
-        export=ExportSpec(TRAIN, quality),
-    )
-    return StageContext(given, store, work, pod_uid="p")
 
 
 class Page(HTMLParser):
@@ -89,7 +33,7 @@ class Page(HTMLParser):
 
 
 def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_path: Path) -> None:
-    done = context(tmp_path, QualityGates(min_ap50=0.99, min_mapped_percent=50.0))
+    done = export_context(tmp_path, QualityGates(min_ap50=0.99, min_mapped_percent=50.0))
     outcome = export(done)
     assert outcome.reason is Reason.QUALITY_GATE_FAILED
     assert exit_code(outcome.reason) == 45
@@ -139,7 +83,7 @@ def _check_page(text: str) -> None:
 
 
 def test_weights_of_another_detector_are_refused(tmp_path: Path) -> None:
-    given = context(tmp_path, QualityGates())
+    given = export_context(tmp_path, QualityGates())
     other = replace(TRAIN, architecture=Architecture.FPNLITE_320)
     spec = replace(given.input, export=ExportSpec(other))
     with pytest.raises(AtollError, match="the weights are of") as raised:

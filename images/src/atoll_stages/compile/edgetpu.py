@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atoll_contract.errors import Reason
+from atoll_contract.release import EDGETPU_NAME
 from atoll_contract.tflite import TfliteError, read_model
 from atoll_stages.compile.process import Deadline, ProgramExit, run_program
-from atoll_stages.compile.target import Compilation
+from atoll_stages.compile.target import Compilation, CompileInput
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,24 @@ class EdgeTpuTarget:
     def name(self) -> str:
         return "edgetpu"
 
-    def compile(self, model: Path, work: Path, deadline: Deadline) -> Compilation:
+    @property
+    def chips(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def needs_network(self) -> bool:
+        return False
+
+    @property
+    def processor(self) -> str:
+        return "the Edge TPU"
+
+    def file_name(self, chip: str | None) -> str:
+        del chip
+        return EDGETPU_NAME
+
+    def compile(self, given: CompileInput) -> Compilation:
+        model, work, deadline = given.model, given.work, given.deadline
         program = self.program or find_compiler()
         if program is None:
             text = (

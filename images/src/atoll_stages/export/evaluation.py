@@ -11,7 +11,7 @@ import numpy as np
 from atoll_contract.stage import QualityGates
 from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.train.dataset import Example
-from atoll_stages.train.detections import Detections
+from atoll_stages.train.detections import Detections, iou_matrix
 from atoll_stages.train.evaluate import Metrics, evaluate
 
 MATCH_IOU = 0.5
@@ -173,16 +173,6 @@ def match_labels(detections: Detections, example: Example, *, same_class: bool) 
             label_index[i] = int(np.argmax(candidates))
             free[label_index[i]] = False
     return LabelMatches(label_index, np.flatnonzero(free))
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the IoU (n, m) of corner boxes (n, 4) with (m, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = np.prod(np.clip(high - low, 0.0, None), axis=-1)
-    areas = np.prod(a[:, 2:] - a[:, :2], axis=-1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=-1)[None]
-    iou: np.ndarray = intersection / np.maximum(areas - intersection, 1e-9)
-    return iou
 
 
 def above_threshold(detections: Detections, thresholds: Sequence[float]) -> Detections:

@@ -32,6 +32,7 @@ from atoll_stages.export.evaluation import (
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model
+from atoll_stages.export.onnx_model import write_target_inputs
 from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
 from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
@@ -39,11 +40,10 @@ from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.config import make_config
-from atoll_stages.train.dataset import Example, Records, evenly_spaced
+from atoll_stages.train.dataset import Example, Records, evenly_spaced, fetch_split, read_dataset
 from atoll_stages.train.detections import FloatDetector
 from atoll_stages.train.history import History
 from atoll_stages.train.initial_weights import ModelInfo, load_detector
-from atoll_stages.train.stage import fetch_split, read_dataset
 
 VALIDATION = "validation"
 MODEL_NAME = "unoptimized.tflite"
@@ -140,13 +140,12 @@ class ExportSession:
     def quantise(self) -> bytes:
         """Returns the checked int8 file."""
         self.context.report(Progress(10, message="quantising"))
-        calibration = evenly_spaced(self.training, self.spec.calibration_pictures)
         raw = convert(
             self.model,
             anchors=generate_anchors(self.info.architecture),
             side=self.side,
             post=Postprocess(max_detections=self.max_detections, classes=len(self.info.classes)),
-            calibration=[preprocess.decode(e.encoded, self.side) for e in calibration],
+            calibration=[preprocess.decode(e.encoded, self.side) for e in self._calibration()],
         )
         data = fix_outputs(raw, operation=POSTPROCESS)
         check_input(ExportedModel(data).input)
@@ -190,6 +189,7 @@ class ExportSession:
             self._save("mapping", MAPPING_NAME, to_json(mapping)),
             *self._save_golden(measurement),
             self._save("report", REPORT_NAME, report.encode()),
+            *(self._save_target_inputs() if self.spec.for_targets else ()),
         )
         failed = [gate.describe() for gate in gates if not gate.passed]
         return StageOutcome(
@@ -242,6 +242,17 @@ class ExportSession:
         yield self._save("golden", GOLDEN_NAME, to_json(entries))
         for entry in entries:
             yield self.context.save(entry.name, self.context.work / entry.name)
+
+    def _save_target_inputs(self) -> Iterator[Artifact]:
+        images = [example.encoded for example in self._calibration()]
+        written = write_target_inputs(
+            self.context.work, self.model, self.info, calibration=images, max_detections=self.max_detections
+        )
+        for name, path in written.items():
+            yield self.context.save(name, path)
+
+    def _calibration(self) -> Sequence[Example]:
+        return evenly_spaced(self.training, self.spec.calibration_pictures)
 
     def _save(self, artifact: str, name: str, data: bytes) -> Artifact:
         path = self.context.work / name

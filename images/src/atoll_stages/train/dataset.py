@@ -20,8 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from atoll_contract import images as preprocess
-from atoll_contract.errors import IntegrityError
+from atoll_contract.dataset import Dataset
+from atoll_contract.document import DecodeError, from_json
+from atoll_contract.errors import DatasetError, IntegrityError, Reason
+from atoll_contract.stage import Stage
 from atoll_stages.convert.tfrecord import decode_example
+from atoll_stages.runtime.context import StageContext
 
 Item = TypeVar("Item")
 
@@ -74,6 +78,36 @@ class Records(Sequence[Example]):
         for file in self._files:
             os.close(file)
         self._files = []
+
+
+def read_dataset(context: StageContext) -> Dataset:
+    """Fetches the `dataset.json` of the run.
+
+    Raises:
+        IntegrityError: it is not the document that convert wrote.
+    """
+    artifact = context.input.artifact(Stage.CONVERT, "dataset")
+    path = context.fetch(artifact, context.work / "dataset.json")
+    try:
+        return from_json(Dataset, path.read_bytes())
+    except DecodeError as error:
+        raise IntegrityError(f"{artifact.key} cannot be read: {error}") from None
+
+
+def fetch_split(context: StageContext, dataset: Dataset, split: str) -> Records:
+    """Fetches the records of a split of the dataset to the local disk.
+
+    Raises:
+        DatasetError: NoUsableExamples, the split is missing or empty.
+    """
+    part = dataset.splits.get(split)
+    if part is None or not part.pictures:
+        raise DatasetError(
+            Reason.NO_USABLE_EXAMPLES,
+            f"the dataset has no pictures in its {split} part; check conversion.split ({dataset.split_by})",
+        )
+    folder = context.work / split
+    return Records([context.fetch(shard, folder / f"{i:05d}.tfrecord") for i, shard in enumerate(part.shards)])
 
 
 def scan(path: Path) -> Iterator[tuple[int, int]]:

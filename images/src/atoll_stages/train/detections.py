@@ -30,6 +30,16 @@ class Detections:
         return len(self.scores)
 
 
+def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the IoU (n, m) of corner boxes (n, 4) with (m, 4)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.prod(np.clip(high - low, 0.0, None), axis=-1)
+    areas = np.prod(a[:, 2:] - a[:, :2], axis=-1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=-1)[None]
+    iou: np.ndarray = intersection / np.maximum(areas - intersection, 1e-9)
+    return iou
+
+
 class FloatDetector:
     """A Keras detector with decoding and suppression, compiled.
 

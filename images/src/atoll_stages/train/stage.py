@@ -10,14 +10,14 @@ import keras
 
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
-from atoll_contract.document import DecodeError, from_json, replace, to_json
-from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
-from atoll_contract.stage import Accelerator, Stage, TrainSpec
+from atoll_contract.document import replace, to_json
+from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.stage import Accelerator, TrainSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig, describe_config, make_config
-from atoll_stages.train.dataset import BatchLoader, Example, Records, canvas_side
+from atoll_stages.train.dataset import BatchLoader, Example, canvas_side, fetch_split, read_dataset
 from atoll_stages.train.devices import Devices, find_devices
 from atoll_stages.train.history import EventFile, History, Point, Progression
 from atoll_stages.train.initial_weights import ModelInfo, load_initial_weights, weights_by_path, write_weights
@@ -45,36 +45,6 @@ def train(context: StageContext) -> StageOutcome:
     with fetch_split(context, dataset, "train") as examples, fetch_split(context, dataset, "validation") as validation:
         session = TrainingSession(context, spec, dataset, config)
         return session.outcome(session.run(examples, validation))
-
-
-def read_dataset(context: StageContext) -> Dataset:
-    """Fetches the `dataset.json` of the run.
-
-    Raises:
-        IntegrityError: it is not the document that convert wrote.
-    """
-    artifact = context.input.artifact(Stage.CONVERT, "dataset")
-    path = context.fetch(artifact, context.work / "dataset.json")
-    try:
-        return from_json(Dataset, path.read_bytes())
-    except DecodeError as error:
-        raise IntegrityError(f"{artifact.key} cannot be read: {error}") from None
-
-
-def fetch_split(context: StageContext, dataset: Dataset, split: str) -> Records:
-    """Fetches the records of a split of the dataset to the local disk.
-
-    Raises:
-        DatasetError: NoUsableExamples, the split is missing or empty.
-    """
-    part = dataset.splits.get(split)
-    if part is None or not part.pictures:
-        raise DatasetError(
-            Reason.NO_USABLE_EXAMPLES,
-            f"the dataset has no pictures in its {split} part; check conversion.split ({dataset.split_by})",
-        )
-    folder = context.work / split
-    return Records([context.fetch(shard, folder / f"{i:05d}.tfrecord") for i, shard in enumerate(part.shards)])
 
 
 class TrainingSession:
