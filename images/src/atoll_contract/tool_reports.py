@@ -5,6 +5,8 @@ from atoll_contract.document import Document
 
 # The file of a `Gallery`, in the folder of its images.
 GALLERY_FILE = "gallery.json"
+# Objects smaller than this (the root of their area in the input of the detector) are found half of the time at best.
+SMALL_PIXELS = 16
 
 
 class LintClass(Document, frozen=True):
@@ -17,7 +19,8 @@ class LintClass(Document, frozen=True):
 
 class LintReport(Document, frozen=True):
     """The output of `python -m atoll_stages.convert --lint … --json`. `ok` is False where a run would fail with
-    `reason` and `message`. `warnings` and `totals` are those of `dataset.json`."""
+    `reason` and `message`. `warnings` and `totals` are those of `dataset.json`. `small_boxes` counts by the side of a
+    detector's input (as "320") the boxes that are below SMALL_PIXELS in it."""
 
     path: str
     ok: bool
@@ -36,6 +39,7 @@ class LintReport(Document, frozen=True):
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     totals: dict[str, dict[str, int]] | None = None
+    small_boxes: dict[str, int] | None = None
 
     def fault_of(self, name: str) -> str:
         """The message with the archive's name or path before it, unless it begins with the name already."""

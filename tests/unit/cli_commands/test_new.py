@@ -29,6 +29,29 @@ def test_an_archive_becomes_a_file_that_validates_and_a_command(capsys: pytest.C
     assert "TrainingRun/reef-2025: valid" in capsys.readouterr().out
 
 
+def test_what_is_left_out_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    files = archives.supervisely(12)
+    files["game/ds0/img/frame_00004.jpg"] = files["game/ds0/img/frame_00001.jpg"]
+    Path("copies.tar").write_bytes(archives.tar_bytes(files))
+    assert main(["new", "copies.tar", *NO_TIMING]) == 0
+    counts = "11 of 12 pictures (left out: 1 exact duplicate), 11 boxes, 1 class"
+    assert f"copies.tar: {counts}" in capsys.readouterr().out
+    assert f"# copies.tar: {counts}" in Path("run.yaml").read_text()
+
+
+def test_small_objects_get_a_larger_input_and_its_price(capsys: pytest.CaptureFixture[str]) -> None:
+    files = archives.supervisely(20)
+    for name in [name for name in files if "/ann/" in name]:
+        files[name] = archives.annotation([archives.rectangle("note", 20, 20, 22, 22)])
+    Path("small.tar").write_bytes(archives.tar_bytes(files))
+    assert main(["new", "small.tar", *NO_TIMING]) == 0
+    printed = capsys.readouterr().out
+    # 2 of 64 and of 48 pixels: 11.5 in an input of 320, 15.0 in one of 416, 18.5 in one of 512.
+    assert "input: 512 pixels, as 100% of the boxes are below 16 pixels in an input of 320, 0% in this one" in printed
+    assert "architecture: ssd-mobilenet-v2-fpnlite-512 #" in Path("run.yaml").read_text()
+    assert main(["validate", "-f", "run.yaml"]) == 0
+
+
 def test_bad_labels_beyond_the_limit_are_taken_when_the_user_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     files = archives.voc(20) | {
         f"Annotations/broken{number}.xml": archives.voc_xml(f"p{number}.jpg", [("note", 9, 9, 9, 20)])

@@ -36,7 +36,7 @@ def test_lint_says_what_a_run_would_say(tmp_path: Path) -> None:
     }
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
     _, text = lint("--lint", str(path))
-    assert "7 pictures, 13 boxes, 2 classes" in text
+    assert "7 of 8 pictures (left out: 1 exact duplicate), 13 boxes, 2 classes" in text
     assert "Duplicate: 1" in text
 
 
@@ -62,6 +62,35 @@ def test_lint_prints_what_is_left_out_first(tmp_path: Path) -> None:
     report = json.loads(lint("--lint", str(path), "--json")[1])
     assert report["warnings"][0].endswith("see docs/data.md#picture-missing")
     assert report["totals"]["pictures"] == {"seen": 7, "used": 7}
+
+
+def test_every_picture_that_is_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
+    files = supervisely(120)
+    for number in (1, 2, 3):
+        files[f"game/ds0/img/frame_0001{number}.jpg"] = files["game/ds0/img/frame_00000.jpg"]
+    files["game/ds0/img/frame_00050.jpg"] = files["game/ds0/img/frame_00050.jpg"][:200]
+    del files["game/ds0/ann/frame_00060.jpg.json"]
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed(files, ".tar"))
+    report = json.loads(lint("--lint", str(path), "--json")[1])
+    assert report["pictures"] == 115
+    reasons = "3 exact duplicates, 1 without annotation, 1 unreadable"
+    assert report["message"] == f"115 of 120 pictures (left out: {reasons}), 115 boxes, 1 class"
+
+
+def test_small_boxes_are_counted_for_every_input(tmp_path: Path) -> None:
+    """Of 640 × 480: √(w·h) in an input of 320 is half of √(width · height · 4/3)."""
+    files = supervisely(12)
+    for number in range(12):
+        edge = (9, 14, 22, 30)[number % 4]
+        files[f"game/ds0/img/frame_{number:05d}.jpg"] = jpeg(number, size=(640, 480))
+        box = [rectangle("note", 100, 100, 100 + edge, 100 + edge)]
+        files[f"game/ds0/ann/frame_{number:05d}.jpg.json"] = annotation(box, size=(640, 480))
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed(files, ".tar"))
+    report = json.loads(lint("--lint", str(path), "--json")[1])
+    # In 320 pixels the boxes are 5.2, 8.1, 12.7 and 17.3 pixels large; in 640 twice as much.
+    assert report["smallBoxes"] == {"192": 12, "300": 9, "320": 9, "416": 6, "512": 6, "640": 3}
 
 
 def test_warnings_are_bounded_in_number_and_length() -> None:

@@ -16,8 +16,10 @@ from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bo
 from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_stages.convert.gallery import write_gallery
+from atoll_stages.convert.meanings import counted_images
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind, counted
+from atoll_stages.convert.statistics import INPUT_SIDES
 
 _SHOWN_PROBLEMS = 10
 
@@ -47,7 +49,13 @@ def _report(path: str, conversion: Conversion, summary: ConversionSummary) -> Li
         path=path,
         ok=True,
         reason=Reason.COMPLETED,
-        message=f"{counted(images, 'picture')}, {counted(boxes, 'box')}, {counted(len(summary.classes), 'class')}",
+        message=", ".join(
+            (
+                counted_images(images, conversion.sums["pictures"]),
+                counted(boxes, "box"),
+                counted(len(summary.classes), "class"),
+            )
+        ),
         formats=tuple(str(form) for formats in conversion.formats for form in formats),
         pictures=images,
         negatives=statistics.negatives.total(),
@@ -63,6 +71,7 @@ def _report(path: str, conversion: Conversion, summary: ConversionSummary) -> Li
         problems=tuple(conversion.problems.listed),
         warnings=summary.warnings,
         totals=conversion.sums,
+        small_boxes={str(side): statistics.small[side] for side in INPUT_SIDES},
     )
 
 

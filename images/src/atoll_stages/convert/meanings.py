@@ -217,6 +217,18 @@ MEANINGS: Mapping[Kind, Meaning] = {
 }
 
 
+def counted_images(used: int, totals: Mapping[str, int]) -> str:
+    """Returns how many images are used, of how many, and why the others are left out; `totals` are those of images."""
+    lost = {kind: count for kind, count in totals.items() if kind in MEANINGS and count}
+    if not lost:
+        return counted(used, "picture")
+    copies = lost.pop(Kind.DUPLICATE, 0)
+    reasons = [counted(copies, "exact duplicate")] if copies else []
+    reasons += [f"{count:,} {MEANINGS[Kind(kind)].text}" for kind, count in lost.items()]
+    left_out = copies + sum(lost.values())
+    return f"{used:,} of {counted(used + left_out, 'picture')} (left out: {', '.join(reasons)})"
+
+
 def anchor(kind: Kind) -> str:
     """Returns where the page says more about a kind."""
     return f"{PAGE}#{re.sub(r'(?<!^)(?=[A-Z])', '-', kind).lower()}"

@@ -14,6 +14,7 @@ from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
 from atoll_stages.convert.example_store import full_disk_as_os_error
+from atoll_stages.convert.meanings import counted_images
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, OnProgress, Source, read_dataset, summarize
 from atoll_stages.convert.problems import counted
 from atoll_stages.convert.shards import WrittenFile, write_label_map, write_shards
@@ -162,8 +163,9 @@ def _outcome(dataset: Dataset, prefix: str, data: bytes, reason: Reason) -> Stag
     problems = sum(dataset.problem_counts.values())
     artifact = Artifact("dataset", prefix + DATASET_NAME, hashlib.sha256(data).hexdigest(), len(data))
     labels = dataset.label_map
-    counts = ((images, "picture"), (boxes, "box"), (len(dataset.classes), "class"), (problems, "problem"))
-    message = ", ".join(counted(count, noun) for count, noun in counts)
+    counts = ((boxes, "box"), (len(dataset.classes), "class"), (problems, "problem"))
+    used = counted_images(images, (dataset.totals or {}).get("pictures", {}))
+    message = ", ".join([used, *(counted(count, noun) for count, noun in counts)])
     return StageOutcome(
         message=message + (" (converted before)" if reason is Reason.CACHE_HIT else ""),
         outputs=(artifact, Artifact("labels", labels.key, labels.sha256, labels.size)),

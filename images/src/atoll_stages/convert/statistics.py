@@ -3,25 +3,31 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import sqrt
 
 from atoll_contract.archive.limits import shown
+from atoll_contract.stage import Architecture
+from atoll_contract.tool_reports import SMALL_PIXELS
 from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.split_names import SPLITS, TRAIN
 
 # A shorter side below this share of the image is under 6 pixels at the 320 of the default detector.
 TINY_SIDE = 0.02
+INPUT_SIDES = tuple(sorted({architecture.side for architecture in Architecture}))
 # Fewer boxes of a class in train teach little.
 FEW_BOXES = 20
 
 
 @dataclass
 class DatasetStatistics:
-    """Counts over all usable examples: by split, by (class, split), and of boxes with a short side by class."""
+    """Counts over all usable examples: by split, by (class, split), of boxes with a short side by class, and of boxes
+    below SMALL_PIXELS by the side of the detector's input."""
 
     images: Counter[str] = field(default_factory=Counter)
     negatives: Counter[str] = field(default_factory=Counter)
     boxes: Counter[tuple[str, str]] = field(default_factory=Counter)
     tiny: Counter[str] = field(default_factory=Counter)
+    small: Counter[int] = field(default_factory=Counter)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -49,8 +55,11 @@ def count_examples(store: ExampleStore) -> DatasetStatistics:
         statistics.negatives[split] += not example.boxes
         for item in example.boxes:
             statistics.boxes[item.label, split] += 1
-            side = min(item.box.xmax - item.box.xmin, item.box.ymax - item.box.ymin)
-            statistics.tiny[item.label] += side < TINY_SIDE
+            width, height = item.box.xmax - item.box.xmin, item.box.ymax - item.box.ymin
+            statistics.tiny[item.label] += min(width, height) < TINY_SIDE
+            small_in = SMALL_PIXELS / max(sqrt(width * height), 1e-9)
+            for side in INPUT_SIDES:
+                statistics.small[side] += side < small_in
     return statistics
 
 
@@ -67,7 +76,7 @@ def class_warnings(statistics: DatasetStatistics, classes: Iterable[str]) -> lis
             warnings.append(f"class {shown(label)} has {counts[TRAIN]} boxes to learn from; {FEW_BOXES} are a start")
         if total and tiny > total / 4:
             warnings.append(
-                f"class {shown(label)}: {tiny} of {total} boxes are narrower than {TINY_SIDE:.0%} of the picture and "
-                "will hardly be found"
+                f"class {shown(label)}: {tiny} of {total} boxes are narrower than {TINY_SIDE:.0%} of the picture: an "
+                "input of 320 pixels hardly finds them"
             )
     return warnings

@@ -181,6 +181,8 @@ def _print(draft: Draft, path: Path, next_commands: Sequence[str]) -> None:
         f"{settings.steps} steps of {settings.batch} pictures from {weights.release or weights.type}"
     )
     time = f"time: about {duration(draft.seconds)}" if draft.seconds is not None else "time: no estimate"
+    if draft.input_reason:
+        click.echo(f"input: {settings.architecture.side} pixels, as {draft.input_reason}")
     click.echo(f"{time} ({draft.basis})")
     click.echo("next: " + "\n      ".join(next_commands))
 
@@ -196,6 +198,7 @@ def _document(draft: Draft, path: Path, next_commands: Sequence[str]) -> dict[st
         "initFrom": str(settings.initial_weights.type),
         "steps": settings.steps,
         "batchSize": settings.batch,
+        "inputReason": draft.input_reason or None,
         "estimateSeconds": draft.seconds,
         "estimateBasis": draft.basis,
         "next": list(next_commands),

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from atoll_cli.draft.estimate import ThroughputEstimate, estimate_from_benchmark, estimate_from_runs
+from atoll_cli.draft.input_size import choose_input
 from atoll_cli.draft.render import render
 from atoll_cli.draft.settings import MIN_STEPS, Settings, limit_steps, select_settings
 from atoll_cli.draft.targets import RunTarget
 from atoll_cli.tool import time_training
 from atoll_contract.errors import SpecError
+from atoll_contract.stage import Architecture
 from atoll_contract.text import duration
 from atoll_contract.tool_reports import LintReport, Timing
 from atoll_operator.api.manifests import read_text
@@ -47,6 +49,8 @@ class Draft:
     seconds: int | None
     basis: str
     per_step: float | None = None
+    # Why the detector has a larger input than the usual one, and what that costs.
+    input_reason: str = ""
 
 
 def draft_run(
@@ -66,17 +70,24 @@ def draft_run(
     options = options or DraftOptions()
     model = target.model or options.name or model_name(keys)
     run = free_name(options.name or model, target.taken)
-    settings, estimate, basis = _settings(lint, target, benchmark)
+    choice = choose_input(lint)
+    settings, estimate, basis = _settings(lint, target, benchmark, choice.architecture)
+    # A release that is continued has its own input.
+    reason = choice.reason if settings.architecture is choice.architecture else ""
     if options.within is not None:
         settings = _fit_time(settings, estimate, options.within, basis)
     settings = replace(settings, max_invalid_percent=options.max_invalid_percent)
     seconds = round(estimate.seconds(settings.steps)) if estimate else None
     time = "no estimate" if seconds is None else f"about {duration(seconds)} on {target.description}"
-    text = render(lint, keys, target, run=run, model=model, settings=settings, time=f"{time}: {basis}")
+    notes = [
+        f"Time: {time}: {basis}",
+        *([f"Input: {settings.architecture.side} pixels, as {reason}"] if reason else []),
+    ]
+    text = render(lint, keys, target, run=run, model=model, settings=settings, notes=notes)
     problems = [str(problem) for manifest in read_text(text, source="run.yaml") for problem in manifest.problems]
     if problems:
         raise SpecError("; ".join(problems))
-    return Draft(text, run, model, settings, seconds, basis, estimate.per_step if estimate else None)
+    return Draft(text, run, model, settings, seconds, basis, estimate.per_step if estimate else None, reason)
 
 
 def model_name(archives: Sequence[str]) -> str:
@@ -120,12 +131,13 @@ def benchmark_for(lint: LintReport, *, stop: threading.Event | None = None) -> B
 
 
 def _settings(
-    lint: LintReport, target: RunTarget, benchmark: Benchmark | None
+    lint: LintReport, target: RunTarget, benchmark: Benchmark | None, architecture: Architecture
 ) -> tuple[Settings, ThroughputEstimate | None, str]:
     """The settings for the device that will train, its throughput, and what that is based on."""
     images = (lint.split or {}).get("train", 0)
     on_cpu, on_gpu = (
-        select_settings(images, target.initial_weights, gpu=gpu, max_steps=target.max_steps) for gpu in (False, True)
+        select_settings(images, target.initial_weights, gpu=gpu, max_steps=target.max_steps, architecture=architecture)
+        for gpu in (False, True)
     )
     # Whether this machine has a GPU shows only in the width of its earlier runs.
     candidates = [on_cpu, on_gpu] if target.gpu is None else [on_gpu if target.gpu else on_cpu]

@@ -25,14 +25,22 @@ _KEYWORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "nul
 
 
 def render(
-    lint: LintReport, keys: Sequence[str], target: RunTarget, *, run: str, model: str, settings: Settings, time: str
+    lint: LintReport,
+    keys: Sequence[str],
+    target: RunTarget,
+    *,
+    run: str,
+    model: str,
+    settings: Settings,
+    notes: Sequence[str],
 ) -> str:
-    """A TrainingRun as YAML. Text from the data set appears only in comments and in quotes."""
-    comments = [f"# {line}".rstrip() for line in _comments(lint, keys, time)]
+    """A TrainingRun as YAML. Text from the data set appears only in comments and in quotes. `notes` are further
+    comments, each one or more lines."""
+    comments = [f"# {line}".rstrip() for line in _comments(lint, keys, notes)]
     return "\n".join([*comments, *_object(lint, keys, target, run=run, model=model, settings=settings)]) + "\n"
 
 
-def _comments(lint: LintReport, keys: Sequence[str], time: str) -> Iterator[str]:
+def _comments(lint: LintReport, keys: Sequence[str], notes: Sequence[str]) -> Iterator[str]:
     names = ", ".join(key.rpartition("/")[2] or key for key in keys)
     negatives = f", {lint.negatives} pictures without objects" if lint.negatives else ""
     yield from _wrapped(f"{names}: {lint.message}{negatives}")
@@ -43,7 +51,8 @@ def _comments(lint: LintReport, keys: Sequence[str], time: str) -> Iterator[str]
     for warning in lint.warnings[:_MAX_WARNINGS]:
         yield from _wrapped(f"warning: {warning}")
     yield ""
-    yield from _wrapped(f"Time: {time}")
+    for note in notes:
+        yield from _wrapped(note)
 
 
 def _table(lint: LintReport) -> Iterator[str]:

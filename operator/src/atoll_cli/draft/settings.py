@@ -58,8 +58,15 @@ class Settings:
         return round(self.steps * self.batch / max(1, images))
 
 
-def select_settings(images: int, weights: InitialWeights, *, gpu: bool, max_steps: int = MAX_STEPS) -> Settings:
-    """Select settings for `images` training images.
+def select_settings(
+    images: int,
+    weights: InitialWeights,
+    *,
+    gpu: bool,
+    max_steps: int = MAX_STEPS,
+    architecture: Architecture = Architecture.FPNLITE_320,
+) -> Settings:
+    """Select settings for `images` training images; `architecture` is that of the weights where they fix one.
 
     A CPU gets the narrower detector and small batches. A small data set gets small batches on a GPU, too: a batch of
     32 would hold a good part of it.
@@ -68,8 +75,7 @@ def select_settings(images: int, weights: InitialWeights, *, gpu: bool, max_step
     batch = min(GPU_BATCH, max(CPU_BATCH, 2 ** int(math.log2(max(1, images // 20))))) if gpu else CPU_BATCH
     wanted = max(SUFFICIENT_STEPS[weights.type], math.ceil(PASSES[weights.type] * images / batch))
     steps = min(MAX_STEPS, max_steps, math.ceil(wanted / STEPS_MULTIPLE) * STEPS_MULTIPLE)
-    architecture = weights.architecture or Architecture.FPNLITE_320
-    return Settings(architecture, width, batch, steps, weights, gpu)
+    return Settings(weights.architecture or architecture, width, batch, steps, weights, gpu)
 
 
 def limit_steps(settings: Settings, steps: int) -> Settings:
