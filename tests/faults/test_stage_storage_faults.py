@@ -1,9 +1,6 @@
 """Storage faults as a stage meets them: publishing through the proxy, and a whole stage process with wrong keys."""
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,7 @@ import pytest
 from atoll_contract import keys
 from atoll_contract.document import from_json
 from atoll_contract.errors import ExitCode, IntegrityError, Reason, is_transient
-from atoll_contract.keys import RunRef
 from atoll_contract.release import Channel, Manifest
-from atoll_contract.stage import Stage, StageInput, StoreSpec, TrainSpec
 from atoll_contract.stage_result import parse_result
 from atoll_contract.store.base import StoreError
 from atoll_contract.store.s3 import S3Store
@@ -32,10 +27,9 @@ from support.faultproxy import (
 )
 from support.publishing import exported_run, publish_once, with_version
 from support.s3 import raw_client, write_credentials
+from support.stage_process import run_stage_process
 
 pytestmark = pytest.mark.api
-
-TESTS = Path(__file__).parents[1]
 
 
 def require_published(store: S3Store, version: int) -> Manifest:
@@ -158,30 +152,6 @@ def test_S16_an_attempt_that_the_listing_does_not_show_is_made_again_and_ends_th
     assert [item.sha256 for item in parse_result(first).outputs] == [
         item.sha256 for item in parse_result(second).outputs
     ]
-
-
-def run_stage_process(spec: StoreSpec, folder: Path, behaviour: str, **extra: str) -> tuple[int, str, bytes]:
-    """Exit code, output and termination message of a whole stage process."""
-    given = StageInput(Stage.TRAIN, 1, RunRef("local", "bccd", "7b1e"), spec, train=TrainSpec())
-    environ = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("ATOLL_", "AWS_"))},
-        "PYTHONPATH": str(TESTS),
-        "ATOLL_POD_UID": "pod",
-        "ATOLL_TERMINATION_LOG": str(folder / "termination-log"),
-        "ATOLL_WORK_DIR": str(folder / "work"),
-        **given.to_env(),
-        **extra,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "support.scripted_stage", behaviour],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    return done.returncode, done.stdout, (folder / "termination-log").read_bytes()
 
 
 @pytest.mark.timeout(180)

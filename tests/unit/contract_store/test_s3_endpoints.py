@@ -110,6 +110,28 @@ def test_a_403_for_reading_may_mean_that_the_object_is_missing(spec: StoreSpec) 
     assert "s3:ListBucket" in error.message
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("NoSuchKey", Reason.DATASET_NOT_FOUND),
+        ("NoSuchBucket", Reason.BUCKET_NOT_FOUND),
+        ("XAdminUserNotFound", Reason.STORAGE_FORBIDDEN),
+        ("NoSuchTenant", Reason.STORAGE_FORBIDDEN),
+    ],
+)
+def test_a_404_is_a_missing_object_only_where_its_code_says_so(spec: StoreSpec, code: str, reason: Reason) -> None:
+    with stub_server(404, XML.format(code=code, message="said the server")) as server:
+        error = failure(replace(spec, endpoint=server.url))
+    assert error.reason is reason
+    assert code in error.message or isinstance(error, ObjectNotFound)
+
+
+def test_the_404_of_a_head_is_followed_by_a_get(spec: StoreSpec) -> None:
+    with stub_server(404, XML.format(code="NoSuchKey", message="gone")) as server:
+        assert S3Store(replace(spec, endpoint=server.url), backoff=Backoff(total=0)).head("models/a") is None
+    assert server.requests == [("HEAD", "/frc/models/a"), ("GET", "/frc/models/a")]
+
+
 @pytest.mark.parametrize(("status", "reason"), [(403, Reason.STORAGE_FORBIDDEN), (503, Reason.STORAGE_UNAVAILABLE)])
 def test_a_proxys_own_answer_names_the_proxy(
     spec: StoreSpec, monkeypatch: pytest.MonkeyPatch, status: int, reason: Reason

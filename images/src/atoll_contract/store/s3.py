@@ -53,7 +53,6 @@ class S3Store:
         self._prefix = spec.prefix if not spec.prefix or spec.prefix.endswith("/") else f"{spec.prefix}/"
         self._backoff = backoff or _backoff_of(spec)
         self._part_bytes = part_bytes
-        self._bucket_seen = False
 
     @classmethod
     def from_spec(cls, spec: StoreSpec) -> S3Store:
@@ -68,7 +67,6 @@ class S3Store:
         try:
             found = self._call("read", key, lambda: self._head(key))
         except ObjectNotFound:
-            self._require_bucket()
             return None
         return self._info(key, found)
 
@@ -228,9 +226,10 @@ class S3Store:
         try:
             return self.client.head_object(**self._at(key))
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 403):
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 403, 404):
                 raise
-        # The response to HEAD has no body and so no reason; the response to GET has.
+        # The response to HEAD has no body and so no reason: 404 is a missing object, a missing bucket, or an access key
+        # that the server does not know. The response to GET says which.
         answer = self.client.get_object(**self._at(key))
         answer["Body"].close()
         return answer
@@ -265,20 +264,6 @@ class S3Store:
         except ObjectNotFound:
             return None
         return self._info(key, found) if found["Metadata"].get(WRITE) == write else None
-
-    def _require_bucket(self) -> None:
-        """Raises StoreError where there is no bucket: HEAD returns 404 for a missing bucket too."""
-        if self._bucket_seen:
-            return
-        try:
-            self._call("find the bucket", "", lambda: self.client.head_bucket(Bucket=self._bucket))
-        except ObjectNotFound:
-            text = f"{self._name}: there is no bucket {self._bucket!r}; create it, or check bucket and endpoint"
-            raise StoreError(Reason.BUCKET_NOT_FOUND, text) from None
-        except StoreError as error:
-            if error.reason is not Reason.STORAGE_FORBIDDEN:  # who may read an object need not see the bucket
-                raise
-        self._bucket_seen = True
 
 
 def _backoff_of(spec: StoreSpec) -> Backoff:

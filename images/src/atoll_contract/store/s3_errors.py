@@ -21,9 +21,9 @@ THROTTLED = frozenset(
         "BandwidthLimitExceeded",
     }
 )
-FORBIDDEN = frozenset(
-    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "AccountProblem"}
-)
+# An access key that the server does not know; versitygw says so with the second one, and HTTP 404.
+UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "XAdminUserNotFound"})
+FORBIDDEN = UNKNOWN_KEY | {"AccessDenied", "SignatureDoesNotMatch", "AllAccessDisabled", "AccountProblem"}
 MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
 WRONG_REGION = frozenset(
@@ -127,7 +127,7 @@ def _of_answer(answer: _Answer, attempted: Attempted) -> Exception:
     if answer.code in NO_BUCKET or answer.code in WRONG_REGION:
         hint = f"; its region is {answer.region}" if answer.region else "; check bucket, endpoint and region"
         return StoreError(Reason.BUCKET_NOT_FOUND, text + hint)
-    if answer.code in MISSING or (answer.status == 404 and answer.code != "NoSuchUpload"):
+    if answer.code in MISSING or (answer.status == 404 and not answer.code):
         return ObjectNotFound(f"{attempted.store}: there is no object {attempted.key!r}")
     if answer.status == 412 or answer.code == "PreconditionFailed":
         return PreconditionFailed(attempted.text("another object is there than expected"))
@@ -145,7 +145,9 @@ def _of_answer(answer: _Answer, attempted: Attempted) -> Exception:
 def _of_status(answer: _Answer, attempted: Attempted, text: str) -> Exception:
     if answer.code in THROTTLED or answer.status == 429:
         return Retryable(StoreUnavailable(text, Reason.STORAGE_THROTTLED))
-    if answer.status in (401, 403, 407) or answer.code in FORBIDDEN:
+    # A 404 with another code than those of a missing object or upload is about who asks, not about what is asked for.
+    unknown = answer.status == 404 and answer.code != "NoSuchUpload"
+    if answer.status in (401, 403, 407) or answer.code in FORBIDDEN or unknown:
         return Retryable(StoreForbidden(f"{text}; {_forbidden_hint(answer, attempted)}"), tries=2)
     if wrong_server := _wrong_server(answer.message):
         return StoreError(Reason.STORE_UNSUITABLE, f"{text}; {wrong_server}")
@@ -179,8 +181,12 @@ def _forbidden_hint(answer: _Answer, attempted: Attempted) -> str:
         return hint.removeprefix("; ")
     if answer.code == "RequestTimeTooSkewed":
         return "the clock of this machine is wrong"
-    if answer.code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        return "check the store's credentials"
+    if answer.code in UNKNOWN_KEY:
+        return "the server knows no such access key; check AWS_ACCESS_KEY_ID of the store's credentials"
+    if answer.code == "SignatureDoesNotMatch":
+        return "the secret key does not belong to the access key; check the store's credentials"
+    if answer.status == 404:
+        return "this is no answer about a missing object; check the store's credentials and endpoint"
     if attempted.action == "read" and attempted.key:
         return (
             "the store's credentials do not allow this, or there is no such object: S3 answers so "
