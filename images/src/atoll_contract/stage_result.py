@@ -20,6 +20,8 @@ _CLASS_FIGURES = "perClass"
 # A progress line begins with this.
 MARK = "ATOLL_PROGRESS "
 MAX_OUTPUTS = 16
+# The entry of a failed stage's summary that names the step of the newest checkpoint.
+CHECKPOINT_STEP = "checkpointStep"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9._/+=@ -]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -139,7 +141,11 @@ def refused_output(result: StageResult, *, prefixes: Collection[str], handed_on:
 
 
 class Progress(Document, frozen=True):
-    """The progress of a stage. `percent` is 0…100; the other fields where the stage knows them."""
+    """The progress of a stage. `percent` is 0…100; the other fields where the stage knows them.
+
+    `checkpoint_step` is the step of the newest checkpoint that the store has; `waiting` says what the work waits for
+    outside of itself, such as a store that does not answer.
+    """
 
     percent: float
     message: str = ""
@@ -149,6 +155,8 @@ class Progress(Document, frozen=True):
     ap50: float | None = None
     pictures: int | None = None
     eta_seconds: float | None = None
+    checkpoint_step: int | None = None
+    waiting: str | None = None
 
 
 def emit(progress: Progress, stream: TextIO) -> None:
@@ -165,6 +173,11 @@ def parse_line(line: str) -> Progress | None:
         return from_json(Progress, line[len(MARK) :].strip(), skip_unknown=True)
     except (DecodeError, json.JSONDecodeError):
         return None
+
+
+def without_progress(log: str) -> str:
+    """The lines of a log that are there for people to read."""
+    return "\n".join(line for line in log.splitlines() if not line.startswith(MARK))
 
 
 def last_progress(log: str) -> Progress | None:

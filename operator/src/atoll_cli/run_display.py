@@ -116,7 +116,7 @@ def describe_progress(progress: Progress) -> str:
     loss, ap50 = (f"{value:.3f}" if value is not None else None for value in (progress.loss, progress.ap50))
     step, total, eta = progress.step, progress.total_steps, progress.eta_seconds
     figures = describe_figures(step, total, loss=loss, ap50=ap50, eta_seconds=eta)
-    return ", ".join(part for part in (progress.message, images, figures) if part)
+    return ", ".join(part for part in (progress.waiting, progress.message, images, figures) if part)
 
 
 def describe_event(event: RunEvent) -> str:

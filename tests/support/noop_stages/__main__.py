@@ -1,7 +1,8 @@
 """`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
 
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
-"fail": "StorageUnavailable", "times": 1}}`, and with `"learns": true` its progress looks like that of a training.
+"fail": "StorageUnavailable", "times": 1}}`, with `"learns": true` its progress looks like that of a training, and with
+`"cutEvery": 2` its process is killed after each two steps.
 Where the folder can be written to, every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
@@ -9,13 +10,14 @@ import hashlib
 import json
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import AtollError, Reason
 from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.stage import PublishSpec, Stage
@@ -43,26 +45,30 @@ def work(context: StageContext) -> StageOutcome:
     number = _note(context)
     if number <= asked.get("times", 0):
         raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
-    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=asked.get("learns", False))
+    cut_after = asked.get("cutEvery", math.inf)
+    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=asked.get("learns", False), cut=cut_after)
     if stage is Stage.PUBLISH:
         return _publish(context)
     outputs = tuple(_save(context, name) for name in NAMES[stage])
     return StageOutcome(f"{stage} is done", outputs, SUMMARIES.get(stage, {}))
 
 
-def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool) -> None:
-    """Like training: a checkpoint after every step, and none done twice."""
+def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, cut: float) -> None:
+    """Like training: a checkpoint after every step, and none done twice. After `cut` steps the process is killed."""
     key = keys.checkpoints_prefix(context.input.run) + "step"
     try:
         step = int(context.store.get(key))
     except ObjectNotFound:
         step = 0
+    first = step
     while step < steps:
         if context.stop.wait(seconds):
             raise Interrupted
         step += 1
         context.store.put(key, str(step).encode())
-        context.report(_progress(step, steps, seconds, learns=learns))
+        context.report(replace(_progress(step, steps, seconds, learns=learns), checkpoint_step=step))
+        if step - first >= cut and step < steps:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _progress(step: int, steps: int, seconds: float, *, learns: bool) -> Progress:

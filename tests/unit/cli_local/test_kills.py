@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
 from support.noop_run import NoopRun
 from support.polling import wait_until
@@ -95,6 +96,16 @@ def test_a_run_survives_kills_of_its_stages(noop: NoopRun, whole: bool) -> None:
     assert result.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1"]
     assert noop.outputs("train") == expected_outputs()
+
+
+def test_O38_cuts_that_each_come_after_a_new_checkpoint_use_up_no_backoff_limit(noop: NoopRun) -> None:
+    noop.plan(train={"steps": 8, "seconds": 0.01, "cutEvery": 2})
+    result = noop.launch()
+    train = result.status.stage(Stage.TRAIN)
+    assert result.status.phase is Phase.SUCCEEDED, result.status.message
+    assert noop.calls().count("train") == 4
+    assert (train.checkpoint_step or 0) >= 6
+    assert train.failures <= 1
 
 
 def test_a_killed_engine_leaves_no_process(noop: NoopRun) -> None:

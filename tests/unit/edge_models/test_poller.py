@@ -1,18 +1,29 @@
 """When the bucket is polled, by a clock that the test owns; and a week without a network."""
 
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from atoll_contract.release import DeviceReport
+from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
-from atoll_edge.config import Verify
+from atoll_edge.config import EdgeConfig, ModelConfig, Verify
+from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.manager import ReleaseManager
 from atoll_edge.models.poller import JITTER, MAX_BACKOFF_SECONDS, PollSchedule, ReleasePoller
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import ExpectedRelease
+from atoll_edge.prometheus import Metrics
+from atoll_edge.robot.topics import MatchMonitor
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, publish
+from support.polling import wait_until
+from support.s3 import write_credentials
+from support.stub_server import stub_server
 
 WEEK = 7 * 24 * 3600
 
@@ -91,6 +102,33 @@ def test_E7_after_a_week_offline_the_newest_release_comes_and_none_between(
     assert turns.status.last_result == PollResult.STAGED
     assert len(list((device.root / "blobs" / "sha256").iterdir())) == len(newest.manifest.files)
     assert bucket.head(f"devices/{NAMESPACE}/{MODEL}/pi.json") is not None
+
+
+def test_O39_the_status_says_during_the_first_poll_that_the_bucket_does_not_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stub_server(200) as gone:
+        pass
+    keys = write_credentials(tmp_path / "keys", "AKIDEXAMPLE", "secret")
+    store = StoreSpec(StoreType.S3, bucket="frc", endpoint=gone.url, credentials_dir=str(keys), patience_seconds=600)
+    config = EdgeConfig(
+        state_dir=str(tmp_path / "state"),
+        model=ModelConfig(NAMESPACE, MODEL, store, verify=Verify.DIGEST_ONLY, match_lock=False),
+    )
+    detector, match = cast(DetectorManager, None), cast(MatchMonitor, None)
+    manager = ReleaseManager(config, detector, match, cast(Metrics, SimpleNamespace(swaps=None, sync=None)))
+    try:
+        assert manager.poller is not None
+        manager.poller.start()
+        wait_until(lambda: manager.sync_status().last_result is not None, what="a word on the bucket")
+        told = manager.sync_status()
+        manager.poller.stop()
+    finally:
+        manager.device.unlock()
+    assert "trying again for up to 600 s" in (told.last_result or "")
+    assert gone.url in (told.last_result or "")
+    assert told.seconds_since_success is None
+    assert len([record for record in caplog.records if "trying again" in record.getMessage()]) == 1
 
 
 def test_an_unchanged_channel_is_not_read_again(loop: tuple[ReleasePoller, Unreachable], bucket: DirStore) -> None:

@@ -136,6 +136,27 @@ def test_running_pods_are_read_every_thirty_seconds_with_their_log(
     assert objects.reads == 2
 
 
+def test_a_container_that_has_said_nothing_yet_is_read_soon_again(
+    reader: PodReader, objects: Objects, clock: Clock
+) -> None:
+    """It may be waiting for its store, which its user wants to know within seconds."""
+    objects.pods = [pod("Running")]
+    started = datetime.now(UTC) - timedelta(seconds=2)
+    objects.pods[0]["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    assert read(reader, job()).requeue_after == PollIntervals().starting
+    clock.now += PollIntervals().starting
+    objects.log = 'ATOLL_PROGRESS {"percent":0,"waiting":"the store does not answer"}\n'
+    reading = read(reader, job())
+    assert reading.requeue_after == PollIntervals().running
+    assert reading.pods[0].progress is not None
+    assert reading.pods[0].progress.waiting == "the store does not answer"
+
+
+def test_a_container_that_never_says_anything_is_read_seldom(reader: PodReader, objects: Objects) -> None:
+    objects.pods = [pod("Running")]
+    assert read(reader, job(age=600)).requeue_after == PollIntervals().running
+
+
 def shared_pod() -> Body:
     """A pod whose init container runs, so that the pod itself is pending and not ready."""
     body = pod("Pending", nodeName="pc")

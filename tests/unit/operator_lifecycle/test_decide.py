@@ -7,6 +7,7 @@ import pytest
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
+from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch
 from atoll_operator.lifecycle.model import AttemptNumber, CompileChoice, PodPhase, QueueView
 from support.run_simulation import SHA, RunSimulation, run_view
@@ -498,3 +499,22 @@ def test_pod_events_appear_once() -> None:
         sim.pass_time(5)
         sim.settle()
     assert [event.reason for event in sim.events].count("Unschedulable") == 1
+
+
+def test_O39_a_stage_that_waits_for_its_store_says_so_at_once_and_goes_on() -> None:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.pod_of(job, progress=Progress(40.0, step=400, total_steps=1000))
+    sim.settle()
+    before = sim.read().message
+    sim.pass_time(1)
+    out = "s3://frc/ at http://store:9000: cannot write 'x': EndpointConnectionError; trying again for up to 180 s"
+    sim.pod_of(job, progress=Progress(40.0, step=400, total_steps=1000, waiting=out))
+    sim.settle()
+    assert sim.read().message == f"attempt 1 waits: {out}"
+    assert sim.read().phase is Phase.TRAINING
+    assert "Stalled" not in {item.type for item in sim.read().conditions}
+    sim.pod_of(job, progress=Progress(40.0, step=400, total_steps=1000))
+    sim.settle()
+    assert sim.read().message == before

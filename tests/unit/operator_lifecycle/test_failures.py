@@ -7,7 +7,7 @@ import pytest
 from atoll_contract.document import to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_contract.stage_result import Artifact, StageResult
+from atoll_contract.stage_result import Artifact, Progress, StageResult
 from atoll_operator.api.status import Phase, StagePhase
 from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView, QueueView
 from support.run_simulation import UID, RunSimulation, failure, outputs_of, run_view, success
@@ -36,6 +36,89 @@ def test_a_transient_failure_is_retried_with_growing_delays() -> None:
     assert sim.read().phase is Phase.FAILED
     assert sim.read().reason is Reason.INTERNAL_ERROR
     assert "backoffLimit 2" in sim.read().message
+
+
+def killed(sim: RunSimulation, *, saved: int, step: int) -> None:
+    """The node loses its power while the training is at `step`; the log's end is all that is left of the attempt."""
+    progress = f'ATOLL_PROGRESS {{"percent":50,"step":{step},"checkpointStep":{saved},"loss":1.0,"message":""}}'
+    sim.fail(Reason.RESULT_MISSING, code=137, message=f"INFO tracing the graph\n{progress}\n")
+
+
+def test_O38_power_cuts_that_each_come_after_a_new_checkpoint_end_no_run() -> None:
+    sim = at_train(backoff_limit=2)
+    for cut in range(1, 6):
+        killed(sim, saved=100 * cut, step=100 * cut + 40)
+        sim.settle()
+        assert sim.stage(Stage.TRAIN).failures == 1
+        assert f"goes on from step {100 * cut}" in sim.read().message
+        sim.pass_time(5)
+        sim.settle()
+    sim.finish()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert sim.stage(Stage.TRAIN).attempts == 6
+
+
+def test_O38_attempts_that_stay_at_one_checkpoint_use_up_the_limit() -> None:
+    sim = at_train(backoff_limit=2)
+    for _ in range(3):
+        killed(sim, saved=100, step=140)
+        sim.settle()
+        sim.pass_time(60)
+        sim.settle()
+    assert sim.read().phase is Phase.FAILED
+    assert "backoffLimit 2 is used up since the checkpoint of step 100" in sim.read().message
+
+
+def test_O38_a_checkpoint_that_was_seen_counts_although_the_pod_is_gone() -> None:
+    sim = at_train(backoff_limit=1)
+    for step in (10, 20, 30):
+        job = sim.start()
+        sim.pod_of(job, progress=Progress(50.0, step=step, checkpoint_step=step))
+        sim.settle()
+        sim.remove_job(job.name)
+        sim.settle()
+        assert sim.stage(Stage.TRAIN).reason is Reason.JOB_DELETED_EXTERNALLY
+        assert sim.stage(Stage.TRAIN).failures == 1
+        sim.pass_time(5)
+        sim.settle()
+    assert sim.read().phase is Phase.TRAINING
+
+
+def test_O38_without_a_limit_a_cut_is_the_end() -> None:
+    sim = at_train(backoff_limit=0)
+    killed(sim, saved=100, step=140)
+    sim.settle()
+    assert sim.read().phase is Phase.FAILED
+
+
+def test_O38_a_stage_that_is_asked_for_anew_forgets_its_checkpoints() -> None:
+    sim = at_train(backoff_limit=0)
+    killed(sim, saved=100, step=140)
+    sim.settle()
+    sim.run = replace(sim.run, retry="2027-01-09T20:00:00Z:train", backoff_limit=1)
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).checkpoint_step is None
+    killed(sim, saved=50, step=60)
+    sim.settle()
+    assert sim.stage(Stage.TRAIN).checkpoint_step == 50
+
+
+def test_last_words_are_for_people() -> None:
+    sim = at_train(backoff_limit=0)
+    killed(sim, saved=100, step=140)
+    sim.settle()
+    message = sim.read().message
+    assert "ATOLL_PROGRESS" not in message
+    assert "exit code 137 (signal 9: its node or the container runtime stopped, or memory ran out)" in message
+    assert message.endswith("at step 140; its last words: INFO tracing the graph")
+
+
+def test_a_progress_line_that_the_kubelet_has_cut_is_no_last_word() -> None:
+    sim = at_train(backoff_limit=0)
+    sim.fail(Reason.RESULT_MISSING, code=137, message='"message":"","step":7}\n' + "going on\n" * 230)
+    sim.settle()
+    assert '"step"' not in sim.read().message
+    assert sim.read().message.endswith("going on")
 
 
 def test_without_a_backoff_limit_nothing_is_retried() -> None:

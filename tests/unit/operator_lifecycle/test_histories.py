@@ -51,6 +51,9 @@ class RunLife(RuleBasedStateMachine):
         self.known_jobs: set[str] = set()
         self.ended: dict[str, Any] | None = None
         self.retries = 0
+        # The step of the newest checkpoint, and the attempt of train that was cut after it had written it.
+        self.saved = 0
+        self.moved_on: int | None = None
 
     # The engine and its failures.
 
@@ -102,6 +105,14 @@ class RunLife(RuleBasedStateMachine):
         else:
             self.sim.fail(Reason.INTERNAL_ERROR, code=code, message=message)
 
+    @precondition(lambda self: (job := self.sim.active_job()) is not None and job.stage is Stage.TRAIN)
+    @rule(steps=st.integers(0, 2))
+    def power_is_cut(self, steps: int) -> None:
+        self.saved += steps
+        line = f'ATOLL_PROGRESS {{"percent":1,"checkpointStep":{self.saved}}}\n'
+        job = self.sim.fail(Reason.RESULT_MISSING, code=137, message=line)
+        self.moved_on = job.attempt if steps else None
+
     @precondition(lambda self: self.sim.active_job() is not None)
     @rule(step=st.integers(1, 9))
     def version_is_taken(self, step: int) -> None:
@@ -142,11 +153,13 @@ class RunLife(RuleBasedStateMachine):
         # is created again under its name. The window is the moment between a creation and the reconcile that follows.
         known = [name for name in self.sim.jobs if name in self.known_jobs]
         if known:
+            self.moved_on = None
             self.sim.remove_job(data.draw(st.sampled_from(known)))
 
     @precondition(lambda self: bool(self.sim.pods))
     @rule()
     def pods_are_deleted(self) -> None:
+        self.moved_on = None
         self.sim.pods.clear()
 
     @precondition(lambda self: self.sim.active_job() is not None)
@@ -257,6 +270,14 @@ class RunLife(RuleBasedStateMachine):
         assert not again.create
         assert not again.delete
         assert not again.events
+
+    @invariant()
+    def an_attempt_that_wrote_a_checkpoint_uses_up_no_backoff_limit(self) -> None:
+        train = next((item for item in self._stages() if item["name"] == "train"), None)
+        if train is None or self.moved_on is None or not self.sim.run.backoff_limit:
+            return
+        cut = train["attempts"] == self.moved_on and train["reason"] == "ResultMissing"
+        assert not (cut and train["phase"] == "Failed" and train["attempts"] < MAX_ATTEMPTS), train
 
     @invariant()
     def only_own_versions_are_published(self) -> None:

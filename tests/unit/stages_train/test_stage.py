@@ -20,7 +20,7 @@ from atoll_contract.stage import (
     StoreType,
     TrainSpec,
 )
-from atoll_contract.stage_result import Artifact
+from atoll_contract.stage_result import Artifact, Progress, parse_line
 from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from atoll_stages.train.history import History
@@ -62,8 +62,9 @@ def named(outcome: StageOutcome, name: str) -> Artifact:
 class StoppingContext(StageContext):
     """Told to stop as soon as it reports a step."""
 
-    def report(self, now: object) -> None:
-        if getattr(now, "step", None):
+    def report(self, now: Progress) -> None:
+        super().report(now)
+        if now.step:
             self.stop.set()
 
 
@@ -81,6 +82,22 @@ def test_an_interrupted_stage_ends_with_the_same_weights_as_an_undisturbed_one(t
     assert named(resumed, "weights").sha256 == named(outcome, "weights").sha256
     assert resumed.summary["ap50"] == outcome.summary["ap50"]
     _check_documents(whole, outcome)
+
+
+@pytest.mark.timeout(300)
+def test_O38_progress_names_the_newest_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def saved() -> list[int | None]:
+        lines = (parse_line(line) for line in capsys.readouterr().out.splitlines())
+        return [line.checkpoint_step for line in lines if line is not None]
+
+    first = context(tmp_path, SPEC, uid="named")
+    with pytest.raises(Interrupted):
+        train(StoppingContext(first.input, first.store, first.work))
+    stopped_at = saved()
+    assert stopped_at[0] is None
+    assert stopped_at[-1] == 1
+    train(context(tmp_path, SPEC, uid="named", pod="p2"))
+    assert saved()[-1] == SPEC.steps
 
 
 @pytest.mark.timeout(300)

@@ -156,13 +156,17 @@ class ReleaseManager:
     def _make_poller(self, model: ModelConfig, locked: Callable[[], bool], metrics: Metrics) -> ReleasePoller:
         expected = ExpectedRelease(model.namespace, model.name, model.verify, functools.partial(public_keys, model))
         return ReleasePoller(
-            ReleaseDownloader(open_store(model.store), self.device, expected, model.channel),
+            ReleaseDownloader(open_store(model.store, self._on_outage), self.device, expected, model.channel),
             PollSchedule(model.poll_seconds),
             report=lambda: self.report(model),
             report_seconds=model.report_seconds,
             locked=locked,
             on_result=functools.partial(_increment, metrics.sync),
         )
+
+    def _on_outage(self, text: str | None) -> None:
+        if self.poller is not None:
+            self.poller.on_outage(text)
 
     def start(self) -> None:
         self.activation.start()

@@ -175,6 +175,11 @@ class ReleasePoller:
         self.status = replace(self.status, last_result=message, working=None)
         self._on_result(result)
 
+    def on_outage(self, text: str | None) -> None:
+        """The status says at once that the bucket does not answer, while the same poll goes on trying."""
+        if text is not None:
+            self.status = replace(self.status, last_result=text)
+
     def _send_report(self, now: float) -> None:
         """Sends the current report: at once if an essential field changed, else at its interval."""
         report = self._report()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import Store
+from atoll_contract.store.outage import OnOutage
 
 
 def directory_store(path: Path) -> StoreSpec:
@@ -11,8 +12,9 @@ def directory_store(path: Path) -> StoreSpec:
     return StoreSpec(type=StoreType.DIRECTORY, path=str(path))
 
 
-def open_store(spec: StoreSpec) -> Store:
-    """The store that `spec` names.
+def open_store(spec: StoreSpec, on_outage: OnOutage | None = None) -> Store:
+    """The store that `spec` names. With `on_outage` the first failed try of an outage is logged and told at once, and
+    not only after all tries.
 
     Raises:
         SpecError: the spec lacks a path or bucket.
@@ -23,4 +25,4 @@ def open_store(spec: StoreSpec) -> Store:
         return DirStore.from_spec(spec)
     from atoll_contract.store.s3 import S3Store
 
-    return S3Store.from_spec(spec)
+    return S3Store.from_spec(spec, on_outage)

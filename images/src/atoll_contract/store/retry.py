@@ -30,12 +30,14 @@ def exponential(failures: int, *, first: float, largest: float) -> float:
 @dataclass(frozen=True)
 class Backoff:
     """Delays of `first`, twice that, … up to `largest` seconds, each multiplied by a random number from 0.5 to 1, until
-    `total` seconds have passed. `on_failure` is called before each delay. Tests give `sleep`, `clock` and `dice`."""
+    `total` seconds have passed. `on_failure` is called before each delay, `on_success` after each operation that
+    succeeded. Tests give `sleep`, `clock` and `dice`."""
 
     first: float = 0.5
     largest: float = 30.0
     total: float = 180.0
     on_failure: Callable[[StoreError], None] = lambda _: None
+    on_success: Callable[[], None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     dice: Callable[[], float] = random.random
@@ -50,7 +52,7 @@ class Backoff:
         tries = 0
         while True:
             try:
-                return operation()
+                result = operation()
             except Retryable as failure:
                 tries += 1
                 delay = self.delay(tries)
@@ -59,6 +61,9 @@ class Backoff:
                     raise _counted(failure.error, tries, spent) from failure.__cause__
                 self.on_failure(failure.error)
                 self.sleep(delay)
+            else:
+                self.on_success()
+                return result
 
     def delay(self, tries: int) -> float:
         """Seconds to wait after the `tries`-th failure."""

@@ -26,6 +26,7 @@ from atoll_contract.store.base import (
     StoreError,
     Transferred,
 )
+from atoll_contract.store.outage import OnOutage, OutageNotice
 from atoll_contract.store.retry import Backoff, Retryable
 from atoll_contract.store.s3_client import Connection, connect
 from atoll_contract.store.s3_download import Download
@@ -51,13 +52,13 @@ class S3Store:
         self._spec = spec
         self._bucket = spec.bucket
         self._prefix = spec.prefix if not spec.prefix or spec.prefix.endswith("/") else f"{spec.prefix}/"
-        self._backoff = backoff or _backoff_of(spec)
+        self._backoff = backoff or _backoff_of(spec, None)
         self._part_bytes = part_bytes
 
     @classmethod
-    def from_spec(cls, spec: StoreSpec) -> S3Store:
+    def from_spec(cls, spec: StoreSpec, on_outage: OnOutage | None = None) -> S3Store:
         """The bucket that `spec` names; makes no request yet. Raises SpecError where `spec` names none."""
-        return cls(spec)
+        return cls(spec, backoff=_backoff_of(spec, on_outage))
 
     @property
     def url(self) -> str:
@@ -266,5 +267,9 @@ class S3Store:
         return self._info(key, found) if found["Metadata"].get(WRITE) == write else None
 
 
-def _backoff_of(spec: StoreSpec) -> Backoff:
-    return Backoff() if spec.patience_seconds is None else Backoff(total=spec.patience_seconds)
+def _backoff_of(spec: StoreSpec, on_outage: OnOutage | None) -> Backoff:
+    total = Backoff.total if spec.patience_seconds is None else spec.patience_seconds
+    if on_outage is None:
+        return Backoff(total=total)
+    notice = OutageNotice(on_outage, retry_timeout=total)
+    return Backoff(total=total, on_failure=notice.failed, on_success=notice.answered)

@@ -11,7 +11,7 @@ from atoll_contract.archive.limits import safe_name, shown, size
 from atoll_contract.document import Document, replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import file_sha256
-from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource
+from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource, StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
 from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE
@@ -38,14 +38,18 @@ class FoundSource:
     sha256_required: bool = False
 
 
-def find_sources(spec: ConvertSpec, store: Store) -> list[FoundSource]:
-    """Returns every archive that the spec names, in its order, with prefixes expanded.
+def find_sources(
+    spec: ConvertSpec, store: Store, *, open_other: Callable[[StoreSpec], Store] = open_store
+) -> list[FoundSource]:
+    """Returns every archive that the spec names, in its order, with prefixes expanded. `open_other` opens the stores
+    that datasets name of their own.
 
     Raises:
         DatasetError: DatasetNotFound, DatasetTooLarge.
         SpecError: the spec names no dataset, or gives a digest for a prefix.
     """
-    found = [item for source in spec.sources for item in _expand(source, store)]
+    stores = [(source, store if source.store is None else open_other(source.store)) for source in spec.sources]
+    found = [item for source, own in stores for item in _expand(source, own)]
     if not found:
         raise SpecError("the run names no dataset")
     for item in found:
@@ -57,8 +61,7 @@ def find_sources(spec: ConvertSpec, store: Store) -> list[FoundSource]:
     return found
 
 
-def _expand(source: DatasetSource, run_store: Store) -> Iterator[FoundSource]:
-    store = run_store if source.store is None else open_store(source.store)
+def _expand(source: DatasetSource, store: Store) -> Iterator[FoundSource]:
     if not source.key.endswith("/"):
         info = store.head(source.key)
         if info is None:

@@ -41,7 +41,7 @@ def convert(context: StageContext) -> StageOutcome:
     spec = context.input.convert
     if spec is None:
         raise SpecError("the stage input has no section convert")
-    found = find_sources(spec, context.store)
+    found = find_sources(spec, context.store, open_other=context.open_store)
     known = [item.sha256 for item in found if item.sha256]
     # Asked to convert anew, the stage reads the archives themselves, whatever the store says of their content.
     if len(known) == len(found) and context.input.adopt_from is None:

@@ -21,7 +21,7 @@ from atoll_contract.stage import ENV_POD_UID, Stage, StageInput
 from atoll_contract.stage_result import RESULT_NAME, Artifact, StageResult, parse_result
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_stages.runtime.context import StageContext, StageOutcome
+from atoll_stages.runtime.context import ProgressLines, StageContext, StageOutcome
 from atoll_stages.runtime.handover import with_handed_over
 from atoll_stages.runtime.supervision import READ_BYTES, ChildArguments, kill_after
 
@@ -123,12 +123,13 @@ def _run_work(stage: Stage, work: Work, *, stop: threading.Event, scratch: Path)
 
 
 def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
-    store = open_store(given.store)
+    progress = ProgressLines()
+    store = open_store(given.store, progress.wait_for)
     completed = resume_completed(given, store, scratch)
     if completed is not None:
         logger.info("%s", completed.message)
         return completed
-    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop)
+    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop, progress)
     outcome = work(context)
     result = StageResult(
         given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, outcome.summary

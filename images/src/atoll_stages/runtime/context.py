@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.stage import StageInput
+from atoll_contract.stage import StageInput, StoreSpec
 from atoll_contract.stage_result import RESULT_NAME, Artifact, Progress, emit
+from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
 
 
@@ -31,6 +33,27 @@ class StageOutcome:
     reason: Reason = Reason.COMPLETED
 
 
+class ProgressLines:
+    """Prints progress lines, and in them what the stage waits for. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = Progress(0.0)
+
+    def report(self, progress: Progress) -> None:
+        with self._lock:
+            self._emit(replace(progress, waiting=self._last.waiting))
+
+    def wait_for(self, what: str | None) -> None:
+        """The stage waits for this from now on; None: for nothing any more."""
+        with self._lock:
+            self._emit(replace(self._last, waiting=what))
+
+    def _emit(self, progress: Progress) -> None:
+        self._last = progress
+        emit(progress, sys.stdout)
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What the work reads and writes. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
@@ -41,6 +64,7 @@ class StageContext:
     work: Path
     pod_uid: str = "by-hand"
     stop: threading.Event = field(default_factory=threading.Event)
+    progress: ProgressLines = field(default_factory=ProgressLines)
 
     @property
     def prefix(self) -> str:
@@ -49,7 +73,11 @@ class StageContext:
 
     def report(self, progress: Progress) -> None:
         """Prints one progress line."""
-        emit(progress, sys.stdout)
+        self.progress.report(progress)
+
+    def open_store(self, spec: StoreSpec) -> Store:
+        """Another store than the run's; the progress says when it does not answer."""
+        return open_store(spec, self.progress.wait_for)
 
     def check_stop(self) -> None:
         """Raises Interrupted once the stage is asked to end."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import ExitCode, Reason, bounded, exit_code
 from atoll_contract.stage import Stage
-from atoll_contract.stage_result import StageResult, parse_result
+from atoll_contract.stage_result import CHECKPOINT_STEP, StageResult, last_progress, parse_result, without_progress
 
 SIGNAL_BASE = 128
 CGROUPS = Path("/sys/fs/cgroup")
@@ -41,7 +41,11 @@ def exit_result(stage: Stage, attempt: int, child: ChildExit) -> ExitResult:
         return ExitResult(child.result, int(exit_code(parse_result(child.result).reason)))
     except DecodeError:
         code, reason, text = _without_result(child)
-        return ExitResult(StageResult(stage, attempt, reason, bounded(text)).termination_message(), code)
+        progress = last_progress(child.tail)
+        saved = progress.checkpoint_step if progress is not None else None
+        summary = {} if saved is None else {CHECKPOINT_STEP: saved}
+        result = StageResult(stage, attempt, reason, bounded(text), summary=summary)
+        return ExitResult(result.termination_message(), code)
 
 
 def _without_result(child: ChildExit) -> tuple[int, Reason, str]:
@@ -68,7 +72,7 @@ def _signal_name(number: int) -> str:
 
 
 def _last_line(tail: str) -> str:
-    lines = [line for line in tail.splitlines() if line.strip()]
+    lines = [line for line in without_progress(tail).splitlines() if line.strip()]
     return f"; its last line was {bounded(lines[-1], 200)!r}" if lines else ""
 
 

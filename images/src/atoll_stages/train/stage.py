@@ -67,12 +67,15 @@ class TrainingSession:
             self._trainer.model, spec.init_from, info=self._info, store=context.store, work=context.work
         )
         self._trainer.average.reset()
+        self._saved_step: int | None = None
+        self._progress = Progress(0.0)
 
     def run(self, examples: Sequence[Example], validation: Sequence[Example]) -> Progression:
         """Trains from the newest checkpoint, or from the initial weights."""
         context = self._context
         progression = self._checkpoints.restore(self._trainer.state(), work=context.work) or Progression()
         if progression.step:
+            self._saved_step = progression.step
             logger.warning("going on from the checkpoint of step %s", progression.step)
         side = canvas_side(self._spec.architecture.side, count=len(examples))
         events = context.work / f"events.out.tfevents.{int(time.time())}.{context.input.attempt}"
@@ -98,6 +101,9 @@ class TrainingSession:
 
     def on_checkpoint(self, progression: Progression) -> None:
         self._checkpoints.save(self._trainer.state(), progression, work=self._context.work)
+        self._saved_step = progression.step
+        # The engine is to know of the checkpoint, whatever happens before the next progress is due.
+        self._report()
         path = self._events.path
         self._context.store.upload(f"{self._context.prefix}tensorboard/{path.name}", path)
 
@@ -113,7 +119,11 @@ class TrainingSession:
         self._events.write_scalars(values, step=point.step)
 
     def on_progress(self, progress: Progress) -> None:
-        self._context.report(progress)
+        self._progress = progress
+        self._report()
+
+    def _report(self) -> None:
+        self._context.report(replace(self._progress, checkpoint_step=self._saved_step))
 
     def check_stop(self) -> None:
         self._context.check_stop()

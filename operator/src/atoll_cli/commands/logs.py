@@ -256,5 +256,5 @@ def readable(line: str) -> str:
     ap50 = f"{progress.ap50:.2f}" if progress.ap50 is not None else None
     step, total, eta = progress.step, progress.total_steps, progress.eta_seconds or None
     figures = describe_figures(step, total, loss=loss, ap50=ap50, eta_seconds=eta)
-    text = ", ".join(part for part in (progress.message, figures) if part)
+    text = ", ".join(part for part in (progress.waiting, progress.message, figures) if part)
     return f"{progress.percent:3.0f}%  {text}".rstrip()

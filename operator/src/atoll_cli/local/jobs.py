@@ -257,7 +257,8 @@ class LocalJobs:
             yield self._ended(base, number, (ended.began, ended.finished), int(ExitCode.OK))
         stage = job.at_work.stage
         if job.finished is not None:
-            yield self._ended(base, job.at_work, (job.began, job.finished), job.exit_code)
+            view = self._ended(base, job.at_work, (job.began, job.finished), job.exit_code)
+            yield replace(view, progress=progress.get((job.name, stage)))
         else:
             yield replace(base, stage=stage, started=_utc(job.began), progress=progress.get((job.name, stage)))
 

@@ -90,8 +90,11 @@ class StageStatus(Document, frozen=True):
     reason: Reason = Reason.PENDING
     message: str = ""
     attempts: int = 0
-    # Attempts that count against runPolicy.backoffLimit: suspensions, disruptions and lost results do not.
+    # Attempts that count against runPolicy.backoffLimit: suspensions, disruptions and lost results do not. A checkpoint
+    # that is newer than `checkpoint_step` begins the count anew: an attempt that moved the work on was worth its while.
     failures: int = 0
+    # The step of the newest checkpoint that is known of. None where the stage has none.
+    checkpoint_step: int | None = None
     # The first attempt after a retry that asked for the stage anew: nothing is taken over from earlier ones.
     adopt_from: int | None = None
     job_ref: JobRef | None = None

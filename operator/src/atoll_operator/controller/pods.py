@@ -34,6 +34,8 @@ READINGS_SHARE = 0.1
 EVENTS_SHARE = 0.05
 # A reading this new is good enough for what the pods have used.
 NEW_SECONDS = 1.0
+# A container that has printed no progress yet is read often for so long; then it is one that prints none.
+SILENT_SECONDS = 15.0
 # When to ask for a Job's pods again after the time budget was spent.
 BUSY_SECONDS = 10.0
 
@@ -81,11 +83,17 @@ class PodReader:
             return _with_job(before, job, requeue_after=BUSY_SECONDS)
         with self._budget.spend():
             create_error, pods = self._list(namespace, _with_job(before, job, requeue_after=0.0))
-        running = any(pod.phase is PodPhase.RUNNING for pod in pods)
-        wait = self._poll.running if running else self._poll.starting
+        wait = self._poll.running if self._is_settled(pods) else self._poll.starting
         reading = PodReading(replace(job, create_error=create_error), pods, requeue_after=wait)
         self._cache.pod_readings.put(job.uid, reading, at=started)
         return reading
+
+    def _is_settled(self, pods: tuple[PodView, ...]) -> bool:
+        """Whether a stage is at work, so that little is to be learnt soon: a new one may be waiting for its store."""
+        running = [pod for pod in pods if pod.phase is PodPhase.RUNNING]
+        now = self._times.now()
+        new = (pod for pod in running if pod.started and 0 <= (now - pod.started).total_seconds() < SILENT_SECONDS)
+        return bool(running) and all(pod.progress is not None for pod in new)
 
     def _list(self, namespace: str, before: PodReading) -> tuple[str, tuple[PodView, ...]]:
         """Returns why the Job has no pod, and its pods. Warnings are those of `before` where no Events may be read."""

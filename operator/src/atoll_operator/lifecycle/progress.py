@@ -31,6 +31,13 @@ def with_progress(status: RunStatus, progress: Progress | None, now: datetime) -
     stage = current_stage(status)
     if stage is None or stage.reason is not Reason.RUNNING or stage.pending_since is not None:
         return status
+    if progress is not None and progress.waiting:
+        text = f"attempt {stage.attempts} waits: {progress.waiting}"
+        return replace(_with_newest(status, stage, progress, now), message=bounded(text))
+    return _with_newest(status, stage, progress, now)
+
+
+def _with_newest(status: RunStatus, stage: StageStatus, progress: Progress | None, now: datetime) -> RunStatus:
     old = status.progress
     if old is None or old.stage is not stage.name or old.updated_time is None:
         return _with_message(status, _progress_status(status, progress or Progress(0.0), stage.name, now))
@@ -38,6 +45,15 @@ def with_progress(status: RunStatus, progress: Progress | None, now: datetime) -
     is_fresh = seconds_between(old.updated_time, now) < INTERVAL_SECONDS
     is_same = (new.step, new.percent) == (old.step, old.percent)
     return _with_message(status, old if is_fresh or is_same else new)
+
+
+def with_checkpoint(stage: StageStatus, newest: int | None) -> StageStatus:
+    """`stage` with the step of its newest checkpoint, where that is known; one that is newer than the last known clears
+    the count of failures."""
+    step = _int32(newest)
+    if step is None or step <= (stage.checkpoint_step or 0):
+        return stage
+    return replace(stage, checkpoint_step=step, failures=0)
 
 
 def _progress_status(status: RunStatus, progress: Progress, stage: Stage, now: datetime) -> ProgressStatus:

@@ -16,7 +16,15 @@ from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_trans
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_contract.stage_result import Artifact, StageResult, parse_result, refused_output
+from atoll_contract.stage_result import (
+    CHECKPOINT_STEP,
+    Artifact,
+    Progress,
+    StageResult,
+    last_progress,
+    parse_result,
+    refused_output,
+)
 from atoll_operator.api.status import (
     ClassBoxes,
     ClassMetric,
@@ -29,6 +37,7 @@ from atoll_operator.api.status import (
     StageStatus,
     short,
 )
+from atoll_operator.lifecycle.log_tail import describe_exit, describe_tail
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
 from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, skip, with_job
 
@@ -45,7 +54,8 @@ _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXT
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """The end of one attempt. `retry`: another attempt may help; `counts`: it uses up one of backoffLimit."""
+    """The end of one attempt. `retry`: another attempt may help; `counts`: it uses up one of backoffLimit; `progress`:
+    the last that it wrote, where its end left that to read."""
 
     reason: Reason
     message: str
@@ -55,6 +65,15 @@ class AttemptOutcome:
     summary: Mapping[str, Any] = field(default_factory=dict)
     retry: bool = False
     counts: bool = True
+    progress: Progress | None = None
+
+    @property
+    def checkpoint_step(self) -> int | None:
+        """The step of the newest checkpoint that the attempt's end tells of."""
+        step = self.summary.get(CHECKPOINT_STEP)
+        if isinstance(step, int) and not isinstance(step, bool):
+            return step
+        return None if self.progress is None else self.progress.checkpoint_step
 
 
 def record_successes(
@@ -143,7 +162,7 @@ def _evaluate_without_pod(job: JobView) -> AttemptOutcome:
         # The work is done and in the store; the next attempt finds and reports it, so this one does not count.
         text = f"the pod of Job {job.name} was removed before its result was read; the next attempt looks it up"
         return AttemptOutcome(Reason.RESULT_MISSING, text, retry=True, counts=False)
-    text = f"Job {job.name} failed and its pod is gone: {job.failure_message or 'no message'}"
+    text = f"the pod of Job {job.name} was deleted before its end was read ({job.failure_message or 'no message'})"
     return AttemptOutcome(Reason.RESULT_MISSING, text, retry=True)
 
 
@@ -231,12 +250,13 @@ def _earlier_outputs(run: RunView, stage: Stage) -> Iterator[Artifact]:
 def _evaluate_failure(
     run: RunView, job: JobView, pod: PodView, result: StageResult | None, code: int | None
 ) -> AttemptOutcome:
+    progress = last_progress(pod.termination_message) or pod.progress
     if result is not None and exit_code(result.reason) is not ExitCode.OK:
         reason, text = result.reason, result.message
     else:
         reason = _reason_of(code)
-        output = bounded(pod.termination_message or pod.message or pod.terminated_reason or "no message", 300)
-        text = f"the {job.stage} stage ended with {_describe(code)} and without a result; its last words: {output}"
+        ended = f"the {job.stage} stage ended with {describe_exit(code)} and without a result"
+        text = ended + describe_tail(pod, progress)
     # A model below its gate is not published, but its report says why, and a user wants to read it.
     measured = job.stage is Stage.EXPORT and reason is Reason.QUALITY_GATE_FAILED
     return AttemptOutcome(
@@ -247,6 +267,7 @@ def _evaluate_failure(
         summary=result.summary if result else {},
         retry=is_retryable(reason, code),
         counts=reason is not Reason.VERSION_CONFLICT and code != ExitCode.INTERRUPTED,
+        progress=progress,
     )
 
 
@@ -265,12 +286,6 @@ def _stands_for(code: int | None) -> Reason:
         return Reason.COMPLETED
     reason = _reason_of(code)
     return Reason.INTERNAL_ERROR if reason is Reason.RESULT_MISSING else reason
-
-
-def _describe(code: int | None) -> str:
-    if code is None:
-        return "no exit code"
-    return f"exit code {code}" + (f" (signal {code - 128})" if 128 < code < 160 else "")
 
 
 def is_retryable(reason: Reason, code: int | None) -> bool:

@@ -17,7 +17,7 @@ from atoll_operator.api.status import (
     short,
 )
 from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, Reservation, RunView, StageAttempt
-from atoll_operator.lifecycle.progress import with_progress
+from atoll_operator.lifecycle.progress import with_checkpoint, with_progress
 from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, skip_compile, with_metrics
 from atoll_operator.lifecycle.running import check_running
 from atoll_operator.lifecycle.transition import (
@@ -57,7 +57,8 @@ def advance(
     check = check_running(run, stage, job, pods, now)
     if check.outcome is not None:
         return replace(_close_attempt(run, status, check.stage, check.outcome, now), delete=deletions([job]))
-    live = with_progress(_with_current(status, check.stage), check.progress, now)
+    moved_on = with_checkpoint(check.stage, check.progress.checkpoint_step if check.progress else None)
+    live = with_progress(_with_current(status, moved_on), check.progress, now)
     return Transition(live, delete=deletions(unfinished(jobs, but=job)), requeue_after=check.requeue_after)
 
 
@@ -183,15 +184,16 @@ def _close_attempt(
         failed, status = replace(failed, outputs=outcome.outputs), with_metrics(status, outcome.summary)
     text = outcome.message
     if outcome.retry and run.backoff_limit > 0:
-        text += f" (attempt {failed.attempts}; runPolicy.backoffLimit {run.backoff_limit} is used up)"
+        since = "" if failed.checkpoint_step is None else f" since the checkpoint of step {failed.checkpoint_step}"
+        text += f" (attempt {failed.attempts}; runPolicy.backoffLimit {run.backoff_limit} is used up{since})"
     return Transition(fail(status, failed, reason=outcome.reason, message=text, now=now))
 
 
 def _with_failure(run: RunView, stage: StageStatus, outcome: AttemptOutcome, now: datetime) -> StageStatus:
-    """`stage` with this failure recorded and counted. While a store does not answer, the failures do not count, but the
-    time since the first of them does."""
+    """`stage` with this failure recorded and counted, from 1 where the attempt got past the newest checkpoint. While a
+    store does not answer, the failures do not count, but the time since the first of them does."""
     last = LastFailure(outcome.reason, short(outcome.message), rfc3339(now), outcome.exit_code)
-    stage = replace(stage, last_failure=last, pending_since=None)
+    stage = with_checkpoint(replace(stage, last_failure=last, pending_since=None), outcome.checkpoint_step)
     if outcome.reason not in _STORAGE or run.backoff_limit == 0:
         failures = stage.failures + 1 if outcome.counts else stage.failures
         return replace(stage, storage_failing_since=None, failures=failures)
@@ -225,6 +227,8 @@ def _schedule_retry(
     delay = run.retries.delay(stage.attempts if stage.storage_failing_since else failures)
     at = now + timedelta(seconds=delay)
     text = f"{outcome.message}; attempt {stage.attempts + 1} follows at {at:%H:%M:%S} UTC"
+    if stage.checkpoint_step is not None:
+        text += f" and goes on from step {stage.checkpoint_step}"
     waiting = replace(
         stage,
         phase=StagePhase.PENDING,

@@ -242,6 +242,7 @@ def _reset(stage: StageStatus, *, anew: bool) -> StageStatus:
         message="",
         failures=0,
         adopt_from=stage.attempts + 1 if anew and stage.attempts else stage.adopt_from,
+        checkpoint_step=None if anew else stage.checkpoint_step,
         completion_time=None,
         next_retry_time=None,
         pending_since=None,
