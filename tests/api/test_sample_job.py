@@ -11,7 +11,7 @@ import pytest
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
-from atoll_stages.sample import put_sample
+from atoll_stages.sample.put import put_sample
 from support.minio import MinioServer
 
 pytestmark = pytest.mark.api
@@ -34,9 +34,9 @@ def spec_of(server: MinioServer, folder: Path, *, secret: str = "") -> StoreSpec
 def test_bucket_and_file_are_made_once(server: MinioServer, tmp_path: Path) -> None:
     spec, file = spec_of(server, tmp_path), tmp_path / "sample.tar"
     file.write_bytes(b"pictures")
-    assert put_sample(spec, key=KEY, file=file, wait_seconds=30).startswith("put 8 bytes")
+    assert put_sample(spec, key=KEY, draw=lambda: file, wait_seconds=30).startswith("put 8 bytes")
     file.write_bytes(b"other pictures")
-    assert put_sample(spec, key=KEY, file=file, wait_seconds=30).endswith("is there already")
+    assert put_sample(spec, key=KEY, draw=lambda: file, wait_seconds=30).endswith("is there already")
     assert open_store(spec).get(KEY) == b"pictures"
 
 
@@ -47,7 +47,7 @@ def test_it_waits_for_a_server_that_is_still_starting(server: MinioServer, tmp_p
     start = threading.Timer(1.0, server.start)
     start.start()
     try:
-        assert put_sample(spec, key=KEY, file=file, wait_seconds=50).startswith("put")
+        assert put_sample(spec, key=KEY, draw=lambda: file, wait_seconds=50).startswith("put")
     finally:
         start.join()
 
@@ -56,11 +56,11 @@ def test_a_server_that_never_comes_is_named(server: MinioServer, tmp_path: Path)
     spec = spec_of(server, tmp_path)
     server.stop()
     with pytest.raises(StoreUnavailable, match=server.endpoint):
-        put_sample(spec, key=KEY, file=tmp_path / "none", wait_seconds=0)
+        put_sample(spec, key=KEY, draw=lambda: tmp_path / "none", wait_seconds=0)
 
 
 def test_wrong_keys_end_it_at_once_and_are_not_shown(server: MinioServer, tmp_path: Path) -> None:
     spec = spec_of(server, tmp_path, secret="canary-4711")
     with pytest.raises(StoreForbidden, match="atoll") as refused:
-        put_sample(spec, key=KEY, file=tmp_path / "none", wait_seconds=30)
+        put_sample(spec, key=KEY, draw=lambda: tmp_path / "none", wait_seconds=30)
     assert "canary-4711" not in refused.value.message

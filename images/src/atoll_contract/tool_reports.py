@@ -7,6 +7,8 @@ from atoll_contract.document import Document
 GALLERY_FILE = "gallery.json"
 # Objects smaller than this (the root of their area in the input of the detector) are found half of the time at best.
 SMALL_PIXELS = 16
+# The labelled pictures of the sample, and their width and height, unless somebody asks for others.
+SAMPLE_IMAGES, SAMPLE_SIZE = 240, (480, 360)
 
 
 class LintClass(Document, frozen=True):
@@ -111,3 +113,20 @@ class ComparisonJob(Document, frozen=True):
     new: Contender
     sources: tuple[ImageSource, ...]
     page: str
+
+
+class SampleArchive(Document, frozen=True):
+    """A labelled archive of the sample: its file, and the boxes of each class."""
+
+    file: str
+    pictures: int
+    boxes: dict[str, int]
+
+
+class SampleFiles(Document, frozen=True):
+    """The output of `python -m atoll_stages.sample field`: archives, and folders with the numbered frames of films that
+    have `rate` frames a second."""
+
+    archives: tuple[SampleArchive, ...]
+    videos: tuple[str, ...]
+    rate: int

@@ -26,6 +26,7 @@ class CommandInfo:
 
 # In the order of the help.
 COMMANDS = {
+    "sample": CommandInfo(CommandGroup.HERE, "sample", "field --to robot"),
     "record": CommandInfo(CommandGroup.HERE, "record", "0 --to match.mp4 --time-limit 3m"),
     "frames": CommandInfo(CommandGroup.HERE, "frames", "match.mp4 --to frames"),
     "run": CommandInfo(CommandGroup.HERE, "run", "run.yaml --data my-export.tar"),
@@ -88,4 +89,6 @@ SYNONYMS = {
     "gc": "prune",
     "serve": "ui",
     "capture": "record",
+    "demo": "sample",
+    "example": "sample",
 }

@@ -1,15 +1,13 @@
-"""Puts one file into a bucket, and makes the bucket: `python -m atoll_stages.sample`, the Job of the quick start.
+"""Puts the sample into a bucket, and makes the bucket, for the Job of the quick start.
 
 It waits for the server, which may still be starting. A file that is there already is not replaced.
 """
 
-import argparse
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from atoll_contract.errors import AtollError
-from atoll_contract.stage import StoreSpec, StoreType
+from atoll_contract.stage import StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
 from atoll_contract.store.s3_client import connect
@@ -17,8 +15,8 @@ from atoll_contract.store.s3_client import connect
 RETRY_SECONDS = 2.0
 
 
-def put_sample(spec: StoreSpec, *, key: str, file: Path, wait_seconds: float) -> str:
-    """Puts the file, and returns one sentence on what was done.
+def put_sample(spec: StoreSpec, *, key: str, draw: Callable[[], Path], wait_seconds: float) -> str:
+    """Puts the file that `draw` makes, and returns one sentence on what was done.
 
     Raises:
         AtollError: the store refuses, or does not answer within `wait_seconds`.
@@ -27,7 +25,7 @@ def put_sample(spec: StoreSpec, *, key: str, file: Path, wait_seconds: float) ->
     store = open_store(spec, lambda _: None)
     if store.head(key) is not None:
         return f"{store.url}{key} is there already"
-    done = store.upload(key, file)
+    done = store.upload(key, draw())
     return f"put {done.size} bytes to {store.url}{key}"
 
 
@@ -58,27 +56,3 @@ def make_bucket(spec: StoreSpec, *, wait_seconds: float) -> None:
         if time.monotonic() >= deadline:
             raise StoreUnavailable(f"{spec.endpoint} did not answer within {wait_seconds:g} s: {problem}")
         time.sleep(RETRY_SECONDS)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m atoll_stages.sample", description=__doc__)
-    parser.add_argument("--endpoint", required=True)
-    parser.add_argument("--bucket", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--file", type=Path, required=True)
-    parser.add_argument("--credentials", required=True, help="folder with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    parser.add_argument("--wait-seconds", type=float, default=300.0)
-    options = parser.parse_args(arguments)
-    spec = StoreSpec(
-        type=StoreType.S3, bucket=options.bucket, endpoint=options.endpoint, credentials_dir=options.credentials
-    )
-    try:
-        print(put_sample(spec, key=options.key, file=options.file, wait_seconds=options.wait_seconds))
-    except (AtollError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The sample: files of the project's own to try every command with."""
