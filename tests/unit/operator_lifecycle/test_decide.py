@@ -518,3 +518,17 @@ def test_O39_a_stage_that_waits_for_its_store_says_so_at_once_and_goes_on() -> N
     sim.pod_of(job, progress=Progress(40.0, step=400, total_steps=1000))
     sim.settle()
     assert sim.read().message == before
+
+
+def test_the_percentage_does_not_stay_at_the_last_word_of_a_stage_that_is_over() -> None:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    job = sim.start()
+    sim.pod_of(job, progress=Progress(1.0, step=10, total_steps=1000))
+    sim.settle()
+    assert sim.read().progress is not None
+    assert sim.read().progress.percent == 8  # type: ignore[union-attr]
+    sim.succeed()
+    sim.settle()
+    status = sim.read()
+    assert (status.phase, status.progress.percent, status.progress.display) == (Phase.EXPORTING, 84, "84%")  # type: ignore[union-attr]

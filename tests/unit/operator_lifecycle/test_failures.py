@@ -456,6 +456,32 @@ def test_an_exhausted_quota_is_waited_for_and_quoted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ('pods "x" is forbidden: failed quota: q: must specify limits.cpu for: train', "LimitRange with defaults"),
+        ('pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2', "do not go together"),
+    ],
+)
+def test_limits_of_the_namespace_are_an_event_at_once(message: str, advice: str) -> None:
+    sim = at_train()
+    job = sim.active_job()
+    assert job is not None
+    sim.events.clear()
+    sim.jobs[job.name] = replace(sim.jobs[job.name], create_error=message)
+    sim.settle()
+    assert not sim.read().is_terminal
+    assert sim.read().reason is Reason.INVALID_SPEC
+    warned = [event for event in sim.events if event.type == "Warning"]
+    assert [event.reason for event in warned] == ["InvalidSpec"]
+    assert message in warned[0].message
+    assert advice in warned[0].message
+    assert "resources.train and resources.export" in warned[0].message
+    sim.pass_time(121)
+    sim.settle()
+    assert sim.read().phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
     "message",
     [
         "not json",

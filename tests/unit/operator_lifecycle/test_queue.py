@@ -28,6 +28,27 @@ def test_first_come_first_served() -> None:
     assert third.others_active
 
 
+def test_one_more_run_ahead_shows_in_the_estimate() -> None:
+    """Short runs too: of sixteen that take 20 s each, the sixth waits longer than the third."""
+    runs = [entry("a", 0, active=True, remaining=20), *(entry(f"b{n:02}", 1 + n, remaining=20) for n in range(16))]
+    waits = [queue_position("team", f"b{n:02}", runs, slots=1).eta_seconds for n in range(16)]
+    assert waits[0] == 30
+    assert waits[2] == 60
+    assert waits[5] == 120
+    assert waits[15] == 360
+    assert waits == sorted(waits, key=int)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_overdue_is_not_over_yet() -> None:
+    runs = [entry("a", 0, active=True, remaining=0), entry("b", 1)]
+    assert queue_position("team", "b", runs, slots=1).eta_seconds == 30
+
+
+def test_long_waits_are_written_seldom() -> None:
+    runs = [entry("a", 0, active=True, remaining=5000), entry("b", 1)]
+    assert queue_position("team", "b", runs, slots=1).eta_seconds == 5400
+
+
 def test_a_free_slot_goes_to_the_oldest_waiting_run() -> None:
     runs = [entry("a", 0), entry("b", 1), entry("c", 2)]
     assert [queue_position("team", name, runs, slots=2).ahead for name in "abc"] == [0, 0, 1]

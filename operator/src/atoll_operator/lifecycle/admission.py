@@ -1,5 +1,6 @@
 """What a run waits for before its next stage: suspension, a missing object, the queue; and what ends it. Pure."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,8 +24,10 @@ from atoll_operator.lifecycle.transition import (
 
 MISSING_REQUEUE_SECONDS = 15
 QUEUED_REQUEUE_SECONDS = 60
-# Estimates are rounded up to whole steps, so that the status of a queued run is not written every minute.
-ETA_STEP_SECONDS = 300
+# Estimates are rounded up to whole steps, so that the status of a queued run is not written every minute: below so many
+# seconds, steps of so many. The steps are small beside the estimate, so that one more run ahead shows.
+_ETA_STEPS = ((180, 30), (600, 60), (3600, 300))
+_LONGEST_ETA_STEP = 900
 
 
 def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
@@ -183,4 +186,6 @@ def _eta(before: list[QueueEntry], slots: int) -> int | None:
     if any(seconds is None for seconds in remaining):
         return None
     total = sum(seconds for seconds in remaining if seconds is not None) / max(1, slots)
-    return int(-(-total // ETA_STEP_SECONDS) * ETA_STEP_SECONDS)
+    step = next((step for below, step in _ETA_STEPS if total < below), _LONGEST_ETA_STEP)
+    # A run that takes longer than it was estimated ends some day, too.
+    return max(step, math.ceil(total / step) * step)

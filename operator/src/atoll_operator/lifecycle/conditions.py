@@ -33,7 +33,7 @@ _DATASET = frozenset(
 )
 _QUALITY = frozenset({Reason.QUALITY_GATE_FAILED, Reason.OPS_NOT_MAPPED})
 # Reasons that become a Warning while the run continues.
-_WARNED = STALLING - {Reason.INVALID_SPEC} | {Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED, Reason.NODE_LOST}
+_WARNED = STALLING | {Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED, Reason.NODE_LOST}
 _END_EVENTS = {
     Phase.SUCCEEDED: (EventType.NORMAL, "Completed"),
     Phase.FAILED: (EventType.WARNING, "Failed"),

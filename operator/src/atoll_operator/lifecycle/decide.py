@@ -20,7 +20,7 @@ from atoll_operator.lifecycle.admission import accepted, held_back
 from atoll_operator.lifecycle.conditions import events, with_conditions
 from atoll_operator.lifecycle.intended_end import delay_end, find_out
 from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView
-from atoll_operator.lifecycle.progress import usage, with_idle_progress, with_pod_seconds
+from atoll_operator.lifecycle.progress import usage, with_done_share, with_idle_progress, with_pod_seconds
 from atoll_operator.lifecycle.results import record_successes
 from atoll_operator.lifecycle.running import with_held_clock
 from atoll_operator.lifecycle.stages import advance
@@ -171,8 +171,7 @@ def _name_conflict(
 
 def _plan(run: RunView, transition: Transition, now: datetime) -> Plan:
     status = transition.status
-    if not status.active_since:
-        status = with_idle_progress(status)
+    status = with_done_share(status) if status.active_since else with_idle_progress(status)
     if status.is_terminal:
         status = replace(status, usage=usage(run, status))
     status = with_conditions(run, status, now)

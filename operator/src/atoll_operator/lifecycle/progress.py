@@ -111,6 +111,15 @@ def with_idle_progress(status: RunStatus) -> RunStatus:
     return replace(status, progress=ProgressStatus(percent, f"{percent}%"))
 
 
+def with_done_share(status: RunStatus) -> RunStatus:
+    """`status` whose percentage is at least the share of what is done: the last word of a stage that has ended may be
+    older than its end, and the next stage's pod is not read yet."""
+    percent = _done_percent(status)
+    if status.progress is None or status.progress.percent >= percent:
+        return status
+    return replace(status, progress=ProgressStatus(percent, f"{percent}%"))
+
+
 def with_pod_seconds(
     before: RunStatus | None, after: RunStatus, jobs: Iterable[JobView], pods: tuple[PodView, ...], now: datetime
 ) -> RunStatus:

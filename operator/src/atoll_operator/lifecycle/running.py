@@ -133,7 +133,18 @@ def _creation_problem(job: JobView) -> PodProblem | None:
         return None
     if "exceeded quota" in job.create_error:
         return PodProblem(Reason.QUOTA_EXCEEDED, job.create_error)
-    return PodProblem(Reason.INVALID_SPEC, f"admission denied: {job.create_error}", MISSING_OBJECT_SECONDS)
+    text = f"admission denied: {job.create_error}{_admission_hint(job)}"
+    return PodProblem(Reason.INVALID_SPEC, text, MISSING_OBJECT_SECONDS)
+
+
+def _admission_hint(job: JobView) -> str:
+    """What to change where the namespace's own limits refuse the pod."""
+    stages = " and ".join(f"resources.{stage}" for stage in (job.stage, *(number.stage for number in job.following)))
+    if "failed quota" in job.create_error:
+        return f"; have the profile's {stages} name that, or give the namespace a LimitRange with defaults"
+    if " usage per " in job.create_error or "limit to request ratio" in job.create_error:
+        return f"; the namespace's LimitRange and the profile's {stages} do not go together: have one of them changed"
+    return ""
 
 
 def _container_problem(pod: PodView) -> PodProblem | None:
