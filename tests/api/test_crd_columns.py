@@ -157,7 +157,7 @@ def test_a_release(server: KubeHttp, stored: Any) -> None:
 
 
 def test_a_device(server: KubeHttp, stored: Any) -> None:
-    status = {
+    status: dict[str, Any] = {
         "state": "Active",
         "reportedAt": TIME,
         "lastSeen": TIME,
@@ -172,10 +172,14 @@ def test_a_device(server: KubeHttp, stored: Any) -> None:
         "agentVersion": "0.1.0",
         "error": "",
     }
+    # What a device that is off reported last stays in its row.
+    off = CONDITION | {"type": "Ready", "status": "False", "reason": "Offline"}
+    status["conditions"] = [CONDITION | {"type": "UpToDate", "status": "True", "reason": "Current"}, off]
     shown = _shown(server, stored(DEVICE, status))
     assert shown.pop("Seen")
     assert shown == {
         "Name": "pi-front",
+        "Ready": "False",
         "State": "Active",
         "Release": "note-v3",
         "Desired": 4,
