@@ -90,8 +90,8 @@ test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"
 
 .PHONY: binaries
-binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO, Helm and actionlint for the tests, once
-	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager helm4 actionlint
+binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO, Helm, actionlint and a Lua for the tests, once
+	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager helm4 actionlint glua
 
 .PHONY: bench
 # harvest_loop.py trains for an hour, on a data set that is named to it.
@@ -112,6 +112,10 @@ pin: ## Ask a registry for the digest of the images' base, for images/base.lock:
 .PHONY: load
 load: ## Import what was built last into a cluster without a registry: TARGET=k3s or TARGET=kind IMAGES="NAME …"
 	@$(BUILDER) load $(IMAGE_FLAGS) --target $(TARGET) $(IMAGES)
+
+.PHONY: k3s-manifests
+k3s-manifests: ## A folder to lay over k3s's, chart and images in it: CHART=atoll-edge VALUES="FILE …" IMAGES=none
+	@$(BUILDER) k3s-manifests $(IMAGE_FLAGS) $(if $(CHART),--chart $(CHART)) $(VALUES:%=--values %) $(IMAGES)
 
 .PHONY: release
 release: setup ## Build wheel, charts, SBOM, images and checksums into build/release: IMAGES="NAME …", IMAGES=none

@@ -16,8 +16,9 @@ from atoll_contract import __version__
 from base import ask_digest, read_base, write_digest
 from engine import EngineError, find_engine
 from external import ExternalFile, LockError, read_lock
-from load import load_into_k3s, load_into_kind, read_built, write_built
-from values import ImageReference, write_values
+from k3s_manifests import write_manifest
+from load import K3S_DEFAULT, load_into_k3s, load_into_kind, read_built, save_for_k3s, write_built
+from values import ImageReference, read_values, write_values
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "build" / "values-images.yaml"
@@ -27,6 +28,8 @@ BASE_LOCK = ROOT / "images" / "base.lock"
 IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
 # A compile image without the compiler would only promise what it cannot do.
 DEFAULT_IMAGES = ("operator", "convert", "train")
+# The images that a chart's pods and its quick start's stages run, as far as they are Atoll's own.
+CHART_IMAGES = {"atoll": DEFAULT_IMAGES, "atoll-edge": ("edge",)}
 AMD64_ONLY = frozenset({"compile", "train-gpu"})
 
 
@@ -105,6 +108,25 @@ def load(options: argparse.Namespace) -> None:
         load_into_kind(engine, references, options.name)
 
 
+def manifests(options: argparse.Namespace) -> None:
+    release = options.release or options.chart.removeprefix("atoll-")
+    for image in CHART_IMAGES[options.chart] if not options.image else options.image:
+        if image == "none":
+            continue
+        reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
+        engine = find_engine(options.engine, options.engine_flag)
+        print(f"{reference}: {save_for_k3s(engine, str(reference), options.to / 'agent' / 'images')}", flush=True)
+    written = write_manifest(
+        options.to,
+        ROOT / "charts" / options.chart,
+        release=release,
+        namespace=options.namespace or options.chart,
+        values=options.values,
+        images=read_values(VALUES) if options.chart == "atoll" else {},
+    )
+    print(f"wrote {written}; on the k3s machine, as root: cp -r {options.to}/. {K3S_DEFAULT}/")
+
+
 def save(options: argparse.Namespace) -> None:
     engine = find_engine(options.engine, options.engine_flag)
     for image in options.image or DEFAULT_IMAGES:
@@ -136,6 +158,13 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--target", choices=("k3s", "kind"), required=True)
     two.add_argument("--name", default="kind", help="the kind cluster's name")
     two.set_defaults(run=load)
+    four = commands.add_parser("k3s-manifests", parents=[common])
+    four.add_argument("--chart", choices=sorted(CHART_IMAGES), default="atoll", help="%(default)s by default")
+    four.add_argument("--values", type=Path, action="append", default=[], help="a file of values; at most two")
+    four.add_argument("--release", help="the release's name; atoll or edge by default")
+    four.add_argument("--namespace", help="the chart's name by default")
+    four.add_argument("--to", type=Path, default=ROOT / "build" / "k3s", help="%(default)s by default")
+    four.set_defaults(run=manifests)
     saved = commands.add_parser("save", parents=[common])
     saved.add_argument("--to", type=Path, required=True, help="the folder for one docker archive an image")
     saved.set_defaults(run=save)
@@ -147,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_args()
-    unknown = sorted(set(options.image) - set(IMAGES))
+    unknown = sorted(set(options.image) - set(IMAGES) - ({"none"} if options.run is manifests else set()))
     try:
         if unknown:
             raise EngineError(f"there is no image {unknown[0]!r}; there are {', '.join(IMAGES)}")

@@ -12,7 +12,7 @@ from engine import Engine, EngineError
 DEADLINE_SECONDS = 900
 # k3s's own variable for its --data-dir.
 K3S_FOLDER = "K3S_DATA_DIR"
-_K3S_DEFAULT = "/var/lib/rancher/k3s"
+K3S_DEFAULT = "/var/lib/rancher/k3s"
 # The kubelet removes images that no pod uses when the disk fills up, but none with this mark.
 _PINNED = "io.cri-containerd.pinned=pinned"
 
@@ -33,7 +33,7 @@ def read_built(path: Path) -> list[str]:
 
 def k3s_images_folder() -> Path:
     """Where k3s looks for archives at each start; it imports them all and pins their images."""
-    return Path(os.environ.get(K3S_FOLDER) or _K3S_DEFAULT) / "agent" / "images"
+    return Path(os.environ.get(K3S_FOLDER) or K3S_DEFAULT) / "agent" / "images"
 
 
 def load_into_k3s(engine: Engine, references: Sequence[str]) -> None:
@@ -43,21 +43,26 @@ def load_into_k3s(engine: Engine, references: Sequence[str]) -> None:
     """
     if shutil.which("k3s") is None:
         raise EngineError("there is no 'k3s' on the PATH: run this on the cluster's machine")
-    folder = k3s_images_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     for reference in references:
-        archive = folder / f"atoll-{_short(reference)}.tar"
-        # k3s would read a file that ends in .tar while it is still being written.
-        unfinished = archive.with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        try:
-            engine.save(reference, unfinished)
-            unfinished.replace(archive)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        archive = save_for_k3s(engine, reference, k3s_images_folder())
         _run(["k3s", "ctr", "images", "import", str(archive)])
         _run(["k3s", "ctr", "images", "label", reference, _PINNED], show=False)
         print(f"{reference}: imported into k3s and pinned; {archive} brings it back at each start of k3s", flush=True)
+
+
+def save_for_k3s(engine: Engine, reference: str, folder: Path) -> Path:
+    """Write the image's archive into such a folder, in the place of an earlier one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"atoll-{_short(reference)}.tar"
+    # k3s would read a file that ends in .tar while it is still being written.
+    unfinished = archive.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        engine.save(reference, unfinished)
+        unfinished.replace(archive)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return archive
 
 
 def load_into_kind(engine: Engine, references: Sequence[str], name: str) -> None:

@@ -45,7 +45,7 @@ def write_values(path: Path, references: Mapping[str, ImageReference]) -> list[s
     Raises:
         EngineError: somebody changed the file so that it is no JSON any more.
     """
-    document = _read(path)
+    document = read_values(path)
     stages = document.setdefault("images", {})
     kept = (["operator"] if "image" in document else []) + list(stages)
     for image, reference in references.items():
@@ -59,7 +59,12 @@ def write_values(path: Path, references: Mapping[str, ImageReference]) -> list[s
     return [name for name in kept if name not in written]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_values(path: Path) -> dict[str, Any]:
+    """What builds wrote into the file; empty if there is none.
+
+    Raises:
+        EngineError: somebody changed the file so that it is no JSON any more.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -52,6 +52,7 @@ PROGRAMS: dict[str, Program] = {
         Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm"),
         Program("helm4", "helm4", "helm.sh/helm/v4/cmd/helm"),
         Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
+        Program("glua", "glua", "github.com/yuin/gopher-lua/cmd/glua"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
