@@ -125,24 +125,27 @@ release: setup ## Build wheel, charts, SBOM, images and checksums into build/rel
 charts: setup ## Write the generated parts of the charts anew
 	@PYTHONPATH=tests $(RUN) -m support.charts
 
+# NAME=… means another cluster beside the one without a name.
+CLUSTER = $(if $(NAME),ATOLL_TEST_CLUSTER=$(NAME))
+
 .PHONY: cluster-up
-cluster-up: setup ## Start a one-node Kubernetes in a network namespace of its own (root)
-	@PYTHONPATH=tests $(RUN) -m cluster.node up
+cluster-up: setup ## Start a one-node Kubernetes in a network namespace of its own (root): NAME= for several
+	@$(CLUSTER) PYTHONPATH=tests $(RUN) -m cluster.node up
 
 .PHONY: cluster-down
-cluster-down: setup ## Stop it and remove what it made
-	@PYTHONPATH=tests $(RUN) -m cluster.node down
+cluster-down: setup ## Stop it and remove what it made: NAME=
+	@$(CLUSTER) PYTHONPATH=tests $(RUN) -m cluster.node down
 
 # What is built and started for all tests of a session is of no one test's time.
 E2E_FLAGS := -o timeout_func_only=true
 
 .PHONY: e2e
-e2e: setup ## One small run on that cluster, from helm install to the published bundle (root; 15 minutes)
-	@$(RUN) -m pytest -m "e2e and not slow" -s $(E2E_FLAGS) --timeout 1800 tests/e2e
+e2e: setup ## One small run on that cluster, from helm install to the published bundle (root; 15 minutes): NAME=
+	@$(CLUSTER) $(RUN) -m pytest -m "e2e and not slow" -s $(E2E_FLAGS) --timeout 1800 tests/e2e
 
 .PHONY: e2e-full
-e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; half an hour)
-	@$(RUN) -m pytest -m e2e -s $(E2E_FLAGS) --timeout 5400 tests/e2e
+e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; half an hour): NAME=
+	@$(CLUSTER) $(RUN) -m pytest -m e2e -s $(E2E_FLAGS) --timeout 5400 tests/e2e
 
 .PHONY: golden
 golden: setup binaries ## Write the golden manifests and rights anew; read the diff before you commit it

@@ -22,8 +22,8 @@ from values import ImageReference, read_values, write_values
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "build" / "values-images.yaml"
-# The images of the last build alone, one a line.
-BUILT = ROOT / "build" / "images-built.txt"
+# The images of the last build alone, one a line; beside the values that this build wrote.
+BUILT = "images-built.txt"
 BASE_LOCK = ROOT / "images" / "base.lock"
 IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
 # A compile image without the compiler would only promise what it cannot do.
@@ -58,7 +58,7 @@ def build(options: argparse.Namespace) -> None:
         if options.push:
             reference = reference.with_digest(engine.push(str(reference)))
         references[image] = reference
-    write_built(BUILT, built)
+    write_built(options.values.with_name(BUILT), built)
     kept = write_values(options.values, references)
     print(f"wrote {options.values}: helm install … -f {options.values}")
     if kept:
@@ -96,7 +96,7 @@ def pin(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> None:
     engine = find_engine(options.engine, options.engine_flag)
-    references = [] if options.image else read_built(BUILT)
+    references = [] if options.image else read_built(VALUES.with_name(BUILT))
     if not references:
         references = [
             str(ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag))

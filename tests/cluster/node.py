@@ -75,8 +75,12 @@ class Keeper:
 
 def read_keeper() -> Keeper | None:
     """The living keeper; None if there is none."""
+    return _read_keeper(KEEPER_FILE)
+
+
+def _read_keeper(path: Path) -> Keeper | None:
     try:
-        document = json.loads(KEEPER_FILE.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
         keeper = Keeper(ProcessRecord(**document["process"]), document["kubeconfig"])
     except (FileNotFoundError, ValueError):
         return None
@@ -152,7 +156,9 @@ def cut_power() -> float:
 def clean_up() -> None:
     """Removes what a crashed cluster left behind; does nothing where none did."""
     remove_leftovers()
-    node_emulation.unregister()
+    if not any(_read_keeper(path) for path in RUN_FOLDER.parent.glob("atoll-test*/keeper.json") if path != KEEPER_FILE):
+        # The kernel's list is every cluster's.
+        node_emulation.unregister()
     if STATE.exists():
         group = ProcessGroup("node-clean-up")
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.node_host import HostError, node_folder, run
+from cluster.node_host import HostError, run, shared_folder
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def unregister() -> None:
 
 def ensure_interpreter() -> Path:
     """qemu for AArch64, static, unpacked from Debian 13 once."""
-    folder = node_folder() / f"{PACKAGE}-{SUITE}"
+    folder = shared_folder() / f"{PACKAGE}-{SUITE}"
     program = folder / "usr" / "bin" / "qemu-aarch64"
     if not program.exists():
         if shutil.which("apt-get") is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,29 @@ from cluster.binaries import cache_folder
 
 logger = logging.getLogger(__name__)
 
-NETNS = "atoll"
+
+class HostError(RuntimeError):
+    """The machine cannot carry a node; the message says what is missing and how to get it."""
+
+
+def cluster_name(environ: Mapping[str, str] = os.environ) -> str:
+    """Of several clusters side by side on one machine, the one meant; empty: the one without a name."""
+    name = environ.get("ATOLL_TEST_CLUSTER", "")
+    if name and not re.fullmatch(r"[a-z0-9]{1,12}", name):
+        # Sockets and interfaces have short names.
+        raise HostError(f"ATOLL_TEST_CLUSTER is {name!r}; it has to be 1 to 12 characters of a-z and 0-9")
+    return name
+
+
+_SUFFIX = f"-{cluster_name()}" if cluster_name() else ""
+NETNS = f"atoll{_SUFFIX}"
 NETNS_PATH = Path("/run/netns") / NETNS
 BRIDGE = "atoll0"
 BRIDGE_ADDRESS = "10.244.0.1"
-CGROUP = "atoll-test"
+CGROUP = f"atoll-test{_SUFFIX}"
 POD_SUBNET = "10.244.0.0/24"
 # Sockets have short paths; what has to survive a run lies under the cache.
-RUN_FOLDER = Path("/run/atoll-test")
+RUN_FOLDER = Path(f"/run/atoll-test{_SUFFIX}")
 CNI_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CALL_DEADLINE_SECONDS = 120
 INSTALL_DEADLINE_SECONDS = 900
@@ -47,12 +63,13 @@ PROGRAMS: Mapping[str, str] = {
 }
 
 
-class HostError(RuntimeError):
-    """The machine cannot carry a node; the message says what is missing and how to get it."""
-
-
 def node_folder() -> Path:
-    """What is kept between runs: imported images, the base image, build layers."""
+    """What this cluster keeps between runs: its imported images."""
+    return cache_folder() / f"node{_SUFFIX}"
+
+
+def shared_folder() -> Path:
+    """What every cluster of the machine takes from one place: the base image and what is made from it alone."""
     return cache_folder() / "node"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from atoll_contract.stage import Stage
 from cluster.binaries import cache_folder, ensure
 from cluster.node_containerd import PAUSE_IMAGE, images, import_archive
-from cluster.node_host import HostError, node_folder, run
+from cluster.node_host import HostError, node_folder, run, shared_folder
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def ensure_base(arch: str = "") -> str:
         return given
     image = f"{BASE_IMAGE}-{arch}" if arch else BASE_IMAGE
     if not _buildah("images", "--quiet", "--filter", f"reference={image}").strip():
-        archive = node_folder() / f"base{arch and '-'}{arch}.tar"
+        archive = shared_folder() / f"base{arch and '-'}{arch}.tar"
         archive.parent.mkdir(parents=True, exist_ok=True)
         logger.info("making the base image %s from Debian packages (once; minutes)", image)
         slim = ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
@@ -83,7 +83,7 @@ def ensure_base(arch: str = "") -> str:
 
 def ensure_pause_archive() -> Path:
     """The archive of the sandboxes' image: the base again, asleep, so it costs no second download or compiler."""
-    archive = node_folder() / "pause.tar"
+    archive = shared_folder() / "pause.tar"
     if not archive.exists():
         _image(PAUSE_IMAGE, {}, "--cmd", '["/usr/bin/sleep","infinity"]', base=ensure_base())
         _save(PAUSE_IMAGE, archive)
@@ -102,6 +102,7 @@ def build(names: Sequence[str], *, arch: str = "") -> dict[str, str]:
     command += ["--revision", "test"]
     command += ["--base", ensure_base(arch), "--tag", _tag(arch), *(["--arch", arch] if arch else [])]
     command += ["--values", str(node_folder() / "values.yaml"), *names]
+    node_folder().mkdir(parents=True, exist_ok=True)
     log = node_folder() / f"image-build{arch and '-'}{arch}.log"
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(

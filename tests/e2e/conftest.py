@@ -12,7 +12,7 @@ import yaml
 
 from cluster import node_images
 from cluster.node import down, read_keeper, up
-from support.node_cluster import NodeCluster
+from support.node_cluster import NodeCluster, in_use
 from support.step_log import StepLog
 
 IMAGES = ("operator", "convert", "train", "edge")
@@ -50,8 +50,14 @@ class StepLogHandler(logging.Handler):
 
 @pytest.fixture(scope="session")
 def cluster(steps: StepLog) -> Iterator[NodeCluster]:
-    """The one-node cluster; one that was up already, or is asked for by ATOLL_KEEP_CLUSTER, stays up."""
-    stays = read_keeper() is not None or bool(os.environ.get("ATOLL_KEEP_CLUSTER"))
+    """The one-node cluster; one that was up already, or is asked for by ATOLL_KEEP_CLUSTER, stays up.
+
+    The tests delete Atoll's kinds with every object of theirs, so one that somebody uses is not touched.
+    """
+    found = read_keeper()
+    if found is not None and (refusal := in_use(NodeCluster(found).users())):
+        pytest.exit(refusal, returncode=2)
+    stays = found is not None or bool(os.environ.get("ATOLL_KEEP_CLUSTER"))
     running = NodeCluster(up())
     steps.add("the cluster is up")
     steps.show(running.kubectl("get", "nodes", "-o", "wide"))

@@ -22,6 +22,20 @@ class CommandError(AssertionError):
     """A command failed; the message has its output."""
 
 
+SHOWN_USERS = 5
+
+
+def in_use(users: Sequence[str]) -> str:
+    """Why tests leave a cluster alone that has these in it; empty: nobody uses it."""
+    if not users:
+        return ""
+    more = f" and {len(users) - SHOWN_USERS} more" if len(users) > SHOWN_USERS else ""
+    return (
+        f"this cluster is in use: it has {', '.join(users[:SHOWN_USERS])}{more}. The tests would delete Atoll's kinds"
+        " with every run in it. Take another cluster (make e2e NAME=tests), or end this one first (make cluster-down)"
+    )
+
+
 @dataclass(frozen=True)
 class NodeCluster:
     """A running cluster. Commands run in its network namespace, with its admin's kubeconfig."""
@@ -41,6 +55,19 @@ class NodeCluster:
     def names(self, kind: str, fields: str) -> list[str]:
         """Of the objects without a namespace that these fields choose; none is no error."""
         return self.kubectl("get", kind, "--field-selector", fields, "-o", "name").split()
+
+    def users(self) -> list[str]:
+        """What of Atoll is in the cluster, but for its kinds: `kind namespace/name` of its operators and objects."""
+        known = self.kubectl("get", "crd", "-o", "name").split()
+        kinds = [name.rpartition("/")[2] for name in known if name.endswith(".atoll.dev")]
+        operators = ["-l", "app.kubernetes.io/part-of=atoll"]
+        found = []
+        for kind, labels in [("deployments.apps", operators), *((kind, []) for kind in kinds)]:
+            text = self.kubectl("get", kind, "-A", *labels, "-o", "json")
+            for item in json.loads(text)["items"]:
+                namespace = item["metadata"].get("namespace")
+                found.append(f"{kind} {f'{namespace}/' if namespace else ''}{item['metadata']['name']}")
+        return found
 
     @contextmanager
     def restricted_namespace(self, prefix: str) -> Iterator[str]:
