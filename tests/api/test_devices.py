@@ -130,6 +130,7 @@ def test_kubectl_shows_which_device_runs_what(world: World) -> None:
         "State": "Active",
         "Release": "note-v3",
         "Desired": 3,
+        "Wave": None,
         "Backend": "edgetpu",
         "FPS": "29.7",
         "Latency ms": "18.2",

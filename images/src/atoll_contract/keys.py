@@ -95,6 +95,16 @@ def signature(namespace: str, model: str, version: int) -> str:
     return f"{model_prefix(namespace, model)}v{version}/manifest.dsse.json"
 
 
+def rollout(namespace: str, model: str, version: int) -> str:
+    """What pauses or halts the roll-out of a version; it is not signed."""
+    return f"{model_prefix(namespace, model)}v{version}/rollout.json"
+
+
+def promotion(namespace: str, model: str, version: int, *, signed: bool) -> str:
+    """What ends the roll-out of a version by letting all devices take it; signed, it is a DSSE envelope."""
+    return f"{model_prefix(namespace, model)}v{version}/promotion{'.dsse' if signed else ''}.json"
+
+
 def channel(namespace: str, model: str, name: str) -> str:
     return f"{model_prefix(namespace, model)}channels/{name}.json"
 

@@ -15,6 +15,7 @@ from atoll_contract.archive.extract import extract
 from atoll_contract.document import Document
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
+from atoll_contract.rollout import RolloutPlan
 from atoll_contract.stage import DatasetLimits
 
 _RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
@@ -123,6 +124,8 @@ class Manifest(Document, frozen=True):
     provenance: Mapping[str, str] = field(default_factory=dict)
     # The channel that this version was published to; it points to the highest version published to it.
     channel: str = "stable"
+    # None where every device takes the version at once, so that older devices read the manifest.
+    rollout: RolloutPlan | None = None
     schema_version: int = 1
 
     @property
@@ -154,7 +157,9 @@ class Channel(Document, frozen=True):
 
 
 class DeviceReport(Document, frozen=True):
-    """The report of a device. Times are RFC 3339 by the device's own clock."""
+    """The report of a device. Times are RFC 3339 by the device's own clock. `failed_version` is the channel's version
+    where it failed its self-test or probation on this device; `wave` and `rollout` are of the version that it waits
+    for: the step that reaches it, and waiting, paused or halted."""
 
     namespace: str
     model: str
@@ -172,6 +177,9 @@ class DeviceReport(Document, frozen=True):
     free_bytes: int | None = None
     agent_version: str | None = None
     error: str | None = None
+    failed_version: int | None = None
+    wave: int | None = None
+    rollout: str | None = None
     schema_version: int = 1
 
 

@@ -59,16 +59,16 @@ def generate_key() -> KeyPair:
     )
 
 
-def sign(payload: bytes, private_pem: bytes) -> bytes:
-    """Returns the envelope of `payload` with one signature.
+def sign(payload: bytes, private_pem: bytes, *, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Returns the envelope of `payload`, by default a manifest, with one signature.
 
     Raises:
         SpecError: the key is not an unencrypted Ed25519 private key in PEM.
     """
     key = _private_key(private_pem)
-    signature = base64.b64encode(key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))).decode()
+    signature = base64.b64encode(key.sign(pre_authentication_encoding(payload_type, payload))).decode()
     signatures = (Signature(_key_id(key.public_key()), signature),)
-    return to_json(Envelope(PAYLOAD_TYPE, base64.b64encode(payload).decode(), signatures))
+    return to_json(Envelope(payload_type, base64.b64encode(payload).decode(), signatures))
 
 
 def verify(envelope: bytes, manifest: bytes, public_pems: Sequence[bytes]) -> str:
@@ -78,12 +78,24 @@ def verify(envelope: bytes, manifest: bytes, public_pems: Sequence[bytes]) -> st
         IntegrityError: `SignatureInvalid`: malformed, of another payload, or by none of the keys.
         SpecError: a key is not an Ed25519 public key in PEM.
     """
-    from cryptography.exceptions import InvalidSignature
-
-    opened = _open(envelope)
+    opened = _open(envelope, PAYLOAD_TYPE)
     payload = _decoded(opened.payload, "payload")
     if payload != manifest:
         raise _invalid("the envelope signs another manifest than the one beside it")
+    return _signer(opened, payload, public_pems)
+
+
+def verified_payload(envelope: bytes, public_pems: Sequence[bytes], *, payload_type: str) -> bytes:
+    """Returns what an envelope of `payload_type` contains, if one of the keys signed it. Raises as `verify` does."""
+    opened = _open(envelope, payload_type)
+    payload = _decoded(opened.payload, "payload")
+    _signer(opened, payload, public_pems)
+    return payload
+
+
+def _signer(opened: Envelope, payload: bytes, public_pems: Sequence[bytes]) -> str:
+    from cryptography.exceptions import InvalidSignature
+
     message = pre_authentication_encoding(opened.payload_type, payload)
     # The key id is not authenticated (DSSE §1): every key is tried.
     for key in [_public_key(pem) for pem in public_pems]:
@@ -104,7 +116,7 @@ def payload_of(envelope: bytes) -> bytes:
     Raises:
         IntegrityError: `SignatureInvalid`: not an envelope of a manifest.
     """
-    return _decoded(_open(envelope).payload, "payload")
+    return _decoded(_open(envelope, PAYLOAD_TYPE).payload, "payload")
 
 
 def key_id(public_pem: bytes) -> str:
@@ -118,15 +130,15 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _open(envelope: bytes) -> Envelope:
+def _open(envelope: bytes, payload_type: str) -> Envelope:
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise _invalid(f"the envelope has {len(envelope)} bytes, allowed are {MAX_ENVELOPE_BYTES}")
     try:
         opened = from_json(Envelope, envelope)
     except DecodeError as error:
         raise _invalid(str(error)) from None
-    if opened.payload_type != PAYLOAD_TYPE:
-        raise _invalid(f"the payload type is {opened.payload_type!r}, expected {PAYLOAD_TYPE!r}")
+    if opened.payload_type != payload_type:
+        raise _invalid(f"the payload type is {opened.payload_type!r}, expected {payload_type!r}")
     if len(opened.signatures) > MAX_SIGNATURES:
         raise _invalid(f"{len(opened.signatures)} signatures, allowed are {MAX_SIGNATURES}")
     return opened

@@ -9,6 +9,7 @@ from msgspec import field
 from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef, attempt_prefix
+from atoll_contract.rollout import RolloutPlan
 from atoll_contract.stage_result import Artifact
 
 ENV_INPUT = "ATOLL_STAGE_INPUT"
@@ -258,6 +259,7 @@ class PublishSpec(Document, frozen=True):
     store_is_lock: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
     adopt_only: bool | None = None
+    rollout: RolloutPlan | None = None
 
 
 class StageInput(Document, frozen=True):

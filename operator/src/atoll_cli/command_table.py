@@ -45,6 +45,7 @@ COMMANDS = {
     "report": CommandInfo(CommandGroup.BOTH, "report", "note"),
     "releases": CommandInfo(CommandGroup.BOTH, "releases", "note -o wide"),
     "pull": CommandInfo(CommandGroup.BOTH, "releases", "note-v3"),
+    "rollout": CommandInfo(CommandGroup.BOTH, "rollout", "status note"),
     "test-video": CommandInfo(CommandGroup.BOTH, "test_video", "note-v3 match.mp4 --to seen"),
     "compare": CommandInfo(CommandGroup.BOTH, "compare", "note-v3 note-v4"),
     "harvest": CommandInfo(CommandGroup.BOTH, "harvest", "note --to batch"),

@@ -200,12 +200,39 @@ _GATES = (
     refused("compile-policy", run(compile=[{"target": "edgetpu", "policy": "Always"}]), 'Unsupported value: "Always"'),
 )
 
+
+def rollout(*steps: tuple[int, int], **fields: Any) -> Document:
+    plan = {"steps": [{"percent": percent, "afterSeconds": after} for percent, after in steps], **fields}
+    return run(publish={"model": "note", "rollout": plan})
+
+
+_ROLLOUTS = (
+    accepted("rollout-by-defaults", run(publish={"model": "note", "rollout": {"steps": [{"percent": 100}]}})),
+    accepted("rollout-in-three-steps", rollout((10, 0), (50, 3600), (100, 86400), haltAt=2)),
+    accepted("rollout-in-another-order", rollout((100, 86400), (10, 0))),
+    accepted("rollout-that-ends-below-100", rollout((10, 0))),
+    accepted("rollout-of-10-steps", rollout(*((number * 10, number) for number in range(1, 11)))),
+    refused(
+        "rollout-of-11-steps", rollout(*((number, number) for number in range(1, 12))), "must have at most 10 items"
+    ),
+    refused("rollout-without-steps", run(publish={"model": "note", "rollout": {}}), "rollout.steps: Required value"),
+    refused("rollout-of-no-steps", rollout(), "should have at least 1 items"),
+    refused("rollout-of-0-percent", rollout((0, 0)), "should be greater than or equal to 1"),
+    refused("rollout-of-101-percent", rollout((101, 0)), "should be less than or equal to 100"),
+    refused("rollout-before-its-publication", rollout((10, -1)), "should be greater than or equal to 0"),
+    refused("rollout-of-one-percent-twice", rollout((10, 0), (10, 60)), "must not have two steps of the same percent"),
+    refused("rollout-that-shrinks", rollout((50, 0), (10, 60)), "a step with a larger percent must begin later"),
+    refused("rollout-of-one-moment-twice", rollout((10, 0), (50, 0)), "a step with a larger percent must begin later"),
+    refused("rollout-halt-at-0", rollout((10, 0), haltAt=0), "should be greater than or equal to 1"),
+)
+
 _PUBLISH = (
     accepted("publish", run(publish={"model": "a" * 40, "channel": "candidate"})),
     refused("publish-model-of-41", run(publish={"model": "a" * 41}), "Too long"),
     refused("publish-model-of-another", run(publish={"model": "../team/note"}), "should match"),
     refused("publish-model-in-capitals", run(publish={"model": "Note"}), "should match"),
     refused("publish-channel", run(publish={"channel": "stable/../../x"}), "should match"),
+    *_ROLLOUTS,
     refused("publish-absent", run(publish=ABSENT), "spec.publish: Required value"),
     refused("publish-without-model", run(publish={"model": ABSENT}), "spec.publish.model: Required value"),
     accepted("policy", run(runPolicy={"activeDeadlineSeconds": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 0})),

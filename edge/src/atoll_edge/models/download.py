@@ -5,14 +5,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role
+from atoll_contract.rollout import RolloutTurn, Turn
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_edge.models.release_state import FinalRefusal, Refusal, begin_canary, clear_refusal, end_canary, stage
+from atoll_edge.models.release_state import (
+    DeviceState,
+    FinalRefusal,
+    Refusal,
+    begin_canary,
+    clear_refusal,
+    end_canary,
+    stage,
+)
 from atoll_edge.models.release_store import ReleaseStore, needed_files
+from atoll_edge.models.rollout_turns import RolloutTurns
 from atoll_edge.models.verify import (
     ExpectedRelease,
     canary_job,
@@ -39,25 +50,37 @@ class PollResult(StrEnum):
     REFUSED_BEFORE = "refused-before"
     NO_CHANNEL = "no-channel"
     PINNED = "pinned"
+    WAITING = "waiting"
+
+
+class Poll(NamedTuple):
+    """A poll's result, the channel's ETag for the next one, and what the channel names: the sequence and the manifest's
+    digest; `turn` where this device waits for its turn in the release's roll-out."""
+
+    result: PollResult
+    etag: str | None
+    sequence: int | None = None
+    release: str | None = None
+    turn: RolloutTurn | None = None
 
 
 @dataclass(frozen=True)
 class ReleaseDownloader:
-    """Takes newer releases from the bucket `store` into the folder `device`."""
+    """Takes newer releases from the bucket `store` into the folder `device`. `turns` says when those that come in
+    steps may be taken; without it they may at once."""
 
     store: Store
     device: ReleaseStore
     expected: ExpectedRelease
     channel: str
     canary: Callable[..., None] = run_canary
+    turns: RolloutTurns | None = None
 
-    def poll(
-        self, etag: str | None, progress: Callable[[ModelState], None]
-    ) -> tuple[PollResult, str | None, int | None]:
-        """Reads the channel, and downloads the release that it names unless the device has or refused it.
+    def poll(self, etag: str | None, progress: Callable[[ModelState], None]) -> Poll:
+        """Reads the channel, and downloads the release that it names unless the device has it, refused it, or waits
+        for its turn.
 
-        `progress` is called at each phase. Returns the result, the channel's ETag for the next poll, and the sequence
-        that the channel names.
+        `progress` is called at each phase.
 
         Raises:
             StoreError: the bucket cannot be read now.
@@ -66,27 +89,30 @@ class ReleaseDownloader:
         """
         state = self.device.read()
         if state.pinned is not None:
-            return PollResult.PINNED, None, None
+            return Poll(PollResult.PINNED, None)
         expected = self.expected
         try:
             key = keys.channel(expected.namespace, expected.model, self.channel)
             response = self.store.get_if_changed(key, etag)
         except ObjectNotFound:
-            return PollResult.NO_CHANNEL, None, None
+            return Poll(PollResult.NO_CHANNEL, None)
         if response is None:
-            return PollResult.UNCHANGED, etag, None
+            return Poll(PollResult.UNCHANGED, etag)
         data, etag = response
         pointer = self._pointer(data)
         release = pointer.manifest.sha256
         if release in state.bad:
-            return PollResult.REFUSED_BEFORE, etag, pointer.sequence
+            return Poll(PollResult.REFUSED_BEFORE, etag, pointer.sequence, release)
         if release in (state.current, state.candidate):
             if state.last_refusal is not None:
                 self.device.change(clear_refusal)
-            return PollResult.CURRENT, etag, pointer.sequence
+            return Poll(PollResult.CURRENT, etag, pointer.sequence, release)
         with self.device.adding():
-            self._fetch(pointer, progress)
-        return PollResult.STAGED, etag, pointer.sequence
+            turn = self._fetch(pointer, state, progress)
+        if turn is not None:
+            # Without an ETag the next poll looks again: the turn comes without a change of the channel.
+            return Poll(PollResult.WAITING, None, pointer.sequence, release, turn)
+        return Poll(PollResult.STAGED, etag, pointer.sequence, release)
 
     def _pointer(self, data: bytes) -> Channel:
         try:
@@ -94,15 +120,21 @@ class ReleaseDownloader:
         except DecodeError as error:
             raise Refusal(Reason.INTEGRITY_MISMATCH, f"the channel pointer cannot be read: {error}") from None
 
-    def _fetch(self, pointer: Channel, progress: Callable[[ModelState], None]) -> None:
+    def _fetch(
+        self, pointer: Channel, state: DeviceState, progress: Callable[[ModelState], None]
+    ) -> RolloutTurn | None:
+        """Returns the device's turn where it is not due yet."""
         expected = self.expected
-        progress(ModelState.DOWNLOADING)
         # Anyone who can write to the bucket may have written the pointer: the key is made of the version alone.
         key = keys.manifest(expected.namespace, expected.model, pointer.version)
         data = self.store.get(key, limit=DOCUMENT_LIMIT)
         envelope = self._envelope(pointer.version)
         release = pointer.manifest.sha256
-        manifest = verify_manifest(data, envelope, expected=expected, state=self.device.read(), sha256=release)
+        manifest = verify_manifest(data, envelope, expected=expected, state=state, sha256=release)
+        turn = self.turns.of(manifest, release, has_release=state.current is not None) if self.turns else None
+        if turn is not None and turn.turn is not Turn.DUE:
+            return turn
+        progress(ModelState.DOWNLOADING)
         self._fetch_files(manifest)
         labels = manifest.file(Role.LABELS)
         assert labels is not None  # verified with the manifest
@@ -111,6 +143,7 @@ class ReleaseDownloader:
         self._try(manifest, release)
         self.device.add_release(release, data)
         self.device.change(lambda state: stage(state, release))
+        return None
 
     def _try(self, manifest: Manifest, release: str) -> None:
         # On the card before the model is parsed: one that takes the agent down is not fetched and tried for ever.

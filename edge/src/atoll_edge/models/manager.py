@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import Counter
 
@@ -29,6 +29,7 @@ from atoll_edge.models.download import ReleaseDownloader
 from atoll_edge.models.poller import PollSchedule, ReleasePoller
 from atoll_edge.models.release_state import Refusal
 from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.rollout_turns import RolloutTurns
 from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import MatchMonitor
@@ -155,8 +156,10 @@ class ReleaseManager:
 
     def _make_poller(self, model: ModelConfig, locked: Callable[[], bool], metrics: Metrics) -> ReleasePoller:
         expected = ExpectedRelease(model.namespace, model.name, model.verify, functools.partial(public_keys, model))
+        store = open_store(model.store, self._on_outage)
+        turns = RolloutTurns(store, self._config.device_name, expected)
         return ReleasePoller(
-            ReleaseDownloader(open_store(model.store, self._on_outage), self.device, expected, model.channel),
+            ReleaseDownloader(store, self.device, expected, model.channel, turns=turns),
             PollSchedule(model.poll_seconds),
             report=lambda: self.report(model),
             report_seconds=model.report_seconds,
@@ -254,7 +257,21 @@ class ReleaseManager:
             free_bytes=self.device.free_bytes(),
             agent_version=agent_version(),
             error=self.activation.device_state.last_refusal or problem or self._other_problem(),
+            **self._rollout_fields(),
         )
+
+    def _rollout_fields(self) -> dict[str, Any]:
+        """The report's fields of the version that the channel names, where it waits or failed here."""
+        if self.poller is None:
+            return {}
+        status = self.poller.status
+        failed = status.desired_release in self.activation.device_state.bad
+        turn = status.turn
+        return {
+            "failed_version": status.desired_sequence if failed else None,
+            "wave": turn.wave if turn else None,
+            "rollout": str(turn.turn) if turn else None,
+        }
 
 
 def detector_problem(health: DetectorHealth, now: float) -> str | None:

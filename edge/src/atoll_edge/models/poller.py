@@ -11,9 +11,11 @@ from atoll_contract import keys
 from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError
 from atoll_contract.release import DeviceReport
+from atoll_contract.rollout import RolloutTurn, Turn
 from atoll_contract.store.base import StoreError
+from atoll_contract.text import duration
 from atoll_edge.models import release_state
-from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.download import Poll, PollResult, ReleaseDownloader
 from atoll_edge.models.release_state import FinalRefusal, Refusal
 from atoll_edge.status import ModelState
 from atoll_edge.threads import RepeatingThread
@@ -53,11 +55,14 @@ class PollSchedule:
 
 @dataclass(frozen=True)
 class PollStatus:
-    """The results of the last polls. `succeeded_at` is on the monotonic clock; `working` is the phase of a download."""
+    """The results of the last polls. `succeeded_at` is on the monotonic clock; `working` is the phase of a download.
+    `desired_sequence` and `desired_release` are what the channel named last; `turn` is that of a device that waits."""
 
     last_result: str | None = None
     succeeded_at: float | None = None
     desired_sequence: int | None = None
+    desired_release: str | None = None
+    turn: RolloutTurn | None = None
     working: ModelState | None = None
 
 
@@ -128,7 +133,7 @@ class ReleasePoller:
             # The release that the channel names may be the one that was damaged.
             self._forgotten, self._etag = forgotten, None
         try:
-            result, self._etag, desired = self._downloader.poll(self._etag, self._set_phase)
+            poll = self._downloader.poll(self._etag, self._set_phase)
         except Refusal as refusal:
             self._refused(refusal)
         except (AtollError, OSError) as error:
@@ -136,15 +141,21 @@ class ReleasePoller:
             self._etag = None
             self._fail(str(error), "failed")
         else:
-            wanted = desired if desired is not None else self.status.desired_sequence
-            self.status = replace(
-                self.status, last_result=result, succeeded_at=now, desired_sequence=wanted, working=None
-            )
-            if result is not PollResult.UNCHANGED:
-                logger.info("store: %s", result)
-            self._on_result(result)
+            self._etag = poll.etag
+            self._succeeded(poll, now)
+            self._on_result(poll.result)
             self._schedule.succeeded(now)
             self._collect_garbage()
+
+    def _succeeded(self, poll: Poll, now: float) -> None:
+        status = replace(self.status, last_result=poll.result, succeeded_at=now, working=None)
+        if poll.sequence is not None:
+            status = replace(status, desired_sequence=poll.sequence, desired_release=poll.release, turn=poll.turn)
+        if poll.turn is not None:
+            status = replace(status, last_result=_describe(poll.turn, poll.sequence))
+        self.status = status
+        if poll.result is not PollResult.UNCHANGED:
+            logger.info("store: %s", status.last_result)
 
     def _collect_garbage(self) -> None:
         """Removes what no kept release needs, if the kept releases have changed."""
@@ -198,5 +209,14 @@ class ReleasePoller:
             self._report_schedule.succeeded(now)
 
 
+def _describe(turn: RolloutTurn, sequence: int | None) -> str:
+    """The turn of a device in words, which change at most once a minute."""
+    what = f"v{sequence} is {turn.turn}" if turn.turn is not Turn.WAITING else f"v{sequence} waits"
+    if turn.seconds_left is None:
+        return f"{what} (this device is in wave {turn.wave})"
+    return f"{what} for wave {turn.wave}, in {duration(max(60.0, turn.seconds_left))}"
+
+
 def _essential_fields(report: DeviceReport) -> tuple[object, ...]:
-    return report.state, report.manifest_sha256, report.backend, report.error, report.desired_version
+    wanted = report.desired_version, report.failed_version, report.wave, report.rollout
+    return report.state, report.manifest_sha256, report.backend, report.error, *wanted

@@ -46,6 +46,7 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         metrics=_select_metrics(metrics.get("metrics", {})),
         provenance=spec.provenance,
         channel=spec.channel,
+        rollout=spec.rollout,
     )
 
 

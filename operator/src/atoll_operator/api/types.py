@@ -132,9 +132,20 @@ class CompileTarget(ApiType, frozen=True):
     policy: CompilePolicy
 
 
+class RolloutStep(ApiType, frozen=True):
+    percent: int
+    after_seconds: int
+
+
+class Rollout(ApiType, frozen=True):
+    steps: tuple[RolloutStep, ...]
+    halt_at: int
+
+
 class PublishTarget(ApiType, frozen=True):
     model: str
     channel: str
+    rollout: Rollout | None = None
 
 
 class RunPolicy(ApiType, frozen=True):

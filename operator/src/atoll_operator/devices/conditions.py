@@ -8,6 +8,7 @@ from typing import Any
 from atoll_contract.document import rfc3339, to_dict
 from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
+from atoll_contract.rollout import Turn
 from atoll_operator.api.status import parse_time
 from atoll_operator.devices.objects import Body
 from atoll_operator.devices.reports import StoredReport
@@ -42,6 +43,9 @@ class DeviceReason(StrEnum):
     CURRENT = "Current"
     BEHIND = "Behind"
     REFUSED = "Refused"
+    WAITING = "Waiting"
+    ROLLOUT_PAUSED = "RolloutPaused"
+    ROLLOUT_HALTED = "RolloutHalted"
     NOTHING_PUBLISHED = "NothingPublished"
 
 
@@ -143,9 +147,24 @@ def _up_to_date(facts: DeviceFacts) -> _State:
         return "True", DeviceReason.CURRENT, f"it runs v{report.version}, the newest of {channel}"
     runs = f"v{report.version}" if report.version is not None else report.release or "no release"
     message = f"it runs {runs}; {channel} is at v{desired}"
+    turn = _TURNS.get(report.rollout or "") if report.failed_version is None else None
+    if turn is not None:
+        return "False", turn, f"{message}: {_waits(report)}"
     if report.error:
         return "False", DeviceReason.REFUSED, f"{message}: {report.error}"
     return "False", DeviceReason.BEHIND, f"{message}; the device is {report.state}"
+
+
+_TURNS: Mapping[str, DeviceReason] = {
+    Turn.WAITING: DeviceReason.WAITING,
+    Turn.PAUSED: DeviceReason.ROLLOUT_PAUSED,
+    Turn.HALTED: DeviceReason.ROLLOUT_HALTED,
+}
+
+
+def _waits(report: DeviceReport) -> str:
+    wave = f"the device is in wave {report.wave}" if report.wave else "the device waits"
+    return f"the roll-out is {report.rollout}, {wave}" if report.rollout != Turn.WAITING else wave
 
 
 def _with_conditions(status: Body, states: Mapping[ConditionType, _State], known: Body, *, now: str) -> Body:

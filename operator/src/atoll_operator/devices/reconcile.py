@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from atoll_contract.document import rfc3339
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.store.base import Store
+from atoll_contract.store.base import Store, StoreForbidden
 from atoll_operator.devices.bucket import Bucket, ChannelReader
 from atoll_operator.devices.conditions import (
     ConditionType,
@@ -22,6 +22,7 @@ from atoll_operator.devices.config import DeviceSettings
 from atoll_operator.devices.metrics import DeviceMetrics
 from atoll_operator.devices.objects import Body, Devices, NotOwned
 from atoll_operator.devices.reports import ReportAges, ReportReader, Reports, StoredReport
+from atoll_operator.devices.rollouts import halt_failed
 from atoll_operator.kube.errors import ClusterError, Conflict, Refused
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class DeviceReconciler:
                 self._heartbeat()
                 self._reconcile_device(stored, own.get(stored.device), channels, counts)
             self._handle_absent(own, reports, counts)
+            self._halt(reports)
             counts.ignored += reports.ignored
             self._failing_since = None
         except AtollError as error:
@@ -134,6 +136,13 @@ class DeviceReconciler:
             counts.ignored.append(str(error))
         except (Conflict, Refused) as error:
             _log_refusal(stored.device, error)
+
+    def _halt(self, reports: Reports) -> None:
+        """Halts the roll-out of versions that failed on devices. A store that does not let it is no outage."""
+        try:
+            halt_failed(self._bucket.store(), reports.by_device.values(), now=self._clocks.wall())
+        except StoreForbidden as error:
+            logger.warning("a roll-out cannot be halted: %s; the reporter needs to write rollout.json", error.message)
 
     def _handle_absent(self, own: dict[str, Body], reports: Reports, counts: _Counts) -> None:
         """Devices whose report is gone: their status says so, and after a while they are deleted."""

@@ -18,6 +18,7 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json, replace, rfc3339
 from atoll_contract.errors import IntegrityError
 from atoll_contract.release import DeviceReport
+from atoll_contract.rollout import MAX_STEPS
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, Store
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,15 @@ MAX_FOLLOWED = 40
 MAX_VERSION = 2**31 - 1
 MAX_BYTES = 2**63 - 1
 # Of crds/edgedevices.yaml.
-TEXT_LENGTHS = {"state": 64, "release": 63, "manifest_sha256": 64, "backend": 32, "agent_version": 64, "error": 1024}
+TEXT_LENGTHS = {
+    "state": 64,
+    "release": 63,
+    "manifest_sha256": 64,
+    "backend": 32,
+    "agent_version": 64,
+    "error": 1024,
+    "rollout": 32,
+}
 
 
 class InvalidReport(ValueError):
@@ -119,7 +128,7 @@ def read_report(data: bytes, key: str) -> DeviceReport:
         InvalidReport: it is no such document, another device's, or a value is out of its range.
     """
     try:
-        report = from_json(DeviceReport, data)
+        report = from_json(DeviceReport, data, skip_unknown=True)
     except DecodeError as error:
         raise InvalidReport(str(error)) from None
     if report.schema_version != 1:
@@ -138,6 +147,8 @@ def _check_numbers(report: DeviceReport) -> None:
     integers = {
         "version": (report.version, 1, MAX_VERSION),
         "desiredVersion": (report.desired_version, 1, MAX_VERSION),
+        "failedVersion": (report.failed_version, 1, MAX_VERSION),
+        "wave": (report.wave, 1, MAX_STEPS + 1),
         "freeBytes": (report.free_bytes, 0, MAX_BYTES),
     }
     for name, (number, minimum, maximum) in integers.items():

@@ -8,6 +8,7 @@ from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
+from atoll_contract.rollout import RolloutPlan, RolloutStep
 from atoll_contract.stage import (
     Accelerator,
     CompileSpec,
@@ -30,6 +31,7 @@ from atoll_operator.api.types import (
     InitialWeights,
     KeyRef,
     ObjectStoreSpec,
+    Rollout,
     TrainingProfileSpec,
     TrainingRunSpec,
     plain_digest,
@@ -238,7 +240,15 @@ def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
         store_is_lock=work.store_is_lock,
         provenance=work.provenance,
         adopt_only=attempt.adopt_only or None,
+        rollout=_rollout(work.spec.publish.rollout),
     )
+
+
+def _rollout(wanted: Rollout | None) -> RolloutPlan | None:
+    if wanted is None:
+        return None
+    steps = sorted((step.percent, step.after_seconds) for step in wanted.steps)
+    return RolloutPlan(tuple(RolloutStep(percent, after) for percent, after in steps), wanted.halt_at)
 
 
 def relative_key(key: str, *, store: StoreSpec, field: str) -> str:
