@@ -58,7 +58,6 @@ class RolloutPromotion(Document, frozen=True):
     model: str
     version: int
     manifest_sha256: str
-    promoted_at: str
     schema_version: int = 1
 
 

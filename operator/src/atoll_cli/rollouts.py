@@ -128,8 +128,8 @@ def _progress(
     return DeviceProgress(report.device, wave, runs, str(turn.turn), due_at)
 
 
-def promote(store: Store, version: PublishedVersion, key_file: Path | None, *, now: float) -> str:
-    """Lets all devices take the version now, and returns the key that was written.
+def promote(store: Store, version: PublishedVersion, key_file: Path | None) -> None:
+    """Lets all devices take the version now.
 
     Raises:
         SpecError: the release is signed and no key is given, or the key cannot be read.
@@ -141,15 +141,13 @@ def promote(store: Store, version: PublishedVersion, key_file: Path | None, *, n
             f"{manifest.release} is signed, so its devices take a promotion only if it is signed with the same key; "
             "give it with --signing-key"
         )
-    data = to_json(RolloutPromotion(*names, version.sha256, rfc3339(now)))
+    data = to_json(RolloutPromotion(*names, version.sha256))
     if key_file is not None:
         try:
             data = sign(data, key_file.read_bytes(), payload_type=PROMOTION_TYPE)
         except OSError as error:
             raise SpecError(f"cannot read the signing key {key_file}: {error.strerror}") from None
-    key = keys.promotion(*names, signed=key_file is not None)
-    store.put(key, data)
-    return key
+    store.put(keys.promotion(*names, signed=key_file is not None), data)
 
 
 def step_lines(status: RolloutStatus) -> Iterator[tuple[str, str, str, str]]:

@@ -167,3 +167,25 @@ def test_in_an_outage_conditions_are_unknown_and_the_last_report_stays() -> None
 def test_a_long_problem_fits_into_a_condition() -> None:
     report = replace(REPORT, release=None, error="x" * 1024)
     assert len(condition(status_of(report, newest=9), "Ready")[2]) == 1024
+
+
+@pytest.mark.parametrize(
+    ("rollout", "reason", "text"),
+    [
+        ("waiting", "Waiting", "the device is in wave 2"),
+        ("paused", "RolloutPaused", "the roll-out is paused, the device is in wave 2"),
+        ("halted", "RolloutHalted", "the roll-out is halted, the device is in wave 2"),
+    ],
+)
+def test_a_device_that_waits_for_its_turn_says_so(rollout: str, reason: str, text: str) -> None:
+    status = status_of(replace(REPORT, desired_version=4, wave=2, rollout=rollout))
+    assert (status["wave"], status["rollout"]) == (2, rollout)
+    message = f"it runs v3; channel stable of note is at v4: {text}"
+    assert condition(status, "UpToDate") == ("False", reason, message)
+
+
+def test_a_version_that_failed_on_the_device_is_refused_whatever_the_roll_out_says() -> None:
+    report = replace(REPORT, desired_version=4, failed_version=4, wave=1, rollout="halted", error="NaN")
+    status = status_of(report)
+    assert status["failedVersion"] == 4
+    assert condition(status, "UpToDate")[1] == "Refused"

@@ -205,7 +205,7 @@ def test_a_halt_outdoes_a_promotion(fleet: Fleet, key: KeyPair) -> None:
     fleet.broken.add(2)
     published = roll_out(fleet, key, 2, plan)
     fleet.minutes(3)
-    promotion = RolloutPromotion(NAMESPACE, MODEL, 2, published.sha256, rfc3339(fleet.wall))
+    promotion = RolloutPromotion(NAMESPACE, MODEL, 2, published.sha256)
     data = sign(to_json(promotion), key.private_pem, payload_type=PROMOTION_TYPE)
     fleet.bucket.put(keys.promotion(NAMESPACE, MODEL, 2, signed=True), data)
     fleet.minutes(3)
@@ -213,15 +213,15 @@ def test_a_halt_outdoes_a_promotion(fleet: Fleet, key: KeyPair) -> None:
 
 
 def unsigned_promotion(published: Published, _: KeyPair) -> bytes:
-    return to_json(RolloutPromotion(NAMESPACE, MODEL, 2, published.sha256, rfc3339(PUBLISHED)))
+    return to_json(RolloutPromotion(NAMESPACE, MODEL, 2, published.sha256))
 
 
 def promotion_of_a_stranger(published: Published, key: KeyPair) -> bytes:
     return sign(unsigned_promotion(published, key), generate_key().private_pem, payload_type=PROMOTION_TYPE)
 
 
-def promotion_of_another_manifest(published: Published, key: KeyPair) -> bytes:
-    data = to_json(RolloutPromotion(NAMESPACE, MODEL, 2, "0" * 64, published.manifest.created_at))
+def promotion_of_another_manifest(_: Published, key: KeyPair) -> bytes:
+    data = to_json(RolloutPromotion(NAMESPACE, MODEL, 2, "0" * 64))
     return sign(data, key.private_pem, payload_type=PROMOTION_TYPE)
 
 
@@ -324,7 +324,7 @@ def test_releases_without_a_plan_and_names_of_none_are_said(
 def test_two_writers_of_the_control_object_lose_nothing(fleet: Fleet, key: KeyPair) -> None:
     roll_out(fleet, key, 2)
     version = read_version(fleet.bucket, NAMESPACE, MODEL, 2)
-    other = []
+    other: list[RolloutControl] = []
 
     def change(control: RolloutControl) -> RolloutControl:
         if not other:

@@ -8,6 +8,7 @@ import pytest
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
+from atoll_contract.rollout import RolloutPlan, RolloutStep
 from atoll_contract.stage import (
     Accelerator,
     CompilePolicy,
@@ -182,3 +183,11 @@ def test_the_digest_of_a_spec_leaves_out_what_may_change() -> None:
     assert digest(RUN) == digest(run(suspend=True, cancel=True, runPolicy={"ttlSecondsAfterFinished": 5}))
     assert digest(RUN) == digest(run(training={"gpus": 1}))
     assert digest(RUN) != digest(run(training={"steps": 5}))
+
+
+def test_a_roll_out_comes_in_the_order_of_its_steps() -> None:
+    steps = [{"percent": 100, "afterSeconds": 7200}, {"percent": 10}]
+    section = given(run(publish={"model": "note", "rollout": {"steps": steps}}), Stage.PUBLISH).publish
+    assert section is not None
+    assert section.rollout == RolloutPlan((RolloutStep(10), RolloutStep(100, 7200)), halt_at=1)
+    assert given(RUN, Stage.PUBLISH).publish.rollout is None  # type: ignore[union-attr]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.document import from_json, replace
+from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel, Manifest, Role
+from atoll_contract.rollout import RolloutControl, RolloutPlan, RolloutState, RolloutStep
 from atoll_contract.signing import generate_key, sign, verify
 from atoll_contract.stage import StageInput, StoreSpec
 from atoll_contract.store import open_store
@@ -312,3 +313,25 @@ def test_O37_a_stage_that_is_asked_to_end_claims_no_version(store_spec: StoreSpe
     with pytest.raises(Interrupted):
         publish(context)
     assert list(store.list(keys.models_prefix("local"))) == []
+
+
+def test_a_roll_out_is_in_the_manifest_and_its_control_object_is_there_before_the_channel(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    plan = RolloutPlan((RolloutStep(10), RolloutStep(100, 3600)), halt_at=2)
+    given = exported_run(store, folder_spec, rollout=plan)
+    publish_once(given, store, tmp_path / "work")
+    assert manifest_of(store).rollout == plan
+    control = from_json(RolloutControl, store.get(keys.rollout("local", "note", 1)))
+    assert (control.state, control.manifest_sha256) == (RolloutState.RUNNING, pointer_of(store).manifest.sha256)
+    # A repeated attempt leaves what has been decided since.
+    halted = replace(control, state=RolloutState.HALTED)
+    store.put(keys.rollout("local", "note", 1), to_json(halted))
+    publish_once(given, store, tmp_path / "again")
+    assert from_json(RolloutControl, store.get(keys.rollout("local", "note", 1))) == halted
+
+
+def test_without_a_roll_out_nothing_of_one_is_written(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    publish_once(exported_run(store, folder_spec), store, tmp_path / "work")
+    assert b"rollout" not in store.get(keys.manifest("local", "note", 1))
+    assert store.head(keys.rollout("local", "note", 1)) is None

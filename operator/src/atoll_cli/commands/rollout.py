@@ -59,7 +59,7 @@ def rollout_command(
         elif action == "resume":
             change_control(store, version, lambda control: resumed(control, now=now), now=now)
         elif action == "promote":
-            promote(store, version, signing_key, now=now)
+            promote(store, version, signing_key)
             change_control(store, version, lambda control: resumed(control, now=now), now=now)
         status = rollout_status(store, version, now=now)
     if output.is_text:
