@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.document import replace
+from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.release import DeviceReport
-from atoll_contract.stage import StoreSpec
+from atoll_contract.stage import ENV_TERMINATION_LOG, StoreSpec
 from atoll_contract.stage_result import parse_result
 from atoll_contract.store.base import StoreError
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.tool_reports import StoreCheck
 from atoll_edge.config import Verify
 from atoll_edge.models.download import ReleaseDownloader
 from atoll_edge.models.poller import PollSchedule, ReleasePoller
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import ExpectedRelease
+from atoll_stages.store_check import main as store_check
 from support.faulted_store import Clock
 from support.s3 import bucket_spec, write_credentials
 from support.stage_process import run_stage_process
@@ -88,6 +90,26 @@ def test_S8_a_stage_with_an_unknown_key_ends_as_forbidden(unknown: StoreSpec, tm
     result = parse_result(message)
     assert result.reason is Reason.STORAGE_FORBIDDEN
     assert "XAdminUserNotFound" in result.message
+
+
+def test_the_check_of_a_bucket_leaves_nothing_in_it(
+    spec: StoreSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_TERMINATION_LOG, str(tmp_path / "log"))
+    assert store_check([to_json(spec).decode(), "team"]) == 0
+    report = from_json(StoreCheck, capsys.readouterr().out)
+    assert report == from_json(StoreCheck, (tmp_path / "log").read_bytes())
+    assert report.reason is Reason.COMPLETED
+    assert report.clock_skew is not None
+    assert abs(report.clock_skew) < 60
+    assert list(S3Store(spec).list("")) == []
+
+
+def test_S8_the_check_of_a_bucket_finds_an_unknown_key(unknown: StoreSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store_check([to_json(unknown).decode(), "team"]) == ExitCode.STORAGE_FORBIDDEN
+    report = from_json(StoreCheck, capsys.readouterr().out)
+    assert report.reason is Reason.STORAGE_FORBIDDEN
+    assert "XAdminUserNotFound" in report.message
 
 
 def test_S8_a_device_with_an_unknown_key_says_so_and_counts_no_success(unknown: StoreSpec, tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ PROGRAMS = {
     "atoll_stages.publish",
     "atoll_stages.compare",
     "atoll_stages.sample",
+    "atoll_stages.store_check",
     "atoll_edge.cli",
     "atoll_edge.video",
     "atoll_edge.demo",

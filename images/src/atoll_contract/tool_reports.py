@@ -2,6 +2,7 @@
 
 from atoll_contract.dataset import Problem
 from atoll_contract.document import Document
+from atoll_contract.errors import Reason
 
 # The file of a `Gallery`, in the folder of its images.
 GALLERY_FILE = "gallery.json"
@@ -47,6 +48,15 @@ class LintReport(Document, frozen=True):
         """The message with the archive's name or path before it, unless it begins with the name already."""
         own = self.message.startswith(f"{name.rpartition('/')[2]}:")
         return self.message if own else f"{name}: {self.message}"
+
+
+class StoreCheck(Document, frozen=True):
+    """The output of `python -m atoll_stages.store_check`: `Completed`, or why the store cannot be used. `clock_skew` is
+    how many seconds the pod's clock is ahead of the server's."""
+
+    reason: Reason
+    message: str
+    clock_skew: float | None = None
 
 
 class GalleryBox(Document, frozen=True):
