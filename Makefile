@@ -51,15 +51,16 @@ setup: $(STAMP) ## Make .venv with everything that is locked
 .PHONY: demo
 demo: setup ## Train a detector on the sample pictures, on this machine, without a cluster
 	@rm -rf $(DEMO)
-	@echo "The sample shows blood cells: real photographs that may be passed on, and a detector for them learns in minutes."
-	@$(VENV)/bin/atoll run -f crds/samples/trainingrun-bccd.yaml --data crds/samples/bccd-sample.tar \
+	@echo "The sample is a playing field, rendered on this machine, whose detector learns in minutes. Real pictures are harder: docs/accuracy.md."
+	@$(VENV)/bin/atoll sample field --to $(DEMO)/sample
+	@$(VENV)/bin/atoll run -f crds/samples/trainingrun-field.yaml --data $(DEMO)/sample/field.tar \
 	  --store $(DEMO)/store --to $(DEMO)
 	@echo "Next: open $(DEMO)/report.html, then 'make edge-demo'. For your own pictures see README.md."
 
 .PHONY: edge-demo
 edge-demo: setup ## Run the demo's model as the Pi would: NetworkTables, MJPEG, status page; KEEP=1 goes on until Ctrl-C
 	@test -f $(DEMO)/model.tar.gz || $(MAKE) demo
-	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz $(if $(KEEP),--keep)
+	@$(RUN) -m atoll_edge.demo --bundle $(DEMO)/model.tar.gz --pictures $(DEMO)/sample/field.tar $(if $(KEEP),--keep)
 
 .PHONY: check
 check: setup ## Lint, format, types and dead code

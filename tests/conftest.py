@@ -2,6 +2,8 @@
 
 It adds a marker of the tests that need other people's libraries."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +13,11 @@ settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exports: writes data sets by other people's libraries; `make test-exports`")
+
+
+@pytest.fixture(scope="session")
+def sample_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`field.tar` of the project's sample, small: `SAMPLE_IMAGES` of support.sample_archive."""
+    from support.sample_archive import draw
+
+    return draw(tmp_path_factory.mktemp("sample"))

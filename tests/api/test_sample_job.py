@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
+from atoll_stages.sample.__main__ import main
 from atoll_stages.sample.put import put_sample
 from support.minio import MinioServer
 
@@ -64,3 +67,15 @@ def test_wrong_keys_end_it_at_once_and_are_not_shown(server: MinioServer, tmp_pa
     with pytest.raises(StoreForbidden, match="atoll") as refused:
         put_sample(spec, key=KEY, draw=lambda: tmp_path / "none", wait_seconds=30)
     assert "canary-4711" not in refused.value.message
+
+
+def test_the_job_draws_what_it_puts(server: MinioServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = spec_of(server, tmp_path)
+    command = ["put", f"--endpoint={server.endpoint}", "--bucket=atoll", f"--key={KEY}", f"--credentials={tmp_path}"]
+    assert main([*command, "--pictures=3", "--size", "96", "72"]) == 0
+    assert capsys.readouterr().out.startswith("put ")
+    with tarfile.open(fileobj=io.BytesIO(open_store(spec).get(KEY))) as archive:
+        assert sum("/img/" in name for name in archive.getnames()) == 3
+    server.stop()
+    assert main([*command, "--wait-seconds=0"]) == 1
+    assert server.endpoint in capsys.readouterr().err

@@ -33,7 +33,6 @@ import yaml
 from atoll_edge.demo import free_ports
 from support.polling import wait_until
 
-SAMPLE = Path(__file__).parents[2] / "crds/samples/bccd-sample.tar"
 MODEL = "first"
 ARMS = ("again", "random", "harvested")
 DEVICE = "bench"
@@ -269,7 +268,7 @@ def table(rows: dict[int, dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("archive", nargs="?", type=Path, default=SAMPLE)
+    parser.add_argument("archive", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, default=0.3, help="of the other half that is harvested")

@@ -14,7 +14,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections import defaultdict
@@ -28,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_contract.labelmap import format_label_map
 from atoll_edge.detector.backends import loader
+from atoll_stages.sample.views import still
 from support.detector_file import CLASSES, detector_file
 from support.videos import Picture, read_video, write_video
 
-SAMPLE = Path(__file__).resolve().parents[2] / "crds/samples/bccd-sample.tar"
 WIDTH, HEIGHT, RATE = 640, 480, 30
 FRAMES_OF_ONE = 60
 
@@ -68,16 +67,12 @@ def compared(folder: Path, frames: int, rounds: int) -> dict[str, float]:
 
 
 def pictures(count: int) -> Iterator[Picture]:
-    """A camera that glides over the sample's photographs, two seconds over each."""
-    with tarfile.open(SAMPLE) as archive:
-        members = [member for member in archive.getmembers() if member.name.endswith((".jpg", ".jpeg", ".png"))]
-        for start in range(0, count, FRAMES_OF_ONE):
-            stream = archive.extractfile(members[start // FRAMES_OF_ONE % len(members)])
-            assert stream is not None
-            wide = Image.open(stream).convert("RGB").resize((2 * WIDTH, 2 * HEIGHT))
-            for step in range(min(FRAMES_OF_ONE, count - start)):
-                x, y = WIDTH * step // FRAMES_OF_ONE, HEIGHT * step // FRAMES_OF_ONE
-                yield np.asarray(wide.crop((x, y, x + WIDTH, y + HEIGHT)))
+    """A camera that glides over the sample's pictures, two seconds over each."""
+    for start in range(0, count, FRAMES_OF_ONE):
+        wide = still(0, start // FRAMES_OF_ONE, (2 * WIDTH, 2 * HEIGHT)).pixels
+        for step in range(min(FRAMES_OF_ONE, count - start)):
+            x, y = WIDTH * step // FRAMES_OF_ONE, HEIGHT * step // FRAMES_OF_ONE
+            yield np.ascontiguousarray(wide[y : y + HEIGHT, x : x + WIDTH])
 
 
 def bare(decoded: Sequence[Image.Image], *, threads: int) -> float:

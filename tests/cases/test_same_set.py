@@ -18,6 +18,7 @@ import pytest
 from support.archives import annotation, encoded, meta, packed, picture, rectangle
 from support.convert_stage import ConvertStage, Ended
 from support.converted_records import edges_of, records_of
+from support.sample_archive import SAMPLE_IMAGES
 
 Files = dict[str, bytes]
 Box = tuple[str, int, int, int, int]
@@ -258,19 +259,18 @@ def test_the_same_records_from_every_format(form: str, reference: dict[str, dict
     assert records(ended) == reference
 
 
-SAMPLE = Path(__file__).parents[2] / "crds" / "samples" / "bccd-sample.tar"
-
-
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Labelled, ...], Files, tuple[str, ...]]:
+def sample(
+    sample_archive: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[Labelled, ...], Files, tuple[str, ...]]:
     """The project's sample: its pictures with their boxes, the files, and the classes."""
-    ended = ConvertStage(tmp_path_factory.mktemp("sample")).put("x.tar", SAMPLE.read_bytes()).run()
+    ended = ConvertStage(tmp_path_factory.mktemp("sample")).put("x.tar", sample_archive.read_bytes()).run()
     found = []
     for name, record in records(ended).items():
         size = (record["image/width"][0], record["image/height"][0])
         part = {"train": "train", "validation": "val"}[record["part"]]
         found.append(Labelled(name, part, size, tuple(pixels(record))))
-    with tarfile.open(SAMPLE) as archive:
+    with tarfile.open(sample_archive) as archive:
         files = {
             PurePosixPath(member.name).name: file.read()
             for member in archive
@@ -288,7 +288,7 @@ def test_the_sample_gives_the_same_records_from_every_format(
 ) -> None:
     module = sys.modules[__name__]
     labelled, files, classes = sample
-    assert len(labelled) > 100
+    assert len(labelled) == SAMPLE_IMAGES
     monkeypatch.setattr(module, "SET", labelled)
     monkeypatch.setattr(module, "CLASSES", classes)
     monkeypatch.setattr(module, "images", lambda: files)

@@ -24,13 +24,12 @@ from support.tricky_yaml import TRICKY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
-SAMPLE = Path(__file__).parents[2] / "crds" / "samples" / "bccd-sample.tar"
 RUN = {
     "apiVersion": "atoll.dev/v1alpha1",
     "kind": "TrainingRun",
     "metadata": {"name": "cli"},
     "spec": {
-        "datasets": [{"key": "datasets/NAMESPACE/bccd-sample.tar"}],
+        "datasets": [{"key": "datasets/NAMESPACE/field.tar"}],
         "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
         "training": {"initFrom": {"type": "random"}, "steps": 30, "batchSize": 8, "accelerator": "cpu"},
         "publish": {"model": "cli"},
@@ -79,14 +78,14 @@ def atoll(cluster: NodeCluster, installed: str, steps: StepLog, tmp_path: Path) 
 
 
 def test_a_run_from_push_to_pull_by_the_command_line_alone(
-    atoll: Atoll, cluster: NodeCluster, installed: str, tmp_path: Path
+    atoll: Atoll, cluster: NodeCluster, installed: str, sample_archive: Path, tmp_path: Path
 ) -> None:
-    told = atoll("push", str(SAMPLE), code=21)
+    told = atoll("push", str(sample_archive), code=21)
     assert all(f"export {name}=" in told for name in KEYS)
     secret = cluster.get("secret", "atoll-store", namespace=installed)["data"]
     atoll.environment.update({name: base64.b64decode(secret[name]).decode() for name in KEYS})
-    assert "is put into s3://" in atoll("push", str(SAMPLE))
-    assert "is there already" in atoll("push", str(SAMPLE))
+    assert "is put into s3://" in atoll("push", str(sample_archive))
+    assert "is there already" in atoll("push", str(sample_archive))
 
     text = json.dumps(RUN).replace("NAMESPACE", installed)
     (tmp_path / "run.yaml").write_text(text, encoding="utf-8")

@@ -32,7 +32,7 @@ def run_manifest(**training: Any) -> dict[str, Any]:
         "apiVersion": "atoll.dev/v1alpha1",
         "kind": "TrainingRun",
         "spec": {
-            "datasets": [{"key": "datasets/local/bccd-sample.tar"}],
+            "datasets": [{"key": "datasets/local/field.tar"}],
             "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
             "training": {"batchSize": 8, "accelerator": "cpu"} | training,
             "publish": {"model": MODEL},

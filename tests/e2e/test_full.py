@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"
-SAMPLE = ROOT / "crds" / "samples" / "trainingrun-bccd.yaml"
-LABELS = ("Platelets", "RBC", "WBC")
+SAMPLE = ROOT / "crds" / "samples" / "trainingrun-field.yaml"
+LABELS = ("ring", "ball", "pipe")
 # The one that README installs into.
 NAMESPACE = "atoll"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -69,7 +69,7 @@ def test_the_readmes_commands_lead_to_a_release_that_helm_leaves_alone(
     steps.add(status)
     steps.show(shell.run(status, on_node=True, timeout=5400))
 
-    first = ClusterRun(cluster, NAMESPACE, "bccd", steps)
+    first = ClusterRun(cluster, NAMESPACE, "field", steps)
     reached = first.wait(seconds=60)
     assert float(reached["metrics"]["int8"]["ap50"]) >= 0.5
     manifest = first.fetch_release(tmp_path)
@@ -84,7 +84,7 @@ def test_the_readmes_commands_lead_to_a_release_that_helm_leaves_alone(
     short = sample()
     short["spec"]["training"]["steps"] = 20
     del short["spec"]["quality"]
-    second = ClusterRun(cluster, NAMESPACE, "bccd-again", steps)
+    second = ClusterRun(cluster, NAMESPACE, "field-again", steps)
     second.apply(short)
     convert = second.wait(seconds=1800)["stages"][0]
     assert (convert["name"], convert["reason"]) == ("convert", "CacheHit")
@@ -100,7 +100,7 @@ def test_the_readmes_commands_lead_to_a_release_that_helm_leaves_alone(
     steps.add("helm uninstall leaves the kinds, both runs and both releases")
     left = cluster.kubectl("get", "trun,mrel", "-o", "wide", "-n", NAMESPACE)
     steps.show(left)
-    for name in ("trainingrun.atoll.dev/bccd", "modelrelease.atoll.dev/bccd-v1", "modelrelease.atoll.dev/bccd-v2"):
+    for name in ("trainingrun.atoll.dev/field", "modelrelease.atoll.dev/field-v1", "modelrelease.atoll.dev/field-v2"):
         assert name in left
 
 

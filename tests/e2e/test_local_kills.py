@@ -24,14 +24,12 @@ KILLS = int(os.environ.get("ATOLL_KILLS", "10"))
 # Between two kills; a machine that is busy needs more for the moments to lie in every stage.
 LONGEST = float(os.environ.get("ATOLL_KILL_SECONDS", "100"))
 SEED = int(os.environ.get("ATOLL_KILL_SEED", "1"))
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "crds/samples/bccd-sample.tar"
 RUN = """
 apiVersion: atoll.dev/v1alpha1
 kind: TrainingRun
-metadata: { name: bccd }
+metadata: { name: field }
 spec:
-  datasets: [{ key: datasets/local/bccd-sample.tar }]
+  datasets: [{ key: datasets/local/field.tar }]
   model: { architecture: ssd-mobilenet-v2-fpnlite-192, width: "0.35" }
   training:
     initFrom: { type: random }
@@ -39,7 +37,7 @@ spec:
     batchSize: 8
     checkpointEverySteps: 5
     evalEverySteps: 20
-  publish: { model: bccd }
+  publish: { model: field }
 """
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -48,9 +46,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]
 class LocalRun:
     """`atoll run` in a folder of its own, as often as it takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sample: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder = folder
+        self.folder, self.sample = folder, sample
         (folder / "run.yaml").write_text(RUN)
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -58,7 +56,7 @@ class LocalRun:
         environ = {**os.environ, "ATOLL_TEST_MARK": str(self.folder)}
         with (self.folder / "output").open("ab") as output:
             return subprocess.Popen(
-                [*command, "--data", str(SAMPLE)], cwd=self.folder, env=environ, stdout=output, stderr=output
+                [*command, "--data", str(self.sample)], cwd=self.folder, env=environ, stdout=output, stderr=output
             )
 
     def finish(self) -> dict[str, Any]:
@@ -70,7 +68,7 @@ class LocalRun:
     def published(self) -> dict[str, Any]:
         """The release, every version there is, and the digests of data set, weights and model."""
         store = self.folder / "atoll-store"
-        record = json.loads((store / ".atoll/engine/local/bccd/run.json").read_text())
+        record = json.loads((store / ".atoll/engine/local/field/run.json").read_text())
         status = record["status"]
         outputs = {
             stage["name"]: {out["name"]: out["sha256"] for out in stage.get("outputs", [])}
@@ -78,7 +76,7 @@ class LocalRun:
         }
         return {
             "release": status["release"]["name"],
-            "versions": sorted(path.name for path in (store / "models/local/bccd").glob("v*")),
+            "versions": sorted(path.name for path in (store / "models/local/field").glob("v*")),
             "weights": outputs["train"]["weights"],
             # Of its content; dataset.json itself also names the ETag that the archive has in this store.
             "dataset": status["dataset"]["digest"],
@@ -120,12 +118,12 @@ def kill_at_a_random_moment(run: LocalRun, rng: random.Random, longest: float) -
     return f"{what} after {pause:.1f} s"
 
 
-def test_kills_change_nothing(tmp_path: Path) -> None:
+def test_kills_change_nothing(sample_archive: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    expected = LocalRun(tmp_path / "undisturbed").finish()
+    expected = LocalRun(tmp_path / "undisturbed", sample_archive).finish()
     lasted = time.monotonic() - began
     print(f"undisturbed: {lasted:.0f} s, {expected}")
-    disturbed = LocalRun(tmp_path / "disturbed")
+    disturbed = LocalRun(tmp_path / "disturbed", sample_archive)
     rng = random.Random(SEED)
     for number in range(1, KILLS + 1):
         print(f"kill {number}: {kill_at_a_random_moment(disturbed, rng, min(lasted * 0.6, LONGEST))}", flush=True)

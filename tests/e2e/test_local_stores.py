@@ -16,17 +16,15 @@ import pytest
 
 from support.minio import MinioServer
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "crds/samples/bccd-sample.tar"
 RUN = """
 apiVersion: atoll.dev/v1alpha1
 kind: TrainingRun
-metadata: { name: bccd }
+metadata: { name: field }
 spec:
-  datasets: [{ key: datasets/local/bccd-sample.tar }]
+  datasets: [{ key: datasets/local/field.tar }]
   model: { architecture: ssd-mobilenet-v2-fpnlite-192, width: "0.35" }
   training: { initFrom: { type: random }, steps: 10, batchSize: 8 }
-  publish: { model: bccd }
+  publish: { model: field }
 """
 STORE = """
 ---
@@ -43,11 +41,11 @@ spec:
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def digests(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
+def digests(folder: Path, text: str, sample: Path, environ: dict[str, str]) -> dict[str, str]:
     """Run `text` in `folder`; the digests of what must not depend on the store."""
     folder.mkdir()
     (folder / "run.yaml").write_text(text)
-    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--data", str(SAMPLE)]
+    command = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", "run.yaml", "--data", str(sample)]
     done = subprocess.run(
         [*command, "-o", "json"],
         cwd=folder,
@@ -58,7 +56,7 @@ def digests(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr.decode()
     document = json.loads(done.stdout)
-    record = json.loads((folder / "atoll-store/.atoll/engine/local/bccd/run.json").read_text())
+    record = json.loads((folder / "atoll-store/.atoll/engine/local/field/run.json").read_text())
     outputs = {
         f"{stage['name']}/{output['name']}": output["sha256"]
         for stage in record["status"]["stages"]
@@ -70,8 +68,8 @@ def digests(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
     return {"dataset": record["status"]["dataset"]["digest"], **same}
 
 
-def test_a_folder_and_a_bucket_give_the_same_model(tmp_path: Path) -> None:
-    in_folder = digests(tmp_path / "folder", RUN, {})
+def test_a_folder_and_a_bucket_give_the_same_model(sample_archive: Path, tmp_path: Path) -> None:
+    in_folder = digests(tmp_path / "folder", RUN, sample_archive, {})
     with MinioServer() as server:
         keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
         client = boto3.client(
@@ -82,10 +80,10 @@ def test_a_folder_and_a_bucket_give_the_same_model(tmp_path: Path) -> None:
             region_name="us-east-1",
         )
         client.create_bucket(Bucket="atoll-test")
-        in_bucket = digests(tmp_path / "bucket", RUN + STORE % server.endpoint, keys)
+        in_bucket = digests(tmp_path / "bucket", RUN + STORE % server.endpoint, sample_archive, keys)
         listed = client.list_objects_v2(Bucket="atoll-test", Prefix="team/models/")["Contents"]
     for name, digest in in_folder.items():
         print(f"{name}: {digest} {'same' if in_bucket[name] == digest else in_bucket[name]}")
     assert in_bucket == in_folder
-    assert "team/models/local/bccd/v1/manifest.json" in [item["Key"] for item in listed]
+    assert "team/models/local/field/v1/manifest.json" in [item["Key"] for item in listed]
     assert not list((tmp_path / "bucket/atoll-store").glob("models/**"))

@@ -82,7 +82,7 @@ def run_manifest(name: str) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "profileRef": {"name": "one-gpu"},
-            "datasets": [{"key": "datasets/local/bccd-sample.tar"}],
+            "datasets": [{"key": "datasets/local/field.tar"}],
             "training": {"initFrom": {"type": "random"}, "steps": 10, "batchSize": 8},
             "publish": {"model": "queued"},
         },

@@ -18,7 +18,7 @@ RUN = {
     "apiVersion": "atoll.dev/v1alpha1",
     "kind": "TrainingRun",
     "spec": {
-        "datasets": [{"key": "datasets/local/bccd-sample.tar"}],
+        "datasets": [{"key": "datasets/local/field.tar"}],
         "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
         "training": {"initFrom": {"type": "random"}, "steps": 250, "batchSize": 8, "accelerator": "cpu"},
         "publish": {"model": "smoke"},
@@ -42,7 +42,7 @@ def test_from_helm_install_to_what_the_robot_sees(
     # Far from a good detector, and farther from chance: which boxes it finds is left to the longer run.
     assert float(status["metrics"]["int8"]["ap50"]) >= 0.2
     manifest = run.fetch_release(tmp_path)
-    names = check_release(manifest, tmp_path, labels=("Platelets", "RBC", "WBC"))
+    names = check_release(manifest, tmp_path, labels=("ring", "ball", "pipe"))
     assert names == ["map.pbtxt", "unoptimized.tflite"]
     steps.add(f"{manifest.release} fetched from the bucket, tried on its golden pictures; bundle: {', '.join(names)}")
 
@@ -53,7 +53,7 @@ def test_from_helm_install_to_what_the_robot_sees(
     with device.installed(node_images.helm_image(node_images.reference("edge")), pictures):
         shown = device.shown_to_the_robot(seconds=240)
         assert shown["sequence"] == 1
-        assert shown["labels"] == ["Platelets", "RBC", "WBC"]
+        assert shown["labels"] == ["ring", "ball", "pipe"]
         first = shown["detections"][0]
         steps.add(f"the robot sees {len(shown['detections'])} boxes, the first: {first['label']} {first['score']:.2f}")
         device.start_devices()

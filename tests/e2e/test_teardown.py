@@ -62,7 +62,7 @@ def run_manifest(name: str) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "profileRef": {"name": "two-at-once"},
-            "datasets": [{"key": "datasets/local/bccd-sample.tar"}],
+            "datasets": [{"key": "datasets/local/field.tar"}],
             "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
             "training": {
                 "initFrom": {"type": "random"}, "steps": 5000, "batchSize": 4, "accelerator": "cpu",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +12,15 @@ from typing import Any
 
 import yaml
 
+from atoll_contract.tool_reports import SAMPLE_SIZE
+from atoll_stages.sample.project import jpeg_of
+from atoll_stages.sample.views import still
 from support.node_cluster import NodeCluster
 from support.node_robot import ADDRESS, robot
 from support.node_team import copy_secret
 
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
-SAMPLE = ROOT / "crds" / "samples" / "bccd-sample.tar"
 IMAGE_COUNT = 6
 RELEASE = "edge"
 DEVICES_SELECTOR = "app.kubernetes.io/component=mirror"
@@ -105,13 +106,10 @@ class EdgePod:
         return "\n\n".join(self.cluster.kubectl(*command, "-n", self.namespace) for command in commands)
 
     def _make_images(self, folder: Path) -> None:
-        with tarfile.open(SAMPLE) as archive:
-            members = [item for item in archive if item.name.startswith("BCCD/val/img/")][:IMAGE_COUNT]
-            assert len(members) == IMAGE_COUNT
-            for member in members:
-                data = archive.extractfile(member)
-                assert data is not None
-                (folder / Path(member.name).name).write_bytes(data.read())
+        for number in range(IMAGE_COUNT):
+            # Another seed than the sample's: the model has not seen them.
+            picture = still(1, number, SAMPLE_SIZE)
+            (folder / f"{number}.jpg").write_bytes(jpeg_of(picture.pixels))
         files = [f"--from-file={path}" for path in sorted(folder.glob("*.jpg"))]
         self.cluster.kubectl("create", "configmap", "pictures", "-n", self.namespace, *files)
 

@@ -68,7 +68,7 @@ def _browse(url: str, what: str) -> "subprocess.CompletedProcess[str]":
 
 def main(bundle: Path, images: Path, target: Path, min_score: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        model = bundle_spec("bccd-v1", unpack(bundle, Path(folder) / "bundle"))
+        model = bundle_spec("field-v1", unpack(bundle, Path(folder) / "bundle"))
         camera = image_folder(images, Path(folder) / "pictures")
         ports = Ports(*free_ports(4))
         robot = NetworkTables("robot")
@@ -90,7 +90,7 @@ def main(bundle: Path, images: Path, target: Path, min_score: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--min-score", type=float, default=0.5)
     given = parser.parse_args()

@@ -18,7 +18,7 @@ class CommandOutput:
     output: str
 
 
-def first_run_commands(cluster: NodeCluster, namespace: str, run: str = "bccd") -> Iterator[CommandOutput]:
+def first_run_commands(cluster: NodeCluster, namespace: str, run: str = "field") -> Iterator[CommandOutput]:
     """Runs the commands in the order of the page."""
     for line in (
         "get trun,mrel -o wide",

@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atoll_edge.demo", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="model.tar.gz of a run")
-    parser.add_argument(
-        "--pictures", type=Path, default=Path("crds/samples/bccd-sample.tar"), help="archive or folder of pictures"
-    )
+    parser.add_argument("--pictures", type=Path, required=True, help="archive or folder of pictures")
     parser.add_argument("--min-score", type=float, default=0.3, help="score from which a detection is published")
     parser.add_argument("--frames", type=int, default=5, help="how many frames with detections are printed")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to wait for detections")

@@ -14,7 +14,7 @@ ALLOWED = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 @pytest.mark.parametrize(
     ("archive", "name"),
     [
-        ("bccd-sample.tar", "bccd-sample"),
+        ("field-sample.tar", "field-sample"),
         ("datasets/team-190/Reefscape 2025.tar.gz", "reefscape-2025"),
         ("datasets/team-190/practice/", "practice"),
         ("frc_notes.v4i.coco.zip", "frc-notes-v4i-coco"),

@@ -11,5 +11,5 @@ def test_the_section_has_the_commands_that_are_typed() -> None:
     # A command that goes on in the next line is one command.
     assert install.startswith("helm install atoll charts/atoll --namespace atoll ")
     assert install.endswith(" -f build/values-images.yaml --wait --wait-for-jobs")
-    assert apply == "kubectl apply -n atoll -f crds/samples/trainingrun-bccd.yaml"
-    assert status.startswith(".venv/bin/atoll status bccd -n atoll --watch")
+    assert apply == "kubectl apply -n atoll -f crds/samples/trainingrun-field.yaml"
+    assert status.startswith(".venv/bin/atoll status field -n atoll --watch")

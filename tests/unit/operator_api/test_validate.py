@@ -30,9 +30,9 @@ def bad(tmp_path: Path) -> Path:
 
 
 def test_valid_files() -> None:
-    result = CliRunner().invoke(command, ["-f", str(SAMPLES / "trainingrun-bccd.yaml")])
+    result = CliRunner().invoke(command, ["-f", str(SAMPLES / "trainingrun-field.yaml")])
     assert result.exit_code == 0
-    assert result.output.endswith("TrainingRun/bccd: valid\n")
+    assert result.output.endswith("TrainingRun/field: valid\n")
 
 
 def test_a_bad_file_beside_a_good_one(bad: Path) -> None:

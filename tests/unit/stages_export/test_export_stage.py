@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from atoll_contract import __version__
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.stage import Architecture, ExportSpec, QualityGates
@@ -68,6 +69,7 @@ def _check_page(text: str) -> None:
     assert not page.tags & {"script", "link", "iframe", "object", "embed"}
     assert not re.search(r"https?://|@import|url\(|//\w", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
     assert "&lt;b&gt;run &amp; co&lt;/b&gt;" in text
+    assert f"by Atoll {__version__}" in text
     for section in (
         "Quality gates",
         "Classes",

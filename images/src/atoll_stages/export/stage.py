@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import keras
 import numpy as np
 
+from atoll_contract import __version__
 from atoll_contract import images as preprocess
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import DecodeError, from_json, to_json
@@ -213,7 +213,7 @@ class ExportSession:
         config = make_config(self.spec.train, classes=len(self.info.classes), dataset_digest=self.dataset.digest)
         run, model = self.context.input.run.name, self.spec.model or ""
         return ReportData(
-            provenance=Provenance(run, model, created=datetime.now(UTC), version=_atoll_version()),
+            provenance=Provenance(run, model, created=datetime.now(UTC), version=__version__),
             dataset=self.dataset,
             history=history,
             measurement=measurement,
@@ -275,13 +275,6 @@ def _message(
     )
     gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
     return bounded(f"{assessment.sentence}{gates} ({figures})")
-
-
-def _atoll_version() -> str:
-    try:
-        return version("atoll")
-    except PackageNotFoundError:
-        return "of unknown version"
 
 
 def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:

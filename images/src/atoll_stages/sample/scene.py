@@ -18,7 +18,7 @@ CLASSES = ("ring", "ball", "pipe")
 LENGTH, WIDTH = 9.0, 6.0
 WALL_HEIGHT = 0.5
 # How near the camera and how far from it pieces of a single picture are put, in metres.
-NEAREST, FARTHEST = 0.6, 3.6
+NEAREST, FARTHEST = 0.6, 3.3
 ROBOT_DISTANCE = 1.5
 GAP = 0.06
 FROM_WALL = 0.2
@@ -84,12 +84,13 @@ def piece(kind: str, x: float, y: float, random: np.random.Generator) -> Solid:
 def lookalike(x: float, y: float, random: np.random.Generator) -> Solid:
     """Something in a piece's colour that is none."""
     yaw, worn = random.uniform(0, 2 * math.pi), random.uniform(0.85, 1.1)
-    kind = random.integers(4)
-    if kind == 0:
+    # As many in each piece's colour.
+    kind = random.integers(6)
+    if kind < 2:
         return Solid(cone(0.13, 0.32), (x, y, 0.16), turned(yaw), 0.24, _scaled(RING, worn))
-    if kind == 1:
+    if kind < 4:
         return Solid(tube(0.13, 0.13, 0.22), (x, y, 0.11), turned(yaw), 0.19, _scaled(BALL, worn))
-    if kind == 2:
+    if kind == 4:
         side = random.uniform(0.16, 0.3)
         shape = block(side, 0.7 * side, 0.6 * side)
         return Solid(shape, (x, y, 0.3 * side), turned(yaw), 0.8 * side, _scaled(PIPE, worn))
