@@ -125,8 +125,11 @@ done
 ln -sf "$target/bin/atoll-edge" "$root/usr/local/bin/atoll-edge"
 
 [ -f "$root/etc/atoll-edge/config.yaml" ] || cat > "$root/etc/atoll-edge/config.yaml" <<'SETTINGS'
-# See docs/edge.md. Team and camera come from frc.json where it is there.
+# See docs/edge.md. Team and cameras come from frc.json where it is there.
 # team: 190
+# cameras:
+#   - {name: front, path: /dev/v4l/by-path/...}
+#   - {name: rear, path: /dev/v4l/by-path/...}
 # model:
 #   namespace: team-190
 #   name: reefscape-note

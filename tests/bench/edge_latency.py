@@ -6,7 +6,7 @@ Rows: one frame of a camera by LiteRT alone (colour order, resize, invoke, read 
 in turns, back to back and at a camera's 30 frames/s, and the processor's time for each of them, which other programs do
 not lengthen; capture to published with a robot connected, and the same while ten greedy viewers watch; the longest gap
 between two answers while another model takes over; resident memory of agent, detector and spare after the first 500
-frames and at the end.
+frames and at the end, and with two and four cameras.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -46,6 +47,7 @@ BgrImage = NDArray[uint8]
 
 SETTLED = 500
 VIEWERS = 10
+CAMERAS = (2, 4)
 VIEWED_TURNS = 3
 SUPPORT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         model = bundle_spec("bench", unpack(options.bundle, Path(folder) / "bundle"))
-        figures = per_frame(model, options.frames) | in_service(model, options.memory_frames)
+        figures = per_frame(model, options.frames) | in_service(model, options.memory_frames) | of_cameras(model)
     print(json.dumps(figures) if options.json else table(figures))
 
 
@@ -134,30 +136,14 @@ def millis(work: Callable[[], object]) -> float:
 
 def in_service(model: LoadedModelSpec, frames: int) -> dict[str, float]:
     """The whole agent with a robot connected: latency, swap, memory."""
-    tables, raw, marked, http = free_ports(4)
-    robot = NetworkTables("robot")
-    robot.start_server("127.0.0.1", tables)
-    config = EdgeConfig(
-        device="bench",
-        nt_server=f"127.0.0.1:{tables}",
-        camera=CameraConfig(name="bench", path="synthetic", fps=30),
-        detection=DetectionConfig(backend=WantedBackend.CPU, threads=1),
-        streams=StreamConfig(raw_port=raw, annotated_port=marked),
-        http=HttpConfig(port=http),
-    )
-    agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector))
-    agent.start()
-    try:
+    with running(model, 1) as agent:
         wait_until(lambda: agent.pipeline.results > SETTLED, what="frames", timeout_seconds=600)
         first = memory(agent)
         latency = agent.pipeline.latency.quantiles()
-        viewed = with_viewers(agent, marked)
+        viewed = with_viewers(agent, agent.config.cameras[0].annotated_port or 0)
         gap = swap_gap(agent, model)
         wait_until(lambda: agent.pipeline.results >= frames, what="frames", timeout_seconds=3600, interval_seconds=1)
         last = memory(agent)
-    finally:
-        agent.stop()
-        robot.close()
     return {
         "captureToPublishedP50Millis": latency.p50 or 0.0,
         "captureToPublishedP95Millis": latency.p95 or 0.0,
@@ -167,6 +153,58 @@ def in_service(model: LoadedModelSpec, frames: int) -> dict[str, float]:
         "residentMiBAtStart": first,
         "residentMiBAtEnd": last,
     }
+
+
+@contextmanager
+def running(model: LoadedModelSpec, cameras: int) -> Iterator[Agent]:
+    """An agent with so many synthetic cameras at 30 frames/s, and a robot."""
+    tables, http, *ports = free_ports(2 + 2 * cameras)
+    robot = NetworkTables("robot")
+    robot.start_server("127.0.0.1", tables)
+    config = EdgeConfig(
+        device="bench",
+        nt_server=f"127.0.0.1:{tables}",
+        cameras=tuple(
+            CameraConfig(name=f"bench{number}", path="synthetic", fps=30, raw_port=raw, annotated_port=annotated)
+            for number, (raw, annotated) in enumerate(zip(ports[::2], ports[1::2], strict=True))
+        ),
+        detection=DetectionConfig(backend=WantedBackend.CPU, threads=1),
+        streams=StreamConfig(),
+        http=HttpConfig(port=http),
+    )
+    agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector))
+    agent.start()
+    try:
+        yield agent
+    finally:
+        agent.stop()
+        robot.close()
+
+
+def of_cameras(model: LoadedModelSpec) -> dict[str, float]:
+    """Memory with several cameras, the rate of all together, and the share of the one that gets least."""
+    found: dict[str, float] = {}
+    for count in CAMERAS:
+        with running(model, count) as agent:
+            wait_until(lambda a=agent: min(results(a)) > SETTLED // 5, what="frames", timeout_seconds=600)  # type: ignore[misc]
+            found |= shares(agent)
+    return found
+
+
+def shares(agent: Agent) -> dict[str, float]:
+    count, before, started = len(agent.pipelines), results(agent), time.monotonic()
+    wait_until(lambda: sum(results(agent)) - sum(before) > SETTLED, what="frames", timeout_seconds=600)
+    seconds = time.monotonic() - started
+    each = [now - earlier for now, earlier in zip(results(agent), before, strict=True)]
+    return {
+        f"residentMiBOf{count}Cameras": memory(agent),
+        f"framesPerSecondOf{count}Cameras": round(sum(each) / seconds, 1),
+        f"leastShareOf{count}Cameras": round(min(each) * count / sum(each), 3),
+    }
+
+
+def results(agent: Agent) -> list[int]:
+    return [pipeline.results for pipeline in agent.pipelines]
 
 
 def with_viewers(agent: Agent, port: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from atoll_cli.main import cli
 from atoll_edge.cli import parser as edge_parser
-from atoll_edge.config import read_config
+from atoll_edge.config_file import read_config
 from walkthrough.page import Command, Deed, File, commands, missing, parts, shape, shortened
 from walkthrough.pictures import MOST_BYTES
 from walkthrough.road import DEEDS

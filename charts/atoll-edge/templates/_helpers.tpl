@@ -35,12 +35,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- else -}}{{ printf "%s/%s:%s" $image.registry $image.repository (default .Chart.AppVersion $image.tag) }}{{- end -}}
 {{- end -}}
 
+{{/* The ports of all streams, as the agent counts them: a JSON list of {name, port}. */}}
+{{- define "atoll-edge.streamPorts" -}}
+{{- $streams := .Values.config.streams | default dict -}}
+{{- $cameras := .Values.config.cameras | default (list (.Values.config.camera | default dict)) -}}
+{{- $ports := list -}}
+{{- range $index, $camera := $cameras -}}
+{{- $suffix := ternary "" (printf "-%d" (add1 $index)) (eq $index 0) -}}
+{{- $raw := $camera.rawPort | default (add ($streams.rawPort | default 1181) (mul 2 $index)) -}}
+{{- $annotated := $camera.annotatedPort | default (add ($streams.annotatedPort | default 1182) (mul 2 $index)) -}}
+{{- $ports = append $ports (dict "name" (printf "raw%s" $suffix) "port" (int $raw)) -}}
+{{- $ports = append $ports (dict "name" (printf "annotated%s" $suffix) "port" (int $annotated)) -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end -}}
+
 {{/* The agent's config.yaml: what the user gave, with what the chart knows. */}}
 {{- define "atoll-edge.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $camera := $config.camera | default dict -}}
 {{- if not $camera.path -}}{{- $camera = omit $camera "path" -}}{{- end -}}
+{{- if $config.cameras -}}
+{{- if $camera -}}{{- fail "config.camera and config.cameras exclude each other: move the settings of config.camera into the list" -}}{{- end -}}
+{{- $_ := unset $config "camera" -}}
+{{- else -}}
+{{- $_ := unset $config "cameras" -}}
 {{- $_ := set $config "camera" $camera -}}
+{{- end -}}
 {{- if and (eq .Values.mode "lab") (not $config.device) -}}
 {{- /* A pod's own name changes with every restart; a robot's pod has its node's. */ -}}
 {{- $_ := set $config "device" (include "atoll-edge.fullname" .) -}}

@@ -1,4 +1,4 @@
-{{/* The pod of both modes. One agent, one store on disk, one camera: never two pods at once. */}}
+{{/* The pod of both modes. One agent, one store on disk, its cameras: never two pods at once. */}}
 {{- define "atoll-edge.pod" -}}
 {{- $robot := eq .Values.mode "robot" -}}
 {{- /* The device cgroup of an unprivileged container refuses the host's cameras, whatever is mounted. */ -}}
@@ -52,8 +52,9 @@ spec:
       terminationMessagePath: /tmp/termination-log
       {{- end }}
       ports:
-        - { name: raw, containerPort: 1181 }
-        - { name: annotated, containerPort: 1182 }
+        {{- range include "atoll-edge.streamPorts" . | fromJsonArray }}
+        - { name: {{ .name }}, containerPort: {{ int .port }} }
+        {{- end }}
         - { name: http, containerPort: 5808 }
       startupProbe:
         httpGet: { path: /startupz, port: http }

@@ -14,16 +14,9 @@ from typing import Any
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import AtollError
 from atoll_edge.camera.files import SourceError
-from atoll_edge.config import (
-    CameraConfig,
-    ConfigError,
-    EdgeConfig,
-    WantedBackend,
-    checked,
-    frc_camera,
-    read_config,
-    with_frc,
-)
+from atoll_edge.cameras import frc_settings, missing_camera, unserved, with_frc
+from atoll_edge.config import EdgeConfig, WantedBackend
+from atoll_edge.config_file import ConfigError, checked, read_config
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
@@ -124,9 +117,7 @@ def run_command(options: argparse.Namespace) -> int:
     """Runs until SIGTERM or Ctrl-C."""
     config, frc, warnings = configuration(options)
     manager = model_manager(options, config)
-    entry = frc_camera(config, frc) if frc is not None else None
-    # The settings of frc.json are for its own camera, not for one that the configuration or a flag names.
-    settings = entry.settings if entry is not None and entry.path == config.camera.path else None
+    settings = frc_settings(config, frc)
     # The worker imports its packages while this process imports the agent's, which takes as long.
     first_worker = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
     from atoll_edge.agent import Agent, run_until
@@ -235,27 +226,12 @@ def configuration(options: argparse.Namespace) -> tuple[EdgeConfig, FrcConfig | 
         warnings.append(warning)
         logger.warning("%s", warning)
     config = with_frc(checked(with_flags(config, options), "a flag: "), frc)
+    if missing := missing_camera(config):
+        raise ConfigError(missing)
     warnings += unserved(config, frc)
     if config.team is None and config.nt_server is None:
         warnings.append("no team number: set `team` in the settings, or in frc.json; NetworkTables is not connected")
     return config, frc, tuple(warnings)
-
-
-def unserved(config: EdgeConfig, frc: FrcConfig | None) -> list[str]:
-    """Returns a warning for each part of frc.json that one agent does not serve."""
-    if frc is None:
-        return []
-    entry = frc_camera(config, frc)
-    others = [camera.name or camera.path for camera in frc.cameras if camera is not entry]
-    warnings = []
-    if entry is not None and others:
-        warnings.append(
-            f"frc.json has {len(frc.cameras)} cameras; this agent runs {entry.name or entry.path} "
-            f"(choose by camera.name), and not {', '.join(others)}"
-        )
-    if frc.switched:
-        warnings.append(f"switched cameras of frc.json are not served: {', '.join(frc.switched)}")
-    return warnings
 
 
 def file_settings(options: argparse.Namespace) -> EdgeConfig:
@@ -267,14 +243,16 @@ def file_settings(options: argparse.Namespace) -> EdgeConfig:
 
 def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
     """Returns `config` with the flags of `run`."""
-    camera: CameraConfig = config.camera
+    camera, cameras = config.camera, config.cameras
     if options.video:
-        camera = replace(camera, path=options.video)
+        # In place of all cameras of the settings.
+        camera, cameras = replace(cameras[0] if cameras else camera, path=options.video), ()
     detection = replace(config.detection, backend=options.backend) if options.backend else config.detection
     http = config.http if options.http_port is None else replace(config.http, port=options.http_port)
     return replace(
         config,
         camera=camera,
+        cameras=cameras,
         detection=detection,
         http=http,
         team=options.team or config.team,

@@ -21,6 +21,7 @@ from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_contract.store.retry import Backoff
 from atoll_edge.camera.files import SourceError
 from atoll_edge.camera.open import DEFAULT_PATH, open_source
+from atoll_edge.cameras import camera_setups, listed_cameras
 from atoll_edge.config import EdgeConfig, ModelConfig, Verify
 from atoll_edge.frc import NtMode
 from atoll_edge.robot.networktables import NetworkTables, Server, now_us
@@ -34,12 +35,18 @@ BUCKET_SECONDS = 10.0
 POINTER_LIMIT = 2**16
 
 
-class AgentStatus(Document, frozen=True):
-    """What the status of the running agent says of this device's connections; `frames` since its start."""
+class AgentCamera(Document, frozen=True):
+    """What the status of the running agent says of a camera; `frames` since its start."""
 
     connected: bool
     frames: int
     seconds_since_frame: float | None
+
+
+class AgentStatus(Document, frozen=True):
+    """What the status of the running agent says of this device's connections."""
+
+    cameras: tuple[AgentCamera, ...]
     robots: tuple[str, ...]
     stream_error: str | None
 
@@ -49,11 +56,12 @@ def running_agent(port: int) -> AgentStatus | None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=STATUS_SECONDS) as response:
             status: Mapping[str, Any] = json.load(response)
-        camera = status["camera"]
+        cameras = [
+            AgentCamera(bool(camera["connected"]), int(camera["frames"]), camera.get("secondsSinceFrame"))
+            for camera in status["cameras"]
+        ]
         return AgentStatus(
-            bool(camera["connected"]),
-            int(camera["frames"]),
-            camera.get("secondsSinceFrame"),
+            tuple(cameras),
             tuple(status["networkTables"]["peers"]),
             status["streams"].get("error"),
         )
@@ -63,22 +71,22 @@ def running_agent(port: int) -> AgentStatus | None:
 
 def connection_steps(config: EdgeConfig) -> list[Step]:
     agent = running_agent(config.http.port)
-    return [frame_step(config, agent), ports_step(config, agent), robot_step(config, agent), bucket_step(config.model)]
+    frames = [frame_step(config, agent, index) for index, _ in enumerate(listed_cameras(config))]
+    return [*frames, ports_step(config, agent), robot_step(config, agent), bucket_step(config.model)]
 
 
-def frame_step(config: EdgeConfig, agent: AgentStatus | None) -> Step:
-    """Takes a frame of the camera that the settings name."""
-    if agent is not None:
-        figures: dict[str, Any] = {"frames": agent.frames, "secondsSinceFrame": agent.seconds_since_frame}
-        if agent.connected and agent.seconds_since_frame is not None:
-            return Step("frame", Outcome.PASSED, "the running agent has frames", figures)
-        return Step("frame", Outcome.FAILED, "the running agent's camera is not connected; see its page", figures)
-    if config.camera.path is None and not Path(DEFAULT_PATH).exists():
-        return Step("frame", Outcome.SKIPPED, f"there is no {DEFAULT_PATH}, and the settings name no camera")
+def frame_step(config: EdgeConfig, agent: AgentStatus | None, index: int = 0) -> Step:
+    """Takes a frame of one of the cameras that the settings name."""
+    setups = camera_setups(config)
+    camera, name = setups[index].config, "frame" if len(setups) == 1 else f"frame-{setups[index].name}"
+    if agent is not None and index < len(agent.cameras):
+        return _running_camera(agent.cameras[index], name)
+    if camera.path is None and not Path(DEFAULT_PATH).exists():
+        return Step(name, Outcome.SKIPPED, f"there is no {DEFAULT_PATH}, and the settings name no camera")
     try:
-        source = open_source(config.camera, now_us=now_us)
+        source = open_source(camera, now_us=now_us)
     except SourceError as error:
-        return Step("frame", Outcome.FAILED, str(error))
+        return Step(name, Outcome.FAILED, str(error))
     try:
         started = time.monotonic()
         frame = None
@@ -87,10 +95,17 @@ def frame_step(config: EdgeConfig, agent: AgentStatus | None) -> Step:
         figures = {"camera": source.description, "seconds": round(time.monotonic() - started, 2)}
         if frame is None:
             text = f"no frame of {source.description} within {FRAME_SECONDS:.0f} s; see the camera and camera.path"
-            return Step("frame", Outcome.FAILED, text, figures)
-        return Step("frame", Outcome.PASSED, figures={**figures, "width": frame.width, "height": frame.height})
+            return Step(name, Outcome.FAILED, text, figures)
+        return Step(name, Outcome.PASSED, figures={**figures, "width": frame.width, "height": frame.height})
     finally:
         source.close()
+
+
+def _running_camera(camera: AgentCamera, name: str) -> Step:
+    figures: dict[str, Any] = {"frames": camera.frames, "secondsSinceFrame": camera.seconds_since_frame}
+    if camera.connected and camera.seconds_since_frame is not None:
+        return Step(name, Outcome.PASSED, "the running agent has frames", figures)
+    return Step(name, Outcome.FAILED, "the running agent's camera is not connected; see its page", figures)
 
 
 def ports_step(config: EdgeConfig, agent: AgentStatus | None) -> Step:
@@ -101,7 +116,11 @@ def ports_step(config: EdgeConfig, agent: AgentStatus | None) -> Step:
         return Step("ports", Outcome.PASSED, f"the running agent serves on {config.http.port}")
     wanted = {"http.port": config.http.port}
     if config.streams.enabled:
-        wanted |= {"streams.rawPort": config.streams.raw_port, "streams.annotatedPort": config.streams.annotated_port}
+        setups = camera_setups(config)
+        where = "streams" if len(setups) == 1 else ""
+        for setup in setups:
+            wanted[f"{where or setup.name}.rawPort"] = setup.raw_port
+            wanted[f"{where or setup.name}.annotatedPort"] = setup.annotated_port
     if config.nt_mode is NtMode.SERVER:
         wanted["ntPort"] = config.nt_port
     taken = [f"{name} {port}: {error}" for name, port in wanted.items() if (error := _problem_of(port))]

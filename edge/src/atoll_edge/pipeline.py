@@ -1,8 +1,8 @@
-"""The path of a frame from the camera to the robot, in three threads, none of which waits for the network.
+"""The path of a frame from its camera to the robot, in threads none of which waits for the network.
 
-The capture thread keeps the newest frame. The detector thread takes it, runs the detector on it, publishes
-the observations and shows the frame. Ten times a second the heartbeat thread publishes that the program runs, and an
-empty list of observations while the detector is silent.
+Each camera has a capture thread, which keeps the newest frame, and a heartbeat thread, which publishes ten times a
+second that the program runs, and an empty list of observations while the detector is silent. The one detector thread
+takes the cameras' frames in turns (`detection_loop`), and has each camera's pipeline publish the observations.
 """
 
 import threading
@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll_edge.camera.source import Frame, FrameSource, LatestFrame
-from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.camera.source import Frame, FrameSource, LatestFrames
 from atoll_edge.detector.model import DetectionResult
 from atoll_edge.robot.detection import FieldOfView, Observation, observe
 from atoll_edge.robot.topics import ActiveModel, FrameDetections, RobotRequests, RobotTables
@@ -28,8 +27,11 @@ GRAB_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """`min_score` replaces the thresholds of the model where it is set; robot code may override both."""
+    """`index` is the camera's place among the device's. `min_score` replaces the thresholds of the model where it is
+    set; robot code may override both."""
 
+    name: str
+    index: int
     view: FieldOfView
     min_score: float | None = None
 
@@ -37,14 +39,14 @@ class PipelineSettings:
 @dataclass(frozen=True)
 class PipelineHooks:
     """What the pipeline calls: `now_us` is NetworkTables' clock, `state` the model's state for the robot; `on_result`
-    and `on_frame` are called for each result in the detector thread, and must not block; so is `on_latency`, with the
-    seconds from capture to publication."""
+    and `on_frame`, with the camera's name, are called for each result in the detector thread, and must not block; so is
+    `on_latency`, with the camera's name and the seconds from capture to publication."""
 
     now_us: Callable[[], int]
     state: Callable[[], str]
     on_result: Callable[[DetectionResult], None]
-    on_frame: Callable[[Frame, DetectionResult], None]
-    on_latency: Callable[[float], None] = lambda _: None
+    on_frame: Callable[[str, Frame, DetectionResult], None]
+    on_latency: Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ class DisplayedFrame:
 
 @dataclass(frozen=True)
 class Streams:
-    """The raw and the annotated stream; either may be absent (switched off, or its port is taken)."""
+    """The raw and the annotated stream; either may be absent (switched off, or its port is taken: `error`)."""
 
     raw: MjpegStream | None = None
     annotated: MjpegStream | None = None
+    error: str | None = None
 
     def close(self) -> None:
         for stream in (self.raw, self.annotated):
@@ -70,33 +73,33 @@ class Streams:
 
 
 class Pipeline:
-    """Runs from `start` to `stop`, and then closes its parts. Other threads may read the public attributes."""
+    """The pipeline of one camera. Runs from `start` to `stop`, and then closes its parts. Other threads may read the
+    public attributes."""
 
     def __init__(
         self,
         source: FrameSource,
-        detector: DetectorManager,
+        frames: LatestFrames,
         tables: RobotTables,
         streams: Streams,
         *,
         settings: PipelineSettings,
         hooks: PipelineHooks,
     ) -> None:
-        self._source = source
-        self._detector = detector
+        self.name = settings.name
+        self.source = source
+        self.streams = streams
+        self._latest = frames
         self._tables = tables
-        self._streams = streams
         self._settings = settings
         self._hooks = hooks
-        self._latest = LatestFrame()
         self._stopping = threading.Event()
         self._publishing = threading.Lock()
         self._published_at = 0.0
         self._requests = RobotRequests(enabled=True, min_score=0.0, fps_limit=0.0)
         self._threads = [
-            RepeatingThread("capture", self._capture, self._stopping),
-            RepeatingThread("detect", self._detect, self._stopping),
-            RepeatingThread("beat", self._heartbeat, self._stopping, every_seconds=HEARTBEAT_SECONDS),
+            RepeatingThread(f"capture {self.name}", self._capture, self._stopping),
+            RepeatingThread(f"beat {self.name}", self._heartbeat, self._stopping, every_seconds=HEARTBEAT_SECONDS),
         ]
         self._size: tuple[int, int] | None = None
         self._taken_at = 0.0
@@ -114,14 +117,14 @@ class Pipeline:
 
     @property
     def dropped(self) -> int:
-        return self._latest.dropped
+        return self._latest.dropped(self._settings.index)
 
     @property
     def alive(self) -> bool:
         return all(thread.healthy for thread in self._threads)
 
     def start(self) -> None:
-        width, height, _ = self._source.mode
+        width, height, _ = self.source.mode
         self._tables.resolution(width, height)
         for thread in self._threads:
             thread.start()
@@ -130,13 +133,12 @@ class Pipeline:
         self._stopping.set()
         for thread in self._threads:
             thread.join(2.0)
-        self._detector.close()
-        self._streams.close()
-        self._source.close()
+        self.streams.close()
+        self.source.close()
 
     def _capture(self) -> None:
         """One step of the capture thread."""
-        frame = self._source.grab(GRAB_SECONDS)
+        frame = self.source.grab(GRAB_SECONDS)
         if frame is None:
             return
         self.frames += 1
@@ -146,33 +148,33 @@ class Pipeline:
             self._size = (frame.width, frame.height)
             with self._publishing:
                 self._tables.resolution(*self._size)
-        self._latest.put(frame)
-        if self._streams.raw is not None and self._streams.raw.due:
-            self._streams.raw.put(lambda: frame.image)
+        self._latest.put(frame, self._settings.index)
+        if self.streams.raw is not None and self.streams.raw.due:
+            self.streams.raw.put(lambda: frame.image)
 
-    def _detect(self) -> None:
-        """One step of the detector thread. It runs without a frame too, so that loads and restarts continue."""
-        frame = self._latest.take(GRAB_SECONDS / 10)
-        now = time.monotonic()
+    def wants(self, now: float) -> bool:
+        """Whether the robot wants this camera's next frame: it may pause a camera, or limit its rate. Called by the
+        detector thread, which then passes the frame to `finish`."""
         limit = self._requests.fps_limit
-        if frame is not None and (not self._requests.enabled or (limit > 0 and now - self._taken_at < 0.95 / limit)):
-            frame = None
-        if frame is not None:
-            self._taken_at = now
-        result = self._detector.step(frame)
-        if frame is None:
-            return
+        if not self._requests.enabled or (limit > 0 and now - self._taken_at < 0.95 / limit):
+            return False
+        self._taken_at = now
+        return True
+
+    def finish(self, frame: Frame, result: DetectionResult | None, cameras: int) -> None:
+        """Publishes and shows a frame for which the detector was asked; `cameras` share the detector now."""
         if result is None:
             self._display(frame, (), "no detections")
         else:
-            self._publish(frame, result, now)
+            self._publish(frame, result)
+            self._interval.result_took(result.seconds * cameras)
 
-    def _publish(self, frame: Frame, result: DetectionResult, taken_at: float) -> None:
+    def _publish(self, frame: Frame, result: DetectionResult) -> None:
         """Publishes the observations, counts the result, and shows the frame."""
         age_us = self._hooks.now_us() - frame.captured_us
         stale = age_us > (MAX_WAIT_SECONDS + result.seconds) * 1e6
         observations = () if stale else self._observe(result)
-        capture = max(0.0, age_us / 1000 - (time.monotonic() - taken_at) * 1000)
+        capture = max(0.0, age_us / 1000 - (time.monotonic() - self._taken_at) * 1000)
         detections = FrameDetections(
             frame=frame.number,
             captured_us=frame.captured_us,
@@ -191,7 +193,7 @@ class Pipeline:
             self._published_at = time.monotonic()
         self._count(result, self._hooks.now_us() - frame.captured_us)
         self._display(frame, observations, f"{model.name} {result.backend} {result.seconds * 1000:.0f} ms")
-        self._hooks.on_frame(frame, result)
+        self._hooks.on_frame(self.name, frame, result)
 
     def _observe(self, result: DetectionResult) -> tuple[Observation, ...]:
         min_score = self._requests.min_score or self._settings.min_score
@@ -208,14 +210,13 @@ class Pipeline:
         self.rate.tick(now)
         self.latency.add(latency_us / 1e6)
         self.inference.add(result.seconds)
-        self._interval.result_took(result.seconds)
-        self._hooks.on_latency(latency_us / 1e6)
+        self._hooks.on_latency(self.name, latency_us / 1e6)
         self._hooks.on_result(result)
 
     def _display(self, frame: Frame, observations: tuple[Observation, ...], footer: str) -> None:
         self.displayed = DisplayedFrame(frame, observations, footer)
-        if self._streams.annotated is not None and self._streams.annotated.due:
-            self._streams.annotated.put(lambda: annotated(frame.image, observations, footer))
+        if self.streams.annotated is not None and self.streams.annotated.due:
+            self.streams.annotated.put(lambda: annotated(frame.image, observations, footer))
 
     def _heartbeat(self) -> None:
         """One step of the heartbeat thread."""
@@ -227,7 +228,7 @@ class Pipeline:
                 self._publish_nothing()
 
     def _publish_nothing(self) -> None:
-        width, height, _ = self._source.mode
+        width, height, _ = self.source.mode
         number = self.displayed.frame.number if self.displayed is not None else 0
         self._tables.publish(FrameDetections(number, self._hooks.now_us(), width, height, (), 0.0, 0.0))
         self._published_at = time.monotonic()

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from atoll_edge.detector.model import DetectionResult
-from atoll_edge.status import HarvestStatus, Status
+from atoll_edge.status import CameraStatus, HarvestStatus, Status
 
 BUCKETS = (0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0)
 
@@ -25,10 +25,17 @@ class _Totals(Collector):
             value = None if self.status is None else count(self.status)
             if value is not None:
                 yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=value)
+        for name, (text, of_camera) in _CAMERA_COUNTS.items():
+            family = CounterMetricFamily(f"{self._prefix}_{name}", text, labels=["camera"])
+            for camera in self.status.cameras if self.status is not None else ():
+                family.add_metric([camera.name], of_camera(camera))
+            yield family
 
     def describe(self) -> Iterator[Metric]:
         for name, (text, _) in _COUNTS.items():
             yield CounterMetricFamily(f"{self._prefix}_{name}", text)
+        for name, (text, _) in _CAMERA_COUNTS.items():
+            yield CounterMetricFamily(f"{self._prefix}_{name}", text, labels=["camera"])
 
 
 def _of_harvest(count: Callable[[HarvestStatus], int]) -> Callable[[Status], int | None]:
@@ -37,13 +44,18 @@ def _of_harvest(count: Callable[[HarvestStatus], int]) -> Callable[[Status], int
 
 _COUNTS: Mapping[str, tuple[str, Callable[[Status], int | None]]] = MappingProxyType(
     {
-        "frames": ("Frames from the camera", lambda status: status.camera.frames),
-        "frames_dropped": ("Frames that a newer one replaced", lambda status: status.camera.dropped),
         "detector_restarts": ("Times that the detector was lost", lambda status: status.detector.losses),
         "harvest_kept": ("Doubtful frames kept", _of_harvest(lambda harvest: harvest.kept)),
         "harvest_uploaded": ("Doubtful frames uploaded", _of_harvest(lambda harvest: harvest.uploaded)),
         "harvest_evicted": ("Doubtful frames dropped for newer ones", _of_harvest(lambda harvest: harvest.evicted)),
         "harvest_failed": ("Doubtful frames that could not be kept", _of_harvest(lambda harvest: harvest.failed)),
+    }
+)
+
+_CAMERA_COUNTS: Mapping[str, tuple[str, Callable[[CameraStatus], int]]] = MappingProxyType(
+    {
+        "frames": ("Frames from the camera", lambda camera: camera.frames),
+        "frames_dropped": ("Frames that a newer one replaced", lambda camera: camera.dropped),
     }
 )
 
@@ -59,9 +71,10 @@ class Metrics:
         self.inference = Histogram(
             f"{prefix}_inference_seconds", "Time of one inference", ["backend"], buckets=BUCKETS, registry=self.registry
         )
-        self.latency = Histogram(
+        self._latency = Histogram(
             f"{prefix}_capture_to_publish_seconds",
             "Time from a frame's capture to its detections' publication",
+            ["camera"],
             buckets=BUCKETS,
             registry=self.registry,
         )
@@ -75,17 +88,23 @@ class Metrics:
             f"{prefix}_model_info", "The model", ["name", "digest", "sequence", "state"], registry=self.registry
         )
         names = {
-            "fps": "Detections published per second",
-            "e2e_latency_seconds": "Capture to published, median",
             "nt_connected": "Whether the robot is connected",
-            "camera_connected": "Whether the camera answers",
             "sync_age_seconds": "Seconds since the store last answered",
-            "longest_gap_seconds": "Longest time between two answers",
             "soc_temperature_celsius": "Temperature of the processor",
             "harvest_waiting": "Doubtful frames on the card",
             "harvest_waiting_bytes": "Bytes of the doubtful frames on the card",
         }
         self._gauges = {name: Gauge(f"{prefix}_{name}", text, registry=self.registry) for name, text in names.items()}
+        of_cameras = {
+            "fps": "Detections published per second",
+            "e2e_latency_seconds": "Capture to published, median",
+            "camera_connected": "Whether the camera answers",
+            "longest_gap_seconds": "Longest time between two answers",
+        }
+        self._camera_gauges = {
+            name: Gauge(f"{prefix}_{name}", text, ["camera"], registry=self.registry)
+            for name, text in of_cameras.items()
+        }
         self._totals = _Totals(prefix)
         self.registry.register(self._totals)
 
@@ -96,22 +115,24 @@ class Metrics:
             if 0 <= found.class_id < len(result.model.labels):
                 self.detections.labels(result.model.labels[found.class_id]).inc()
 
+    def observe_latency(self, camera: str, seconds: float) -> None:
+        """Counts the time from a frame's capture to the publication of its detections."""
+        self._latency.labels(camera).observe(seconds)
+
     def exposition(self, status: Status) -> bytes:
         """Returns the metrics in Prometheus' text format, with the gauges set from `status`."""
         values: dict[str, float | None] = {
-            "fps": status.fps,
-            "e2e_latency_seconds": _seconds(status.latency_millis.p50),
             "nt_connected": status.network_tables.connected,
-            "camera_connected": status.camera.connected,
             "sync_age_seconds": status.sync.seconds_since_success,
-            "longest_gap_seconds": status.longest_gap_millis / 1000,
             "soc_temperature_celsius": soc_temperature(),
             "harvest_waiting": status.harvest.waiting if status.harvest else None,
             "harvest_waiting_bytes": status.harvest.waiting_bytes if status.harvest else None,
         }
         self._totals.status = status
         for name, value in values.items():
-            self._gauges[name].set(float("nan") if value is None else float(value))
+            self._gauges[name].set(_number(value))
+        for camera in status.cameras:
+            self._set_camera(camera)
         self._backend.clear()
         self._model.clear()
         if status.detector.backend is not None:
@@ -119,6 +140,20 @@ class Metrics:
         model = status.model
         self._model.labels(model.name or "", model.digest or "", str(model.sequence or 0), model.state).set(1)
         return generate_latest(self.registry)
+
+    def _set_camera(self, camera: CameraStatus) -> None:
+        values: dict[str, float | None] = {
+            "fps": camera.fps,
+            "e2e_latency_seconds": _seconds(camera.latency_millis.p50 if camera.latency_millis else None),
+            "camera_connected": camera.connected,
+            "longest_gap_seconds": camera.longest_gap_millis / 1000,
+        }
+        for name, value in values.items():
+            self._camera_gauges[name].labels(camera.name).set(_number(value))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def soc_temperature() -> float | None:

@@ -10,7 +10,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from msgspec import field
 
 from atoll_contract.document import Document
 from atoll_edge.camera.files import draw_scene
+from atoll_edge.cameras import listed_cameras
 from atoll_edge.config import EdgeConfig, WantedBackend
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
@@ -75,7 +76,7 @@ def run_selftest(
     steps = [system_step(), packages_step(), disk_step(Path(config.state_dir))]
     if Backend.EDGETPU in backends:
         steps.append(usb_step())
-    steps += [cameras_step(Path("/dev"), config.camera.path), *more]
+    steps += [cameras_step(Path("/dev"), [camera.path for _, camera in listed_cameras(config)]), *more]
     steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in backends]
     result = overall_result(steps)
     return SelfTest(agent_version(), result is SelfTestResult.PASSED, tuple(steps), result)
@@ -145,12 +146,12 @@ def usb_step() -> Step:
     return Step("coral", Outcome.PASSED, figures={"usbIds": ids})
 
 
-def cameras_step(devices: Path, wanted: str | None) -> Step:
-    """Lists the cameras that V4L knows; none is needed where the settings name another source."""
+def cameras_step(devices: Path, wanted: Sequence[str | None]) -> Step:
+    """Lists the cameras that V4L knows; none is needed where the settings name other sources alone."""
     found = sorted(str(path) for path in devices.glob("v4l/by-path/*")) or sorted(
         str(path) for path in devices.glob("video*")
     )
-    if not found and wanted is not None and not wanted.startswith("/dev/"):
+    if not found and not any(path is None or path.startswith("/dev/") for path in wanted):
         return Step("cameras", Outcome.PASSED, "no USB camera is plugged in, and the settings name none")
     if not found:
         return Step("cameras", Outcome.SKIPPED, "no USB camera is plugged in")

@@ -51,11 +51,22 @@ class DetectorStatus(Document, frozen=True):
 
 
 class CameraStatus(Document, frozen=True):
+    """One camera; rate and latency are those of its detections. `stream_error` says why a stream of it is not
+    served."""
+
     source: str
     connected: bool
     frames: int
     dropped: int
     seconds_since_frame: float | None
+    name: str = ""
+    seconds_since_answer: float | None = None
+    fps: float = 0.0
+    latency_millis: Quantiles | None = None
+    longest_gap_millis: float = 0.0
+    raw_port: int | None = None
+    annotated_port: int | None = None
+    stream_error: str | None = None
 
 
 class TablesStatus(Document, frozen=True):
@@ -103,7 +114,8 @@ class HarvestStatus(Document, frozen=True):
 
 
 class Status(Document, frozen=True):
-    """The state of the device at one moment. Holds no secret."""
+    """The state of the device at one moment. Holds no secret. `camera` and the ports of `streams` are those of the
+    first camera, `fps` is the sum over all cameras, and the latencies are those of the slowest."""
 
     device: str
     version: str
@@ -120,6 +132,7 @@ class Status(Document, frozen=True):
     # None if harvesting is switched off.
     harvest: HarvestStatus | None = None
     seconds_since_answer: float | None = None
+    cameras: tuple[CameraStatus, ...] = ()
     # The buttons of the page; none without a token file.
     actions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -144,13 +157,22 @@ def check_live(threads_alive: bool, seconds_since_tick: float) -> HealthCheck:
 
 
 def check_ready(status: Status) -> HealthCheck:
-    """Checks whether the robot gets detections of fresh frames."""
+    """Checks whether the robot gets detections of fresh frames, from one camera at the least."""
     if status.model.state == ModelState.NO_MODEL:
         return HealthCheck(False, "there is no model")
+    missing = [text for camera in status.cameras if (text := _missing(camera, several=len(status.cameras) > 1))]
+    if len(missing) == len(status.cameras):
+        return HealthCheck(False, "; ".join(missing))
+    return HealthCheck(True, "; ".join(["ready", *missing]))
+
+
+def _missing(camera: CameraStatus, *, several: bool) -> str | None:
+    """Describes what a camera's detections lack to be fresh; None if nothing."""
+    name = f" {camera.name}" if several else ""
     for what, seconds in (
-        ("frame of the camera", status.camera.seconds_since_frame),
-        ("answer of the detector", status.seconds_since_answer),
+        (f"frame of the camera{name}", camera.seconds_since_frame),
+        (f"answer of the detector{' for the camera' + name if several else ''}", camera.seconds_since_answer),
     ):
         if seconds is None or seconds > FRESH_SECONDS:
-            return HealthCheck(False, f"no {what} for {FRESH_SECONDS:.0f} s")
-    return HealthCheck(True, "ready")
+            return f"no {what} for {FRESH_SECONDS:.0f} s"
+    return None

@@ -116,7 +116,8 @@ def test_page_probes_metrics_image_and_streams(tmp_path: Path, robot: Robot) -> 
         assert 'atoll_edge_backend_info{backend="cpu"} 1.0' in metrics
         assert "atoll_edge_inference_seconds_count" in metrics
         counted = [line for line in metrics.splitlines() if line.startswith("atoll_edge_capture_to_publish_seconds_")]
-        assert float(dict(line.rsplit(" ", 1) for line in counted)["atoll_edge_capture_to_publish_seconds_count"]) > 0
+        values = dict(line.rsplit(" ", 1) for line in counted)
+        assert float(values['atoll_edge_capture_to_publish_seconds_count{camera="front"}']) > 0
         assert "harvest" not in json.loads(running.get("/status")[1])
         assert running.get("/nothing")[0] == 404
         assert running.post("/actions/pin", None)[0] == 403
@@ -140,7 +141,7 @@ def assert_mjpeg(port: int) -> None:
 def test_nobody_looking_means_nothing_is_encoded(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
-        marked = running.agent.streams.annotated
+        marked = running.agent.pipeline.streams.annotated
         assert marked is not None
         assert not marked.watched
         url = f"http://127.0.0.1:{marked.port}/?action=stream"

@@ -24,7 +24,7 @@ def server() -> Iterator[StatusServer]:
         ready=lambda: FINE,
         started=lambda: FINE,
         metrics=lambda: b"",
-        image=lambda: None,
+        image=lambda _: None,
     )
     server = StatusServer(handlers, 0, request_seconds=SECONDS)
     server.start()

@@ -78,7 +78,7 @@ def site() -> Handlers:
         ready=lambda: ok,
         started=lambda: ok,
         metrics=lambda: b"",
-        image=lambda: None,
+        image=lambda _: None,
     )
 
 
@@ -140,7 +140,7 @@ def test_streams_are_announced_by_address_once_there_is_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = ["pi-front.local"]
-    monkeypatch.setattr(agents, "stream_hosts", lambda _: list(hosts))
+    monkeypatch.setattr(agents, "stream_hosts", lambda *_: list(hosts))
     robot = Robot()
     robot.watch("/CameraPublisher/Axon/streams")
     running = RunningAgent(tmp_path, robot.port)

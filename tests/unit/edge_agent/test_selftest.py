@@ -108,7 +108,7 @@ def test_a_running_agent_answers_for_camera_ports_and_robot(tmp_path: Path, robo
 
         def serves() -> bool:
             agent = running_agent(running.config.http.port)
-            return agent is not None and agent.frames > 0 and bool(agent.robots)
+            return agent is not None and agent.cameras[0].frames > 0 and bool(agent.robots)
 
         wait_until(serves, what="frames and a robot", timeout_seconds=60)
         steps = {step.name: step for step in connection_steps(running.config)}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from atoll_edge import cli
-from atoll_edge.config import CameraConfig, EdgeConfig, with_frc
+from atoll_edge.cameras import camera_setups, with_frc
+from atoll_edge.config import CameraConfig, EdgeConfig
 from atoll_edge.frc import MAX_WARNINGS, FrcConfig, FrcError, NtMode, parse_frc, read_frc
 
 FRONT: dict[str, Any] = {"name": "front", "path": "/dev/video0", "width": 320, "height": 240, "fps": 30}
@@ -113,8 +114,9 @@ def test_cameras_without_a_name_run_by_their_path() -> None:
     frc = parsed(cameras=[{"path": "/dev/video0"}, {"name": "\ud800", "path": "/dev/video2"}])
     assert [camera.path for camera in frc.cameras] == ["/dev/video0", "/dev/video2"]
     assert all("name must be a text of printable characters" in warning for warning in frc.warnings)
-    assert with_frc(EdgeConfig(), frc).camera.path == "/dev/video0"
-    assert "runs /dev/video0" in cli.unserved(EdgeConfig(), frc)[0]
+    config = with_frc(EdgeConfig(), frc)
+    setups = [(setup.name, setup.config.path) for setup in camera_setups(config)]
+    assert setups == [("camera", "/dev/video0"), ("camera2", "/dev/video2")]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from atoll_edge.cli import main, parser, unserved, with_flags
-from atoll_edge.config import CameraConfig, ConfigError, EdgeConfig, read_config, with_frc
+from atoll_edge.cameras import unserved, with_frc
+from atoll_edge.cli import main, parser, with_flags
+from atoll_edge.config import CameraConfig, EdgeConfig
+from atoll_edge.config_file import ConfigError, read_config
 from atoll_edge.frc import FrcError, NtMode, parse_frc, read_frc
 
 WPILIBPI = {
@@ -58,13 +60,9 @@ def test_both_mount_points_of_the_boot_partition_are_read(tmp_path: Path) -> Non
 
 def test_settings_win_over_frc_json_and_flags_over_both() -> None:
     frc = parse_frc(json.dumps(WPILIBPI | {"ntmode": "SERVER"}), name="frc.json")
-    config = with_frc(EdgeConfig(camera=CameraConfig(width=320)), frc)
-    assert (config.team, config.camera.path, config.camera.width, config.camera.height) == (
-        190,
-        "/dev/video0",
-        320,
-        480,
-    )
+    config = with_frc(EdgeConfig(camera=CameraConfig(name="front", width=320)), frc)
+    camera = config.camera
+    assert (config.team, camera.path, camera.width, camera.height) == (190, "/dev/video0", 320, 480)
     assert config.nt_mode is NtMode.SERVER
     flags = parser().parse_args(["run", "--team", "254", "--video", "match.mp4", "--backend", "cpu"])
     config = with_frc(with_flags(EdgeConfig(), flags), frc)
@@ -81,12 +79,12 @@ def test_a_second_camera_is_chosen_by_its_name() -> None:
     assert (unknown.camera.name, unknown.camera.path) == ("left", None)
 
 
-def test_what_one_agent_does_not_serve_is_said() -> None:
+def test_what_a_device_does_not_serve_is_said() -> None:
     frc = parse_frc(json.dumps(WPILIBPI), name="frc.json")
-    many, switched = unserved(with_frc(EdgeConfig(), frc), frc)
-    assert "has 2 cameras; this agent runs front" in many
-    assert many.endswith("and not rear")
+    many, switched = unserved(with_frc(EdgeConfig(camera=CameraConfig(name="front")), frc), frc)
+    assert "has 2 cameras; this device runs front, and not rear" in many
     assert "driver" in switched
+    assert unserved(with_frc(EdgeConfig(), frc), frc) == [switched]
     assert unserved(EdgeConfig(), None) == []
 
 
@@ -141,6 +139,14 @@ def test_a_whole_config_is_read(tmp_path: Path) -> None:
         ("detection: {minScore: .nan}", "detection.minScore is nan; it must be 0 to 1"),
         ("detection: {threads: -4}", "detection.threads is -4"),
         ("streams: {fps: 0}", "streams.fps is 0; it must be 1 to 240"),
+        ("{camera: {name: a}, cameras: [{name: b, path: synthetic}]}", "there are camera and cameras"),
+        ("cameras: [{name: a}, {name: a}]", "two cameras or streams are called 'a'"),
+        ("cameras: [{name: Axon}, {name: b}]", "two cameras or streams are called 'Axon'"),
+        ("cameras: [{name: a/b}]", "cameras[0].name is 'a/b'"),
+        ("cameras: [{}, {}, {}, {}, {}, {}]", "cameras has 6 entries; a device runs up to 5"),
+        ("cameras: [{name: a}, {name: b, fps: 0}]", "cameras[1].fps is 0; it must be 1 to 240"),
+        ("cameras: [{name: a}, {name: b, rawPort: 1182}]", "two streams have the port 1182"),
+        ("cameras: [{name: a, rawPort: 5808}]", "the status page and a stream both have the port 5808"),
         ("streams: {rawPort: 1182}", "streams.rawPort and streams.annotatedPort are both 1182"),
         ("streams: {width: 0}", "streams.width is 0"),
         ("streams: {compression: 500}", "streams.compression is 500; it must be 0 to 100"),

@@ -8,7 +8,7 @@ import pytest
 
 from atoll_edge.camera.files import MAX_SIDE, ImageSource, SourceError, SyntheticSource, draw_scene
 from atoll_edge.camera.open import open_source, without_password
-from atoll_edge.camera.source import Frame, LatestFrame
+from atoll_edge.camera.source import Frame, LatestFrames
 from atoll_edge.config import CameraConfig
 
 
@@ -76,13 +76,13 @@ def test_the_drawn_scene_moves() -> None:
 
 
 def test_the_newest_frame_wins() -> None:
-    latest = LatestFrame()
+    latest = LatestFrames()
     frames = [Frame(draw_scene(8, 8, number), number, 0) for number in range(3)]
     for frame in frames:
         latest.put(frame)
-    assert latest.take(0) is frames[-1]
+    assert latest.take(0) == (0, frames[-1])
     assert latest.take(0) is None
-    assert latest.dropped == 2
+    assert latest.dropped() == 2
 
 
 def test_a_path_means_a_source(tmp_path: Path) -> None:

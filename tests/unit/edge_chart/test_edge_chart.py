@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from atoll_edge.config import HarvestConfig, Verify, read_config
+from atoll_edge.cameras import camera_setups
+from atoll_edge.config import HarvestConfig, Verify
+from atoll_edge.config_file import read_config
 from support.helm import HelmRefused, pod_specs, render
 
 pytestmark = pytest.mark.api
@@ -48,6 +50,21 @@ def test_harvesting_is_off_and_the_agent_reads_its_settings(tmp_path: Path) -> N
     assert wanted == HarvestConfig(enabled=True, max_mebibytes=100, min_doubt=2)
     with pytest.raises(HelmRefused, match="model"):
         render("atoll-edge", "--set=config.harvest.enabled=true")
+
+
+def test_several_cameras_have_their_ports(tmp_path: Path) -> None:
+    cameras = "--set=config.cameras[0].name=front,config.cameras[1].name=rear,config.cameras[1].rawPort=1190"
+    more = "--set=config.cameras[0].path=synthetic,config.cameras[1].path=synthetic"
+    objects = render("atoll-edge", "--set=mode=lab", cameras, more)
+    (tmp_path / "config.yaml").write_text(one(objects, "ConfigMap")["data"]["config.yaml"])
+    setups = camera_setups(read_config(tmp_path / "config.yaml"))
+    wanted = {port for setup in setups for port in (setup.raw_port, setup.annotated_port)}
+    assert wanted == {1181, 1182, 1190, 1184}
+    assert {port["port"] for port in one(objects, "Service")["spec"]["ports"]} == wanted | {5808}
+    [(_, pod)] = pod_specs(objects)
+    assert {port["containerPort"] for port in pod["containers"][0]["ports"]} == wanted | {5808}
+    with pytest.raises(HelmRefused, match="exclude each other"):
+        render("atoll-edge", cameras, "--set=config.camera.path=synthetic")
 
 
 def test_lab_fits_pod_security_restricted() -> None:

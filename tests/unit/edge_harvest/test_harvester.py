@@ -79,7 +79,7 @@ class Bench:
     def interval(self, *, seconds: float = 10_000_000.0) -> None:
         """One uncertain frame of a new scene, and the time until it is kept."""
         self.seed += 1
-        self.harvester.on_frame(scene(self.seed), answer(UNCERTAIN))
+        self.harvester.on_frame("front", scene(self.seed), answer(UNCERTAIN))
         self.now += seconds
         self.harvester.keep(self.now)
 
@@ -146,7 +146,7 @@ def test_nothing_is_kept_written_or_sent_in_a_match(bench: Bench, match: Match) 
 
 
 def test_a_frame_of_before_the_match_is_written_after_it(bench: Bench) -> None:
-    bench.harvester.on_frame(scene(7), answer(UNCERTAIN))
+    bench.harvester.on_frame("front", scene(7), answer(UNCERTAIN))
     bench.match = FIELD
     bench.interval()
     assert bench.spool.frames == 0

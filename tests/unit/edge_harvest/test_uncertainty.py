@@ -56,7 +56,7 @@ def test_another_scene_another_model_and_the_border_are_no_flicker() -> None:
 
 def candidate(seed: int, uncertainty: float) -> Candidate:
     frame = scene(seed)
-    return Candidate(frame, answer(), THRESHOLDS, Uncertainty(uncertainty, Cause.SCORE), cells_of(frame), 0.0)
+    return Candidate("front", frame, answer(), THRESHOLDS, Uncertainty(uncertainty, Cause.SCORE), cells_of(frame), 0.0)
 
 
 @pytest.fixture

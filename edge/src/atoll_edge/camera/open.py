@@ -23,7 +23,7 @@ DEFAULT_FPS = 30
 def open_source(
     camera: CameraConfig, *, now_us: Callable[[], int], settings: Mapping[str, Any] | None = None
 ) -> FrameSource:
-    """Opens the source of `camera`; `settings` are cscore's own, for a real camera.
+    """Opens the source of `camera`, which has a name; `settings` are cscore's own, for a real camera.
 
     Raises:
         SourceError: a file or folder holds no image.
@@ -34,7 +34,7 @@ def open_source(
     if path == "synthetic":
         return SyntheticSource(*size, fps=fps, now_us=now_us)
     if path.startswith(("http://", "https://", "/dev/")):
-        return CameraSource(camera_name(camera), path, size=size, fps=fps, settings=settings or {})
+        return CameraSource(camera.name or path, path, size=size, fps=fps, settings=settings or {})
     return ImageSource(Path(path), fps=fps, now_us=now_us)
 
 
@@ -44,11 +44,6 @@ def without_password(path: str) -> str:
     if "@" not in parts.netloc:
         return path
     return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
-
-
-def camera_name(camera: CameraConfig) -> str:
-    """The camera's part of `/Atoll/<camera>`."""
-    return camera.name or "camera"
 
 
 class CameraSource:

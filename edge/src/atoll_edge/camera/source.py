@@ -53,28 +53,45 @@ class FrameSource(Protocol):
     def close(self) -> None: ...
 
 
-class LatestFrame:
-    """Passes the newest frame from the capture thread to the detector thread; counts the frames that it replaces."""
+class LatestFrames:
+    """Passes the newest frame of each camera from its capture thread to the detector thread, which gets the cameras
+    that have one in turns; counts the frames that a newer one replaces."""
 
-    def __init__(self) -> None:
+    def __init__(self, cameras: int = 1) -> None:
         self._condition = threading.Condition()
-        self._frame: Frame | None = None
-        self.dropped = 0
+        self._frames: list[Frame | None] = [None] * cameras
+        self._dropped = [0] * cameras
+        self._last = 0
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Frame, camera: int = 0) -> None:
         with self._condition:
-            if self._frame is not None:
-                self.dropped += 1
-            self._frame = frame
+            if self._frames[camera] is not None:
+                self._dropped[camera] += 1
+            self._frames[camera] = frame
             self._condition.notify()
 
-    def take(self, timeout_seconds: float) -> Frame | None:
-        """Returns a frame that was not taken yet, after waiting up to `timeout_seconds` for one, else None."""
+    def take(self, timeout_seconds: float) -> tuple[int, Frame] | None:
+        """Returns a camera's index and its frame that was not taken yet, after waiting up to `timeout_seconds` for one,
+        else None."""
         with self._condition:
-            if self._frame is None:
+            found = self._next()
+            if found is None:
                 self._condition.wait(timeout_seconds)
-            frame, self._frame = self._frame, None
-            return frame
+                found = self._next()
+        return found
+
+    def dropped(self, camera: int = 0) -> int:
+        return self._dropped[camera]
+
+    def _next(self) -> tuple[int, Frame] | None:
+        count = len(self._frames)
+        for step in range(1, count + 1):
+            camera = (self._last + step) % count
+            frame = self._frames[camera]
+            if frame is not None:
+                self._frames[camera], self._last = None, camera
+                return camera, frame
+        return None
 
 
 class FrameRateLimiter:

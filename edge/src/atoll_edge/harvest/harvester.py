@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from atoll_contract.document import rfc3339, to_json
 from atoll_contract.harvest import MAX_IMAGE_BYTES, HarvestNote
 from atoll_contract.images import changes
-from atoll_edge.camera.open import camera_name
 from atoll_edge.camera.source import Frame
+from atoll_edge.cameras import camera_setups
 from atoll_edge.config import EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.detector.model import DetectionResult
 from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader, open_upload_store
@@ -46,6 +46,7 @@ SESSION_LETTERS = 8
 class Candidate:
     """A frame with its result; `taken_at` is the time of the device's clock in seconds since 1970."""
 
+    camera: str
     frame: Frame
     result: DetectionResult
     thresholds: tuple[float, ...]
@@ -109,11 +110,13 @@ class Harvester:
         self._wanted = wanted
         self._model = model
         self._device = config.device_name
-        self._camera = camera_name(config.camera)
         self._match = match
         self._clock = clock
         self._session = "".join(secrets.choice(string.ascii_lowercase) for _ in range(SESSION_LETTERS))
-        self._estimator = UncertaintyEstimator(config.detection.min_score)
+        # Each camera has its own scene, which flickers or does not.
+        self._estimators = {
+            setup.name: UncertaintyEstimator(config.detection.min_score) for setup in camera_setups(config)
+        }
         self._selection = Selection(
             min_uncertainty=wanted.min_doubt, every_seconds=wanted.interval_seconds, now=time.monotonic()
         )
@@ -144,15 +147,16 @@ class Harvester:
             # A request that hangs ends by its own timeout, or with the process.
             thread.join(0.5)
 
-    def on_frame(self, frame: Frame, result: DetectionResult) -> None:
-        """Considers one frame and its result; does not block."""
+    def on_frame(self, camera: str, frame: Frame, result: DetectionResult) -> None:
+        """Considers one frame of a camera and its result; does not block."""
         if not self._allowed():
             return
         model = result.model
-        thresholds = self._estimator.thresholds(model.thresholds)
+        estimator = self._estimators[camera]
+        thresholds = estimator.thresholds(model.thresholds)
         cells = cells_of(frame)
-        uncertainty = self._estimator.estimate(model.digest, cells, result.detections, thresholds)
-        self._selection.offer(Candidate(frame, result, thresholds, uncertainty, cells, self._clock()))
+        uncertainty = estimator.estimate(model.digest, cells, result.detections, thresholds)
+        self._selection.offer(Candidate(camera, frame, result, thresholds, uncertainty, cells, self._clock()))
 
     def keep(self, now: float) -> None:
         """Frees space for the rest of the device, then writes the most uncertain frame of the interval to the card."""
@@ -198,7 +202,7 @@ class Harvester:
         return HarvestNote(
             namespace=self._model.namespace,
             device=self._device,
-            camera=self._camera,
+            camera=candidate.camera,
             session=self._session,
             number=self._kept + self._failed + 1,
             taken_at=rfc3339(candidate.taken_at),

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from atoll_contract.document import to_json
 from atoll_edge.status import HealthCheck, Status
@@ -36,7 +37,8 @@ class Handlers:
     ready: Callable[[], HealthCheck]
     started: Callable[[], HealthCheck]
     metrics: Callable[[], bytes]
-    image: Callable[[], bytes | None]
+    # Of the camera of that name; of the first without one.
+    image: Callable[[str | None], bytes | None]
     actions: dict[str, Callable[[], str]] = field(default_factory=dict)
     token_file: Path | None = None
 
@@ -85,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        path = self.path.split("?")[0]
+        path, _, query = self.path.partition("?")
         routes: dict[str, Callable[[], None]] = {
             "/": lambda: self._send(page(), "text/html; charset=utf-8"),
             "/status": lambda: self._send(to_json(self.handlers.status()), "application/json"),
@@ -93,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/readyz": lambda: self._probe(self.handlers.ready()),
             "/startupz": lambda: self._probe(self.handlers.started()),
             "/metrics": lambda: self._send(self.handlers.metrics(), "text/plain; version=0.0.4; charset=utf-8"),
-            "/picture.jpg": self._image,
+            "/picture.jpg": lambda: self._image(parse_qs(query, max_num_fields=8).get("camera", [None])[0]),
         }
         routes.get(path, self._unknown)()
 
@@ -118,8 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         return bool(expected) and hmac.compare_digest(expected.encode(), given.encode())
 
-    def _image(self) -> None:
-        image = self.handlers.image()
+    def _image(self, camera: str | None) -> None:
+        image = self.handlers.image(camera)
         if image is None:
             self._send(b"no frame yet\n", "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
         else:
