@@ -4,6 +4,7 @@ from typing import Any
 
 from atoll_cli.draft.settings import InitialWeights
 from atoll_cli.draft.targets import RunTarget
+from atoll_contract.document import replace
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
@@ -48,6 +49,7 @@ def ended_run(
     steps: int = 1000,
     train_seconds: int = 500,
     other_seconds: int = 60,
+    unloaded_seconds: int | None = None,
     width: str = "0.5",
     batch: int = 8,
     phase: Phase = Phase.SUCCEEDED,
@@ -70,6 +72,7 @@ def ended_run(
     checked = check(manifest)
     assert checked.problems == ()
     train = StageStatus(Stage.TRAIN, StagePhase.SUCCEEDED, attempts=1, pod_seconds=train_seconds)
+    train = replace(train, unloaded_seconds=unloaded_seconds)
     status = RunStatus(
         phase=phase,
         active_seconds=train_seconds + other_seconds,

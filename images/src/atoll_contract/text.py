@@ -1,4 +1,4 @@
-"""Text as it is shown: that of strangers (class names, file names) on a terminal and in cells of CSV files; durations.
+"""Text as it is shown: that of strangers (class names, file names) on a terminal and in cells of CSV files; figures.
 
 A control character can rewrite a terminal or reverse text, and a spreadsheet takes a cell with `=` for a formula.
 """
@@ -43,3 +43,11 @@ def duration(seconds: float) -> str:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ap50_text(ap50: float, *, images: int, interval: tuple[float, float] | None) -> str:
+    """`0.768 (32 pictures: .59–.92)`: the figure, the number of images that it is of, and its 95 % interval."""
+    if not images:
+        return f"{ap50:.3f}"
+    borders = ": " + "–".join(f"{border:.2f}".removeprefix("0") for border in interval) if interval else ""
+    return f"{ap50:.3f} ({images:,} picture{'' if images == 1 else 's'}{borders})"

@@ -14,7 +14,7 @@ from atoll_cli.cluster_access import Body
 from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError, advice
-from atoll_contract.text import duration
+from atoll_contract.text import ap50_text, duration
 from atoll_operator.api.status import (
     Phase,
     RunStatus,
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 STAGE_COLUMNS = ("stage", "phase", "time", "tries", "result")
 POLL_SECONDS = 2.0
+CHOSEN_ON = (
+    "AP50 is of the validation part, which also chose the step and the threshold, so it flatters: a test part "
+    "(conversion.split.test) tells what to expect"
+)
 # A watch continues if the API server restarts or the laptop changes its network.
 RETRY_TIMEOUT_SECONDS = 180.0
 
@@ -166,13 +170,25 @@ def run_lines(run: Body) -> Iterator[str]:
         yield f"queue: {status.queue.ahead} ahead{eta}"
     summary = status.summary
     if summary.ap50 or summary.tpu:
-        yield f"AP50 {summary.ap50 or 'unknown'}, TPU {summary.tpu or 'unknown'}"
+        yield f"AP50 {describe_ap50(status) or 'unknown'}, TPU {summary.tpu or 'unknown'}"
+        if status.metrics is not None and status.metrics.split == "validation":
+            yield CHOSEN_ON
     if status.release is not None and status.release.manifest is not None:
         yield f"release: {status.release.name} (atoll pull {status.release.name})"
     if status.estimate is not None:
         yield f"estimate: {duration(status.estimate.seconds)} in all ({status.estimate.basis})"
     if status.usage is not None:
         yield f"used: {', '.join(_describe_usage(status, status.usage))}"
+
+
+def describe_ap50(status: RunStatus) -> str:
+    """The int8 model's AP50 with the number of pictures and its interval, as far as they are known."""
+    metrics = status.metrics
+    if metrics is None or not metrics.int8.ap50:
+        return status.summary.ap50
+    int8 = metrics.int8
+    borders = (float(int8.ap50_low), float(int8.ap50_high)) if int8.ap50_low and int8.ap50_high else None
+    return ap50_text(float(int8.ap50), images=metrics.pictures or 0, interval=borders)
 
 
 def dataset_warnings(status: RunStatus) -> list[str]:

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from atoll_cli.cluster_runs import STAGE_COLUMNS, dataset_warnings
+from atoll_cli.cluster_runs import CHOSEN_ON, STAGE_COLUMNS, dataset_warnings
 from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
-from atoll_contract.text import duration
+from atoll_contract.text import ap50_text, duration
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.lifecycle.model import EventType, RunEvent
 
@@ -137,6 +137,8 @@ def print_outcome(result: RunResult) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if "metrics" in document:
         console.print(_metrics_table(document["metrics"]))
+        if document["metrics"].get("split") == "validation":
+            console.print(CHOSEN_ON, markup=False, soft_wrap=True)
     for name in ("bundle", "report"):
         if name in document:
             console.print(f"{name}: {document[name]}", markup=False, soft_wrap=True)
@@ -156,7 +158,10 @@ def _stages_table(document: Mapping[str, Any]) -> Table:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> Table:
-    rows = [("all classes", _format(metrics["float"].get("ap50")), _format(metrics["int8"].get("ap50")))]
+    int8 = metrics["int8"]
+    borders = int8.get("ap50Interval")
+    measured = ap50_text(int8["ap50"], images=metrics.get("pictures", 0), interval=borders) if "ap50" in int8 else ""
+    rows = [("all classes", _format(metrics["float"].get("ap50")), measured)]
     rows += [(name, "", _format(value)) for name, value in metrics["int8"].get("perClass", {}).items()]
     return text_table(("AP50", "float", "int8"), rows)
 

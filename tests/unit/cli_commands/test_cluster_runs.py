@@ -18,10 +18,13 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.status import (
     DatasetStatus,
     Estimate,
+    Int8Metrics,
+    MetricsStatus,
     Phase,
     RunStatus,
     StagePhase,
     StageStatus,
+    Summary,
     Usage,
     parse_time,
     write_status,
@@ -191,6 +194,31 @@ def test_a_status_that_no_operator_wrote_is_a_sentence() -> None:
 def lines(status: RunStatus) -> list[str]:
     run: dict[str, Any] = {"metadata": {"name": "note"}, "status": write_status(status)}
     return list(run_lines(run))
+
+
+INT8 = Int8Metrics("0.768", "0.36", "0.592", "0.921")
+
+
+def test_ap50_is_shown_with_its_pictures_and_its_interval() -> None:
+    summary = Summary(ap50="0.77", tpu="98%")
+    status = RunStatus(
+        phase=Phase.SUCCEEDED, summary=summary, metrics=MetricsStatus(int8=INT8, pictures=32, split="test")
+    )
+    assert lines(status)[1:] == ["AP50 0.768 (32 pictures: .59–.92), TPU 98%"]
+
+
+def test_a_figure_of_pictures_that_chose_the_step_is_said_to_flatter() -> None:
+    metrics = MetricsStatus(int8=INT8, pictures=32, split="validation")
+    shown_lines = lines(RunStatus(phase=Phase.SUCCEEDED, summary=Summary(ap50="0.77"), metrics=metrics))
+    assert shown_lines[2].startswith("AP50 is of the validation part, which also chose the step and the threshold")
+
+
+def test_a_status_of_an_older_version_has_the_figure_alone() -> None:
+    metrics = MetricsStatus(int8=Int8Metrics("0.768", "0.36"))
+    assert lines(RunStatus(phase=Phase.SUCCEEDED, summary=Summary(ap50="0.77", tpu="98%"), metrics=metrics))[1:] == [
+        "AP50 0.768, TPU 98%"
+    ]
+    assert lines(RunStatus(phase=Phase.SUCCEEDED, summary=Summary(ap50="0.77")))[1:] == ["AP50 0.77, TPU unknown"]
 
 
 def test_a_run_that_has_not_ended_shows_its_estimate_and_the_basis() -> None:

@@ -106,6 +106,15 @@ def test_the_estimate_is_that_of_the_newest_run_with_these_settings() -> None:
     assert "about 11 min on this machine" in draft.text
 
 
+def test_a_run_on_a_busy_machine_does_not_make_the_next_one_look_slow() -> None:
+    busy = ended_run(train_seconds=1500, unloaded_seconds=480)
+    draft = draft_run(lint_report(100, 20), [KEY], target(runs=(busy,)))
+    assert draft.seconds == 60 + round(1200 * 0.48)
+    # What was measured is never more than what the run took.
+    idle = ended_run(train_seconds=500, unloaded_seconds=700)
+    assert draft_run(lint_report(100, 20), [KEY], target(runs=(idle,))).seconds == 660
+
+
 def test_the_profile_gives_the_estimate_until_a_run_has_ended() -> None:
     cluster = target(cluster=True, gpu=False, namespace="team", estimate=ProfileEstimate(Decimal(2.0), 100))
     draft = draft_run(lint_report(100, 20), [KEY], cluster)

@@ -16,13 +16,18 @@ USELESS = "finds almost nothing (AP50 0.03): do not use it"
 ASSESSMENT = "finds 9 of 10 objects, 9 of 10 detections are right: may be used"
 
 
-def finished(assessment: Any) -> RunSimulation:
-    summary = {**SUMMARIES[Stage.EXPORT], "assessment": assessment}
+def finished(assessment: Any = None, *, trained: dict[str, Any] | None = None, **entries: Any) -> RunSimulation:
+    """A run whose export stage adds `entries` to its summary, and whose train stage adds `trained`."""
+    summary = {**SUMMARIES[Stage.EXPORT], "assessment": assessment, **entries}
     exported = StageResult(Stage.EXPORT, 1, Reason.COMPLETED, "done", outputs_of(Stage.EXPORT), summary)
     sim = RunSimulation()
     for stage in (Stage.CONVERT, Stage.TRAIN):
         sim.settle()
-        sim.succeed(success(stage, 1))
+        if stage is Stage.TRAIN and trained is not None:
+            done = StageResult(stage, 1, Reason.COMPLETED, "done", outputs_of(stage), trained)
+            sim.succeed(done.termination_message().decode())
+        else:
+            sim.succeed(success(stage, 1))
     sim.settle()
     sim.succeed(exported.termination_message().decode())
     sim.finish()
@@ -96,3 +101,27 @@ def test_a_assessment_is_one_line_of_bounded_length() -> None:
     assert assessment is not None
     assert len(assessment) == MAX_ASSESSMENT
     assert assessment.isprintable()
+
+
+def measured(**int8: Any) -> dict[str, Any]:
+    return {"float": {"ap50": 0.77}, "int8": {"ap50": 0.768, **int8}, "pictures": 32}
+
+
+def test_the_interval_of_a_figure_and_its_pictures_are_in_the_status() -> None:
+    metrics = finished(metrics=measured(ap50Interval=[0.592, 0.921]), split="validation").read().metrics
+    assert metrics is not None
+    assert (metrics.int8.ap50, metrics.int8.ap50_low, metrics.int8.ap50_high) == ("0.768", "0.592", "0.921")
+    assert (metrics.pictures, metrics.split) == (32, "validation")
+
+
+@pytest.mark.parametrize("found", [None, 7, "0.5", [], [0.5], [0.5, "x"], [None, 0.9], [0.1, 0.5, 0.9], {"low": 0.5}])
+def test_what_is_no_interval_is_left_out(found: Any) -> None:
+    metrics = finished(metrics=measured(ap50Interval=found), split="train/../x").read().metrics
+    assert metrics is not None
+    assert (metrics.int8.ap50, metrics.int8.ap50_low, metrics.int8.ap50_high) == ("0.768", None, None)
+    assert metrics.split is None
+
+
+@pytest.mark.parametrize(("told", "kept"), [(412, 412), (None, None), (-1, None), ("412", None), (1.5, None)])
+def test_the_time_on_a_machine_without_other_work_is_in_the_status(told: Any, kept: int) -> None:
+    assert finished(trained={"unloadedSeconds": told}).read().stage(Stage.TRAIN).unloaded_seconds == kept

@@ -89,7 +89,14 @@ def test_the_contract_page_shows_the_documents_fields(compared: Compared) -> Non
 
 def test_equal_models_differ_in_nothing(compared: Compared) -> None:
     [found] = compared(LABELS)["sets"]
-    assert found["difference"] == {"ap50": 0.0, "ap": 0.0, "perClass": {"red": 0.0, "blue": 0.0}}
+    assert found["difference"] == {
+        "ap50": 0.0,
+        "ap": 0.0,
+        "ap50Interval": [0.0, 0.0],
+        "perClass": {"red": 0.0, "blue": 0.0},
+    }
+    low, high = found["old"]["ap50Interval"]
+    assert low <= found["old"]["ap50"] <= high
     assert (found["picturesBetter"], found["picturesWorse"]) == (0, 0)
 
 

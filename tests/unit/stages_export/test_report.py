@@ -18,6 +18,7 @@ from atoll_stages.export.edgetpu_mapping import EXPLANATIONS, MAPPED, UNSUPPORTE
 from atoll_stages.export.evaluation import Gate, Measurement, measure
 from atoll_stages.export.evaluation_charts import MAX_CLASSES, drawn_classes, evaluation_charts
 from atoll_stages.export.model_assessment import assess_model
+from atoll_stages.export.reliability import measure_reliability
 from atoll_stages.export.report import (
     MAX_NAME,
     Provenance,
@@ -116,6 +117,13 @@ def report(measurement: Measurement | None = None, *, gates: tuple[Gate, ...] = 
             mapping=MAPPING,
             gates=gates,
             calibration=ScoreCalibration("validation", (0.31,) * len(measurement.classes)),
+            reliability=measure_reliability(
+                measurement,
+                EXAMPLES,
+                training=EXAMPLES[:2],
+                training_detections=[found_in(example, seed=number) for number, example in enumerate(EXAMPLES[:2])],
+                side=192,
+            ),
             selection=select_images(EXAMPLES, measurement.detections, thresholds=[0.2] * 45, max_images=3),
             examples=EXAMPLES,
             training=EXAMPLES,

@@ -130,10 +130,12 @@ def _check_documents(done: StageContext, outcome: StageOutcome) -> None:
         "ap50",
         "initFrom",
         "imagesPerSecond",
+        "unloadedSeconds",
         "accelerator",
         "trainSeconds",
     }
     json.dumps(dict(outcome.summary))
+    assert outcome.summary["unloadedSeconds"] > 0
     assert any("tfevents" in info.key for info in done.store.list(done.prefix))
 
 

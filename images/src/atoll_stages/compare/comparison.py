@@ -10,6 +10,7 @@ import numpy as np
 
 from atoll_contract import images as preprocess
 from atoll_stages.compare.inputs import ImageSet, LabelledModel
+from atoll_stages.export.bootstrap import ap50_interval, interval, sample_ap50
 from atoll_stages.export.evaluation import DIGITS, metrics_dict
 from atoll_stages.export.sample_images import Assessment, assess
 from atoll_stages.train.detections import Detections
@@ -24,12 +25,23 @@ SHOWN_IMAGES = 6
 class ModelResult:
     """A model's metrics on a set, and the assessment of each image at the model's own thresholds.
 
-    `unknown` are the set's classes that the model does not know and can therefore not find.
+    `unknown` are the set's classes that the model does not know and can therefore not find. `samples` are AP50 on
+    samples of the images, the same of both models.
     """
 
     metrics: Metrics
     unknown: tuple[str, ...]
     assessments: tuple[Assessment, ...]
+    samples: np.ndarray | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Returns the model's entry of the JSON."""
+        found = {**metrics_dict(self.metrics), "unknownClasses": list(self.unknown)}
+        return {**found, **_interval_entry(ap50_interval(self.samples, self.metrics.ap50))}
+
+
+def _interval_entry(borders: tuple[float, float] | None) -> dict[str, list[float]]:
+    return {"ap50Interval": [round(border, DIGITS) for border in borders]} if borders else {}
 
 
 @dataclass(frozen=True)
@@ -60,18 +72,22 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """Returns the set's entry of the JSON: metrics of both, and new less old (docs/contract.md)."""
-        old, new = metrics_dict(self.old.metrics), metrics_dict(self.new.metrics)
+        old, new = self.old.document(), self.new.document()
+        one, other = self.old.samples, self.new.samples
+        change = new["ap50"] - old["ap50"]
+        borders = None if one is None or other is None else interval(other - one, center=change)
         return {
             "name": self.images.name,
             "pictures": len(self.images.examples),
             "boxes": self.images.boxes,
             "leftOut": self.images.left_out,
             "classes": list(self.images.classes),
-            "old": {**old, "unknownClasses": list(self.old.unknown)},
-            "new": {**new, "unknownClasses": list(self.new.unknown)},
+            "old": old,
+            "new": new,
             "difference": {
-                "ap50": round(new["ap50"] - old["ap50"], DIGITS),
+                "ap50": round(change, DIGITS),
                 "ap": round(new["ap"] - old["ap"], DIGITS),
+                **_interval_entry(borders),
                 "perClass": {
                     name: round(value - old["perClass"][name], DIGITS) for name, value in new["perClass"].items()
                 },
@@ -108,6 +124,7 @@ def _run(images: ImageSet, model: LabelledModel, on_progress: Callable[[int], No
         metrics=evaluate(examples=images.examples, detections=detections, classes=images.classes, side=side),
         unknown=tuple(name for name in images.classes if name not in own_thresholds),
         assessments=_assess_all(images, detections, thresholds),
+        samples=sample_ap50(images.examples, detections, images.classes),
     )
 
 

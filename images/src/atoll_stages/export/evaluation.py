@@ -224,25 +224,50 @@ def metrics_dict(metrics: Metrics) -> dict[str, Any]:
     return document
 
 
-def metrics_document(measurement: Measurement, *, scores_before: Sequence[float]) -> dict[str, Any]:
-    """Returns `metrics.json`: `recall` of each class at its threshold, and the score that became the threshold."""
+def metrics_document(
+    measurement: Measurement,
+    *,
+    interval: tuple[float, float] | None,
+    scores_before: Sequence[float],
+    reliability: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns `metrics.json`: `recall` of each class at its threshold, and the score that became the threshold.
+
+    `interval` is that of the int8 file's AP50, `reliability` further entries.
+    """
     return {
+        **reliability,
         "split": measurement.split,
-        "metrics": {"float": metrics_dict(measurement.float_metrics), "int8": metrics_dict(measurement.int8_metrics)},
+        "metrics": {"float": metrics_dict(measurement.float_metrics), "int8": _with_interval(measurement, interval)},
         "thresholds": measurement.thresholds,
         "scoresBefore": dict(zip(measurement.classes, [round(score, DIGITS) for score in scores_before], strict=True)),
         "recall": {curve.name: round(curve.threshold_recall, DIGITS) for curve in measurement.curves},
     }
 
 
-def stage_summary(measurement: Measurement, mapping: MappingReport, *, assessment: str) -> dict[str, Any]:
+def _with_interval(measurement: Measurement, interval: tuple[float, float] | None) -> dict[str, Any]:
+    """Returns the int8 file's metrics, with the 95 % interval of AP50 where there is one."""
+    document = metrics_dict(measurement.int8_metrics)
+    return {**document, "ap50Interval": [round(border, DIGITS) for border in interval]} if interval else document
+
+
+def stage_summary(
+    measurement: Measurement,
+    mapping: MappingReport,
+    *,
+    assessment: str,
+    images: int,
+    interval: tuple[float, float] | None,
+) -> dict[str, Any]:
     """Returns the stage's summary, which is short enough for the termination message."""
-    float_metrics, int8_metrics = metrics_dict(measurement.float_metrics), metrics_dict(measurement.int8_metrics)
+    float_metrics, int8_metrics = metrics_dict(measurement.float_metrics), _with_interval(measurement, interval)
     per_class = dict(list(int8_metrics["perClass"].items())[:MAX_SUMMARY_CLASSES])
+    int8_metrics.pop("apSmall", None)
     return {
         "metrics": {
             "float": {"ap50": float_metrics["ap50"], "ap": float_metrics["ap"]},
-            "int8": {"ap50": int8_metrics["ap50"], "ap": int8_metrics["ap"], "perClass": per_class},
+            "int8": {**int8_metrics, "perClass": per_class},
+            "pictures": images,
         },
         "predictedMappedPercent": mapping.percent,
         "split": measurement.split,

@@ -19,6 +19,7 @@ from atoll_stages.export.edgetpu_mapping import EXPLANATIONS, MAPPED, MappingRep
 from atoll_stages.export.evaluation import Gate, Measurement
 from atoll_stages.export.evaluation_charts import evaluation_charts, training_charts
 from atoll_stages.export.model_assessment import ModelAssessment
+from atoll_stages.export.reliability import Reliability
 from atoll_stages.export.sample_images import Assessment, Selection
 from atoll_stages.export.score_calibration import ScoreCalibration
 from atoll_stages.train.dataset import Example
@@ -54,6 +55,7 @@ class ReportData:
     mapping: MappingReport
     gates: Sequence[Gate]
     calibration: ScoreCalibration
+    reliability: Reliability
     selection: Selection
     examples: Sequence[Example]
     training: Sequence[Example]
@@ -81,6 +83,7 @@ def render_report(data: ReportData) -> str:
             data=data,
             source_names=source_names(data.dataset),
             drop=describe_drop(data.measurement),
+            overfitted=data.reliability.is_overfitted,
             bundle=BUNDLE_NAME,
             model_file=INT8_NAME,
             draw=draw,

@@ -33,6 +33,7 @@ from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model
 from atoll_stages.export.onnx_model import write_target_inputs
+from atoll_stages.export.reliability import MAX_TRAINING_IMAGES, Reliability, measure_reliability
 from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
 from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
@@ -83,7 +84,8 @@ def export(context: StageContext) -> StageOutcome:
         )
         calibration = session.calibrate(validation)
         data = session.quantise()
-        return session.finish(data, session.measure(data), calibration)
+        measurement = session.measure(data)
+        return session.finish(data, measurement, calibration, session.measure_reliability(data, measurement))
 
 
 def _evaluation_examples(
@@ -167,7 +169,18 @@ class ExportSession:
             int8_detections=int8_detections,
         )
 
-    def finish(self, data: bytes, measurement: Measurement, calibration: ScoreCalibration) -> StageOutcome:
+    def measure_reliability(self, data: bytes, measurement: Measurement) -> Reliability:
+        """Tries the file on some images of the training part, too, and says how sure the figures are."""
+        self.context.report(Progress(80, message="measuring pictures of train"))
+        training = evenly_spaced(self.training, MAX_TRAINING_IMAGES)
+        detections = ExportedModel(data).detect_all(self._images(training))
+        return measure_reliability(
+            measurement, self.examples, training=training, training_detections=detections, side=self.side
+        )
+
+    def finish(
+        self, data: bytes, measurement: Measurement, calibration: ScoreCalibration, reliability: Reliability
+    ) -> StageOutcome:
         """Checks the gates, and stores the file, its documents, the golden images and the report."""
         self.context.report(Progress(85, message="writing the report"))
         mapping = predict_mapping(operations(data), size=len(data))
@@ -177,15 +190,27 @@ class ExportSession:
         )
         assessment = assess_model(measurement, gates)
         report = render_report(
-            self._report_data(measurement, assessment, mapping, gates, calibration=calibration, model_bytes=len(data))
+            self._report_data(
+                measurement,
+                assessment,
+                mapping,
+                gates,
+                calibration=calibration,
+                reliability=reliability,
+                model_bytes=len(data),
+            )
+        )
+        metrics = metrics_document(
+            measurement,
+            interval=reliability.interval,
+            scores_before=calibration.scores,
+            reliability=reliability.document(),
         )
         label_map = self.dataset.label_map
         outputs = (
             self._save("model", MODEL_NAME, data),
             Artifact("labels", label_map.key, label_map.sha256, label_map.size),
-            self._save(
-                "metrics", METRICS_NAME, to_json(metrics_document(measurement, scores_before=calibration.scores))
-            ),
+            self._save("metrics", METRICS_NAME, to_json(metrics)),
             self._save("mapping", MAPPING_NAME, to_json(mapping)),
             *self._save_golden(measurement),
             self._save("report", REPORT_NAME, report.encode()),
@@ -193,9 +218,15 @@ class ExportSession:
         )
         failed = [gate.describe() for gate in gates if not gate.passed]
         return StageOutcome(
-            message=_message(assessment, failed, measurement, mapping),
+            message=_message(assessment, failed, measurement, mapping, reliability),
             outputs=outputs,
-            summary=stage_summary(measurement, mapping, assessment=assessment.sentence),
+            summary=stage_summary(
+                measurement,
+                mapping,
+                assessment=assessment.sentence,
+                images=reliability.images,
+                interval=reliability.interval,
+            ),
             reason=Reason.QUALITY_GATE_FAILED if failed else Reason.COMPLETED,
         )
 
@@ -207,6 +238,7 @@ class ExportSession:
         gates: Sequence[Gate],
         *,
         calibration: ScoreCalibration,
+        reliability: Reliability,
         model_bytes: int,
     ) -> ReportData:
         history = self.history
@@ -221,6 +253,7 @@ class ExportSession:
             mapping=mapping,
             gates=gates,
             calibration=calibration,
+            reliability=reliability,
             selection=select_images(
                 self.examples,
                 measurement.detections,
@@ -266,12 +299,18 @@ class ExportSession:
 
 
 def _message(
-    assessment: ModelAssessment, failed: Sequence[str], measurement: Measurement, mapping: MappingReport
+    assessment: ModelAssessment,
+    failed: Sequence[str],
+    measurement: Measurement,
+    mapping: MappingReport,
+    reliability: Reliability,
 ) -> str:
     """Begins with the assessment, and says of a failed gate what it means."""
+    int8 = reliability.ap50_text(measurement.int8_metrics.ap50)
+    chosen = ", which also chose the step" if reliability.chosen_on else ""
     figures = (
-        f"{measurement.split} AP50 {measurement.int8_metrics.ap50:.3f} int8, {measurement.float_metrics.ap50:.3f} "
-        f"float; Edge TPU {mapping.percent}%"
+        f"AP50 {int8} int8, {measurement.float_metrics.ap50:.3f} float, on the {measurement.split} part{chosen}; "
+        f"Edge TPU {mapping.percent}%"
     )
     gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
     return bounded(f"{assessment.sentence}{gates} ({figures})")

@@ -30,9 +30,10 @@ from atoll_stages.train.detections import BATCH_SIZE
 from atoll_stages.train.devices import find_devices
 from atoll_stages.train.loop import MAX_VALIDATION_IMAGES
 from atoll_stages.train.trainer import Trainer
+from atoll_stages.train.unloaded_time import UnloadedTime
 
-# Steps that are timed at each image size, after one that traces the graph.
-TIMED_STEPS = 3
+# Steps that are timed at each image size, after one that traces the graph. Their median counts.
+TIMED_STEPS = 5
 OBJECTS = 8
 # The export stage evaluates the float model and the int8 one.
 EXPORTED_MODELS = 2
@@ -72,8 +73,9 @@ def measure(
     architecture: Architecture, dataset: DatasetSize, *, on_cpu: ModelSize, on_gpu: ModelSize, steps: int
 ) -> Timing:
     """Times a few steps with the size that is meant for the device that training would use."""
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     devices = find_devices(Accelerator.AUTO)
+    on_cpu_only = devices.kind is Accelerator.CPU
     size = on_gpu if devices.kind is Accelerator.GPU else on_cpu
     spec = TrainSpec(architecture=architecture, width=size.width, steps=steps, batch_size=size.batch_size)
     config = make_config(spec, classes=dataset.classes, dataset_digest="")
@@ -85,8 +87,12 @@ def measure(
     for side in sides:
         trainer.train_step(batch, step=0, learning_rate=1e-4, side=side)
     startup_seconds = time.perf_counter() - start
+    if on_cpu_only:
+        # One processor builds and traces; what it waits for others is not the run's own.
+        startup_seconds = min(startup_seconds, time.process_time() - cpu_start)
     small, full = (
-        _mean_seconds(partial(trainer.train_step, batch, step=1, learning_rate=1e-4, side=side)) for side in sides
+        _typical_seconds(partial(trainer.train_step, batch, step=1, learning_rate=1e-4, side=side), on_cpu=on_cpu_only)
+        for side in sides
     )
     evaluated = math.ceil(steps / config.eval_every) * min(dataset.validation, MAX_VALIDATION_IMAGES)
     evaluated += EXPORTED_MODELS * dataset.test + ExportSpec(spec).calibration_pictures
@@ -98,7 +104,8 @@ def measure(
         batch=size.batch_size,
         seconds_per_step=small_share * small + (1 - small_share) * full,
         # Both stages load TensorFlow and build the detector.
-        other_seconds=2 * startup_seconds + evaluated * _evaluation_seconds(trainer, architecture.side),
+        other_seconds=2 * startup_seconds
+        + evaluated * _evaluation_seconds(trainer, architecture.side, on_cpu=on_cpu_only),
     )
 
 
@@ -114,21 +121,24 @@ def noise_batch(*, side: int, batch_size: int, classes: int) -> Batch:
     )
 
 
-def _evaluation_seconds(trainer: Trainer, side: int) -> float:
+def _evaluation_seconds(trainer: Trainer, side: int, *, on_cpu: bool) -> float:
     """Returns the seconds for each image of an evaluation."""
     jpeg = io.BytesIO()
     Image.fromarray(noise_batch(side=side, batch_size=1, classes=1).canvases[0]).save(jpeg, "JPEG")
     example = Example("noise", jpeg.getvalue(), side, side, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
     examples = [example] * BATCH_SIZE
     trainer.detect(examples)
-    return _mean_seconds(lambda: trainer.detect(examples)) / BATCH_SIZE
+    return _typical_seconds(lambda: trainer.detect(examples), on_cpu=on_cpu) / BATCH_SIZE
 
 
-def _mean_seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _typical_seconds(work: Callable[[], object], *, on_cpu: bool) -> float:
+    """Returns the seconds that `work` takes where nothing else runs."""
+    measured = UnloadedTime(on_cpu)
+    measured.begin()
     for _ in range(TIMED_STEPS):
         work()
-    return (time.perf_counter() - start) / TIMED_STEPS
+        measured.end()
+    return measured.median()
 
 
 def _parser() -> argparse.ArgumentParser:

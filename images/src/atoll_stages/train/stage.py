@@ -23,6 +23,7 @@ from atoll_stages.train.history import EventFile, History, Point, Progression
 from atoll_stages.train.initial_weights import ModelInfo, load_initial_weights, weights_by_path, write_weights
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.trainer import Trainer
+from atoll_stages.train.unloaded_time import UnloadedTime
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class TrainingSession:
         self._trainer.average.reset()
         self._saved_step: int | None = None
         self._progress = Progress(0.0)
+        self._measured = UnloadedTime(self._devices.kind is Accelerator.CPU)
+        self._first_step = 0
 
     def run(self, examples: Sequence[Example], validation: Sequence[Example]) -> Progression:
         """Trains from the newest checkpoint, or from the initial weights."""
@@ -91,6 +94,8 @@ class TrainingSession:
                 classes=self._info.classes,
                 callbacks=self,
             )
+            self._first_step = progression.step
+            self._measured.begin()
             return loop.run(progression)
 
     def on_best(self, step: int) -> None:
@@ -119,6 +124,7 @@ class TrainingSession:
         self._events.write_scalars(values, step=point.step)
 
     def on_progress(self, progress: Progress) -> None:
+        self._measured.end()
         self._progress = progress
         self._report()
 
@@ -168,8 +174,16 @@ class TrainingSession:
                 "imagesPerSecond": history.images_per_second,
                 "accelerator": str(self._devices.kind),
                 "trainSeconds": history.seconds,
+                "unloadedSeconds": self._unloaded_seconds(progression.step),
             },
         )
+
+    def _unloaded_seconds(self, last_step: int) -> int:
+        """Returns how long all steps of the training would take where nothing else runs, and its start."""
+        steps = last_step - self._first_step
+        if steps <= 0:
+            return 0
+        return round(self._measured.cpu_before + self._measured.total() * last_step / steps)
 
 
 def _create_trainer(config: TrainConfig, devices: Devices) -> Trainer:

@@ -64,12 +64,22 @@ def _print(document: dict[str, Any], page: Path) -> None:
     click.echo(f"{page}: the pictures on which they differ the most")
 
 
+def _interval_row(*sides: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The 95 % intervals of AP50: a difference whose interval holds 0 may be chance."""
+    if not all("ap50Interval" in side for side in sides):
+        return []
+    *models, difference = (side["ap50Interval"] for side in sides)
+    shown = [f"{low:.2f} to {high:.2f}" for low, high in models]
+    return [("  in 19 of 20 cases", *shown, f"{difference[0]:+.2f} to {difference[1]:+.2f}")]
+
+
 def _table(document: dict[str, Any], item: dict[str, Any]) -> Any:
     old, new, difference = item["old"], item["new"], item["difference"]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (title, f"{old[key]:.3f}", f"{new[key]:.3f}", f"{difference[key]:+.3f}")
         for title, key in (("AP50", "ap50"), ("AP", "ap"))
     ]
+    rows[1:1] = _interval_row(old, new, difference)
     for name, change in difference["perClass"].items():
         cells = [
             "not known" if name in side["unknownClasses"] else f"{side['perClass'][name]:.3f}" for side in (old, new)

@@ -85,12 +85,16 @@ def elapsed_seconds(stage: StageStatus) -> float | None:
 def _metrics(status: RunStatus) -> dict[str, Any] | None:
     if status.metrics is None:
         return None
-    both = {
+    both: dict[str, dict[str, Any]] = {
         name: {key: float(value) for key, value in (("ap50", model.ap50), ("ap", model.ap)) if value}
         for name, model in (("float", status.metrics.float_), ("int8", status.metrics.int8))
     }
+    int8 = status.metrics.int8
+    if int8.ap50_low and int8.ap50_high:
+        both["int8"]["ap50Interval"] = [float(int8.ap50_low), float(int8.ap50_high)]
     per_class = {item.name: float(item.ap50) for item in status.per_class}
-    return {"float": both["float"], "int8": {**both["int8"], "perClass": per_class}}
+    measured = {"pictures": status.metrics.pictures, "split": status.metrics.split} if status.metrics.pictures else {}
+    return {"float": both["float"], "int8": {**both["int8"], "perClass": per_class}, **measured}
 
 
 def _stage(stage: StageStatus, seconds: float | None) -> dict[str, Any]:

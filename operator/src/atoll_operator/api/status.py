@@ -108,6 +108,8 @@ class StageStatus(Document, frozen=True):
     last_failure: LastFailure | None = None
     # Seconds that the containers of attempts that are over have run.
     pod_seconds: int = 0
+    # What the attempt that succeeded would take on a machine that does nothing else, where that was measured.
+    unloaded_seconds: int | None = None
     outputs: tuple[Artifact, ...] = ()
 
 
@@ -170,9 +172,19 @@ class ModelMetrics(Document, frozen=True):
     ap: str = ""
 
 
+class Int8Metrics(ModelMetrics, frozen=True):
+    """With the borders of AP50's 95 % interval, where that was measured."""
+
+    ap50_low: str | None = None
+    ap50_high: str | None = None
+
+
 class MetricsStatus(Document, frozen=True):
     float_: ModelMetrics = ModelMetrics()
-    int8: ModelMetrics = ModelMetrics()
+    int8: Int8Metrics = Int8Metrics()
+    # The images that were measured, and the split that they are of.
+    pictures: int | None = None
+    split: str | None = None
 
 
 class ClassMetric(Document, frozen=True):

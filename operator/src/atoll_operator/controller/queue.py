@@ -281,7 +281,9 @@ def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | No
     others = sum(item.pod_seconds for item in status.stages if item is not train)
     # A retry sets the active time back.
     other = max(others, status.active_seconds - train.pod_seconds)
-    return _Timing(name, status.completion_time, train.pod_seconds / images, other)
+    # The next run need not find the machine as busy as this one did.
+    seconds = min(train.pod_seconds, train.unloaded_seconds or train.pod_seconds)
+    return _Timing(name, status.completion_time, seconds / images, other)
 
 
 def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:

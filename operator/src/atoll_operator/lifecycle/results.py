@@ -30,6 +30,7 @@ from atoll_operator.api.status import (
     ClassMetric,
     CompileStatus,
     DatasetStatus,
+    Int8Metrics,
     MetricsStatus,
     ModelMetrics,
     RunStatus,
@@ -47,6 +48,7 @@ MAX_WARNING = 240
 MAX_PER_CLASS = 100
 MAX_ASSESSMENT = 300
 MAX_CLASS_NAME = 64
+_SPLITS = ("validation", "test")
 _DATASET_COUNTS = ("pictures", "negatives", "train", "validation", "test", "problems")
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
 _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
@@ -339,13 +341,14 @@ def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: Attemp
     """`status` with the figures of a stage that succeeded, typed and bounded."""
     if stage is Stage.CONVERT:
         return replace(status, dataset=_dataset(outcome.summary))
+    if stage is Stage.TRAIN:
+        measured = _count(outcome.summary, "unloadedSeconds") or None
+        return status.with_stage(replace(status.stage(stage), unloaded_seconds=measured))
     if stage is Stage.EXPORT:
         return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:
         return _with_compile(run, status, outcome)
-    if stage is Stage.PUBLISH:
-        return _with_manifest(status, outcome)
-    return status
+    return _with_manifest(status, outcome)
 
 
 def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
@@ -371,7 +374,13 @@ def with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
     """`status` with what the export stage measured, and its assessment of the model."""
     measured = _object(summary, "metrics")
     int8 = _object(measured, "int8")
-    metrics = MetricsStatus(float_=_model_metrics(_object(measured, "float")), int8=_model_metrics(int8))
+    split = summary.get("split")
+    metrics = MetricsStatus(
+        float_=_model_metrics(_object(measured, "float")),
+        int8=_int8_metrics(int8),
+        pictures=_count(measured, "pictures") or None,
+        split=split if split in _SPLITS else None,
+    )
     per_class = tuple(
         ClassMetric(bounded(str(name), MAX_CLASS_NAME), _decimal(value))
         for name, value in list(_object(int8, "perClass").items())[:MAX_PER_CLASS]
@@ -410,6 +419,14 @@ def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
 
 def _model_metrics(measured: Mapping[str, Any]) -> ModelMetrics:
     return ModelMetrics(_decimal(measured.get("ap50")), _decimal(measured.get("ap")))
+
+
+def _int8_metrics(measured: Mapping[str, Any]) -> Int8Metrics:
+    both = _model_metrics(measured)
+    said = measured.get("ap50Interval")
+    borders = [_decimal(item) for item in said] if isinstance(said, list) and len(said) == 2 else []
+    # One border without the other says nothing.
+    return Int8Metrics(both.ap50, both.ap, *borders) if all(borders) else Int8Metrics(both.ap50, both.ap)
 
 
 def _decimal(value: Any, *, digits: int = 4) -> str:
