@@ -184,6 +184,11 @@ class Accelerator(StrEnum):
     CPU = "cpu"
 
 
+class Preset(StrEnum):
+    AUTO = "auto"
+    PLAIN = "plain"
+
+
 DEFAULT_STEPS = 1000
 DEFAULT_BATCH_SIZE = 16
 # The fields of spec.training that the seed's hyperparameters stand for: their names, of which the first that is given
@@ -210,6 +215,10 @@ class TrainSpec(Document, frozen=True):
     # Evaluations without a better validation AP50 before training stops early; None: never.
     early_stopping_patience: int | None = None
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    # None: the input of an older operator, which stands for `plain`.
+    preset: Preset | None = None
+    # The stage chooses the steps by the number of pictures, so many at most; None: `steps` counts.
+    max_steps: int | None = None
 
 
 class QualityGates(Document, frozen=True):

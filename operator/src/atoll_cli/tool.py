@@ -20,7 +20,7 @@ from atoll_cli.console import stage_progress
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.installation import INSTALL_LAPTOP
-from atoll_contract.stage import Architecture
+from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.stage_result import Progress, parse_line
 from atoll_contract.tool_reports import LintReport, Timing
 
@@ -94,6 +94,7 @@ def time_training(
     *,
     on_cpu: str,
     on_gpu: str,
+    start: InitFrom,
     steps: int,
     stop: threading.Event | None = None,
 ) -> Timing:
@@ -110,6 +111,7 @@ def time_training(
         "--time": str(architecture),
         "--on-cpu": on_cpu,
         "--on-gpu": on_gpu,
+        "--start": str(start),
         "--steps": str(steps),
         "--classes": str(max(1, len(report.classes))),
         "--train": str(split.get("train", 0)),

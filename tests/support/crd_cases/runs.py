@@ -122,6 +122,8 @@ _MODEL = (
 )
 
 _TRAINING = (
+    accepted("preset", run(training={"preset": "plain"})),
+    refused("unknown-preset", run(training={"preset": "fast"}), 'Unsupported value: "fast"'),
     accepted("start-from-imagenet", start(type="imagenet")),
     accepted("start-from-release", start(type="release", releaseRef={"name": "note-v2"})),
     refused("start-from-release-without-ref", start(type="release"), "releaseRef and type: release belong together"),

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from atoll_cli.draft.draft import DraftOptions, draft_run
-from atoll_cli.draft.settings import MAX_STEPS, InitialWeights, Settings, select_settings
+from atoll_cli.draft.settings import InitialWeights, Settings, select_settings
 from atoll_cli.tool import ToolMissing
 from atoll_contract.errors import SpecError
+from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.manifests import read_text

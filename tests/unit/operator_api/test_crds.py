@@ -20,6 +20,7 @@ from atoll_contract.stage import (
     DatasetFormat,
     DatasetLimits,
     InitFrom,
+    Preset,
     SplitBy,
 )
 from atoll_operator.api.crds import definitions, folder
@@ -125,6 +126,7 @@ def test_patterns_mean_the_same_in_go_and_python() -> None:
         ("conversion.split.by", SplitBy),
         ("model.architecture", Architecture),
         ("training.initFrom.type", InitFrom),
+        ("training.preset", Preset),
         ("training.accelerator", Accelerator),
         ("compile[].policy", CompilePolicy),
     ],

@@ -39,7 +39,7 @@ def test_a_minimal_run() -> None:
     spec = typed(RUN)
     assert (spec.profile, spec.object_store, spec.store_names) == ("default", "default", ("default",))
     assert (spec.model.architecture, spec.model.width) == (Architecture.FPNLITE_320, 1.0)
-    assert (spec.training.steps, spec.training.batch_size, spec.training.learning_rate) == (1000, 16, None)
+    assert (spec.training.steps, spec.training.batch_size, spec.training.learning_rate) == (None, 16, None)
     assert spec.training.init_from.type is InitFrom.IMAGENET
     assert spec.compile == (CompileTarget("edgetpu", CompilePolicy.BEST_EFFORT),)
     assert (spec.publish.model, spec.publish.channel) == ("note", "stable")

@@ -32,7 +32,19 @@ def bad(tmp_path: Path) -> Path:
 def test_valid_files() -> None:
     result = CliRunner().invoke(command, ["-f", str(SAMPLES / "trainingrun-field.yaml")])
     assert result.exit_code == 0
-    assert result.output.endswith("TrainingRun/field: valid\n")
+    valid, chosen = result.output.splitlines()
+    assert valid.endswith("TrainingRun/field: valid")
+    assert chosen == "  training.preset auto: 900 steps; from random weights every layer learns"
+
+
+def test_a_run_that_leaves_its_training_open_is_told_what_is_chosen() -> None:
+    text = BAD.replace("  steps: 5", "  training: {hyperparameters: {frozen-blocks: '2'}}")
+    result = CliRunner().invoke(command, ["-f", "-"], input=text)
+    assert result.exit_code == 0, result.output
+    assert "training.preset auto: the steps go by the number of pictures; the backbone's stem" in result.output
+    assert result.output.endswith("set by hand: frozen-blocks\n")
+    plain = CliRunner().invoke(command, ["-f", "-"], input=text.replace("{hyper", "{preset: plain, hyper"))
+    assert "training.preset plain: 1000 steps; every layer learns" in plain.output
 
 
 def test_a_bad_file_beside_a_good_one(bad: Path) -> None:

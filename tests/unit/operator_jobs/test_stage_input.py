@@ -14,6 +14,7 @@ from atoll_contract.stage import (
     CompilePolicy,
     DatasetLimits,
     InitFrom,
+    Preset,
     Stage,
     StageInput,
     StoreSpec,
@@ -130,6 +131,15 @@ def test_train_from_a_release_that_is_not_published() -> None:
 def test_hyperparameters_reach_the_train_stage() -> None:
     spec = trained(run(training={"hyperparameters": {"epochs": "5", "weight-decay": "0.1"}}))
     assert (spec.steps, spec.hyperparameters) == (5, {"weight-decay": "0.1"})
+
+
+def test_steps_that_are_left_open_are_chosen_by_the_stage_within_the_profiles_limit() -> None:
+    spec = trained(run())
+    assert (spec.preset, spec.max_steps) == (Preset.AUTO, training_profile(check(PROFILE).value).limits.max_steps)
+    given = trained(run(training={"steps": 5}))
+    assert (given.preset, given.steps, given.max_steps) == (Preset.AUTO, 5, None)
+    plain = trained(run(training={"preset": "plain"}))
+    assert (plain.preset, plain.steps, plain.max_steps) == (Preset.PLAIN, 1000, None)
 
 
 def test_export_compile_publish() -> None:

@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 
+from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Architecture, InitFrom, StartWeights, TrainSpec
+from atoll_contract.recipe import recipe, sufficient_steps
+from atoll_contract.stage import Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.train.config import Hyperparameters, known_names, make_config, parse_hyperparameters
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 
@@ -70,3 +72,36 @@ def test_other_settings_or_data_have_another_fingerprint() -> None:
         make_config(TrainSpec(), classes=1, dataset_digest="e"),
     ]
     assert len({config.fingerprint for config in configs}) == 3
+
+
+def test_auto_freezes_blocks_and_a_number_that_is_given_counts() -> None:
+    auto = TrainSpec(preset=Preset.AUTO)
+    chosen = recipe(Preset.AUTO, InitFrom.IMAGENET)
+    trainer = make_config(auto, classes=2, dataset_digest="d").trainer
+    assert (trainer.frozen_blocks, trainer.backbone_factor) == (chosen.frozen_blocks, chosen.backbone_factor)
+    by_hand = replace(auto, hyperparameters={"frozen-blocks": "0", "backbone-learning-rate-factor": "0.9"})
+    trainer = make_config(by_hand, classes=2, dataset_digest="d").trainer
+    assert (trainer.frozen_blocks, trainer.backbone_factor) == (0, 0.9)
+    random = replace(auto, init_from=StartWeights(InitFrom.RANDOM))
+    assert make_config(random, classes=2, dataset_digest="d").trainer.frozen_blocks == 0
+
+
+def test_the_number_of_pictures_gives_the_steps_where_they_are_left_open() -> None:
+    left_open = TrainSpec(preset=Preset.AUTO, max_steps=5000, batch_size=8)
+    few, many = (make_config(left_open, classes=1, dataset_digest="d", images=count) for count in (40, 1000))
+    assert few.steps == sufficient_steps(40, InitFrom.IMAGENET, batch_size=8)
+    assert many.steps == many.learning_rate.steps == many.image_size.steps == 3250
+    bounded = make_config(replace(left_open, max_steps=70), classes=1, dataset_digest="d", images=1000)
+    assert bounded.steps == 70
+    given = make_config(TrainSpec(preset=Preset.AUTO, steps=12), classes=1, dataset_digest="d", images=1000)
+    assert given.steps == 12
+
+
+def test_a_training_without_a_preset_is_the_one_that_it_was() -> None:
+    """Its checkpoints are gone on from: what identifies them is as the version before presets wrote it."""
+    config = make_config(TrainSpec(), classes=2, dataset_digest="d", images=50)
+    assert config.fingerprint == "d6a0d6272581cad6a33c451e51ca4d853a29b3d2ab502b7947f59e1cbfcbaa50"
+    spec = TrainSpec(init_from=StartWeights(InitFrom.RANDOM), steps=7, hyperparameters={"frozen-blocks": "2"})
+    random = make_config(spec, classes=2, dataset_digest="d", images=50)
+    assert random.fingerprint == "4bc8581fc1d4c987e00d589245f90ba97b6b9c0e16da41413be5071c908ec030"
+    assert (config.steps, random.steps, random.trainer.frozen_blocks) == (1000, 7, 2)

@@ -13,6 +13,7 @@ from atoll_contract.stage import (
     Accelerator,
     Architecture,
     InitFrom,
+    Preset,
     Stage,
     StageInput,
     StartWeights,
@@ -98,6 +99,19 @@ def test_O38_progress_names_the_newest_checkpoint(tmp_path: Path, capsys: pytest
     assert stopped_at[-1] == 1
     train(context(tmp_path, SPEC, uid="named", pod="p2"))
     assert saved()[-1] == SPEC.steps
+
+
+@pytest.mark.timeout(300)
+def test_a_training_that_a_version_without_presets_began_goes_on_as_it_began(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = context(tmp_path, SPEC, uid="cut")
+    with pytest.raises(Interrupted):
+        train(StoppingContext(begun.input, begun.store, begun.work))
+    outcome = train(context(tmp_path, replace(SPEC, preset=Preset.AUTO, max_steps=9), uid="cut", pod="p2"))
+    assert "it goes on as it began" in caplog.text
+    assert "going on from the checkpoint of step 1" in caplog.text
+    assert outcome.summary["step"] == SPEC.steps
 
 
 @pytest.mark.timeout(300)

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from atoll_contract.document import to_json
-from atoll_contract.stage import Accelerator, Architecture, ExportSpec, TrainSpec
+from atoll_contract.stage import Accelerator, Architecture, ExportSpec, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_contract.tool_reports import Timing
 from atoll_stages.train.config import make_config
 from atoll_stages.train.dataset import Batch, Example, canvas_side
@@ -63,21 +63,35 @@ def run_benchmark(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     dataset = DatasetSize(options.classes, options.train, options.validation, options.measured)
     timing = measure(
-        Architecture(options.time), dataset, on_cpu=options.on_cpu, on_gpu=options.on_gpu, steps=options.steps
+        Architecture(options.time),
+        dataset,
+        on_cpu=options.on_cpu,
+        on_gpu=options.on_gpu,
+        init_from=InitFrom(options.start),
+        steps=options.steps,
     )
     sys.stdout.write(to_json(timing).decode() + "\n")
     return 0
 
 
 def measure(
-    architecture: Architecture, dataset: DatasetSize, *, on_cpu: ModelSize, on_gpu: ModelSize, steps: int
+    architecture: Architecture,
+    dataset: DatasetSize,
+    *,
+    on_cpu: ModelSize,
+    on_gpu: ModelSize,
+    init_from: InitFrom,
+    steps: int,
 ) -> Timing:
-    """Times a few steps with the size that is meant for the device that training would use."""
+    """Times a few steps with the size that is meant for the device that training would use. What the preset freezes
+    depends on the kind of weights to start from; the steps themselves have random ones."""
     start, cpu_start = time.perf_counter(), time.process_time()
     devices = find_devices(Accelerator.AUTO)
     on_cpu_only = devices.kind is Accelerator.CPU
     size = on_gpu if devices.kind is Accelerator.GPU else on_cpu
-    spec = TrainSpec(architecture=architecture, width=size.width, steps=steps, batch_size=size.batch_size)
+    spec = TrainSpec(
+        architecture, size.width, StartWeights(init_from), steps=steps, batch_size=size.batch_size, preset=Preset.AUTO
+    )
     config = make_config(spec, classes=dataset.classes, dataset_digest="")
     keras.config.set_dtype_policy("mixed_bfloat16" if devices.mixed_precision else "float32")
     trainer = Trainer(config.trainer)
@@ -150,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--time", choices=[str(item) for item in Architecture], required=True, metavar="ARCHITECTURE")
     parser.add_argument("--on-cpu", type=_model_size, required=True, metavar="WIDTHxBATCH", help="timed without a GPU")
     parser.add_argument("--on-gpu", type=_model_size, required=True, metavar="WIDTHxBATCH", help="timed on a GPU")
+    parser.add_argument("--start", choices=[str(item) for item in InitFrom], default=str(InitFrom.IMAGENET))
     parser.add_argument("--classes", type=int, default=1)
     parser.add_argument("--train", type=int, default=100, help="pictures of the train part")
     parser.add_argument("--validation", type=int, default=25, help="pictures of the validation part")

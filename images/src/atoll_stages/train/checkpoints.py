@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
@@ -78,6 +79,20 @@ class CheckpointStore:
             path.unlink()
             if progression is not None:
                 return progression
+        return None
+
+    def newest_fingerprint(self, *, work: Path) -> str | None:
+        """Returns whose the newest checkpoint is that can be read; None where there is none."""
+        for step in reversed(self.steps()):
+            path = work / "inspected.npz"
+            self.store.download(self.key(step), path)
+            try:
+                with np.load(path) as file:
+                    return from_json(Snapshot, file[_META].tobytes()).fingerprint
+            except (OSError, ValueError, KeyError, DecodeError, BadZipFile) as error:
+                logger.warning("a checkpoint cannot be read and is passed over: %s", error)
+            finally:
+                path.unlink()
         return None
 
     def _load(self, path: Path, variables: Sequence[tf.Variable]) -> Progression | None:

@@ -10,10 +10,11 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
+from atoll_contract.recipe import recipe, sufficient_steps
 from atoll_contract.stage import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
@@ -69,13 +70,19 @@ class TrainConfig:
     fingerprint: str
 
 
-def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str) -> TrainConfig:
-    """Resolves the run's settings.
+def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: int = 0) -> TrainConfig:
+    """Resolves the run's settings, for a training on `images` pictures.
 
     Raises:
         SpecError: a hyperparameter is unknown or out of its range.
     """
-    parameters = parse_hyperparameters(spec.hyperparameters)
+    chosen = recipe(spec.preset, spec.init_from.type)
+    defaults = Hyperparameters(frozen_blocks=chosen.frozen_blocks, backbone_factor=chosen.backbone_factor)
+    parameters = parse_hyperparameters(spec.hyperparameters, defaults)
+    fingerprint = hashlib.sha256(to_json(spec) + dataset_digest.encode()).hexdigest()
+    if spec.max_steps is not None:
+        steps = sufficient_steps(images, spec.init_from.type, batch_size=spec.batch_size, max_steps=spec.max_steps)
+        spec = replace(spec, steps=steps)
     fixed_size = spec.architecture is Architecture.SSD_300
     eval_every = spec.eval_every_steps or max(MIN_STEPS_BETWEEN_EVALUATIONS, math.ceil(spec.steps / EVALUATIONS))
     return TrainConfig(
@@ -106,7 +113,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str) -> TrainC
         eval_every=eval_every,
         checkpoint_every=spec.checkpoint_every_steps or eval_every,
         early_stopping_patience=spec.early_stopping_patience,
-        fingerprint=hashlib.sha256(to_json(spec) + dataset_digest.encode()).hexdigest(),
+        fingerprint=fingerprint,
     )
 
 
@@ -171,8 +178,8 @@ class Hyperparameters:
     max_zoom: float = 1.2
 
 
-def parse_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
-    """Parses the settings without a typed field.
+def parse_hyperparameters(values: Mapping[str, str], defaults: Hyperparameters | None = None) -> Hyperparameters:
+    """Parses the settings without a typed field; those that are not given are as in `defaults`.
 
     Raises:
         SpecError: a name is unknown, or a value is out of its range.
@@ -189,7 +196,7 @@ def parse_hyperparameters(values: Mapping[str, str]) -> Hyperparameters:
             logger.warning("hyperparameter %s is not used in training: see %s", name, ELSEWHERE[name])
         elif name not in known_names():
             raise SpecError(f'hyperparameters["{name}"] is unknown; known are {", ".join(known_names())}')
-    return replace(Hyperparameters(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
+    return replace(defaults or Hyperparameters(), **changed)  # type: ignore[arg-type]  # names and types come from the tables above
 
 
 def known_names() -> list[str]:

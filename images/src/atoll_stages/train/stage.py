@@ -41,11 +41,29 @@ def train(context: StageContext) -> StageOutcome:
     if spec is None:
         raise SpecError("the stage input has no section train")
     dataset = read_dataset(context)
-    config = make_config(spec, classes=len(dataset.classes), dataset_digest=dataset.digest)
+    spec, config = _settings(context, spec, dataset)
     context.report(Progress(0, message="reading the dataset", total_steps=config.steps))
     with fetch_split(context, dataset, "train") as examples, fetch_split(context, dataset, "validation") as validation:
         session = TrainingSession(context, spec, dataset, config)
         return session.outcome(session.run(examples, validation))
+
+
+def _settings(context: StageContext, spec: TrainSpec, dataset: Dataset) -> tuple[TrainSpec, TrainConfig]:
+    """Returns the run's settings: as they are written, or for a training that a version without presets has begun,
+    those that it began with."""
+    train = dataset.splits.get("train")
+    images, classes = train.pictures if train else 0, len(dataset.classes)
+    config = make_config(spec, classes=classes, dataset_digest=dataset.digest, images=images)
+    former = replace(spec, preset=None, max_steps=None)
+    if former == spec:
+        return spec, config
+    former_config = make_config(former, classes=classes, dataset_digest=dataset.digest)
+    prefix = keys.checkpoints_prefix(context.input.run, adopt_from=context.input.adopt_from)
+    begun = CheckpointStore(context.store, prefix, config.fingerprint).newest_fingerprint(work=context.work)
+    if begun != former_config.fingerprint:
+        return spec, config
+    logger.warning("a version without training.preset has begun this training; it goes on as it began")
+    return former, former_config
 
 
 class TrainingSession:

@@ -11,7 +11,10 @@ from atoll_cli.cluster_access import ClusterAccess, connect
 from atoll_cli.options import ClusterOptions, cluster_options, files_option
 from atoll_cli.output import Output, output_option
 from atoll_contract.errors import ExitCode, SpecError
+from atoll_contract.recipe import describe
+from atoll_contract.stage import Preset
 from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
+from atoll_operator.api.types import training_run
 from atoll_operator.jobs.stage_input import spec_digest
 from atoll_operator.kube.errors import AlreadyExists
 from atoll_operator.kube.objects import PROFILES, RUNS, STORES
@@ -129,8 +132,23 @@ def _print(files: ManifestFiles) -> None:
         if not manifest.problems:
             result = "valid" if manifest.is_atoll else "not an Atoll object, not checked"
             click.echo(f"{manifest.source}:{manifest.line}: {manifest.title}: {result}")
+            if chosen := _chosen(manifest):
+                click.echo(f"  {chosen}")
     if files.problems:
         click.echo(f"{len(files.problems)} problem{'s' if len(files.problems) > 1 else ''}")
+
+
+def _chosen(manifest: Manifest) -> str | None:
+    """What the preset fills in where a TrainingRun leaves its training open."""
+    if manifest.kind != "TrainingRun" or not manifest.is_atoll:
+        return None
+    training = training_run(manifest.value).training
+    own_settings = ", ".join(sorted(training.hyperparameters))
+    steps = f"{training.steps} steps" if training.steps else "the steps go by the number of pictures"
+    if training.preset is not Preset.AUTO:
+        steps = f"{training.expected_steps} steps"
+    text = f"training.preset {training.preset}: {steps}; {describe(training.preset, training.init_from.type)}"
+    return f"{text}; set by hand: {own_settings}" if own_settings else text
 
 
 def _document(files: ManifestFiles) -> dict[str, object]:

@@ -125,7 +125,8 @@ def benchmark_for(lint: LintReport, *, stop: threading.Event | None = None) -> B
 
     def run(on_cpu: Settings, on_gpu: Settings) -> Timing:
         cpu, gpu = on_cpu.benchmark_option, on_gpu.benchmark_option
-        return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, steps=on_cpu.steps, stop=stop)
+        start, steps = on_cpu.initial_weights.type, on_cpu.steps
+        return time_training(lint, on_cpu.architecture, on_cpu=cpu, on_gpu=gpu, start=start, steps=steps, stop=stop)
 
     return run
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget
-from atoll_contract.stage import InitFrom, SplitBy
+from atoll_contract.recipe import describe
+from atoll_contract.stage import InitFrom, Preset, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_operator.api import API_VERSION
 
@@ -111,6 +112,8 @@ def _object(
     yield _with_note(f'    width: "{settings.width}"', '"1.0" finds more, "0.35" is faster')
     yield "  training:"
     yield _with_note(f"    initFrom: {_init_from(settings)}", target.weights_note)
+    chosen = describe(Preset.AUTO, settings.initial_weights.type)
+    yield _with_note(f"    preset: {Preset.AUTO}", chosen)
     passes = settings.passes((lint.split or {}).get("train", 0))
     yield _with_note(f"    steps: {settings.steps}", f"each picture is seen about {passes} times")
     yield f"    batchSize: {settings.batch}"

@@ -1,25 +1,13 @@
 """The training settings of a draft, from the size of the data set. Pure; docs/accuracy.md has the measurements."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
+from atoll_contract.recipe import MAX_STEPS, STEPS_MULTIPLE, sufficient_steps
 from atoll_contract.stage import Architecture, InitFrom
 
-# How often each image is seen, and how many steps were measured to be enough (BCCD: 670 of batch 8 from ImageNet
-# weights, 1200 of batch 8 from random ones). A release has done most of its training already.
-PASSES: Mapping[InitFrom, int] = MappingProxyType(
-    {InitFrom.RANDOM: 45, InitFrom.IMAGENET: 26, InitFrom.RELEASE: 15, InitFrom.CHECKPOINT: 15}
-)
-SUFFICIENT_STEPS: Mapping[InitFrom, int] = MappingProxyType(
-    {InitFrom.RANDOM: 1200, InitFrom.IMAGENET: 670, InitFrom.RELEASE: 400, InitFrom.CHECKPOINT: 400}
-)
-# More passes over the same images improve little.
-MAX_STEPS = 20_000
 # A training that is shortened to a time limit has at least these steps; fewer teach nothing.
 MIN_STEPS = 50
-STEPS_MULTIPLE = 10
 
 CPU_WIDTH, CPU_BATCH = 0.5, 8
 GPU_WIDTH, GPU_BATCH = 1.0, 32
@@ -73,8 +61,7 @@ def select_settings(
     """
     width = weights.width or (GPU_WIDTH if gpu else CPU_WIDTH)
     batch = min(GPU_BATCH, max(CPU_BATCH, 2 ** int(math.log2(max(1, images // 20))))) if gpu else CPU_BATCH
-    wanted = max(SUFFICIENT_STEPS[weights.type], math.ceil(PASSES[weights.type] * images / batch))
-    steps = min(MAX_STEPS, max_steps, math.ceil(wanted / STEPS_MULTIPLE) * STEPS_MULTIPLE)
+    steps = sufficient_steps(images, weights.type, batch_size=batch, max_steps=max_steps)
     return Settings(weights.architecture or architecture, width, batch, steps, weights, gpu)
 
 

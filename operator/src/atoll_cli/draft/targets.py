@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atoll_cli.draft.settings import MAX_STEPS, InitialWeights
+from atoll_cli.draft.settings import InitialWeights
 from atoll_cli.local.state import RunFolder, known_runs, read_record
 from atoll_cli.releases import read_manifest
 from atoll_contract import keys
 from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
+from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.release import release_parts
 from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom
 from atoll_contract.store.base import Store

@@ -28,6 +28,7 @@ from atoll_contract.stage import (
     DatasetFormat,
     DatasetLimits,
     InitFrom,
+    Preset,
     Rename,
     Split,
     Stage,
@@ -113,12 +114,19 @@ class Training(ApiType, frozen=True):
     accelerator: Accelerator
     gpus: int
     hyperparameters: Mapping[str, str]
-    steps: int = DEFAULT_STEPS
+    preset: Preset = Preset.AUTO
+    # None: as many as the preset chooses.
+    steps: int | None = None
     batch_size: int = DEFAULT_BATCH_SIZE
     learning_rate: Decimal | None = None
     eval_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     early_stopping: EarlyStopping | None = None
+
+    @property
+    def expected_steps(self) -> int:
+        """The steps, or a guess of them where the train stage chooses them by the number of pictures."""
+        return DEFAULT_STEPS if self.steps is None else self.steps
 
 
 class Quality(ApiType, frozen=True):
@@ -326,7 +334,7 @@ def plain_digest(digest: str) -> str:
 def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_name: str) -> str | None:
     """The first limit of `profile` that `run` exceeds, as a sentence; None where it keeps within all."""
     limits = profile.limits
-    if run.training.steps > limits.max_steps:
+    if (run.training.steps or 0) > limits.max_steps:
         return (
             f"{run.training.steps} training steps exceed the {limits.max_steps} of TrainingProfile {profile_name}; "
             "copy the run with fewer, or ask the cluster's administrator to raise limits.maxSteps"

@@ -16,10 +16,11 @@ from typing import Any
 
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason, SpecError, bounded
-from atoll_contract.stage import Stage
+from atoll_contract.recipe import sufficient_steps
+from atoll_contract.stage import Preset, Stage
 from atoll_contract.text import duration
 from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
-from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, TrainingRunSpec, training_run
+from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, Training, TrainingRunSpec, training_run
 from atoll_operator.controller.cache import key_of
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.kube.objects import resource_version
@@ -277,13 +278,20 @@ def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | No
     # A training that was adopted took its time in an earlier attempt.
     if train is None or train.pod_seconds <= 0 or train.reason is Reason.ADOPTED or status.completion_time is None:
         return None
-    images = spec.training.steps * spec.training.batch_size
+    images = _steps(spec.training, status) * spec.training.batch_size
     others = sum(item.pod_seconds for item in status.stages if item is not train)
     # A retry sets the active time back.
     other = max(others, status.active_seconds - train.pod_seconds)
     # The next run need not find the machine as busy as this one did.
     seconds = min(train.pod_seconds, train.unloaded_seconds or train.pod_seconds)
     return _Timing(name, status.completion_time, seconds / images, other)
+
+
+def _steps(training: Training, status: RunStatus) -> int:
+    """Returns the steps of a run that has ended, also where the train stage chose them."""
+    if training.steps is None and training.preset is Preset.AUTO and status.dataset is not None:
+        return sufficient_steps(status.dataset.train, training.init_from.type, batch_size=training.batch_size)
+    return training.expected_steps
 
 
 def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:
@@ -293,4 +301,4 @@ def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:
 def _estimate(spec: TrainingRunSpec, per_step: float, other_seconds: int, why: str) -> Estimate:
     shown = f"{per_step:.1f}" if per_step >= 1 else f"{per_step:.2g}"
     basis = f"{shown} s a step {why}, and {duration(other_seconds)} for the other stages"
-    return Estimate(round(per_step * spec.training.steps) + other_seconds, bounded(basis, _MAX_BASIS))
+    return Estimate(round(per_step * spec.training.expected_steps) + other_seconds, bounded(basis, _MAX_BASIS))

@@ -16,6 +16,7 @@ from atoll_contract.stage import (
     DatasetSource,
     ExportSpec,
     InitFrom,
+    Preset,
     PublishSpec,
     QualityGates,
     Stage,
@@ -190,11 +191,12 @@ def _source(dataset: DatasetRef, own_store: str, stores: Mapping[str, StoreSpec]
 
 def _train(work: Work, attempt: StageAttempt, store: StoreSpec) -> TrainSpec:
     model, training = work.spec.model, work.spec.training
+    open_steps = training.steps is None and training.preset is Preset.AUTO
     return TrainSpec(
         architecture=model.architecture,
         width=model.width,
         init_from=_start_weights(training.init_from, store, work.start_release),
-        steps=training.steps,
+        steps=training.expected_steps,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
         seed=training.seed,
@@ -203,6 +205,8 @@ def _train(work: Work, attempt: StageAttempt, store: StoreSpec) -> TrainSpec:
         checkpoint_every_steps=training.checkpoint_every_steps,
         early_stopping_patience=training.early_stopping.patience if training.early_stopping else None,
         hyperparameters=training.hyperparameters,
+        preset=training.preset,
+        max_steps=work.profile.limits.max_steps if open_steps else None,
     )
 
 

@@ -1,0 +1,57 @@
+"""What a training does where its settings are left open (`training.preset`). docs/accuracy.md has the trials behind it.
+
+Pure, and without TensorFlow, so that a draft and the train stage choose the same.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from atoll_contract.stage import InitFrom, Preset
+
+# How often each picture is seen, and how many steps were measured to be enough (BCCD: 670 of batch 8 from ImageNet
+# weights, 1200 of batch 8 from random ones). A release has done most of its training already.
+PASSES: Mapping[InitFrom, int] = MappingProxyType(
+    {InitFrom.RANDOM: 45, InitFrom.IMAGENET: 26, InitFrom.RELEASE: 15, InitFrom.CHECKPOINT: 15}
+)
+SUFFICIENT_STEPS: Mapping[InitFrom, int] = MappingProxyType(
+    {InitFrom.RANDOM: 1200, InitFrom.IMAGENET: 670, InitFrom.RELEASE: 400, InitFrom.CHECKPOINT: 400}
+)
+# More passes over the same pictures improve little.
+MAX_STEPS = 20_000
+STEPS_MULTIPLE = 10
+
+# Edges and colours are the same in all photographs: without gradients through them a step takes a third less.
+FROZEN_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that a preset stands for. `frozen_blocks`: the stem and so many blocks of the backbone keep their
+    weights (0: none). `backbone_factor` scales the backbone's learning rate; a lower one helped on one set of
+    photographs and cost accuracy on two others."""
+
+    frozen_blocks: int = 0
+    backbone_factor: float = 1.0
+
+
+def recipe(preset: Preset | None, start: InitFrom) -> Recipe:
+    """Returns what the preset chooses for a training from these weights. Random ones are all learned."""
+    if preset is not Preset.AUTO or start is InitFrom.RANDOM:
+        return Recipe()
+    return Recipe(FROZEN_BLOCKS)
+
+
+def sufficient_steps(images: int, start: InitFrom, *, batch_size: int, max_steps: int = MAX_STEPS) -> int:
+    """Returns how many steps a training on `images` pictures needs, `max_steps` at most."""
+    wanted = max(SUFFICIENT_STEPS[start], math.ceil(PASSES[start] * images / batch_size))
+    return min(MAX_STEPS, max_steps, math.ceil(wanted / STEPS_MULTIPLE) * STEPS_MULTIPLE)
+
+
+def describe(preset: Preset | None, start: InitFrom) -> str:
+    """Returns what the preset chooses, in words, for comments and messages."""
+    frozen = recipe(preset, start).frozen_blocks
+    if frozen:
+        return f"the backbone's stem and first {frozen} blocks keep their weights"
+    return "from random weights every layer learns" if start is InitFrom.RANDOM else "every layer learns"

@@ -1,0 +1,251 @@
+"""How good detectors become at given settings: several data sets, hard variants of them, several seeds.
+
+`PYTHONPATH=tests python tests/bench/quality.py --set cells=CELLS.tar --set animals=ANIMALS.tar --weights FILE.h5
+--recipe before= --recipe auto=preset:auto --out cells.jsonl`
+
+A recipe is a name and settings: `preset:auto`, and hyperparameters (`frozen-blocks:3,small-share:0.4`), or nothing.
+Every cell (set, variant, recipe, seed) is trained on the train part and measured on the validation part; `--part test`
+is for the one time at the end. A finished cell is a line of the file and is not computed again, so that the bench may
+be ended and gone on with at any time. The data sets are named to the bench; none is part of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from atoll_contract import images as preprocess
+from atoll_contract.recipe import sufficient_steps
+from atoll_contract.stage import Architecture, InitFrom, Preset, StartWeights, TrainSpec
+from atoll_contract.stage_result import Progress
+from atoll_stages.export.converter import POSTPROCESS, Postprocess, convert
+from atoll_stages.export.flatbuffer import fix_outputs
+from atoll_stages.export.inference import ExportedModel
+from atoll_stages.train.anchors import generate_anchors
+from atoll_stages.train.config import make_config
+from atoll_stages.train.dataset import BatchLoader, Example, Records, canvas_side, evenly_spaced
+from atoll_stages.train.detector import build_detector
+from atoll_stages.train.evaluate import MAX_DETECTIONS, Metrics, evaluate
+from atoll_stages.train.history import Point, Progression
+from atoll_stages.train.initial_weights import assign_weights, load_imagenet, weights_by_path
+from atoll_stages.train.loop import TrainingLoop
+from atoll_stages.train.trainer import Trainer
+from support.convert_stage import ConvertStage
+from support.quality_sets import Parts, variants
+
+BATCH_SIZE = 8
+CALIBRATION_PICTURES = 100
+VARIANTS = ("whole", "20", "50", "100", "small", "wide", "dominant")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the table."""
+
+    data: str
+    variant: str
+    recipe: str
+    seed: int
+
+
+@dataclass
+class KeepBest:
+    """The callbacks of a training: it keeps the best averaged weights in memory."""
+
+    trainer: Trainer
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def on_best(self, step: int) -> None:
+        with self.trainer.average.applied():
+            self.weights = weights_by_path(self.trainer.model)
+
+    def on_checkpoint(self, progression: Progression) -> None:
+        """Nothing is kept."""
+
+    def on_point(self, point: Point) -> None:
+        """Nothing is drawn."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Nothing is shown."""
+
+    def check_stop(self) -> None:
+        """It always goes on."""
+
+
+def load(archive: Path) -> Parts:
+    """Converts an archive as a run does, in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = ConvertStage(Path(folder))
+        ended = stage.put(archive.name, archive.read_bytes()).run()
+        dataset = ended.dataset()
+        found: dict[str, list[Example]] = {}
+        for name, part in dataset.splits.items():
+            with Records([stage.store / shard.key for shard in part.shards]) as records:
+                found[name] = list(records)
+    return Parts(dataset.class_names, found["train"], found["validation"], found.get("test", []))
+
+
+def train_spec(recipe: str, given: argparse.Namespace, *, images: int, seed: int) -> TrainSpec:
+    """The settings of a recipe: `preset:auto` and hyperparameters, as `name:value,name:value`."""
+    parameters = dict(item.split(":", 1) for item in recipe.split(",") if item)
+    preset = Preset(parameters.pop("preset", Preset.PLAIN))
+    start = InitFrom.RANDOM if given.weights is None else InitFrom.IMAGENET
+    steps = given.steps or sufficient_steps(images, start, batch_size=BATCH_SIZE)
+    return TrainSpec(
+        given.architecture,
+        given.width,
+        StartWeights(start),
+        steps=steps,
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        hyperparameters=parameters,
+        preset=preset,
+    )
+
+
+def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> dict[str, np.ndarray]:
+    """Trains, and returns the best averaged weights by the validation part."""
+    config = make_config(spec, classes=len(parts.classes), dataset_digest="")
+    trainer = Trainer(config.trainer)
+    if weights is not None:
+        load_imagenet(trainer.model, weights, width=spec.width)
+    trainer.average.reset()
+    kept = KeepBest(trainer)
+    side = canvas_side(spec.architecture.side, count=len(parts.train))
+    with BatchLoader(parts.train, side=side, batch_size=config.batch_size, seed=spec.seed) as loader:
+        loop = TrainingLoop(
+            config=config,
+            trainer=trainer,
+            loader=loader,
+            validation=parts.validation,
+            classes=parts.classes,
+            callbacks=kept,
+        )
+        loop.run(Progression())
+    return kept.weights
+
+
+def int8_metrics(
+    spec: TrainSpec, parts: Parts, measured: Sequence[Example], weights: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Measures the exported int8 file."""
+    side = spec.architecture.side
+    model = build_detector(architecture=spec.architecture, width=spec.width, classes=len(parts.classes), side=side)
+    assign_weights(model, weights)
+    calibration = [preprocess.decode(e.encoded, side) for e in evenly_spaced(parts.train, CALIBRATION_PICTURES)]
+    post = Postprocess(max_detections=MAX_DETECTIONS, classes=len(parts.classes))
+    anchors = generate_anchors(spec.architecture)
+    raw = convert(model, anchors=anchors, side=side, post=post, calibration=calibration)
+    exported = ExportedModel(fix_outputs(raw, operation=POSTPROCESS))
+    detections = exported.detect_all(preprocess.decode(e.encoded, side) for e in measured)
+    return figures(evaluate(examples=measured, detections=detections, classes=parts.classes, side=side))
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    return {"ap50": round(metrics.ap50, 4), "ap": round(metrics.ap, 4)}
+
+
+def cells(given: argparse.Namespace) -> Iterator[Cell]:
+    names = [name for name, _ in given.set]
+    recipes = [name for name, _ in given.recipe]
+    for seed, data, variant, recipe in itertools.product(given.seeds, names, given.variants, recipes):
+        yield Cell(data, variant, recipe, seed)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Means over the seeds; ± is half of the range."""
+    recipes = sorted({row["recipe"] for row in rows})
+    head = ["data set", "variant", "pictures", *(f"{recipe}: AP50 / AP" for recipe in recipes)]
+    lines = [f"| {' | '.join(head)} |", f"|---|---|---:|{'---:|' * len(recipes)}"]
+    for data, variant in sorted({(row["data"], row["variant"]) for row in rows}):
+        own = [row for row in rows if (row["data"], row["variant"]) == (data, variant)]
+        texts = [_text([row for row in own if row["recipe"] == recipe]) for recipe in recipes]
+        lines.append(f"| {data} | {variant} | {own[0]['pictures']} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def _text(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return "–"
+    ap50, ap = ([row["measured"][key] for row in rows] for key in ("ap50", "ap"))
+    spread = f" ± {(max(ap50) - min(ap50)) / 2:.3f}" if len(rows) > 1 else ""
+    return f"{statistics.mean(ap50):.3f}{spread} / {statistics.mean(ap):.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    pair = lambda text: tuple(text.split("=", 1))  # noqa: E731
+    parser.add_argument("--set", type=pair, action="append", required=True, metavar="NAME=ARCHIVE")
+    parser.add_argument("--recipe", type=pair, action="append", required=True, metavar="NAME=SETTINGS")
+    parser.add_argument("--variants", type=lambda t: t.split(","), default=VARIANTS)
+    parser.add_argument("--seeds", type=lambda t: [int(s) for s in t.split(",")], default=[0, 1, 2])
+    parser.add_argument("--weights", type=Path, help="ImageNet weights of this width; without them: random ones")
+    parser.add_argument("--architecture", type=Architecture, default=Architecture.FPNLITE_320)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, help="without it as many as a run takes for so many pictures")
+    parser.add_argument("--part", choices=["validation", "test"], default="validation")
+    parser.add_argument("--int8", action="store_true", help="measure the exported int8 file too")
+    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, one JSON document a line")
+    given = parser.parse_args()
+    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    done = {tuple(row[key] for key in ("data", "variant", "recipe", "seed")) for row in rows}
+    left = [cell for cell in cells(given) if tuple(asdict(cell).values()) not in done]
+    sets = {name: load(Path(archive)) for name, archive in given.set} if left else {}
+    for cell in left:
+        row = measure(cell, given, sets)
+        if row is not None:
+            rows.append(row)
+            with given.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    print(f"{given.architecture}, width {given.width}, {given.part} part; mean of the seeds ± half of their range")
+    print(table(rows))
+
+
+def measure(cell: Cell, given: argparse.Namespace, sets: dict[str, Parts]) -> dict[str, Any] | None:
+    """Trains and measures a cell; None where the set has no such variant."""
+    make = variants(cell.data, sets).get(cell.variant)
+    if make is None:
+        return None
+    parts = make()
+    keras.utils.clear_session()
+    recipe = dict(given.recipe)[cell.recipe]
+    spec = train_spec(recipe, given, images=len(parts.train), seed=cell.seed)
+    start, cpu = time.monotonic(), time.process_time()
+    weights = train(spec, parts, given.weights)
+    seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
+    measured = getattr(parts, given.part)
+    trainer = Trainer(make_config(spec, classes=len(parts.classes), dataset_digest="").trainer)
+    assign_weights(trainer.model, weights)
+    found = figures(
+        evaluate(
+            examples=measured,
+            detections=trainer.detect(measured),
+            classes=parts.classes,
+            side=spec.architecture.side,
+        )
+    )
+    row = {**asdict(cell), "pictures": len(parts.train), "part": given.part, "settings": recipe, "steps": spec.steps}
+    row |= {"float": found, "measured": found, "seconds": round(seconds), "cpuSeconds": round(cpu_seconds)}
+    if given.int8:
+        row["int8"] = row["measured"] = int8_metrics(spec, parts, measured, weights)
+    return row
+
+
+if __name__ == "__main__":
+    main()

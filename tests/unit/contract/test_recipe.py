@@ -1,0 +1,37 @@
+"""What a preset chooses."""
+
+import pytest
+
+from atoll_contract.recipe import MAX_STEPS, Recipe, describe, recipe, sufficient_steps
+from atoll_contract.stage import InitFrom, Preset
+
+PRETRAINED = [InitFrom.IMAGENET, InitFrom.RELEASE, InitFrom.CHECKPOINT]
+
+
+@pytest.mark.parametrize("start", PRETRAINED)
+def test_from_pretrained_weights_the_first_blocks_are_frozen(start: InitFrom) -> None:
+    chosen = recipe(Preset.AUTO, start)
+    assert chosen.frozen_blocks > 0
+    assert 0.0 < chosen.backbone_factor <= 1.0
+    assert f"first {chosen.frozen_blocks} blocks keep their weights" in describe(Preset.AUTO, start)
+
+
+def test_random_weights_are_all_learned() -> None:
+    assert recipe(Preset.AUTO, InitFrom.RANDOM) == Recipe(frozen_blocks=0, backbone_factor=1.0)
+    assert "every layer learns" in describe(Preset.AUTO, InitFrom.RANDOM)
+
+
+@pytest.mark.parametrize("preset", [None, Preset.PLAIN])
+@pytest.mark.parametrize("start", InitFrom)
+def test_without_the_preset_everything_is_as_it_was(preset: Preset | None, start: InitFrom) -> None:
+    assert recipe(preset, start) == Recipe(frozen_blocks=0, backbone_factor=1.0)
+
+
+@pytest.mark.parametrize("start", InitFrom)
+def test_steps_grow_with_the_pictures_within_bounds(start: InitFrom) -> None:
+    steps = [sufficient_steps(images, start, batch_size=8) for images in (0, 20, 500, 5_000, 1_000_000)]
+    assert steps == sorted(steps)
+    assert steps[0] == steps[1] >= 400
+    assert steps[-1] == MAX_STEPS
+    assert sufficient_steps(5_000, start, batch_size=8, max_steps=70) == 70
+    assert sufficient_steps(5_000, start, batch_size=32) < sufficient_steps(5_000, start, batch_size=8)
