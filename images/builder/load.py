@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from engine import Engine, EngineError
 
 DEADLINE_SECONDS = 900
-# k3s's own variable for its --data-dir.
+# Where k3s has another --data-dir than its default; its own scripts read this variable too.
 K3S_FOLDER = "K3S_DATA_DIR"
 K3S_DEFAULT = "/var/lib/rancher/k3s"
 # The kubelet removes images that no pod uses when the disk fills up, but none with this mark.
