@@ -74,9 +74,13 @@ test: setup binaries ## Every test but those that take minutes, need a node or m
 	@$(RUN) -m pytest -m "not slow and not e2e"
 
 .PHONY: test-edge-lock
-test-edge-lock: setup ## The edge's tests on an installation by install.sh: the edge image's own packages (numpy<2)
-	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)
+test-edge-lock: setup ## The edge's tests on an installation by install.sh: Python 3.11 (numpy<2), and 3.13 where it is there
+	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE) 3.11
 	@$(EDGE)/device/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e" tests/unit/edge_*
+	@if python3.13 -c 'import ensurepip, venv' 2>/dev/null; then \
+	  PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)-py313 3.13 \
+	  && $(EDGE)-py313/device/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e and not slow" tests/unit/edge_*; \
+	else echo "NOT RUN: the edge's tests on Python 3.13, which is not installed here"; fi
 
 .PHONY: test-slow
 test-slow: setup binaries ## The tests that take minutes: crash points, many publishers, flat memory

@@ -34,17 +34,36 @@ require_64_bit() {
   bits=$(getconf LONG_BIT)
   machine=$(uname -m)
   [ "$bits" = 64 ] || fail "this is a $bits-bit system ($machine): LiteRT and NetworkTables have no packages for it." \
-    "Write the 64-bit Raspberry Pi OS (bookworm or newer) to the card; a Pi 3, 4 or 5 runs it"
+    "Write the 64-bit Raspberry Pi OS (bookworm or trixie) to the card; a Pi 3, 4 or 5 runs it"
 }
 
+# The system's own Python comes first: 3.11 on bookworm, 3.13 on trixie. The Coral's files are for 3.11 alone.
 find_python() {
-  for python in python3.11 python3; do
-    if command -v "$python" >/dev/null && "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-      command -v "$python"
-      return
-    fi
+  if [ -n "$coral" ]; then
+    first_python python3.11 11 || first_python python3 11
+  else
+    first_python python3 11 13 || first_python python3.13 13 || first_python python3.11 11
+  fi
+}
+
+first_python() {
+  name=$1
+  shift
+  command -v "$name" >/dev/null || return 1
+  minor=$("$name" -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null) || return 1
+  for wanted in "$@"; do
+    [ "$minor" != "3 $wanted" ] || { command -v "$name"; return; }
   done
-  fail "Python 3.11 is missing: apt-get install python3.11 python3.11-venv, or Raspberry Pi OS bookworm, which has it"
+  return 1
+}
+
+say_missing() {
+  if [ -n "$coral" ]; then
+    fail "the Coral's files are for Python 3.11, which is missing here: Raspberry Pi OS bookworm has it" \
+      "(apt-get install python3.11-venv). Without --coral this system's Python runs the CPU"
+  fi
+  fail "there is no Python 3.13 or 3.11: apt-get install python3 python3-venv on Raspberry Pi OS trixie (3.13)" \
+    "or bookworm (3.11)"
 }
 
 # A node selector that no node has takes the pod away, and keeps it away over a reboot.
@@ -81,8 +100,14 @@ if [ -n "$use" ]; then
   exit 0
 fi
 
-python=$(find_python)
-say "installing to $root$target with $python"
+python=$(find_python) || say_missing
+version=$("$python" -c 'import sys; print("{}.{}".format(*sys.version_info))')
+case $version in
+  3.11) lock=requirements.txt ;;
+  *) lock=requirements-py313.txt ;;
+esac
+say "installing to $root$target with Python $version ($python) and the packages of images/edge/$lock"
+[ "$version" = 3.11 ] || say "for the CPU: the Coral's files are for Python 3.11 (Raspberry Pi OS bookworm)"
 if [ -z "$root" ]; then
   id atoll-edge >/dev/null 2>&1 || useradd --system --home-dir "$state" --shell /usr/sbin/nologin atoll-edge
   getent group plugdev >/dev/null || groupadd --system plugdev
@@ -95,7 +120,7 @@ new=a
 slot=$root$target.$new
 rm -rf "$slot"
 "$python" -m venv "$slot" || fail "Python's venv module is missing: apt-get install python3-venv"
-set -- --require-hashes --only-binary=:all: --requirement "$source/images/edge/requirements.txt"
+set -- --require-hashes --only-binary=:all: --requirement "$source/images/edge/$lock"
 [ -z "$wheels" ] || set -- --no-index --find-links "$wheels" "$@"
 "$slot/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 if [ -n "$coral" ]; then

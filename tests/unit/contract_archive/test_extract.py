@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.archive.extract import extract
+from atoll_contract.archive.extract import Members, extract
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetLimits
 from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
@@ -145,3 +145,19 @@ def test_any_names_stay_inside_or_are_refused(files: dict[str, bytes]) -> None:
             assert len(found) <= len(files)
         outside = [path for path in fence.rglob("*") if fence / "in" not in (path, *path.parents)]
         assert outside == [source]
+
+
+def test_an_archive_that_is_refused_leaves_no_open_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Path] = []
+    close = Members.close
+
+    def note(members: Members) -> None:
+        closed.append(members.folder)
+        close(members)
+
+    monkeypatch.setattr(Members, "close", note)
+    source = tmp_path / "no.tar"
+    source.write_bytes(b"no archive at all")
+    with pytest.raises(DatasetError):
+        extract(source, tmp_path / "out", DatasetLimits())
+    assert closed == [tmp_path / "out"]

@@ -76,12 +76,72 @@ def test_a_wrong_option_is_named(programs: Path, options: tuple[str, ...], text:
     assert text in done.stderr
 
 
-def test_without_python_3_11_it_says_what_to_install(programs: Path) -> None:
-    for name in ("python3.11", "python3"):
-        program(programs, name, "exit 1")
+PYTHONS = ("python3", "python3.11", "python3.13")
+
+
+def pythons(folder: Path, **versions: str) -> None:
+    """Interpreters that know their version, and have no venv. The others of PYTHONS start nothing, as a version
+    manager's shim may."""
+    for name in PYTHONS:
+        minor = versions.get(name.replace(".", "_"))
+        version = f"case $2 in *format*) echo 3.{minor} ;; *) echo 3 {minor} ;; esac"
+        program(folder, name, f"[ $1 = -c ] || exit 1; {version}" if minor else "exit 127")
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ({"python3": "11"}, "with Python 3.11 ({folder}/python3) and the packages of images/edge/requirements.txt"),
+        (
+            {"python3": "13"},
+            "with Python 3.13 ({folder}/python3) and the packages of images/edge/requirements-py313.txt",
+        ),
+        ({"python3": "12", "python3_13": "13"}, "with Python 3.13 ({folder}/python3.13)"),
+        ({"python3": "12", "python3_11": "11"}, "with Python 3.11 ({folder}/python3.11)"),
+        ({"python3": "13", "python3_11": "11"}, "with Python 3.13 ({folder}/python3)"),
+    ],
+)
+def test_it_takes_the_python_that_it_finds_and_says_which(
+    programs: Path, tmp_path: Path, versions: dict[str, str], says: str
+) -> None:
+    pythons(programs, **versions)
+    done = install(programs, "--root", str(tmp_path / "root"))
+    assert says.format(folder=programs) in done.stdout
+    assert ("for the CPU" in done.stdout) is ("3.13" in says)
+    # There is no venv in these interpreters.
+    assert "Python's venv module is missing" in done.stderr
+
+
+def test_the_corals_files_need_python_3_11(programs: Path, tmp_path: Path) -> None:
+    options = ("--coral", str(tmp_path), "--root", str(tmp_path / "root"))
+    pythons(programs, python3="13", python3_11="11")
+    assert "with Python 3.11" in install(programs, *options).stdout
+    pythons(programs, python3="13")
+    done = install(programs, *options)
+    assert done.returncode == 1
+    assert "the Coral's files are for Python 3.11, which is missing here" in done.stderr
+
+
+@pytest.mark.parametrize("versions", [{}, {"python3": "9"}, {"python3": "12"}])
+def test_without_a_python_that_fits_it_says_what_to_install(programs: Path, versions: dict[str, str]) -> None:
+    pythons(programs, **versions)
     done = install(programs)
     assert done.returncode == 1
-    assert "Python 3.11 is missing: apt-get install" in done.stderr
+    assert "there is no Python 3.13 or 3.11: apt-get install" in done.stderr
+
+
+LOCKS = SYSTEMD.parents[1] / "images" / "edge"
+
+
+@pytest.mark.parametrize(("name", "numpy"), [("requirements.txt", "1."), ("requirements-py313.txt", "2.")])
+def test_no_lock_of_the_device_has_the_opencv_that_writes_out_of_bounds(name: str, numpy: str) -> None:
+    """CVE-2025-53644, by a crafted JPEG, in 4.10 and 4.11. NumPy 1 is for the Coral's files; OpenCV 4.12 wants 2."""
+    locked = dict(
+        line.removesuffix(" \\").split("==") for line in (LOCKS / name).read_text().splitlines() if "==" in line
+    )
+    assert locked["numpy"].startswith(numpy)
+    assert not locked["opencv-python-headless"].startswith(("4.10.", "4.11."))
+    assert locked.keys() >= {"ai-edge-litert", "pyntcore", "robotpy-cscore", "boto3", "cryptography"}
 
 
 def changes(programs: Path) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -40,19 +41,24 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
         DatasetError: DatasetUnsafe, DatasetTooLarge or DatasetMalformed, naming the member.
     """
     name = name or source.name
-    try:
-        members = Members(folder)
-        if source.is_dir():
-            _index_folder(source, members, Meter(limits, 0))
-        else:
-            meter = Meter(limits, source.stat().st_size)
-            _extract_file(source, members, meter, name)
-            if (inner := _only_archive(members)) is not None:
-                members = _extract_inner(inner, members, meter)
-        if len(members) == 0:
-            raise DatasetError(Reason.DATASET_MALFORMED, "it is empty; it holds no file")
-    except DatasetError as error:
-        raise DatasetError(error.reason, f"{name}: {error.message}") from None
+    with ExitStack() as opened:
+        try:
+            members = opened.enter_context(Members(folder))
+            if source.is_dir():
+                _index_folder(source, members, Meter(limits, 0))
+            else:
+                meter = Meter(limits, source.stat().st_size)
+                _extract_file(source, members, meter, name)
+                if (inner := _only_archive(members)) is not None:
+                    members.close()
+                    members = opened.enter_context(_open_inner(members))
+                    _extract_inner(inner, members, meter)
+            if len(members) == 0:
+                raise DatasetError(Reason.DATASET_MALFORMED, "it is empty; it holds no file")
+        except DatasetError as error:
+            raise DatasetError(error.reason, f"{name}: {error.message}") from None
+        # What is returned stays open; the caller closes it.
+        opened.pop_all()
     return members
 
 
@@ -63,16 +69,18 @@ def _only_archive(members: Members) -> Member | None:
     return found[0] if alone and found[0].base.lower().endswith(ARCHIVE_SUFFIXES) else None
 
 
-def _extract_inner(inner: Member, outer: Members, meter: Meter) -> Members:
+def _open_inner(outer: Members) -> Members:
     members = Members(outer.folder / "inner")
     members.notes += outer.notes
-    outer.close()
+    return members
+
+
+def _extract_inner(inner: Member, members: Members, meter: Meter) -> None:
     try:
         _extract_file(inner.path, members, meter, inner.base)
     except DatasetError as error:
         raise DatasetError(error.reason, f"{shown(inner.name)} in it: {error.message}") from None
     inner.path.unlink()
-    return members
 
 
 def _extract_file(source: Path, members: Members, meter: Meter, name: str) -> None:
