@@ -41,6 +41,8 @@ if kubectl get crd trainingruns.atoll.dev > /dev/null 2>&1; then
 fi
 kubectl version > /dev/null 2>&1 || end "kubectl reaches no cluster; set KUBECONFIG (k3s: /etc/rancher/k3s/k3s.yaml)"
 
+# The images need Python alone, the commands after them Atoll's own packages too.
+[ -x "$atoll" ] || type_in "make setup"
 mapfile -t commands < <(readme_commands)
 [ "${#commands[@]}" -ge 3 ] || end "README.md has no commands in its section 'On a cluster'"
 file=

@@ -99,3 +99,9 @@ def test_a_run_that_did_not_succeed_is_no_success(machine: Machine) -> None:
     code, output = machine.run(PHASE="Failed")
     assert code == 1
     assert "run sample is Failed" in output
+
+
+def test_it_sets_a_fresh_checkout_up_before_it_types_anything_else(machine: Machine) -> None:
+    (machine.folder / ".venv/bin/atoll").unlink()
+    machine.run()
+    assert next(line for line in machine.calls if not line.startswith("kubectl ")) == "make setup"
