@@ -239,7 +239,7 @@ def test_the_pages_have_the_same_addresses() -> None:
 def test_the_robot_reads_the_same_topics() -> None:
     pytest.importorskip("wpiutil")
     tables: Any = Recorder()
-    RobotTables(tables, "front", compatibility=Compatibility.AXON)
+    RobotTables(tables, "front", compatibility=Compatibility.AXON, distances=True)
     frozen_list("topics.txt", {*tables.made, f"struct Detection: {SCHEMA}"})
 
 

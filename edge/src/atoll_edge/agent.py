@@ -10,7 +10,7 @@ from typing import Any
 from atoll_edge.camera.open import open_source
 from atoll_edge.camera.source import Frame, LatestFrames
 from atoll_edge.cameras import CameraSetup, camera_setups
-from atoll_edge.config import EdgeConfig
+from atoll_edge.config import CameraConfig, EdgeConfig
 from atoll_edge.detection_loop import DetectionLoop
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
@@ -20,8 +20,10 @@ from atoll_edge.harvest.harvester import make_harvester
 from atoll_edge.models.manager import ModelManager
 from atoll_edge.pipeline import Pipeline, PipelineHooks, PipelineSettings, Streams
 from atoll_edge.prometheus import Metrics
-from atoll_edge.robot.detection import FieldOfView
+from atoll_edge.robot.calibration import read_calibration
+from atoll_edge.robot.detection import View
 from atoll_edge.robot.foreign import ForeignPublishers, own_topics
+from atoll_edge.robot.lens import CalibratedLens, FieldOfView, Lens
 from atoll_edge.robot.networktables import NetworkTables, Server, now_us
 from atoll_edge.robot.topics import MatchMonitor, RobotTables
 from atoll_edge.status_reporter import AgentParts, StatusReporter
@@ -151,14 +153,15 @@ class Agent:
 
     def _make_pipeline(self, index: int, setup: CameraSetup, settings: Mapping[str, Any] | None) -> Pipeline:
         config = setup.config
-        view = FieldOfView(config.horizontal_field_of_view, config.vertical_field_of_view)
+        source = open_source(config, now_us=now_us, settings=settings)
+        view = View(lens_of(config, source.mode), self.config.detection.object_widths)
         hooks = PipelineHooks(
             now_us, lambda: self.manager.state, self._on_result, self._on_frame, self.metrics.observe_latency
         )
         return Pipeline(
-            open_source(config, now_us=now_us, settings=settings),
+            source,
             self._frames,
-            RobotTables(self.tables, setup.name, compatibility=setup.compatibility),
+            RobotTables(self.tables, setup.name, compatibility=setup.compatibility, distances=bool(view.widths)),
             self._open_streams(setup),
             settings=PipelineSettings(setup.name, index, view, self.config.detection.min_score),
             hooks=hooks,
@@ -223,6 +226,26 @@ class Agent:
             actions=self.manager.actions,
             token_file=Path(token) if token else None,
         )
+
+
+def lens_of(camera: CameraConfig, mode: tuple[int, int, int]) -> Lens:
+    """Returns the lens of a camera.
+
+    Raises:
+        CalibrationError: its calibration cannot be used.
+    """
+    calibration = camera.calibration
+    if calibration is None:
+        return FieldOfView(camera.horizontal_field_of_view, camera.vertical_field_of_view)
+    made_at = (calibration.width, calibration.height) if calibration.width and calibration.height else None
+    lens = CalibratedLens(read_calibration(Path(calibration.path), size=mode[:2], file_size=made_at))
+    if lens.uncertain:
+        logger.warning(
+            "%s does not reach %.0f %% of the picture, its corners; they count as free of distortion",
+            calibration.path,
+            max(1.0, lens.uncertain * 100),
+        )
+    return lens
 
 
 def run_until(agent: Agent, stop: threading.Event) -> bool:

@@ -30,6 +30,7 @@ from atoll_edge.models.release_state import Refusal, StateError
 from atoll_edge.models.release_store import ReleaseStore, StoreLocked
 from atoll_edge.models.sideload import import_bundle
 from atoll_edge.prometheus import Metrics
+from atoll_edge.robot.calibration import CalibrationError
 from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.selftest import Outcome, SelfTest, SelfTestResult, run_selftest
 from atoll_edge.system import agent_version, coral_present, is_32_bit
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         result: int = options.command(options)
-    except (ConfigError, FrcError, BundleError, SourceError, StoreLocked, AtollError) as error:
+    except (ConfigError, CalibrationError, FrcError, BundleError, SourceError, StoreLocked, AtollError) as error:
         print(f"atoll-edge: {error}", file=sys.stderr)
         return 2
     except PermissionError as error:
@@ -123,7 +124,12 @@ def run_command(options: argparse.Namespace) -> int:
     from atoll_edge.agent import Agent, run_until
 
     take_camera_log()
-    agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_worker=first_worker)
+    try:
+        agent = Agent(config, manager, camera_settings=settings, warnings=warnings, first_worker=first_worker)
+    except BaseException:
+        first_worker.close()
+        drop_camera_log()
+        raise
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

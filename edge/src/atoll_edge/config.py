@@ -6,6 +6,8 @@ import re
 import socket
 from enum import StrEnum
 
+from msgspec import field
+
 from atoll_contract.document import Document
 from atoll_contract.stage import StoreSpec
 from atoll_edge.frc import NtMode
@@ -25,6 +27,15 @@ class WantedBackend(StrEnum):
     EDGETPU = "edgetpu"
 
 
+class CalibrationConfig(Document, frozen=True):
+    """A calibration by PhotonVision or WPILib; `width` and `height` of the pictures for which it was made, where the
+    file does not say."""
+
+    path: str
+    width: int | None = None
+    height: int | None = None
+
+
 class CameraConfig(Document, frozen=True):
     """`path`: a device (`/dev/video0`, better a stable `/dev/v4l/by-path/…`), a URL, a file or folder, or
     `synthetic`. Field of view in degrees. The ports are those of its streams; without them the first camera has those
@@ -39,11 +50,13 @@ class CameraConfig(Document, frozen=True):
     vertical_field_of_view: float = 47.0
     raw_port: int | None = None
     annotated_port: int | None = None
+    # In place of the field of view.
+    calibration: CalibrationConfig | None = None
 
 
 class DetectionConfig(Document, frozen=True):
     """`compatibility` is the format of the table `ML`, which `compatibility_camera` has: the first, where it is not
-    set."""
+    set. `object_widths` are the true widths of objects in metres, by label, for their distances."""
 
     backend: WantedBackend = WantedBackend.AUTO
     # 0: all cores but one.
@@ -52,6 +65,7 @@ class DetectionConfig(Document, frozen=True):
     min_score: float | None = None
     compatibility: Compatibility = Compatibility.AXON
     compatibility_camera: str | None = None
+    object_widths: dict[str, float] = field(default_factory=dict)
 
 
 class StreamConfig(Document, frozen=True):

@@ -110,10 +110,15 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
         yield f"{where}.fps", camera.fps, 1, MAX_FPS
         yield f"{where}.horizontalFieldOfView", camera.horizontal_field_of_view, 1, 179
         yield f"{where}.verticalFieldOfView", camera.vertical_field_of_view, 1, 179
+        if camera.calibration is not None:
+            yield f"{where}.calibration.width", camera.calibration.width, 1, 2**16
+            yield f"{where}.calibration.height", camera.calibration.height, 1, 2**16
         yield f"{where}.rawPort", camera.raw_port, 1, MAX_PORT
         yield f"{where}.annotatedPort", camera.annotated_port, 1, MAX_PORT
     yield "detection.threads", detection.threads, 0, 64
     yield "detection.minScore", detection.min_score, 0, 1
+    for label, width in detection.object_widths.items():
+        yield f"detection.objectWidths.{label[:80]}", width, 0.001, 100
     yield "streams.rawPort", streams.raw_port, 1, MAX_PORT
     yield "streams.annotatedPort", streams.annotated_port, 1, MAX_PORT
     yield "streams.fps", streams.fps, 1, MAX_FPS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from atoll_edge.camera.source import Frame, FrameSource, LatestFrames
 from atoll_edge.detector.model import DetectionResult
-from atoll_edge.robot.detection import FieldOfView, Observation, observe
+from atoll_edge.robot.detection import Observation, View, observe
 from atoll_edge.robot.topics import ActiveModel, FrameDetections, RobotRequests, RobotTables
 from atoll_edge.threads import RepeatingThread
 from atoll_edge.throughput import Rate, ResultInterval, Samples
@@ -32,7 +32,7 @@ class PipelineSettings:
 
     name: str
     index: int
-    view: FieldOfView
+    view: View
     min_score: float | None = None
 
 

@@ -103,6 +103,15 @@ def test_what_is_missing_in_the_end_is_said(
     assert "cameras[0] (front) has no path" in capsys.readouterr().err
 
 
+def test_a_calibration_that_cannot_be_read_ends_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"camera: {{path: synthetic, calibration: {{path: {tmp_path}/none.json}}}}\nstreams: {{enabled: false}}\n"
+    )
+    assert main(["run", "--config", str(path), "--state-dir", str(tmp_path / "state")]) == 2
+    assert f"{tmp_path}/none.json cannot be read: No such file or directory" in capsys.readouterr().err
+
+
 def frame(number: int) -> Frame:
     return Frame(draw_scene(8, 8, number), number, 0)
 

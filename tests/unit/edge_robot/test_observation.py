@@ -1,9 +1,10 @@
 import pytest
 
 from atoll_contract.release import Detection
-from atoll_edge.robot.detection import FieldOfView, observe
+from atoll_edge.robot.detection import View, observe
+from atoll_edge.robot.lens import FieldOfView
 
-VIEW = FieldOfView(60.0, 40.0)
+VIEW = View(FieldOfView(60.0, 40.0))
 
 
 def one(box: tuple[float, ...], score: float = 0.9, class_id: int = 0) -> Detection:

@@ -1,11 +1,13 @@
 """Every topic of the robot's tables reaches a real NT4 server with its type, value and time of capture."""
 
+import dataclasses
 import math
 
 import pytest
 
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
+from atoll_edge.robot.seed_topics import Compatibility
 from atoll_edge.robot.topics import SCHEMA, ActiveModel, FrameDetections, RobotRequests, RobotTables, detection_struct
 from support.edge_robot import Robot
 from support.polling import wait_until
@@ -121,6 +123,14 @@ def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTa
     # The offset is measured again and again; a millisecond is what may lie between two measurements here.
     times = [robot.sample(topic).time_us for topic in topics] + [time_us for time_us, _ in structs(1)]
     assert times == pytest.approx([captured + offset] * (len(topics) + 1), abs=1000)
+
+
+def test_distances_are_in_the_order_of_the_detections(robot: Robot, client: NetworkTables) -> None:
+    robot.connect(client)
+    robot.watch("/Atoll/rear/distances")
+    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE, distances=True)
+    edge.publish(detections(dataclasses.replace(CARGO, distance=1.5), CARGO))
+    assert robot.sample("/Atoll/rear/distances", lambda value: value != []).value == [1.5, 0.0]
 
 
 def test_equal_frames_all_arrive(robot: Robot, edge: RobotTables) -> None:

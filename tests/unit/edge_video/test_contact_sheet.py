@@ -7,7 +7,8 @@ import pytest
 
 from atoll_contract.release import Detection
 from atoll_edge.harvest.uncertainty import nearest_threshold
-from atoll_edge.robot.detection import FieldOfView, Observation, observe
+from atoll_edge.robot.detection import Observation, View, observe
+from atoll_edge.robot.lens import FieldOfView
 from atoll_edge.video.contact_sheet import MAX_KEPT, UncertainFrame, UncertainFrames
 from atoll_edge.video.evaluate import UNCERTAIN_BAND
 
@@ -15,7 +16,7 @@ from atoll_edge.video.evaluate import UNCERTAIN_BAND
 def seen(*scores: float, labels: int = 1) -> tuple[Observation, ...]:
     """One detection for each score, of the classes in turn."""
     found = [Detection(n % labels, score, (0.1, 0.1, 0.2, 0.2)) for n, score in enumerate(scores)]
-    return observe(found, labels=["a", "b"][:labels], thresholds=(0.0, 0.0), view=FieldOfView())
+    return observe(found, labels=["a", "b"][:labels], thresholds=(0.0, 0.0), view=View(FieldOfView()))
 
 
 def uncertain(seconds: float, margin: float, *, video: str = "one") -> UncertainFrame:

@@ -1,24 +1,21 @@
 """An observation as the robot gets it: label, score, box within the frame, and the angles to the box's centre."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from atoll_contract.release import Detection
+from atoll_edge.robot.lens import Lens
 
-
-@dataclass(frozen=True)
-class FieldOfView:
-    """The camera's full angles of view in degrees."""
-
-    horizontal: float = 60.0
-    vertical: float = 47.0
+# A box that reaches the frame's edge is of an object of which a part is missing.
+EDGE = 0.005
 
 
 @dataclass(frozen=True)
 class Observation:
     """One seen object. Coordinates and area are relative to the frame, 0…1, from its top left. Yaw and pitch are in
-    degrees from the centre of the frame; yaw is positive to the right, pitch upwards."""
+    degrees from the camera's axis; yaw is positive to the right, pitch upwards. `distance` is in metres from the
+    camera; 0 where the width of such an object is not known, or a part of it is not in the frame."""
 
     class_id: int
     label: str
@@ -30,10 +27,19 @@ class Observation:
     yaw: float
     pitch: float
     area: float
+    distance: float = 0.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What one camera makes of a box: its lens, and the true widths of objects in metres, by label."""
+
+    lens: Lens
+    widths: Mapping[str, float] = field(default_factory=dict)
 
 
 def observe(
-    detections: Sequence[Detection], *, labels: Sequence[str], thresholds: Sequence[float], view: FieldOfView
+    detections: Sequence[Detection], *, labels: Sequence[str], thresholds: Sequence[float], view: View
 ) -> tuple[Observation, ...]:
     """Returns the detections whose score reaches the threshold of their class, clipped to the frame.
 
@@ -47,8 +53,10 @@ def observe(
     return tuple(seen)
 
 
-def _observation(detection: Detection, label: str, view: FieldOfView) -> Observation:
+def _observation(detection: Detection, label: str, view: View) -> Observation:
     ymin, xmin, ymax, xmax = (min(max(value, 0.0), 1.0) for value in detection.box)
+    x, y = view.lens.direction((xmin + xmax) / 2, (ymin + ymax) / 2)
+    width = view.widths.get(label)
     return Observation(
         class_id=detection.class_id,
         label=label,
@@ -57,12 +65,20 @@ def _observation(detection: Detection, label: str, view: FieldOfView) -> Observa
         ymin=ymin,
         xmax=xmax,
         ymax=ymax,
-        yaw=_angle((xmin + xmax) / 2 - 0.5, view.horizontal),
-        pitch=_angle(0.5 - (ymin + ymax) / 2, view.vertical),
+        yaw=math.degrees(math.atan(x)),
+        pitch=-math.degrees(math.atan(y)),
         area=max(xmax - xmin, 0.0) * max(ymax - ymin, 0.0),
+        distance=0.0 if width is None else _distance((ymin, xmin, ymax, xmax), width, view.lens),
     )
 
 
-def _angle(offset: float, view_degrees: float) -> float:
-    """Returns the angle in degrees of a point `offset` frame widths off the centre, for a lens without distortion."""
-    return math.degrees(math.atan(2 * offset * math.tan(math.radians(view_degrees / 2))))
+def _distance(box: tuple[float, float, float, float], width: float, lens: Lens) -> float:
+    """Returns the distance of an object that is `width` wide, across the camera's axis."""
+    ymin, xmin, ymax, xmax = box
+    if min(xmin, ymin) < EDGE or max(xmax, ymax) > 1 - EDGE:
+        return 0.0
+    middle = (ymin + ymax) / 2
+    (left, left_y), (right, right_y) = lens.direction(xmin, middle), lens.direction(xmax, middle)
+    apart = right - left
+    x, y = (left + right) / 2, (left_y + right_y) / 2
+    return width / apart * math.sqrt(1 + x * x + y * y) if apart > 0 else 0.0

@@ -77,14 +77,18 @@ class RobotRequests:
 
 
 class RobotTables:
-    """Publishes for one camera, with the table `ML` unless `compatibility` is none. Called by one thread at a time."""
+    """Publishes for one camera: the table `ML` unless `compatibility` is none, and the distances if they are wanted.
+    Called by one thread at a time."""
 
-    def __init__(self, tables: NetworkTables, camera: str, *, compatibility: Compatibility) -> None:
+    def __init__(
+        self, tables: NetworkTables, camera: str, *, compatibility: Compatibility, distances: bool = False
+    ) -> None:
         self._tables = tables
         self._beats = 0
         self._active_model: ActiveModel | None = None
         self._seed = SeedTables(tables, compatibility) if compatibility is not Compatibility.NONE else None
         self._make_topics(tables, f"/Atoll/{camera}")
+        self._distances = tables.double_arrays(f"/Atoll/{camera}/distances") if distances else None
 
     def _make_topics(self, tables: NetworkTables, table: str) -> None:
         self._detections = tables.struct_arrays(f"{table}/detections", detection_struct())
@@ -107,6 +111,8 @@ class RobotTables:
         self._detections.set(to_structs(seen), when)
         if self._seed is not None:
             self._seed.publish(seen, width=detections.width, height=detections.height, when=when)
+        if self._distances is not None:
+            self._distances.set([item.distance for item in seen], when)
         self._frame.set(detections.frame, when)
         self._latency.set(detections.latency_millis, when)
         self._capture_latency.set(detections.capture_latency_millis, when)

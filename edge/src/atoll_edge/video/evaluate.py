@@ -23,7 +23,8 @@ from atoll_contract.text import csv_row
 from atoll_edge.detector.backends import InterpreterPool
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 from atoll_edge.harvest.uncertainty import nearest_threshold, score_margin
-from atoll_edge.robot.detection import FieldOfView, Observation, observe
+from atoll_edge.robot.detection import Observation, View, observe
+from atoll_edge.robot.lens import FieldOfView
 from atoll_edge.system import cores
 from atoll_edge.video.contact_sheet import UncertainFrame, UncertainFrames, thumbnail, write_contact_sheet
 from atoll_edge.video.files import DecodedFrame, Mp4Writer, VideoFile
@@ -204,7 +205,7 @@ class VideoDetector:
         model = self.model
         floor = tuple(limit - UNCERTAIN_BAND for limit in model.thresholds)
         found = self._pool.detect(frame.image).detections
-        candidates = observe(found, labels=model.labels, thresholds=floor, view=FieldOfView())
+        candidates = observe(found, labels=model.labels, thresholds=floor, view=View(FieldOfView()))
         seen = tuple(item for item in candidates if item.score >= model.thresholds[item.class_id])
         unnamed = sum(item.class_id >= len(model.labels) and item.score >= DEFAULT_THRESHOLD for item in found)
         return FrameResult(frame, seen, nearest_threshold(candidates, model.thresholds, band=UNCERTAIN_BAND), unnamed)

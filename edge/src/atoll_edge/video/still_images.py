@@ -20,7 +20,8 @@ from atoll_contract.images import opened
 from atoll_edge.detector.backends import InterpreterModel, LoadError, loader
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import BundleError, named_model
-from atoll_edge.robot.detection import FieldOfView, observe
+from atoll_edge.robot.detection import View, observe
+from atoll_edge.robot.lens import FieldOfView
 from atoll_edge.system import cores
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -67,7 +68,7 @@ def detect(model: InterpreterModel, spec: LoadedModelSpec, path: Path) -> dict[s
     except LoadError as error:
         return {"error": str(error)}
     seconds = time.perf_counter() - started
-    seen = observe(found, labels=spec.labels, thresholds=spec.thresholds, view=FieldOfView())
+    seen = observe(found, labels=spec.labels, thresholds=spec.thresholds, view=View(FieldOfView()))
     detections = [
         {"label": item.label, "score": round(item.score, 4), "box": [item.xmin, item.ymin, item.xmax, item.ymax]}
         for item in sorted(seen, key=lambda item: -item.score)
