@@ -10,16 +10,18 @@ import pytest
 from PIL import Image
 
 from atoll_cli.main import cli
+from atoll_cli.sample.files import ARCHIVES, VIDEOS
 from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config_file import read_config
-from walkthrough.page import Command, Deed, File, commands, missing, parts, shape, shortened
+from walkthrough.page import Command, File, commands, missing, parts, shape, shortened
 from walkthrough.pictures import MOST_BYTES
-from walkthrough.road import DEEDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "walkthrough.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 MOST_HANDS_ON = 7
 LOOP = "## The loop"
+# What commands make that name no file.
+MADE = {"sample": {*ARCHIVES, *VIDEOS}, "new": {"run.yaml"}}
 
 
 def parsed(line: str) -> None:
@@ -43,7 +45,8 @@ def test_every_command_is_one_that_the_program_takes(line: str) -> None:
 
 
 def test_seven_commands_lead_from_the_camera_to_the_robot() -> None:
-    first = commands(TEXT.partition(LOOP)[0])
+    sample, *first = commands(TEXT.partition(LOOP)[0])
+    assert sample.line == "atoll sample field"
     assert 0 < len(first) <= MOST_HANDS_ON
     assert [command.line.split()[1] for command in first] == [
         "record",
@@ -62,29 +65,17 @@ def test_every_command_shows_what_it_printed() -> None:
 
 
 def test_what_a_command_reads_was_made_before_it() -> None:
-    """By an earlier command, by what stands in for a person, or by the page's own file."""
+    """By an earlier command, by the sample, or by the page's own file."""
     made: set[str] = set()
-    by_deed = {
-        "film-workshop": {"camera.mp4"},
-        "film-field": {"field.mp4"},
-        "label-frames": {"cells.tar"},
-        "label-harvest": {"harvest.tar"},
-    }
     for part in parts(TEXT):
-        if isinstance(part, Deed):
-            made |= by_deed[part.name]
-        elif isinstance(part, File):
+        if isinstance(part, File):
             made.add(part.name)
         else:
             words = shlex.split(part.line)
             written = {words[number + 1] for number, word in enumerate(words) if word == "--to"}
             read = {word for word in words if re.search(r"\.(mp4|tar|yaml)$", word)} - written
             assert read <= made, part.line
-            made |= written or ({"run.yaml"} if words[1] == "new" else set())
-
-
-def test_deeds_are_known() -> None:
-    assert {part.name for part in parts(TEXT) if isinstance(part, Deed)} == set(DEEDS)
+            made |= written or MADE.get(words[1], set())
 
 
 def test_the_robots_file_is_one_that_the_robot_reads(tmp_path: Path) -> None:
@@ -155,4 +146,4 @@ def test_a_long_output_is_shortened_to_what_differs() -> None:
 
 def test_a_block_holds_one_command() -> None:
     assert len(commands(TEXT)) == TEXT.count("```console")
-    assert all(isinstance(part, Command | Deed | File) for part in parts(TEXT))
+    assert all(isinstance(part, Command | File) for part in parts(TEXT))

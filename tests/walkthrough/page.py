@@ -1,8 +1,7 @@
-"""The page as a program reads it: blocks with one command and what it printed, and marks between them.
+"""The page as a program reads it: blocks with one command and what it printed, and files.
 
-A block is fenced by ```console, its first line is `$ command`; a line `…` stands for lines that were left out. A mark
-is `<!-- does: NAME -->`: what a person or a camera does at that point of the road. Files are fenced by ```yaml and
-begin with `# name.yaml`.
+A block is fenced by ```console, its first line is `$ command`; a line `…` stands for lines that were left out. Files
+are fenced by ```yaml and begin with `# name.yaml`.
 """
 
 import itertools
@@ -17,7 +16,7 @@ LEFT_OUT = "…"
 MOST_LINES, FIRST, LAST = 40, 18, 20
 
 _PART = re.compile(
-    r"^```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)^```$|^<!-- does: (?P<deed>[a-z-]+) -->$"
+    r"^```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)^```$"
     r"|^```yaml\n# (?P<file>[a-z-]+\.yaml)[^\n]*\n(?P<text>.*?)^```$",
     re.M | re.S,
 )
@@ -36,26 +35,19 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Deed:
-    name: str
-
-
-@dataclass(frozen=True)
 class File:
     name: str
     text: str
 
 
-Part = Command | Deed | File
+Part = Command | File
 
 
 def parts(text: str) -> Iterator[Part]:
-    """Commands, deeds and files in the order of the page."""
+    """Commands and files in the order of the page."""
     for found in _PART.finditer(text):
         if found["command"]:
             yield Command(found["command"], found["output"])
-        elif found["deed"]:
-            yield Deed(found["deed"])
         else:
             yield File(found["file"], found["text"])
 

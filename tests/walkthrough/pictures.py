@@ -51,9 +51,9 @@ def from_folder(folder: Path) -> None:
     """Everything but the robot's page, which is photographed while it runs."""
     TARGET.mkdir(parents=True, exist_ok=True)
     sheet(sorted((folder / "frames" / "images").rglob("*.jpg"))[:8], TARGET / "frames.jpg", columns=4, width=220)
-    results = folder / "atoll-store" / "results" / "cells"
+    results = folder / "atoll-store" / "results" / "field"
     photographed((results / "report.html").as_uri(), TARGET / "report.png", height=760)
-    _frame(folder / "seen" / "field.mp4", TARGET / "seen.jpg", second=3.5)
+    _frame(folder / "seen" / "match.mp4", TARGET / "seen.jpg", second=3.5)
     with Image.open(folder / "seen" / "least-certain.jpg") as picture:
         picture.thumbnail((WIDTH, WIDTH))
         picture.convert("RGB").save(TARGET / "least-certain.jpg", quality=75)
@@ -75,12 +75,12 @@ def _ui(folder: Path) -> None:
     """The page of `atoll ui` over the same store, with the two releases compared."""
     with LocalPage(folder, store=folder / "atoll-store") as page, Browser(1280, 1150) as browser:
         browser.open(page.address)
-        browser.wait("document.querySelector(\"[data-focus='archive cells.tar']\") !== null")
-        browser.click("[data-focus='archive cells.tar']")
+        browser.wait("document.querySelector(\"[data-focus='archive field.tar']\") !== null")
+        browser.click("[data-focus='archive field.tar']")
         browser.click("#write")
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')", seconds=300)
-        browser.click("[data-focus='run cells']")
-        browser.wait("document.querySelector('#run h3').innerText === 'cells'")
+        browser.click("[data-focus='run field']")
+        browser.wait("document.querySelector('#run h3').innerText === 'field'")
         browser.click("#compare button")
         browser.wait("document.querySelectorAll('#comparison table').length > 1", seconds=600)
         browser.photograph(UI, whole=False)

@@ -1,4 +1,4 @@
-"""Walks the page: runs its commands one after the other in a folder, and does what a person does between them."""
+"""Walks the page: runs its commands one after the other in a folder that is empty at first."""
 
 import os
 import re
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from atoll_edge.demo import free_ports
 from support.polling import wait_until
-from walkthrough import standins
-from walkthrough.page import Command, Deed, File, Part
+from walkthrough.page import Command, File, Part
 
 # A run's command is the longest: an hour on a loaded machine.
 COMMAND_SECONDS = 3600
@@ -38,9 +37,7 @@ class Road:
     def walk(self, parts: Iterator[Part]) -> Iterator[Command]:
         """Each command after it was run; its output is in `outputs`."""
         for part in parts:
-            if isinstance(part, Deed):
-                DEEDS[part.name](self)
-            elif isinstance(part, File):
+            if isinstance(part, File):
                 (self.folder / part.name).write_text(self._own_ports(part.text))
             else:
                 self.outputs[part.line] = self._run(part.line)
@@ -144,9 +141,3 @@ QUICK = (
     (r'minAP50: "0\.2"', 'minAP50: "0"'),
 )
 QUICK_AGAIN = (*QUICK[3:], (r"steps: \d+", "steps: 100"))
-DEEDS: dict[str, Callable[[Road], object]] = {
-    "film-workshop": lambda road: standins.film(road.folder / "camera.mp4", "train"),
-    "label-frames": lambda road: standins.label(road.folder / "frames" / "images", road.folder / "cells.tar"),
-    "film-field": lambda road: standins.film(road.folder / "field.mp4", "val"),
-    "label-harvest": lambda road: standins.label(road.folder / "batch", road.folder / "harvest.tar"),
-}
