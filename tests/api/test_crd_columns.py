@@ -62,7 +62,7 @@ STATUS: dict[str, Any] = {
         "etaSeconds": 190,
         "updatedTime": TIME,
     },
-    "summary": {"ap50": "0.88", "tpu": "98%", "release": "note-v3"},
+    "summary": {"ap50": "0.88", "targets": "98%", "tpu": "98%", "release": "note-v3"},
     "queue": {"ahead": 2, "etaSeconds": 2100},
     "resolved": {"profile": "default", "profileRevision": "p", "profileHash": f"sha256:{SHA}", "accelerator": "cpu"},
     "dataset": {
@@ -134,7 +134,7 @@ def test_a_run(server: KubeHttp, stored: Any) -> None:
         "Reason": "Running",
         "Progress": "41%",
         "AP50": "0.88",
-        "TPU": "98%",
+        "Targets": "98%",
         "Release": "note-v3",
     }
     wide = _shown(server, place, wide=True)
@@ -142,7 +142,13 @@ def test_a_run(server: KubeHttp, stored: Any) -> None:
 
 
 def test_a_release(server: KubeHttp, stored: Any) -> None:
-    status = {"published": True, "manifest": {"key": "m", "sha256": SHA, "size": 1}, "ap50": "0.88", "tpu": "98%"}
+    status = {
+        "published": True,
+        "manifest": {"key": "m", "sha256": SHA, "size": 1},
+        "ap50": "0.88",
+        "targets": "98%",
+        "tpu": "98%",
+    }
     shown = _shown(server, stored(RELEASE, status))
     assert shown.pop("Age")
     assert shown == {
@@ -151,7 +157,7 @@ def test_a_release(server: KubeHttp, stored: Any) -> None:
         "Version": 3,
         "Channel": "stable",
         "AP50": "0.88",
-        "TPU": "98%",
+        "Targets": "98%",
         "Published": True,
     }
 

@@ -16,6 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from atoll_contract import keys
 from atoll_contract.errors import Reason
+from atoll_contract.release import compile_artifact
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact, StageResult
 
@@ -92,7 +93,7 @@ def _outputs(given: StageInput, pod_uid: str) -> dict[str, str]:
     names = {
         Stage.TRAIN: ("weights", "history"),
         Stage.EXPORT: ("model", "labels", "metrics", "mapping", "golden", "report"),
-        Stage.COMPILE: ("compiled", "log"),
+        Stage.COMPILE: tuple(compile_artifact(given.target or "edgetpu", name) for name in ("compiled", "log")),
     }
     return {name: f"{own}{name}" for name in names[given.stage]}
 
@@ -110,7 +111,7 @@ def _summary(given: StageInput) -> dict[str, Any]:
         int8 = {"ap50": 0.88, "ap": 0.6, "perClass": {"RBC": 0.8}}
         return {"metrics": {"float": {"ap50": 0.9, "ap": 0.61}, "int8": int8}, "predictedMappedPercent": 97.6}
     if given.stage is Stage.COMPILE:
-        return {"target": "edgetpu", "compiled": True, "mappedPercent": 98.0}
+        return {"target": given.target or "edgetpu", "compiled": True, "mappedPercent": 98.0}
     return {}
 
 

@@ -35,12 +35,12 @@ SIGTERM_CODE = 143
 class Bucket:
     """What stages have left."""
 
-    # By the UID of the run and the stage.
-    results: dict[tuple[str, Stage], StageResult] = field(default_factory=dict)
+    # By the UID of the run and the stage, or the folder that a compile target has of its own.
+    results: dict[tuple[str, str], StageResult] = field(default_factory=dict)
     # By model and version: the UID of the run that published it, or another word.
     manifests: dict[tuple[str, int], str] = field(default_factory=dict)
     # How often each stage of a run did its work.
-    works: Counter[tuple[str, Stage]] = field(default_factory=Counter)
+    works: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def versions_of(self, run_uid: str) -> list[int]:
         return [version for (_, version), owner in self.manifests.items() if owner == run_uid]
@@ -219,7 +219,7 @@ class ClusterModel:
 
     def _succeed(self, given: StageInput, pod_uid: str) -> StageEnd:
         """The stage does its work, or finds that an earlier attempt did it."""
-        work = (given.run.uid, given.stage)
+        work = (given.run.uid, given.folder)
         self._check_upstream(given)
         known = self.bucket.results.get(work)
         if known is not None:

@@ -55,8 +55,16 @@ class Users:
             uid=f"uid-{self._server.version}",
             publish={"model": self._rng.choice(MODELS)},
             suspend=self._rng.random() < 0.1,
+            compile=self._targets(),
             runPolicy=policy,
         )
+
+    def _targets(self) -> list[Body]:
+        """The Edge TPU alone, or with others, of which each has a Job of its own."""
+        others = [[], [], ["rknn"], ["rknn", "qnn", "hailo"]]
+        policies = ["BestEffort", "BestEffort", "Required", "Disabled"]
+        chosen = [{"target": name, "policy": self._rng.choice(policies)} for name in self._rng.choice(others)]
+        return [{"target": "edgetpu", "policy": "BestEffort"}, *chosen]
 
     def resume_all(self) -> None:
         for run in list(self._model.objects(RUNS.plural)):

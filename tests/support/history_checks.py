@@ -8,6 +8,7 @@ from collections import Counter
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import DONE, TERMINAL
+from atoll_operator.jobs.manifest import TARGET_LABEL
 from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, RELEASES, RUNS, controller_of
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
@@ -68,7 +69,16 @@ class HistoryChecks:
         assert self._created[name] == 1 or name in self.deleted, f"{name} was created twice"
         others = [item["metadata"]["name"] for item in self.unfinished_jobs(uid)]
         others = [other for other in others if other != name and other not in self.late]
+        if TARGET_LABEL in job["metadata"]["labels"]:
+            # Compile targets are at work side by side, each in one Job.
+            target = job["metadata"]["labels"][TARGET_LABEL]
+            others = [other for other in others if self._target_of(other) in ("", target)]
         assert not others, f"{name} was created beside {others}"
+
+    def _target_of(self, name: str) -> str:
+        """The compile target of a Job; empty where it has none of its own."""
+        job = next(item for item in self._model.objects(JOBS.plural) if item["metadata"]["name"] == name)
+        return str((job["metadata"].get("labels") or {}).get(TARGET_LABEL, ""))
 
     def unfinished_jobs(self, run_uid: str) -> list[Body]:
         jobs = self._model.objects(JOBS.plural)
@@ -82,6 +92,7 @@ class HistoryChecks:
     def _check_status(self, run: Body, before: Body, after: Body) -> None:
         self._check_phase(run, before, after)
         self._check_stages(run, before, after)
+        self._check_targets(run, after)
         self._check_release(run, after)
         text = json.dumps(after)
         assert len(text) <= MAX_STATUS_BYTES
@@ -103,12 +114,25 @@ class HistoryChecks:
         for item in after["stages"]:
             stage = Stage(item["name"])
             if item["phase"] == "Succeeded" and known.get(stage) != "Succeeded":
-                assert (uid, stage) in self._model.bucket.results, f"{_name(run)}: {stage} never succeeded"
+                assert self._was_done(uid, stage), f"{_name(run)}: {stage} never succeeded"
             if known.get(stage) == "Succeeded" and item["phase"] != "Succeeded":
                 is_retried = after.get("lastHandledRetry") != before.get("lastHandledRetry")
                 assert is_retried, f"{_name(run)}: the success of {stage} was lost"
             ran = self._model.running_seconds(uid, stage)
             assert item.get("podSeconds", 0) <= ran + READING_SECONDS, f"{_name(run)}: {stage} ran for {ran} s only"
+
+    def _was_done(self, uid: str, stage: str) -> bool:
+        return any(owner == uid and name.partition("-")[0] == stage for owner, name in self._model.bucket.results)
+
+    def _check_targets(self, run: Body, after: Body) -> None:
+        """No target has a success that is not its own, and publish was given the files of all that have one."""
+        uid = run["metadata"]["uid"]
+        for entry in after.get("compile", []):
+            part = entry.get("stage") or {}
+            if part.get("phase") == "Succeeded":
+                done = (uid, f"compile-{entry['target']}") in self._model.bucket.results
+                assert done, f"{_name(run)}: {entry['target']} never succeeded"
+                assert not part.get("outputs")
 
     def _check_release(self, run: Body, status: Body) -> None:
         uid, model = run["metadata"]["uid"], run["spec"]["publish"]["model"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,11 +35,28 @@ COMPILATION = {
 }
 
 
+RKNN = {
+    "target": "rknn",
+    "compiled": True,
+    "chip": "rk3566",
+    "compilerVersion": "2.5.0",
+    "mappedPercent": 98.2,
+    "figures": {"ap50": 0.86, "ap": 0.5, "source": "simulator"},
+}
+
+
 def exported_run(
-    store: Store, spec: StoreSpec, *, uid: str = "7b1e", compiled: bool = False, small: bool = False, **publish: Any
+    store: Store,
+    spec: StoreSpec,
+    *,
+    uid: str = "7b1e",
+    compiled: bool = False,
+    small: bool = False,
+    targets: bool = False,
+    **publish: Any,
 ) -> StageInput:
     """The input of a publish stage whose earlier stages' files lie in `store`; a model of its own for every run, and
-    with `small` no more than a release must have."""
+    with `small` no more than a release must have. `targets`: rknn is compiled, and qnn is not."""
     run = RunRef("local", "bccd", uid)
     files = {
         "model": ("unoptimized.tflite", minimal_tflite() + uid.encode()),
@@ -58,6 +76,9 @@ def exported_run(
             _put(store, run, Stage.COMPILE, "compiled", "model.tflite", model),
             _put(store, run, Stage.COMPILE, "compilation", "compilation.json", json.dumps(COMPILATION).encode()),
         )
+    if targets:
+        known = upstream.get(str(Stage.COMPILE), ())
+        upstream[str(Stage.COMPILE)] = (*known, *_other_targets(store, run))
     if small:
         return StageInput(Stage.PUBLISH, 1, run, spec, upstream, publish=PublishSpec(**_settings(publish)))
     best = store.put(f"runs/local/{uid}/train/checkpoints/best-00000100.weights.h5", b"best " + uid.encode())
@@ -65,6 +86,16 @@ def exported_run(
         store.put(f"runs/local/{uid}/train/checkpoints/step-{step:08d}.npz", b"state")
     upstream[str(Stage.TRAIN)] = (Artifact("weights", best.key, best.sha256 or "", best.size),)
     return StageInput(Stage.PUBLISH, 1, run, spec, upstream, publish=PublishSpec(**_settings(publish)))
+
+
+def _other_targets(store: Store, run: RunRef) -> tuple[Artifact, ...]:
+    put = partial(_put, store, run, f"{Stage.COMPILE}-rknn")
+    qnn = {"target": "qnn", "compiled": False, "reason": "CompilerUnavailable"}
+    return (
+        put("rknn.compiled", "model-rk3566.rknn", b"code of a Rockchip NPU"),
+        put("rknn.compilation", "compilation.json", json.dumps(RKNN).encode()),
+        _put(store, run, f"{Stage.COMPILE}-qnn", "qnn.compilation", "compilation.json", json.dumps(qnn).encode()),
+    )
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +125,7 @@ def publish_until_done(given: StageInput) -> int:
         given = with_version(given, int(outcome.summary["nextVersion"]))
 
 
-def _put(store: Store, run: RunRef, stage: Stage, name: str, file: str, data: bytes) -> Artifact:
+def _put(store: Store, run: RunRef, stage: str, name: str, file: str, data: bytes) -> Artifact:
     info = store.put(f"runs/{run.namespace}/{run.uid}/{stage}/a1-pod/{file}", data)
     assert info.sha256 is not None
     return Artifact(name, info.key, info.sha256, info.size)

@@ -12,6 +12,7 @@ from typing import Any
 from atoll_contract import keys
 from atoll_contract.document import to_json
 from atoll_contract.errors import Reason, exit_code
+from atoll_contract.release import compile_artifact
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import Artifact, StageResult
 from atoll_operator.api.status import RunStatus, StagePhase, read_status, write_status
@@ -54,16 +55,21 @@ def run_view(**changes: Any) -> RunView:
     return replace(base, **changes)
 
 
-def job_name(stage: Stage, attempt: int) -> str:
-    return f"note-{stage}-{attempt}-0123abcd"
+def job_name(stage: Stage, attempt: int, target: str | None = None) -> str:
+    return f"note-{target or stage}-{attempt}-0123abcd"
 
 
 def artifact(name: str, key: str) -> Artifact:
     return Artifact(name, key, SHA, 10)
 
 
-def outputs_of(stage: Stage, *, version: int = 1) -> tuple[Artifact, ...]:
+def outputs_of(stage: Stage, *, version: int = 1, target: str | None = None) -> tuple[Artifact, ...]:
     """The outputs of a stage, under keys that it may write."""
+    if target is not None:
+        folder = f"runs/team/{UID}/{stage}-{target}/a1-pod/"
+        return tuple(
+            artifact(compile_artifact(target, name), folder + name) for name in ("compiled", "log", "compilation")
+        )
     prefix = f"runs/team/{UID}/{stage}/a1-pod/"
     if stage is Stage.CONVERT:
         return (artifact("dataset", f"cache/team/datasets/{SHA}/dataset.json"),)
@@ -83,11 +89,12 @@ SUMMARIES: dict[Stage, dict[str, Any]] = {
 }
 
 
-def success(stage: Stage, attempt: int, *, version: int = 1, reason: Reason = Reason.COMPLETED) -> str:
+def success(
+    stage: Stage, attempt: int, *, version: int = 1, reason: Reason = Reason.COMPLETED, target: str | None = None
+) -> str:
     """The termination message of a stage that succeeded."""
-    result = StageResult(
-        stage, attempt, reason, f"{stage} done", outputs_of(stage, version=version), SUMMARIES.get(stage, {})
-    )
+    outputs = outputs_of(stage, version=version, target=target)
+    result = StageResult(stage, attempt, reason, f"{stage} done", outputs, SUMMARIES.get(stage, {}))
     return result.termination_message().decode()
 
 
@@ -116,6 +123,8 @@ class RunSimulation:
     writes: int = 0
     deleted_run: bool = False
     plan: Plan | None = None
+    # Which of several unfinished Jobs is the active one.
+    turn: int = 0
     _cached: tuple[dict[str, Any] | None, RunStatus | None] | None = None
 
     def view(self) -> RunView:
@@ -181,14 +190,14 @@ class RunSimulation:
 
     def _apply_create(self, plan: Plan) -> None:
         for request in plan.create:
-            name = job_name(request.stage, request.attempt)
+            name = job_name(request.stage, request.attempt, request.target)
             if name in self.jobs:
                 continue
             self.created[name] += 1
             self.requests[name] = request
             uid = f"{name}-{self.created[name]}"
             made = JobView(name, uid, self.run.uid, request.stage, request.attempt, JobState.ACTIVE, self.now)
-            self.jobs[name] = replace(made, following=request.following)
+            self.jobs[name] = replace(made, following=request.following, target=request.target)
 
     def _apply_delete(self, plan: Plan) -> None:
         for item in plan.delete:
@@ -208,8 +217,11 @@ class RunSimulation:
 
     def active_job(self) -> JobView | None:
         """The unfinished Job as the stage that is at work in it sees it."""
-        job = next((job for job in self.jobs.values() if not job.is_finished), None)
-        return None if job is None else stage_views(job, tuple(self.pods.values()), self._parsed())[-1]
+        unfinished = [job for job in self.jobs.values() if not job.is_finished]
+        if not unfinished:
+            return None
+        job = unfinished[self.turn % len(unfinished)]
+        return stage_views(job, tuple(self.pods.values()), self._parsed())[-1]
 
     def next_stage(self, job: JobView) -> Stage | None:
         """The stage that follows this one in the Job's pod."""
@@ -236,7 +248,8 @@ class RunSimulation:
         job = self.active_job()
         assert job is not None, self.status
         requested = self.requests[job.name].version or 1 if job.name in self.requests else 1
-        text = success(job.stage, job.attempt, version=version or requested) if message is None else message
+        done = success(job.stage, job.attempt, version=version or requested, target=job.target)
+        text = done if message is None else message
         ended: dict[str, Any] = {
             "phase": PodPhase.SUCCEEDED,
             "exit_code": 0,
@@ -288,6 +301,10 @@ class RunSimulation:
         status = read_status(self.status)
         assert status is not None
         return status
+
+    def target(self, target: str) -> Any:
+        """What the status says of a compile target."""
+        return next(item for item in self.read().compile if item.target == target)
 
     def stage(self, stage: Stage) -> Any:
         return self.read().stage(stage)

@@ -50,6 +50,7 @@ def run_prefix(run: RunRef) -> str:
 
 
 def stage_prefix(run: RunRef, stage: str) -> str:
+    """Folder of a stage; that of one compile target of several is `compile-<target>`."""
     return f"{run_prefix(run)}{stage}/"
 
 

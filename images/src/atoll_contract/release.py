@@ -57,12 +57,16 @@ class Role(StrEnum):
 
     MODEL_INT8 = "model-int8"
     MODEL_EDGETPU = "model-edgetpu"
+    # For another accelerator; `ManifestFile.target` says which.
+    MODEL_COMPILED = "model-compiled"
     LABELS = "labels"
     GOLDEN = "golden"
     BUNDLE = "bundle"
     REPORT = "report"
     METRICS = "metrics"
     CHECKPOINT = "checkpoint"
+    # Any that only a later version knows.
+    OTHER = "other"
 
 
 class Detection(Document, frozen=True):
@@ -84,6 +88,8 @@ class ManifestFile(Document, frozen=True):
     size: int
     media_type: str = "application/octet-stream"
     expected: tuple[Detection, ...] | None = None
+    # The compile target of a compiled model; None for the Edge TPU's, which its role names.
+    target: str | None = None
 
 
 class ModelInput(Document, frozen=True):
@@ -103,6 +109,30 @@ class EdgeTpu(Document, frozen=True):
     min_runtime_version: int | None = None
     mapped_percent: float | None = None
     predicted_mapped_percent: float | None = None
+
+
+class TargetResult(Document, frozen=True):
+    """What came of one compile target. `figures_source` is `simulator` or `predicted`; None where nothing was compiled,
+    or nothing measured."""
+
+    target: str
+    compiled: bool
+    chip: str | None = None
+    compiler_version: str | None = None
+    mapped_percent: float | None = None
+    ap50: float | None = None
+    ap: float | None = None
+    figures_source: str | None = None
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The result in a word."""
+        if not self.compiled:
+            return "not compiled"
+        if self.ap50 is not None and self.figures_source == "simulator":
+            return f"{self.ap50:.2f}"
+        return "compiled" if self.mapped_percent is None else f"{self.mapped_percent:.0f}%"
 
 
 class Manifest(Document, frozen=True):
@@ -126,7 +156,24 @@ class Manifest(Document, frozen=True):
     channel: str = "stable"
     # None where every device takes the version at once, so that older devices read the manifest.
     rollout: RolloutPlan | None = None
+    # Every compile target of the run; None where that was the Edge TPU alone, so that devices with an agent that knows
+    # no other go on with such releases.
+    targets: tuple[TargetResult, ...] | None = None
     schema_version: int = 1
+
+    @property
+    def results(self) -> tuple[TargetResult, ...]:
+        """Every compile target, also of a manifest that names the Edge TPU alone."""
+        known = self.edgetpu
+        alone = TargetResult(EDGETPU, known.compiled, None, known.compiler_version, known.mapped_percent)
+        return self.targets if self.targets is not None else (alone,)
+
+    @property
+    def targets_text(self) -> str:
+        """What came of the compile targets, in a line; that of the Edge TPU alone has no name."""
+        if self.targets is None:
+            return self.results[0].text
+        return ", ".join(f"{item.target} {item.text}" for item in self.results)
 
     @property
     def release(self) -> str:

@@ -246,11 +246,15 @@ class CompilePolicy(StrEnum):
     DISABLED = "Disabled"
 
 
+# For the Edge TPU's compiler.
+COMPILE_SECONDS = 600
+
+
 class CompileSpec(Document, frozen=True):
     target: str = "edgetpu"
     policy: CompilePolicy = CompilePolicy.BEST_EFFORT
     min_mapped_percent: float | None = None
-    timeout_seconds: int = 600
+    timeout_seconds: int = COMPILE_SECONDS
     # None: the target's default. AP50 of the float model minus the chip's, on the evaluation split.
     chip: str | None = None
     max_ap50_drop: float | None = None
@@ -291,10 +295,17 @@ class StageInput(Document, frozen=True):
     publish: PublishSpec | None = None
     # What earlier attempts than this one have left is not taken over: somebody asked for the stage anew.
     adopt_from: int | None = None
+    # Set where each compile target has a Job of its own: what they leave lies apart, as do their attempts' numbers.
+    target: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The name of the stage in keys."""
+        return f"{self.stage}-{self.target}" if self.target else str(self.stage)
 
     def prefix(self, pod_uid: str) -> str:
         """The prefix of the keys that only this attempt writes."""
-        return attempt_prefix(self.run, self.stage, attempt=self.attempt, pod_uid=pod_uid)
+        return attempt_prefix(self.run, self.folder, attempt=self.attempt, pod_uid=pod_uid)
 
     def artifact(self, stage: Stage, name: str) -> Artifact:
         """The artifact `name` of an earlier stage.

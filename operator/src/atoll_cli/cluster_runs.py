@@ -135,11 +135,11 @@ def runs_table(runs: Iterable[Body], *, now: datetime, namespaces: bool = False,
         progress = status.progress.display if status.progress else ""
         age = duration(seconds_between(run["metadata"]["creationTimestamp"], now))
         summary = status.summary
-        figures = (summary.ap50, summary.tpu, summary.release)
+        figures = (summary.ap50, summary.targets or summary.tpu, summary.release)
         row = [run["metadata"]["name"], status.phase, status.reason, progress, *figures, age]
         first = [run["metadata"]["namespace"]] if namespaces else []
         rows.append([*first, *row, *([status.message or ""] if wide else [])])
-    names = ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    names = ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TARGETS", "RELEASE", "AGE"]
     return text_table([*(["NAMESPACE"] if namespaces else []), *names, *(["MESSAGE"] if wide else [])], rows)
 
 
@@ -169,10 +169,14 @@ def run_lines(run: Body) -> Iterator[str]:
         eta = f", about {duration(status.queue.eta_seconds)}" if status.queue.eta_seconds else ""
         yield f"queue: {status.queue.ahead} ahead{eta}"
     summary = status.summary
-    if summary.ap50 or summary.tpu:
-        yield f"AP50 {describe_ap50(status) or 'unknown'}, TPU {summary.tpu or 'unknown'}"
+    targets = summary.targets or summary.tpu
+    if summary.ap50 or targets:
+        # An older operator, and a run for the Edge TPU alone, name no target.
+        lone = len(status.compile) < 2
+        yield f"AP50 {describe_ap50(status) or 'unknown'}, {'TPU ' if lone else ''}{targets or 'unknown'}"
         if status.metrics is not None and status.metrics.split == "validation":
             yield CHOSEN_ON
+    yield from target_lines(status)
     if status.release is not None and status.release.manifest is not None:
         yield f"release: {status.release.name} (atoll pull {status.release.name})"
     if status.estimate is not None:
@@ -189,6 +193,13 @@ def describe_ap50(status: RunStatus) -> str:
     int8 = metrics.int8
     borders = (float(int8.ap50_low), float(int8.ap50_high)) if int8.ap50_low and int8.ap50_high else None
     return ap50_text(float(int8.ap50), images=metrics.pictures or 0, interval=borders)
+
+
+def target_lines(status: RunStatus) -> Iterator[str]:
+    """What came of each compile target of a run that has several."""
+    for entry in status.compile:
+        if entry.stage is not None and entry.stage.message:
+            yield f"{entry.target}: {entry.stage.phase}: {entry.stage.message}"
 
 
 def dataset_warnings(status: RunStatus) -> list[str]:

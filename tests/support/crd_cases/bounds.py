@@ -29,6 +29,14 @@ RUN_CHECKPOINT["spec"]["training"]["initFrom"] = {
     "type": "checkpoint",
     "checkpoint": {"key": "weights/own.weights.h5", "digest": DIGEST},
 }
+RUN_CHECKPOINT["spec"]["compile"] = [
+    {
+        "target": "qnn",
+        "policy": "Required",
+        "chip": "qcs6490",
+        "quality": {"maxAP50Drop": "0.02", "minMappedPercent": "90"},
+    }
+]
 STORE_FULL = changed(
     STORE,
     {
@@ -48,7 +56,7 @@ PROFILE_FULL = changed(
     PROFILE,
     {
         "spec": {
-            "images": {"trainGPU": PINNED, "compile": PINNED},
+            "images": dict.fromkeys(("trainGPU", "compile", "compileRKNN", "compileQNN", "compileHailo"), PINNED),
             "allowTags": False,
             "imagePullPolicy": "Always",
             "imagePullSecrets": [{"name": "regcred"}],

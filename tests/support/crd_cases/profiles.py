@@ -36,8 +36,12 @@ PROFILE_CASES: tuple[Case, ...] = (
         changed(PROFILE, {"metadata": {"name": "a" * 64}}),
         "metadata.name must be at most 63 characters",
     ),
-    *(_tagged(field) for field in ("convert", "train", "trainGPU", "compile", "publish")),
+    *(
+        _tagged(field)
+        for field in ("convert", "train", "trainGPU", "compile", "compileRKNN", "compileQNN", "compileHailo", "publish")
+    ),
     accepted("profile-all-pinned", profile(images={"trainGPU": PINNED, "compile": PINNED})),
+    accepted("profile-images-of-targets", profile(images={"compileRKNN": PINNED, "compileQNN": PINNED})),
     accepted("profile-tags", profile(allowTags=True, images={"convert": TAGGED, "compile": TAGGED})),
     refused(
         "profile-digest-cut-short", profile(images={"train": PINNED[:-1]}), "images.train must be pinned by digest"

@@ -198,7 +198,19 @@ _GATES = (
     accepted("compile-nothing", run(compile=[])),
     accepted("compile-required", run(compile=[{"target": "edgetpu", "policy": "Required"}])),
     refused("compile-twice", run(compile=[{"target": "edgetpu"}, {"target": "edgetpu"}]), "Duplicate value"),
-    refused("compile-for-elsewhere", run(compile=[{"target": "hailo"}]), 'Unsupported value: "hailo"'),
+    refused("compile-for-elsewhere", run(compile=[{"target": "tpu"}]), 'Unsupported value: "tpu"'),
+    accepted("compile-for-four", run(compile=[{"target": name} for name in ("edgetpu", "rknn", "qnn", "hailo")])),
+    accepted("compile-for-a-chip", run(compile=[{"target": "rknn", "chip": "rk3566"}])),
+    refused("compile-for-no-chip", run(compile=[{"target": "rknn", "chip": "rk1"}]), 'Unsupported value: "rk1"'),
+    refused("compile-chip-of-another", run(compile=[{"target": "qnn", "chip": "rk3588"}]), "chip does not belong to"),
+    refused("compile-chip-of-edgetpu", run(compile=[{"target": "edgetpu", "chip": "hailo8"}]), "edgetpu has none"),
+    accepted("compile-gates", run(compile=[{"target": "qnn", "quality": {"maxAP50Drop": "0.02"}}])),
+    refused("compile-drop-over-1", run(compile=[{"target": "qnn", "quality": {"maxAP50Drop": "2"}}]), 'write "0.05"'),
+    refused(
+        "compile-mapped-over-100",
+        run(compile=[{"target": "qnn", "quality": {"minMappedPercent": "101"}}]),
+        'is a percentage in quotes, "0" to "100"',
+    ),
     refused("compile-policy", run(compile=[{"target": "edgetpu", "policy": "Always"}]), 'Unsupported value: "Always"'),
 )
 

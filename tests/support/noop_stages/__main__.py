@@ -19,7 +19,7 @@ from typing import Any
 from atoll_contract import keys
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role, compile_artifact
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound, PreconditionFailed
@@ -41,7 +41,7 @@ SUMMARIES: dict[Stage, dict[str, Any]] = {
 def work(context: StageContext) -> StageOutcome:
     """Whatever the plan says; the same bytes for the same run, however often it was interrupted."""
     stage = context.input.stage
-    asked = _plan().get(str(stage), {})
+    asked = _plan().get(context.input.folder, {})
     number = _note(context)
     if number <= asked.get("times", 0):
         raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
@@ -49,7 +49,10 @@ def work(context: StageContext) -> StageOutcome:
     _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=asked.get("learns", False), cut=cut_after)
     if stage is Stage.PUBLISH:
         return _publish(context)
-    outputs = tuple(_save(context, name) for name in NAMES[stage])
+    names = NAMES[stage]
+    if context.input.target:
+        names = tuple(compile_artifact(context.input.target, name) for name in names)
+    outputs = tuple(_save(context, name) for name in names)
     return StageOutcome(f"{stage} is done", outputs, SUMMARIES.get(stage, {}))
 
 
@@ -133,13 +136,14 @@ def _note(context: StageContext) -> int:
     folder = os.environ.get("NOOP_PLAN")
     if not folder or not os.access(folder, os.W_OK):
         return 1
-    (Path(folder) / f"{context.input.stage}.json").write_bytes(to_json(context.input))
-    line = f"{context.input.stage} {context.input.attempt} {os.getppid()} {time.time()}\n"
+    stage = context.input.folder
+    (Path(folder) / f"{stage}.json").write_bytes(to_json(context.input))
+    line = f"{stage} {context.input.attempt} {os.getppid()} {time.time()}\n"
     with (Path(folder) / "calls").open("a+") as calls:
         calls.write(line)
         calls.flush()
         calls.seek(0)
-        return sum(1 for item in calls if item.split()[0] == context.input.stage)
+        return sum(1 for item in calls if item.split()[0] == stage)
 
 
 if __name__ == "__main__":

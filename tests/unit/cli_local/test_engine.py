@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,43 @@ def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun)
     anew = noop.launch(rerun=True)
     assert anew.status.phase is Phase.SUCCEEDED
     assert noop.manifests() == ["v1", "v2"]
+
+
+def test_targets_are_compiled_side_by_side_and_one_that_fails_leaves_the_others(noop: NoopRun) -> None:
+    targets = "compile: [{ target: edgetpu }, { target: rknn }, { target: qnn }]"
+    noop.file.write_text(RUN.replace("name: noop }\nspec:", f"name: noop }}\nspec:\n  {targets}"))
+    plan: dict[str, Any] = {"fail": "CompileFailed", "times": 1}
+    noop.plan(**{"compile-qnn": plan, "compile-rknn": {"steps": 3, "seconds": 0.1}})
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
+    assert sorted(noop.calls()) == ["compile-qnn", "compile-rknn", "convert", "export", "publish", "train"]
+    assert noop.calls()[-1] == "publish"
+    assert result.status.summary.targets == "edgetpu no compiler, rknn 98%, qnn refused"
+    assert [item["name"] for item in noop.given("publish")["upstream"]["compile"]] == ["rknn.compiled"]
+    assert noop.given("export")["export"]["forTargets"] is True
+    assert (noop.given("compile-rknn")["target"], noop.given("compile-rknn")["compile"]["target"]) == ("rknn", "rknn")
+
+
+def test_an_engine_that_was_killed_goes_on_with_the_targets_that_are_left(noop: NoopRun) -> None:
+    targets = "compile: [{ target: qnn }, { target: rknn }]"
+    noop.file.write_text(RUN.replace("name: noop }\nspec:", f"name: noop }}\nspec:\n  {targets}"))
+    noop.plan(**{"compile-rknn": {"steps": 600, "seconds": 0.1}})
+
+    def is_qnn_recorded() -> bool:
+        path = noop.store / ".atoll/engine/local/noop/run.json"
+        entries = json.loads(path.read_text()).get("status", {}).get("compile", []) if path.is_file() else []
+        parts = {item["target"]: item.get("stage", {}).get("phase") for item in entries}
+        return parts.get("qnn") == "Succeeded" and "compile-rknn" in noop.calls()
+
+    with noop.start() as process:
+        wait_until(is_qnn_recorded, what="one target to end and the other to begin", timeout_seconds=120)
+        process.kill()
+    noop.plan()
+    result = noop.launch()
+    assert result.status.phase is Phase.SUCCEEDED
+    assert result.status.summary.targets == "qnn 98%, rknn 98%"
+    assert noop.calls().count("compile-qnn") == 1
+    assert noop.calls().count("compile-rknn") == 2
 
 
 def test_a_second_run_takes_old_and_new_images_and_starts_from_the_release(noop: NoopRun) -> None:

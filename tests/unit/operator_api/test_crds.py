@@ -66,7 +66,7 @@ def test_columns_of_a_run() -> None:
         "Reason",
         "Progress",
         "AP50",
-        "TPU",
+        "Targets",
         "Release",
         "Age",
     ]

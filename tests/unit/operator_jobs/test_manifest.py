@@ -15,8 +15,10 @@ from atoll_contract.stage import ENV_HANDOVER_DIR, ENV_INPUT, CompilePolicy, Sta
 from atoll_contract.stage_result import Artifact
 from atoll_operator.api.types import (
     CompileTarget,
+    Decimal,
     Resources,
     ServiceAccounts,
+    TargetQuality,
     object_store,
     training_profile,
     training_run,
@@ -304,6 +306,58 @@ def test_compile_runs_on_amd64(case: str) -> None:
     assert pod_of(case)["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
+def test_a_target_of_several_has_a_job_an_image_and_a_folder_of_its_own() -> None:
+    base = work()
+    quality = TargetQuality(Decimal(0.02), Decimal(90))
+    targets = (
+        CompileTarget("edgetpu", CompilePolicy.BEST_EFFORT),
+        CompileTarget("rknn", CompilePolicy.REQUIRED, "rk3566", quality),
+        CompileTarget("qnn", CompilePolicy.BEST_EFFORT),
+    )
+    images = replace(base.profile.images, compile_rknn="r.example/rknn:1")
+    base = replace(base, spec=replace(base.spec, compile=targets), profile=replace(base.profile, images=images))
+    jobs = {item.target: build_job(base, attempt(Stage.COMPILE, target=item.target)) for item in targets}
+    assert len({job["metadata"]["name"] for job in jobs.values()}) == 3
+    rknn, qnn = jobs["rknn"], jobs["qnn"]
+    assert rknn["metadata"]["name"].startswith(f"{RUN.name}-rknn-2-")
+    assert rknn["metadata"]["labels"]["atoll.dev/target"] == "rknn"
+    assert rknn["spec"]["template"]["metadata"]["labels"]["atoll.dev/target"] == "rknn"
+    pods = [job["spec"]["template"]["spec"] for job in (rknn, qnn)]
+    assert [pod["containers"][0]["image"] for pod in pods] == ["r.example/rknn:1", "r.example/compile:1"]
+    assert [pod["nodeSelector"]["kubernetes.io/arch"] for pod in pods] == ["amd64", "amd64"]
+    given = stage_input(base, attempt(Stage.COMPILE, target="rknn"))
+    assert given.prefix("pod").endswith("/compile-rknn/a2-pod/")
+    section = given.compile
+    assert section is not None
+    assert (section.target, section.chip, section.policy) == ("rknn", "rk3566", CompilePolicy.REQUIRED)
+    assert (section.max_ap50_drop, section.min_mapped_percent, section.timeout_seconds) == (0.02, 90.0, 7200)
+    other = stage_input(base, attempt(Stage.COMPILE, target="qnn")).compile
+    assert other is not None
+    # The run's own gate on the mapping is the Edge TPU's.
+    assert (other.min_mapped_percent, other.max_ap50_drop) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "wanted"),
+    [
+        (("edgetpu",), None),
+        (("edgetpu", "rknn"), True),
+        (("qnn",), True),
+    ],
+)
+def test_export_leaves_a_float_model_only_for_other_targets(targets: tuple[str, ...], wanted: bool | None) -> None:
+    base = work()
+    chosen = tuple(CompileTarget(name, CompilePolicy.BEST_EFFORT) for name in targets)
+    base = replace(base, spec=replace(base.spec, compile=chosen))
+    export = stage_input(base, CASES["export"]).export
+    assert export is not None
+    assert export.for_targets is wanted
+    disabled = tuple(replace(item, policy=CompilePolicy.DISABLED) for item in chosen)
+    export = stage_input(replace(base, spec=replace(base.spec, compile=disabled)), CASES["export"]).export
+    assert export is not None
+    assert export.for_targets is None
+
+
 def test_an_amount_that_is_a_number_is_written_as_text() -> None:
     base = work()
     profile = replace(base.profile, resources={Stage.CONVERT: Resources(limits={"cpu": 2})})
@@ -322,6 +376,7 @@ def test_a_missing_image_is_an_error_that_names_it() -> None:
 def test_names_fit_into_a_label_and_differ_by_uid() -> None:
     name = job_name("r" * 40, RUN.uid, Stage.CONVERT, 100)
     assert len(name) <= 63
+    assert len(job_name("r" * 40, RUN.uid, Stage.COMPILE, 100, target="edgetpu")) <= 63
     assert name != job_name("r" * 40, RUN.uid.replace("1", "2"), Stage.CONVERT, 100)
 
 

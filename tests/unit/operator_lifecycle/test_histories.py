@@ -37,11 +37,23 @@ class RunLife(RuleBasedStateMachine):
         compiler=st.booleans(),
         deadline=st.sampled_from([None, 5000]),
         others=st.integers(0, 3),
+        more=st.sampled_from([(), (), ("rknn",), ("rknn", "qnn", "hailo")]),
+        policies=st.tuples(*[st.sampled_from(list(CompilePolicy))] * 3),
     )
-    def begin(self, backoff: int, policy: CompilePolicy, compiler: bool, deadline: int | None, others: int) -> None:
+    def begin(
+        self,
+        backoff: int,
+        policy: CompilePolicy,
+        compiler: bool,
+        deadline: int | None,
+        others: int,
+        more: tuple[str, ...],
+        policies: tuple[CompilePolicy, ...],
+    ) -> None:
+        further = (CompileChoice(target, own) for target, own in zip(more, policies, strict=False))
         run = run_view(
             backoff_limit=backoff,
-            compile=(CompileChoice("edgetpu", policy),),
+            compile=(CompileChoice("edgetpu", policy), *further),
             profile=replace(PROFILE, has_compiler=compiler),
             active_deadline_seconds=deadline,
             ttl_seconds=200_000,
@@ -74,7 +86,7 @@ class RunLife(RuleBasedStateMachine):
         self.sim.status = self.sim.history[-2]
         plan = self.sim.decide()
         self.sim.status = current
-        assert len(plan.create) <= 1
+        assert len({request.target for request in plan.create}) == len(plan.create)
 
     # The stages.
 
@@ -90,7 +102,11 @@ class RunLife(RuleBasedStateMachine):
         assert job is not None
         version = self.sim.requests[job.name].version or 1
         reason = Reason.ADOPTED if adopted else Reason.COMPLETED
-        self.sim.succeed(success(job.stage, job.attempt, version=version, reason=reason))
+        self.sim.succeed(success(job.stage, job.attempt, version=version, reason=reason, target=job.target))
+
+    @rule()
+    def another_job_is_next(self) -> None:
+        self.sim.turn += 1
 
     @precondition(lambda self: self.sim.active_job() is not None)
     @rule(reason=st.sampled_from([r for r in Reason if r not in (Reason.COMPLETED, Reason.ADOPTED, Reason.CACHE_HIT)]))
@@ -168,7 +184,7 @@ class RunLife(RuleBasedStateMachine):
         job = self.sim.active_job()
         assert job is not None
         if job.name in self.known_jobs:
-            self.sim.jobs[job.name] = replace(job, deleting=True)
+            self.sim.jobs[job.name] = replace(self.sim.jobs[job.name], deleting=True)
 
     @rule(seconds=st.sampled_from([1, 10, 130, 400, 2000, 30_000, 90_000]))
     def time_passes(self, seconds: int) -> None:
@@ -212,13 +228,28 @@ class RunLife(RuleBasedStateMachine):
         twice = {name: count for name, count in self.sim.created.items() if count > 1}
         recreated = {name for name in twice if name in self.known_jobs}
         assert not recreated
-        for item in self._stages():
+        for item in (*self._stages(), *self._targets()):
             if item.get("jobRef"):
                 self.known_jobs.add(item["jobRef"]["name"])
 
     @invariant()
-    def at_most_one_job_is_unfinished(self) -> None:
-        assert sum(not job.is_finished for job in self.sim.jobs.values()) <= 1
+    def at_most_one_job_is_unfinished_but_for_those_of_the_targets(self) -> None:
+        unfinished = [job for job in self.sim.jobs.values() if not job.is_finished]
+        assert len(unfinished) <= 1 or all(job.target for job in unfinished)
+        assert len({job.target for job in unfinished}) == len(unfinished)
+
+    @invariant()
+    def the_compile_stage_is_what_its_targets_come_to(self) -> None:
+        parts, whole = self._targets(), next((item for item in self._stages() if item["name"] == "compile"), None)
+        if whole is None or len(self.sim.run.compile) < 2:
+            assert not parts
+        elif whole["phase"] in set(DONE):
+            assert {part["phase"] for part in parts} <= set(DONE)
+            succeeded = {part["target"] for part in parts if part["phase"] == "Succeeded"}
+            assert (whole["phase"] == "Succeeded") is bool(succeeded)
+            # publish finds the files of every target that has any.
+            found = {item["name"].rpartition(".")[0] or "edgetpu" for item in whole.get("outputs", [])}
+            assert found == succeeded
 
     @invariant()
     def no_stage_before_its_predecessors_success(self) -> None:
@@ -286,7 +317,7 @@ class RunLife(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_bounded(self) -> None:
-        assert all(item["attempts"] <= MAX_ATTEMPTS for item in self._stages())
+        assert all(item["attempts"] <= MAX_ATTEMPTS for item in (*self._stages(), *self._targets()))
 
     def teardown(self) -> None:
         """Every run ends once its stages succeed and nothing else happens to it."""
@@ -309,6 +340,11 @@ class RunLife(RuleBasedStateMachine):
 
     def _stages(self) -> list[dict[str, Any]]:
         return list((self.sim.status or {}).get("stages", []))
+
+    def _targets(self) -> list[dict[str, Any]]:
+        """The compile stages of the targets."""
+        entries = (self.sim.status or {}).get("compile", [])
+        return [{"target": item["target"], **item["stage"]} for item in entries if "stage" in item]
 
     def _retry_is_pending(self) -> bool:
         status = self.sim.status or {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from atoll_contract import keys
 from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
-from atoll_contract.release import Channel, Manifest, Role
+from atoll_contract.release import Channel, Manifest, Role, TargetResult
 from atoll_contract.rollout import RolloutControl, RolloutPlan, RolloutState, RolloutStep
 from atoll_contract.signing import generate_key, sign, verify
 from atoll_contract.stage import StageInput, StoreSpec
@@ -92,6 +93,44 @@ def test_a_compiled_model_is_in_manifest_and_bundle(store: Store, folder_spec: S
     compiled = manifest.file(Role.MODEL_EDGETPU)
     assert compiled is not None
     assert bundle_members(store, manifest)["model.tflite"] == store.get(compiled.key)
+
+
+def test_files_of_other_targets_are_in_the_release_with_their_figures(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    publish_once(exported_run(store, folder_spec, compiled=True, targets=True), store, tmp_path / "work")
+    manifest = manifest_of(store)
+    assert manifest.targets_text == "edgetpu 98%, rknn 0.86, qnn not compiled"
+    edgetpu, rknn, qnn = manifest.results
+    assert (edgetpu.target, edgetpu.compiled, manifest.edgetpu.compiled) == ("edgetpu", True, True)
+    assert rknn == TargetResult("rknn", True, "rk3566", "2.5.0", 98.2, 0.86, 0.5, "simulator")
+    assert (qnn.compiled, qnn.reason) == (False, "CompilerUnavailable")
+    (file,) = [item for item in manifest.files if item.role is Role.MODEL_COMPILED]
+    assert (file.name, file.target) == ("model-rk3566.rknn", "rknn")
+    assert store.get(file.key) == b"code of a Rockchip NPU"
+    # Today's robot code takes the bundle apart: it holds what it held.
+    assert set(bundle_members(store, manifest)) == {"unoptimized.tflite", "model.tflite", "map.pbtxt"}
+
+
+def test_a_manifest_for_the_edge_tpu_alone_is_as_before(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    publish_once(exported_run(store, folder_spec, compiled=True), store, tmp_path / "work")
+    manifest = manifest_of(store)
+    written = json.loads(store.get(keys.manifest("local", "note", 1)))
+    assert "targets" not in written
+    assert not any("target" in file for file in written["files"])
+    assert [(item.target, item.text) for item in manifest.results] == [("edgetpu", "98%")]
+    assert manifest.targets_text == "98%"
+
+
+def test_a_result_of_a_target_that_cannot_be_read_is_told(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec, targets=True)
+    artifact = optional_artifact(given, given.stage.COMPILE, "rknn.compilation")
+    assert artifact is not None
+    info = store.put(artifact.key, b'{"target": "rknn"}')
+    false = replace(artifact, sha256=info.sha256 or "", size=info.size)
+    given = replace(given, upstream={**given.upstream, "compile": (false,)})
+    with pytest.raises(IntegrityError, match=r"compilation\.json is no result of a compile target"):
+        publish_once(given, store, tmp_path / "work")
 
 
 def test_a_file_that_only_claims_to_be_compiled_is_refused(

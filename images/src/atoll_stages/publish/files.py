@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class ReleaseFile:
     path: Path
     sha256: str
     size: int
+    # The compile target of a compiled model, other than the Edge TPU.
+    target: str | None = None
 
     @property
     def name(self) -> str:
@@ -58,6 +60,9 @@ def fetch_files(context: StageContext) -> list[ReleaseFile]:
         _release_file(role, context.fetch(artifact, context.work / name))
         for role, artifact, name in _select_artifacts(context.input)
     ]
+    for target, artifact in other_targets(context.input, "compiled").items():
+        path = context.fetch(artifact, context.work / artifact.key.rpartition("/")[2])
+        found.append(replace(_release_file(Role.MODEL_COMPILED, path), target=target))
     for file in found:
         if file.role in (Role.MODEL_INT8, Role.MODEL_EDGETPU):
             _require_model(file)
@@ -70,6 +75,12 @@ def fetch_files(context: StageContext) -> list[ReleaseFile]:
 def optional_artifact(given: StageInput, stage: Stage, name: str) -> Artifact | None:
     """Returns the artifact `name` of an earlier stage; None where it left none."""
     return next((item for item in given.upstream.get(stage, ()) if item.name == name), None)
+
+
+def other_targets(given: StageInput, name: str) -> dict[str, Artifact]:
+    """Returns the artifact `name` of each compile target but the Edge TPU, where it left one."""
+    compiled = ((item.name.rpartition("."), item) for item in given.upstream.get(Stage.COMPILE, ()))
+    return {target: item for (target, dot, own), item in compiled if dot and own == name}
 
 
 def _select_artifacts(given: StageInput) -> Iterator[tuple[Role, Artifact, str]]:

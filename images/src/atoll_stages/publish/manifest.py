@@ -9,11 +9,11 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_dict, rfc3339
 from atoll_contract.errors import IntegrityError
 from atoll_contract.labelmap import LabelMapError, parse_label_map
-from atoll_contract.release import Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role
+from atoll_contract.release import Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role, TargetResult
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact
 from atoll_contract.tflite import read_model
-from atoll_stages.publish.files import ReleaseFile, optional_artifact
+from atoll_stages.publish.files import ReleaseFile, optional_artifact, other_targets
 from atoll_stages.runtime.context import StageContext
 
 # The threshold of a class for which the evaluation found no better one.
@@ -47,6 +47,7 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         provenance=spec.provenance,
         channel=spec.channel,
         rollout=spec.rollout,
+        targets=_targets(context),
     )
 
 
@@ -61,6 +62,7 @@ def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tupl
             size=file.size,
             media_type=file.media_type,
             expected=_expected(detections, file.name) if file.role is Role.GOLDEN else None,
+            target=file.target,
         )
         for file in files
     )
@@ -99,6 +101,37 @@ def _edgetpu(context: StageContext, *, compiled: bool) -> EdgeTpu:
         mapped_percent=facts.get("mappedPercent"),
         predicted_mapped_percent=predicted,
     )
+
+
+def _targets(context: StageContext) -> tuple[TargetResult, ...] | None:
+    """The results of all compile targets; None where the Edge TPU is the only one."""
+    others = other_targets(context.input, "compilation")
+    if not others:
+        return None
+    edgetpu = optional_artifact(context.input, Stage.COMPILE, "compilation")
+    return tuple(
+        _target_result(_fetch_json(context, artifact), artifact)
+        for artifact in ([edgetpu] if edgetpu else []) + list(others.values())
+    )
+
+
+def _target_result(facts: Any, artifact: Artifact) -> TargetResult:
+    try:
+        figures = facts.get("figures") or {}
+        result = {
+            "target": facts["target"],
+            "compiled": facts["compiled"],
+            "chip": facts.get("chip"),
+            "compilerVersion": facts.get("compilerVersion"),
+            "mappedPercent": facts.get("mappedPercent"),
+            "ap50": figures.get("ap50"),
+            "ap": figures.get("ap"),
+            "figuresSource": figures.get("source"),
+            "reason": facts.get("reason"),
+        }
+        return from_dict(TargetResult, {name: value for name, value in result.items() if value is not None})
+    except (AttributeError, DecodeError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{artifact.key} is no result of a compile target: {error}") from None
 
 
 def _model_input(path: Path) -> ModelInput:

@@ -147,7 +147,7 @@ def resume_completed(given: StageInput, store: Store, scratch: Path) -> StageRes
 
     A result is complete where the stage succeeded and all of its outputs are in the store with the right digests.
     """
-    prefix = stage_prefix(given.run, given.stage)
+    prefix = stage_prefix(given.run, given.folder)
     found = []
     for info in store.list(prefix):
         match = _RESULT_OF_ATTEMPT.fullmatch(info.key, len(prefix))

@@ -134,7 +134,7 @@ def _log_chunks(given: StageInput | None, pod_uid: str) -> LogChunks | None:
     opened = cache(open_store)
 
     def put(number: int, chunk: bytes) -> None:
-        key = log_chunk(given.run, given.stage, attempt=given.attempt, pod_uid=pod_uid, number=number)
+        key = log_chunk(given.run, given.folder, attempt=given.attempt, pod_uid=pod_uid, number=number)
         opened(given.store).put(key, chunk)
 
     return LogChunks(put)

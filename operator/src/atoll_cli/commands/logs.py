@@ -217,11 +217,15 @@ def _print_from_bucket(access: ClusterAccess, run: Body, stage: Stage, endpoint:
     ref = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
     with explain_store_errors(endpoint=endpoint):
         store = bucket_of(access, run["spec"]["objectStoreRef"]["name"], endpoint=endpoint)
-        if not _print_archived(store, ref, stage):
+        targets = [item["target"] for item in run["spec"].get("compile", ())] if stage is Stage.COMPILE else []
+        # Compile targets whose Jobs are their own have folders of their own.
+        folders = [str(stage), *(f"{stage}-{target}" for target in targets)]
+        printed = [_print_archived(store, ref, folder) for folder in folders]
+        if not any(printed):
             raise SpecError(f"the pod of stage {stage} is gone, and {store.url} holds no log of it")
 
 
-def _print_archived(store: Store, run: RunRef, stage: Stage) -> bool:
+def _print_archived(store: Store, run: RunRef, stage: str) -> bool:
     """Print the logs of the stage's newest attempt, pod by pod; returns whether there are any."""
     prefix = keys.logs_prefix(run, stage)
     chunks: dict[tuple[int, str], list[str]] = defaultdict(list)

@@ -16,7 +16,7 @@ from atoll_cli.output import Output, output_option, output_options
 from atoll_cli.releases import Release, list_releases, load_release
 from atoll_cli.store_access import explain_store_errors, open_local_store
 from atoll_contract.errors import IntegrityError
-from atoll_contract.release import Manifest, Role
+from atoll_contract.release import EDGETPU, Manifest, Role
 from atoll_operator.kube.objects import RELEASES
 
 
@@ -48,13 +48,13 @@ def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path
         manifest, ap50 = item.manifest, _ap50(item.manifest)
         shown = "" if ap50 is None else f"{ap50:.2f}"
         labels, channels = ", ".join(manifest.labels), ", ".join(item.channels)
-        row = (manifest.release, channels, shown, _tpu(manifest), manifest.run.name, manifest.created_at)
+        row = (manifest.release, channels, shown, manifest.targets_text, manifest.run.name, manifest.created_at)
         rows.append((*row, labels) if output.is_wide else row)
     print_view(text_table((*_COLUMNS, "LABELS") if output.is_wide else _COLUMNS, rows))
 
 
 # The same in a store and on a cluster; -o wide adds what only one of both knows.
-_COLUMNS = ("RELEASE", "CHANNELS", "AP50", "TPU", "RUN", "CREATED")
+_COLUMNS = ("RELEASE", "CHANNELS", "AP50", "TARGETS", "RUN", "CREATED")
 
 
 def _list_on_cluster(access: ClusterAccess, model: str | None, output: Output, *, everywhere: bool) -> None:
@@ -69,7 +69,7 @@ def _list_on_cluster(access: ClusterAccess, model: str | None, output: Output, *
     for item in found:
         spec, status, metadata = item["spec"], item.get("status") or {}, item["metadata"]
         published = "yes" if status.get("published") else "no"
-        figures = (status.get("ap50", ""), status.get("tpu", ""))
+        figures = (status.get("ap50", ""), status.get("targets") or status.get("tpu", ""))
         run, created = spec["runRef"]["name"], metadata["creationTimestamp"]
         row = [metadata["name"], spec["channel"], *figures, run, created]
         rows.append([*([metadata["namespace"]] if everywhere else []), *row, *([published] if output.is_wide else [])])
@@ -90,6 +90,7 @@ def _document(item: Release) -> dict[str, Any]:
         "channels": list(item.channels),
         "ap50": _ap50(manifest),
         "tpu": _tpu(manifest),
+        **({"targets": manifest.targets_text} if manifest.targets is not None else {}),
         "labels": list(manifest.labels),
         "createdAt": manifest.created_at,
         "run": manifest.run.name,
@@ -103,10 +104,7 @@ def _ap50(manifest: Manifest) -> float | None:
 
 
 def _tpu(manifest: Manifest) -> str:
-    if not manifest.edgetpu.compiled:
-        return "not compiled"
-    mapped = manifest.edgetpu.mapped_percent
-    return "compiled" if mapped is None else f"{mapped:.0f}%"
+    return next((item.text for item in manifest.results if item.target == EDGETPU), "not compiled")
 
 
 @click.command(name="pull", short_help="Fetch a release from the bucket.")

@@ -28,7 +28,7 @@ from atoll_contract.stage import (
     Stage,
 )
 from atoll_contract.stage_result import Progress, parse_line, parse_result
-from atoll_operator.jobs.manifest import FOLLOWING_LABEL, unescaped
+from atoll_operator.jobs.manifest import FOLLOWING_LABEL, TARGET_LABEL, unescaped
 from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class LocalJobs:
             created=time.time(),
             deadline_seconds=manifest["spec"]["activeDeadlineSeconds"],
             following=labels.get(FOLLOWING_LABEL, ""),
+            target=labels.get(TARGET_LABEL),
         )
         for part in ("work", "handover"):
             (self._folder.job(job.name) / part).mkdir(parents=True, exist_ok=True)
@@ -248,6 +249,7 @@ class LocalJobs:
             failure_reason="DeadlineExceeded" if job.timed_out else "",
             failure_message=f"it ran for more than {job.deadline_seconds} s" if job.timed_out else "",
             following=job.numbers[1:],
+            target=job.target,
         )
 
     def _pod_views(self, job: JobRecord, progress: Mapping[tuple[str, Stage], Progress]) -> Iterator[PodView]:

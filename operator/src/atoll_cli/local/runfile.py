@@ -192,6 +192,14 @@ def _for_this_machine(profile: TrainingProfileSpec) -> TrainingProfileSpec:
     return replace(
         profile,
         images=Images(
-            convert=_THIS_MACHINE, train=_THIS_MACHINE, publish=_THIS_MACHINE, train_gpu=_THIS_MACHINE, compile=compiler
+            convert=_THIS_MACHINE,
+            train=_THIS_MACHINE,
+            publish=_THIS_MACHINE,
+            train_gpu=_THIS_MACHINE,
+            compile=compiler,
+            # Whether these have their compilers, the stage finds out.
+            compile_rknn=_THIS_MACHINE,
+            compile_qnn=_THIS_MACHINE,
+            compile_hailo=_THIS_MACHINE,
         ),
     )

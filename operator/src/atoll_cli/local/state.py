@@ -199,6 +199,8 @@ class JobRecord(Document, frozen=True):
     timed_out: bool = False
     following: str = ""
     ended: tuple[EndedStage, ...] = ()
+    # The compile target, where each has a Job of its own.
+    target: str | None = None
     schema_version: int = 1
 
     @property

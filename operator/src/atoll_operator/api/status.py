@@ -129,8 +129,11 @@ class Summary(Document, frozen=True):
     """Flat strings for the printer columns."""
 
     ap50: str = ""
+    # The Edge TPU's part of `targets`.
     tpu: str = ""
     release: str = ""
+    # What came of each compile target. None in the status of a version that knew the Edge TPU alone.
+    targets: str | None = None
     # What the model finds, and whether it may be used. None in the status of a version without assessments.
     assessment: str | None = None
 
@@ -192,12 +195,28 @@ class ClassMetric(Document, frozen=True):
     ap50: str
 
 
+class TargetFigures(Document, frozen=True):
+    """`source` is `simulator` or `predicted`."""
+
+    ap50: str
+    ap: str
+    source: str
+
+
 class CompileStatus(Document, frozen=True):
+    """What came of one compile target. Where a run has several, each has a Job, and `stage` is the compile stage as far
+    as this target goes; its outputs are in the run's compile stage, with those of the others."""
+
     target: str
     compiled: bool = False
     reason: Reason = Reason.PENDING
     mapped_percent: str = ""
     predicted_mapped_percent: str = ""
+    # None where there is nothing to say, so that older statuses stay as they are.
+    chip: str | None = None
+    compiler_version: str | None = None
+    figures: TargetFigures | None = None
+    stage: StageStatus | None = None
 
 
 class ReleaseStatus(Document, frozen=True):
@@ -267,6 +286,13 @@ class RunStatus(Document, frozen=True):
 
     def stage(self, stage: Stage) -> StageStatus:
         return next(item for item in self.stages if item.name is stage)
+
+    def stage_of(self, stage: Stage, target: str | None) -> StageStatus:
+        """The stage that a Job works on: a Job of one compile target works on that part of the compile stage."""
+        if target is None:
+            return next((item for item in self.stages if item.name is stage), None) or StageStatus(stage)
+        entry = next((item for item in self.compile if item.target == target), None)
+        return (entry.stage if entry else None) or StageStatus(stage)
 
     def with_stage(self, changed: StageStatus) -> "RunStatus":
         stages = tuple(changed if item.name is changed.name else item for item in self.stages)
@@ -391,4 +417,15 @@ def _shrinking(status: RunStatus) -> Iterator[RunStatus]:
             status = replace(status, dataset=replace(status.dataset, classes=status.dataset.classes[:keep]))
         yield status
     short_stages = tuple(replace(item, message=bounded(item.message, 100)) for item in status.stages)
-    yield replace(status, stages=short_stages, message=bounded(status.message, 200))
+    short_targets = tuple(map(_shortened, status.compile))
+    yield replace(status, stages=short_stages, compile=short_targets, message=bounded(status.message, 200))
+
+
+def _shortened(entry: CompileStatus) -> CompileStatus:
+    if entry.stage is None:
+        return entry
+    failure = entry.stage.last_failure
+    if failure is not None:
+        failure = replace(failure, message=bounded(failure.message, 100))
+    stage = replace(entry.stage, message=bounded(entry.stage.message, 100), last_failure=failure)
+    return replace(entry, stage=stage)

@@ -135,9 +135,16 @@ class Quality(ApiType, frozen=True):
     min_mapped_percent: Decimal | None = None
 
 
+class TargetQuality(ApiType, frozen=True):
+    max_ap50_drop: Decimal | None = field(default=None, name="maxAP50Drop")
+    min_mapped_percent: Decimal | None = None
+
+
 class CompileTarget(ApiType, frozen=True):
     target: str
     policy: CompilePolicy
+    chip: str | None = None
+    quality: TargetQuality = TargetQuality()
 
 
 class RolloutStep(ApiType, frozen=True):
@@ -228,9 +235,12 @@ class Images(ApiType, frozen=True):
     publish: str
     train_gpu: str | None = field(default=None, name="trainGPU")
     compile: str | None = None
+    compile_rknn: str | None = field(default=None, name="compileRKNN")
+    compile_qnn: str | None = field(default=None, name="compileQNN")
+    compile_hailo: str | None = None
 
-    def of(self, stage: Stage, *, gpu: bool = False) -> str | None:
-        """The image of `stage`; None where the profile has none (compile, train on a GPU)."""
+    def of(self, stage: Stage, *, gpu: bool = False, target: str | None = None) -> str | None:
+        """The image of `stage`; None where the profile has none (compile for this target, train on a GPU)."""
         match stage:
             case Stage.CONVERT:
                 return self.convert
@@ -239,9 +249,15 @@ class Images(ApiType, frozen=True):
             case Stage.EXPORT:
                 return self.train
             case Stage.COMPILE:
-                return self.compile
+                return self.of_targets.get(target or "") or self.compile
             case Stage.PUBLISH:
                 return self.publish
+
+    @property
+    def of_targets(self) -> Mapping[str, str]:
+        """The images that compile for one target alone."""
+        images = {"rknn": self.compile_rknn, "qnn": self.compile_qnn, "hailo": self.compile_hailo}
+        return {target: image for target, image in images.items() if image is not None}
 
 
 class Resources(ApiType, frozen=True):

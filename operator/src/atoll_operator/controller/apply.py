@@ -147,17 +147,20 @@ class Applier:
         except Refused as refusal:
             logger.warning("%s", refusal, extra=extra)
             return observed.with_job(self._rejected(observed, attempt, refusal))
-        job = view_of_own_job(observed.ref, body, stage=attempt.stage, attempt=attempt.attempt) if body else None
+        if body is None:
+            return observed
+        job = view_of_own_job(observed.ref, body, stage=attempt.stage, attempt=attempt.attempt, target=attempt.target)
         return observed.with_job(job, requeue_after=self._settings.poll.first) if job else observed
 
     def _rejected(self, observed: Observed, attempt: StageAttempt, refusal: Refused) -> JobView:
         now = self._times.now()
         return JobView(
-            name=job_name(observed.ref.name, observed.ref.uid, attempt.stage, attempt.attempt),
+            name=job_name(observed.ref.name, observed.ref.uid, attempt.stage, attempt.attempt, target=attempt.target),
             uid="",
             owner_uid=observed.ref.uid,
             stage=attempt.stage,
             attempt=attempt.attempt,
+            target=attempt.target,
             state=JobState.REJECTED,
             created=now,
             finished=now,

@@ -37,6 +37,7 @@ from atoll_operator.jobs.manifest import (
     FOLLOWING_LABEL,
     RUN_UID_LABEL,
     STAGE_LABEL,
+    TARGET_LABEL,
     job_name,
     parse_following,
 )
@@ -295,18 +296,21 @@ def own_jobs(run: Body, bodies: Iterable[Body]) -> Iterator[JobView]:
         labels = body["metadata"].get("labels") or {}
         stage, attempt = labels.get(STAGE_LABEL), labels.get(ATTEMPT_LABEL, "")
         if stage in list(Stage) and attempt.isdecimal():
-            job = view_of_own_job(ref, body, stage=Stage(stage), attempt=int(attempt))
+            target = labels.get(TARGET_LABEL)
+            job = view_of_own_job(ref, body, stage=Stage(stage), attempt=int(attempt), target=target)
             if job is not None:
                 yield job
 
 
-def view_of_own_job(run: RunRef, body: Body, *, stage: Stage, attempt: int) -> JobView | None:
-    """Returns the Job's view, or None where the Job of this stage and attempt has another name, or further stages that
-    cannot be told."""
+def view_of_own_job(
+    run: RunRef, body: Body, *, stage: Stage, attempt: int, target: str | None = None
+) -> JobView | None:
+    """Returns the Job's view, or None where the Job of this stage, target and attempt has another name, or further
+    stages that cannot be told."""
     following = parse_following((body["metadata"].get("labels") or {}).get(FOLLOWING_LABEL, ""))
-    if following is None or body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt):
+    if following is None or body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt, target=target):
         return None
-    return job_view(body, stage=stage, attempt=attempt, following=following)
+    return replace(job_view(body, stage=stage, attempt=attempt, following=following), target=target)
 
 
 def _invalid(spec: TrainingRunSpec, profile: Profile | None, *, problem: str) -> str:
@@ -322,15 +326,12 @@ def _is_recorded(status: RunStatus | None, job: JobView) -> bool:
     """Returns whether the status has the Job's end already, so that its pods need not be read."""
     if status is None:
         return False
-    known = {item.name: item for item in status.stages}
     numbers = (AttemptNumber(job.stage, job.attempt), *job.following)
-    stages = [(known.get(number.stage), number.attempt) for number in numbers]
-    if status.is_terminal or all(stage is not None and stage.phase in DONE for stage, _ in stages):
+    stages = [(status.stage_of(number.stage, job.target), number.attempt) for number in numbers]
+    if status.is_terminal or all(stage.phase in DONE for stage, _ in stages):
         return True
     # A failed Job is over with the first of its stages that is.
-    return job.state is JobState.FAILED and any(
-        stage and _is_over(stage, attempt, job.uid) for stage, attempt in stages
-    )
+    return job.state is JobState.FAILED and any(_is_over(stage, attempt, job.uid) for stage, attempt in stages)
 
 
 def _is_over(stage: StageStatus, attempt: int, job_uid: str) -> bool:

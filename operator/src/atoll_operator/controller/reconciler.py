@@ -185,7 +185,7 @@ def _are_jobs_created(observed: Observed, plan: Plan) -> bool:
     """Returns whether the plan created Jobs and all of them are there. Their creation is then recorded together with
     the first reading of their pods, or with their end, which saves a write."""
     ref = observed.ref
-    wanted = {job_name(ref.name, ref.uid, attempt.stage, attempt.attempt) for attempt in plan.create}
+    wanted = {job_name(ref.name, ref.uid, item.stage, item.attempt, target=item.target) for item in plan.create}
     there = {job.name for job in observed.jobs if job.owner_uid == ref.uid and not job.is_finished}
     return bool(wanted) and wanted <= there and not observed.problem
 

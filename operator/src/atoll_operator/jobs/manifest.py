@@ -37,6 +37,8 @@ STAGE_LABEL = "atoll.dev/stage"
 ATTEMPT_LABEL = "atoll.dev/attempt"
 # The further stages of the Job with their attempts, as `export-1`.
 FOLLOWING_LABEL = "atoll.dev/following"
+# The compile target, where each has a Job of its own.
+TARGET_LABEL = "atoll.dev/target"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "atoll-operator"
 # The only container of a Job that an earlier version made; now each has the name of its stage.
@@ -50,9 +52,10 @@ _RESERVED = "ATOLL_"
 Manifest = dict[str, Any]
 
 
-def job_name(run: str, uid: str, stage: Stage, attempt: int) -> str:
-    """`<run>-<stage>-<attempt>-<first 8 hex of sha256(uid)>`: at most 63 characters for a run's name of 40."""
-    return f"{run}-{stage}-{attempt}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+def job_name(run: str, uid: str, stage: Stage, attempt: int, *, target: str | None = None) -> str:
+    """`<run>-<stage>-<attempt>-<first 8 hex of sha256(uid)>`: at most 63 characters for a run's name of 40. The Job of
+    a compile target has the target's name in place of the stage's."""
+    return f"{run}-{target or stage}-{attempt}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
 
 
 def following_label(following: Iterable[AttemptNumber]) -> str:
@@ -87,6 +90,7 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
         STAGE_LABEL: str(attempt.stage),
         ATTEMPT_LABEL: str(attempt.attempt),
         **({FOLLOWING_LABEL: following_label(attempt.following)} if attempt.following else {}),
+        **({TARGET_LABEL: attempt.target} if attempt.target else {}),
     }
     propagated = {name: work.labels[name] for name in work.profile.propagate_labels if name in work.labels}
     on_pod = {name: value for name, value in propagated.items() if not name.startswith(_JOB_ONLY)}
@@ -94,7 +98,7 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": job_name(work.run.name, work.run.uid, attempt.stage, attempt.attempt),
+            "name": job_name(work.run.name, work.run.uid, attempt.stage, attempt.attempt, target=attempt.target),
             "namespace": work.run.namespace,
             # Atoll's own labels win: a tenant's label must not make a Job another run's.
             "labels": propagated | labels,
@@ -156,7 +160,7 @@ def _pod_spec(work: Work, attempt: StageAttempt) -> Manifest:
         "containers": [last],
         "volumes": volumes,
     }
-    # The Edge TPU compiler exists for amd64 only.
+    # Compilers exist for amd64 only.
     selector = dict(profile.node_selector) | ({"kubernetes.io/arch": "amd64"} if Stage.COMPILE in stages else {})
     on_gpu = any(_uses_gpu(attempt, stage) for stage in stages)
     optional = {
@@ -228,7 +232,7 @@ def _items(keys: Iterable[str]) -> list[Manifest]:
 def _container(work: Work, attempt: StageAttempt, number: AttemptNumber, mounts: list[Manifest]) -> Manifest:
     stage = number.stage
     on_gpu = _uses_gpu(attempt, stage)
-    image = work.profile.images.of(stage, gpu=on_gpu)
+    image = work.profile.images.of(stage, gpu=on_gpu, target=attempt.target or _only_target(work))
     if image is None:
         name = "trainGPU" if on_gpu else str(stage)
         raise SpecError(f"TrainingProfile {work.spec.profile} has no image spec.images.{name}")
@@ -250,6 +254,11 @@ def _container(work: Work, attempt: StageAttempt, number: AttemptNumber, mounts:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
+
+
+def _only_target(work: Work) -> str | None:
+    """The compile target of a run that has one at most."""
+    return work.spec.compile[0].target if work.spec.compile else None
 
 
 def _environment(work: Work, attempt: StageAttempt, number: AttemptNumber) -> list[Manifest]:

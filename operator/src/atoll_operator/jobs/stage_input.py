@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.release import ManifestRef
+from atoll_contract.release import EDGETPU, ManifestRef
 from atoll_contract.rollout import RolloutPlan, RolloutStep
 from atoll_contract.stage import (
+    COMPILE_SECONDS,
     Accelerator,
+    CompilePolicy,
     CompileSpec,
     ConvertSpec,
     DatasetSource,
@@ -42,6 +44,9 @@ from atoll_operator.lifecycle.model import StageAttempt
 CREDENTIALS_ROOT = "/etc/atoll/credentials"
 CA_ROOT = "/etc/atoll/ca"
 SIGNING_ROOT = "/etc/atoll/signing"
+
+# For a compiler and its chip's simulator, which takes up to 1.3 s for an image of the evaluation split.
+SIMULATION_SECONDS = 7200
 
 # What may change on a run, and so is no part of its identity.
 MUTABLE = ("suspend", "cancel", "runPolicy")
@@ -107,9 +112,10 @@ def stage_input(work: Work, attempt: StageAttempt, *, handed_over: tuple[Stage, 
         convert=_convert(work, stores) if stage is Stage.CONVERT else None,
         train=train if stage is Stage.TRAIN else None,
         export=_export(work.spec, train) if train and stage is Stage.EXPORT else None,
-        compile=_compile(work.spec) if stage is Stage.COMPILE else None,
+        compile=_compile(work.spec, attempt.target) if stage is Stage.COMPILE else None,
         publish=_publish(work, attempt) if publishes else None,
         adopt_from=attempt.adopt_from,
+        target=attempt.target,
     )
 
 
@@ -224,14 +230,28 @@ def _start_weights(start: InitialWeights, store: StoreSpec, release: ManifestRef
 def _export(run: TrainingRunSpec, train: TrainSpec) -> ExportSpec:
     quality = run.quality
     gates = QualityGates(quality.min_ap50, quality.max_ap50_drop, quality.min_mapped_percent)
-    return ExportSpec(train, gates, model=run.publish.model)
+    wanted = (item.target for item in run.compile if item.policy is not CompilePolicy.DISABLED)
+    # A run for the Edge TPU alone must not take longer.
+    for_targets = any(target != EDGETPU for target in wanted) or None
+    return ExportSpec(train, gates, model=run.publish.model, for_targets=for_targets)
 
 
-def _compile(run: TrainingRunSpec) -> CompileSpec | None:
-    if not run.compile:
+def _compile(run: TrainingRunSpec, target: str | None) -> CompileSpec | None:
+    """`target` is None where the run has one target at most."""
+    chosen = next((item for item in run.compile if target in (None, item.target)), None)
+    if chosen is None:
         return None
-    chosen = run.compile[0]
-    return CompileSpec(chosen.target, chosen.policy, min_mapped_percent=run.quality.min_mapped_percent)
+    min_mapped = chosen.quality.min_mapped_percent
+    if min_mapped is None and chosen.target == EDGETPU:
+        min_mapped = run.quality.min_mapped_percent
+    return CompileSpec(
+        chosen.target,
+        chosen.policy,
+        min_mapped_percent=min_mapped,
+        timeout_seconds=COMPILE_SECONDS if chosen.target == EDGETPU else SIMULATION_SECONDS,
+        chip=chosen.chip,
+        max_ap50_drop=chosen.quality.max_ap50_drop,
+    )
 
 
 def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:

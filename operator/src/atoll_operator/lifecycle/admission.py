@@ -7,10 +7,12 @@ from datetime import datetime
 
 from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
+from atoll_contract.release import EDGETPU
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.text import duration
 from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, seconds_between
 from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobView, QueueView, RunView
+from atoll_operator.lifecycle.targets import with_suspended_targets
 from atoll_operator.lifecycle.transition import (
     Transition,
     active_seconds,
@@ -19,6 +21,7 @@ from atoll_operator.lifecycle.transition import (
     end,
     fail,
     stop_clock,
+    suspended_stage,
     unfinished,
 )
 
@@ -51,10 +54,9 @@ def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> T
     stage = current_stage(status)
     assert stage is not None
     text = "suspended; resumed, it goes on from its last checkpoint"
-    if stage.phase is StagePhase.RUNNING:
-        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
-    stage = replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
-    stopped = stop_clock(with_unseen_publish(status.with_stage(stage), jobs), now)
+    stage = suspended_stage(stage)
+    status = with_suspended_targets(status.with_stage(stage))
+    stopped = stop_clock(with_unseen_publish(status, jobs), now)
     suspended = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
     return Transition(suspended, delete=deletions(unfinished(jobs)))
 
@@ -75,8 +77,9 @@ def _refused(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: da
         return _ended(status, jobs, now, Reason.INVALID_SPEC, run.invalid)
     if changed := _profile_change(run, status):
         return _ended(status, jobs, now, Reason.PROFILE_CHANGED, changed)
-    if _lacks_compiler(run, status):
-        text = "compile policy Required, but the profile names no compile image (spec.images.compile)"
+    if target := _lacks_compiler(run, status):
+        of = "" if target == EDGETPU else f" of {target}"
+        text = f"compile policy{of} Required, but the profile names no compile image (spec.images.compile)"
         return _ended(status, jobs, now, Reason.COMPILER_UNAVAILABLE, text)
     if active_seconds(status, now) >= run.active_limit:
         limit = "runPolicy.activeDeadlineSeconds or the profile's limit"
@@ -99,10 +102,16 @@ def _profile_change(run: RunView, status: RunStatus) -> str:
     return f"the run was accepted with profile {kept[0]} {kept[2]}, its snapshot is {found}"
 
 
-def _lacks_compiler(run: RunView, status: RunStatus) -> bool:
-    required = any(choice.policy is CompilePolicy.REQUIRED for choice in run.compile)
-    done = status.stage(Stage.COMPILE).phase is StagePhase.SUCCEEDED
-    return required and not done and run.profile is not None and not run.profile.has_compiler
+def _lacks_compiler(run: RunView, status: RunStatus) -> str:
+    """The first target that must be compiled and has no image for it; empty where there is none."""
+    if run.profile is None:
+        return ""
+    for choice in run.compile:
+        stage = status.stage_of(Stage.COMPILE, choice.target if run.has_several_targets else None)
+        required = choice.policy is CompilePolicy.REQUIRED and stage.phase is not StagePhase.SUCCEEDED
+        if required and not run.profile.can_compile(choice.target):
+            return choice.target
+    return ""
 
 
 def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:

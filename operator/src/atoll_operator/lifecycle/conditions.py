@@ -131,9 +131,10 @@ def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
         yield EventType.NORMAL, "Resumed" if old.phase is Phase.SUSPENDED else "Admitted", "the run may work"
     if new.reason is not old.reason and new.reason in _WARNED and not new.is_terminal:
         yield EventType.WARNING, str(new.reason), _with_advice(new.message, new.reason)
-    known = {item.name: item for item in old.stages}
     for stage in new.stages:
-        yield from _stage_changes(known.get(stage.name) or StageStatus(stage.name), stage)
+        yield from _stage_changes(old.stage_of(stage.name, None), stage, str(stage.name))
+    for target, part in ((item.target, item.stage) for item in new.compile if item.stage is not None):
+        yield from _stage_changes(old.stage_of(Stage.COMPILE, target), part, f"compile {target}")
     if new.release and new.release.manifest and not (old.release and old.release.manifest):
         yield EventType.NORMAL, "ReleasePublished", f"published {new.release.name}"
     if new.phase is not old.phase and new.phase in _END_EVENTS:
@@ -142,16 +143,17 @@ def _changes(old: RunStatus, new: RunStatus) -> Iterator[_Event]:
         yield kind, reason, _with_advice(f"{new.reason}: {new.message}", new.reason) if failed else new.message
 
 
-def _stage_changes(old: StageStatus, new: StageStatus) -> Iterator[_Event]:
+def _stage_changes(old: StageStatus, new: StageStatus, name: str) -> Iterator[_Event]:
+    """`name` is what the Events call the stage."""
     if new.last_failure != old.last_failure and new.last_failure and new.phase is StagePhase.PENDING:
-        yield EventType.WARNING, "StageRetried", f"{new.name}: {new.last_failure.reason}: {new.message}"
+        yield EventType.WARNING, "StageRetried", f"{name}: {new.last_failure.reason}: {new.message}"
     if new.phase is StagePhase.RUNNING and (old.phase is not new.phase or old.attempts != new.attempts):
-        yield EventType.NORMAL, "StageStarted", f"{new.name}: attempt {new.attempts}"
+        yield EventType.NORMAL, "StageStarted", f"{name}: attempt {new.attempts}"
     if new.phase is old.phase:
         return
     if new.phase is StagePhase.SUCCEEDED:
-        yield EventType.NORMAL, "StageSucceeded", f"{new.name}: {new.message}"
+        yield EventType.NORMAL, "StageSucceeded", f"{name}: {new.message}"
     elif new.phase is StagePhase.SKIPPED:
-        yield EventType.NORMAL, "StageSkipped", f"{new.name}: {new.reason}: {new.message}"
+        yield EventType.NORMAL, "StageSkipped", f"{name}: {new.reason}: {new.message}"
     elif new.phase is StagePhase.FAILED:
-        yield EventType.WARNING, "StageFailed", f"{new.name}: {new.reason}: {new.message}"
+        yield EventType.WARNING, "StageFailed", f"{name}: {new.reason}: {new.message}"

@@ -61,6 +61,7 @@ def profile_view(
         pending_seconds=spec.limits.pending_deadline_seconds,
         active_seconds=spec.limits.active_deadline_seconds,
         has_compiler=spec.images.compile is not None,
+        compilers=frozenset(spec.images.of_targets),
         has_publish_service_account=spec.service_accounts.publish != spec.service_accounts.stage,
         gpu_offered=gpu_offered,
         cpus={
@@ -115,6 +116,7 @@ def published_status(report: ReleaseReport, *, now: datetime) -> dict[str, Any]:
         "manifest": to_dict(report.manifest),
         "ap50": report.ap50,
         "tpu": report.tpu,
+        **({"targets": report.targets} if report.targets else {}),
         "conditions": [condition],
     }
 

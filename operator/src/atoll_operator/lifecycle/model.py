@@ -63,6 +63,8 @@ class JobView:
     following: tuple[AttemptNumber, ...] = ()
     # Whether this is the view of a stage whose input came from an earlier one of the same pod.
     is_following: bool = False
+    # The compile target that the Job is for, where each has one of its own.
+    target: str | None = None
 
     @property
     def publishes(self) -> bool:
@@ -143,12 +145,18 @@ class ProfileView:
     pending_seconds: int = DEFAULT_PENDING_SECONDS
     active_seconds: int = DEFAULT_ACTIVE_SECONDS
     has_compiler: bool = False
+    # The compile targets that have an image of their own.
+    compilers: frozenset[str] = frozenset()
     # Whether any node offers the profile's GPU resource; None: unknown, the stage finds out.
     gpu_offered: bool | None = None
     # Whether publish has a service account that no other stage's container may use; an account is that of a whole pod.
     has_publish_service_account: bool = False
     # The resource requests that `status.usage` is computed from.
     cpus: Mapping[Stage, float] = field(default_factory=dict)
+
+    def can_compile(self, target: str) -> bool:
+        """Whether there is an image to compile for the target; whether the compiler is in it, its stage finds out."""
+        return self.has_compiler or target in self.compilers
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,8 @@ class RunView:
     # Value of the annotation atoll.dev/retry.
     retry: str | None = None
     compile: tuple[CompileChoice, ...] = ()
+    # Set by `targets.of_target` alone, while the compile stage of one of several targets is considered.
+    target: str | None = None
     accelerator: Accelerator = Accelerator.AUTO
     gpus: int = 1
     quality_gated: bool = False
@@ -244,6 +254,11 @@ class RunView:
     blocked: str = ""
     retries: RetryTiming = field(default_factory=RetryTiming)
     poll: PollIntervals = field(default_factory=PollIntervals)
+
+    @property
+    def has_several_targets(self) -> bool:
+        """Whether each compile target has a Job of its own; a lone one is compiled in the Job that publishes."""
+        return self.target is None and len(self.compile) > 1
 
     @property
     def runs_on(self) -> str:
@@ -285,6 +300,8 @@ class StageAttempt:
     # Whether publish only looks for what an earlier attempt has published.
     adopt_only: bool = False
     following: tuple[AttemptNumber, ...] = ()
+    # The compile target, where each has a Job of its own.
+    target: str | None = None
 
     @property
     def stages(self) -> tuple[AttemptNumber, ...]:
@@ -325,6 +342,7 @@ class ReleaseReport:
     manifest: ManifestRef
     ap50: str
     tpu: str
+    targets: str | None = None
 
 
 class EventType(StrEnum):

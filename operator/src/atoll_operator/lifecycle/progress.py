@@ -10,6 +10,7 @@ from atoll_contract.stage_result import Progress
 from atoll_contract.text import duration
 from atoll_operator.api.status import (
     DONE,
+    CompileStatus,
     ProgressStatus,
     RunStatus,
     StagePhase,
@@ -124,13 +125,27 @@ def with_pod_seconds(
     before: RunStatus | None, after: RunStatus, jobs: Iterable[JobView], pods: tuple[PodView, ...], now: datetime
 ) -> RunStatus:
     """`after` with the seconds of the attempts that are over by `after` and were not by `before`."""
-    known = {item.name: item for item in before.stages} if before else {}
     for job in jobs:
-        stage, old = after.stage(job.stage), known.get(job.stage)
+        stage = after.stage_of(job.stage, job.target)
+        old = before.stage_of(job.stage, job.target) if before else None
         if _is_over(stage, job) and not (old is not None and _is_over(old, job)):
-            seconds = stage.pod_seconds + _pod_seconds(job, pods, now)
-            after = after.with_stage(replace(stage, pod_seconds=seconds))
+            after = _with_seconds(after, job, _pod_seconds(job, pods, now))
     return after
+
+
+def _with_seconds(status: RunStatus, job: JobView, seconds: int) -> RunStatus:
+    """`status` with more seconds of the Job's stage, and of its compile target where the Job is for one."""
+    whole = status.stage(job.stage)
+    status = status.with_stage(replace(whole, pod_seconds=whole.pod_seconds + seconds))
+    entries = tuple(
+        _with_target_seconds(item, seconds) if item.target == job.target else item for item in status.compile
+    )
+    return replace(status, compile=entries) if job.target else status
+
+
+def _with_target_seconds(entry: CompileStatus, seconds: int) -> CompileStatus:
+    stage = entry.stage
+    return replace(entry, stage=replace(stage, pod_seconds=stage.pod_seconds + seconds)) if stage else entry
 
 
 def _is_over(stage: StageStatus, job: JobView) -> bool:

@@ -14,8 +14,8 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, replace, rfc3339
 from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_transient
 from atoll_contract.keys import RunRef
-from atoll_contract.release import ManifestRef
-from atoll_contract.stage import CompilePolicy, Stage
+from atoll_contract.release import EDGETPU, ManifestRef
+from atoll_contract.stage import Stage
 from atoll_contract.stage_result import (
     CHECKPOINT_STEP,
     Artifact,
@@ -26,6 +26,7 @@ from atoll_contract.stage_result import (
     refused_output,
 )
 from atoll_operator.api.status import (
+    DONE,
     ClassBoxes,
     ClassMetric,
     CompileStatus,
@@ -38,9 +39,12 @@ from atoll_operator.api.status import (
     StageStatus,
     short,
 )
+from atoll_operator.lifecycle.compilation import compile_left_out, skip_compile, with_compilation
 from atoll_operator.lifecycle.log_tail import describe_exit, describe_tail
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
-from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, skip, with_job
+from atoll_operator.lifecycle.summaries import count, decimal, mapping
+from atoll_operator.lifecycle.targets import of_target, with_target
+from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, with_job
 
 MAX_CLASSES = 40
 MAX_WARNINGS = 5
@@ -85,7 +89,12 @@ def record_successes(
     and the status of the ModelRelease where publish has succeeded."""
     report = None
     while (stage := current_stage(status)) is not None:
-        if stage.name is Stage.COMPILE and (left_out := _compile_left_out(run, stage)):
+        if stage.name is Stage.COMPILE and run.has_several_targets:
+            status = _record_targets(run, status, jobs, pods, now)
+            if status.stage(Stage.COMPILE).phase not in DONE:
+                break
+            continue
+        if stage.name is Stage.COMPILE and (left_out := compile_left_out(run, stage)):
             reason, message = left_out
             status = skip_compile(run, status, stage, reason=reason, message=message, now=now)
             continue
@@ -99,33 +108,16 @@ def record_successes(
     return status, report
 
 
-def _compile_left_out(run: RunView, stage: StageStatus) -> tuple[Reason, str] | None:
-    """Reason and message of a compile stage for which no Job is created."""
-    policies = {choice.policy for choice in run.compile}
-    if policies <= {CompilePolicy.DISABLED}:
-        return Reason.COMPLETED, "compile is Disabled"
-    if CompilePolicy.REQUIRED in policies or run.profile is None or run.profile.has_compiler or stage.attempts > 0:
-        return None
-    text = "no Edge TPU compiler is available (the profile names no compile image; locally: edgetpu_compiler)"
-    return Reason.COMPILER_UNAVAILABLE, text
-
-
-def skip_compile(
-    run: RunView, status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime
+def _record_targets(
+    run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
 ) -> RunStatus:
-    """`status` where the compile stage is left out and no target is compiled."""
-    return _without_compile(run, skip(status, stage, reason=reason, message=message, now=now), reason)
-
-
-def _without_compile(run: RunView, status: RunStatus, reason: Reason) -> RunStatus:
-    predicted = {item.target: item.predicted_mapped_percent for item in status.compile}
-    compiled = tuple(
-        CompileStatus(choice.target, reason=reason, predicted_mapped_percent=predicted.get(choice.target, ""))
-        for choice in run.compile
-    )
-    disabled = all(choice.policy is CompilePolicy.DISABLED for choice in run.compile)
-    unavailable = "no compiler" if reason is Reason.COMPILER_UNAVAILABLE else "refused"
-    return replace(status, compile=compiled, summary=replace(status.summary, tpu="off" if disabled else unavailable))
+    """`status` with every compile target that has succeeded or is left out, and with the Jobs of the others."""
+    for choice in run.compile:
+        own_run, own_status, own_jobs = of_target(run, status, choice, jobs)
+        if own_status.stage(Stage.COMPILE).phase not in DONE:
+            after, _ = record_successes(own_run, own_status, own_jobs, pods, now)
+            status = with_target(status, after)
+    return status
 
 
 def _first_success(
@@ -334,7 +326,9 @@ def _record_success(
         return status, None
     if run.release is not None and run.release.published:
         return status, None
-    return status, ReleaseReport(release.name, release.manifest, status.summary.ap50, status.summary.tpu)
+    return status, ReleaseReport(
+        release.name, release.manifest, status.summary.ap50, status.summary.tpu, status.summary.targets
+    )
 
 
 def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: AttemptOutcome) -> RunStatus:
@@ -342,21 +336,21 @@ def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: Attemp
     if stage is Stage.CONVERT:
         return replace(status, dataset=_dataset(outcome.summary))
     if stage is Stage.TRAIN:
-        measured = _count(outcome.summary, "unloadedSeconds") or None
+        measured = count(outcome.summary, "unloadedSeconds") or None
         return status.with_stage(replace(status.stage(stage), unloaded_seconds=measured))
     if stage is Stage.EXPORT:
         return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:
-        return _with_compile(run, status, outcome)
+        return with_compilation(run, status, outcome.reason, outcome.summary)
     return _with_manifest(status, outcome)
 
 
 def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
-    counts = {name: _count(summary, name) for name in _DATASET_COUNTS}
+    counts = {name: count(summary, name) for name in _DATASET_COUNTS}
     listed = summary.get("classes")
     objects = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     classes = tuple(
-        ClassBoxes(bounded(item["name"], MAX_CLASS_NAME), _count(item, "boxes"))
+        ClassBoxes(bounded(item["name"], MAX_CLASS_NAME), count(item, "boxes"))
         for item in objects[:MAX_CLASSES]
         if isinstance(item.get("name"), str)
     )
@@ -372,21 +366,21 @@ def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
 
 def with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
     """`status` with what the export stage measured, and its assessment of the model."""
-    measured = _object(summary, "metrics")
-    int8 = _object(measured, "int8")
+    measured = mapping(summary, "metrics")
+    int8 = mapping(measured, "int8")
     split = summary.get("split")
     metrics = MetricsStatus(
-        float_=_model_metrics(_object(measured, "float")),
+        float_=_model_metrics(mapping(measured, "float")),
         int8=_int8_metrics(int8),
-        pictures=_count(measured, "pictures") or None,
+        pictures=count(measured, "pictures") or None,
         split=split if split in _SPLITS else None,
     )
     per_class = tuple(
-        ClassMetric(bounded(str(name), MAX_CLASS_NAME), _decimal(value))
-        for name, value in list(_object(int8, "perClass").items())[:MAX_PER_CLASS]
-        if _decimal(value)
+        ClassMetric(bounded(str(name), MAX_CLASS_NAME), decimal(value))
+        for name, value in list(mapping(int8, "perClass").items())[:MAX_PER_CLASS]
+        if decimal(value)
     )
-    predicted = _decimal(summary.get("predictedMappedPercent"), digits=1)
+    predicted = decimal(summary.get("predictedMappedPercent"), digits=1)
     ap50 = f"{float(metrics.int8.ap50):.2f}" if metrics.int8.ap50 else ""
     said = summary.get("assessment")
     assessment = bounded(said, MAX_ASSESSMENT) if isinstance(said, str) and said else None
@@ -394,19 +388,14 @@ def with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
         status,
         metrics=metrics,
         per_class=per_class,
-        compile=tuple(replace(item, predicted_mapped_percent=predicted) for item in status.compile),
+        compile=tuple(_with_prediction(item, predicted) for item in status.compile),
         summary=replace(status.summary, ap50=ap50, assessment=assessment),
     )
 
 
-def _with_compile(run: RunView, status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
-    reason = outcome.reason
-    if outcome.summary.get("compiled") is not True:
-        failed = Reason.COMPILE_FAILED if reason in (Reason.COMPLETED, Reason.ADOPTED) else reason
-        return _without_compile(run, status, failed)
-    mapped = _decimal(outcome.summary.get("mappedPercent"), digits=1)
-    compiled = tuple(replace(item, compiled=True, reason=reason, mapped_percent=mapped) for item in status.compile)
-    return replace(status, compile=compiled, summary=replace(status.summary, tpu=f"{mapped}%" if mapped else "yes"))
+def _with_prediction(entry: CompileStatus, percent: str) -> CompileStatus:
+    """`entry` with the predicted mapping, which is the Edge TPU's."""
+    return replace(entry, predicted_mapped_percent=percent) if entry.target == EDGETPU else entry
 
 
 def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
@@ -418,30 +407,12 @@ def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
 
 
 def _model_metrics(measured: Mapping[str, Any]) -> ModelMetrics:
-    return ModelMetrics(_decimal(measured.get("ap50")), _decimal(measured.get("ap")))
+    return ModelMetrics(decimal(measured.get("ap50")), decimal(measured.get("ap")))
 
 
 def _int8_metrics(measured: Mapping[str, Any]) -> Int8Metrics:
     both = _model_metrics(measured)
     said = measured.get("ap50Interval")
-    borders = [_decimal(item) for item in said] if isinstance(said, list) and len(said) == 2 else []
+    borders = [decimal(item) for item in said] if isinstance(said, list) and len(said) == 2 else []
     # One border without the other says nothing.
     return Int8Metrics(both.ap50, both.ap, *borders) if all(borders) else Int8Metrics(both.ap50, both.ap)
-
-
-def _decimal(value: Any, *, digits: int = 4) -> str:
-    """A number as the API's decimal string, without trailing zeros; empty for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**6:
-        return ""
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _count(data: Mapping[str, Any], name: str) -> int:
-    value = data.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
-
-
-def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}

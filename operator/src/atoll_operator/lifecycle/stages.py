@@ -6,6 +6,7 @@ from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import (
+    DONE,
     PHASE_OF_STAGE,
     LastFailure,
     ReleaseStatus,
@@ -16,15 +17,18 @@ from atoll_operator.api.status import (
     seconds_between,
     short,
 )
+from atoll_operator.lifecycle.compilation import skip_compile
 from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, Reservation, RunView, StageAttempt
 from atoll_operator.lifecycle.progress import with_checkpoint, with_progress
-from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, skip_compile, with_metrics
+from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, with_metrics
 from atoll_operator.lifecycle.running import check_running
+from atoll_operator.lifecycle.targets import of_target, with_target
 from atoll_operator.lifecycle.transition import (
     Transition,
     active_seconds,
     current_stage,
     deletions,
+    end,
     fail,
     newest_attempt,
     unfinished,
@@ -46,6 +50,8 @@ def advance(
     """The next transition of the current stage."""
     stage = current_stage(status)
     assert stage is not None
+    if stage.name is Stage.COMPILE and run.has_several_targets:
+        return _advance_targets(run, status, jobs, pods, now)
     job = newest_attempt(stage, jobs)
     if job is None:
         return _without_job(run, status, stage, jobs, now)
@@ -62,6 +68,43 @@ def advance(
     return Transition(live, delete=deletions(unfinished(jobs, but=job)), requeue_after=check.requeue_after)
 
 
+def _advance_targets(
+    run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
+) -> Transition:
+    """The next transitions of all compile targets at once. The first that the run cannot do without, and that fails,
+    ends it."""
+    if leftovers := unfinished(job for job in jobs if job.target is None):
+        return _waiting(status, status.stage(Stage.COMPILE), leftovers)
+    steps: list[Transition] = []
+    progress = None
+    for choice in run.compile:
+        own_run, own_status, own_jobs = of_target(run, status, choice, jobs)
+        if own_status.stage(Stage.COMPILE).phase in DONE:
+            continue
+        step = advance(own_run, own_status, own_jobs, pods, now)
+        status = with_target(status, step.status)
+        if step.status.is_terminal:
+            text = f"{choice.target}: {step.status.message}"
+            over = end(status, step.status.phase, reason=step.status.reason, message=text, now=now)
+            return Transition(over, delete=deletions(unfinished(jobs)))
+        steps.append(step)
+        progress = progress or step.status.progress
+    whole = status.stage(Stage.COMPILE)
+    if whole.phase not in DONE:
+        status = replace(_with_current(status, whole), progress=progress)
+    return Transition(
+        status,
+        create=tuple(request for step in steps for request in step.create),
+        delete=tuple(dict.fromkeys(job for step in steps for job in step.delete)),
+        requeue_after=min((step.requeue_after for step in steps if step.requeue_after is not None), default=0),
+    )
+
+
+def _waiting(status: RunStatus, stage: StageStatus, leftovers: tuple[JobView, ...]) -> Transition:
+    waiting = _with_current(status, replace(stage, message=f"waiting for the end of Job {leftovers[0].name}"))
+    return Transition(waiting, delete=deletions(leftovers), requeue_after=LEFTOVER_REQUEUE_SECONDS)
+
+
 def _without_job(
     run: RunView, status: RunStatus, stage: StageStatus, jobs: tuple[JobView, ...], now: datetime
 ) -> Transition:
@@ -71,8 +114,7 @@ def _without_job(
         outcome = AttemptOutcome(Reason.JOB_DELETED_EXTERNALLY, text, retry=True)
         return _close_attempt(run, status, stage, outcome, now)
     if leftovers := unfinished(jobs):
-        waiting = _with_current(status, replace(stage, message=f"waiting for the end of Job {leftovers[0].name}"))
-        return Transition(waiting, delete=deletions(leftovers), requeue_after=LEFTOVER_REQUEUE_SECONDS)
+        return _waiting(status, stage, leftovers)
     if stage.next_retry_time and parse_time(stage.next_retry_time) > now:
         wait = (parse_time(stage.next_retry_time) - now).total_seconds()
         return Transition(_with_current(status, stage), requeue_after=wait)
@@ -83,6 +125,8 @@ def _without_job(
 
 def _stages_of_next_job(run: RunView, stage: Stage) -> tuple[Stage, ...]:
     """The stages of the Job that begins with `stage`: those that share a Job with it and are not over before it."""
+    if run.target is not None:
+        return (stage,)
     together = next(stages for stages in _TOGETHER if stage in stages)
     stages = together[together.index(stage) :]
     if run.profile is not None and run.profile.has_publish_service_account:
@@ -134,6 +178,7 @@ def _begin_attempt(run: RunView, status: RunStatus, stage: StageStatus, now: dat
         version=status.release.version if publishes and status.release else None,
         adopt_from=stage.adopt_from,
         following=tuple(_next_attempt(status.stage(name)) for name in following),
+        target=run.target,
     )
     return Transition(_with_current(status, begun), create=(request,), requeue_after=0)
 

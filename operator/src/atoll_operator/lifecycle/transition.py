@@ -10,6 +10,7 @@ from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import (
     DONE,
+    CompileStatus,
     JobRef,
     Phase,
     RunStatus,
@@ -140,6 +141,13 @@ def with_job(stage: StageStatus, job: JobView) -> StageStatus:
     )
 
 
+def suspended_stage(stage: StageStatus) -> StageStatus:
+    """`stage` of a suspended run, whose Job is deleted."""
+    if stage.phase is StagePhase.RUNNING:
+        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
+    return replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
+
+
 def skip(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
     """`status` after a stage that is left out."""
     return status.with_stage(_closed(stage, StagePhase.SKIPPED, reason=reason, message=message, now=now))
@@ -215,6 +223,8 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
     if first <= order.index(Stage.EXPORT):
         unmeasured = replace(status.summary, ap50="", assessment=None)
         status = replace(status, metrics=None, per_class=(), summary=unmeasured)
+    if first <= order.index(Stage.COMPILE):
+        status = replace(status, compile=tuple(_reset_target(item, anew=anew) for item in status.compile))
     return replace(
         status,
         phase=Phase.PENDING,
@@ -231,6 +241,15 @@ def _reopened(status: RunStatus, requested: Stage | None) -> RunStatus:
         # A failed publish keeps its version, and its retry uses it.
         release=replace(status.release, manifest=None) if status.release else None,
     )
+
+
+def _reset_target(entry: CompileStatus, *, anew: bool) -> CompileStatus:
+    """`entry` without its verdict, where it has Jobs of its own."""
+    if entry.stage is None:
+        return entry
+    predicted = entry.predicted_mapped_percent
+    stage = _reset(entry.stage, anew=anew)
+    return CompileStatus(entry.target, predicted_mapped_percent=predicted, stage=stage)
 
 
 def _reset(stage: StageStatus, *, anew: bool) -> StageStatus:
