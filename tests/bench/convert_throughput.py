@@ -2,7 +2,7 @@
 
     python tests/bench/convert_throughput.py [--pictures 400] [--side 640] [--rounds 3] [--json]
 
-Convert does all of it: unpack, read annotations, check, decode, re-encode, find duplicates, split, write records.
+Convert does all of it: unpack, read annotations, check, decode, find duplicates, split, write records.
 Both Pillow rows are one thread doing nothing else: decoding alone, and decoding and encoding again.
 """
 

@@ -109,8 +109,10 @@ def test_transparency_lies_over_black(tmp_path: Path) -> None:
 def test_at_most_640_and_never_larger_than_it_was(
     tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    for form, name in (("JPEG", "a.jpg"), ("PNG", "a.png")):
-        found = read(encoded(picture(3, size=size), form), tmp_path, name)
+    """Of what is encoded anew; test_jpeg has the plain JPEGs."""
+    files = encoded(picture(3, size=size), progressive=True), encoded(picture(3, size=size), "PNG")
+    for data, name in zip(files, ("a.jpg", "a.png"), strict=True):
+        found = read(data, tmp_path, name)
         assert (found.width, found.height) == expected == decoded(found).size
         assert found.stored_size == size
 
@@ -185,7 +187,7 @@ def test_boxes_scale_with_the_size_that_the_annotation_claims(stage: ConvertStag
     ended = stage.put("x.tar", packed(files, ".tar")).run(max_invalid_percent=50.0)
     found = [e for e in examples(ended) if e["image/filename"] == [b"game/ds0/img/big.jpg"]]
     assert edges_of(found[0]) == [(0.5, 0.5, 1.0, 1.0)]
-    assert found[0]["image/width"] == [640]
+    assert found[0]["image/width"] == [1280]
     assert ended.dataset().problem_counts == {"SizeMismatch": 1, "SizeScaled": 1}
 
 

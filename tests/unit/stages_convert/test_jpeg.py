@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from atoll_contract.stage import DatasetLimits
-from atoll_stages.convert.images import LONG_SIDE, prepare_image
+from atoll_stages.convert.duplicates import MAX_BITS, MAX_STEPS
+from atoll_stages.convert.images import LONG_SIDE, MAX_PLAIN_SIDE, prepare_image
 from atoll_stages.convert.jpeg import without_metadata
 from support.archives import encoded, picture
 
@@ -97,11 +98,13 @@ def prepared(tmp_path: Path, source: bytes) -> Any:
     return prepare_image(path, name="a.jpg", limits=DatasetLimits())
 
 
-def test_a_small_upright_jpeg_goes_into_the_records_as_it_was_saved(tmp_path: Path) -> None:
-    source = with_metadata(picture(5, size=(LONG_SIDE, 480)), quality=60)
+@pytest.mark.parametrize("size", [(LONG_SIDE, 480), (800, 608), (MAX_PLAIN_SIDE, 720), (60, MAX_PLAIN_SIDE), (8, 8)])
+def test_an_upright_jpeg_goes_into_the_records_as_it_was_saved(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = with_metadata(picture(5, size=size), quality=60)
     found = prepared(tmp_path, source)
     assert found.data == without_metadata(source)
-    assert (found.width, found.height) == (LONG_SIDE, 480)
+    assert (found.width, found.height) == found.stored_size == size
+    assert SECRET not in found.data
 
 
 def test_a_picture_that_is_turned_or_too_large_is_encoded_anew(tmp_path: Path) -> None:
@@ -111,9 +114,48 @@ def test_a_picture_that_is_turned_or_too_large_is_encoded_anew(tmp_path: Path) -
     found = prepared(tmp_path, turned)
     assert (found.width, found.height) == (240, 320)
     assert pixels(found.data).shape == (320, 240, 3)
-    large = prepared(tmp_path, encoded(picture(6, size=(LONG_SIDE + 2, 480))))
+    large = prepared(tmp_path, encoded(picture(6, size=(MAX_PLAIN_SIDE + 2, 480))))
     assert large.width == LONG_SIDE
     assert pixels(large.data).shape[1] == LONG_SIDE
+    progressive = prepared(tmp_path, encoded(picture(6, size=(800, 608)), progressive=True))
+    assert (progressive.width, progressive.height) == (LONG_SIDE, 486)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_look_at_an_eighth_finds_the_same_damage_as_a_whole_decoding(tmp_path: Path) -> None:
+    dice, source = random.Random(7), encoded(picture(8, size=(800, 608)), quality=85)
+    refused = 0
+    for number in range(120):
+        if number % 2:
+            damaged = source[: dice.randrange(20, len(source))]
+        else:
+            changed = bytearray(source)
+            changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+            damaged = bytes(changed)
+        try:
+            pixels(damaged)
+            readable = True
+        except (OSError, SyntaxError, ValueError):
+            readable = False
+        try:
+            prepared(tmp_path, damaged)
+            accepted = True
+        except ValueError:
+            accepted = False
+        assert accepted == readable
+        refused += not accepted
+    assert refused > 50
+
+
+@pytest.mark.parametrize("size", [(64, 48), (320, 240), (640, 480), (1280, 720)])
+def test_a_picture_looks_the_same_whichever_way_it_was_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    """A JPEG and the PNG of its pixels are near duplicates."""
+    source = encoded(picture(9, size=size), quality=90)
+    one = prepared(tmp_path, source)
+    other = prepared(tmp_path, encoded(Image.fromarray(pixels(source)), "PNG"))
+    assert (one.dhash ^ other.dhash).bit_count() <= MAX_BITS
+    grey = [np.frombuffer(item.thumbnail, np.uint8).astype(int) for item in (one, other)]
+    assert abs(grey[0] - grey[1]).mean() <= MAX_STEPS
 
 
 def test_a_torn_file_is_no_picture(tmp_path: Path) -> None:

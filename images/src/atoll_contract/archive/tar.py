@@ -197,7 +197,8 @@ def is_header(block: bytes) -> bool:
         return False
     stored, blank = int(field, 8), block[:148] + b" " * 8 + block[156:]
     # Some old tars summed signed bytes.
-    return stored in (sum(blank), sum(blank) - 256 * sum(byte > 127 for byte in blank))
+    unsigned = sum(blank)
+    return stored == unsigned or stored == unsigned - 256 * sum(byte > 127 for byte in blank)
 
 
 def _name(block: bytes) -> bytes:

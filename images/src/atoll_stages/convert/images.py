@@ -1,7 +1,8 @@
 """Prepares an image for the records: upright, RGB, at most 640 pixels on the long side, as JPEG.
 
-A JPEG that is all of this goes into the records as it was saved, without its metadata; it is decoded all the same, as
-the check that it can be read.
+A plain upright JPEG of at most 1,280 pixels goes into the records as it was saved, without its metadata. To shrink it
+would cost more time than to read it larger, and a second compression some of its quality. It is decoded all the same,
+in grey at an eighth of its size, as the check that it can be read: that reads all of its data, too.
 
 Its header is checked before its pixels are decoded. Pillow is imported inside functions, and tries no formats but those
 of `image_formats`.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LONG_SIDE = 640
+# The longest side of a JPEG that is handed through.
+MAX_PLAIN_SIDE = 1280
 # Close to lossless for a second compression; the training side decodes it at the usual 4:2:0 speed.
 JPEG_QUALITY = 95
 FORMAT = "jpeg"
@@ -41,6 +44,8 @@ _DAMAGED = (
     RuntimeError,
 )
 THUMB_SIDE = 16
+# A JPEG is decoded for its fingerprint at the smallest scale of 1, 1/2, 1/4 and 1/8 that is not smaller than this.
+_FINGERPRINT_SIDE = 48
 # Steps of brightness by which compression alone may make two equal areas differ.
 _NOISE = 3
 
@@ -89,20 +94,22 @@ def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedIm
             stored_size, turn = (stored_size if orientation < 5 else stored_size[::-1]), 1
         else:
             turn = orientation
-        if pixels > _LARGE_PIXELS:
-            with _LARGE:
-                upright = _decoded(image, turn)
-        else:
-            upright = _decoded(image, turn)
         actual = "JPEG" if image.format == "MPO" else str(image.format)
-    is_small = turn == 1 and max(stored_size) <= LONG_SIDE
-    data = (without_metadata(source) if is_small and image.format == "JPEG" else None) or _encoded(upright)
-    dhash, thumbnail = _fingerprints(upright)
+        is_plain = image.format == "JPEG" and turn == 1 and max(stored_size) <= MAX_PLAIN_SIDE
+        data = without_metadata(source) if is_plain else None
+        if data is not None:
+            width, height = stored_size
+            seen = _decoded_small(image)
+        else:
+            seen = _decoded_alone(image, turn) if pixels > _LARGE_PIXELS else _decoded(image, turn)
+            width, height = seen.size
+            data = _encoded(seen)
+    dhash, thumbnail = _fingerprints(seen)
     expected = FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
     return PreparedImage(
         data=data,
-        width=upright.width,
-        height=upright.height,
+        width=width,
+        height=height,
         stored_size=stored_size,
         orientation=orientation,
         source_sha256=hashlib.sha256(source).hexdigest(),
@@ -166,6 +173,21 @@ def _orientation(image: "Image.Image") -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _decoded_small(image: "Image.Image") -> "Image.Image":
+    """Returns a JPEG in grey, as small as it can be decoded and still has a fingerprint."""
+    try:
+        image.draft("L", (_FINGERPRINT_SIDE, _FINGERPRINT_SIDE))
+        image.load()
+        return image
+    except _DAMAGED as error:
+        raise UnreadableImage(_why(error)) from None
+
+
+def _decoded_alone(image: "Image.Image", orientation: int) -> "Image.Image":
+    with _LARGE:
+        return _decoded(image, orientation)
+
+
 def _decoded(image: "Image.Image", orientation: int) -> "Image.Image":
     """Returns the image in RGB, upright, its sides at most LONG_SIDE."""
     from PIL import Image
@@ -226,7 +248,7 @@ def _fingerprints(image: "Image.Image") -> tuple[int, bytes]:
     side = THUMB_SIDE * 4
     # To average whole blocks first takes half of the time.
     small = image.reduce((max(1, image.width // side), max(1, image.height // side)))
-    grey = small.convert("L").resize((side, side), Image.Resampling.BOX)
+    grey = (small if small.mode == "L" else small.convert("L")).resize((side, side), Image.Resampling.BOX)
     rows = grey.resize((9, 8), Image.Resampling.BOX).tobytes()
     bits = 0
     for y in range(8):

@@ -4,6 +4,7 @@ A picture that needs neither turning nor shrinking goes into the records so, as 
 cost half of the conversion's time, and some of its quality.
 """
 
+import re
 from collections.abc import Iterator
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
@@ -16,6 +17,8 @@ _DROPPED = frozenset({*range(_APP0, _APP0 + 16), 0xFE})
 # JFIF 1.02, square pixels, no thumbnail: by it every decoder takes three components for YCbCr.
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"
 _RGB_IDS = b"RGB"
+# Within coded pixels 0xFF stands before a stuffed zero, a restart marker or padding; before anything else they end.
+_SCAN_ENDS = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
 def without_metadata(data: bytes) -> bytes | None:
@@ -64,16 +67,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _scan_end(data: bytes, start: int) -> int | None:
     """Returns where the only scan's coded pixels end; None where another marker than the picture's end follows."""
-    position = data.find(0xFF, start)
-    while 0 <= position < len(data) - 1:
-        following = data[position + 1]
-        if following == _EOI[1]:
-            return position
-        # A stuffed byte, a restart marker, or padding.
-        if following != 0 and not 0xD0 <= following <= 0xD7 and following != 0xFF:
-            return None
-        position = data.find(0xFF, position + (1 if following == 0xFF else 2))
-    return None
+    found = _SCAN_ENDS.search(data, start)
+    return found.start() if found and found[1] == _EOI[1:] else None
 
 
 def _is_plain_frame(body: bytes) -> bool:

@@ -14,10 +14,10 @@ from atoll_contract.files import file_sha256
 from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource, StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
-from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE
+from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE, MAX_PLAIN_SIDE
 
 # Raise it whenever the same input gives other records; old cache entries are then not found any more.
-RECORDS_VERSION = 3
+RECORDS_VERSION = 4
 
 # Called with the number of bytes of each downloaded block; may raise to end the work.
 OnBytes = Callable[[int], None]
@@ -157,7 +157,7 @@ class _CacheKey(Document, frozen=True):
 
     records_version: int
     codec: str
-    long_side: int
+    sides: tuple[int, int]
     jpeg_quality: int
     contents: tuple[str, ...]
     spec: ConvertSpec
@@ -168,7 +168,7 @@ def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spe
     contents = tuple(f"{sha256} {form}" for sha256, form in zip(sha256s, formats, strict=True))
     # The location of the archives does not matter.
     options = replace(spec, sources=())
-    key = _CacheKey(RECORDS_VERSION, _codec(), LONG_SIDE, JPEG_QUALITY, contents, options)
+    key = _CacheKey(RECORDS_VERSION, _codec(), (LONG_SIDE, MAX_PLAIN_SIDE), JPEG_QUALITY, contents, options)
     return hashlib.sha256(to_json(key)).hexdigest()
 
 

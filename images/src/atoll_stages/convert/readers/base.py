@@ -11,6 +11,7 @@ from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Action, Kind, Problems
+from atoll_stages.convert.readers.json_texts import JsonTexts
 from atoll_stages.convert.totals import Fate, MemberFates, Totals
 
 # Of all pictures, also of kinds that are not read: one with such a suffix is named, not overlooked.
@@ -71,6 +72,7 @@ class Archive:
     problems: Problems
     totals: Totals = field(default_factory=Totals)
     fates: MemberFates = field(default_factory=MemberFates)
+    json_texts: JsonTexts = field(default_factory=JsonTexts)
 
     def files(self, *suffixes: str) -> Iterator[Member]:
         """Yields the members with one of these suffixes, without the resource forks that macOS packs beside files."""

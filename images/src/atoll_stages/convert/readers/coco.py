@@ -18,7 +18,6 @@ from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archi
 from atoll_stages.convert.readers.coco_boxes import annotation_edges, is_crowd
 from atoll_stages.convert.readers.lookup import dataset_of, named_image
 from atoll_stages.convert.readers.parsing import (
-    has_texts,
     invalid,
     json_object,
     list_of,
@@ -58,7 +57,7 @@ class CocoReader(Reader):
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
-    return (file for file in archive.files(".json") if has_texts(file, _KEYS))
+    return (file for file in archive.files(".json") if archive.json_texts.has(file, *_KEYS))
 
 
 def _chosen(archive: Archive) -> list[Member]:

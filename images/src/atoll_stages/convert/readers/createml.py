@@ -9,11 +9,11 @@ from typing import Any
 from atoll_contract.archive.extract import Member
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
+from atoll_stages.convert.readers.json_texts import LIST
 from atoll_stages.convert.readers.lookup import dataset_of, named_image
-from atoll_stages.convert.readers.parsing import annotation_bytes, has_texts, invalid, parse_boxes, parse_json
+from atoll_stages.convert.readers.parsing import annotation_bytes, invalid, parse_boxes, parse_json
 from atoll_stages.convert.readers.values import InvalidValue, kind_of, number, text_of
 
-_HEAD = 64
 _KEYS = (b'"annotation', b'"coordinates"')
 _NAME_KEYS = (b'"image"', b'"imagefilename"')
 _NAMES = ("image", "imagefilename")
@@ -34,9 +34,7 @@ class CreatemlReader(Reader):
 def _annotation_files(archive: Archive) -> Iterator[Member]:
     """Yields the lists with annotations that have coordinates; COCO's JSON is no list, Label Studio's has others."""
     for file in archive.files(".json"):
-        with file.path.open("rb") as stream:
-            is_list = stream.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-        if is_list and any(has_texts(file, (*_KEYS, name)) for name in _NAME_KEYS):
+        if any(archive.json_texts.has(file, LIST, *_KEYS, name) for name in _NAME_KEYS):
             yield file
 
 

@@ -11,7 +11,7 @@ from atoll_contract.errors import DatasetError
 from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.lookup import annotated_image
-from atoll_stages.convert.readers.parsing import annotation_text, has_texts, json_object, list_of, parse_boxes
+from atoll_stages.convert.readers.parsing import annotation_text, json_object, list_of, parse_boxes
 from atoll_stages.convert.readers.shapes import Edges, NoArea, UnknownGeometry, around, around_area, count_around
 from atoll_stages.convert.readers.values import InvalidValue, kind_of, positive_size, text_of
 from atoll_stages.convert.readers.yolo_lines import may_be_label
@@ -42,7 +42,7 @@ class LabelmeReader(Reader):
 
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
-    return (file for file in archive.files(".json") if has_texts(file, _KEYS))
+    return (file for file in archive.files(".json") if archive.json_texts.has(file, *_KEYS))
 
 
 def _is_list(archive: Archive, file: Member) -> bool:

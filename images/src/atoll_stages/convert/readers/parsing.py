@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.archive.limits import PIECE, shown, size
+from atoll_contract.archive.limits import shown, size
 from atoll_contract.errors import DatasetError, Reason
 from atoll_stages.convert.problems import Action
 from atoll_stages.convert.readers.base import Archive, LabelledBox
@@ -81,16 +81,6 @@ def annotation_text(archive: Archive, member: Member) -> str:
         return data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise invalid(member.name, f"byte {error.start}: not UTF-8") from None
-
-
-def has_texts(file: Member, texts: tuple[bytes, ...]) -> bool:
-    """Returns whether a file contains all texts; it is searched without being parsed."""
-    missing, tail = set(texts), b""
-    with file.path.open("rb") as stream:
-        while missing and (piece := stream.read(PIECE)):
-            missing -= {text for text in missing if text in tail + piece}
-            tail = piece[-max(map(len, texts)) :]
-    return not missing
 
 
 def json_object(archive: Archive, member: Member) -> dict[str, Any]:
