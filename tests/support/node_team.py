@@ -30,7 +30,10 @@ class Team:
         copy_secret(
             self.cluster, store["spec"]["credentials"]["secretRef"]["name"], home=self.home, namespace=self.namespace
         )
-        self._apply({"kind": "ObjectStore", "metadata": {"name": "default"}, "spec": store["spec"]})
+        self.store("default", store["spec"])
+
+    def store(self, name: str, spec: dict[str, Any]) -> None:
+        self._apply({"kind": "ObjectStore", "metadata": {"name": name}, "spec": spec})
 
     def profile(self, name: str, **spec: Any) -> None:
         """The quick start's profile under another name, with parts of it replaced."""
