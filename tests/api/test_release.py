@@ -182,7 +182,7 @@ def test_the_laptops_extra_trains_to_a_report(wheel: Path, python: str, tmp_path
     done = run(*pip, "--no-index", f"{wheel}[laptop]")
     assert done.returncode == 0, done.stderr
     data = min((ROOT / "crds" / "samples").glob("*.tar"))
-    done = run(programs / "atoll", "new", data, "--name", "tried", folder=tmp_path, timeout=900)
+    done = run(programs / "atoll", "new", data, "--random", "--name", "tried", folder=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     file = tmp_path / "run.yaml"
     text = re.sub(r"^( *steps:) \d+", r"\1 20", file.read_text(), flags=re.MULTILINE)

@@ -44,7 +44,7 @@ def test_the_same_folder_gives_the_same_bytes() -> None:
 
 
 def test_new_takes_a_folder_and_names_it_to_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new", "Reef 2025", "--no-timing"]) == 0
+    assert main(["new", "Reef 2025", "--no-timing", "--random"]) == 0
     printed = capsys.readouterr().out
     assert "Reef 2025: 12 pictures, 12 boxes, 1 class" in printed
     assert "next: atoll run -f run.yaml --data 'Reef 2025'" in printed
@@ -54,13 +54,13 @@ def test_new_takes_a_folder_and_names_it_to_the_run(capsys: pytest.CaptureFixtur
 def test_new_knows_that_the_folder_was_pushed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", "Reef 2025", "--store", "store"]) == 0
     capsys.readouterr()
-    assert main(["new", "Reef 2025", "--store", "store", "--no-timing", "-o", "json"]) == 0
+    assert main(["new", "Reef 2025", "--store", "store", "--no-timing", "--random", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["next"] == ["atoll run -f run.yaml --store store"]
 
 
 def test_new_in_the_folder_itself(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("Reef 2025")
-    assert main(["new", ".", "--no-timing", "--store", "../store"]) == 0
+    assert main(["new", ".", "--no-timing", "--random", "--store", "../store"]) == 0
     assert "12 pictures, 12 boxes, 1 class" in capsys.readouterr().out
     assert 'key: "datasets/local/Reef 2025.tar"' in Path("run.yaml").read_text()
 
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_the_store_is_refused(capsys: pytest.CaptureFixture[
     assert "Reef 2025 holds the store Reef 2025/atoll-store" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["push", "--store", "store"], ["new", "--no-timing"]])
+@pytest.mark.parametrize("command", [["push", "--store", "store"], ["new", "--no-timing", "--random"]])
 def test_a_link_is_named_and_not_followed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("elsewhere.jpg").write_bytes(jpeg(99))
     Path("Reef 2025/ds0/img/linked.jpg").symlink_to(Path("elsewhere.jpg").resolve())

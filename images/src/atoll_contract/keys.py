@@ -155,6 +155,11 @@ def own_prefixes(namespace: str) -> tuple[str, ...]:
     return tuple(f"{kind}/{namespace}/" for kind in kinds)
 
 
+def weights_record(name: str) -> str:
+    """The key of what is known of the weights file `name`."""
+    return f"{weights(name)}.json"
+
+
 def imagenet_names(width: float) -> tuple[str, ...]:
     """File names of the ImageNet weights of a width: that of Keras 3, and that of the file which Keras downloads."""
     text = "1.0" if width == 1.0 else str(width)

@@ -140,3 +140,23 @@ class SampleFiles(Document, frozen=True):
     archives: tuple[SampleArchive, ...]
     videos: tuple[str, ...]
     rate: int
+
+
+class WeightsFile(Document, frozen=True):
+    """ImageNet weights that were fetched from `source` into the file `path`; or the `problem` why there are none."""
+
+    source: str
+    width: float
+    path: str = ""
+    sha256: str = ""
+    size: int = 0
+    # Layers of the backbone that they set.
+    layers: int = 0
+    problem: str | None = None
+
+
+class WeightsRecord(Document, frozen=True):
+    """What was first put into a store as ImageNet weights; it lies beside them, and other bytes are told of."""
+
+    source: str
+    sha256: str

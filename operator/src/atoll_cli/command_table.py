@@ -35,6 +35,7 @@ COMMANDS = {
     "keygen": CommandInfo(CommandGroup.HERE, "keygen", "atoll-signing.pem"),
     "new": CommandInfo(CommandGroup.BOTH, "new", "my-export.tar --within 30m"),
     "push": CommandInfo(CommandGroup.BOTH, "push", "my-export.tar -n team"),
+    "weights": CommandInfo(CommandGroup.BOTH, "weights", "--width 0.5"),
     "status": CommandInfo(CommandGroup.BOTH, "status", "note --watch"),
     "wait": CommandInfo(CommandGroup.BOTH, "status", "note --timeout 2h"),
     "logs": CommandInfo(CommandGroup.BOTH, "logs", "note -f"),

@@ -22,13 +22,15 @@ from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.installation import INSTALL_LAPTOP
 from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.stage_result import Progress, parse_line
-from atoll_contract.tool_reports import LintReport, Timing
+from atoll_contract.tool_reports import LintReport, Timing, WeightsFile
 
 T = TypeVar("T")
 
 # A tool that prints nothing for this long hangs: each reports its progress every few seconds.
 SILENCE_SECONDS = 300.0
 LINT_SECONDS = 3600
+# 9 MB, also over a slow line.
+WEIGHTS_SECONDS = 1800
 TIMING_SECONDS = 600
 # How long a tool that was asked to end may take.
 GRACE_SECONDS = 10.0
@@ -121,6 +123,21 @@ def time_training(
     arguments = [part for option in options.items() for part in option]
     failure = "this machine could not be timed"
     return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, stop=stop)
+
+
+def fetch_weights(width: float, source: Path | None, folder: Path) -> WeightsFile:
+    """Keras' ImageNet weights of a width, checked, as a file in `folder`; from the file `source` where there is one.
+
+    Raises:
+        ToolMissing: the train stage is not installed here.
+        SpecError: there are none, or it took too long.
+    """
+    arguments = ["--weights", f"{width}", "--to", str(folder), *(["--from", str(source)] if source else [])]
+    failure = "the ImageNet weights could not be fetched"
+    found = _report(WeightsFile, "atoll_stages.train", arguments, WEIGHTS_SECONDS, failure=failure)
+    if found.problem is not None:
+        raise SpecError(found.problem, Reason.WEIGHTS_NOT_FOUND)
+    return found
 
 
 def _report(

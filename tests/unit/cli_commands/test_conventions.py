@@ -51,7 +51,7 @@ def test_the_other_commands_use_the_letter_for_nothing_else(name: str) -> None:
 def test_a_path_to_write_to_has_one_name() -> None:
     """`--to` alone takes a path that a command writes; every other option with a path reads it or names the store."""
     read = {"-f", "--filename", "--data", "--weights", "--labels", "--store", "--kubeconfig"}
-    read |= {"--signing-key", "--public-key"}
+    read |= {"--signing-key", "--public-key", "--from"}
     for name in COMMANDS:
         paths = {
             spelling

@@ -7,6 +7,7 @@ import pytest
 
 from atoll_cli.draft.settings import Settings
 from atoll_cli.main import main
+from atoll_contract.keys import imagenet_names
 from atoll_contract.tool_reports import Timing
 from support import archives
 
@@ -17,6 +18,10 @@ NO_TIMING = ("--no-timing",)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ATOLL_STORE", raising=False)
+    weights = tmp_path / "weights" / imagenet_names(0.5)[0]
+    weights.parent.mkdir()
+    weights.write_bytes(b"never read here")
+    monkeypatch.setenv("ATOLL_WEIGHTS_DIR", str(weights.parent))
     (tmp_path / "Reef 2025.tar").write_bytes(archives.tar_bytes(archives.supervisely(12, labels=("coral", "algae"))))
 
 

@@ -79,14 +79,15 @@ def test_a_profile_that_cannot_be_read_is_reported(api: ScriptedApi) -> None:
     assert "does not exist yet" in read_target().description
 
 
-def test_weights_that_the_last_run_missed_are_not_drafted_again(api: ScriptedApi) -> None:
+def test_weights_that_the_last_run_missed_are_told_of(api: ScriptedApi) -> None:
     missed = ended_run("a")
     missed["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     missed["status"]["reason"] = "WeightsNotFound"
     missed["status"]["stages"][0]["phase"] = "Failed"
     assert read_target().initial_weights.type is InitFrom.IMAGENET
     api.answers[RUNS] = lambda _: (200, {"items": [missed]})
-    assert read_target().initial_weights.type is InitFrom.RANDOM
+    assert read_target().initial_weights.type is InitFrom.IMAGENET
+    assert read_target().weights_note.startswith("the last run missed them: ")
     found = ended_run("b")
     found["spec"]["training"]["initFrom"] = {"type": "imagenet"}
     found["metadata"]["creationTimestamp"] = "2027-01-10T00:00:00Z"

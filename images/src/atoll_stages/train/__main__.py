@@ -1,5 +1,5 @@
 """`python -m atoll_stages.train` runs the stage, whose input is in the environment (docs/contract.md); with `--time
-ARCHITECTURE …` it benchmarks this machine."""
+ARCHITECTURE …` it benchmarks this machine, with `--weights WIDTH …` it gets ImageNet weights."""
 
 import sys
 
@@ -18,6 +18,10 @@ def _train(context: StageContext) -> StageOutcome:
 def main(arguments: list[str]) -> int:
     if arguments:
         quiet_tensorflow()
+        if "--weights" in arguments:
+            from atoll_stages.train.fetch_weights import fetch_weights
+
+            return fetch_weights(arguments)
         from atoll_stages.train.benchmark import run_benchmark
 
         return run_benchmark(arguments)

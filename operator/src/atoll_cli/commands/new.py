@@ -26,6 +26,7 @@ from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_s
 from atoll_cli.tool import lint_archives
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import written_whole
+from atoll_contract.stage import InitFrom
 from atoll_contract.store.base import Store
 from atoll_contract.text import duration
 from atoll_contract.tool_reports import LintReport, Timing
@@ -38,6 +39,7 @@ from atoll_contract.tool_reports import LintReport, Timing
 @output_options(file="The file to write.", default=Path("run.yaml"))
 @click.option("--name", metavar="NAME", help="Name of run and model; by default the archive's.")
 @click.option("--from", "release", metavar="RELEASE", help="Train on from this release, as note-v3.")
+@click.option("--random", is_flag=True, help="Start from random weights: no ImageNet weights, no release.")
 @click.option("--within", type=Duration(), metavar="TIME", help="Take so few steps that the run ends in time, as 30m.")
 @click.option("--no-timing", is_flag=True, help="Do not time this machine; earlier runs still tell.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
@@ -50,6 +52,7 @@ def new_command(
     to: Path,
     name: str | None,
     release: str | None,
+    random: bool,
     within: float | None,
     no_timing: bool,
     force: bool,
@@ -62,14 +65,23 @@ def new_command(
     """
     if to.exists() and not force:
         raise SpecError(f"{to} exists and is not overwritten; --force does that, --to names another file")
+    if random and release is not None:
+        raise SpecError(f"--random and --from {release} are two starts; give one of them")
     if name is not None:
         require_name(name)
     if not to.parent.is_dir():
         raise SpecError(f"--to {to}: there is no folder {to.parent}; create it, or name another file")
     with explain_store_errors(endpoint=engine.endpoint):
         destination = _destination(archives, engine)
-        target = destination.target(release, profile=profile, object_store=engine.object_store)
+        target = destination.target(release, random=random, profile=profile, object_store=engine.object_store)
         found, report = _inspect(archives, destination, max_invalid_percent)
+    if target.initial_weights.type is InitFrom.RANDOM and not random:
+        raise SpecError(
+            f"{target.description} has no ImageNet weights to start from: `atoll weights` gets them (9 MB; --from FILE "
+            "where there is no internet); --random starts without, which takes twice the steps and finds less in "
+            "photographs. No file was written",
+            Reason.WEIGHTS_NOT_FOUND,
+        )
     draft = draft_run(
         report,
         [item.key for item in found],
@@ -110,13 +122,15 @@ class _Destination:
     folder: Path | None = None
     cluster: ClusterAccess | None = None
 
-    def target(self, release: str | None, *, profile: str, object_store: str) -> RunTarget:
+    def target(self, release: str | None, *, random: bool, profile: str, object_store: str) -> RunTarget:
         if self.cluster is not None:
             cluster = self.cluster.cluster
-            return cluster_target(cluster, self.namespace, release=release, profile=profile, object_store=object_store)
+            return cluster_target(
+                cluster, self.namespace, release=release, random=random, profile=profile, object_store=object_store
+            )
         assert self.folder is not None
         assert self.store is not None
-        return local_target(self.folder, self.store, self.namespace, release=release)
+        return local_target(self.folder, self.store, self.namespace, release=release, random=random)
 
 
 def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination:

@@ -65,7 +65,7 @@ def push_command(
         for file in files:
             with archive_file(file) as packed:
                 key = keys.weights(file.name) if weights else keys.dataset(access.namespace, packed.name)
-                uploaded = _upload(access.store, key, packed, output)
+                uploaded = upload(access.store, key, packed, output)
                 pushed.append({"file": str(file), "store": access.store.url, "key": key, "uploaded": uploaded})
     if not output.is_text:
         output.print(pushed, [str(item["key"]) for item in pushed])
@@ -90,7 +90,7 @@ def check_archive(file: Path, *, max_invalid_percent: float | None = None, outpu
         click.echo(with_links(f"warning: {warning}"), err=True)
 
 
-def _upload(store: Store, key: str, file: Path, output: Output) -> bool:
+def upload(store: Store, key: str, file: Path, output: Output) -> bool:
     """Upload the file and show a progress bar, unless the store has these bytes there already; returns whether it was
     uploaded."""
     size = file.stat().st_size

@@ -29,6 +29,7 @@ Run = Mapping[str, Any]
 
 # The name of the profile and of the ObjectStore of a run that names none.
 DEFAULT_REF = "default"
+RANDOM_NOTE = "imagenet starts better: atoll weights"
 # Which of the ImageNet weights a train image can be built with (images/external.lock).
 IMAGE_WIDTH = 1.0
 
@@ -56,8 +57,8 @@ class RunTarget:
     object_store: str = DEFAULT_REF
 
 
-def local_target(folder: Path, store: Store, namespace: str, *, release: str | None) -> RunTarget:
-    """The local engine with `folder`; `release` is one to start from.
+def local_target(folder: Path, store: Store, namespace: str, *, release: str | None, random: bool = False) -> RunTarget:
+    """The local engine with `folder`; `release` is one to start from, and with `random` nothing is.
 
     Raises:
         SpecError: there is no such release, or the run that made it is not known here.
@@ -67,7 +68,7 @@ def local_target(folder: Path, store: Store, namespace: str, *, release: str | N
     if release is not None:
         weights, note = _release_weights(release, runs, read_manifest(store, namespace, release).run.uid)
     else:
-        weights, note = _stored_weights(store)
+        weights, note = (InitialWeights(InitFrom.RANDOM), RANDOM_NOTE) if random else _stored_weights(store)
     return RunTarget(
         "this machine",
         namespace,
@@ -94,7 +95,7 @@ def _stored_weights(store: Store) -> tuple[InitialWeights, str]:
     width = next((item for item in IMAGENET_WIDTHS if _has_weights(store, item)), None)
     if width is not None:
         return InitialWeights(InitFrom.IMAGENET, width=width), f"the weights of width {width} are at hand"
-    return InitialWeights(InitFrom.RANDOM), "imagenet starts better: atoll push --weights FILE"
+    return InitialWeights(InitFrom.RANDOM), RANDOM_NOTE
 
 
 def _has_weights(store: Store, width: float) -> bool:
@@ -110,10 +111,12 @@ def cluster_target(
     namespace: str,
     *,
     release: str | None,
+    random: bool = False,
     profile: str = DEFAULT_REF,
     object_store: str = DEFAULT_REF,
 ) -> RunTarget:
-    """A cluster as its user sees it: what the user may not read counts as missing. `release` is one to start from.
+    """A cluster as its user sees it: what the user may not read counts as missing. `release` is one to start from, and
+    with `random` nothing is.
 
     Raises:
         SpecError: there is no such release, or the run that made it is gone.
@@ -126,7 +129,7 @@ def cluster_target(
     if release is not None:
         weights, note = _release_weights(release, runs, _release_run_uid(cluster, namespace, release))
     else:
-        weights, note = _image_weights(runs)
+        weights, note = (InitialWeights(InitFrom.RANDOM), RANDOM_NOTE) if random else _image_weights(runs)
     return RunTarget(
         f"TrainingProfile {profile}, {offer}",
         namespace,
@@ -178,10 +181,11 @@ def _release_run_uid(cluster: Cluster, namespace: str, release: str) -> str | No
 
 
 def _image_weights(runs: tuple[Run, ...]) -> tuple[InitialWeights, str]:
-    """ImageNet weights, which a train image may lack, unless the newest run missed them; with a note on why."""
+    """ImageNet weights, which a train image may lack, with a note: the bucket may have them by now."""
     if _lacks_weights(runs):
-        return InitialWeights(InitFrom.RANDOM), "the last run from imagenet ended with WeightsNotFound"
-    note = 'if a run ends with WeightsNotFound: atoll push --weights FILE, or "random" and twice the steps'
+        note = "the last run missed them: put them into the bucket first, atoll weights -n NAMESPACE"
+    else:
+        note = "if a run ends with WeightsNotFound: atoll weights -n NAMESPACE"
     return InitialWeights(InitFrom.IMAGENET, width=IMAGE_WIDTH), note
 
 

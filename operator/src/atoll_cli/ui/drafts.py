@@ -76,6 +76,7 @@ class Drafts:
 
     def _document(self, names: Sequence[str], release: str | None, report: LintReport, benchmark: Any) -> JsonObject:
         workspace = self._workspace
+        # Where there are no ImageNet weights the text, which the page shows, names the command that gets them.
         target = local_target(workspace.folder, workspace.store, workspace.namespace, release=release)
         wanted = [keys.dataset(workspace.namespace, name) for name in names]
         return _draft_document(draft_run(report, wanted, target, benchmark=benchmark))
