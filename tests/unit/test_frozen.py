@@ -47,7 +47,7 @@ from atoll_edge.config import EdgeConfig
 from atoll_edge.models.release_state import DeviceState
 from atoll_edge.prometheus import Metrics as EdgeMetrics
 from atoll_edge.robot.seed_topics import Compatibility
-from atoll_edge.robot.topics import SCHEMA, RobotTables
+from atoll_edge.robot.topics import SCHEMA, TRACK_SCHEMA, ExtraTopics, RobotTables
 from atoll_edge.selftest import SelfTest
 from atoll_edge.status import Status as EdgeStatus
 from atoll_operator.api.status import Phase, RunStatus
@@ -239,8 +239,8 @@ def test_the_pages_have_the_same_addresses() -> None:
 def test_the_robot_reads_the_same_topics() -> None:
     pytest.importorskip("wpiutil")
     tables: Any = Recorder()
-    RobotTables(tables, "front", compatibility=Compatibility.AXON, distances=True)
-    frozen_list("topics.txt", {*tables.made, f"struct Detection: {SCHEMA}"})
+    RobotTables(tables, "front", compatibility=Compatibility.AXON, extra=ExtraTopics(True, True))
+    frozen_list("topics.txt", {*tables.made, f"struct Detection: {SCHEMA}", f"struct Track: {TRACK_SCHEMA}"})
 
 
 # The states of a run.

@@ -80,6 +80,12 @@ class Detections {
   // What is seen now, best first; empty where nothing is seen or the device is silent.
   std::vector<Detection> Seen() { return IsAlive() ? m_detections.Get() : std::vector<Detection>{}; }
 
+  // The name of a class; empty where the device has none.
+  std::string Label(int32_t class_id) {
+    std::vector<std::string> labels = m_labels.Get();
+    return static_cast<size_t>(class_id) < labels.size() ? labels[class_id] : std::string{};
+  }
+
   // The best detection of a class.
   std::optional<Detection> Best(std::string_view label) {
     std::vector<std::string> labels = m_labels.Get();

@@ -41,6 +41,12 @@ public final class Detections implements AutoCloseable {
     return isAlive() ? m_detections.get() : new Detection[0];
   }
 
+  /** The name of a class; empty where the device has none. */
+  public String label(int classId) {
+    String[] labels = m_labels.get();
+    return classId < labels.length ? labels[classId] : "";
+  }
+
   /** The best detection of a class. */
   public Optional<Detection> best(String label) {
     String[] labels = m_labels.get();

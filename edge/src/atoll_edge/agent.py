@@ -25,7 +25,7 @@ from atoll_edge.robot.detection import View
 from atoll_edge.robot.foreign import ForeignPublishers, own_topics
 from atoll_edge.robot.lens import CalibratedLens, FieldOfView, Lens
 from atoll_edge.robot.networktables import NetworkTables, Server, now_us
-from atoll_edge.robot.topics import MatchMonitor, RobotTables
+from atoll_edge.robot.topics import ExtraTopics, MatchMonitor, RobotTables
 from atoll_edge.status_reporter import AgentParts, StatusReporter
 from atoll_edge.system import coral_present, cores
 from atoll_edge.threads import RepeatingThread
@@ -154,6 +154,7 @@ class Agent:
     def _make_pipeline(self, index: int, setup: CameraSetup, settings: Mapping[str, Any] | None) -> Pipeline:
         config = setup.config
         source = open_source(config, now_us=now_us, settings=settings)
+        tracks = self.config.tracks
         view = View(lens_of(config, source.mode), self.config.detection.object_widths)
         hooks = PipelineHooks(
             now_us, lambda: self.manager.state, self._on_result, self._on_frame, self.metrics.observe_latency
@@ -161,9 +162,20 @@ class Agent:
         return Pipeline(
             source,
             self._frames,
-            RobotTables(self.tables, setup.name, compatibility=setup.compatibility, distances=bool(view.widths)),
+            RobotTables(
+                self.tables,
+                setup.name,
+                compatibility=setup.compatibility,
+                extra=ExtraTopics(distances=bool(view.widths), tracks=tracks.enabled),
+            ),
             self._open_streams(setup),
-            settings=PipelineSettings(setup.name, index, view, self.config.detection.min_score),
+            settings=PipelineSettings(
+                setup.name,
+                index,
+                view,
+                self.config.detection.min_score,
+                keep_seconds=tracks.keep_seconds if tracks.enabled else None,
+            ),
             hooks=hooks,
         )
 

@@ -68,6 +68,13 @@ class DetectionConfig(Document, frozen=True):
     object_widths: dict[str, float] = field(default_factory=dict)
 
 
+class TracksConfig(Document, frozen=True):
+    """Follows objects from frame to frame. An object keeps its number for `keep_seconds` in which no frame shows it."""
+
+    enabled: bool = False
+    keep_seconds: float = 1.2
+
+
 class StreamConfig(Document, frozen=True):
     """`name` is the name of the annotated stream for dashboards: `Axon` (2021) or `MLOut` (2019, 2020). `fps`,
     `compression`, `width` and `height` are the most that a viewer gets; `max_viewers` is for each stream, and
@@ -134,6 +141,7 @@ class EdgeConfig(Document, frozen=True):
     camera: CameraConfig = CameraConfig()
     cameras: tuple[CameraConfig, ...] = ()
     detection: DetectionConfig = DetectionConfig()
+    tracks: TracksConfig = TracksConfig()
     streams: StreamConfig = StreamConfig()
     http: HttpConfig = HttpConfig()
     model: ModelConfig | None = None

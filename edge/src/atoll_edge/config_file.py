@@ -119,6 +119,7 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
     yield "detection.minScore", detection.min_score, 0, 1
     for label, width in detection.object_widths.items():
         yield f"detection.objectWidths.{label[:80]}", width, 0.001, 100
+    yield "tracks.keepSeconds", config.tracks.keep_seconds, 0.05, 10
     yield "streams.rawPort", streams.raw_port, 1, MAX_PORT
     yield "streams.annotatedPort", streams.annotated_port, 1, MAX_PORT
     yield "streams.fps", streams.fps, 1, MAX_FPS

@@ -14,6 +14,7 @@ from atoll_edge.camera.source import Frame, FrameSource, LatestFrames
 from atoll_edge.detector.model import DetectionResult
 from atoll_edge.robot.detection import Observation, View, observe
 from atoll_edge.robot.topics import ActiveModel, FrameDetections, RobotRequests, RobotTables
+from atoll_edge.robot.tracker import TrackedObject, Tracker
 from atoll_edge.threads import RepeatingThread
 from atoll_edge.throughput import Rate, ResultInterval, Samples
 from atoll_edge.video.overlay import annotated
@@ -34,6 +35,8 @@ class PipelineSettings:
     index: int
     view: View
     min_score: float | None = None
+    # None: no object is followed.
+    keep_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Pipeline:
         ]
         self._size: tuple[int, int] | None = None
         self._taken_at = 0.0
+        self._tracker: tuple[str, Tracker] | None = None
         self._interval = ResultInterval()
         self.rate = Rate()
         self.latency = Samples()
@@ -183,6 +187,7 @@ class Pipeline:
             observations=observations,
             capture_latency_millis=capture,
             latency_millis=result.seconds * 1000,
+            tracks=() if stale else self._follow(result, observations, frame.captured_us / 1e6),
         )
         model = result.model
         with self._publishing:
@@ -200,6 +205,16 @@ class Pipeline:
         labels = result.model.labels
         thresholds = (min_score,) * len(labels) if min_score else result.model.thresholds
         return observe(result.detections, labels=labels, thresholds=thresholds, view=self._settings.view)
+
+    def _follow(
+        self, result: DetectionResult, observations: tuple[Observation, ...], captured_at: float
+    ) -> tuple[TrackedObject, ...]:
+        """Takes the observations into the tracks, which end with the model that saw them."""
+        if self._settings.keep_seconds is None:
+            return ()
+        if self._tracker is None or self._tracker[0] != result.model.digest:
+            self._tracker = (result.model.digest, Tracker(self._settings.keep_seconds))
+        return self._tracker[1].update(observations, captured_at)
 
     def _count(self, result: DetectionResult, latency_us: int) -> None:
         now = time.monotonic()

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from atoll_edge.agent import Agent
-from atoll_edge.config import CameraConfig, EdgeConfig, HttpConfig, StreamConfig
+from atoll_edge.config import CameraConfig, EdgeConfig, HttpConfig, StreamConfig, TracksConfig
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.pipeline import Pipeline
-from atoll_edge.robot.topics import detection_struct
+from atoll_edge.robot.topics import detection_struct, track_struct
 from support.edge_robot import Robot
 from support.polling import wait_until
 from support.scripted_detector import COMMAND
@@ -50,6 +50,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, robot: Robot) -> Iter
             CameraConfig(name=name, path="synthetic", fps=30, raw_port=raw, annotated_port=annotated)
             for name, raw, annotated in zip(("front", "rear"), ports[:2], ports[2:4], strict=True)
         ),
+        tracks=TracksConfig(enabled=True),
         streams=StreamConfig(),
         http=HttpConfig(port=ports[4]),
     )
@@ -126,6 +127,17 @@ def test_each_camera_has_its_topics_streams_image_and_metrics(agent: Agent, robo
 def got(agent: Agent, path: str) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{agent.server.port}{path}", timeout=20) as answer:
         return answer.read()
+
+
+def test_each_camera_follows_its_own_objects(agent: Agent, robot: Robot) -> None:
+    """The scripted detector finds the same box in every frame."""
+    for name in ("front", "rear"):
+        samples = robot.struct_reader(f"/Atoll/{name}/tracks", track_struct())
+        [first], *_, [last] = [tracks for _, tracks in samples(20) if tracks]
+        assert (first.id, last.id, last.missed) == (1, 1, 0)
+        assert last.frames >= first.frames + 10
+        assert last.age > first.age
+        assert last.velocity_x == pytest.approx(0)
 
 
 def test_a_robot_pauses_one_camera_and_the_other_gets_the_detector(agent: Agent, robot: Robot) -> None:

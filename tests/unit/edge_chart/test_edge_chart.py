@@ -55,9 +55,11 @@ def test_harvesting_is_off_and_the_agent_reads_its_settings(tmp_path: Path) -> N
 def test_several_cameras_have_their_ports(tmp_path: Path) -> None:
     cameras = "--set=config.cameras[0].name=front,config.cameras[1].name=rear,config.cameras[1].rawPort=1190"
     more = "--set=config.cameras[0].path=synthetic,config.cameras[1].path=synthetic"
-    objects = render("atoll-edge", "--set=mode=lab", cameras, more)
+    objects = render("atoll-edge", "--set=mode=lab,config.tracks.enabled=true", cameras, more)
     (tmp_path / "config.yaml").write_text(one(objects, "ConfigMap")["data"]["config.yaml"])
-    setups = camera_setups(read_config(tmp_path / "config.yaml"))
+    config = read_config(tmp_path / "config.yaml")
+    assert config.tracks.enabled
+    setups = camera_setups(config)
     wanted = {port for setup in setups for port in (setup.raw_port, setup.annotated_port)}
     assert wanted == {1181, 1182, 1190, 1184}
     assert {port["port"] for port in one(objects, "Service")["spec"]["ports"]} == wanted | {5808}

@@ -8,7 +8,18 @@ import pytest
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
 from atoll_edge.robot.seed_topics import Compatibility
-from atoll_edge.robot.topics import SCHEMA, ActiveModel, FrameDetections, RobotRequests, RobotTables, detection_struct
+from atoll_edge.robot.topics import (
+    SCHEMA,
+    TRACK_SCHEMA,
+    ActiveModel,
+    ExtraTopics,
+    FrameDetections,
+    RobotRequests,
+    RobotTables,
+    detection_struct,
+    track_struct,
+)
+from atoll_edge.robot.tracker import TrackedObject
 from support.edge_robot import Robot
 from support.polling import wait_until
 
@@ -128,9 +139,26 @@ def test_values_of_a_frame_carry_its_time_of_capture(robot: Robot, edge: RobotTa
 def test_distances_are_in_the_order_of_the_detections(robot: Robot, client: NetworkTables) -> None:
     robot.connect(client)
     robot.watch("/Atoll/rear/distances")
-    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE, distances=True)
+    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE, extra=ExtraTopics(distances=True))
     edge.publish(detections(dataclasses.replace(CARGO, distance=1.5), CARGO))
     assert robot.sample("/Atoll/rear/distances", lambda value: value != []).value == [1.5, 0.0]
+
+
+def test_tracks_arrive_as_structs_and_as_plain_numbers(robot: Robot, client: NetworkTables) -> None:
+    robot.connect(client)
+    samples = robot.struct_reader("/Atoll/rear/tracks", track_struct())
+    robot.watch("/Atoll/rear/trackValues")
+    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE, extra=ExtraTopics(tracks=True))
+    track = TrackedObject(7, CARGO, frames=5, missed=1, age=0.5, velocity_x=0.25, velocity_y=-0.125)
+    edge.publish(dataclasses.replace(detections(), tracks=(track, track)))
+    [(_, [seen, _])] = samples(1)
+    values = {name: getattr(seen, name) for name in (field.split()[1] for field in TRACK_SCHEMA.split("; "))}
+    expected = (7, 0, 5, 1, 0.5, 0.75, 0.1, 0.2, 0.5, 0.6, 0.25, -0.125, -10.0, 5.0, 0.0)
+    assert list(values.values()) == pytest.approx(expected)
+    plain = robot.sample("/Atoll/rear/trackValues", lambda value: len(value) == 30).value
+    assert plain == pytest.approx(expected * 2)
+    edge.publish(detections())
+    assert robot.sample("/Atoll/rear/trackValues", lambda value: value == []).value == []
 
 
 def test_equal_frames_all_arrive(robot: Robot, edge: RobotTables) -> None:

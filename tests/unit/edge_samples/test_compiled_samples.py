@@ -14,11 +14,14 @@ NATIVE = Path(sysconfig.get_path("purelib")) / "native"
 pytestmark = pytest.mark.timeout(600)
 
 CPP_PROGRAM = """
-#include "detections.h"
+#include "tracks.h"
 int main() {
   atoll_edge::Detections detections{"front"};
   detections.Update();
   auto note = detections.Best("note");
+  atoll_edge::Tracks tracks{"front"};
+  tracks.Update();
+  if (auto nearest = tracks.Nearest("note"); nearest && nearest->distance > 0) return nearest->id;
   return note && detections.IsAlive() && note->yaw > 0 ? 1 : 0;
 }
 """

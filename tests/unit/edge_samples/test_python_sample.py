@@ -1,5 +1,6 @@
 """The Python sample reads both shapes from a real NT4 server."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from atoll_edge.robot.detection import Observation
 from atoll_edge.robot.networktables import NetworkTables, now_us
 from atoll_edge.robot.seed_topics import Compatibility
-from atoll_edge.robot.topics import ActiveModel, FrameDetections, RobotTables
+from atoll_edge.robot.topics import ActiveModel, ExtraTopics, FrameDetections, RobotTables
+from atoll_edge.robot.tracker import TrackedObject
 from support.edge_robot import Robot
 from support.polling import wait_until
 
@@ -72,6 +74,33 @@ def test_a_silent_device_shows_nothing(sample: Any, robot: Robot, edge: RobotTab
         detections.update()
     assert not detections.alive
     assert detections.seen() == []
+
+
+def test_the_nearest_object_that_is_stable_is_found(sample: Any, robot: Robot) -> None:
+    client = NetworkTables("edge")
+    robot.connect(client)
+    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE, extra=ExtraTopics(tracks=True))
+    tracks = sample.Tracks("rear", robot.tables.instance)
+    edge.active_model(ActiveModel("m-v1", "aa", 1, "cpu", ("Cargo", "Hatch")))
+    edge.heartbeat(30.0, "Active")
+
+    def followed(number: int, *, frames: int = 5, missed: int = 0, distance: float = 0.0, class_id: int = 1) -> Any:
+        seen = dataclasses.replace(SEEN, distance=distance, class_id=class_id, xmax=0.3 + number / 100)
+        return TrackedObject(number, seen, frames, missed, 1.0, 0.0, 0.0)
+
+    def nearest(*objects: Any) -> int | None:
+        edge.publish(FrameDetections(1, now_us(), 640, 480, (), 0.0, 0.0, objects))
+        wait_until(lambda: (tracks.update(), len(tracks._tracks.get()) == len(objects))[1], what="the tracks")
+        found = tracks.nearest("Hatch")
+        return None if found is None else found.id
+
+    try:
+        assert nearest(followed(1, frames=4), followed(2, missed=1), followed(3, class_id=0)) is None
+        assert nearest(followed(4, distance=2.0), followed(5, distance=1.0)) == 5
+        assert nearest(followed(6), followed(7), followed(8, frames=1)) == 7
+        assert nearest(followed(9, distance=3.0), followed(10), followed(11), followed(12)) == 9
+    finally:
+        client.close()
 
 
 def test_code_of_2021_reads_the_json(sample: Any, robot: Robot, edge: RobotTables) -> None:

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll_edge.robot.detection import Observation
-from atoll_edge.robot.networktables import NetworkTables
+from atoll_edge.robot.networktables import NetworkTables, Publisher
 from atoll_edge.robot.seed_topics import Compatibility, SeedTables
+from atoll_edge.robot.tracker import TrackedObject
 
 # The struct of `/Atoll/<camera>/detections`, as its topic `/.schema/struct:Detection` has it; robot code in Java and
 # C++ declares the same.
 SCHEMA = (
     "int32 class_id; float score; float xmin; float ymin; float xmax; float ymax; float yaw; float pitch; float area"
+)
+# The struct of `/Atoll/<camera>/tracks`; its double[] twin has the same numbers, one track after the other.
+TRACK_SCHEMA = (
+    "int32 id; int32 class_id; int32 frames; int32 missed; float age; float score; float xmin; float ymin; float xmax; "
+    "float ymax; float velocity_x; float velocity_y; float yaw; float pitch; float distance"
 )
 # The robot's control word: the topic of 2026 and before, and its name from 2027.
 CONTROL_WORD_TOPICS = ("/FMSInfo/FMSControlData", "/FMSInfo/ControlWord")
@@ -24,15 +30,24 @@ ENABLED = 1 << 0
 FMS_ATTACHED = 1 << 4
 
 
-@functools.cache
 def detection_struct() -> Any:
     """Returns the class that ntcore packs, made of SCHEMA."""
+    return _struct("Detection", SCHEMA)
+
+
+def track_struct() -> Any:
+    """Returns the class that ntcore packs, made of TRACK_SCHEMA."""
+    return _struct("Track", TRACK_SCHEMA)
+
+
+@functools.cache
+def _struct(name: str, schema: str) -> Any:
     from wpiutil import wpistruct
 
     fields = [
-        (part.split()[1], {"int32": wpistruct.int32, "float": float}[part.split()[0]]) for part in SCHEMA.split("; ")
+        (part.split()[1], {"int32": wpistruct.int32, "float": float}[part.split()[0]]) for part in schema.split("; ")
     ]
-    return wpistruct.make_wpistruct(dataclasses.make_dataclass("Detection", fields), name="Detection")
+    return wpistruct.make_wpistruct(dataclasses.make_dataclass(name, fields), name=name)
 
 
 def to_structs(observations: tuple[Observation, ...]) -> list[Any]:
@@ -43,9 +58,32 @@ def to_structs(observations: tuple[Observation, ...]) -> list[Any]:
     ]
 
 
+def track_values(track: TrackedObject) -> tuple[float, ...]:
+    """Returns the numbers of a track, in the order of TRACK_SCHEMA."""
+    seen = track.seen
+    return (
+        track.id,
+        seen.class_id,
+        track.frames,
+        track.missed,
+        track.age,
+        seen.score,
+        seen.xmin,
+        seen.ymin,
+        seen.xmax,
+        seen.ymax,
+        track.velocity_x,
+        track.velocity_y,
+        seen.yaw,
+        seen.pitch,
+        seen.distance,
+    )
+
+
 @dataclass(frozen=True)
 class FrameDetections:
-    """The observations in one frame. `captured_us` is in microseconds of NetworkTables' clock."""
+    """The observations in one frame, and the objects that are followed. `captured_us` is in microseconds of
+    NetworkTables' clock."""
 
     frame: int
     captured_us: int
@@ -54,6 +92,15 @@ class FrameDetections:
     observations: tuple[Observation, ...]
     capture_latency_millis: float
     latency_millis: float
+    tracks: tuple[TrackedObject, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExtraTopics:
+    """Topics that the settings ask for."""
+
+    distances: bool = False
+    tracks: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,18 +124,23 @@ class RobotRequests:
 
 
 class RobotTables:
-    """Publishes for one camera: the table `ML` unless `compatibility` is none, and the distances if they are wanted.
-    Called by one thread at a time."""
+    """Publishes for one camera, with the table `ML` unless `compatibility` is none. Called by one thread at a time."""
 
     def __init__(
-        self, tables: NetworkTables, camera: str, *, compatibility: Compatibility, distances: bool = False
+        self, tables: NetworkTables, camera: str, *, compatibility: Compatibility, extra: ExtraTopics = ExtraTopics()
     ) -> None:
         self._tables = tables
         self._beats = 0
         self._active_model: ActiveModel | None = None
         self._seed = SeedTables(tables, compatibility) if compatibility is not Compatibility.NONE else None
         self._make_topics(tables, f"/Atoll/{camera}")
-        self._distances = tables.double_arrays(f"/Atoll/{camera}/distances") if distances else None
+        table = f"/Atoll/{camera}"
+        self._distances = tables.double_arrays(f"{table}/distances") if extra.distances else None
+        self._tracks = (
+            (tables.struct_arrays(f"{table}/tracks", track_struct()), tables.double_arrays(f"{table}/trackValues"))
+            if extra.tracks
+            else None
+        )
 
     def _make_topics(self, tables: NetworkTables, table: str) -> None:
         self._detections = tables.struct_arrays(f"{table}/detections", detection_struct())
@@ -113,10 +165,20 @@ class RobotTables:
             self._seed.publish(seen, width=detections.width, height=detections.height, when=when)
         if self._distances is not None:
             self._distances.set([item.distance for item in seen], when)
+        if self._tracks is not None:
+            self._publish_tracks(detections.tracks, when, *self._tracks)
         self._frame.set(detections.frame, when)
         self._latency.set(detections.latency_millis, when)
         self._capture_latency.set(detections.capture_latency_millis, when)
         self._tables.flush()
+
+    @staticmethod
+    def _publish_tracks(
+        tracks: tuple[TrackedObject, ...], when: int, structs: Publisher[list[Any]], values: Publisher[list[float]]
+    ) -> None:
+        numbers = [track_values(track) for track in tracks]
+        structs.set([track_struct()(*row) for row in numbers], when)
+        values.set([float(number) for row in numbers for number in row], when)
 
     def heartbeat(self, fps: float, state: str) -> None:
         """Publishes that the program runs, whatever the camera and the detector do."""

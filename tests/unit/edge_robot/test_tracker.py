@@ -1,0 +1,95 @@
+"""Objects keep their numbers: through frames that miss them, behind each other, and not longer than they should."""
+
+import math
+
+import pytest
+
+from atoll_edge.robot.detection import Observation
+from atoll_edge.robot.tracker import TrackedObject, Tracker
+from support.moving_boxes import FPS, moving_boxes
+
+SIDE = 0.1
+
+
+def box(x: float, y: float = 0.5, *, class_id: int = 0, side: float = SIDE) -> Observation:
+    half = side / 2
+    return Observation(class_id, "a", 0.9, x - half, y - half, x + half, y + half, 0.0, 0.0, side * side)
+
+
+def followed(tracker: Tracker, *frames: list[Observation], first: int = 0) -> tuple[TrackedObject, ...]:
+    found: tuple[TrackedObject, ...] = ()
+    for number, seen in enumerate(frames, start=first):
+        found = tracker.update(seen, number / FPS)
+    return found
+
+
+def switches(seed: int, boxes: int) -> int:
+    """How often a box has another number than when it was seen before, in 1,000 frames."""
+    tracker = Tracker(1.2)
+    last: dict[int, int] = {}
+    count = 0
+    for now, seen in moving_boxes(seed, boxes):
+        numbers = {id(track.seen): track.id for track in tracker.update([item for _, item in seen], now)}
+        for index, item in seen:
+            count += last.get(index, numbers[id(item)]) != numbers[id(item)]
+            last[index] = numbers[id(item)]
+    return count
+
+
+@pytest.mark.parametrize("boxes", [3, 5])
+@pytest.mark.parametrize("seed", range(8))
+def test_boxes_keep_their_numbers_while_they_hide_each_other_and_a_fifth_is_missed(seed: int, boxes: int) -> None:
+    assert switches(seed, boxes) <= 2
+
+
+def test_a_track_tells_age_frames_and_speed() -> None:
+    frames = [[box(0.2 + 0.01 * number, 0.5 - 0.005 * number)] for number in range(20)]
+    [track] = followed(Tracker(1.0), *frames)
+    assert (track.id, track.frames, track.missed) == (1, 20, 0)
+    assert track.age == pytest.approx(19 / FPS)
+    assert (track.velocity_x, track.velocity_y) == pytest.approx((0.3, -0.15), rel=0.01)
+    assert track.seen == frames[-1][0]
+
+
+def test_a_hidden_object_is_expected_where_it_goes_and_comes_back_with_its_number() -> None:
+    tracker = Tracker(1.0)
+    frames = [[box(0.2 + 0.01 * number)] for number in range(30)]
+    hidden = followed(tracker, *frames[:15], *[[]] * 5)
+    [track] = hidden
+    assert (track.frames, track.missed) == (15, 5)
+    assert (track.seen.xmin + track.seen.xmax) / 2 == pytest.approx(0.39, abs=0.005)
+    [back] = followed(tracker, frames[20], first=20)
+    assert (back.id, back.frames, back.missed) == (1, 16, 0)
+
+
+def test_a_track_ends_after_its_time() -> None:
+    tracker = Tracker(0.5)
+    [_] = followed(tracker, [box(0.5)], *[[]] * 15)
+    assert followed(tracker, [], first=16) == ()
+    [again] = followed(tracker, [box(0.5)], first=17)
+    assert (again.id, again.frames) == (2, 1)
+
+
+def test_another_class_or_another_place_is_another_object() -> None:
+    tracks = followed(Tracker(1.0), [box(0.5)], [box(0.5, class_id=1), box(0.9)])
+    assert [(track.id, track.missed) for track in tracks] == [(1, 1), (2, 0), (3, 0)]
+
+
+def test_two_objects_that_cross_keep_their_numbers() -> None:
+    frames = [[box(0.2 + 0.015 * number), box(0.8 - 0.015 * number)] for number in range(40)]
+    tracks = followed(Tracker(1.0), *frames)
+    assert {track.id: round((track.seen.xmin + track.seen.xmax) / 2, 3) for track in tracks} == {1: 0.785, 2: 0.215}
+
+
+@pytest.mark.parametrize("pause", [2.0, -5.0])
+def test_after_a_pause_or_a_step_of_the_clock_all_objects_are_new(pause: float) -> None:
+    tracker = Tracker(10.0)
+    followed(tracker, [box(0.5)])
+    [track] = tracker.update([box(0.5)], pause)
+    assert (track.id, track.frames) == (2, 1)
+
+
+def test_a_box_without_an_area_is_followed_without_an_error() -> None:
+    flat = [box(0.5, side=0.0)]
+    tracks = followed(Tracker(1.0), flat, flat)
+    assert all(math.isfinite(track.velocity_x) for track in tracks)
