@@ -96,6 +96,15 @@ def signature(namespace: str, model: str, version: int) -> str:
     return f"{model_prefix(namespace, model)}v{version}/manifest.dsse.json"
 
 
+def provenance(namespace: str, model: str, version: int, *, signed: bool) -> str:
+    """The in-toto statement about a version; signed, it is in a DSSE envelope."""
+    return f"{model_prefix(namespace, model)}v{version}/provenance{'.dsse' if signed else ''}.json"
+
+
+def model_card(namespace: str, model: str, version: int) -> str:
+    return f"{model_prefix(namespace, model)}v{version}/model-card.md"
+
+
 def rollout(namespace: str, model: str, version: int) -> str:
     """What pauses or halts the roll-out of a version; it is not signed."""
     return f"{model_prefix(namespace, model)}v{version}/rollout.json"

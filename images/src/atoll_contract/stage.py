@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from msgspec import field
 
@@ -260,6 +261,16 @@ class CompileSpec(Document, frozen=True):
     max_ap50_drop: float | None = None
 
 
+class BuildInputs(Document, frozen=True):
+    """What the engine knows of a run's making. `spec` is the run's, with its defaults, without what may change while it
+    runs; `images` are those of the stages' pods, none on the local engine; `profile_sha256` is the profile's."""
+
+    spec: Mapping[str, Any]
+    start_weights: StartWeights
+    images: Mapping[str, str] = field(default_factory=dict)
+    profile_sha256: str | None = None
+
+
 class PublishSpec(Document, frozen=True):
     """`version` is the one that the engine reserved; `signing_key_path` a PEM file with an Ed25519 private key. With
     `store_is_lock` no API server keeps version numbers unique, so the store's conditional put has to. With
@@ -273,6 +284,7 @@ class PublishSpec(Document, frozen=True):
     provenance: Mapping[str, str] = field(default_factory=dict)
     adopt_only: bool | None = None
     rollout: RolloutPlan | None = None
+    inputs: BuildInputs | None = None
 
 
 class StageInput(Document, frozen=True):

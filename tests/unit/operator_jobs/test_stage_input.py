@@ -17,6 +17,7 @@ from atoll_contract.stage import (
     Preset,
     Stage,
     StageInput,
+    StartWeights,
     StoreSpec,
     StoreType,
     TrainSpec,
@@ -24,6 +25,7 @@ from atoll_contract.stage import (
 from atoll_contract.store import directory_store
 from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, object_store, training_profile, training_run
 from atoll_operator.api.validation import check
+from atoll_operator.jobs.build_inputs import MUTABLE
 from atoll_operator.jobs.stage_input import (
     Work,
     credentials_secret_of,
@@ -201,3 +203,26 @@ def test_a_roll_out_comes_in_the_order_of_its_steps() -> None:
     assert section is not None
     assert section.rollout == RolloutPlan((RolloutStep(10), RolloutStep(100, 7200)), halt_at=1)
     assert given(RUN, Stage.PUBLISH).publish.rollout is None  # type: ignore[union-attr]
+
+
+def test_publish_gets_what_its_release_says_of_its_making() -> None:
+    section = given(RUN_FULL, Stage.PUBLISH).publish
+    assert section is not None
+    inputs = section.inputs
+    assert inputs is not None
+    assert set(MUTABLE).isdisjoint(inputs.spec)
+    assert inputs.spec["publish"]["model"] == section.model
+    assert inputs.spec["conversion"]["classes"] == ["coral", "algae"]
+    assert {"convert", "train", "export", "publish"} <= inputs.images.keys()
+    assert inputs.profile_sha256 is not None
+    other = given(RUN_FULL, Stage.PUBLISH, limits={"members": 7}).publish
+    assert other is not None
+    assert other.inputs is not None
+    assert other.inputs.profile_sha256 != inputs.profile_sha256
+    # The release that training started from may be gone by now.
+    assert inputs.start_weights == StartWeights(InitFrom.RELEASE)
+    release = ManifestRef("models/team/note/v2/manifest.json", "a" * 64, 1)
+    started = given(RUN_FULL, Stage.PUBLISH, release=release).publish
+    assert started is not None
+    assert started.inputs is not None
+    assert started.inputs.start_weights == StartWeights(InitFrom.RELEASE, release.key, release.sha256)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ DIGITS = 4
 MAX_SUMMARY_CLASSES = 40
 # AP is a mean over images; a float's last digits must not decide.
 GATE_TOLERANCE = 1e-9
+# Packages whose versions decide what a training makes.
+TOOLS = ("tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,17 @@ def metrics_document(
         "thresholds": measurement.thresholds,
         "scoresBefore": dict(zip(measurement.classes, [round(score, DIGITS) for score in scores_before], strict=True)),
         "recall": {curve.name: round(curve.threshold_recall, DIGITS) for curve in measurement.curves},
+        "tools": tool_versions(),
     }
+
+
+def tool_versions() -> dict[str, str]:
+    """Returns the versions of the packages that trained and converted the model."""
+    found = {}
+    for name in TOOLS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _with_interval(measurement: Measurement, interval: tuple[float, float] | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from atoll_contract.store.base import StoreError, require_conditional_put
 from atoll_stages.publish.channel import advance_channel
 from atoll_stages.publish.files import fetch_files, put_blobs
 from atoll_stages.publish.manifest import build_manifest
+from atoll_stages.publish.provenance import write_provenance
 from atoll_stages.publish.rollout import begin_rollout
 from atoll_stages.publish.versions import Claim, VersionTaken, claim, find_claim, require_not_taken
 from atoll_stages.runtime.context import StageContext, StageOutcome
@@ -44,6 +45,7 @@ def publish(context: StageContext) -> StageOutcome:
             "nextVersion": taken.next_version,
         }
         return StageOutcome(taken.message, (), summary, Reason.VERSION_CONFLICT)
+    write_provenance(context, claimed.manifest, spec.inputs, signing_key=signing_key)
     begin_rollout(context.store, claimed)
     pointer = advance_channel(context.store, claimed.manifest)
     clean_up_checkpoints(context)
@@ -55,6 +57,8 @@ def _adopt(context: StageContext, spec: PublishSpec) -> StageOutcome:
     claimed = find_claim(context.store, context.input.run, model=spec.model, version=spec.version)
     if claimed is None:
         return StageOutcome(f"{spec.model}-v{spec.version} is not published", reason=Reason.CANCELLED)
+    signing_key = _signing_key(spec)
+    write_provenance(context, claimed.manifest, spec.inputs, signing_key=signing_key)
     begin_rollout(context.store, claimed)
     pointer = advance_channel(context.store, claimed.manifest)
     clean_up_checkpoints(context)

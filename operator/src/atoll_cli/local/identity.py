@@ -17,7 +17,8 @@ from atoll_contract.store import open_store
 from atoll_contract.store.base import Store, StoreError
 from atoll_operator.api.types import ObjectStoreSpec, object_store
 from atoll_operator.api.validation import check
-from atoll_operator.jobs.stage_input import MUTABLE, relative_key, store_spec
+from atoll_operator.jobs.build_inputs import MUTABLE
+from atoll_operator.jobs.stage_input import relative_key, store_spec
 
 # By `<ObjectStore>/<key>`: `sha256:<hex>`, or `etag:<ETag>` of an object of a bucket whose sha256 is not known there.
 Inputs = Mapping[str, str]

@@ -39,6 +39,7 @@ from atoll_operator.api.types import (
     TrainingRunSpec,
     plain_digest,
 )
+from atoll_operator.jobs.build_inputs import MUTABLE, build_inputs
 from atoll_operator.lifecycle.model import StageAttempt
 
 CREDENTIALS_ROOT = "/etc/atoll/credentials"
@@ -47,9 +48,6 @@ SIGNING_ROOT = "/etc/atoll/signing"
 
 # For a compiler and its chip's simulator, which takes up to 1.3 s for an image of the evaluation split.
 SIMULATION_SECONDS = 7200
-
-# What may change on a run, and so is no part of its identity.
-MUTABLE = ("suspend", "cancel", "runPolicy")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def stage_input(work: Work, attempt: StageAttempt, *, handed_over: tuple[Stage, 
         train=train if stage is Stage.TRAIN else None,
         export=_export(work.spec, train) if train and stage is Stage.EXPORT else None,
         compile=_compile(work.spec, attempt.target) if stage is Stage.COMPILE else None,
-        publish=_publish(work, attempt) if publishes else None,
+        publish=_publish(work, attempt, own_store) if publishes else None,
         adopt_from=attempt.adopt_from,
         target=attempt.target,
     )
@@ -254,7 +252,7 @@ def _compile(run: TrainingRunSpec, target: str | None) -> CompileSpec | None:
     )
 
 
-def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
+def _publish(work: Work, attempt: StageAttempt, own_store: StoreSpec) -> PublishSpec:
     key = work.own_store.signing_key
     return PublishSpec(
         model=work.spec.publish.model,
@@ -265,7 +263,22 @@ def _publish(work: Work, attempt: StageAttempt) -> PublishSpec:
         provenance=work.provenance,
         adopt_only=attempt.adopt_only or None,
         rollout=_rollout(work.spec.publish.rollout),
+        inputs=build_inputs(
+            work.spec,
+            work.profile,
+            _known_start(work, own_store),
+            gpu=attempt.accelerator == Accelerator.GPU,
+            local=work.store_is_lock,
+        ),
     )
+
+
+def _known_start(work: Work, own_store: StoreSpec) -> StartWeights:
+    """The start weights; of a release that is gone by now, that there was one."""
+    start = work.spec.training.init_from
+    if start.type is InitFrom.RELEASE and work.start_release is None:
+        return StartWeights(type=start.type)
+    return _start_weights(start, own_store, work.start_release)
 
 
 def _rollout(wanted: Rollout | None) -> RolloutPlan | None:
