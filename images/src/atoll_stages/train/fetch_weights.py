@@ -1,7 +1,8 @@
 """`python -m atoll_stages.train --weights WIDTH --to FOLDER [--from FILE]` gets Keras' own ImageNet weights.
 
-The file is Keras Applications' MobileNetV2, fetched by Keras from where Keras keeps it, or one that the user has. Its
-arrays are checked by number, shape and type before one is read, as at the start of a training.
+The file is Keras Applications' MobileNetV2, fetched by Keras from where Keras keeps it, or one that the user has. That
+may also be a checkpoint of the TensorFlow Object Detection API (`model.ckpt.index`), whose backbone has learned to
+detect. Arrays are checked by number, shape and type before one is read, as at the start of a training.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
 from atoll_contract.tool_reports import WeightsFile
 from atoll_stages.train.backbone import mobilenet_v2
 from atoll_stages.train.initial_weights import load_imagenet
+from atoll_stages.train.tfod_checkpoint import INDEX, load_backbone
 
 # Where keras.applications gets them; it has no public name for it.
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
@@ -41,12 +43,19 @@ def weights_file(width: float, given: Path | None, folder: Path) -> WeightsFile:
     # Keras reads its newer layout from files of this ending only.
     path = folder / (modern if source.endswith(".weights.h5") else classic)
     try:
-        if given:
+        if source.endswith(INDEX):
+            path = folder / modern
+            backbone = keras.applications.MobileNetV2((SIDE, SIDE, 3), alpha=width, include_top=False, weights=None)
+            load_backbone(Path(source), backbone)
+            backbone.save_weights(path)
+        elif given:
             shutil.copyfile(given, path)
         else:
             # Keras shows a bar on standard output, which holds the document alone.
             keras.utils.disable_interactive_logging()
             shutil.copyfile(keras.utils.get_file(classic, source, cache_dir=folder / "keras"), path)
+    except AtollError as error:
+        return WeightsFile(source, width, problem=error.message)
     except OSError as error:
         return WeightsFile(source, width, problem=f"{source} cannot be read: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001  # get_file raises plain Exceptions
