@@ -46,7 +46,7 @@ def changed(config: EdgeConfig, **changes: Any) -> EdgeConfig:
     return type(config)(**{name: getattr(config, name) for name in config.__struct_fields__} | changes)
 
 
-def test_a_skipped_step_makes_the_result_incomplete_and_names_itself() -> None:
+def test_E23_a_skipped_step_makes_the_result_incomplete_and_names_itself() -> None:
     done, left = Step("disk", Outcome.PASSED), Step("coral", Outcome.SKIPPED, "no Coral")
     assert overall_result([done]) is SelfTestResult.PASSED
     assert overall_result([done, left]) is SelfTestResult.INCOMPLETE
@@ -55,21 +55,21 @@ def test_a_skipped_step_makes_the_result_incomplete_and_names_itself() -> None:
     assert text.splitlines()[-1] == "incomplete: not tried: coral"
 
 
-def test_a_frame_is_taken_of_the_camera_that_the_settings_name(config: EdgeConfig) -> None:
+def test_E23_a_frame_is_taken_of_the_camera_that_the_settings_name(config: EdgeConfig) -> None:
     step = frame_step(config, None)
     assert (step.outcome, step.figures["width"]) == (Outcome.PASSED, 320)
     missing = changed(config, camera=CameraConfig(path="/nowhere/pictures"))
     assert frame_step(missing, None).outcome is Outcome.FAILED
 
 
-def test_a_camera_that_gives_no_frame_fails(config: EdgeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_E23_a_camera_that_gives_no_frame_fails(config: EdgeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atoll_edge.connections.FRAME_SECONDS", 0.6)
     step = frame_step(changed(config, camera=CameraConfig(path="/dev/video93")), None)
     assert step.outcome is Outcome.FAILED
     assert "no frame of /dev/video93" in step.message
 
 
-def test_a_port_of_another_program_is_named(config: EdgeConfig) -> None:
+def test_E23_a_port_of_another_program_is_named(config: EdgeConfig) -> None:
     assert ports_step(config, None).outcome is Outcome.PASSED
     with socket.socket() as other:
         other.bind(("", config.streams.annotated_port))
@@ -79,7 +79,7 @@ def test_a_port_of_another_program_is_named(config: EdgeConfig) -> None:
     assert f"streams.annotatedPort {config.streams.annotated_port}" in step.message
 
 
-def test_the_robot_is_connected_to(config: EdgeConfig, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_E23_the_robot_is_connected_to(config: EdgeConfig, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     assert robot_step(changed(config, nt_server=f"127.0.0.1:{robot.port}"), None).outcome is Outcome.PASSED
     monkeypatch.setattr("atoll_edge.connections.ROBOT_SECONDS", 0.3)
     (closed,) = free_ports(1)
@@ -89,7 +89,7 @@ def test_the_robot_is_connected_to(config: EdgeConfig, robot: Robot, monkeypatch
     assert robot_step(config, None).outcome is Outcome.SKIPPED
 
 
-def test_the_bucket_is_read(tmp_path: Path) -> None:
+def test_E23_the_bucket_is_read(tmp_path: Path) -> None:
     store = StoreSpec(StoreType.DIRECTORY, path=str(tmp_path / "bucket"))
     model = ModelConfig(NAMESPACE, MODEL, store, channel=CHANNEL, verify=Verify.DIGEST_ONLY)
     assert "nothing is published" in bucket_step(model).message
@@ -102,7 +102,7 @@ def test_the_bucket_is_read(tmp_path: Path) -> None:
     assert "key.pem" in bucket_step(absent).message
 
 
-def test_a_running_agent_answers_for_camera_ports_and_robot(tmp_path: Path, robot: Robot) -> None:
+def test_E23_a_running_agent_answers_for_camera_ports_and_robot(tmp_path: Path, robot: Robot) -> None:
     running = RunningAgent(tmp_path, robot.port)
     try:
 
@@ -120,7 +120,7 @@ def test_a_running_agent_answers_for_camera_ports_and_robot(tmp_path: Path, robo
     assert "running agent" in steps["ports"].message
 
 
-def test_the_command_says_incomplete_and_what_fails_ends_it_with_1(
+def test_E23_the_command_says_incomplete_and_what_fails_ends_it_with_1(
     tmp_path: Path, config: EdgeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tmp_path / "config.yaml"

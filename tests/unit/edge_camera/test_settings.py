@@ -220,7 +220,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../x", "", " ", "Pi vorne", "-x", "x" * 253, "pi\n"])
-def test_a_device_name_that_no_key_can_have_is_refused(tmp_path: Path, name: str) -> None:
+def test_E24_a_device_name_that_no_key_can_have_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"device": name}))
     with pytest.raises(ConfigError, match=r"device is .* letters, digits and"):
@@ -230,6 +230,8 @@ def test_a_device_name_that_no_key_can_have_is_refused(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("host", "name"), [("raspberrypi", "raspberrypi"), ("Pi_5.local", "pi-5"), ("_", "device"), ("", "device")]
 )
-def test_a_host_name_becomes_a_name_that_a_key_can_have(monkeypatch: pytest.MonkeyPatch, host: str, name: str) -> None:
+def test_E24_a_host_name_becomes_a_name_that_a_key_can_have(
+    monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: host)
     assert EdgeConfig().device_name == name

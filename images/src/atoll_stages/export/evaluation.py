@@ -25,7 +25,7 @@ MAX_SUMMARY_CLASSES = 40
 # AP is a mean over images; a float's last digits must not decide.
 GATE_TOLERANCE = 1e-9
 # Packages whose versions decide what a training makes.
-TOOLS = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
