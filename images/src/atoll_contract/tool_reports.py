@@ -87,8 +87,11 @@ class Gallery(Document, frozen=True):
 
 
 class Timing(Document, frozen=True):
-    """Measured for `width` and `batch`. `seconds_per_step` is the mean over a run, whose first steps use smaller
-    images; `other_seconds` is the time of train and export beside the steps: loading and evaluation."""
+    """Measured for `width` and `batch`, without what other programs on the machine added.
+
+    `seconds_per_step` is the mean over a run, whose first steps use smaller images; `other_seconds` is the time of
+    train and export beside the steps: loading and evaluation.
+    """
 
     accelerator: str
     cpus: int
