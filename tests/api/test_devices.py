@@ -12,8 +12,11 @@ import kubernetes.config
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from atoll_contract import keys
+from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import Reason
-from atoll_contract.store.base import ObjectInfo, StoreUnavailable
+from atoll_contract.rollout import RolloutControl, RolloutPlan, RolloutState, RolloutStep
+from atoll_contract.store.base import ObjectInfo, StoreForbidden, StoreUnavailable
 from atoll_contract.store.directory import DirStore
 from atoll_operator.devices.bucket import Bucket
 from atoll_operator.devices.config import DeviceSettings
@@ -24,6 +27,7 @@ from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from support.device_reports import MODEL, REPORT, REPORTED, Clock, DeviceBucket
 from support.devices_kubeconfig import devices_kubeconfig
+from support.edge_release import make_manifest, release_files
 from support.kube_http import KubeHttp, collection
 from support.polling import wait_until
 
@@ -35,10 +39,11 @@ GROUP, VERSION, PLURAL = "atoll.dev", "v1alpha1", "edgedevices"
 
 @dataclass
 class FailingStore(DirStore):
-    """A folder that may be unavailable."""
+    """A folder that may be unavailable, or refuse what is written."""
 
     root: Path
     down: list[str] = field(default_factory=list)
+    read_only: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(self.root)
@@ -47,6 +52,11 @@ class FailingStore(DirStore):
         if self.down:
             raise StoreUnavailable(f"{self.url} does not answer")
         return super().list(prefix)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+        if self.read_only:
+            raise StoreForbidden(f"{self.url} does not allow it")
+        return super().put(key, data, if_absent=if_absent, if_match=if_match)
 
 
 @dataclass
@@ -127,6 +137,7 @@ def test_kubectl_shows_which_device_runs_what(world: World) -> None:
     assert shown.pop("Seen")
     assert shown == {
         "Name": "pi-front",
+        "Ready": "True",
         "State": "Active",
         "Release": "note-v3",
         "Desired": 3,
@@ -297,6 +308,27 @@ def test_a_missing_object_store_and_missing_rights_are_logged_until_they_are_the
     rbac.create_namespaced_role_binding(world.namespace, binding, _request_timeout=10)
     wait_for(reconciler, Outcome.DONE)
     assert world.condition("Ready") == ("True", "Detecting")
+
+
+def test_E21_the_report_of_a_failure_halts_the_roll_out_if_the_store_lets_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = RolloutPlan((RolloutStep(10), RolloutStep(100, 3600)))
+    manifest = replace(make_manifest(4, release_files(b"model")), namespace=world.namespace, model=MODEL, rollout=plan)
+    world.store.put(keys.manifest(world.namespace, MODEL, 4), to_json(manifest))
+    world.report(state="RolledBack", desired_version=4, failed_version=4, error="NaN")
+    world.report(device="pi-rear", desired_version=4, wave=2, rollout="waiting")
+    reconciler = world.reconciler()
+    world.store.read_only.append("everything")
+    # All else is shown as before.
+    assert reconciler.reconcile() is Outcome.DONE
+    assert "the reporter needs to write rollout.json" in caplog.text
+    assert world.condition("UpToDate") == ("False", "Refused")
+    assert world.condition("UpToDate", "pi-rear") == ("False", "Waiting")
+    world.store.read_only.clear()
+    assert reconciler.reconcile() is Outcome.DONE
+    control = from_json(RolloutControl, world.store.get(keys.rollout(world.namespace, MODEL, 4)))
+    assert (control.state, control.failed) == (RolloutState.HALTED, ("pi-front",))
 
 
 def wait_for(reconciler: DeviceReconciler, outcome: Outcome) -> None:
