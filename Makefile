@@ -90,6 +90,10 @@ test-slow: setup binaries ## The tests that take minutes: crash points, many pub
 test-exports: setup ## Data sets by datumaro, labelformat, supervision, Label Studio and Supervisely, read back (1 GB of packages)
 	@$(RUN) -m pytest -m exports tests/exports
 
+.PHONY: test-targets
+test-targets: setup ## The sample compiled for Rockchip's and Qualcomm's chips and run in their simulators (1 GB of packages; minutes)
+	@$(RUN) -m pytest -s -m targets tests/targets
+
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"

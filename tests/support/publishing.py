@@ -77,6 +77,7 @@ def exported_run(
             _put(store, run, Stage.COMPILE, "compilation", "compilation.json", json.dumps(COMPILATION).encode()),
         )
     if targets:
+        publish = {"targets": ("edgetpu", "rknn", "qnn"), **publish}
         known = upstream.get(str(Stage.COMPILE), ())
         upstream[str(Stage.COMPILE)] = (*known, *_other_targets(store, run))
     if small:

@@ -285,6 +285,8 @@ class PublishSpec(Document, frozen=True):
     adopt_only: bool | None = None
     rollout: RolloutPlan | None = None
     inputs: BuildInputs | None = None
+    # The compile targets that the run asked for; None where that is the Edge TPU alone.
+    targets: tuple[str, ...] | None = None
 
 
 class StageInput(Document, frozen=True):

@@ -2,6 +2,7 @@
 ones run in tests/targets."""
 
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -305,3 +306,9 @@ def test_a_damaged_head_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_first_chip_is_the_default() -> None:
     assert (RKNN.chips[0], RKNN.file_name(None)) == ("rk3588", "model-rk3588.rknn")
+
+
+def test_the_stage_starts_without_what_only_training_and_simulators_need() -> None:
+    check = "import sys, atoll_stages.compile.stage; print(len({'tensorflow', 'pycocotools'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-P", "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"

@@ -112,6 +112,11 @@ def test_files_of_other_targets_are_in_the_release_with_their_figures(
     assert set(bundle_members(store, manifest)) == {"unoptimized.tflite", "model.tflite", "map.pbtxt"}
 
 
+def test_a_target_that_left_nothing_is_named_all_the_same(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    publish_once(exported_run(store, folder_spec, targets=True), store, tmp_path / "work")
+    assert manifest_of(store).targets_text == "edgetpu not compiled, rknn 0.86, qnn not compiled"
+
+
 def test_a_manifest_for_the_edge_tpu_alone_is_as_before(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
     publish_once(exported_run(store, folder_spec, compiled=True), store, tmp_path / "work")
     manifest = manifest_of(store)

@@ -9,7 +9,7 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_dict, rfc3339
 from atoll_contract.errors import IntegrityError
 from atoll_contract.labelmap import LabelMapError, parse_label_map
-from atoll_contract.release import Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role, TargetResult
+from atoll_contract.release import EDGETPU, Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role, TargetResult
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact
 from atoll_contract.tflite import read_model
@@ -47,7 +47,7 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         provenance=spec.provenance,
         channel=spec.channel,
         rollout=spec.rollout,
-        targets=_targets(context),
+        targets=_targets(context, spec),
     )
 
 
@@ -103,16 +103,18 @@ def _edgetpu(context: StageContext, *, compiled: bool) -> EdgeTpu:
     )
 
 
-def _targets(context: StageContext) -> tuple[TargetResult, ...] | None:
-    """The results of all compile targets; None where the Edge TPU is the only one."""
-    others = other_targets(context.input, "compilation")
-    if not others:
+def _targets(context: StageContext, spec: PublishSpec) -> tuple[TargetResult, ...] | None:
+    """The results of all compile targets; None where the Edge TPU is the only one. A target that was left out, or whose
+    file did not pass its gates, has left nothing."""
+    left = other_targets(context.input, "compilation")
+    wanted = spec.targets or tuple(left)
+    if not wanted:
         return None
     edgetpu = optional_artifact(context.input, Stage.COMPILE, "compilation")
-    return tuple(
-        _target_result(_fetch_json(context, artifact), artifact)
-        for artifact in ([edgetpu] if edgetpu else []) + list(others.values())
-    )
+    if edgetpu is not None:
+        left[EDGETPU] = edgetpu
+    found = {target: _target_result(_fetch_json(context, artifact), artifact) for target, artifact in left.items()}
+    return tuple(found.get(target) or TargetResult(target, compiled=False) for target in wanted)
 
 
 def _target_result(facts: Any, artifact: Artifact) -> TargetResult:

@@ -228,10 +228,14 @@ def _start_weights(start: InitialWeights, store: StoreSpec, release: ManifestRef
 def _export(run: TrainingRunSpec, train: TrainSpec) -> ExportSpec:
     quality = run.quality
     gates = QualityGates(quality.min_ap50, quality.max_ap50_drop, quality.min_mapped_percent)
-    wanted = (item.target for item in run.compile if item.policy is not CompilePolicy.DISABLED)
     # A run for the Edge TPU alone must not take longer.
-    for_targets = any(target != EDGETPU for target in wanted) or None
-    return ExportSpec(train, gates, model=run.publish.model, for_targets=for_targets)
+    return ExportSpec(train, gates, model=run.publish.model, for_targets=bool(_targets(run)) or None)
+
+
+def _targets(run: TrainingRunSpec) -> tuple[str, ...]:
+    """The compile targets of the run; none where the Edge TPU is the only one."""
+    wanted = tuple(item.target for item in run.compile if item.policy is not CompilePolicy.DISABLED)
+    return wanted if set(wanted) - {EDGETPU} else ()
 
 
 def _compile(run: TrainingRunSpec, target: str | None) -> CompileSpec | None:
@@ -262,6 +266,7 @@ def _publish(work: Work, attempt: StageAttempt, own_store: StoreSpec) -> Publish
         store_is_lock=work.store_is_lock,
         provenance=work.provenance,
         adopt_only=attempt.adopt_only or None,
+        targets=_targets(work.spec) or None,
         rollout=_rollout(work.spec.publish.rollout),
         inputs=build_inputs(
             work.spec,

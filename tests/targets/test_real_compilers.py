@@ -1,0 +1,91 @@
+"""A run of the sample for four targets, with the compilers and simulators of the vendors: `make test-targets`.
+
+It trains for some minutes. The Edge TPU's compiler and Hailo's are not to be had, and their entries say so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_contract.document import from_json
+from atoll_contract.release import Manifest, Role
+from atoll_stages.sample.field import ARCHIVE, SampleSpec, write_archive
+from support.target_table import rows, table
+from support.target_tools import environment
+
+pytestmark = [pytest.mark.targets, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+STEPS = 300
+# A fifth of them is measured, which is enough for a difference of some points to mean something.
+IMAGES, SIZE = 100, (256, 192)
+# The simulators compute with the chips' own roundings.
+MAX_DIFFERENCE = 0.02
+RUN = f"""
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingRun
+metadata: {{ name: chips }}
+spec:
+  datasets: [{{ key: datasets/local/field.tar }}]
+  model: {{ architecture: ssd-mobilenet-v2-fpnlite-192, width: "0.35" }}
+  training: {{ initFrom: {{ type: random }}, steps: {STEPS}, batchSize: 8 }}
+  compile:
+    - {{ target: edgetpu }}
+    - {{ target: rknn, policy: Required }}
+    - {{ target: qnn, policy: Required }}
+    - {{ target: hailo }}
+  publish: {{ model: chips }}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the run, which has ended well."""
+    if not shutil.which("apt-get"):
+        pytest.skip("the compilers' environments need apt-get (Debian's PyTorch); not exercised here")
+    folder = tmp_path_factory.mktemp("targets")
+    (folder / "run.yaml").write_text(RUN)
+    command: list[str | Path] = [sys.executable, "-P", "-m", "atoll_cli.main", "run", "-f", folder / "run.yaml"]
+    write_archive(SampleSpec(0, IMAGES, SIZE, 0), folder, 1, lambda: None)
+    command += ["--data", folder / ARCHIVE, "--store", folder / "store"]
+    subprocess.run(command, env={**os.environ, **environment()}, check=True)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def status(store: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((store / ".atoll/engine/local/chips/run.json").read_text())
+    return dict(run["status"])
+
+
+def test_two_targets_are_measured_in_their_simulators_and_two_say_what_they_lack(status: dict[str, Any]) -> None:
+    entries = {item["target"]: item for item in status["compile"]}
+    int8 = float(status["metrics"]["int8"]["ap50"])
+    for target in ("rknn", "qnn"):
+        figures = entries[target]["figures"]
+        assert figures["source"] == "simulator"
+        assert abs(float(figures["ap50"]) - int8) <= MAX_DIFFERENCE
+        assert float(entries[target]["mappedPercent"]) > 90
+        assert entries[target]["compilerVersion"]
+    for target in ("edgetpu", "hailo"):
+        assert (entries[target]["compiled"], entries[target]["reason"]) == (False, "CompilerUnavailable")
+    assert status["summary"]["targets"].startswith("edgetpu no compiler, rknn ")
+
+
+def test_the_release_has_the_files_of_both_targets(store: Path) -> None:
+    (path,) = store.glob("models/local/chips/v1/manifest.json")
+    manifest = from_json(Manifest, path.read_bytes())
+    files = {item.target: item for item in manifest.files if item.role is Role.MODEL_COMPILED}
+    assert {target: item.name for target, item in files.items()} == {
+        "rknn": "model-rk3588.rknn",
+        "qnn": "model-qcs6490.onnx",
+    }
+    assert all(item.size > 100_000 for item in files.values())
+    found = rows(store, "chips")
+    assert [row.target for row in found] == ["float", "int8", "rknn", "qnn"]
+    print(table(found))
