@@ -54,6 +54,7 @@ PROGRAMS: dict[str, Program] = {
         Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
         Program("glua", "glua", "github.com/yuin/gopher-lua/cmd/glua"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
+        Program("kube-router", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
         Program(

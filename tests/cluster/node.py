@@ -202,7 +202,7 @@ def keep() -> None:
                 agents.start_kubelet()
                 _write_whole(POWER_CUT_FILE, str(began))
         finally:
-            for name in ("kube-proxy", "kubelet", "coredns", "kube-scheduler"):
+            for name in ("kube-router", "kube-proxy", "kubelet", "coredns", "kube-scheduler"):
                 if group.started(name):
                     group.stop(name)
             if SOCKET.exists():

@@ -1,4 +1,4 @@
-"""Scheduler, kubelet, kube-proxy and CoreDNS with the settings that a shared, unprivileged-looking machine needs."""
+"""Scheduler, kubelet, kube-proxy, kube-router and CoreDNS, set for a shared, unprivileged-looking machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from cluster.binaries import ensure
-from cluster.controlplane import ControlPlane
+from cluster.controlplane import SERVICE_RANGE, ControlPlane
 from cluster.node_containerd import SOCKET
 from cluster.node_host import BRIDGE, BRIDGE_ADDRESS, CGROUP, POD_SUBNET, RUN_FOLDER, node_folder
 from cluster.processes import ProcessGroup
 from support.polling import wait_until
 
-PROGRAMS = ("kube-scheduler", "kubelet", "kube-proxy", "coredns")
+PROGRAMS = ("kube-scheduler", "kubelet", "kube-proxy", "kube-router", "coredns")
 NODE_NAME = "atoll-node"
 CLUSTER_DOMAIN = "cluster.local"
 KUBELET_FOLDER = node_folder() / "kubelet"
 LOG_FOLDER = node_folder() / "logs"
 _HEALTH_PORT = 10248
+_POLICIES_HEALTH_PORT = 20244
 # A test machine's full disk is no reason to end its pods.
 _EVICTION_SIGNALS = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
 
@@ -39,6 +40,7 @@ class NodeAgents:
         self._start_dns()
         self.start_kubelet()
         self._start_proxy()
+        self._start_policies()
         wait_until(self._node_ready, what=f"node {NODE_NAME} to be Ready", timeout_seconds=120)
 
     def _start(self, name: str, flags: dict[str, object]) -> None:
@@ -101,6 +103,22 @@ class NodeAgents:
             },
         )
 
+    def _start_policies(self) -> None:
+        """Enforces NetworkPolicies, by the engine that k3s has built in; routes and Services are not its work here."""
+        self._start(
+            "kube-router",
+            {
+                "kubeconfig": self._plane.kubeconfig,
+                "hostname-override": NODE_NAME,
+                "run-firewall": "true",
+                "run-router": "false",
+                "run-service-proxy": "false",
+                "service-cluster-ip-range": SERVICE_RANGE,
+                "health-port": _POLICIES_HEALTH_PORT,
+                "metrics-port": 0,
+            },
+        )
+
     def _answers(self, name: str, url: str) -> bool:
         self._group.check(name)
         try:
@@ -110,7 +128,7 @@ class NodeAgents:
             return False
 
     def _node_ready(self) -> bool:
-        for name in ("kube-scheduler", "kubelet", "kube-proxy"):
+        for name in ("kube-scheduler", "kubelet", "kube-proxy", "kube-router"):
             self._group.check(name)
         status, body = self._plane.get(f"/api/v1/nodes/{NODE_NAME}")
         conditions = json.loads(body).get("status", {}).get("conditions", []) if status == 200 else []

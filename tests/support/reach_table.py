@@ -5,13 +5,14 @@ Its pods are those that the charts render, and a stage's of tests/golden; its an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from support.helm import CHARTS, render
-from support.network_policies import Peer, may_reach, policies_of
+from support.network_policies import Peer, Policy, may_reach, policies_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 GOLDEN_JOB = Path(__file__).resolve().parents[1] / "golden" / "job-convert.yaml"
@@ -21,6 +22,8 @@ REPORTER = f"--set=edgeDevices[0].namespace={TEAM},edgeDevices[0].store=default,
 QUICKSTART = ("-f", str(CHARTS / "atoll" / "values-quickstart.yaml"), REPORTER)
 OWN_BUCKET = (REPORTER, "--set=networkPolicy.stages.enabled=true", f"--set=networkPolicy.stages.namespaces={{{TEAM}}}")
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+ROBOT = "edge, `robot` (host network)"
+METRICS_PORT, STORE_PORT = 8081, 9000
 
 DNS = (Peer("DNS", "kube-system", {"k8s-app": "kube-dns"}), 53)
 API_SERVER = (Peer("API server", address="192.0.2.10"), 6443)
@@ -68,39 +71,64 @@ def with_table(page: str) -> str:
     return f"{before}{_BEGIN}\n\n{_tables()}\n{_END}{after}"
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Who is asked about whom under one rendering of the chart; `targets` are peers with the port that is tried."""
+
+    policies: list[Policy]
+    sources: dict[str, Peer]
+    targets: list[tuple[Peer, int]]
+
+    def answers(self, source: str) -> dict[str, bool]:
+        """By target, whether the policies let this source reach it."""
+        return {peer.name: may_reach(self.policies, self.sources[source], peer, port) for peer, port in self.targets}
+
+
+def quick_start() -> Reach:
+    objects = render("atoll", *QUICKSTART, namespace=HOME)
+    return _reach(objects, stages={f"a stage in `{HOME}`": HOME, "a stage in another namespace": TEAM})
+
+
+def own_bucket() -> Reach:
+    objects = render("atoll", *OWN_BUCKET, namespace=HOME)
+    return _reach(objects, stages={f"a stage in `{TEAM}`": TEAM, "a stage in another namespace": HOME})
+
+
+def _reach(objects: list[dict[str, Any]], *, stages: dict[str, str]) -> Reach:
+    pods = pods_of(objects)
+    sources = {"operator": pods["operator"]}
+    sources |= {name: stage_in(namespace) for name, namespace in stages.items()}
+    sources["device reporter"] = pods["mirror"]
+    targets = [DNS, API_SERVER, (pods["operator"], METRICS_PORT)]
+    if store := pods.get("store"):
+        sources |= {"bundled store": store, "the sample's Job": pods["quickstart"]}
+        targets.append((store, STORE_PORT))
+    sources |= {
+        "`helm test`": pods["test"],
+        "edge, `lab`, any namespace": edge_in(ROBOTS, "lab"),
+        ROBOT: edge_in(ROBOTS, "robot"),
+        "any other pod": STRANGER[0],
+    }
+    return Reach(policies_of(objects), sources, [*targets, KUBELET, STRANGER, OUTSIDE, METADATA])
+
+
 def _tables() -> str:
-    quick, own = render("atoll", *QUICKSTART, namespace=HOME), render("atoll", *OWN_BUCKET, namespace=HOME)
     return "\n".join(
         [
             "With the quick-start values:\n",
-            _table(quick, stages={f"a stage in `{HOME}`": HOME, "a stage in another namespace": TEAM}),
+            _table(quick_start()),
             f"With a bucket of your own and `networkPolicy.stages` on for `{TEAM}`:\n",
-            _table(own, stages={f"a stage in `{TEAM}`": TEAM, "a stage in another namespace": HOME}),
+            _table(own_bucket()),
         ]
     )
 
 
-def _table(objects: list[dict[str, Any]], *, stages: dict[str, str]) -> str:
-    policies, pods = policies_of(objects), pods_of(objects)
-    sources = {"operator": pods["operator"]}
-    sources |= {name: stage_in(namespace) for name, namespace in stages.items()}
-    sources["device reporter"] = pods["mirror"]
-    targets = [DNS, API_SERVER, (pods["operator"], 8081)]
-    if store := pods.get("store"):
-        sources |= {"bundled store": store, "the sample's Job": pods["quickstart"]}
-        targets.append((store, 9000))
-    sources |= {
-        "`helm test`": pods["test"],
-        "edge, `lab`, any namespace": edge_in(ROBOTS, "lab"),
-        "edge, `robot` (host network)": edge_in(ROBOTS, "robot"),
-        "any other pod": STRANGER[0],
-    }
-    targets += [KUBELET, STRANGER, OUTSIDE, METADATA]
+def _table(reach: Reach) -> str:
     titles = {"operator": "the operator's metrics", "store": "bundled store"}
-    head = [titles.get(peer.name, peer.name) for peer, _ in targets]
+    head = [titles.get(peer.name, peer.name) for peer, _ in reach.targets]
     lines = ["| from | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
-    for name, source in sources.items():
-        answers = ["yes" if may_reach(policies, source, peer, port) else "no" for peer, port in targets]
+    for name in reach.sources:
+        answers = ["yes" if reached else "no" for reached in reach.answers(name).values()]
         lines.append(f"| {name} | " + " | ".join(answers) + " |")
     return "\n".join(lines) + "\n"
 
