@@ -11,7 +11,16 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
+from atoll_operator.api.status import (
+    DatasetStatus,
+    Estimate,
+    Phase,
+    Resolved,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    write_status,
+)
 from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec, training_run
 from atoll_operator.controller.queue import EstimateModel, QueueManager
 from cluster.objects import run_manifest
@@ -24,6 +33,8 @@ def run(name: str, status: RunStatus | None = None, **training: Any) -> dict[str
     """A run with the API server's defaults: 20 steps of 4 images, unless said otherwise."""
     manifest = run_manifest(name)
     manifest["spec"]["training"] |= training
+    if training.get("steps", 1) is None:
+        del manifest["spec"]["training"]["steps"]
     document: dict[str, Any] = defaulted(manifest, definitions()["TrainingRun"].schema)
     metadata = {"namespace": "team", "uid": f"uid-{name}", "creationTimestamp": "2027-01-09T11:00:00Z"}
     document["metadata"] |= metadata
@@ -61,6 +72,15 @@ def test_a_run_takes_as_long_as_the_one_before_by_the_images_it_sees(estimates: 
     # 20 steps of 4 images took 40 s: half a second for a image.
     longer = estimates.estimate("team", spec(steps=200, batchSize=8), on="cpu", default=DEFAULT)
     assert longer == Estimate(860, "4.0 s a step as in run before, and 60 s for the other stages")
+
+
+def test_the_steps_that_the_stage_chose_count_by_the_images_of_the_run(estimates: EstimateModel) -> None:
+    before = replace(done(train=1340, active=1340), dataset=DatasetStatus(digest="d", train=100))
+    # 100 images from random weights: 1200 steps of 4, a little more than a quarter of a second for an image.
+    learn(estimates, "before", before, steps=None)
+    estimate = estimates.estimate("team", spec(steps=100, batchSize=8), on="cpu", default=None)
+    assert estimate is not None
+    assert estimate.seconds == round(1340 / (1200 * 4) * 8 * 100)
 
 
 def test_the_newest_run_counts_whatever_the_order_they_are_seen_in(estimates: EstimateModel) -> None:
