@@ -79,7 +79,7 @@ def unplug(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.source, "connected", False)
 
 
-def test_each_of_two_cameras_gets_half_and_the_other_all_when_one_is_unplugged(
+def test_E26_each_of_two_cameras_gets_half_and_the_other_all_when_one_is_unplugged(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front, rear = agent.pipelines
