@@ -172,7 +172,7 @@ def test_a_queued_run_shows_its_position() -> None:
 def test_the_list_has_the_columns_of_kubectl() -> None:
     bodies = [run("Succeeded", reason="Completed", summary={"ap50": "0.88", "tpu": "98%", "release": "note-v3"})]
     header, row = shown(runs_table(bodies, now=NOW)).splitlines()
-    assert header.split() == ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TARGETS", "RELEASE", "AGE"]
     assert row.split() == ["note", "Succeeded", "Completed", "0.88", "98%", "note-v3", "60", "min"]
 
 

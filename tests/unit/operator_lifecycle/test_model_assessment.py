@@ -9,7 +9,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact, StageResult
 from atoll_operator.api.status import Phase
-from atoll_operator.lifecycle.results import MAX_ASSESSMENT
+from atoll_operator.api.summaries import MAX_ASSESSMENT
 from support.run_simulation import SUMMARIES, UID, RunSimulation, artifact, outputs_of, success
 
 USELESS = "finds almost nothing (AP50 0.03): do not use it"

@@ -11,6 +11,7 @@ from atoll_contract.text import duration
 from atoll_operator.lifecycle.admission import QueueEntry, queue_position
 from atoll_operator.lifecycle.model import RetryTiming
 from atoll_operator.lifecycle.results import is_retryable
+from atoll_operator.lifecycle.transition import retry_delay
 from support.run_simulation import START
 
 
@@ -87,7 +88,7 @@ def test_all_slots_and_no_more_are_used(created: list[int], active: list[bool], 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)])
 def test_the_delay_doubles_up_to_five_minutes(failures: int, seconds: int) -> None:
-    assert RetryTiming().delay(failures) == seconds
+    assert retry_delay(RetryTiming(), failures) == seconds
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.OK])

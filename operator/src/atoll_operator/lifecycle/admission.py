@@ -10,9 +10,18 @@ from atoll_contract.errors import Reason, bounded
 from atoll_contract.release import EDGETPU
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.text import duration
-from atoll_operator.api.status import Phase, QueueStatus, Resolved, RunStatus, StagePhase, seconds_between
+from atoll_operator.api.status import (
+    DONE,
+    Phase,
+    QueueStatus,
+    Resolved,
+    RunStatus,
+    StagePhase,
+    StageStatus,
+    seconds_between,
+)
 from atoll_operator.lifecycle.model import DEFAULT_PENDING_SECONDS, JobView, QueueView, RunView
-from atoll_operator.lifecycle.targets import with_suspended_targets
+from atoll_operator.lifecycle.targets import can_compile
 from atoll_operator.lifecycle.transition import (
     Transition,
     active_seconds,
@@ -21,7 +30,6 @@ from atoll_operator.lifecycle.transition import (
     end,
     fail,
     stop_clock,
-    suspended_stage,
     unfinished,
 )
 
@@ -109,7 +117,7 @@ def _lacks_compiler(run: RunView, status: RunStatus) -> str:
     for choice in run.compile:
         stage = status.stage_of(Stage.COMPILE, choice.target if run.has_several_targets else None)
         required = choice.policy is CompilePolicy.REQUIRED and stage.phase is not StagePhase.SUCCEEDED
-        if required and not run.profile.can_compile(choice.target):
+        if required and not can_compile(run.profile, choice.target):
             return choice.target
     return ""
 
@@ -198,3 +206,19 @@ def _eta(before: list[QueueEntry], slots: int) -> int | None:
     step = next((step for below, step in _ETA_STEPS if total < below), _LONGEST_ETA_STEP)
     # A run that takes longer than it was estimated ends some day, too.
     return max(step, math.ceil(total / step) * step)
+
+
+def with_suspended_targets(status: RunStatus) -> RunStatus:
+    """`status` of a suspended run: none of its targets is at work."""
+    entries = (
+        replace(item, stage=suspended_stage(item.stage)) if item.stage and item.stage.phase not in DONE else item
+        for item in status.compile
+    )
+    return replace(status, compile=tuple(entries))
+
+
+def suspended_stage(stage: StageStatus) -> StageStatus:
+    """`stage` of a suspended run, whose Job is deleted."""
+    if stage.phase is StagePhase.RUNNING:
+        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
+    return replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)

@@ -31,6 +31,7 @@ from atoll_operator.lifecycle.transition import (
     end,
     fail,
     newest_attempt,
+    retry_delay,
     skip,
     unfinished,
     with_job,
@@ -110,7 +111,7 @@ def _begin(run: RunView, status: RunStatus, stage: StageStatus, intended: Intend
 def _later(run: RunView, status: RunStatus, stage: StageStatus, now: datetime) -> RunStatus:
     """`status` in which another attempt follows."""
     assert status.intended_end is not None
-    at = now + timedelta(seconds=run.retries.delay(stage.attempts - status.intended_end.attempt + 1))
+    at = now + timedelta(seconds=retry_delay(run.retries, stage.attempts - status.intended_end.attempt + 1))
     return _with_stage(status, replace(stage, phase=StagePhase.PENDING, next_retry_time=rfc3339(at)))
 
 

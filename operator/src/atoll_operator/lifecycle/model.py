@@ -154,10 +154,6 @@ class ProfileView:
     # The resource requests that `status.usage` is computed from.
     cpus: Mapping[Stage, float] = field(default_factory=dict)
 
-    def can_compile(self, target: str) -> bool:
-        """Whether there is an image to compile for the target; whether the compiler is in it, its stage finds out."""
-        return self.has_compiler or target in self.compilers
-
 
 @dataclass(frozen=True)
 class QueueView:
@@ -205,10 +201,6 @@ class RetryTiming:
     first: float = 5.0
     longest: float = 300.0
     storage_window: float = 6 * 3600.0
-
-    def delay(self, failures: int) -> float:
-        """The delay after the `failures`-th failure: 5 s, 10 s, 20 s … at most 5 min; none without a failure."""
-        return min(self.first * 2 ** min(failures - 1, 32), self.longest) if failures > 0 else 0.0
 
 
 @dataclass(frozen=True)

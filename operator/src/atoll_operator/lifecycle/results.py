@@ -5,6 +5,7 @@ their schema, their bounds and their keys allow. A summary's entry that is missi
 termination messages) or of the wrong type is ignored.
 """
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,7 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, replace, rfc3339
 from atoll_contract.errors import ExitCode, Reason, bounded, exit_code, is_transient
 from atoll_contract.keys import RunRef
-from atoll_contract.release import EDGETPU, ManifestRef
+from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import (
     CHECKPOINT_STEP,
@@ -24,36 +25,23 @@ from atoll_contract.stage_result import (
     last_progress,
     parse_result,
     refused_output,
+    without_progress,
 )
 from atoll_operator.api.status import (
     DONE,
-    ClassBoxes,
-    ClassMetric,
-    CompileStatus,
-    DatasetStatus,
-    Int8Metrics,
-    MetricsStatus,
-    ModelMetrics,
     RunStatus,
     StagePhase,
     StageStatus,
     short,
 )
-from atoll_operator.lifecycle.compilation import compile_left_out, skip_compile, with_compilation
-from atoll_operator.lifecycle.log_tail import describe_exit, describe_tail
+from atoll_operator.api.summaries import count, dataset_figures, with_compilation, with_metrics
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
-from atoll_operator.lifecycle.summaries import count, decimal, mapping
-from atoll_operator.lifecycle.targets import of_target, with_target
+from atoll_operator.lifecycle.targets import compile_left_out, of_target, skip_compile, with_target
 from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, with_job
 
-MAX_CLASSES = 40
-MAX_WARNINGS = 5
-MAX_WARNING = 240
-MAX_PER_CLASS = 100
-MAX_ASSESSMENT = 300
-MAX_CLASS_NAME = 64
-_SPLITS = ("validation", "test")
-_DATASET_COUNTS = ("pictures", "negatives", "train", "validation", "test", "problems")
+# The kubelet takes this much of the log's end where a container left no termination message.
+CUT_LOG_BYTES = 2048
+MAX_TAIL = 300
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
 _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
 
@@ -249,8 +237,8 @@ def _evaluate_failure(
         reason, text = result.reason, result.message
     else:
         reason = _reason_of(code)
-        ended = f"the {job.stage} stage ended with {describe_exit(code)} and without a result"
-        text = ended + describe_tail(pod, progress)
+        ended = f"the {job.stage} stage ended with {_describe_exit(code)} and without a result"
+        text = ended + _describe_tail(pod, progress)
     # A model below its gate is not published, but its report says why, and a user wants to read it.
     measured = job.stage is Stage.EXPORT and reason is Reason.QUALITY_GATE_FAILED
     return AttemptOutcome(
@@ -263,6 +251,29 @@ def _evaluate_failure(
         counts=reason is not Reason.VERSION_CONFLICT and code != ExitCode.INTERRUPTED,
         progress=progress,
     )
+
+
+def _describe_exit(code: int | None) -> str:
+    """The exit code, with the signal that it stands for."""
+    if code is None:
+        return "no exit code"
+    if code == 128 + signal.SIGKILL:
+        return f"exit code {code} (signal 9: its node or the container runtime stopped, or memory ran out)"
+    return f"exit code {code}" + (f" (signal {code - 128})" if 128 < code < 160 else "")
+
+
+def _describe_tail(pod: PodView, progress: Progress | None) -> str:
+    """How far the work was, and the end of its log without progress lines; empty where nothing is known."""
+    reached = f", at step {progress.step}" if progress is not None and progress.step is not None else ""
+    text = pod.termination_message
+    if len(text.encode()) >= CUT_LOG_BYTES and "\n" in text:
+        # The kubelet cut it somewhere in its first line.
+        text = text.partition("\n")[2]
+    # The newest lines are at the end.
+    tail = " ".join(without_progress(text).split())[-MAX_TAIL:]
+    reason = "" if pod.terminated_reason == "Error" else pod.terminated_reason
+    said = tail or pod.message or reason
+    return f"{reached}; its last words: {said}" if said else reached
 
 
 def _reason_of(code: int | None) -> Reason:
@@ -334,68 +345,15 @@ def _record_success(
 def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: AttemptOutcome) -> RunStatus:
     """`status` with the figures of a stage that succeeded, typed and bounded."""
     if stage is Stage.CONVERT:
-        return replace(status, dataset=_dataset(outcome.summary))
+        return replace(status, dataset=dataset_figures(outcome.summary))
     if stage is Stage.TRAIN:
         measured = count(outcome.summary, "unloadedSeconds") or None
         return status.with_stage(replace(status.stage(stage), unloaded_seconds=measured))
     if stage is Stage.EXPORT:
         return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:
-        return with_compilation(run, status, outcome.reason, outcome.summary)
+        return with_compilation(status, [choice.target for choice in run.compile], outcome.reason, outcome.summary)
     return _with_manifest(status, outcome)
-
-
-def _dataset(summary: Mapping[str, Any]) -> DatasetStatus:
-    counts = {name: count(summary, name) for name in _DATASET_COUNTS}
-    listed = summary.get("classes")
-    objects = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    classes = tuple(
-        ClassBoxes(bounded(item["name"], MAX_CLASS_NAME), count(item, "boxes"))
-        for item in objects[:MAX_CLASSES]
-        if isinstance(item.get("name"), str)
-    )
-    digest, said = summary.get("digest"), summary.get("warnings")
-    texts = [item for item in said if isinstance(item, str)] if isinstance(said, list) else []
-    return DatasetStatus(
-        digest=bounded(digest, 71) if isinstance(digest, str) else "",
-        warnings=tuple(bounded(text, MAX_WARNING) for text in texts[:MAX_WARNINGS]) or None,
-        classes=classes,
-        **counts,
-    )
-
-
-def with_metrics(status: RunStatus, summary: Mapping[str, Any]) -> RunStatus:
-    """`status` with what the export stage measured, and its assessment of the model."""
-    measured = mapping(summary, "metrics")
-    int8 = mapping(measured, "int8")
-    split = summary.get("split")
-    metrics = MetricsStatus(
-        float_=_model_metrics(mapping(measured, "float")),
-        int8=_int8_metrics(int8),
-        pictures=count(measured, "pictures") or None,
-        split=split if split in _SPLITS else None,
-    )
-    per_class = tuple(
-        ClassMetric(bounded(str(name), MAX_CLASS_NAME), decimal(value))
-        for name, value in list(mapping(int8, "perClass").items())[:MAX_PER_CLASS]
-        if decimal(value)
-    )
-    predicted = decimal(summary.get("predictedMappedPercent"), digits=1)
-    ap50 = f"{float(metrics.int8.ap50):.2f}" if metrics.int8.ap50 else ""
-    said = summary.get("assessment")
-    assessment = bounded(said, MAX_ASSESSMENT) if isinstance(said, str) and said else None
-    return replace(
-        status,
-        metrics=metrics,
-        per_class=per_class,
-        compile=tuple(_with_prediction(item, predicted) for item in status.compile),
-        summary=replace(status.summary, ap50=ap50, assessment=assessment),
-    )
-
-
-def _with_prediction(entry: CompileStatus, percent: str) -> CompileStatus:
-    """`entry` with the predicted mapping, which is the Edge TPU's."""
-    return replace(entry, predicted_mapped_percent=percent) if entry.target == EDGETPU else entry
 
 
 def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
@@ -404,15 +362,3 @@ def _with_manifest(status: RunStatus, outcome: AttemptOutcome) -> RunStatus:
         return status
     release = replace(status.release, manifest=ManifestRef(manifest.key, manifest.sha256, manifest.size))
     return replace(status, release=release, summary=replace(status.summary, release=release.name))
-
-
-def _model_metrics(measured: Mapping[str, Any]) -> ModelMetrics:
-    return ModelMetrics(decimal(measured.get("ap50")), decimal(measured.get("ap")))
-
-
-def _int8_metrics(measured: Mapping[str, Any]) -> Int8Metrics:
-    both = _model_metrics(measured)
-    said = measured.get("ap50Interval")
-    borders = [decimal(item) for item in said] if isinstance(said, list) and len(said) == 2 else []
-    # One border without the other says nothing.
-    return Int8Metrics(both.ap50, both.ap, *borders) if all(borders) else Int8Metrics(both.ap50, both.ap)

@@ -17,12 +17,12 @@ from atoll_operator.api.status import (
     seconds_between,
     short,
 )
-from atoll_operator.lifecycle.compilation import skip_compile
+from atoll_operator.api.summaries import with_metrics
 from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, Reservation, RunView, StageAttempt
 from atoll_operator.lifecycle.progress import with_checkpoint, with_progress
-from atoll_operator.lifecycle.results import AttemptOutcome, evaluate, with_metrics
+from atoll_operator.lifecycle.results import AttemptOutcome, evaluate
 from atoll_operator.lifecycle.running import check_running
-from atoll_operator.lifecycle.targets import of_target, with_target
+from atoll_operator.lifecycle.targets import of_target, skip_compile, with_target
 from atoll_operator.lifecycle.transition import (
     Transition,
     active_seconds,
@@ -31,6 +31,7 @@ from atoll_operator.lifecycle.transition import (
     end,
     fail,
     newest_attempt,
+    retry_delay,
     unfinished,
     with_job,
 )
@@ -269,7 +270,7 @@ def _schedule_retry(
     run: RunView, status: RunStatus, stage: StageStatus, outcome: AttemptOutcome, now: datetime
 ) -> Transition:
     failures = stage.failures if outcome.counts else 1
-    delay = run.retries.delay(stage.attempts if stage.storage_failing_since else failures)
+    delay = retry_delay(run.retries, stage.attempts if stage.storage_failing_since else failures)
     at = now + timedelta(seconds=delay)
     text = f"{outcome.message}; attempt {stage.attempts + 1} follows at {at:%H:%M:%S} UTC"
     if stage.checkpoint_step is not None:

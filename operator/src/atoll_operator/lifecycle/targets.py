@@ -1,12 +1,16 @@
-"""Several compile targets: each has Jobs and attempts of its own, and the compile stage is what they come to. Pure.
+"""The compile targets of a run: what came of each, and the compile stage as what several come to. Pure.
 
+Several targets have Jobs and attempts of their own.
 While one of them is considered, everything reads as if the run had that target alone: `of_target` gives that run, and
 `with_target` takes over what followed from it.
 """
 
+from datetime import datetime
+
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
-from atoll_contract.stage import Stage
+from atoll_contract.release import EDGETPU
+from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import (
     DONE,
     MAX_STAGE_MESSAGE,
@@ -15,9 +19,9 @@ from atoll_operator.api.status import (
     StagePhase,
     StageStatus,
 )
-from atoll_operator.lifecycle.compilation import with_target_texts
-from atoll_operator.lifecycle.model import CompileChoice, JobView, RunView
-from atoll_operator.lifecycle.transition import suspended_stage
+from atoll_operator.api.summaries import with_target_texts, without_compile
+from atoll_operator.lifecycle.model import CompileChoice, JobView, ProfileView, RunView
+from atoll_operator.lifecycle.transition import skip
 
 # Reasons of a stage whose work goes on as it should.
 _QUIET = frozenset({Reason.PENDING, Reason.RUNNING})
@@ -50,15 +54,6 @@ def with_target(status: RunStatus, after: RunStatus) -> RunStatus:
     changed = replace(status, compile=tuple((known | {entry.target: entry}).values()))
     whole = replace(_whole_stage(changed), outputs=tuple(outputs.values()))
     return with_target_texts(changed.with_stage(whole))
-
-
-def with_suspended_targets(status: RunStatus) -> RunStatus:
-    """`status` of a suspended run: none of its targets is at work."""
-    entries = (
-        replace(item, stage=suspended_stage(item.stage)) if item.stage and item.stage.phase not in DONE else item
-        for item in status.compile
-    )
-    return replace(status, compile=tuple(entries))
 
 
 def _whole_stage(status: RunStatus) -> StageStatus:
@@ -98,3 +93,33 @@ def _phase(stages: tuple[StageStatus, ...]) -> StagePhase:
     if phases <= DONE:
         return StagePhase.SUCCEEDED if StagePhase.SUCCEEDED in phases else StagePhase.SKIPPED
     return StagePhase.RUNNING if StagePhase.RUNNING in phases else StagePhase.PENDING
+
+
+def can_compile(profile: ProfileView, target: str) -> bool:
+    """Whether there is an image to compile for the target; whether the compiler is in it, its stage finds out."""
+    return profile.has_compiler or target in profile.compilers
+
+
+def compile_left_out(run: RunView, stage: StageStatus) -> tuple[Reason, str] | None:
+    """Reason and message of a compile stage for which no Job is created. `run` has one target at most."""
+    policies = {choice.policy for choice in run.compile}
+    if policies <= {CompilePolicy.DISABLED}:
+        return Reason.COMPLETED, "compile is Disabled"
+    if CompilePolicy.REQUIRED in policies or run.profile is None or stage.attempts > 0:
+        return None
+    if any(can_compile(run.profile, choice.target) for choice in run.compile):
+        return None
+    targets = [choice.target for choice in run.compile]
+    if targets == [EDGETPU]:
+        text = "no Edge TPU compiler is available (the profile names no compile image; locally: edgetpu_compiler)"
+    else:
+        text = f"no compiler for {', '.join(targets)} is available (the profile names no image for it; docs/targets.md)"
+    return Reason.COMPILER_UNAVAILABLE, text
+
+
+def skip_compile(
+    run: RunView, status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime
+) -> RunStatus:
+    """`status` where the compile stage is left out and no target is compiled."""
+    skipped = skip(status, stage, reason=reason, message=message, now=now)
+    return without_compile(skipped, [choice.target for choice in run.compile], reason)

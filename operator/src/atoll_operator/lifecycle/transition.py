@@ -29,6 +29,7 @@ from atoll_operator.lifecycle.model import (
     PodView,
     ReleaseReport,
     Reservation,
+    RetryTiming,
     RunView,
     StageAttempt,
 )
@@ -139,13 +140,6 @@ def with_job(stage: StageStatus, job: JobView) -> StageStatus:
         reason=Reason.RUNNING if is_new else stage.reason,
         message=f"attempt {job.attempt} waits for its pod" if is_new else stage.message,
     )
-
-
-def suspended_stage(stage: StageStatus) -> StageStatus:
-    """`stage` of a suspended run, whose Job is deleted."""
-    if stage.phase is StagePhase.RUNNING:
-        stage = replace(stage, phase=StagePhase.PENDING, message=f"attempt {stage.attempts} was suspended")
-    return replace(stage, reason=Reason.SUSPENDED, pending_since=None, next_retry_time=None)
 
 
 def skip(status: RunStatus, stage: StageStatus, *, reason: Reason, message: str, now: datetime) -> RunStatus:
@@ -268,3 +262,8 @@ def _reset(stage: StageStatus, *, anew: bool) -> StageStatus:
         storage_failing_since=None,
         outputs=(),
     )
+
+
+def retry_delay(timing: RetryTiming, failures: int) -> float:
+    """The seconds after the `failures`-th failure: 5, 10, 20 … at most 5 minutes; none without a failure."""
+    return min(timing.first * 2 ** min(failures - 1, 32), timing.longest) if failures > 0 else 0.0
