@@ -46,7 +46,7 @@ def test_a_run_goes_all_the_way(finished: dict[str, Any]) -> None:
     assert [(stage["name"], stage["phase"], stage["attempts"]) for stage in finished["stages"]] == [
         (stage, "Succeeded", 1) for stage in Stage
     ]
-    assert finished["summary"] == {"ap50": "0.88", "tpu": "98%", "release": "whole-v1"}
+    assert finished["summary"] == {"ap50": "0.88", "targets": "98%", "tpu": "98%", "release": "whole-v1"}
 
 
 def test_the_schema_keeps_every_field_of_the_status(finished: dict[str, Any]) -> None:
@@ -63,6 +63,25 @@ def test_a_finished_run_leaves_a_published_release_that_has_no_owner(team: Objec
     assert "ownerReferences" not in release["metadata"]
     assert release["status"]["published"] is True
     assert release["status"]["manifest"]["key"] == f"models/{team.namespace}/whole/v1/manifest.json"
+
+
+def test_each_of_several_targets_has_a_job_and_one_that_fails_leaves_the_others(
+    team: Objects, kubelet: Kubelet
+) -> None:
+    qnn = failing(Reason.QUALITY_GATE_FAILED, "maxAP50Drop of qnn: measured 0.3", exit_code=45)
+    kubelet.scripts["chips", Stage.COMPILE] = lambda given, pod: (qnn if given.target == "qnn" else succeed)(given, pod)
+    targets = [{"target": name} for name in ("edgetpu", "rknn", "qnn")]
+    start_run(team, "chips", compile=targets)
+    status = team.wait_for_phase("chips", "Succeeded", "Failed", timeout_seconds=180)
+    assert status["phase"] == "Succeeded", status["message"]
+    assert status["summary"]["targets"] == "edgetpu 98%, rknn 98%, qnn refused"
+    parsed = read_status(status)
+    assert parsed is not None
+    assert write_status(parsed) == status
+    jobs = [job["metadata"]["labels"] for job in jobs_of(team, "chips").values()]
+    found = sorted((labels["atoll.dev/stage"], labels.get("atoll.dev/target", "")) for labels in jobs)
+    several = [("compile", "edgetpu"), ("compile", "qnn"), ("compile", "rknn")]
+    assert found == [*several, ("convert", ""), ("publish", ""), ("train", "")]
 
 
 @pytest.mark.usefixtures("finished")
