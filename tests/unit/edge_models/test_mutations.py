@@ -5,6 +5,8 @@ it, and fail the test if they reach it.
 """
 
 import functools
+import hashlib
+import json
 import math
 import random
 import struct
@@ -202,6 +204,19 @@ def test_E10_a_model_for_a_newer_runtime_is_refused(world: World) -> None:
 
     publish(world.bucket, 6, sign=world.sign, alter=compiled)
     assert "requires Edge TPU runtime ≥ 15, this device has 14" in refusal(world).message
+
+
+def test_what_only_a_later_version_knows_is_passed_over(world: World) -> None:
+    published = publish(world.bucket, 6, sign=world.sign)
+    document = json.loads(published.data)
+    document["files"].append({**document["files"][0], "role": "model-of-a-later-version", "target": "npu"})
+    document["laterField"] = {"any": "thing"}
+    data = json.dumps(document).encode()
+    world.bucket.put(keys.signature(NAMESPACE, MODEL, 6), world.sign(data))
+    world.bucket.put(keys.manifest(NAMESPACE, MODEL, 6), data)
+    point(world.bucket, replace(published, data=data, sha256=hashlib.sha256(data).hexdigest()), version=6)
+    untried = replace(world.fetcher, canary=lambda *_, **__: None)
+    assert untried.poll(None, lambda _: None)[0] is PollResult.STAGED
 
 
 def elsewhere(image: ManifestFile) -> ManifestFile:
