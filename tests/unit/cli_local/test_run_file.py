@@ -79,7 +79,9 @@ def test_a_folder_may_stand_in_for_a_bucket(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_run_beyond_the_limits_of_its_profile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="1000 training steps exceed the 100"):
-        read(tmp_path, RUN + PROFILE)
+        read(tmp_path, RUN.replace("publish:", "training: { steps: 1000 }\n  publish:") + PROFILE)
+    # Without steps the train stage chooses them within the limit.
+    assert read(tmp_path, RUN + PROFILE).spec.training.steps is None
 
 
 def test_a_seed_of_the_command_line_replaces_the_files(tmp_path: Path) -> None:

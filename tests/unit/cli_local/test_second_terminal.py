@@ -73,7 +73,7 @@ def test_a_run_is_watched_suspended_and_resumed_from_another_terminal(noop: Noop
     following = start(noop, "logs", "noop", "-f", "--stage", "train")
 
     listed = atoll(noop, "status").splitlines()
-    assert listed[0].split() == ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TPU", "RELEASE", "AGE"]
+    assert listed[0].split() == ["NAME", "PHASE", "REASON", "PROGRESS", "AP50", "TARGETS", "RELEASE", "AGE"]
     assert listed[1].split()[:2] == ["noop", "Training"]
     shown = json.loads(atoll(noop, "status", "noop", "--json"))
     # Newer than what the record has, which is written every 30 s.
