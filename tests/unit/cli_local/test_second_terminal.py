@@ -37,11 +37,14 @@ def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NoopRun]:
     wait_until(lambda: not run.processes(), what="the end of every process of the run", timeout_seconds=60)
 
 
-def start(noop: NoopRun, *arguments: str) -> "subprocess.Popen[str]":
-    """Start `atoll` in the folder of the run, as somebody without a cluster does."""
+def start(noop: NoopRun, *arguments: str, log: Path | None = None) -> "subprocess.Popen[str]":
+    """Start `atoll` in the folder of the run, as somebody without a cluster does; what it says goes to `log`."""
     environ = {**os.environ, "PYTHONPATH": str(STAGES.parents[1]), "HOME": str(noop.folder), "KUBECONFIG": ""}
     environ.pop(ENV_POD_UID, None)
     command = [sys.executable, "-P", "-c", ATOLL, *arguments]
+    if log is not None:
+        with log.open("w") as file:
+            return subprocess.Popen(command, cwd=noop.folder, env=environ, stdout=file, stderr=file, text=True)
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=noop.folder, env=environ, stdout=pipe, stderr=pipe, text=True)
 
@@ -69,7 +72,8 @@ def wait_for_training(noop: NoopRun, times: int = 1) -> None:
 def test_a_run_is_watched_suspended_and_resumed_from_another_terminal(noop: NoopRun) -> None:
     engine = start(noop, "run", "-f", "run.yaml")
     wait_for_training(noop)
-    waiting = start(noop, "wait", "noop")
+    said_while_waiting = noop.folder / "wait.log"
+    waiting = start(noop, "wait", "noop", log=said_while_waiting)
     following = start(noop, "logs", "noop", "-f", "--stage", "train")
 
     listed = atoll(noop, "status").splitlines()
@@ -90,11 +94,14 @@ def test_a_run_is_watched_suspended_and_resumed_from_another_terminal(noop: Noop
     assert "Suspended" in atoll(noop, "status")
     assert "suspended already" in atoll(noop, "suspend", "noop")
 
+    advice = "run noop is suspended; atoll resume noop lets it go on"
+    wait_until(lambda: advice in said_while_waiting.read_text(), what="the word of atoll wait", timeout_seconds=60)
+
     noop.plan()
     assert "noop: Succeeded" in atoll(noop, "resume", "noop")
     assert noop.calls() == ["convert", "train", "train", "export", "publish"]
-    assert "run noop is suspended; atoll resume noop lets it go on" in (waited := ended(waiting, code=0))
-    assert "noop: Succeeded" in waited
+    assert waiting.wait(timeout=150) == 0
+    assert "noop: Succeeded" in said_while_waiting.read_text()
     row = atoll(noop, "status").splitlines()[1].split()
     assert row[:5] == ["noop", "Succeeded", "Completed", "100%", "0.88"]
     assert "noop-v1" in row
