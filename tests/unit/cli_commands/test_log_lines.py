@@ -2,7 +2,7 @@
 
 import pytest
 
-from atoll_cli.commands.logs import lines_of, readable
+from atoll_cli.commands.logs import ReadableLines, lines_of, readable
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,14 @@ def test_a_line_that_two_chunks_share_is_one_line() -> None:
     text = "erste Zeile, größer\nzweite\nohne Ende".encode()
     for cut in range(len(text)):
         assert list(lines_of([text[:cut], text[cut:]])) == ["erste Zeile, größer", "zweite", "ohne Ende"]
+
+
+def test_progress_that_says_the_same_again_is_one_line_and_other_lines_all_stay(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = 'ATOLL_PROGRESS {{"checkpointStep":{},"message":"training","percent":{},"step":18}}'
+    lines = ReadableLines()
+    lines.print([progress.format(0, 60), "a warning", progress.format(18, 60), "a warning"])
+    lines.print([progress.format(18, 60), progress.format(18, 61)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [" 60%  training, step 18", "a warning", "a warning", " 61%  training, step 18"]

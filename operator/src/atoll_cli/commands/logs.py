@@ -6,7 +6,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -65,10 +65,10 @@ def logs_command(name: str, engine: EngineOptions, follow: bool, stage: str | No
 def _print_local(runs: LocalRuns, name: str, stage: str | None, *, follow: bool) -> None:
     folder, run = runs.read(name)
     reader = LogReader(folder, _chosen_stage(run, stage, follow=follow), only=stage is not None)
+    lines = ReadableLines()
     while True:
         over = not follow or _is_over(run, stage) or not folder.is_locked()
-        for line in reader.new_lines(whole=over):
-            click.echo(readable(line))
+        lines.print(reader.new_lines(whole=over))
         if over:
             break
         time.sleep(INTERVAL_SECONDS)
@@ -148,8 +148,7 @@ class PodLogs:
         text = self._access.cluster.read_log(self._access.namespace, log.pod, container=log.container, since=tail.time)
         if text and not tail.time:
             click.echo(f"== {log.stage}, attempt {log.attempt}, pod {log.pod}", err=True)
-        for line in tail.new(text or ""):
-            click.echo(readable(line))
+        tail.lines.print(tail.new(text or ""))
         tail.is_read = log.is_over
 
 
@@ -185,6 +184,23 @@ def container_logs(pod: Body) -> Iterator[ContainerLog]:
         )
 
 
+class ReadableLines:
+    """Prints the lines of one log."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def print(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            text = readable(line)
+            # A line of progress may differ only in what no reader sees, such as the newest checkpoint.
+            if text != line and text == self._last:
+                continue
+            if text != line:
+                self._last = text
+            click.echo(text)
+
+
 @dataclass
 class Tail:
     """How far a pod's log has been printed: the time of the last line, and how many lines have that time."""
@@ -192,6 +208,7 @@ class Tail:
     time: str = ""
     lines_then: int = 0
     is_read: bool = False
+    lines: ReadableLines = field(default_factory=ReadableLines)
 
     def new(self, log: str) -> list[str]:
         """The lines of `log` that are not printed yet. The log begins at `time` or up to a second before."""
@@ -235,8 +252,7 @@ def _print_archived(store: Store, run: RunRef, stage: str) -> bool:
     newest = max((attempt for attempt, _ in chunks), default=0)
     for attempt, pod in sorted(key for key in chunks if key[0] == newest):
         click.echo(f"== {stage}, attempt {attempt}, pod {pod}, from {store.url}", err=True)
-        for line in lines_of(store.get(key) for key in chunks[attempt, pod]):
-            click.echo(readable(line))
+        ReadableLines().print(lines_of(store.get(key) for key in chunks[attempt, pod]))
     return bool(chunks)
 
 
