@@ -1,5 +1,6 @@
 """What a stage leaves for the next one of its pod, and what the next one makes of it, whoever wrote it."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_a_folder_that_is_full_or_gone_fails_the_next_stage_and_not_this_one(tmp
     with pytest.raises(AtollError, match=r"stage train left no result in .*/gone/train\.json") as caught:
         with_handed_over(export_input(), environ)
     assert caught.value.reason is Reason.RESULT_MISSING
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EROFS, False), (errno.ENOSPC, True)])
+def test_a_folder_that_the_last_stage_may_only_read_is_no_error(
+    number: int, told: bool, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path, _: bytes) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    leave_result(Stage.EXPORT, result(WEIGHTS), environ)
+    assert bool(caplog.records) is told
 
 
 @pytest.mark.parametrize(
