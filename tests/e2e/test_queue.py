@@ -107,5 +107,7 @@ def watch(team: Team, places: dict[str, list[int]], steps: StepLog) -> dict[str,
 
 
 def limits(pod: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = pod["spec"]["containers"][0]["resources"]["limits"]
+    """Those of the container that trains; the one that exports comes after it in the same pod."""
+    (training,) = (item for item in pod["spec"]["initContainers"] if item["name"] == "train")
+    found: dict[str, str] = training["resources"]["limits"]
     return found
