@@ -11,7 +11,8 @@ import pytest
 
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage, StageInput
-from atoll_operator.api.status import MAX_STATUS_BYTES, parse_time, read_status, write_status
+from atoll_operator.api.status import MAX_STATUS_BYTES, parse_time
+from atoll_operator.api.status_codec import read_status, write_status
 from atoll_operator.jobs.manifest import job_name
 from cluster.kubelet import Kubelet, StageEnd, failing, run_on, succeed
 from cluster.objects import Objects, profile_manifest, run_manifest

@@ -7,7 +7,8 @@ from atoll_cli.draft.targets import RunTarget
 from atoll_contract.document import replace
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.tool_reports import LintClass, LintReport
-from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus, write_status
+from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.api.validation import check
 
 

@@ -12,7 +12,8 @@ from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import RunStatus, read_status
+from atoll_operator.api.status import RunStatus
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
 from atoll_operator.controller.lists import RunLister

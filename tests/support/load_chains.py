@@ -12,7 +12,7 @@ import kubernetes.client
 
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage
-from atoll_operator.api.types import object_store, training_profile, training_run
+from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.jobs.manifest import build_job
 from atoll_operator.jobs.stage_input import Work
 from atoll_operator.lifecycle.model import StageAttempt

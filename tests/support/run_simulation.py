@@ -15,7 +15,8 @@ from atoll_contract.errors import Reason, exit_code
 from atoll_contract.release import compile_artifact
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import Artifact, StageResult
-from atoll_operator.api.status import RunStatus, StagePhase, read_status, write_status
+from atoll_operator.api.status import RunStatus, StagePhase
+from atoll_operator.api.status_codec import read_status, write_status
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.model import (
     CompileChoice,

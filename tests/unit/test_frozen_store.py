@@ -36,8 +36,9 @@ from atoll_contract.stage import Architecture, Stage
 from atoll_contract.stage_result import parse_line, parse_result
 from atoll_contract.store.directory import DirStore
 from atoll_edge.models.release_store import ReleaseStore
-from atoll_operator.api.status import Phase, read_status
-from atoll_operator.api.types import training_profile, training_run
+from atoll_operator.api.decode import training_profile, training_run
+from atoll_operator.api.status import Phase
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.validation import check
 from atoll_operator.controller.profile_snapshots import read_snapshot
 from atoll_operator.jobs.manifest import job_name

@@ -15,16 +15,8 @@ from atoll_cli.console import describe_figures, text_table, with_links
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError, advice
 from atoll_contract.text import ap50_text, duration
-from atoll_operator.api.status import (
-    Phase,
-    RunStatus,
-    StagePhase,
-    StageStatus,
-    Usage,
-    parse_time,
-    read_status,
-    seconds_between,
-)
+from atoll_operator.api.status import Phase, RunStatus, StagePhase, StageStatus, Usage, parse_time, seconds_between
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.kube.errors import Unavailable
 from atoll_operator.lifecycle.conditions import STALLING
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION

@@ -15,7 +15,8 @@ from atoll_cli.store_access import local_run
 from atoll_contract.document import replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.stage_result import Progress
-from atoll_operator.api.status import Phase, RunStatus, StagePhase, read_status, write_status
+from atoll_operator.api.status import Phase, RunStatus, StagePhase
+from atoll_operator.api.status_codec import read_status, write_status
 from atoll_operator.lifecycle.progress import with_progress
 
 _TAIL_BYTES = 64 * 1024

@@ -29,8 +29,8 @@ from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUn
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
 from atoll_contract.store.s3_credentials import credentials_on_this_machine
+from atoll_operator.api.decode import object_store
 from atoll_operator.api.manifests import read_files
-from atoll_operator.api.types import object_store
 from atoll_operator.jobs.stage_input import store_spec
 from atoll_operator.kube.objects import STORES
 

@@ -27,8 +27,8 @@ from atoll_operator.api.status import (
     Summary,
     Usage,
     parse_time,
-    write_status,
 )
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.kube.errors import Unavailable
 from support.scripted_api import ScriptedApi
 

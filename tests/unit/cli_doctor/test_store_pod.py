@@ -14,8 +14,8 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import StoreSpec
 from atoll_contract.tool_reports import StoreCheck
 from atoll_operator.api.crds import definitions
+from atoll_operator.api.decode import object_store, training_profile
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.types import object_store, training_profile
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import ClusterError, Forbidden
 from cluster.objects import profile_manifest, store_manifest

@@ -11,9 +11,10 @@ from atoll_contract.errors import SpecError
 from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.tool_reports import LintClass, Timing
+from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.status import Phase
-from atoll_operator.api.types import Decimal, ProfileEstimate, training_run
+from atoll_operator.api.types import Decimal, ProfileEstimate
 from support.draft_inputs import ended_run, lint_report, target
 
 KEY = "datasets/local/reefscape.tar"

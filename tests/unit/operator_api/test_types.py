@@ -7,6 +7,7 @@ import pytest
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
+from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.types import (
     Checkpoint,
     CompileTarget,
@@ -16,9 +17,6 @@ from atoll_operator.api.types import (
     KeyRef,
     NameRef,
     TrainingRunSpec,
-    object_store,
-    training_profile,
-    training_run,
     violation,
 )
 from atoll_operator.api.validation import check

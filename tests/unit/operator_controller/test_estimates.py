@@ -10,18 +10,11 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
+from atoll_operator.api.decode import training_run
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import (
-    DatasetStatus,
-    Estimate,
-    Phase,
-    Resolved,
-    RunStatus,
-    StagePhase,
-    StageStatus,
-    write_status,
-)
-from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec, training_run
+from atoll_operator.api.status import DatasetStatus, Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
+from atoll_operator.api.status_codec import write_status
+from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec
 from atoll_operator.controller.queue import EstimateModel, QueueManager
 from cluster.objects import run_manifest
 

@@ -13,7 +13,8 @@ import pytest
 
 from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import Phase, write_status
+from atoll_operator.api.status import Phase
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache
 from atoll_operator.controller.lists import RunLister

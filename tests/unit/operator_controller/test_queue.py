@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from atoll_contract.errors import Reason
-from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, write_status
+from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.controller.queue import MAX_WOKEN, QueueManager
 from atoll_operator.lifecycle.model import QueueView
 

@@ -9,7 +9,8 @@ from atoll_contract.document import rfc3339
 from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import Phase, read_status
+from atoll_operator.api.status import Phase
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, PODS, RELEASES, REVISIONS, RUNS, STORES
 from cluster.objects import store_manifest

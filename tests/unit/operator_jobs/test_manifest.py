@@ -13,16 +13,8 @@ from atoll_contract.errors import Reason, SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import ENV_HANDOVER_DIR, ENV_INPUT, CompilePolicy, Stage, StageInput
 from atoll_contract.stage_result import Artifact
-from atoll_operator.api.types import (
-    CompileTarget,
-    Decimal,
-    Resources,
-    ServiceAccounts,
-    TargetQuality,
-    object_store,
-    training_profile,
-    training_run,
-)
+from atoll_operator.api.decode import object_store, training_profile, training_run
+from atoll_operator.api.types import CompileTarget, Decimal, Resources, ServiceAccounts, TargetQuality
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.manifest import (
     FOLLOWING_LABEL,

@@ -23,7 +23,8 @@ from atoll_contract.stage import (
     TrainSpec,
 )
 from atoll_contract.store import directory_store
-from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, object_store, training_profile, training_run
+from atoll_operator.api.decode import object_store, training_profile, training_run
+from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.build_inputs import MUTABLE
 from atoll_operator.jobs.stage_input import (

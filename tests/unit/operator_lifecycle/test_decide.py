@@ -8,7 +8,8 @@ from atoll_contract.document import replace, to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import Progress
-from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, merge_patch
+from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase
+from atoll_operator.api.status_codec import merge_patch
 from atoll_operator.lifecycle.model import AttemptNumber, CompileChoice, PodPhase, QueueView
 from support.run_simulation import SHA, RunSimulation, run_view
 
@@ -468,7 +469,8 @@ def test_the_status_is_bounded_whatever_the_stages_report() -> None:
     sim = RunSimulation()
     sim.finish()
     status = sim.read()
-    from atoll_operator.api.status import ClassMetric, write_status
+    from atoll_operator.api.status import ClassMetric
+    from atoll_operator.api.status_codec import write_status
 
     crowded = replace(status, per_class=tuple(ClassMetric("x" * 64, f"0.{n}") for n in range(1000)))
     assert len(to_json(write_status(crowded))) <= MAX_STATUS_BYTES

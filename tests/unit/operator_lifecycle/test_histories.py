@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_operator.api.status import DONE, parse_time, write_status
+from atoll_operator.api.status import DONE, parse_time
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.model import CompileChoice, Plan, PodPhase, QueueView
 from atoll_operator.lifecycle.stages import MAX_ATTEMPTS

@@ -13,9 +13,10 @@ from atoll_contract.keys import RunRef
 from atoll_contract.stage import ENV_INPUT, Stage, StageInput, StoreSpec, StoreType, TrainSpec
 from atoll_contract.stage_result import last_progress, parse_result
 from atoll_operator.api.crds import definitions
+from atoll_operator.api.decode import training_profile
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import Phase, StagePhase, merge_patch, read_status, status_patch
-from atoll_operator.api.types import training_profile
+from atoll_operator.api.status import Phase, StagePhase
+from atoll_operator.api.status_codec import merge_patch, read_status, status_patch
 from atoll_operator.lifecycle.decide import decide
 from cluster.objects import profile_manifest
 from support.run_simulation import RunSimulation, failure, success

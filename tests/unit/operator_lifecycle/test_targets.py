@@ -8,7 +8,8 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import StageResult
-from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase, write_status
+from atoll_operator.api.status import MAX_STATUS_BYTES, Phase, StagePhase
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.lifecycle.model import CompileChoice, JobView, PodPhase
 from support.run_simulation import PROFILE, RunSimulation, outputs_of, run_view
 

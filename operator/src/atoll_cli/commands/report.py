@@ -19,7 +19,8 @@ from atoll_contract.files import file_sha256
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store import open_store
-from atoll_operator.api.status import RunStatus, read_status
+from atoll_operator.api.status import RunStatus
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.jobs.stage_input import store_spec
 
 

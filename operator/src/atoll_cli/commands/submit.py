@@ -13,8 +13,8 @@ from atoll_cli.output import Output, output_option
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_contract.recipe import describe
 from atoll_contract.stage import Preset
+from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
-from atoll_operator.api.types import training_run
 from atoll_operator.jobs.stage_input import spec_digest
 from atoll_operator.kube.errors import AlreadyExists
 from atoll_operator.kube.objects import PROFILES, RUNS, STORES

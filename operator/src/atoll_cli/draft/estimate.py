@@ -10,8 +10,9 @@ from atoll_contract.document import DecodeError, replace
 from atoll_contract.stage import Accelerator
 from atoll_contract.tool_reports import Timing
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.status import read_status
-from atoll_operator.api.types import TrainingRunSpec, training_run
+from atoll_operator.api.decode import training_run
+from atoll_operator.api.status_codec import read_status
+from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.api.validation import check
 from atoll_operator.controller.queue import EstimateModel
 

@@ -18,7 +18,8 @@ from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.release import release_parts
 from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom
 from atoll_contract.store.base import Store
-from atoll_operator.api.types import ProfileEstimate, TrainingProfileSpec, training_profile
+from atoll_operator.api.decode import training_profile
+from atoll_operator.api.types import ProfileEstimate, TrainingProfileSpec
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import NODES, PROFILES, RELEASES, RUNS
 

@@ -14,7 +14,8 @@ from atoll_contract.document import replace
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.base import Store
-from atoll_operator.api.status import Phase, RunStatus, write_status
+from atoll_operator.api.status import Phase, RunStatus
+from atoll_operator.api.status_codec import write_status
 from atoll_operator.jobs.manifest import build_job
 from atoll_operator.jobs.stage_input import Work
 from atoll_operator.lifecycle.decide import decide

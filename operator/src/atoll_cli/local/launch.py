@@ -24,7 +24,8 @@ from atoll_contract.release import ManifestRef
 from atoll_contract.stage import InitFrom, Stage
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
-from atoll_operator.api.status import Phase, read_status
+from atoll_operator.api.status import Phase
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.jobs.stage_input import MountPaths, Work, spec_digest, stage_input, store_spec
 from atoll_operator.lifecycle.inputs import profile_view
 from atoll_operator.lifecycle.model import StageAttempt

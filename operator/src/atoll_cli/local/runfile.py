@@ -11,6 +11,7 @@ from atoll_contract import keys
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
+from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.manifests import Manifest, ManifestFiles, read_files
 from atoll_operator.api.types import (
     DIRECTORY_ANNOTATION,
@@ -19,9 +20,6 @@ from atoll_operator.api.types import (
     ObjectStoreSpec,
     TrainingProfileSpec,
     TrainingRunSpec,
-    object_store,
-    training_profile,
-    training_run,
     violation,
 )
 from atoll_operator.api.validation import check

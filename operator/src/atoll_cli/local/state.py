@@ -15,7 +15,7 @@ from atoll_contract.document import DecodeError, Document, from_json, replace, t
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.files import written_whole
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import read_status
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.jobs.manifest import parse_following
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from atoll_operator.lifecycle.model import AttemptNumber

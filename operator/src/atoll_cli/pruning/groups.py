@@ -17,7 +17,8 @@ from atoll_contract.keys import RunRef
 from atoll_contract.release import Manifest
 from atoll_contract.stage import Stage
 from atoll_contract.store.base import ObjectInfo
-from atoll_operator.api.status import DONE, parse_time, read_status
+from atoll_operator.api.status import DONE, parse_time
+from atoll_operator.api.status_codec import read_status
 
 DAY = 86400.0
 # No option shortens it: a device may still be on its way to a release (fault E14).

@@ -19,7 +19,8 @@ from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
-from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus, read_status
+from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.lifecycle.progress import with_progress
 from atoll_operator.lifecycle.transition import current_stage
 

@@ -4,7 +4,8 @@ import logging
 from dataclasses import replace
 
 from atoll_contract.errors import SpecError
-from atoll_operator.api.status import DONE, Phase, RunStatus, StagePhase, status_patch
+from atoll_operator.api.status import DONE, Phase, RunStatus, StagePhase
+from atoll_operator.api.status_codec import status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, ExpiringDict, Profile, Stores
 from atoll_operator.controller.metrics import OperatorMetrics

@@ -15,16 +15,10 @@ from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Accelerator, InitFrom, Stage
-from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus, read_status
-from atoll_operator.api.types import (
-    ObjectStoreSpec,
-    TrainingRunSpec,
-    object_store,
-    plain_digest,
-    training_profile,
-    training_run,
-    violation,
-)
+from atoll_operator.api.decode import object_store, training_profile, training_run
+from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus
+from atoll_operator.api.status_codec import read_status
+from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, plain_digest, violation
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, PodReading, Profile, Stores, key_of
 from atoll_operator.controller.job_cache import RunUid

@@ -19,8 +19,10 @@ from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.recipe import sufficient_steps
 from atoll_contract.stage import Preset, Stage
 from atoll_contract.text import duration
-from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, read_status, seconds_between
-from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, Training, TrainingRunSpec, training_run
+from atoll_operator.api.decode import training_run
+from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, seconds_between
+from atoll_operator.api.status_codec import read_status
+from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, Training, TrainingRunSpec
 from atoll_operator.controller.cache import key_of
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.kube.objects import resource_version

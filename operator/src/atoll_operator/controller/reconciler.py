@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from atoll_contract.errors import Reason
-from atoll_operator.api.status import status_patch
+from atoll_operator.api.status_codec import status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.apply import Applier
 from atoll_operator.controller.cache import Cache

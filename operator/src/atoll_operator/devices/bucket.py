@@ -11,7 +11,7 @@ from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import ObjectNotFound, Store, StoreForbidden
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
-from atoll_operator.api.types import object_store
+from atoll_operator.api.decode import object_store
 from atoll_operator.devices.config import DeviceSettings
 from atoll_operator.devices.reports import MAX_VERSION
 from atoll_operator.jobs.stage_input import store_spec

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from atoll_operator.api.status import merge_patch
+from atoll_operator.api.status_codec import merge_patch
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import AlreadyExists
 from atoll_operator.kube.objects import ATOLL, Resource

@@ -8,7 +8,8 @@ from atoll_contract.document import rfc3339, to_dict
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api import API_VERSION
-from atoll_operator.api.status import parse_time, read_status
+from atoll_operator.api.status import parse_time
+from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body, Quality, TrainingProfileSpec, TrainingRunSpec
 from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseReport, ReleaseView, Reservation, RunView
 
