@@ -12,7 +12,8 @@ from atoll_contract import __version__
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.stage import Architecture, ExportSpec, QualityGates
-from atoll_stages.export.stage import export, kept_detections
+from atoll_stages.export.converter import kept_detections
+from atoll_stages.export.stage import export
 from atoll_stages.runtime.context import StageContext
 from support.detection_data import CLASSES, labelled_image
 from support.exporting import TRAIN, export_context

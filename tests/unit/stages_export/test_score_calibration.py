@@ -1,12 +1,14 @@
 """The shift of the scores: .5 becomes the right threshold of every class, and nothing else changes."""
 
+import json
+
 import numpy as np
 import pytest
 
 from atoll_contract.errors import AtollError
 from atoll_contract.stage import Architecture
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD, precision_recall
-from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
+from atoll_stages.export.score_calibration import TOLERANCE, ScoreCalibration, calibrate_file, calibrate_scores
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 from atoll_stages.train.detector import build_detector, shift_class_logits
@@ -96,7 +98,21 @@ def test_the_middle_of_equally_good_thresholds_is_taken(scores: list[float], wro
     found = [Detections(EXAMPLES[0].boxes[:1], np.array([0]), np.array([score])) for score in scores]
     found += [Detections(np.array([ELSEWHERE]), np.array([0]), np.array([score])) for score in wrong]
     calibration = calibrate_scores("validation", examples, found, CLASSES)
-    assert calibration.scores[0] == pytest.approx(chosen)
+    assert calibration.scores[0] == pytest.approx(chosen, abs=0.03)
+
+
+def test_a_score_that_moves_a_little_hardly_moves_the_threshold() -> None:
+    """The middle of the best thresholds of these images alone jumps from .70 to .41."""
+    there, wrong = EXAMPLES[0].boxes[:1], np.array([ELSEWHERE])
+    examples = [EXAMPLES[0]] * 39 + [Example("empty", b"", 1, 1, np.zeros((0, 4)), np.zeros(0, np.int32))] * 3
+
+    def chosen(moving: float) -> float:
+        scores = [0.9] * 30 + [0.8] * 5 + [moving] + [0.0] * 3
+        found = [Detections(there, np.array([0]), np.array([score])) for score in scores]
+        found += [Detections(wrong, np.array([0]), np.array([score])) for score in (0.4, 0.35, 0.6)]
+        return calibrate_scores("validation", examples, found, CLASSES).scores[0]
+
+    assert chosen(0.38) == pytest.approx(chosen(0.42), abs=0.05)
 
 
 def test_a_class_with_few_objects_takes_the_threshold_of_all() -> None:
@@ -111,8 +127,94 @@ def test_a_class_with_few_objects_takes_the_threshold_of_all() -> None:
         for n, e in enumerate(few)
     ]
     first, second = calibrate_scores("validation", few, found, CLASSES).scores
-    assert first == pytest.approx(0.4)
-    assert second == pytest.approx(0.1)
+    own, common = 0.4, 0.1
+    assert first == pytest.approx(shrunk(own, common, weight=20 / 30), abs=0.03)
+    assert second == pytest.approx(common, abs=0.02)
+
+
+def test_a_class_with_many_objects_has_its_own_threshold() -> None:
+    found = detections(1, right=(0.8, 0.25), wrong=(0.6, 0.08))
+    both = calibrate_scores("validation", EXAMPLES, found, CLASSES).scores
+    alone = [only(found, label) for label in range(len(CLASSES))]
+    for label, (examples, items) in enumerate(alone):
+        assert calibrate_scores("validation", examples, items, CLASSES).scores[label] == pytest.approx(both[label])
+
+
+def shrunk(own: float, common: float, *, weight: float) -> float:
+    logit = weight * np.log(own / (1 - own)) + (1 - weight) * np.log(common / (1 - common))
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def only(found: list[Detections], label: int) -> tuple[list[Example], list[Detections]]:
+    """Labels and detections of one class alone."""
+    examples = [
+        Example(e.name, e.encoded, e.width, e.height, e.boxes[e.labels == label], e.labels[e.labels == label])
+        for e in EXAMPLES
+    ]
+    kept = [item.classes == label for item in found]
+    return examples, [
+        Detections(f.boxes[mask], f.classes[mask], f.scores[mask]) for f, mask in zip(found, kept, strict=True)
+    ]
+
+
+class ScriptedFile:
+    """A detector whose file has the logits of its model, moved class by class as quantisation does it."""
+
+    def __init__(self, moved: tuple[float, float]) -> None:
+        self.model = build_detector(architecture=Architecture.FPNLITE_192, width=0.35, classes=2, side=192)
+        self.head = self.model.get_layer("class_logits")
+        self.found = detections(1, right=(0.35, 0.7), wrong=(0.25, 0.6))
+        self._untouched = self.head.bias.numpy()
+        self._moved = moved
+        self.conversions = 0
+
+    def convert(self) -> bytes:
+        self.conversions += 1
+        return json.dumps([float(value) for value in self.head.bias.numpy() - self._untouched]).encode()
+
+    def detect(self, data: bytes) -> list[Detections]:
+        shifts = np.array(json.loads(data)) + self._moved
+
+        def score(item: Detections) -> Detections:
+            logits = np.log(item.scores / (1 - item.scores)) + shifts[item.classes]
+            return Detections(item.boxes, item.classes, 1 / (1 + np.exp(-logits)))
+
+        return [score(item) for item in self.found]
+
+    def choose(self, data: bytes) -> ScoreCalibration:
+        return calibrate_scores("validation", EXAMPLES, self.detect(data), CLASSES)
+
+    def export(self) -> tuple[bytes, ScoreCalibration]:
+        calibration = calibrate_scores("validation", EXAMPLES, self.found, CLASSES)
+        calibration.apply(self.model)
+        return calibrate_file(self.model, calibration, convert=self.convert, choose=self.choose)
+
+
+def test_half_is_right_in_the_file_whatever_quantisation_moves() -> None:
+    scripted = ScriptedFile(moved=(0.4, -0.25))
+    data, calibration = scripted.export()
+    assert scripted.conversions == 2
+    assert scripted.choose(data).scores == pytest.approx((DEFAULT_THRESHOLD, DEFAULT_THRESHOLD), abs=TOLERANCE)
+    assert scripted.choose(json.dumps([0.0, 0.0]).encode()).scores == pytest.approx(calibration.scores, abs=TOLERANCE)
+    one, other = (
+        evaluate(examples=EXAMPLES, detections=items, classes=CLASSES, side=320)
+        for items in (scripted.found, scripted.detect(data))
+    )
+    assert one.ap50 < 1.0
+    assert other == one
+
+
+def test_a_file_that_quantisation_left_alone_is_made_once() -> None:
+    scripted = ScriptedFile(moved=(0.02, -0.02))
+    scripted.export()
+    assert scripted.conversions == 1
+
+
+def test_a_file_that_keeps_moving_is_not_made_for_ever() -> None:
+    scripted = ScriptedFile(moved=(0.0, 0.0))
+    wandering = ScoreCalibration("validation", (0.3, 0.3))
+    calibrate_file(scripted.model, wandering, convert=scripted.convert, choose=lambda data: wandering)
+    assert scripted.conversions == 3
 
 
 def test_a_detector_that_finds_nothing_stays_as_it_is() -> None:

@@ -6,11 +6,10 @@ Another set of as many images of the same kind would give a figure within the in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from atoll_stages.export.evaluation import match_labels
+from atoll_stages.export.evaluation import ClassMatches, match_by_class
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 
@@ -22,16 +21,6 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 _PERCENTILES = (2.5, 97.5)
 
 
-@dataclass(frozen=True)
-class _ClassMatches:
-    """The detections of one class, best score first: whether each is right, and the index of its image; and the number
-    of objects in each image."""
-
-    right: np.ndarray
-    images: np.ndarray
-    objects: np.ndarray
-
-
 def sample_ap50(
     examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str]
 ) -> np.ndarray | None:
@@ -40,7 +29,7 @@ def sample_ap50(
     Equal images give equal samples, so that the differences of two models' values are those on the same images.
     """
     count = len(examples)
-    matches = [item for item in _match(examples, detections, len(classes)) if item.objects.any()]
+    matches = [item for item in match_by_class(examples, detections, len(classes)) if item.objects.any()]
     if count < 2 or not matches:
         return None
     random = np.random.default_rng(_SEED)
@@ -67,25 +56,7 @@ def ap50_interval(values: np.ndarray | None, ap50: float) -> tuple[float, float]
     return found and (max(0.0, found[0]), min(1.0, found[1]))
 
 
-def _match(examples: Sequence[Example], detections: Sequence[Detections], classes: int) -> list[_ClassMatches]:
-    objects = np.zeros((classes, len(examples)))
-    labels, scores, right, images = [], [], [], []
-    for index, (example, found) in enumerate(zip(examples, detections, strict=True)):
-        np.add.at(objects[:, index], example.labels, 1)
-        labels.append(found.classes)
-        scores.append(found.scores)
-        right.append(match_labels(found, example, same_class=True).matched)
-        images.append(np.full(len(found), index))
-    all_labels, all_right, all_images = (np.concatenate(parts or [np.zeros(0)]) for parts in (labels, right, images))
-    order = np.argsort(-np.concatenate(scores or [np.zeros(0)]), kind="stable")
-    found_of = [order[all_labels[order] == label] for label in range(classes)]
-    return [
-        _ClassMatches(all_right[own].astype(bool), all_images[own].astype(int), objects[label])
-        for label, own in enumerate(found_of)
-    ]
-
-
-def _ap50(matches: Sequence[_ClassMatches], weights: np.ndarray) -> float:
+def _ap50(matches: Sequence[ClassMatches], weights: np.ndarray) -> float:
     """Returns AP50 as COCO computes it, where each image counts as often as its weight says."""
     values = []
     for item in matches:

@@ -19,11 +19,15 @@ import tensorflow as tf
 
 from atoll_contract.errors import ModelError, Reason
 from atoll_contract.images import INPUT_SCALE, INPUT_ZERO_POINT
+from atoll_contract.stage import ExportSpec
 from atoll_stages.train.anchors import BOX_SCALES, AnchorSet
+from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import IOU_THRESHOLD, SCORE_THRESHOLD
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 SCALE_TOLERANCE = 1e-6
+# The post-processing op runs on the device's CPU with every frame, so it keeps no more than the data can need.
+MAX_DETECTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,12 @@ class Postprocess:
         }
         attributes = (f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in numbers.items())
         return " ".join([f'name: "{POSTPROCESS}"', *attributes])
+
+
+def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:
+    """Returns how many detections the file gives: the run's number, or twice the objects of the busiest image."""
+    busiest = max((len(e.labels) for e in examples), default=0)
+    return min(MAX_DETECTIONS, max(spec.max_detections, 2 * busiest))
 
 
 def convert(

@@ -96,29 +96,45 @@ def precision_recall(
     examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str]
 ) -> list[Curve]:
     """Returns one curve for each class, in their order."""
-    scores, correct, objects = match_by_class(examples, detections, classes)
-    return [_curve(name, scores[i], correct[i], int(objects[i])) for i, name in enumerate(classes)]
+    found = match_by_class(examples, detections, len(classes))
+    return [_curve(name, own) for name, own in zip(classes, found, strict=True)]
 
 
-def match_by_class(
-    examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str]
-) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Returns for each class the scores of its detections and whether each is right; and the objects of all classes."""
-    scores: list[list[float]] = [[] for _ in classes]
-    correct: list[list[bool]] = [[] for _ in classes]
-    objects = np.zeros(len(classes), int)
-    for example, found in zip(examples, detections, strict=True):
-        matches = match_labels(found, example, same_class=True)
-        np.add.at(objects, example.labels, 1)
-        for label, score, matched in zip(found.classes, found.scores, matches.matched, strict=True):
-            scores[label].append(float(score))
-            correct[label].append(bool(matched))
-    return [np.array(own, float) for own in scores], [np.array(right, bool) for right in correct], objects
+@dataclass(frozen=True)
+class ClassMatches:
+    """The detections of one class, best score first: scores, whether each is right, and the index of its image; and
+    the number of objects in each image."""
+
+    scores: np.ndarray
+    right: np.ndarray
+    images: np.ndarray
+    objects: np.ndarray
 
 
-def _curve(name: str, scores: np.ndarray, correct: np.ndarray, objects: int) -> Curve:
-    order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(correct[order])
+def match_by_class(examples: Sequence[Example], detections: Sequence[Detections], classes: int) -> list[ClassMatches]:
+    """Returns what was found of each class, in their order."""
+    objects = np.zeros((classes, len(examples)))
+    labels, scores, right, images = [], [], [], []
+    for index, (example, found) in enumerate(zip(examples, detections, strict=True)):
+        np.add.at(objects[:, index], example.labels, 1)
+        labels.append(found.classes)
+        scores.append(found.scores)
+        right.append(match_labels(found, example, same_class=True).matched)
+        images.append(np.full(len(found), index))
+    columns = [np.concatenate(parts or [np.zeros(0)]) for parts in (labels, scores, right, images)]
+    order = np.argsort(-columns[1], kind="stable")
+    all_labels, all_scores, all_right, all_images = (column[order] for column in columns)
+    own = [all_labels == label for label in range(classes)]
+    return [
+        ClassMatches(
+            all_scores[mine].astype(float), all_right[mine].astype(bool), all_images[mine].astype(int), objects[label]
+        )
+        for label, mine in enumerate(own)
+    ]
+
+
+def _curve(name: str, matches: ClassMatches) -> Curve:
+    scores, hits, objects = matches.scores, np.cumsum(matches.right), int(matches.objects.sum())
     found = int(np.sum(scores >= DEFAULT_THRESHOLD))
     if not objects or not len(scores) or not hits[-1]:
         return Curve(name, objects, (), (), found, 0)

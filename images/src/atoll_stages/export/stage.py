@@ -18,7 +18,7 @@ from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError, bounded
 from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
-from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert
+from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert, kept_detections
 from atoll_stages.export.edgetpu_mapping import MappingReport, predict_mapping
 from atoll_stages.export.evaluation import (
     DEFAULT_THRESHOLD,
@@ -36,7 +36,7 @@ from atoll_stages.export.onnx_model import write_target_inputs
 from atoll_stages.export.reliability import MAX_TRAINING_IMAGES, Reliability, measure_reliability
 from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
-from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_scores
+from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_file, calibrate_scores
 from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import generate_anchors
@@ -52,8 +52,6 @@ METRICS_NAME = "metrics.json"
 MAPPING_NAME = "edgetpu-report.json"
 GOLDEN_NAME = "golden.json"
 REPORT_NAME = "report.html"
-# The post-processing op runs on the device's CPU with every frame, so it keeps no more than the data can need.
-MAX_DETECTIONS = 100
 MAX_REPORT_IMAGES = 6
 MAX_GOLDEN_CANDIDATES = 100
 
@@ -82,8 +80,7 @@ def export(context: StageContext) -> StageOutcome:
         session = ExportSession(
             context, spec, dataset, history, model, info, training=training, examples=examples, max_detections=kept
         )
-        calibration = session.calibrate(validation)
-        data = session.quantise()
+        data, calibration = session.quantise(validation)
         measurement = session.measure(data)
         return session.finish(data, measurement, calibration, session.measure_reliability(data, measurement))
 
@@ -131,16 +128,22 @@ class ExportSession:
         anchors = generate_anchors(self.info.architecture)
         return FloatDetector(self.model, anchors.boxes, max_detections=self.max_detections)
 
-    def calibrate(self, validation: Sequence[Example]) -> ScoreCalibration:
-        """Shifts the model's scores so that DEFAULT_THRESHOLD is right, as the images of validation say."""
-        self.context.report(Progress(2, message="choosing the threshold"))
-        detections = self._float_detector.detect_all(self._images(validation))
-        calibration = calibrate_scores(VALIDATION, validation, detections, self.info.classes)
-        calibration.apply(self.model)
-        return calibration
+    def quantise(self, validation: Sequence[Example]) -> tuple[bytes, ScoreCalibration]:
+        """Returns the checked int8 file, whose scores are shifted so that DEFAULT_THRESHOLD is right on validation."""
 
-    def quantise(self) -> bytes:
-        """Returns the checked int8 file."""
+        def choose(detector: FloatDetector | ExportedModel, percent: int) -> ScoreCalibration:
+            self.context.report(Progress(percent, message="choosing the threshold"))
+            detections = detector.detect_all(self._images(validation))
+            return calibrate_scores(VALIDATION, validation, detections, self.info.classes)
+
+        calibration = choose(self._float_detector, 2)
+        calibration.apply(self.model)
+        return calibrate_file(
+            self.model, calibration, convert=self._convert, choose=lambda data: choose(ExportedModel(data), 25)
+        )
+
+    def _convert(self) -> bytes:
+        self.context.check_stop()
         self.context.report(Progress(10, message="quantising"))
         raw = convert(
             self.model,
@@ -314,9 +317,3 @@ def _message(
     )
     gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
     return bounded(f"{assessment.sentence}{gates} ({figures})")
-
-
-def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:
-    """Returns how many detections the file gives: the run's number, or twice the objects of the busiest image."""
-    busiest = max((len(e.labels) for e in examples), default=0)
-    return min(MAX_DETECTIONS, max(spec.max_detections, 2 * busiest))
