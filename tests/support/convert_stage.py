@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +73,15 @@ class ConvertStage:
     runs: int = 0
     adopt_from: int | None = None
     sources: list[DatasetSource] = field(default_factory=list)
+    # The store of another one; without it, its own.
+    shared: Path | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    # What the run in this process has printed so far.
+    output: io.StringIO = field(default_factory=io.StringIO)
 
     @property
     def store(self) -> Path:
-        return self.root / "store"
+        return self.shared or self.root / "store"
 
     def put(
         self, name: str, data: bytes, *, form: DatasetFormat = DatasetFormat.AUTO, digest: str | None = None
@@ -95,10 +101,11 @@ class ConvertStage:
         """
         work, before = self._scratch(), _outside(self.root)
         document = self._document(options)
-        output = io.StringIO()
+        self.output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(output):
-                context = StageContext(document, open_store(document.store), work / "attempt", f"pod-{self.runs}")
+            with contextlib.redirect_stdout(self.output):
+                store = open_store(document.store)
+                context = StageContext(document, store, work / "attempt", f"pod-{self.runs}", stop=self.stop)
                 context.work.mkdir()
                 outcome = convert(context)
             result = StageResult("convert", 1, outcome.reason, outcome.message, outcome.outputs, outcome.summary)
@@ -107,7 +114,7 @@ class ConvertStage:
         finally:
             shutil.rmtree(work / "attempt")
         assert _outside(self.root) == before
-        return Ended(exit_code(result.reason), result, output.getvalue(), self.store)
+        return Ended(exit_code(result.reason), result, self.output.getvalue(), self.store)
 
     def run_process(self, **options: Any) -> Ended:
         """The same as `python -m atoll_stages.convert`; asserts besides: a result, no traceback, an empty scratch."""

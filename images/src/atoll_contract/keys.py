@@ -40,6 +40,11 @@ def cached_dataset(namespace: str, digest: str) -> str:
     return f"{cached_datasets_prefix(namespace)}{digest}/"
 
 
+def conversion_lease(namespace: str, digest: str) -> str:
+    """The lease of the run that converts this dataset now. It stays without a holder: convert may not delete."""
+    return f"{cached_dataset(namespace, digest)}lease.json"
+
+
 def runs_prefix(namespace: str) -> str:
     """Folder of all runs of a namespace; below it `<run UID>/`."""
     return f"runs/{namespace}/"

@@ -1,17 +1,22 @@
 """The cache of converted datasets, and that equal input gives equal bytes."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from atoll_contract import keys
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import Rename
 from atoll_contract.store.base import ObjectInfo
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store.lease import Lease
 from support.archives import packed, supervisely
 from support.convert_stage import ConvertStage
+from support.polling import wait_until
 
 
 def test_two_conversions_give_the_same_bytes(tmp_path: Path) -> None:
@@ -94,3 +99,51 @@ def test_dataset_json_is_its_own_artifact(stage: ConvertStage) -> None:
     assert to_json(dataset) == (stage.store / ended.result.outputs[0].key).read_bytes()
     assert ended.result.outputs[1].sha256 == dataset.label_map.sha256
     assert len(ended.result.termination_message()) < 3072
+
+
+def test_runs_of_one_set_that_start_together_convert_it_once(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(40), ".tar"))
+    stages = [ConvertStage(stage.root / name, sources=stage.sources, shared=stage.store) for name in "abc"]
+    for number, other in enumerate(stages, start=1):
+        other.root.mkdir()
+        other.runs = 10 * number
+    with ThreadPoolExecutor(len(stages)) as pool:
+        ended = list(pool.map(ConvertStage.run_process, stages))
+    assert sorted(item.reason for item in ended) == [Reason.CACHE_HIT, Reason.CACHE_HIT, Reason.COMPLETED]
+    assert len({item.result.outputs for item in ended}) == 1
+
+
+def test_a_run_waits_for_the_one_that_converts_and_takes_what_it_wrote(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(6), ".tar"))
+    first = stage.run()
+    digest = first.dataset().digest
+    dataset = stage.store / first.result.outputs[0].key
+    written = dataset.read_bytes()
+    dataset.unlink()
+    store = DirStore(stage.store)
+    key = keys.conversion_lease("team", digest)
+
+    def finish() -> None:
+        with Lease(store, key, "uid-of-another", waits=lambda _: None).held():
+            held.set()
+            note = "another run (uid-of-another) converts the same archives"
+            wait_until(lambda: note in stage.output.getvalue(), what=note)
+            dataset.write_bytes(written)
+
+    held = threading.Event()
+    thread = threading.Thread(target=finish)
+    thread.start()
+    assert held.wait(20)
+    ended = stage.run()
+    thread.join(20)
+    assert ended.reason is Reason.CACHE_HIT
+    assert ended.result.outputs == first.result.outputs
+
+
+def test_a_run_that_is_stopped_while_it_waits_ends_at_once(stage: ConvertStage) -> None:
+    stage.put("x.tar", packed(supervisely(6), ".tar"))
+    digest = stage.run().dataset().digest
+    (stage.store / keys.cached_dataset("team", digest) / "dataset.json").unlink()
+    with Lease(DirStore(stage.store), keys.conversion_lease("team", digest), "another", waits=lambda _: None).held():
+        stage.stop.set()
+        assert stage.run().reason is Reason.SUSPENDED

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from atoll_contract import keys
@@ -13,6 +14,7 @@ from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
+from atoll_contract.store.lease import Lease
 from atoll_stages.convert.example_store import full_disk_as_os_error
 from atoll_stages.convert.meanings import counted_images
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, OnProgress, Source, read_dataset, summarize
@@ -43,20 +45,42 @@ def convert(context: StageContext) -> StageOutcome:
         raise SpecError("the stage input has no section convert")
     found = find_sources(spec, context.store, open_other=context.open_store)
     known = [item.sha256 for item in found if item.sha256]
-    # Asked to convert anew, the stage reads the archives themselves, whatever the store says of their content.
-    if len(known) == len(found) and context.input.adopt_from is None:
-        digest = dataset_digest(known, [item.format for item in found], spec)
-        if (outcome := _cached(context, digest)) is not None:
+    with ExitStack() as leases:
+        digest = None
+        # Asked to convert anew, the stage reads the archives themselves, whatever the store says of their content.
+        if len(known) == len(found) and context.input.adopt_from is None:
+            digest = dataset_digest(known, [item.format for item in found], spec)
+            if (outcome := _cached_or_leased(context, digest, leases)) is not None:
+                return outcome
+        context.report(Progress(0, message=f"fetching {counted(len(found), 'archive')}"))
+        fetched = fetch_sources(
+            found, context.work / "archives", limits=spec.limits, on_bytes=lambda _: context.check_stop()
+        )
+        actual = dataset_digest([item.sha256 for item in fetched], [item.found.format for item in fetched], spec)
+        if actual != digest and (outcome := _cached_or_leased(context, actual, leases)) is not None:
             return outcome
-    context.report(Progress(0, message=f"fetching {counted(len(found), 'archive')}"))
-    fetched = fetch_sources(
-        found, context.work / "archives", limits=spec.limits, on_bytes=lambda _: context.check_stop()
-    )
-    digest = dataset_digest([item.sha256 for item in fetched], [item.found.format for item in fetched], spec)
+        with full_disk_as_os_error():
+            return _convert(context, spec, fetched, actual)
+
+
+def _cached_or_leased(context: StageContext, digest: str, leases: ExitStack) -> StageOutcome | None:
+    """Returns the outcome from the cache. Where the dataset is not there, this run converts it and no other does: it
+    enters the lease into `leases`, or waits for the run that has it."""
     if (outcome := _cached(context, digest)) is not None:
         return outcome
-    with full_disk_as_os_error():
-        return _convert(context, spec, fetched, digest)
+    run, noted = context.input.run, False
+
+    def waits(holder: str) -> None:
+        nonlocal noted
+        context.check_stop()
+        if not noted:
+            noted = True
+            context.report(Progress(0, message=f"another run ({holder}) converts the same archives; waiting for it"))
+
+    leases.enter_context(
+        Lease(context.store, keys.conversion_lease(run.namespace, digest), run.uid, waits=waits).held()
+    )
+    return _cached(context, digest)
 
 
 def _cached(context: StageContext, digest: str) -> StageOutcome | None:
