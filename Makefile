@@ -91,7 +91,7 @@ test-exports: setup ## Data sets by datumaro, labelformat, supervision, Label St
 	@$(RUN) -m pytest -m exports tests/exports
 
 .PHONY: test-targets
-test-targets: setup ## The sample compiled for Rockchip's and Qualcomm's chips and run in their simulators (1 GB of packages; minutes)
+test-targets: setup ## The sample compiled and run in Rockchip's and Qualcomm's simulators, and its file in MediaPipe (1 GB of packages; minutes)
 	@$(RUN) -m pytest -s -m targets tests/targets
 
 .PHONY: test-quick

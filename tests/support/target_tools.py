@@ -1,4 +1,5 @@
-"""The compilers of other chips, each in an environment that is made once from its lock and kept in the cache.
+"""The compilers of other chips and other people's runtimes, each in an environment that is made once from its lock and
+kept in the cache.
 
 Rockchip's needs PyTorch. The package index has it with CUDA only, so it comes from Debian's packages, which are taken
 apart into the cache: nothing is installed on the machine.
@@ -29,6 +30,10 @@ def environment() -> dict[str, str]:
 
 def qnn_python() -> Path:
     return _installed("qnn") / "bin/python"
+
+
+def mediapipe_python() -> Path:
+    return _installed("mediapipe") / "bin/python"
 
 
 def rknn_python() -> Path:

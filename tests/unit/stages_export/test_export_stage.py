@@ -17,6 +17,7 @@ from atoll_stages.export.stage import export
 from atoll_stages.runtime.context import StageContext
 from support.detection_data import CLASSES, labelled_image
 from support.exporting import TRAIN, export_context
+from support.tflite_metadata import read_metadata
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -46,6 +47,8 @@ def test_a_failed_gate_keeps_every_artifact_and_the_report_needs_no_network(tmp_
     names = [item.name for item in outcome.outputs]
     assert names[:4] == ["model", "labels", "metrics", "mapping"]
     assert {"golden", "report"} <= set(names)
+    model = next(done.store.get(item.key) for item in outcome.outputs if item.name == "model")
+    assert read_metadata(model).labels == CLASSES
     golden = next(done.store.get(item.key) for item in outcome.outputs if item.name == "golden")
     # Publishing finds an image's boxes by its artifact's name.
     assert {entry["name"] for entry in json.loads(golden)} == {name for name in names if name.startswith("golden-")}

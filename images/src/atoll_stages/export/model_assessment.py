@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from atoll_contract.errors import bounded
+from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.export.evaluation import Curve, Gate, Measurement
+from atoll_stages.export.reliability import Reliability
 
 # Below this AP50 a model, or a class of it, finds almost nothing.
 USELESS_AP50 = 0.1
@@ -98,3 +100,21 @@ def _named(names: Sequence[str]) -> str:
     shown = " and ".join(f'"{bounded(name, MAX_CLASS_NAME)}"' for name in names[:MAX_NAMED_CLASSES])
     more = len(names) - MAX_NAMED_CLASSES
     return f"{shown} and {more} more classes" if more > 0 else shown
+
+
+def outcome_message(
+    assessment: ModelAssessment,
+    failed: Sequence[str],
+    measurement: Measurement,
+    mapping: MappingReport,
+    reliability: Reliability,
+) -> str:
+    """Returns the message of the stage: it begins with the assessment, and says of a failed gate what it means."""
+    int8 = reliability.ap50_text(measurement.int8_metrics.ap50)
+    chosen = ", which also chose the step" if reliability.chosen_on else ""
+    figures = (
+        f"AP50 {int8} int8, {measurement.float_metrics.ap50:.3f} float, on the {measurement.split} part{chosen}; "
+        f"Edge TPU {mapping.percent}%"
+    )
+    gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
+    return bounded(f"{assessment.sentence}{gates} ({figures})")

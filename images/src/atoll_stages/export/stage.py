@@ -15,7 +15,7 @@ from atoll_contract import __version__
 from atoll_contract import images as preprocess
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import DecodeError, from_json, to_json
-from atoll_contract.errors import IntegrityError, Reason, SpecError, bounded
+from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert, kept_detections
@@ -31,7 +31,8 @@ from atoll_stages.export.evaluation import (
 )
 from atoll_stages.export.flatbuffer import fix_outputs, operations
 from atoll_stages.export.inference import ExportedModel
-from atoll_stages.export.model_assessment import ModelAssessment, assess_model
+from atoll_stages.export.metadata import add_metadata
+from atoll_stages.export.model_assessment import ModelAssessment, assess_model, outcome_message
 from atoll_stages.export.onnx_model import write_target_inputs
 from atoll_stages.export.reliability import MAX_TRAINING_IMAGES, Reliability, measure_reliability
 from atoll_stages.export.report import Provenance, ReportData, render_report
@@ -152,7 +153,8 @@ class ExportSession:
             post=Postprocess(max_detections=self.max_detections, classes=len(self.info.classes)),
             calibration=[preprocess.decode(e.encoded, self.side) for e in self._calibration()],
         )
-        data = fix_outputs(raw, operation=POSTPROCESS)
+        fixed = fix_outputs(raw, operation=POSTPROCESS)
+        data = add_metadata(fixed, name=self.spec.model or "detector", labels=self.info.classes)
         check_input(ExportedModel(data).input)
         return data
 
@@ -221,7 +223,7 @@ class ExportSession:
         )
         failed = [gate.describe() for gate in gates if not gate.passed]
         return StageOutcome(
-            message=_message(assessment, failed, measurement, mapping, reliability),
+            message=outcome_message(assessment, failed, measurement, mapping, reliability),
             outputs=outputs,
             summary=stage_summary(
                 measurement,
@@ -299,21 +301,3 @@ class ExportSession:
         for example in examples:
             self.context.check_stop()
             yield preprocess.decode(example.encoded, self.side)
-
-
-def _message(
-    assessment: ModelAssessment,
-    failed: Sequence[str],
-    measurement: Measurement,
-    mapping: MappingReport,
-    reliability: Reliability,
-) -> str:
-    """Begins with the assessment, and says of a failed gate what it means."""
-    int8 = reliability.ap50_text(measurement.int8_metrics.ap50)
-    chosen = ", which also chose the step" if reliability.chosen_on else ""
-    figures = (
-        f"AP50 {int8} int8, {measurement.float_metrics.ap50:.3f} float, on the {measurement.split} part{chosen}; "
-        f"Edge TPU {mapping.percent}%"
-    )
-    gates = f"; nothing is published, as {'; '.join(failed)}" if failed else ""
-    return bounded(f"{assessment.sentence}{gates} ({figures})")
