@@ -9,7 +9,8 @@ MAX_MESSAGE = 1024
 DOCS_URL = "ATOLL_DOCS_URL"
 
 # A section of a page, as messages name it. After a letter or a slash it is a part of a user's own path.
-_SECTION = re.compile(r"(?<![\w/.-])docs/([a-z-]+)\.md(#[a-z0-9-]+)")
+# A section of a page of the documentation, as messages name it.
+SECTION = re.compile(r"(?<![\w/.-])docs/([a-z-]+)\.md(#[a-z0-9-]+)")
 
 
 class Reason(StrEnum):
@@ -183,4 +184,4 @@ def advice(reason: Reason) -> str:
 
 def linked(text: str, site: str) -> str:
     """Returns `text` with URLs in place of the sections that it names; `site` is the address of the pages, or empty."""
-    return _SECTION.sub(rf"{site.rstrip('/')}/\1/\2", text) if site else text
+    return SECTION.sub(rf"{site.rstrip('/')}/\1/\2", text) if site else text

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from atoll_cli.cluster_access import Body
-from atoll_cli.console import describe_figures, text_table, with_links
+from atoll_cli.console import describe_figures, text_table
+from atoll_cli.pages import with_links
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError, advice
 from atoll_contract.text import ap50_text, duration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll_contract.errors import DOCS_URL, ExitCode, Reason, exit_code, linked
+from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage_result import Progress
 from atoll_contract.text import duration, table_cell
 from atoll_operator.api.status import Phase, RunStatus
@@ -26,7 +25,7 @@ TIMED_OUT = 124
 INTERRUPTED = 130
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cancelled, 10-59 a reason each (docs/cli.md), "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cancelled, 10-59 a reason each (atoll help cli), "
     "124 not ended in time, 130 suspended by Ctrl-C."
 )
 
@@ -47,11 +46,6 @@ def reason_status(reason: Reason) -> int:
     code = exit_code(reason)
     # `exit_code` returns InternalError for every reason that it does not know.
     return int(code) if code is not ExitCode.INTERNAL_ERROR or reason is Reason.INTERNAL_ERROR else FAILED
-
-
-def with_links(text: str) -> str:
-    """`text` with URLs in place of the pages that it names, if ATOLL_DOCS_URL has the address of the documentation."""
-    return linked(text, os.environ.get(DOCS_URL, ""))
 
 
 def print_json(document: object) -> None:

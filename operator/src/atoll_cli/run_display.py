@@ -13,9 +13,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from atoll_cli.cluster_runs import CHOSEN_ON, STAGE_COLUMNS, dataset_warnings
-from atoll_cli.console import describe_figures, text_table, with_links
+from atoll_cli.console import describe_figures, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
+from atoll_cli.pages import with_links
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_contract.text import ap50_text, duration

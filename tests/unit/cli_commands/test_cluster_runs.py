@@ -256,9 +256,9 @@ def test_pages_are_urls_where_the_environment_says_where_they_are(monkeypatch: p
     assert "warning: 1 box empty (left out); see https://atoll.example/docs/data/#box-empty" in shown
 
 
-def test_a_problem_is_shown_with_the_page_that_says_what_to_do() -> None:
-    advice = "what to do: docs/troubleshooting.md#datasetmalformed"
+def test_a_problem_is_shown_with_the_command_that_says_what_to_do() -> None:
+    advice = "what to do: atoll help datasetmalformed"
     assert advice in lines(RunStatus(phase=Phase.FAILED, reason=Reason.DATASET_MALFORMED, message="no archive"))
     waits = RunStatus(phase=Phase.CONVERTING, reason=Reason.SECRET_NOT_FOUND, message='secret "s3" not found')
-    assert "what to do: docs/troubleshooting.md#secretnotfound" in lines(waits)
+    assert "what to do: atoll help secretnotfound" in lines(waits)
     assert not [line for line in lines(RunStatus(phase=Phase.TRAINING, reason=Reason.RUNNING)) if "what to do" in line]

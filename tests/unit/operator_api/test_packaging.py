@@ -1,4 +1,4 @@
-"""A built package has the CRDs inside, and finds them there."""
+"""A built package has the CRDs and the pages of the documentation inside, and finds them there."""
 
 import subprocess
 import sys
@@ -7,16 +7,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_built_package_reads_its_own_crds(tmp_path: Path) -> None:
+def test_the_built_package_reads_its_own_crds_and_pages(tmp_path: Path) -> None:
     build = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=55)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from atoll_operator.api import crds\n"
         "assert len(crds.definitions()) == 5\n"
+        "from atoll_cli import pages\n"
+        "assert pages.section('QualityGateFailed')\n"
         "print(crds.folder())\n"
+        "print(pages.__file__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=30
     )
-    assert done.stdout.strip() == str(tmp_path / "atoll_operator" / "api" / "crds")
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "atoll_operator" / "api" / "crds"),
+        str(tmp_path / "atoll_cli" / "pages.py"),
+    ]
+    assert (tmp_path / "atoll_cli" / "docs" / "troubleshooting.md").is_file()

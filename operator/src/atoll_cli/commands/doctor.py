@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from atoll_cli.cluster_access import TIMEOUT_SECONDS
-from atoll_cli.console import FAILED, with_links
+from atoll_cli.console import FAILED
 from atoll_cli.doctor.api import check_api, check_clock, check_devices, check_operator
 from atoll_cli.doctor.facts import Facts, read_facts
 from atoll_cli.doctor.gpu import check_profiles
@@ -20,6 +20,7 @@ from atoll_cli.doctor.storage import check_storage
 from atoll_cli.doctor.store import check_stores
 from atoll_cli.options import ClusterOptions, cluster_options
 from atoll_cli.output import Output, output_option
+from atoll_cli.pages import with_links
 from atoll_operator.kube.errors import ClusterError
 
 

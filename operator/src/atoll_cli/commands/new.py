@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.cluster_access import ClusterAccess, NoEngine, connect_engine
-from atoll_cli.console import spinner, with_links
+from atoll_cli.console import spinner
 from atoll_cli.draft.archives import Archive, find_archives
 from atoll_cli.draft.draft import Benchmark, Draft, DraftOptions, benchmark_for, draft_run, require_name
 from atoll_cli.draft.settings import Settings
@@ -21,6 +21,7 @@ from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.output import Output, output_options
+from atoll_cli.pages import with_links
 from atoll_cli.param_types import Duration
 from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_store
 from atoll_cli.tool import lint_archives

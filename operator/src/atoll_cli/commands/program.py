@@ -7,7 +7,9 @@ import platform
 import click
 from click.shell_completion import get_completion_class
 
+from atoll_cli.console import print_view
 from atoll_cli.output import Output, output_option
+from atoll_cli.pages import page_names, section
 from atoll_contract import __version__
 
 
@@ -42,17 +44,28 @@ def completion_command(shell: str) -> None:
     click.echo(script(root, {}, "atoll", "_ATOLL_COMPLETE").source())
 
 
-@click.command(name="help", short_help="Print the help of a command.")
-@click.argument("name", metavar="[COMMAND]", required=False)
+@click.command(name="help", short_help="Print the help of a command, or a page of the documentation.")
+@click.argument("name", metavar="[COMMAND|REASON|PAGE]", required=False)
 @click.pass_context
 def help_command(context: click.Context, name: str | None) -> None:
-    """Print the help of COMMAND, as atoll COMMAND --help does, or the list of the commands."""
+    """Print the help of COMMAND, as atoll COMMAND --help does, or the list of the commands.
+
+    With the REASON of a run, such as QualityGateFailed, it says what to do. A PAGE is one of the documentation, such
+    as data, or a section of it, such as data#box-empty.
+    """
     root = context.find_root()
     if name is None:
         click.echo(root.get_help())
         return
     group = root.command
     assert isinstance(group, click.Group)
+    if name not in group.list_commands(context) and (text := section(name)):
+        from rich.markdown import Markdown
+
+        print_view(Markdown(text, hyperlinks=False))
+        return
+    if "#" in name:
+        raise click.BadParameter(f"there is no page or section {name!r}; pages are {', '.join(page_names())}")
     _, command, _ = group.resolve_command(root, [name])
     assert command is not None
     click.echo(command.get_help(click.Context(command, info_name=name, parent=root)))

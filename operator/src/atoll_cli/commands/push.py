@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.console import spinner, transfer_progress, with_links
+from atoll_cli.console import spinner, transfer_progress
 from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.output import Output, output_option
+from atoll_cli.pages import with_links
 from atoll_cli.param_types import format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import ToolMissing, lint_archives

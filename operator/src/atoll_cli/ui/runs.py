@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atoll_cli.console import with_links
 from atoll_cli.local.logs import modified
 from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
+from atoll_cli.pages import with_links
 from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
 from atoll_cli.ui.tasks import RunQueue
 from atoll_contract.document import DecodeError, replace
