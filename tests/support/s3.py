@@ -6,8 +6,7 @@ from typing import Any, cast
 from atoll_contract.document import replace
 from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.s3 import S3Store
-from support.minio import MinioServer
-from support.versitygw import VersityServer
+from support.s3_server import S3Server
 
 
 def write_credentials(folder: Path, access_key: str, secret_key: str, *, token: str | None = None) -> Path:
@@ -20,9 +19,7 @@ def write_credentials(folder: Path, access_key: str, secret_key: str, *, token: 
     return folder
 
 
-def bucket_spec(
-    server: MinioServer | VersityServer, bucket: str, credentials: Path, *, prefix: str = "atoll/"
-) -> StoreSpec:
+def bucket_spec(server: S3Server, bucket: str, credentials: Path, *, prefix: str = "atoll/") -> StoreSpec:
     """A new bucket, and the spec of a store in it."""
     write_credentials(credentials, server.access_key, server.secret_key)
     spec = StoreSpec(
