@@ -39,6 +39,8 @@ class NodeAgents:
         self._start_scheduler()
         self._start_dns()
         self.start_kubelet()
+        # kube-router ends at once where it does not find its node.
+        wait_until(self._node_object, what=f"node {NODE_NAME} to register", timeout_seconds=60)
         self._start_proxy()
         self._start_policies()
         wait_until(self._node_ready, what=f"node {NODE_NAME} to be Ready", timeout_seconds=120)
@@ -130,9 +132,15 @@ class NodeAgents:
     def _node_ready(self) -> bool:
         for name in ("kube-scheduler", "kubelet", "kube-proxy", "kube-router"):
             self._group.check(name)
-        status, body = self._plane.get(f"/api/v1/nodes/{NODE_NAME}")
-        conditions = json.loads(body).get("status", {}).get("conditions", []) if status == 200 else []
+        conditions = self._node_object().get("status", {}).get("conditions", [])
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    def _node_object(self) -> dict[str, Any]:
+        """The node as the API server has it; empty while the kubelet has not registered it."""
+        self._group.check("kubelet")
+        status, body = self._plane.get(f"/api/v1/nodes/{NODE_NAME}")
+        found: dict[str, Any] = json.loads(body) if status == 200 else {}
+        return found
 
 
 def remove_log_links() -> None:

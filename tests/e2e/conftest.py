@@ -62,9 +62,11 @@ def cluster(steps: StepLog) -> Iterator[NodeCluster]:
     steps.add("the cluster is up")
     steps.show(running.kubectl("get", "nodes", "-o", "wide"))
     yield running
-    if not stays:
-        down()
-        steps.add("the cluster is gone")
+    if stays:
+        assert running.users() == [], "a test left this behind, and the next session would refuse the cluster"
+        return
+    down()
+    steps.add("the cluster is gone")
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +108,16 @@ def namespace_of_team(cluster: NodeCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def kinds_gone(cluster: NodeCluster) -> None:
-    """Each test begins on a cluster without Atoll's kinds, which the chart leaves behind, as a failed test does."""
+def kinds_gone(cluster: NodeCluster) -> Iterator[None]:
+    """Each test begins on a cluster without Atoll's kinds, which the chart leaves behind, and leaves one, also where it
+    fails: a cluster that stays up with a profile in it would look like somebody's."""
+    remove_kinds(cluster)
+    yield
+    remove_kinds(cluster)
+
+
+def remove_kinds(cluster: NodeCluster) -> None:
+    """With every object of them."""
     cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", timeout=180)
     roles = "clusterroles,clusterrolebindings"
     cluster.kubectl("delete", roles, "-l", "app.kubernetes.io/part-of=atoll", "--ignore-not-found")
