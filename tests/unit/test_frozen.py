@@ -196,6 +196,7 @@ def test_programs_are_started_by_the_same_names() -> None:
 # Started by images, charts, systemd, make and the command line.
 PROGRAMS = {
     "atoll_operator.main",
+    "atoll_cli.main",
     "atoll_operator.mirror",
     "atoll_stages.convert",
     "atoll_stages.train",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import click
 
@@ -23,19 +23,45 @@ from atoll_cli.output import Output, output_option
 from atoll_cli.pages import with_links
 from atoll_operator.kube.errors import ClusterError
 
+# The names on the lines.
+CHECKS = (
+    "api",
+    "kinds",
+    "operator",
+    "versions",
+    "devices",
+    "clock",
+    "rights",
+    "operator-rights",
+    "policies",
+    "storage",
+    "profiles",
+    "gpu",
+    "images",
+    "archives",
+    "store",
+)
+
 
 @click.command(name="doctor", short_help="Find what is wrong with an installation, and say what to do.")
 @click.option("--no-pod", is_flag=True, help="Do not try the buckets, for which a short pod is started.")
+@click.option(
+    "--skip",
+    type=click.Choice(CHECKS),
+    metavar="CHECK",
+    multiple=True,
+    help="Leave out a check, by the name on its lines; can be given several times.",
+)
 @cluster_options
 @output_option
-def doctor_command(no_pod: bool, cluster: ClusterOptions, output: Output) -> int:
+def doctor_command(no_pod: bool, skip: tuple[str, ...], cluster: ClusterOptions, output: Output) -> int:
     """Check the cluster that kubectl reaches, a Pi's k3s as well: API server, Atoll's kinds, rights, network policies,
     storage, images, clocks, GPUs, and each bucket of the namespace from a short pod with its own Secret.
 
     On a k3s machine itself the archives of its images are checked, too. The exit code is 1 if anything failed.
     """
     results = []
-    for result in _results(cluster, no_pod=no_pod):
+    for result in _results(cluster, skipped={*skip, *(["store"] if no_pod else [])}):
         results.append(result)
         if output.is_text:
             _show(result)
@@ -55,7 +81,7 @@ def _show(result: CheckResult) -> None:
         click.echo(f"      → {with_links(result.advice)}")
 
 
-def _results(options: ClusterOptions, *, no_pod: bool) -> Iterator[CheckResult]:
+def _results(options: ClusterOptions, *, skipped: Set[str]) -> Iterator[CheckResult]:
     from atoll_operator.kube.client import connect_as_user
     from atoll_operator.kube.clock import ServerClock
 
@@ -70,8 +96,9 @@ def _results(options: ClusterOptions, *, no_pod: bool) -> Iterator[CheckResult]:
         advice = "try kubectl version; --context and --kubeconfig name another cluster"
         yield fail("api", f"the API server does not answer: {error}", advice)
         return
-    yield from check_facts(facts, read_archives(k3s_images_folder()))
-    if not no_pod:
+    known = check_facts(facts, read_archives(k3s_images_folder()))
+    yield from (result for result in known if result.check not in skipped)
+    if "store" not in skipped:
         yield from check_stores(cluster, facts, on_start=lambda name: click.echo(f"… ObjectStore {name}", err=True))
 
 
