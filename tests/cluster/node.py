@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from cluster import node_emulation, node_kubelet
+from cluster import node_card, node_emulation, node_kubelet
 from cluster.binaries import BinaryError, ensure
 from cluster.controlplane import ControlPlane
 from cluster.node_containerd import PAUSE_IMAGE as PAUSE
@@ -40,8 +40,10 @@ from cluster.node_host import (
     remove_network,
     require_root,
     unmount_below,
+    write_whole,
 )
 from cluster.node_images import ensure_pause_archive
+from cluster.node_orders import ORDER_SIGNAL, NodeOrder, OrderedNode, give
 from cluster.processes import ProcessError, ProcessGroup, ProcessRecord, remove_leftovers, start_time
 from support.polling import wait_until
 
@@ -50,12 +52,10 @@ logger = logging.getLogger(__name__)
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", *node_kubelet.PROGRAMS, "kubectl", "helm4")
 KEEPER_FILE = RUN_FOLDER / "keeper.json"
 KEEPER_LOG = RUN_FOLDER / "keeper.log"
-POWER_CUT_FILE = RUN_FOLDER / "power-cut"
 START_DEADLINE_SECONDS = 300
 # The keeper outlives `up`; a handle that is dropped while its process runs is a warning of Python's.
 _children: list[subprocess.Popen[bytes]] = []
 STOP_DEADLINE_SECONDS = 180
-CUT_DEADLINE_SECONDS = 120
 CHANGES = f"""\
 This starts a Kubernetes of its own. On this machine it makes, and `make cluster-down` removes again:
   - the network namespace {NETNS} ({NETNS_PATH}) with a bridge; interfaces and packet filter outside it stay as they are
@@ -98,7 +98,9 @@ def up() -> Keeper:
     for name in BINARIES:
         ensure(name)
     ensure_pause_archive()
+    Containerd.ensure()
     clean_up()
+    node_card.create()
     create_network()
     create_cgroups()
     RUN_FOLDER.mkdir(parents=True, exist_ok=True)
@@ -135,22 +137,12 @@ def down() -> None:
     clean_up()
 
 
-def cut_power() -> float:
-    """Kills the kubelet and every container at once, and starts the kubelet; the time of that start (seconds of 1970).
-
-    The API server stays: on a robot it is another process of the same board, and what is measured here is the pod's.
-    """
+def order(wanted: NodeOrder) -> float:
+    """Has the keeper carry it out; when that which comes back was started (seconds of 1970)."""
     keeper = read_keeper()
     if keeper is None:
-        raise HostError("no cluster is up whose power could be cut")
-    POWER_CUT_FILE.unlink(missing_ok=True)
-    os.kill(keeper.process.pid, signal.SIGHUP)
-    text = wait_until(
-        lambda: POWER_CUT_FILE.read_text(encoding="utf-8") if POWER_CUT_FILE.exists() else None,
-        what="the kubelet to be started again",
-        timeout_seconds=CUT_DEADLINE_SECONDS,
-    )
-    return float(text)
+        raise HostError(f"no cluster is up that could be asked for {wanted}")
+    return give(wanted, keeper.process.pid)
 
 
 def clean_up() -> None:
@@ -171,6 +163,7 @@ def clean_up() -> None:
     node_kubelet.remove_log_links()
     for folder in (RUN_FOLDER, node_kubelet.KUBELET_FOLDER, node_kubelet.LOG_FOLDER):
         shutil.rmtree(folder, ignore_errors=True)
+    node_card.remove()
     remove_cgroups()
     remove_network()
 
@@ -178,7 +171,7 @@ def clean_up() -> None:
 def keep() -> None:
     """The keeper's life: cluster up, wait for a signal, cluster down. Runs inside the network namespace."""
     signals: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, ORDER_SIGNAL):
         signal.signal(number, lambda number, _: signals.put(number))
     started = time.monotonic()
     with ControlPlane(address=BRIDGE_ADDRESS, controllers=("*",)) as plane:
@@ -194,13 +187,10 @@ def keep() -> None:
             logger.info("node ready after %.1f s", time.monotonic() - started)
             pid = os.getpid()
             keeper = Keeper(ProcessRecord("keeper", pid, start_time(pid)), str(plane.kubeconfig))
-            _write_whole(KEEPER_FILE, json.dumps(asdict(keeper)))
-            while signals.get() == signal.SIGHUP:
-                group.stop("kubelet", kill=True)
-                containerd.kill_all()
-                began = time.time()
-                agents.start_kubelet()
-                _write_whole(POWER_CUT_FILE, str(began))
+            write_whole(KEEPER_FILE, json.dumps(asdict(keeper)))
+            node = OrderedNode(group, containerd, agents, plane)
+            while signals.get() == ORDER_SIGNAL:
+                node.carry_out()
         finally:
             for name in ("kube-router", "kube-proxy", "kubelet", "coredns", "kube-scheduler"):
                 if group.started(name):
@@ -208,13 +198,6 @@ def keep() -> None:
             if SOCKET.exists():
                 containerd.empty()
             group.close()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Whoever looks finds all of it or no file."""
-    unfinished = path.with_suffix(".new")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 
-from cluster.node_host import RUN_FOLDER, cni_plugins, node_folder, run
+from cluster.newer_debian import unpacked
+from cluster.node_host import RUN_FOLDER, card_gigabytes, cni_plugins, disk_folder, run
 from cluster.processes import ProcessGroup
 from support.polling import wait_until
 
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 SOCKET = RUN_FOLDER / "containerd.sock"
 STATE = RUN_FOLDER / "containerd"
 PAUSE_IMAGE = "localhost/atoll-test/pause:2"
+PINNED = "io.cri-containerd.pinned=pinned"
 IMPORT_DEADLINE_SECONDS = 600
 STOP_DEADLINE_SECONDS = 60.0
 
@@ -48,12 +51,17 @@ class Containerd:
     def __init__(self, group: ProcessGroup) -> None:
         self._group = group
 
+    @staticmethod
+    def ensure() -> None:
+        """Fetches what is missing of it."""
+        _folder()
+
     def start(self) -> None:
         cni_conf = RUN_FOLDER / "cni"
         cni_conf.mkdir(parents=True, exist_ok=True)
         config = RUN_FOLDER / "containerd.toml"
         text = _CONFIG.format(
-            root=node_folder() / "containerd",
+            root=disk_folder() / "containerd",
             state=STATE,
             socket=SOCKET,
             pause=PAUSE_IMAGE,
@@ -61,7 +69,10 @@ class Containerd:
             cni_conf=cni_conf,
         )
         config.write_text(text, encoding="utf-8")
-        self._group.start("containerd", ["containerd", "--config", str(config)])
+        # The shims are found on the PATH.
+        path = os.pathsep.join(filter(None, [_folder(), os.environ["PATH"]]))
+        command = [program("containerd"), "--config", str(config)]
+        self._group.start("containerd", command, environment={"PATH": path})
         wait_until(self._ready, what="containerd", timeout_seconds=60)
 
     def _ready(self) -> bool:
@@ -114,5 +125,26 @@ def kill_container(identity: str) -> None:
     run(_ctr("tasks", "kill", "-s", "SIGKILL", "--all", identity))
 
 
+def pin(reference: str) -> None:
+    """Marks an image as `make load` and k3s do: the kubelet does not remove it."""
+    run(_ctr("images", "label", reference, PINNED))
+
+
+def remove_image(reference: str) -> None:
+    """As somebody does by hand; containers of it go on."""
+    run(_ctr("images", "remove", "--sync", reference))
+
+
+def _folder() -> str:
+    """Where containerd's programs are, if not on the PATH: Debian 12's older one knows no pinned images, so a kubelet
+    that removes images would remove them all."""
+    return str(unpacked("containerd") / "usr" / "bin") if card_gigabytes() else ""
+
+
+def program(name: str) -> str:
+    """How one of containerd's programs is called."""
+    return str(Path(_folder()) / name)
+
+
 def _ctr(*arguments: str) -> list[str]:
-    return ["ctr", "--address", str(SOCKET), "--namespace", "k8s.io", *arguments]
+    return [program("ctr"), "--address", str(SOCKET), "--namespace", "k8s.io", *arguments]

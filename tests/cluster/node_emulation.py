@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.node_host import HostError, run, shared_folder
+from cluster.newer_debian import unpacked
+from cluster.node_host import run
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +21,6 @@ BINFMT = Path("/proc/sys/fs/binfmt_misc")
 ENTRY = BINFMT / "atoll-aarch64"
 # What Debian's own package registers; both at once would leave it to chance which one runs.
 OTHER_ENTRY = BINFMT / "qemu-aarch64"
-SUITE = "trixie"
-PACKAGE = "qemu-user"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-DOWNLOAD_DEADLINE_SECONDS = 600
 # The first 20 bytes of a 64-bit little-endian ELF file for AArch64, as the kernel's documentation of binfmt_misc asks
 # for them; the masked byte is the system's ABI, the masked bit tells programs from shared objects.
 _MAGIC = rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -70,33 +66,8 @@ def unregister() -> None:
 
 
 def ensure_interpreter() -> Path:
-    """qemu for AArch64, static, unpacked from Debian 13 once."""
-    folder = shared_folder() / f"{PACKAGE}-{SUITE}"
-    program = folder / "usr" / "bin" / "qemu-aarch64"
-    if not program.exists():
-        if shutil.which("apt-get") is None:
-            raise HostError(f"arm64 images need qemu >= 10 at {program}, and there is no apt-get to get it with")
-        logger.info("fetching %s of Debian %s (once)", PACKAGE, SUITE)
-        shutil.rmtree(folder, ignore_errors=True)
-        download = folder / "download"
-        (download / "lists" / "partial").mkdir(parents=True)
-        (download / "sources.list").write_text(
-            f"deb [signed-by={KEYRING}] {_mirror()} {SUITE} main\n", encoding="utf-8"
-        )
-        apt = ["apt-get", "-qq", "-o", f"Dir::Etc::sourcelist={download}/sources.list"]
-        apt += ["-o", "Dir::Etc::sourceparts=-", "-o", f"Dir::State::lists={download}/lists"]
-        run([*apt, "update"], timeout=DOWNLOAD_DEADLINE_SECONDS)
-        # apt-get writes into the working folder.
-        run(["env", f"--chdir={download}", *apt, "download", PACKAGE], timeout=DOWNLOAD_DEADLINE_SECONDS)
-        package = next(download.glob(f"{PACKAGE}_*.deb"))
-        run(["dpkg-deb", "-x", str(package), str(folder / "unpacked")])
-        unpacked = folder / "unpacked" / "usr" / "bin" / program.name
-        program.parent.mkdir(parents=True)
-        shutil.copy2(unpacked, program.with_suffix(".new"))
-        program.with_suffix(".new").rename(program)
-        for leftover in (download, folder / "unpacked"):
-            shutil.rmtree(leftover)
-    return program
+    """qemu for AArch64, static, of Debian 13."""
+    return unpacked("qemu-user") / "usr" / "bin" / "qemu-aarch64"
 
 
 def _mount() -> bool:
@@ -105,13 +76,3 @@ def _mount() -> bool:
         return False
     run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
     return True
-
-
-def _mirror() -> str:
-    """The Debian mirror that this machine's apt uses."""
-    listed = run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)", "Created-By: Packages"])
-    for line in listed.splitlines():
-        origin, codename, address = line.split(" ", 2)
-        if origin == "Debian" and "-" not in codename:
-            return address
-    raise HostError("apt's sources name no Debian mirror, and qemu for arm64 is fetched from one")

@@ -34,6 +34,14 @@ def cluster_name(environ: Mapping[str, str] = os.environ) -> str:
     return name
 
 
+def card_gigabytes(environ: Mapping[str, str] = os.environ) -> int:
+    """Size of the node's own disk; 0: it has the machine's."""
+    text = environ.get("ATOLL_TEST_CARD_GB", "0")
+    if not text.isdecimal():
+        raise HostError(f"ATOLL_TEST_CARD_GB is {text!r}; it has to be a whole number of gigabytes, such as 8")
+    return int(text)
+
+
 _SUFFIX = f"-{cluster_name()}" if cluster_name() else ""
 NETNS = f"atoll{_SUFFIX}"
 NETNS_PATH = Path("/run/netns") / NETNS
@@ -67,6 +75,11 @@ PROGRAMS: Mapping[str, str] = {
 def node_folder() -> Path:
     """What this cluster keeps between runs: its imported images."""
     return cache_folder() / f"node{_SUFFIX}"
+
+
+def disk_folder() -> Path:
+    """The node's disk, with its images, pods and logs: a card of its own, or a folder of the machine's."""
+    return node_folder() / "card" if card_gigabytes() else node_folder()
 
 
 def shared_folder() -> Path:
@@ -119,6 +132,13 @@ def ensure_programs() -> None:
     run([*environment, "apt-get", "update", "-qq"], timeout=INSTALL_DEADLINE_SECONDS)
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-remove", *missing]
     run([*environment, *install], timeout=INSTALL_DEADLINE_SECONDS)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whoever looks finds all of it or no file."""
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def cni_plugins() -> Path | None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 BASE_IMAGE = "localhost/atoll-test/base:1"
 STORE_IMAGE = "localhost/atoll-test/versitygw:1"
 NOOP_IMAGE = "localhost/atoll-test/noop-stages:1"
+STRAY_IMAGE = "localhost/atoll-test/stray:2"
 TAG = "test"
 SUITE = "bookworm"  # its Python is 3.11, the one that every lock is made for
 PACKAGES = "ca-certificates,python3,python3-venv"
@@ -154,6 +155,13 @@ def make_noop_stages(plan: dict[str, Any]) -> str:
     files[folder / "plan.json"] = "/opt/noop/plan.json"
     _image(NOOP_IMAGE, files, "--env", "NOOP_PLAN=/opt/noop", base=reference("convert"))
     return NOOP_IMAGE
+
+
+def ensure_stray() -> str:
+    """A small image that is nobody's: the base with one more file, so that no other name stands for it."""
+    if not _buildah("images", "--quiet", "--filter", f"reference={STRAY_IMAGE}").strip():
+        _image(STRAY_IMAGE, {Path(__file__): "/opt/stray"}, base=ensure_base())
+    return STRAY_IMAGE
 
 
 def load_as(reference: str, name: str) -> None:

@@ -11,19 +11,39 @@ from typing import Any
 from cluster.binaries import ensure
 from cluster.controlplane import SERVICE_RANGE, ControlPlane
 from cluster.node_containerd import SOCKET
-from cluster.node_host import BRIDGE, BRIDGE_ADDRESS, CGROUP, POD_SUBNET, RUN_FOLDER, node_folder
+from cluster.node_host import (
+    BRIDGE,
+    BRIDGE_ADDRESS,
+    CGROUP,
+    POD_SUBNET,
+    RUN_FOLDER,
+    card_gigabytes,
+    disk_folder,
+)
 from cluster.processes import ProcessGroup
 from support.polling import wait_until
 
 PROGRAMS = ("kube-scheduler", "kubelet", "kube-proxy", "kube-router", "coredns")
 NODE_NAME = "atoll-node"
 CLUSTER_DOMAIN = "cluster.local"
-KUBELET_FOLDER = node_folder() / "kubelet"
-LOG_FOLDER = node_folder() / "logs"
+KUBELET_FOLDER = disk_folder() / "kubelet"
+LOG_FOLDER = disk_folder() / "logs"
 _HEALTH_PORT = 10248
 _POLICIES_HEALTH_PORT = 20244
-# A test machine's full disk is no reason to end its pods.
+# A test machine's full disk is no reason to end its pods, nor to remove images that come from no registry.
 _EVICTION_SIGNALS = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
+_SHARED_DISK = {
+    "evictionHard": dict.fromkeys(_EVICTION_SIGNALS, "0%"),
+    "imageGCHighThresholdPercent": 100,
+    "imageGCLowThresholdPercent": 99,
+}
+# Images are removed by the kubelet's own defaults (85 and 80 %, each five minutes); pods are evicted by k3s's own.
+_CARD = {
+    "evictionHard": {"imagefs.available": "5%", "nodefs.available": "5%"},
+    "evictionMinimumReclaim": {"imagefs.available": "10%", "nodefs.available": "10%"},
+    # In place of five minutes, in which no test would learn anything.
+    "evictionPressureTransitionPeriod": "20s",
+}
 
 
 class NodeAgents:
@@ -181,10 +201,7 @@ def _kubelet_config() -> dict[str, Any]:
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,
-        "evictionHard": dict.fromkeys(_EVICTION_SIGNALS, "0%"),
-        # Imported images come from no registry: what is collected is gone.
-        "imageGCHighThresholdPercent": 100,
-        "imageGCLowThresholdPercent": 99,
+        **(_CARD if card_gigabytes() else _SHARED_DISK),
         "clusterDNS": [BRIDGE_ADDRESS],
         "clusterDomain": CLUSTER_DOMAIN,
         "resolvConf": "",

@@ -11,8 +11,9 @@ import pytest
 
 from atoll_operator.api.status import parse_time
 from cluster import node_images
-from cluster.node import cut_power
+from cluster.node import order
 from cluster.node_emulation import emulated, is_native
+from cluster.node_orders import NodeOrder
 from support.cluster_run import ClusterRun
 from support.edge_pod import EdgePod
 from support.node_cluster import NodeCluster
@@ -107,7 +108,7 @@ def test_devices_swap_without_a_restart_and_boot_without_the_bucket(
     cluster.kubectl("wait", "--for=delete", "pod/atoll-store-0", "-n", installed, "--timeout=50s")
     steps.add("the bucket is away; the kubelet and every container are killed, the kubelet is started again")
     with robot(names, seconds=sum(PATIENCE_SECONDS.values()), sequence=2, silence=SILENCE_SECONDS) as waiting:
-        began = cut_power()
+        began = order(NodeOrder.CUT_POWER)
         shown = waiting.shown()
     assert set(shown) == set(names), "\n\n".join(device.diagnostics() for device in devices)
     for device in devices:

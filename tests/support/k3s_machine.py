@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import yaml
 
 from cluster import node_images
 from cluster.binaries import ensure
-from cluster.node_containerd import SOCKET
+from cluster.node_containerd import SOCKET, images, import_archive, pin, program
 from cluster.node_host import node_folder
 from support.node_cluster import NodeCluster
 
-CHART = Path(__file__).parents[2] / "charts" / "atoll"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "atoll"
+LOAD_SECONDS = 900
 VOLUME = "atoll-test-k3s"
 # What make finds instead of docker: buildah with the node's own storage, and settings that a container engine of a
 # desktop has by default.
@@ -60,23 +65,43 @@ class K3sMachine:
 
     def prepare(self) -> None:
         """Everything but `k3s` itself."""
+        self.provide_tools()
+        self._import_store()
+        self._make_volume()
+
+    def provide_tools(self) -> None:
+        """What has to be on the PATH, and the settings of the container engine."""
         (self.folder / "bin").mkdir(parents=True)
-        for name, program in {"helm": ensure("helm4"), "kubectl": ensure("kubectl")}.items():
-            (self.folder / "bin" / name).symlink_to(program)
+        for name, path in {"helm": ensure("helm4"), "kubectl": ensure("kubectl")}.items():
+            (self.folder / "bin" / name).symlink_to(path)
         storage = _STORAGE.format(graphroot=node_images.STORAGE_ROOT, runroot=node_images.STORAGE_RUN)
         (self.folder / "storage.conf").write_text(storage, encoding="utf-8")
         (self.folder / "containers.conf").write_text(_CONTAINERS, encoding="utf-8")
-        self._import_store()
-        self._make_volume()
 
     def stand_in(self) -> None:
         """`k3s ctr` hands over to the node's containerd."""
         script = self.folder / "bin" / "k3s"
         script.write_text(
-            f'#!/bin/sh\n[ "$1" = ctr ] || exit 64\nshift\nexec ctr --address {SOCKET} -n k8s.io "$@"\n',
+            f'#!/bin/sh\n[ "$1" = ctr ] || exit 64\nshift\nexec {program("ctr")} --address {SOCKET} -n k8s.io "$@"\n',
             encoding="utf-8",
         )
         script.chmod(0o755)
+
+    def load(self, *names: str) -> None:
+        """`make load TARGET=k3s` for images that the tests have built."""
+        command = [sys.executable, "-P", str(ROOT / "images" / "builder"), "load", "--engine", "buildah"]
+        command += [f"--engine-flag={flag}" for flag in node_images.ENGINE_FLAGS]
+        command += ["--target", "k3s", "--tag", node_images.TAG, *names]
+        environment = os.environ | self.environment | {"PYTHONPATH": str(ROOT / "images" / "src")}
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, timeout=LOAD_SECONDS)
+
+    def start_again(self) -> None:
+        """As k3s does at its start: imports the archives that lie in its folder, and pins their images."""
+        for archive in sorted((self.folder / "k3s-data" / "agent" / "images").glob("*.tar")):
+            import_archive(archive)
+        for reference in images():
+            if reference.startswith("localhost/atoll/"):
+                pin(reference)
 
     def remove(self) -> None:
         self.cluster.kubectl("delete", "pv", VOLUME, "--ignore-not-found", timeout=120)

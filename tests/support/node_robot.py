@@ -34,15 +34,18 @@ class Robot:
 
 
 @contextmanager
-def robot(cameras: Sequence[str], *, seconds: float, sequence: int = 0, silence: float = 0.0) -> Iterator[Robot]:
-    """Waits for what `support.robot_watch` calls wanted, from each of the cameras, for so many seconds."""
+def robot(
+    cameras: Sequence[str], *, seconds: float, sequence: int = 0, silence: float = 0.0, stay: float = 0.0
+) -> Iterator[Robot]:
+    """Waits for what `support.robot_watch` calls wanted, from each of the cameras, for so many seconds, and then looks
+    on for the seconds of `stay`."""
     command = [sys.executable, "-P", "-m", "support.robot_watch", "--address", BRIDGE_ADDRESS, "--port", str(NT4_PORT)]
     command += [part for camera in cameras for part in ("--camera", camera)]
-    command += ["--seconds", str(seconds), "--sequence", str(sequence), "--silence", str(silence)]
+    command += ["--seconds", str(seconds), "--sequence", str(sequence), "--silence", str(silence), "--stay", str(stay)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(inside(command), stdout=subprocess.PIPE, text=True, env=environment)
     try:
-        yield Robot(process, seconds)
+        yield Robot(process, seconds + stay)
     finally:
         process.kill()
         process.communicate(timeout=10)

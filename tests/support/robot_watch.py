@@ -2,7 +2,8 @@
 
 A program of its own because it has to run inside the node's network namespace. It prints one JSON object, by camera,
 once a frame with detections has come from each: the model's sequence, the detections with their labels, and when the
-frame came. Exit code 1 if one does not.
+frame came. With --stay it looks on for so long, and adds the longest time without such a frame. Exit code 1 if one
+does not come.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class CameraWatch:
     camera: str
     wanted: Wanted
     last: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+    longest_gap: float = 0.0
 
     def __post_init__(self) -> None:
         table = f"/Atoll/{self.camera}"
@@ -43,6 +46,13 @@ class CameraWatch:
         self._labels = self.tables.string_array_reader(f"{table}/labels")
         self._sequence = self.tables.integer_reader(f"{table}/modelSeq", 0)
         self._silent = self.wanted.silence == 0
+
+    def look_on(self) -> None:
+        """Counts the time since the last frame with detections."""
+        now = time.monotonic()
+        self.longest_gap = max(self.longest_gap, now - self.shown)
+        if any(values for _, values in self._frames()):
+            self.shown = now
 
     def look(self) -> dict[str, Any] | None:
         """The frame that is wanted, once it has come."""
@@ -60,6 +70,7 @@ class CameraWatch:
                     }
                     for item in values
                 ]
+                self.shown = now
                 return {"sequence": sequence, "labels": names, "detections": found, "time": time.time()}
         return None
 
@@ -72,12 +83,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, required=True, help="how long to wait")
     parser.add_argument("--sequence", type=int, default=0, help="of the model that is waited for; 0: any")
     parser.add_argument("--silence", type=float, default=0.0, help="seconds without a frame before the one that counts")
+    parser.add_argument("--stay", type=float, default=0.0, help="seconds to look on after that")
     options = parser.parse_args()
     tables = NetworkTables("robot")
     tables.start_server(options.address, options.port)
     wanted = Wanted(options.sequence, options.silence)
     try:
-        seen = watch([CameraWatch(tables, camera, wanted) for camera in options.camera], options.seconds)
+        cameras = [CameraWatch(tables, camera, wanted) for camera in options.camera]
+        seen = watch(cameras, options.seconds)
+        if options.stay:
+            look_on([camera for camera in cameras if camera.camera in seen], options.stay)
+            for camera in cameras:
+                seen.get(camera.camera, {})["longestGap"] = camera.longest_gap
     finally:
         tables.close()
     print(json.dumps(seen))
@@ -94,6 +111,15 @@ def watch(cameras: list[CameraWatch], seconds: float) -> dict[str, Any]:
                 seen[camera.camera] = found
         time.sleep(POLL_SECONDS)
     return seen
+
+
+def look_on(cameras: list[CameraWatch], seconds: float) -> None:
+    """So long, whatever comes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for camera in cameras:
+            camera.look_on()
+        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,21 @@ def test_a_row_says_truly_whether_it_is_tested(row: Row) -> None:
         assert not row.tests
 
 
+def test_the_table_below_names_tests_and_faults_that_exist() -> None:
+    table = (
+        PAGE.read_text(encoding="utf-8").partition("### What else somebody with kubectl meets")[2].partition("\n## ")[0]
+    )
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == 13
+    places = [name for line in lines for name in _QUOTED.findall(line.split(" | ")[-1]) if name.startswith("test")]
+    for place in places:
+        file, _, name = place.rpartition("::")
+        assert (ROOT / (file or place)).is_file() if "/" in place else place in written(), place
+        assert not file or name in written(), place
+    faults = set(re.findall(r"\b[OCPE]\d+\b", table))
+    assert faults - {row.fault for row in rows()} == set()
+
+
 def test_the_summary_counts_as_the_rows_do() -> None:
     text = PAGE.read_text(encoding="utf-8")
     counted = Counter(row.state for row in rows())
