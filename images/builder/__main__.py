@@ -10,12 +10,13 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from atoll_contract import __version__
 from base import ask_digest, read_base, write_digest
 from engine import EngineError, find_engine
-from external import ExternalFile, LockError, read_lock
+from external import ExternalFile, LockError, given_files, read_lock
 from k3s_manifests import write_manifest
 from load import K3S_DEFAULT, load_into_k3s, load_into_kind, read_built, save_for_k3s, write_built
 from values import ImageReference, read_values, write_values
@@ -34,15 +35,30 @@ AMD64_ONLY = frozenset({"compile", "train-gpu"})
 
 
 def build(options: argparse.Namespace) -> None:
-    engine = find_engine(options.engine, options.engine_flag)
     base = options.base or read_base(BASE_LOCK).reference
     print(f"the base is {base}", flush=True)
     lock = read_lock(ROOT / "images" / "external.lock")
     wanted = [lock.require(name) for name in options.external]
-    references: dict[str, ImageReference] = {}
-    built: list[str] = []
+    for file in wanted:
+        print(f"{file.name}: {file.path or file.url}, sha256 {file.sha256}", flush=True)
     extra = [image for image in dict.fromkeys(file.image for file in wanted) if image not in DEFAULT_IMAGES]
-    for image in options.image or (*DEFAULT_IMAGES, *extra):
+    images = options.image or (*DEFAULT_IMAGES, *extra)
+    with given_files(wanted, ROOT):
+        references = _build_images(options, images, base, wanted)
+    write_built(options.values.with_name(BUILT), [str(reference) for reference in references.values()])
+    width = next((file.imagenet_width for file in wanted if file.imagenet_width), "")
+    kept = write_values(options.values, references, imagenet_width=width)
+    print(f"wrote {options.values}: helm install … -f {options.values}")
+    if kept:
+        print(f"  as they were before: {', '.join(kept)}")
+
+
+def _build_images(
+    options: argparse.Namespace, images: Sequence[str], base: str, wanted: Sequence[ExternalFile]
+) -> dict[str, ImageReference]:
+    engine = find_engine(options.engine, options.engine_flag)
+    references: dict[str, ImageReference] = {}
+    for image in images:
         reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
         engine.build(
             dockerfile=ROOT / "images" / image.removesuffix("-gpu") / "Dockerfile",
@@ -54,18 +70,13 @@ def build(options: argparse.Namespace) -> None:
         )
         added = engine.size_mb(str(reference)) - engine.size_mb(base)
         print(f"{reference}: {added:.0f} MB over the base", flush=True)
-        built.append(str(reference))
         if options.push:
             reference = reference.with_digest(engine.push(str(reference)))
         references[image] = reference
-    write_built(options.values.with_name(BUILT), built)
-    kept = write_values(options.values, references)
-    print(f"wrote {options.values}: helm install … -f {options.values}")
-    if kept:
-        print(f"  as they were before: {', '.join(kept)}")
+    return references
 
 
-def _arguments(image: str, options: argparse.Namespace, wanted: list[ExternalFile]) -> dict[str, str]:
+def _arguments(image: str, options: argparse.Namespace, wanted: Sequence[ExternalFile]) -> dict[str, str]:
     arguments = {"VERSION": options.tag, "REVISION": options.revision or _revision()}
     # The builder's own package index; these are arguments of the build stage and do not reach the image.
     arguments |= {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)}
@@ -149,7 +160,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--arch", help="amd64 or arm64; the engine's own otherwise")
     one.add_argument("--base", help="any Debian image with Python 3.11 and venv; that of images/base.lock otherwise")
     one.add_argument("--revision", help="for the label; the checkout's commit otherwise")
-    one.add_argument("--external", action="append", default=[], metavar="NAME", help="an entry of images/external.lock")
+    one.add_argument(
+        "--external",
+        action="append",
+        default=[],
+        metavar="NAME[=FILE]",
+        help="an entry of images/external.lock, to be fetched or as a file of yours",
+    )
     one.add_argument("--build-flag", action="append", default=[], help="passed to the engine's build")
     one.add_argument("--values", type=Path, default=VALUES, help="where to write the Helm values")
     one.add_argument("--push", action="store_true", help="push to the registry and name the images by digest")

@@ -1,6 +1,7 @@
 """`fetch.py URL SHA256 FOLDER`: fetches one file and keeps it only if its digest is the one that was named.
 
-Standard library only: it runs inside image builds, on whatever Python the base has.
+A file of the builder's own is named `file:///tmp/external/NAME`, where the Dockerfile has put it. Standard library
+only: it runs inside image builds, on whatever Python the base has.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
+OWN_FILES = "file:///tmp/external/"
 
 
 def fetch(url: str, sha256: str, folder: Path) -> Path:
@@ -23,8 +25,8 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
             "compute its sha256 and write that into images/external.lock"
         )
     name = Path(urllib.parse.urlparse(url).path).name
-    if not url.startswith("https://") or not name:
-        raise ValueError(f"{url!r} is not the https address of a file")
+    if not url.startswith(("https://", OWN_FILES)) or not name:
+        raise ValueError(f"{url!r} is neither the https address of a file nor {OWN_FILES}NAME")
     target = folder / name
     digest = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, target.open("wb") as file:  # noqa: S310

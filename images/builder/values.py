@@ -37,8 +37,9 @@ class ImageReference:
         }
 
 
-def write_values(path: Path, references: Mapping[str, ImageReference]) -> list[str]:
-    """Name these images beside those that the file names already; what of it stays as it was.
+def write_values(path: Path, references: Mapping[str, ImageReference], *, imagenet_width: str = "") -> list[str]:
+    """Name these images beside those that the file names already; what of it stays as it was. `imagenet_width` is the
+    width of the weights in the train image.
 
     JSON, which is YAML: no library is needed to write it right.
 
@@ -53,6 +54,9 @@ def write_values(path: Path, references: Mapping[str, ImageReference]) -> list[s
             document["image"] = reference.values()
         elif image != "edge":
             stages[_VALUE_NAMES.get(image, image)] = reference.values()
+    if "train" in references:
+        document.pop("imagenetWeights", None)
+        document |= {"imagenetWeights": imagenet_width} if imagenet_width else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER + json.dumps(document, indent=2) + "\n", encoding="utf-8")
     written = {_VALUE_NAMES.get(image, image) for image in references}

@@ -70,6 +70,7 @@ BAD: dict[str, dict[str, Any]] = {
     "mirror without a store": {"edgeDevices": [{"namespace": "team"}]},
     "mirror with an endpoint": {"edgeDevices": [{"namespace": "team", "store": "s", "endpoint": "http://x"}]},
     "mirror with an interval of 0": {"mirror": {"intervalSeconds": 0}},
+    "weights of a width that there is not": {"imagenetWeights": "0.75"},
     "port 0": {"networkPolicy": {"apiServerPorts": [0]}},
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.draft.targets import NO_WEIGHTS
 from atoll_cli.main import main
 from atoll_contract import keys
 from atoll_contract.files import file_sha256
@@ -64,8 +65,9 @@ def test_a_draft_never_starts_from_random_weights_unasked(capsys: pytest.Capture
     Path("reef.tar").write_bytes(archives.tar_bytes(archives.supervisely(12)))
     assert main(["new", "reef.tar", "--no-timing"]) != 0
     told = capsys.readouterr().err
-    assert "no ImageNet weights to start from: `atoll weights` gets them" in told
-    assert "--random" in told
+    assert NO_WEIGHTS in told
+    assert "`atoll weights` gets them" in NO_WEIGHTS
+    assert "--random" in NO_WEIGHTS
     assert not Path("run.yaml").exists()
     assert main(["new", "reef.tar", "--no-timing", "--random"]) == 0
     assert "initFrom: { type: random }" in Path("run.yaml").read_text()

@@ -95,6 +95,14 @@ def test_weights_that_the_last_run_missed_are_told_of(api: ScriptedApi) -> None:
     assert read_target().initial_weights.type is InitFrom.IMAGENET
 
 
+def test_weights_that_the_train_image_holds_are_told_of(api: ScriptedApi) -> None:
+    held = profile(**IMAGES)
+    held["metadata"] |= {"labels": {"atoll.dev/imagenet-weights": "0.5"}}
+    api.answers[PROFILE] = lambda _: (200, held)
+    target = read_target()
+    assert (target.initial_weights.width, target.weights_note) == (0.5, "the train image has the weights of width 0.5")
+
+
 def test_a_release_determines_architecture_width_and_model(api: ScriptedApi) -> None:
     with pytest.raises(SpecError, match="there is no ModelRelease note-v3"):
         read_target("note-v3")

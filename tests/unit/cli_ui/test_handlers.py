@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.draft.targets import NO_WEIGHTS
 from atoll_cli.ui.datasets import MAX_BYTES
 from atoll_cli.ui.server import TOKEN_HEADER
 from atoll_contract import keys
@@ -129,6 +130,16 @@ def test_a_draft_does_not_wait_for_its_timing_which_can_be_skipped(page: LocalPa
 )
 def test_a_draft_without_archive_is_refused(page: LocalPage, document: dict[str, list[str]], message: str) -> None:
     assert message in page.run_task("/api/drafts", document)["error"]
+
+
+def test_a_draft_never_starts_from_random_weights_unasked(page: LocalPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rule as for `atoll new`, in the same words."""
+    monkeypatch.delenv("ATOLL_WEIGHTS_DIR")
+    page.run_task("/api/archives?name=reef.tar", PICTURES)
+    refused = page.run_task("/api/drafts", {"archives": ["reef.tar"]})
+    assert (refused["error"], refused["reason"]) == (NO_WEIGHTS, "WeightsNotFound")
+    asked_for = page.run_task("/api/drafts", {"archives": ["reef.tar"], "from": "random"})
+    assert "initFrom: { type: random }" in asked_for["text"]
 
 
 def test_problems_of_a_file_are_reported_line_by_line(page: LocalPage) -> None:

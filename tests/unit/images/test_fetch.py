@@ -42,6 +42,19 @@ def test_a_digest_that_is_none_is_refused_before_anything_is_fetched(digest: str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_of_the_builder_s_own_is_checked_in_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    own, kept = tmp_path / "own", tmp_path / "kept"
+    own.mkdir()
+    kept.mkdir()
+    (own / "x.deb").write_bytes(CONTENT)
+    monkeypatch.setattr(fetch, "OWN_FILES", f"file://{own}/")
+    assert fetch.fetch(f"file://{own}/x.deb", DIGEST, kept).read_bytes() == CONTENT
+    assert fetch.main([f"file://{own}/x.deb", "0" * 64, str(kept)]) == 1
+
+
 @pytest.mark.parametrize("url", ["http://example.invalid/x.deb", "file:///etc/passwd", "https://example.invalid/"])
 def test_only_files_by_https(url: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="https"):

@@ -43,6 +43,25 @@ def test_images_of_earlier_builds_stay_named(tmp_path: Path) -> None:
     assert tags == {"convert": "1", "train": "2", "trainGPU": "2"}
 
 
+def test_the_weights_of_the_train_image_are_named_as_long_as_it_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    train, other = (
+        {"train": ImageReference("", "atoll/train", "1")},
+        {"convert": ImageReference("", "atoll/convert", "1")},
+    )
+
+    def written() -> str | None:
+        width: str | None = yaml.safe_load(path.read_text(encoding="utf-8")).get("imagenetWeights")
+        return width
+
+    write_values(path, train, imagenet_width="1.0")
+    assert written() == "1.0"
+    write_values(path, other)
+    assert written() == "1.0"
+    write_values(path, train)
+    assert written() is None
+
+
 def test_values_that_somebody_wrote_into_are_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text("image: {registry: mine}\n", encoding="utf-8")

@@ -27,7 +27,6 @@ from atoll_cli.store_access import bucket_of, explain_store_errors, open_local_s
 from atoll_cli.tool import lint_archives
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import written_whole
-from atoll_contract.stage import InitFrom
 from atoll_contract.store.base import Store
 from atoll_contract.text import duration
 from atoll_contract.tool_reports import LintReport, Timing
@@ -76,13 +75,6 @@ def new_command(
         destination = _destination(archives, engine)
         target = destination.target(release, random=random, profile=profile, object_store=engine.object_store)
         found, report = _inspect(archives, destination, max_invalid_percent)
-    if target.initial_weights.type is InitFrom.RANDOM and not random:
-        raise SpecError(
-            f"{target.description} has no ImageNet weights to start from: `atoll weights` gets them (9 MB; --from FILE "
-            "where there is no internet); --random starts without, which takes twice the steps and finds less in "
-            "photographs. No file was written",
-            Reason.WEIGHTS_NOT_FOUND,
-        )
     draft = draft_run(
         report,
         [item.key for item in found],

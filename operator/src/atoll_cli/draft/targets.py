@@ -26,13 +26,21 @@ from atoll_operator.kube.objects import NODES, PROFILES, RELEASES, RUNS
 if TYPE_CHECKING:
     from atoll_operator.kube.client import Cluster
 
-Run = Mapping[str, Any]
+Document = Mapping[str, Any]
+Run = Document
 
 # The name of the profile and of the ObjectStore of a run that names none.
 DEFAULT_REF = "default"
 RANDOM_NOTE = "imagenet starts better: atoll weights"
-# Which of the ImageNet weights a train image can be built with (images/external.lock).
-IMAGE_WIDTH = 1.0
+NO_WEIGHTS = (
+    "this machine has no ImageNet weights to start from: `atoll weights` gets them (9 MB; --from FILE where there is "
+    "no internet). Random weights take twice the steps and find less in photographs: `atoll new --random`, or the "
+    "choice on the page of `atoll ui`"
+)
+# The label of a TrainingProfile that says which ImageNet weights its train image holds, and the width to take where it
+# does not say so.
+WEIGHTS_LABEL = "atoll.dev/imagenet-weights"
+DEFAULT_WIDTH = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ def local_target(folder: Path, store: Store, namespace: str, *, release: str | N
     """The local engine with `folder`; `release` is one to start from, and with `random` nothing is.
 
     Raises:
-        SpecError: there is no such release, or the run that made it is not known here.
+        SpecError: there is no such release, or the run that made it is not known here; WeightsNotFound, nothing was
+            named to start from, and no ImageNet weights are here.
     """
     folders = [item for item in known_runs(folder.resolve()) if item.namespace == namespace]
     runs = tuple(run for item in folders if (run := _read_run(item)) is not None)
@@ -92,11 +101,12 @@ def _read_run(folder: RunFolder) -> Run | None:
 
 
 def _stored_weights(store: Store) -> tuple[InitialWeights, str]:
-    """ImageNet weights that the local engine finds, else random ones; with a note on why."""
+    """The ImageNet weights that the local engine finds, with a note on why these. Raises SpecError where there are
+    none: nobody gets random ones unasked."""
     width = next((item for item in IMAGENET_WIDTHS if _has_weights(store, item)), None)
-    if width is not None:
-        return InitialWeights(InitFrom.IMAGENET, width=width), f"the weights of width {width} are at hand"
-    return InitialWeights(InitFrom.RANDOM), RANDOM_NOTE
+    if width is None:
+        raise SpecError(NO_WEIGHTS, Reason.WEIGHTS_NOT_FOUND)
+    return InitialWeights(InitFrom.IMAGENET, width=width), f"the weights of width {width} are at hand"
 
 
 def _has_weights(store: Store, width: float) -> bool:
@@ -124,13 +134,14 @@ def cluster_target(
         ClusterError: the API server does not answer, or refuses to list the namespace's runs.
     """
     runs = tuple(cluster.list_all(RUNS, namespace))
-    found, missing = _read_profile(cluster, profile)
+    document, missing = _read_profile(cluster, profile)
+    found = training_profile(document) if document is not None else None
     resource = _gpu_resource(cluster, found)
     offer = f"which offers {resource}" if resource else missing or "on CPUs"
     if release is not None:
         weights, note = _release_weights(release, runs, _release_run_uid(cluster, namespace, release))
     else:
-        weights, note = (InitialWeights(InitFrom.RANDOM), RANDOM_NOTE) if random else _image_weights(runs)
+        weights, note = (InitialWeights(InitFrom.RANDOM), RANDOM_NOTE) if random else _image_weights(runs, document)
     return RunTarget(
         f"TrainingProfile {profile}, {offer}",
         namespace,
@@ -148,13 +159,13 @@ def cluster_target(
     )
 
 
-def _read_profile(cluster: Cluster, name: str) -> tuple[TrainingProfileSpec | None, str]:
+def _read_profile(cluster: Cluster, name: str) -> tuple[Document | None, str]:
     """The profile, or the reason why it is not known."""
     try:
         document = cluster.read(PROFILES, None, name)
     except Forbidden:
         return None, "which you may not read, so it is taken for one with CPUs"
-    return (training_profile(document), "") if document is not None else (None, "which does not exist yet")
+    return (document, "") if document is not None else (None, "which does not exist yet")
 
 
 def _gpu_resource(cluster: Cluster, profile: TrainingProfileSpec | None) -> str | None:
@@ -181,13 +192,17 @@ def _release_run_uid(cluster: Cluster, namespace: str, release: str) -> str | No
     return uid
 
 
-def _image_weights(runs: tuple[Run, ...]) -> tuple[InitialWeights, str]:
-    """ImageNet weights, which a train image may lack, with a note: the bucket may have them by now."""
+def _image_weights(runs: tuple[Run, ...], profile: Document | None) -> tuple[InitialWeights, str]:
+    """ImageNet weights, with a note: a train image may lack them, and the bucket may have them by now."""
+    held = ((profile or {}).get("metadata", {}).get("labels") or {}).get(WEIGHTS_LABEL)
+    width = next((item for item in IMAGENET_WIDTHS if str(item) == held), None)
+    if width is not None:
+        return InitialWeights(InitFrom.IMAGENET, width=width), f"the train image has the weights of width {width}"
     if _lacks_weights(runs):
         note = "the last run missed them: put them into the bucket first, atoll weights -n NAMESPACE"
     else:
         note = "if a run ends with WeightsNotFound: atoll weights -n NAMESPACE"
-    return InitialWeights(InitFrom.IMAGENET, width=IMAGE_WIDTH), note
+    return InitialWeights(InitFrom.IMAGENET, width=DEFAULT_WIDTH), note
 
 
 def _lacks_weights(runs: tuple[Run, ...]) -> bool:

@@ -17,6 +17,8 @@ from atoll_operator.api.yaml import YamlError
 
 BUSY = "a training is at work on this machine, which would be timed along with it"
 NOT_TIMED = "no run with these settings has ended here yet"
+# What a request names in place of a release; no release is called so.
+RANDOM = "random"
 SKIPPED = "the timing was skipped"
 TIMING = "timing a few training steps on this machine; this takes a minute or two"
 
@@ -30,12 +32,13 @@ class Drafts:
         self._timings: dict[tuple[str, str], Timing] = {}
         self._stop = threading.Event()
 
-    def draft(self, names: Sequence[str], release: str | None, notify: Notify) -> JsonObject:
+    def draft(self, names: Sequence[str], start: str | None, notify: Notify) -> JsonObject:
         """Draft a run.yaml, with an estimate where earlier runs or timings give one; `timed` says whether there is one.
+        `start` is a release to go on from, RANDOM, or None for ImageNet weights.
 
         Raises:
             DatasetError: an archive is not in the store, or a run would refuse them.
-            SpecError: no archive is named, or there is no such release.
+            SpecError: no archive is named, there is no such release, or there are no ImageNet weights.
         """
         report = self._archives.inspect(names, notify)
 
@@ -45,9 +48,9 @@ class Drafts:
                 raise SpecError(NOT_TIMED)
             return timing
 
-        return {**self._document(names, release, report, known), "lint": lint_document(report)}
+        return {**self._document(names, start, report, known), "lint": lint_document(report)}
 
-    def time(self, names: Sequence[str], release: str | None, *, busy: bool, notify: Notify) -> JsonObject:
+    def time(self, names: Sequence[str], start: str | None, *, busy: bool, notify: Notify) -> JsonObject:
         """The draft with the estimate of a benchmark, which `skip` ends early. A `busy` machine is not benchmarked.
 
         Raises: see `draft`.
@@ -68,16 +71,17 @@ class Drafts:
             self._timings[on_cpu.benchmark_option, on_gpu.benchmark_option] = timing
             return timing
 
-        return self._document(names, release, report, benchmark)
+        return self._document(names, start, report, benchmark)
 
     def skip(self) -> None:
         """End the benchmark that is at work."""
         self._stop.set()
 
-    def _document(self, names: Sequence[str], release: str | None, report: LintReport, benchmark: Any) -> JsonObject:
+    def _document(self, names: Sequence[str], start: str | None, report: LintReport, benchmark: Any) -> JsonObject:
         workspace = self._workspace
-        # Where there are no ImageNet weights the text, which the page shows, names the command that gets them.
-        target = local_target(workspace.folder, workspace.store, workspace.namespace, release=release)
+        random = start == RANDOM
+        release = None if random else start
+        target = local_target(workspace.folder, workspace.store, workspace.namespace, release=release, random=random)
         wanted = [keys.dataset(workspace.namespace, name) for name in names]
         return _draft_document(draft_run(report, wanted, target, benchmark=benchmark))
 

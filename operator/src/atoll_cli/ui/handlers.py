@@ -118,15 +118,15 @@ class Handlers:
 
     def draft(self, request: JsonObject) -> JsonObject:
         """Draft a run.yaml from what is known already."""
-        names, release = _draft_request(request)
+        names, start = _draft_request(request)
         self._drafts.skip()
-        return self._tasks.start(lambda notify: self._drafts.draft(names, release, notify))
+        return self._tasks.start(lambda notify: self._drafts.draft(names, start, notify))
 
     def time(self, request: JsonObject) -> JsonObject:
         """Time a few steps for such a draft."""
-        names, release = _draft_request(request)
+        names, start = _draft_request(request)
         busy = self._runs.running is not None
-        return self._timings.start(lambda notify: self._drafts.time(names, release, busy=busy, notify=notify))
+        return self._timings.start(lambda notify: self._drafts.time(names, start, busy=busy, notify=notify))
 
     def skip_timing(self) -> JsonObject:
         self._drafts.skip()
@@ -277,7 +277,7 @@ def _home_relative(folder: Path) -> str:
 
 
 def _draft_request(request: JsonObject) -> tuple[list[str], str | None]:
-    """The archives, and the release to start from."""
+    """The archives, and what to start from."""
     names = [archive_name(str(name)) for name in request.get("archives") or ()]
     return names, str(request["from"]) if request.get("from") else None
 

@@ -21,7 +21,7 @@ export function drawReleases() {
       announce(`${item.release} is in your downloads`);
     }))));
   const options = () => newest.map(item => make("option", {}, item.release));
-  fill(byId("from"), key, () => [make("option", { value: "" }, "no release"), ...options()]);
+  fill(byId("from"), key, () => [make("option", { value: "" }, "ImageNet weights"), make("option", { value: "random" }, "random weights"), ...options()]);
   if (byId("old").dataset.key !== key) {
     fill(byId("old"), key, options);
     fill(byId("new"), key, options);
