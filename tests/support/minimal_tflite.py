@@ -16,16 +16,19 @@ def minimal_tflite(
     *,
     shape: Sequence[int] = (1, 320, 320, 3),
     dtype: int = UINT8,
+    outputs: int = 0,
 ) -> bytes:
-    """A model with one input and the given operators: a builtin's code, or the name of a custom one."""
+    """A model with one input and the given operators: a builtin's code, or the name of a custom one. Each output is the
+    input itself."""
     builder = flatbuffers.Builder(1024)
     codes = builder_vector(builder, [_code(builder, operator) for operator in operators])
     steps = builder_vector(builder, [_operator(builder, index) for index in range(len(operators))])
     tensors = builder_vector(builder, [_tensor(builder, shape, dtype)])
-    inputs = _integers(builder, [0])
+    inputs, given = _integers(builder, [0]), _integers(builder, [0] * outputs)
     builder.StartObject(5)
     builder.PrependUOffsetTRelativeSlot(0, tensors, 0)
     builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
+    builder.PrependUOffsetTRelativeSlot(2, given, 0)
     builder.PrependUOffsetTRelativeSlot(3, steps, 0)
     graphs = builder_vector(builder, [builder.EndObject()])
     builder.StartObject(8)

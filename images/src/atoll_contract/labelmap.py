@@ -10,7 +10,7 @@ which counts from 0, and its name. `read_labels` takes both.
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,11 @@ def parse_label_map(text: str) -> tuple[Label, ...]:
             raise tokens.error(f"id {label.id} or name {label.name!r} stands there twice")
         labels[label.id] = label
     return tuple(labels[number] for number in sorted(labels))
+
+
+def labels_text(labels: Iterable[str]) -> str:
+    """A list of names: one on each line, in the order of their numbers from 0."""
+    return "".join(f"{' '.join(label.split())}\n" for label in labels)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reads the inputs and the operators of a .tflite file.
+"""Reads the inputs, the outputs, the operators and the metadata's names of a .tflite file.
 
 A bounds-checked reader of the FlatBuffers encoding (flatbuffers.dev/internals) for a few tables of TensorFlow Lite's
 schema (tensorflow/compiler/mlir/lite/schema/schema.fbs). Any bytes give a result or TfliteError. The numbers of fields
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 IDENTIFIER = b"TFL3"
 EDGETPU_OP = "edgetpu-custom-op"
+METADATA_NAME = "TFLITE_METADATA"
 CUSTOM = 32
 
-_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS = 1, 2
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_METADATA = 1, 2, 6
 _CODE_OLD_BUILTIN, _CODE_CUSTOM_NAME, _CODE_BUILTIN = 0, 1, 3
-_GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OPERATORS = 0, 1, 3
+_GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 1, 2, 3
 _TENSOR_SHAPE, _TENSOR_TYPE = 0, 1
 _OPERATOR_CODE = 0
+_METADATA_NAME = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 
 
@@ -34,14 +36,21 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Model:
-    """The inputs of the main graph; for each operator in order its builtin code and, if custom, its name."""
+    """The tensors of the main graph; for each operator in order its builtin code and, if custom, its name."""
 
     inputs: tuple[Tensor, ...]
     operators: tuple[tuple[int, str], ...]
+    outputs: tuple[Tensor, ...] = ()
+    metadata_names: tuple[str, ...] = ()
 
     @property
     def custom_operators(self) -> tuple[str, ...]:
         return tuple(name for code, name in self.operators if code == CUSTOM)
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether it carries TFLite metadata, as MediaPipe asks of a model."""
+        return METADATA_NAME in self.metadata_names
 
     @property
     def is_compiled_for_edgetpu(self) -> bool:
@@ -64,10 +73,12 @@ def read_model(data: bytes) -> Model:
             raise TfliteError("the model has no graph")
         tensors = [_tensor(table) for table in graphs[0].tables(_GRAPH_TENSORS)]
         inputs = tuple(tensors[index] for index in graphs[0].integers(_GRAPH_INPUTS))
+        outputs = tuple(tensors[index] for index in graphs[0].integers(_GRAPH_OUTPUTS))
+        names = tuple(table.text(_METADATA_NAME) for table in model.tables(_MODEL_METADATA))
         operators = tuple(codes[table.unsigned(_OPERATOR_CODE)] for table in graphs[0].tables(_GRAPH_OPERATORS))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise TfliteError(f"the model is damaged: {error}") from None
-    return Model(inputs, operators)
+    return Model(inputs, operators, outputs, names)
 
 
 def _operator_code(table: "_Table") -> tuple[int, str]:

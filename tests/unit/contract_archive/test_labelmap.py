@@ -1,10 +1,12 @@
 """Label maps: the seed's exact layout, and a parser of text proto that no class name confuses."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_contract.labelmap import Label, LabelMapError, format_label_map, parse_label_map
+from atoll_contract.labelmap import Label, LabelMapError, format_label_map, labels_text, parse_label_map, read_labels
 
 
 def names_of(text: str) -> list[str]:
@@ -86,3 +88,10 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     except LabelMapError:
         return
     assert all(label.id >= 1 for label in labels)
+
+
+def test_a_name_in_a_list_never_becomes_two_lines(tmp_path: Path) -> None:
+    names = ("Würfel", "red\nrobot", " c\td ")
+    path = tmp_path / "labels.txt"
+    path.write_text(labels_text(names), encoding="utf-8")
+    assert read_labels(path) == ("Würfel", "red robot", "c d")

@@ -32,3 +32,9 @@ def test_damaged_files_are_read_or_refused(place: int, value: int, cut: int) -> 
         read_model(bytes(data[: len(data) - cut]))
     except TfliteError as error:
         assert str(error)  # noqa: PT017 (either way is fine; anything else is not)
+
+
+def test_outputs_are_those_of_the_graph() -> None:
+    model = read_model(minimal_tflite(outputs=2))
+    assert [item.shape for item in model.outputs] == [(1, 320, 320, 3)] * 2
+    assert not model.has_metadata

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import flatbuffers
 
 from atoll_contract import tflite
 from atoll_contract.errors import ModelError, Reason
+from atoll_contract.labelmap import labels_text
 
-METADATA_NAME = "TFLITE_METADATA"
 LABELS_NAME = "labels.txt"
 _IDENTIFIER = b"M001"
 # The oldest version of the schema that has everything that is written here.
@@ -54,11 +54,6 @@ def add_metadata(data: bytes, *, name: str, labels: Sequence[str]) -> bytes:
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(LABELS_NAME, _TIME), labels_text(labels))
     return packed.getvalue()
-
-
-def labels_text(labels: Iterable[str]) -> str:
-    """The list of labels: a name on each line, in the order of the class numbers."""
-    return "".join(f"{' '.join(label.split())}\n" for label in labels)
 
 
 def describe_detector(name: str, labels: Sequence[str]) -> bytes:
@@ -167,7 +162,7 @@ def _embed(data: bytes, metadata: bytes) -> bytes:
     schema.BufferStart(builder)
     schema.BufferAddData(builder, content)
     buffer = schema.BufferEnd(builder)
-    name = builder.CreateString(METADATA_NAME)
+    name = builder.CreateString(tflite.METADATA_NAME)
     schema.MetadataStart(builder)
     schema.MetadataAddName(builder, name)
     schema.MetadataAddBuffer(builder, model.BuffersLength())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option, output_options
-from atoll_cli.releases import Release, list_releases, load_release
+from atoll_cli.releases import PublishedRelease, Release, list_releases, load_release
+from atoll_cli.runtime_files import RUNTIMES, write_runtime_files
 from atoll_cli.store_access import explain_store_errors, open_local_store
 from atoll_contract.errors import IntegrityError
 from atoll_contract.release import EDGETPU, Manifest, Role
@@ -113,6 +115,12 @@ def _tpu(manifest: Manifest) -> str:
 @output_options(folder="Where to put the files; by default a folder with the release's name.")
 @click.option("--all", "everything", is_flag=True, help="Every file of the release, not only model.tar.gz.")
 @click.option(
+    "--for",
+    "runtime",
+    type=click.Choice(RUNTIMES),
+    help="Only what this program needs, under the names that it asks for (docs/runtimes.md).",
+)
+@click.option(
     "--public-key",
     "public_keys",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -126,18 +134,28 @@ def pull_command(
     output: Output,
     to: Path | None,
     everything: bool,
+    runtime: str | None,
     public_keys: tuple[Path, ...],
 ) -> None:
     """Fetch RELEASE, as note-v3, from the bucket with your own credentials; every file's sha256 is checked."""
+    if runtime and everything:
+        raise click.UsageError("--all fetches every file, --for what one program needs; give one of them")
     with explain_store_errors(endpoint=engine.endpoint):
         found = load_release(release, engine, public_keys=[path.read_bytes() for path in public_keys])
-        wanted = [file for file in found.manifest.files if everything or file.role is Role.BUNDLE]
-        if not wanted:
-            raise IntegrityError(f"the manifest of {found.manifest.release} names no bundle")
-        paths = []
-        for path in found.fetch(wanted, to or Path(release)):
+        folder, paths = to or Path(release), []
+        fetched = (
+            write_runtime_files(found, runtime, folder) if runtime else _fetch(found, folder, everything=everything)
+        )
+        for path in fetched:
             paths.append(str(path))
             if output.is_text:
                 click.echo(str(path))
     if not output.is_text:
         output.print({"release": found.manifest.release, "files": paths}, paths)
+
+
+def _fetch(release: PublishedRelease, folder: Path, everything: bool) -> Iterator[Path]:
+    wanted = [file for file in release.manifest.files if everything or file.role is Role.BUNDLE]
+    if not wanted:
+        raise IntegrityError(f"the manifest of {release.manifest.release} names no bundle")
+    return release.fetch(wanted, folder)
