@@ -147,6 +147,7 @@ class Agent:
         return DetectorManager(
             BackendChoice(detection.backend, coral_present),
             threads=detection.threads or max(1, cores() - 1),
+            tiling=detection.tiling,
             probe_allowed=lambda: not self.match.now().enabled,
             spare=first_worker,
         )

@@ -10,6 +10,7 @@ from msgspec import field
 
 from atoll_contract.document import Document
 from atoll_contract.stage import StoreSpec
+from atoll_edge.detector.tiling import Tiling
 from atoll_edge.frc import NtMode
 from atoll_edge.robot.seed_topics import Compatibility
 
@@ -66,6 +67,8 @@ class DetectionConfig(Document, frozen=True):
     compatibility: Compatibility = Compatibility.AXON
     compatibility_camera: str | None = None
     object_widths: dict[str, float] = field(default_factory=dict)
+    # Shows the model parts of each picture, too: small objects are found, at the price of an inference for each part.
+    tiling: Tiling | None = None
 
 
 class TracksConfig(Document, frozen=True):

@@ -117,6 +117,10 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
         yield f"{where}.annotatedPort", camera.annotated_port, 1, MAX_PORT
     yield "detection.threads", detection.threads, 0, 64
     yield "detection.minScore", detection.min_score, 0, 1
+    if detection.tiling is not None:
+        yield "detection.tiling.rows", detection.tiling.rows, 1, 3
+        yield "detection.tiling.columns", detection.tiling.columns, 1, 3
+        yield "detection.tiling.overlap", detection.tiling.overlap, 0, 0.5
     for label, width in detection.object_widths.items():
         yield f"detection.objectWidths.{label[:80]}", width, 0.001, 100
     yield "tracks.keepSeconds", config.tracks.keep_seconds, 0.05, 10

@@ -117,6 +117,16 @@ def test_the_annotated_video_has_one_frame_for_each_at_its_own_time(tmp_path: Pa
     assert green[1] == pytest.approx(bare[1], abs=10)
 
 
+def test_the_model_is_shown_tiles_where_they_are_asked_for(tmp_path: Path, film: Path, model: Path) -> None:
+    summary = tried(model, film, tmp_path / "out", "--tiles", "2x2")
+    assert summary["tiles"] == "2x2"
+    assert summary["videos"][0]["frames"] == 30
+    whole, tiled = tried(model, film, tmp_path / "whole"), rows(tmp_path / "out")
+    assert "tiles" not in whole
+    # The squares are a quarter of the whole frame's grid; in the tiles their cells are others.
+    assert tiled != rows(tmp_path / "whole")
+
+
 def test_detections_are_told_per_second_and_class(tmp_path: Path, film: Path, model: Path) -> None:
     summary = tried(model, film, tmp_path / "out", "--threshold", "0.9")
     [video] = summary["videos"]

@@ -6,6 +6,7 @@ Only a worker process imports a backend, by the name of its module: the agent ne
 import importlib
 import os
 import queue
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -127,18 +128,20 @@ def loader() -> LiteRtLoader:
 
 class InterpreterPool:
     """`workers` interpreters of one model on the CPU, with one thread each, for work on files, where throughput counts.
-    As many threads may call `detect` at once.
+    As many threads may call `detect` at once. `wrap` makes what is asked of each.
 
     Raises:
         LoadError: LiteRT cannot load the file, or it is not a detector.
     """
 
-    def __init__(self, path: Path, *, workers: int) -> None:
+    def __init__(
+        self, path: Path, *, workers: int, wrap: Callable[[LoadedModel], LoadedModel] = lambda model: model
+    ) -> None:
         self.workers = workers
         self._idle: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
         litert = loader()
         for _ in range(workers):
-            self._idle.put(litert.load(path, threads=1))
+            self._idle.put(wrap(litert.load(path, threads=1)))
 
     def detect(self, image: BgrImage) -> ModelOutput:
         """Returns the detections in a BGR image [h, w, 3].

@@ -14,9 +14,12 @@ from multiprocessing.connection import Pipe
 from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
+from atoll_edge.detector.tiling import Tiling
 from atoll_edge.system import describe_exit
 
 DETECT_SECONDS = 2.0
+# For each part of the image that the model is shown besides.
+TILE_SECONDS = 0.5
 # The first start after power-on reads everything from an SD card.
 LOAD_SECONDS = {Backend.CPU: 30.0, Backend.EDGETPU: 45.0}
 WORKER_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.detector.worker")
@@ -38,6 +41,7 @@ class DetectorClient:
         self._next_id = 0
         self._loads: list[Loaded | Refused] = []
         self._load_deadlines: dict[int, float] = {}
+        self._detect_seconds = DETECT_SECONDS
         with tempfile.TemporaryFile(dir=_memory_folder()) as pixels:
             os.ftruncate(pixels.fileno(), PIXEL_BYTES)
             self._pixels = mmap.mmap(pixels.fileno(), PIXEL_BYTES)
@@ -58,11 +62,14 @@ class DetectorClient:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def begin_load(self, path: str, *, threads: int) -> int:
+    def begin_load(self, path: str, *, threads: int, tiling: Tiling | None = None) -> int:
         """Requests that the worker load a model; `finished_loads` gives the outcome. Returns the id of the load."""
         self._next_id += 1
         self._load_deadlines[self._next_id] = time.monotonic() + LOAD_SECONDS[self.backend]
-        self._send(Load(self._next_id, path, threads))
+        parts = None if tiling is None else (tiling.rows, tiling.columns, tiling.overlap)
+        tiles = 0 if tiling is None else len(tiling.regions) - 1
+        self._detect_seconds = DETECT_SECONDS + tiles * TILE_SECONDS
+        self._send(Load(self._next_id, path, threads, parts))
         return self._next_id
 
     def finished_loads(self, wait_seconds: float = 0.0) -> list[Loaded | Refused]:
@@ -80,11 +87,12 @@ class DetectorClient:
             raise self._lost(f"loading a model took longer than {LOAD_SECONDS[self.backend]:.0f} s")
         return finished
 
-    def detect(self, image: BgrImage, *, timeout_seconds: float = DETECT_SECONDS) -> Detected:
+    def detect(self, image: BgrImage, *, timeout_seconds: float | None = None) -> Detected:
         """Returns the detections in a BGR image [h, w, 3]. A model must have been loaded.
 
         Raises:
-            DetectorLost: the worker died or did not answer within `timeout_seconds`.
+            DetectorLost: the worker died or did not answer within `timeout_seconds`, by default DETECT_SECONDS, and
+                TILE_SECONDS more for each tile.
         """
         import cv2
         import numpy as np
@@ -94,13 +102,14 @@ class DetectorClient:
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=target.reshape(height, width, 3))
         self._next_id += 1
         self._send(Detect(self._next_id, width, height))
-        deadline = time.monotonic() + timeout_seconds
+        timeout = self._detect_seconds if timeout_seconds is None else timeout_seconds
+        deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0 and self._readable(left):
             message = self._receive()
             if isinstance(message, Detected) and message.id == self._next_id:
                 return message
             self._record(message)
-        raise self._lost(f"no answer within {timeout_seconds:g} s")
+        raise self._lost(f"no answer within {timeout:g} s")
 
     def close(self) -> None:
         """Ends the worker now."""

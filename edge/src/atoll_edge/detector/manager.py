@@ -18,6 +18,7 @@ from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.model import BackendChoice, DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.detector.pool import CrashTracker, WorkerPool
 from atoll_edge.detector.protocol import Detected, Loaded, Refused
+from atoll_edge.detector.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +62,14 @@ class DetectorManager:
         choice: BackendChoice,
         *,
         threads: int,
+        tiling: Tiling | None = None,
         spawn: Callable[[Backend], DetectorClient] = DetectorClient,
         probe_allowed: Callable[[], bool] = lambda: True,
         spare: DetectorClient | None = None,
     ) -> None:
         self._choice = choice
         self._threads = threads
+        self._tiling = tiling
         self._workers = WorkerPool(spawn, spare)
         self._probe_allowed = probe_allowed
         self._crashes = CrashTracker(cpu_allowed=choice.cpu_allowed)
@@ -167,7 +170,7 @@ class DetectorManager:
                 pending.client = self._client
             else:
                 pending.client = self._workers.take(backend, time.monotonic())
-            pending.load_id = pending.client.begin_load(str(path), threads=self._threads)
+            pending.load_id = pending.client.begin_load(str(path), threads=self._threads, tiling=self._tiling)
         except DetectorLost as loss:
             self._lost(backend, pending.client, loss)
 
@@ -263,7 +266,9 @@ class DetectorManager:
         pending = PendingLoad(model)
         try:
             pending.client = self._workers.start(Backend.EDGETPU)
-            pending.load_id = pending.client.begin_load(str(model.edgetpu_path), threads=self._threads)
+            pending.load_id = pending.client.begin_load(
+                str(model.edgetpu_path), threads=self._threads, tiling=self._tiling
+            )
         except DetectorLost as loss:
             logger.info("the Edge TPU does not answer yet: %s", loss.reason)
         else:

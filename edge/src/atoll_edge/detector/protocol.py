@@ -17,9 +17,12 @@ PIXEL_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class Load:
+    """Requests that a model be loaded; `tiling`: rows, columns and overlap of the parts to show it of each image."""
+
     id: int
     path: str
     threads: int
+    tiling: tuple[int, int, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from atoll_edge.detector.backends import (
     make_loader,
 )
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
+from atoll_edge.detector.tiling import TiledModel, Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class DetectorWorker:
             if self._loader is None:
                 self._loader = make_loader(self._backend, self._modules)
             model = self._loader.load(Path(load.path), threads=load.threads)
+            if load.tiling is not None:
+                model = TiledModel(model, Tiling(*load.tiling))
             for _ in range(WARM_UPS):
                 model.detect(Image.new("RGB", (model.width, model.height), (127, 127, 127)))
         except (LoadError, OSError, RuntimeError, ValueError, MemoryError) as error:

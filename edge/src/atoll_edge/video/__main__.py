@@ -7,6 +7,7 @@ progress lines, as a stage's output has. The exit code is that of the reason.
 import argparse
 import errno
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from atoll_contract.errors import AtollError, ExitCode, Reason, SpecError
 from atoll_edge.detector.backends import LoadError
 from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.detector.tiling import Tiling
 from atoll_edge.models.bundle import BundleError, named_model
 from atoll_edge.video.evaluate import evaluate_videos
 from atoll_edge.video.files import VideoFile
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="atoll-video-") as folder:
             model = _model(options, Path(folder) / "bundle")
             videos = [VideoFile(name, Path(path)) for name, path in options.film]
-            document = evaluate_videos(model, videos, options.output)
+            document = evaluate_videos(model, videos, options.output, tiling=options.tiles)
     except (BundleError, LoadError) as error:
         return _refuse(SpecError(str(error)))
     except AtollError as error:
@@ -46,8 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", type=Path, help="labels of a bare .tflite file: map.pbtxt or labels.txt")
     parser.add_argument("--threshold", type=float, help="score from which any class counts as seen")
     parser.add_argument("--film", nargs=2, action="append", required=True, metavar=("NAME", "PATH"), help="a video")
+    parser.add_argument("--tiles", type=_tiling, metavar="ROWSxCOLUMNS", help="show the model tiles of each frame, too")
     parser.add_argument("--output", type=Path, required=True, help="folder, which is there")
     return parser
+
+
+def _tiling(text: str) -> Tiling:
+    found = re.fullmatch(r"([1-3])x([1-3])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}; write rows and columns from 1 to 3, as 2x2")
+    return Tiling(int(found[1]), int(found[2]))
 
 
 def _model(options: argparse.Namespace, folder: Path) -> LoadedModelSpec:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage_result import Progress, emit
 from atoll_contract.text import csv_row
-from atoll_edge.detector.backends import InterpreterPool
+from atoll_edge.detector.backends import InterpreterPool, LoadedModel
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
+from atoll_edge.detector.tiling import TiledModel, Tiling
 from atoll_edge.harvest.uncertainty import nearest_threshold, score_margin
 from atoll_edge.robot.detection import Observation, View, observe
 from atoll_edge.robot.lens import FieldOfView
@@ -44,8 +45,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def evaluate_videos(model: LoadedModelSpec, videos: Sequence[VideoFile], output: Path) -> dict[str, Any]:
-    """Runs the model on the videos, writes all files into the folder `output`, and returns the summary.
+def evaluate_videos(
+    model: LoadedModelSpec, videos: Sequence[VideoFile], output: Path, *, tiling: Tiling | None = None
+) -> dict[str, Any]:
+    """Runs the model on the videos, writes all files into the folder `output`, and returns the summary. With `tiling`
+    the model is shown the tiles of each frame, too.
 
     Raises:
         DatasetError: no video can be read.
@@ -54,7 +58,7 @@ def evaluate_videos(model: LoadedModelSpec, videos: Sequence[VideoFile], output:
     """
     if all(video.problem for video in videos):
         raise DatasetError(Reason.DATASET_MALFORMED, f"no video could be read: {_problems(videos)}")
-    evaluation = Evaluation(VideoDetector(model, workers=min(MAX_WORKERS, cores())), videos, output)
+    evaluation = Evaluation(VideoDetector(model, workers=min(MAX_WORKERS, cores()), tiling=tiling), videos, output)
     started = time.monotonic()
     with (output / TABLE).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -66,6 +70,7 @@ def evaluate_videos(model: LoadedModelSpec, videos: Sequence[VideoFile], output:
         raise DatasetError(Reason.DATASET_MALFORMED, f"no video could be read: {_problems(videos)}")
     document = {
         "model": _model_summary(model),
+        **({"tiles": f"{tiling.rows}x{tiling.columns}"} if tiling else {}),
         "videos": summaries,
         "leastCertain": evaluation.write_contact_sheet(),
         "speed": {"wallSeconds": round(elapsed, 2), "framesPerSecond": round(frames / elapsed, 1)},
@@ -172,10 +177,14 @@ class VideoDetector:
         LoadError: LiteRT cannot load the model.
     """
 
-    def __init__(self, model: LoadedModelSpec, *, workers: int) -> None:
+    def __init__(self, model: LoadedModelSpec, *, workers: int, tiling: Tiling | None) -> None:
         assert model.cpu_path is not None
         self.model = model
-        self._pool = InterpreterPool(model.cpu_path, workers=workers)
+
+        def tiled(one: LoadedModel) -> LoadedModel:
+            return one if tiling is None else TiledModel(one, tiling)
+
+        self._pool = InterpreterPool(model.cpu_path, workers=workers, wrap=tiled)
 
     def run(self, video: VideoFile, target: Path) -> Generator[FrameResult]:
         """Yields the result of each frame; the annotated video is in `target` once the last was yielded.

@@ -39,6 +39,12 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
     metavar="SCORE",
     help="Score from which a class counts as seen; by default what the release says, 0.5 for bundles.",
 )
+@click.option(
+    "--tiles",
+    type=click.Choice([f"{rows}x{columns}" for rows in (1, 2, 3) for columns in (1, 2, 3)]),
+    metavar="ROWSxCOLUMNS",
+    help="Show the model parts of each frame, too, as a device with detection.tiling does: 2x2.",
+)
 @engine_options(endpoint=True)
 def test_video_command(
     model: str,
@@ -47,6 +53,7 @@ def test_video_command(
     to: Path,
     labels: Path | None,
     threshold: float | None,
+    tiles: str | None,
     engine: EngineOptions,
 ) -> None:
     """Run MODEL on VIDEOS: files, or folders with all that is below them.
@@ -69,6 +76,7 @@ def test_video_command(
         arguments = ["--model", str(path), "--output", str(to)]
         arguments += ["--labels", str(labels)] if labels else []
         arguments += ["--threshold", str(threshold)] if threshold else []
+        arguments += ["--tiles", tiles] if tiles else []
         for file in files:
             arguments += ["--film", file.name, str(file.path)]
         document = run_tool(MODULE, arguments, title="loading the model")
