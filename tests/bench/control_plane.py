@@ -25,7 +25,7 @@ from cluster.kwok import KWOK, SCHEDULER, Kwok
 from cluster.training_operator import TRAINING_OPERATOR
 from support.load_bounds import check_bounds
 from support.load_chains import CHAINS, BareChains, ShapedChains
-from support.load_measurement import Measurement, measure, table
+from support.load_measurement import CpuSeconds, Measurement, measure, table
 from support.load_sides import Atoll, Kubeflow, Side
 from support.step_log import StepLog
 
@@ -61,7 +61,9 @@ def _alone(name: str, runs: int, deadline: float, steps: StepLog) -> Measurement
         number = max(IN_FLIGHT, runs // 5) if name == "fifty" else runs
         side = build(name, stack, plane, api, number)
         log = AuditLog(plane.audit_log)
-        measurement = measure(plane, side, log, runs=number, deadline_seconds=deadline, notify=steps.add)
+        others = [*(plane.pid(program) for program in ("etcd", "kube-controller-manager")), *kwok.pids]
+        cpu = CpuSeconds(plane.pid("kube-apiserver"), others)
+        measurement = measure(side, log, cpu, runs=number, deadline_seconds=deadline, notify=steps.add)
         kwok.check()
     steps.add(f"{measurement.title}: done in {measurement.seconds:.1f} s")
     return measurement

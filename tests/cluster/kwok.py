@@ -73,6 +73,10 @@ class Kwok:
     ) -> None:
         self._group.close(kill=True)
 
+    @property
+    def pids(self) -> list[int]:
+        return [self._group.pid(name) for name in self._programs]
+
     def check(self) -> None:
         for name in self._programs:
             self._group.check(name)

@@ -33,24 +33,33 @@ class BoundCheck:
 def check_bounds(measurements: Mapping[str, Measurement]) -> list[BoundCheck]:
     """The checks that these sides allow; times and memory only where the number of runs is the full one."""
     found = []
-    atoll, bare, fifty = (measurements.get(name) for name in ("atoll", "bare", "fifty"))
+    atoll, fifty = measurements.get("atoll"), measurements.get("fifty")
     if atoll is not None:
-        for bound, must in ((40, True), (25, False)):
+        for bound, must in ((10, True), (9.5, False)):
             found.append(BoundCheck("writes per run", atoll.writes, bound, must))
         if atoll.runs >= FULL_RUNS:
             found += _full(atoll)
-        if bare is not None and bare.runs == atoll.runs:
-            found.append(BoundCheck("wall time, × the bare chains'", atoll.seconds / bare.seconds, 1.25, must=False))
+        for name in ("bare", "shaped"):
+            chains = measurements.get(name)
+            if chains is not None and chains.runs == atoll.runs:
+                found += _ratios(atoll, chains)
     late = percentile(fifty.gaps.since_job, 0.99) if fifty is not None else None
     if late is not None:
         found.append(BoundCheck("Job complete → next Job at 50 runs in flight, p99, s", late, 1.0, must=False))
     return found
 
 
+def _ratios(atoll: Measurement, chains: Measurement) -> list[BoundCheck]:
+    what = f"× {chains.title}"
+    return [
+        BoundCheck(f"wall time, {what}", atoll.seconds / chains.seconds, 1.5, must=False),
+        BoundCheck(f"CPU of all processes, {what}", atoll.all_cpu / chains.all_cpu, 1.5, must=False),
+    ]
+
+
 def _full(atoll: Measurement) -> list[BoundCheck]:
     return [
         BoundCheck("wall time of 1,000 runs, s", atoll.seconds, 200, must=True),
-        BoundCheck("memory of the operator, MiB", atoll.peak, 192, must=True),
-        BoundCheck("memory of the operator, MiB", atoll.peak, 128, must=False),
-        BoundCheck("CPU of the operator, s", atoll.cpu, 60, must=False),
+        BoundCheck("memory of the operator, MiB", atoll.peak, 128, must=True),
+        BoundCheck("CPU of the operator, s", atoll.cpu, 45, must=False),
     ]

@@ -11,11 +11,12 @@ from typing import Any
 import kubernetes.client
 
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage
+from atoll_contract.stage import PublishSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.jobs.manifest import build_job
 from atoll_operator.jobs.stage_input import Work
-from atoll_operator.lifecycle.model import StageAttempt
+from atoll_operator.lifecycle.model import AttemptNumber, StageAttempt
+from cluster.kubelet import result_of
 from cluster.objects import Objects, profile_manifest, run_manifest, store_manifest
 from cluster.processes import ProcessGroup
 from support.bare_chains import LENGTH, SMALLEST, STEP_LABEL, job_manifest
@@ -25,30 +26,32 @@ Body = dict[str, Any]
 TESTS = Path(__file__).resolve().parents[1]
 # The admin of the control plane that the loop is.
 CHAINS = "chains"
+# The stages of a run's Jobs, as `decide` puts them together.
+JOBS = ((Stage.CONVERT,), (Stage.TRAIN, Stage.EXPORT), (Stage.COMPILE, Stage.PUBLISH))
 
 
 class BareChains(Side):
     """The simplest loop."""
 
-    title = "bare chains of Jobs"
+    title = "bare chains of five Jobs"
     user = CHAINS
     done = ("/apis/batch/v1/namespaces/{namespace}/jobs", "Status", "Complete")
     selector = f"{STEP_LABEL}={LENGTH}"
     ends = "jobs/status"
 
-    def template(self) -> Body:
-        """The Job of each step."""
-        return SMALLEST
+    def jobs(self) -> list[Body]:
+        """The Jobs of each chain."""
+        return [SMALLEST] * LENGTH
 
     def start(self, stack: ExitStack) -> None:
         self._batch = kubernetes.client.BatchV1Api(self.api)
         self._group = ProcessGroup("chains")
         stack.callback(self._group.close, kill=True)
-        self._template = self.template()
-        template = self._group.folder / "template.json"
-        template.write_text(json.dumps(self._template), encoding="utf-8")
+        self._jobs = self.jobs()
+        path = self._group.folder / "jobs.json"
+        path.write_text(json.dumps(self._jobs), encoding="utf-8")
         environment = {"KUBECONFIG": str(self.plane.kubeconfig_of(CHAINS)), "PYTHONPATH": str(TESTS)}
-        command = [sys.executable, "-P", "-m", "support.bare_chains", self.namespace, str(template)]
+        command = [sys.executable, "-P", "-m", "support.bare_chains", self.namespace, str(path)]
         self._group.start(CHAINS, command, environment=environment)
 
     @property
@@ -59,16 +62,17 @@ class BareChains(Side):
         self._group.check(CHAINS)
 
     def submit(self, name: str) -> None:
-        manifest = job_manifest(name, 1, self._template)
-        self._batch.create_namespaced_job(self.namespace, manifest, _request_timeout=30)
+        self._batch.create_namespaced_job(self.namespace, job_manifest(name, 1, self._jobs), _request_timeout=30)
 
 
 class ShapedChains(BareChains):
-    """The same loop with Jobs like Atoll's: what any controller would need that runs such pods."""
+    """The same loop with the three Jobs of a run: what any controller would need that runs such pods."""
 
-    title = "the same loop, Atoll's Jobs"
+    title = "the same loop, Atoll's three Jobs"
+    stages = len(JOBS)
+    selector = f"{STEP_LABEL}={len(JOBS)}"
 
-    def template(self) -> Body:
+    def jobs(self) -> list[Body]:
         objects = Objects(self.api, self.namespace)
         # With the API server's defaults.
         store = objects.create("objectstores", store_manifest())
@@ -81,5 +85,24 @@ class ShapedChains(BareChains):
             training_profile(profile),
             {"default": object_store(store)},
         )
-        job = build_job(work, StageAttempt(Stage.TRAIN, 1, {}, active_deadline_seconds=3600, accelerator="cpu"))
-        return {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]}
+        jobs = [build_job(work, _attempt(work.run, stages)) for stages in JOBS]
+        return [{"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]} for job in jobs]
+
+
+def _attempt(run: RunRef, stages: tuple[Stage, ...]) -> StageAttempt:
+    """The first attempt of these stages, with what the stages before them would have left."""
+    order = list(Stage)
+    return StageAttempt(
+        stages[0],
+        1,
+        {stage: result_of(_given(run, stage), run.uid).outputs for stage in order[: order.index(stages[0])]},
+        active_deadline_seconds=3600,
+        accelerator="cpu",
+        version=1 if Stage.PUBLISH in stages else None,
+        following=tuple(AttemptNumber(stage, 1) for stage in stages[1:]),
+    )
+
+
+def _given(run: RunRef, stage: Stage) -> StageInput:
+    publish = PublishSpec("note", "stable", 1) if stage is Stage.PUBLISH else None
+    return StageInput(stage, 1, run, StoreSpec(StoreType.DIRECTORY, path="none"), publish=publish)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.audit import AuditLog
-from cluster.controlplane import ControlPlane
 from cluster.usage import cpu_seconds, mebibytes, peak_mebibytes
 from support.load_sides import Side
 from support.machine_speed import benchmark_seconds
@@ -24,8 +23,10 @@ APART = frozenset({"events", "leases"})
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds, mebibytes, and writes to the API server for one run (of `runs`). `speed` is `benchmark_seconds` before
-    and after: the higher, the slower was the machine."""
+    """Seconds, mebibytes, and writes to the API server for one run (of `runs`). `all_cpu` is that of the side, the
+    control plane, the scheduler and KWOK: both cores are busy all the time, and unlike the wall time it does not count
+    what else runs on the machine. `speed` is `benchmark_seconds` before and after: the higher, the slower was the
+    machine."""
 
     title: str
     runs: int
@@ -35,6 +36,7 @@ class Measurement:
     rest: float
     cpu: float
     server_cpu: float
+    all_cpu: float
     writes: float
     writes_apart: float
     gaps: Gaps
@@ -45,18 +47,34 @@ class Measurement:
         return self.runs * self.stages / self.seconds
 
 
+class CpuSeconds:
+    """What the processes of a side have used since `begin`. `server` is the API server's, `others` those of the rest of
+    the control plane and of its node."""
+
+    def __init__(self, server: int, others: Iterable[int]) -> None:
+        self.server = server
+        self._pids = (server, *others)
+        self._before: dict[int, float] = {}
+
+    def begin(self, side: int) -> None:
+        self._before = {pid: cpu_seconds(pid) for pid in (*self._pids, side)}
+
+    def used(self) -> dict[int, float]:
+        return {pid: cpu_seconds(pid) - before for pid, before in self._before.items()}
+
+
 def measure(
-    plane: ControlPlane, side: Side, log: AuditLog, *, runs: int, deadline_seconds: float, notify: Callable[[str], None]
+    side: Side, log: AuditLog, cpu: CpuSeconds, *, runs: int, deadline_seconds: float, notify: Callable[[str], None]
 ) -> Measurement:
     """Lets the side run this many chains, and measures their cost. Raises TimeoutError at the deadline."""
     log.skip()
     fast = benchmark_seconds()
-    before, server_before = cpu_seconds(side.pid), cpu_seconds(plane.pid("kube-apiserver"))
+    cpu.begin(side.pid)
     begin, began = time.monotonic(), time.time()
     side.submit_all([f"load-{number:04d}" for number in range(runs)])
     notify(f"{side.title}: {runs} submitted in {time.monotonic() - begin:.1f} s")
     _wait(side, runs, begin, deadline_seconds=deadline_seconds, notify=notify)
-    cpu, server_cpu = cpu_seconds(side.pid) - before, cpu_seconds(plane.pid("kube-apiserver")) - server_before
+    used = cpu.used()
     problems = side.problems()
     assert not problems, f"{side.title}: {problems[:20]}"
     writes = list(log.new())
@@ -71,8 +89,9 @@ def measure(
         seconds=last - began,
         peak=peak_mebibytes(side.pid),
         rest=mebibytes(side.pid),
-        cpu=cpu,
-        server_cpu=server_cpu,
+        cpu=used[side.pid],
+        server_cpu=used[cpu.server],
+        all_cpu=sum(used.values()),
         writes=(len(own) - apart) / runs,
         writes_apart=apart / runs,
         gaps=gaps(writes, namespace=side.namespace),
@@ -106,6 +125,7 @@ def table(measurements: Sequence[Measurement]) -> str:
         ("memory: peak / at the end, MiB", lambda side: f"{side.peak:.0f} / {side.rest:.0f}"),
         ("CPU, s", lambda side: f"{side.cpu:.1f}"),
         ("CPU of the API server meanwhile, s", lambda side: f"{side.server_cpu:.0f}"),
+        ("CPU of all processes meanwhile, s", lambda side: f"{side.all_cpu:.0f}"),
         ("writes per chain", lambda side: f"{side.writes:.1f}"),
         ("Events and Lease, per chain", lambda side: f"{side.writes_apart:.1f}"),
         ("Job complete → next Job, p50 / p99, s", lambda side: _two(side.gaps.since_job)),
