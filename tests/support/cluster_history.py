@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll_operator.config import Settings
-from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.errors import ClusterError, Forbidden, Unavailable
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.transport import Body, Request
 from cluster.objects import profile_manifest
 from support.cluster_model import ClusterModel
 from support.cluster_users import Users

@@ -17,8 +17,8 @@ from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, exit_code
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import StageResult
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, PODS, RUNS, controller_of
+from atoll_operator.kube.transport import Body
 from cluster.kubelet import StageEnd, result_of
 from support.fake_cluster import FakeServer
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, RUNS
+from atoll_operator.kube.transport import Body
 from support.cluster_model import ENDED, STRANGER, STRANGERS_WORDS, ClusterModel, conditions_of
 from support.fake_operator import add_run
 from support.history_checks import HistoryChecks

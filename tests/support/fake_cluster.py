@@ -16,9 +16,10 @@ import kubernetes.client
 import msgspec
 
 from atoll_contract.document import rfc3339
-from atoll_operator.kube.client import Body, Cluster, Request
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import Unavailable
 from atoll_operator.kube.objects import Resource
+from atoll_operator.kube.transport import Body, Request
 
 START = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)
 # Kind of a watch event, plural of the object's kind, the object.

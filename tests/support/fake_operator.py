@@ -23,11 +23,11 @@ from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.jobs.manifest import FOLLOWING_LABEL, parse_following
-from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, PROFILES, RUNS, STORES
+from atoll_operator.kube.transport import Body, Request
 from atoll_operator.lifecycle.model import AttemptNumber
 from cluster.objects import profile_manifest, run_manifest, store_manifest
 from support.fake_cluster import FakeCluster, FakeServer

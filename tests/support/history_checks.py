@@ -9,8 +9,8 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import DONE, TERMINAL
 from atoll_operator.jobs.manifest import TARGET_LABEL
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, RELEASES, RUNS, controller_of
+from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from support.cluster_model import ENDED, STRANGER, STRANGERS_WORDS, ClusterModel, conditions_of
 

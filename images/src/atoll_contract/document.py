@@ -58,6 +58,8 @@ def to_dict(value: Any) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
+    if kind is list or kind is tuple:
+        return [to_dict(item) for item in value]
     if isinstance(value, msgspec.Struct):
         pairs = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)
         return {key: to_dict(item) for key, name in pairs if (item := getattr(value, name)) is not None}
@@ -65,7 +67,7 @@ def to_dict(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
-    return [to_dict(item) for item in value] if isinstance(value, list | tuple) else value
+    return value
 
 
 def rfc3339(time: datetime | float | None = None) -> str:

@@ -173,7 +173,7 @@ class IntegrityError(AtollError):
 
 def bounded(text: str, limit: int = MAX_MESSAGE) -> str:
     """`text` on one line without control characters, cut to `limit` characters."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
+    clean = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

@@ -14,8 +14,8 @@ from atoll_contract import keys
 from atoll_contract.document import rfc3339, to_json
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import RUNS
+from atoll_operator.kube.transport import Body
 from support.fake_cluster import FakeCluster, FakeServer
 from support.fake_operator import add_run
 

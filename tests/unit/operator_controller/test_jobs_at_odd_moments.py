@@ -11,9 +11,9 @@ from atoll_contract.document import rfc3339
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
-from atoll_operator.kube.client import Body, Request
 from atoll_operator.kube.errors import Conflict
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.transport import Body, Request
 from atoll_operator.lifecycle.model import JobState
 from support.fake_cluster import FakeServer, text_of
 from support.fake_operator import KEY, FakeOperator, add_run, job_of, prepared, run_pod, status_of, succeed

@@ -20,8 +20,9 @@ from atoll_operator.controller.cache import Cache
 from atoll_operator.controller.lists import RunLister
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.jobs.manifest import job_name
-from atoll_operator.kube.client import LIST_PAGE, Body
+from atoll_operator.kube.client import LIST_PAGE
 from atoll_operator.kube.objects import JOBS, RUNS, Resource
+from atoll_operator.kube.transport import Body
 from support.fake_cluster import FakeClock, FakeCluster, FakeServer
 from support.fake_operator import KEY, FakeOperator, add_run, prepared
 from support.run_simulation import RunSimulation

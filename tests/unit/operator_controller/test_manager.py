@@ -18,10 +18,10 @@ from atoll_operator.controller.manager import STANDBY_SECONDS, EventHandlers, Ma
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key, WorkQueue
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.errors import Conflict, Forbidden, Unavailable
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import RUNS
+from atoll_operator.kube.transport import Body
 from support.fake_cluster import FakeClock, FakeCluster
 from support.fake_operator import KEY, add_run, prepared
 

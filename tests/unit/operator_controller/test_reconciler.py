@@ -461,7 +461,7 @@ def test_a_finished_run_costs_a_resync_nothing_but_the_two_lists() -> None:
 
 
 def test_one_reconcile_passes_through_few_files() -> None:
-    assert len(walk().files) <= 28
+    assert len(walk().files) <= 31
 
 
 def test_a_longer_interval_between_readings_saves_the_reconciles_between_them() -> None:

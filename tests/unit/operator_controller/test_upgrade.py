@@ -11,8 +11,8 @@ from atoll_operator.api.crds import definitions
 from atoll_operator.api.defaults import defaulted
 from atoll_operator.api.status import Phase
 from atoll_operator.api.status_codec import read_status
-from atoll_operator.kube.client import Body
 from atoll_operator.kube.objects import JOBS, PODS, RELEASES, REVISIONS, RUNS, STORES
+from atoll_operator.kube.transport import Body
 from cluster.objects import store_manifest
 from support.fake_cluster import FakeServer
 from support.fake_operator import FakeOperator, stages_of, status_of, succeed

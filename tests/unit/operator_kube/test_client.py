@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from atoll_operator.kube.client import LIST_PAGE, LOG_TAIL_BYTES, Cluster, Request, connect_as_user
+from atoll_operator.kube.client import LIST_PAGE, LOG_TAIL_BYTES, Cluster, connect_as_user
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused, Unavailable
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.transport import Request
 from support.fake_cluster import FakeCluster, FakeServer
 from support.scripted_api import ScriptedApi
 

@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atoll_contract.document import DecodeError, Fallbacks, from_dict, replace, to_dict, to_json
+import msgspec
+
+from atoll_contract.document import DecodeError, Fallbacks, from_dict, replace, to_dict
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import MAX_STATUS_BYTES, TERMINAL, CompileStatus, Phase, RunStatus, StagePhase
 
+_STAGES, _STAGE_PHASES = tuple(Stage), tuple(StagePhase)
 # What unknown words of a newer version are read as; an unknown stage of the progress counts as none.
 _FALLBACKS: Fallbacks = {
     Reason: Reason.INTERNAL_ERROR,
@@ -51,12 +54,12 @@ def _with_known_stages(data: Mapping[str, Any]) -> Mapping[str, Any]:
     stages = data.get("stages")
     if not isinstance(stages, list) or not all(isinstance(item, dict) for item in stages):
         return data
-    known = [item for item in stages if item.get("name") in tuple(Stage)]
+    known = [item for item in stages if item.get("name") in _STAGES]
     return {**data, "stages": [_announced(item) for item in known]}
 
 
 def _announced(stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    if stage.get("phase", StagePhase.PENDING) in tuple(StagePhase):
+    if stage.get("phase", StagePhase.PENDING) in _STAGE_PHASES:
         return stage
     return {name: value for name, value in stage.items() if name not in ("jobRef", "nextRetryTime")}
 
@@ -73,7 +76,7 @@ def write_status(status: RunStatus) -> dict[str, Any]:
     """`status` as JSON of at most `MAX_STATUS_BYTES`: per-class metrics and class counts are cut, then messages."""
     for shorter in _shrinking(status):
         written: dict[str, Any] = to_dict(shorter)
-        if len(to_json(written)) <= MAX_STATUS_BYTES:
+        if len(msgspec.json.encode(written)) <= MAX_STATUS_BYTES:
             break
     return written
 
@@ -96,6 +99,8 @@ def status_patch(stored: Mapping[str, Any] | None, before: RunStatus | None, aft
 
     What another version has written and `before` does not show stays as it is.
     """
+    if before == after:
+        return {}
     new = write_status(after)
     patch = merge_patch(stored or {}, new)
     return merge_patch(write_status(before), new) if patch and before is not None else patch

@@ -13,10 +13,11 @@ from atoll_operator.controller.observed import Observed, ReferencedObjects, view
 from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.jobs.manifest import build_job, job_name
 from atoll_operator.jobs.stage_input import Work, spec_digest
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused
 from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, event_manifest
+from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import published_status, release_manifest
 from atoll_operator.lifecycle.model import EventType, JobState, JobView, Plan, ReleaseReport, Reservation, StageAttempt
 

@@ -14,8 +14,9 @@ from atoll_operator.controller.job_cache import RunUid, is_unfinished, run_of
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import RUN_UID_LABEL
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.objects import JOBS, RUNS, resource_version
+from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from atoll_operator.lifecycle.transition import MAX_RETRY_VALUE
 

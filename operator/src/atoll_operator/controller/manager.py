@@ -25,11 +25,12 @@ from atoll_operator.controller.resync import Resync
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.health import READY_PATH, ApiReach, serve_pages
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
-from atoll_operator.kube.client import Body, Cluster, connect
+from atoll_operator.kube.client import Cluster, connect
 from atoll_operator.kube.clock import ServerClock, TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict
 from atoll_operator.kube.lease import Lease, NotLeader
 from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.transport import Body
 from atoll_operator.kube.watch import ADDED, MODIFIED, Watcher, WatchSpec, WatchTiming
 
 logger = logging.getLogger(__name__)

@@ -35,9 +35,10 @@ from atoll_operator.jobs.manifest import (
     job_name,
     parse_following,
 )
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.objects import JOBS, NODES, PROFILES, RELEASES, REVISIONS, STORES, job_view
+from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import (
     MODEL_LABEL,
     RETRY_ANNOTATION,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from atoll_operator.controller.cache import Cache, PodReading
 from atoll_operator.controller.workqueue import TimeBudget
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
 from atoll_operator.kube.objects import (
@@ -22,6 +22,7 @@ from atoll_operator.kube.objects import (
     pod_views,
     running_container,
 )
+from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, PollIntervals
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from atoll_contract.document import to_json
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.lease import NotLeader
 from atoll_operator.kube.objects import PROFILES, REVISIONS
+from atoll_operator.kube.transport import Body
 
 logger = logging.getLogger(__name__)
 

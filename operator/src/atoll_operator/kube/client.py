@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +22,14 @@ import yaml
 from atoll_operator.kube.clock import ServerClock
 from atoll_operator.kube.errors import ClusterError, Unavailable, from_answer, from_status
 from atoll_operator.kube.objects import LEASES, PODS, Resource, json_object
+from atoll_operator.kube.transport import Body, Request, Transport
 
 if TYPE_CHECKING:
     from atoll_operator.kube.port_forward import PodPort
 
-Body = dict[str, Any]
 # Called after each request with its method, the plural of its kind, the HTTP status (0: no answer) and the seconds.
 Observer = Callable[[str, str, int, float], None]
 
-JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
 LIST_PAGE = 100
 READ_BYTES = 64 * 1024
 LOG_TAIL_BYTES = 64 * 1024
@@ -41,7 +38,6 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # What the client raises for a kubeconfig that is damaged; it checks few of the types in it.
 _DESCRIBED = (kubernetes.config.ConfigException, yaml.YAMLError, OSError)
 _UNREADABLE = (*_DESCRIBED, ValueError, TypeError, LookupError, AttributeError)
-_VERBS = {"POST": "create", "PUT": "update"}
 
 
 def connect(*, connections: int = 4, **settings: Any) -> Cluster:
@@ -95,24 +91,6 @@ def _api_client(configuration: Any) -> kubernetes.client.ApiClient:
     return kubernetes.client.ApiClient(configuration)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request to the API server. As a string it is what errors say, such as `create jobs team`."""
-
-    method: str
-    resource: Resource
-    namespace: str | None = None
-    name: str | None = None
-    subresource: str | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
-
-    def __str__(self) -> str:
-        verb = "watch" if "watch" in self.query else _VERBS.get(self.method, self.method.lower())
-        plural = f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
-        return f"{verb} {plural} " + "/".join(part for part in (self.namespace, self.name) if part)
-
-
 class Cluster:
     """Reads and writes objects with the rights of one account.
 
@@ -129,6 +107,7 @@ class Cluster:
         clock: ServerClock | None = None,
     ) -> None:
         self._client = client
+        self._transport = Transport(client)
         self._timeout = (min(10.0, timeout_seconds), timeout_seconds)
         self._fence = fence
         self._observe = observe
@@ -185,7 +164,7 @@ class Cluster:
         }
         request = Request("GET", resource, namespace, query=query | _selectors(labels, fields))
         try:
-            response = self._open(request, timeout=(self._timeout[0], silence)).response
+            response = self._transport.send(request, timeout=(self._timeout[0], silence))
             try:
                 if response.status != 200:
                     raise from_answer(str(request), status=response.status, data=response.read())
@@ -193,7 +172,7 @@ class Cluster:
             finally:
                 # The rest of the answer is not wanted, so the connection cannot be used again.
                 response.close()
-        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(str(request), f"no answer from the API server: {error}") from error
 
     def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
@@ -244,7 +223,7 @@ class Cluster:
         from atoll_operator.kube.port_forward import PortRequest, authorization, open_pod_port
 
         request = Request("GET", PODS, namespace, pod, "portforward", {"ports": str(port)})
-        _, url, headers, *_ = self._serialized(request)
+        url, headers = self._transport.url(request), self._transport.headers()
         settings = self._client.configuration
         return open_pod_port(PortRequest(str(request), url, authorization(headers), settings, self._timeout[1]))
 
@@ -278,29 +257,15 @@ class Cluster:
         answer."""
         started, status = time.monotonic(), 0
         try:
-            response = self._open(request, timeout=self._timeout)
-            data = response.read() if last is None else _last_bytes(response.response, last)
+            response = self._transport.send(request, timeout=self._timeout)
+            data = response.data if last is None else _last_bytes(response, last)
             status = int(response.status)
-            self._clock.observe(response.getheader("Date"), requested_at=started)
+            self._clock.observe(response.headers.get("Date"), requested_at=started)
             return status, data
-        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(str(request), f"no answer from the API server: {error}") from error
         finally:
             self._observe(request.method, request.resource.plural, status, time.monotonic() - started)
-
-    def _open(self, request: Request, *, timeout: tuple[float, float]) -> Any:
-        return self._client.call_api(*self._serialized(request), _request_timeout=timeout)
-
-    def _serialized(self, request: Request) -> Any:
-        content_type = MERGE_PATCH if request.method == "PATCH" else JSON
-        return self._client.param_serialize(
-            request.method,
-            request.resource.url(request.namespace, request.name, request.subresource),
-            query_params=list(request.query.items()),
-            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
-            body=request.body,
-            auth_settings=["BearerToken"],
-        )
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:

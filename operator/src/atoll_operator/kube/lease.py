@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from atoll_operator.kube.client import Body, Cluster
+from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.errors import ClusterError, Conflict
+from atoll_operator.kube.transport import Body
 
 logger = logging.getLogger(__name__)
 
