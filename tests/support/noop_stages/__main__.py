@@ -58,7 +58,8 @@ def work(context: StageContext) -> StageOutcome:
 
 def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, cut: float) -> None:
     """Like training: a checkpoint after every step, and none done twice. After `cut` steps the process is killed."""
-    key = keys.checkpoints_prefix(context.input.run) + "step"
+    own = "" if context.input.stage is Stage.TRAIN else f"-{context.input.folder}"
+    key = f"{keys.checkpoints_prefix(context.input.run)}step{own}"
     try:
         step = int(context.store.get(key))
     except ObjectNotFound:

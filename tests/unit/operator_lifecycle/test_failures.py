@@ -113,6 +113,17 @@ def test_last_words_are_for_people() -> None:
     assert message.endswith("at step 140; its last words: INFO tracing the graph")
 
 
+def test_a_stage_that_is_killed_after_its_result_says_so_in_words() -> None:
+    sim = at_train(backoff_limit=1)
+    sim.fail(Reason.RESULT_MISSING, code=137, message=success(Stage.TRAIN, 1))
+    sim.settle()
+    message = sim.read().message
+    assert "{" not in message
+    assert "ended with exit code 137" in message
+    assert "after it had written its result; another attempt takes that over" in message
+    assert sim.read().reason is Reason.RESULT_MISSING
+
+
 def test_a_progress_line_that_the_kubelet_has_cut_is_no_last_word() -> None:
     sim = at_train(backoff_limit=0)
     sim.fail(Reason.RESULT_MISSING, code=137, message='"message":"","step":7}\n' + "going on\n" * 230)

@@ -237,8 +237,13 @@ def _evaluate_failure(
         reason, text = result.reason, result.message
     else:
         reason = _reason_of(code)
-        ended = f"the {job.stage} stage ended with {_describe_exit(code)} and without a result"
-        text = ended + _describe_tail(pod, progress)
+        if result is not None:
+            # It was killed between its last word and its end.
+            text = f"the {job.stage} stage ended with {_describe_exit(code)} after it had written its result; another"
+            text += " attempt takes that over"
+        else:
+            ended = f"the {job.stage} stage ended with {_describe_exit(code)} and without a result"
+            text = ended + _describe_tail(pod, progress)
     # A model below its gate is not published, but its report says why, and a user wants to read it.
     measured = job.stage is Stage.EXPORT and reason is Reason.QUALITY_GATE_FAILED
     return AttemptOutcome(
