@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.node_host import HostError, cluster_name
+from cluster.node_host import HostError, card_gigabytes, cluster_name
 from support.node_cluster import NodeCluster, in_use
 
 TESTS = Path(__file__).parents[2]
@@ -45,6 +45,43 @@ def test_two_clusters_have_no_place_in_common() -> None:
 def test_a_name_that_no_cluster_can_have_is_refused(name: str) -> None:
     with pytest.raises(HostError, match="1 to 12 characters"):
         cluster_name({"ATOLL_TEST_CLUSTER": name})
+
+
+CARD = """\
+import json
+from cluster import node_kubelet
+from cluster.node_host import disk_folder, node_folder
+config = node_kubelet._kubelet_config()
+print(json.dumps([str(disk_folder()), str(node_folder()), str(node_kubelet.KUBELET_FOLDER), config]))
+"""
+
+
+def test_a_node_with_a_disk_of_its_own_has_everything_on_it_and_minds_it() -> None:
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "ATOLL_TEST_CLUSTER": "pi"}
+    found = []
+    for size in ("0", "8"):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", CARD],
+            env=environment | {"ATOLL_TEST_CARD_GB": size},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        found.append(json.loads(done.stdout))
+    (shared, folder, _, careless), (card, _, kubelet, careful) = found
+    assert shared == folder
+    assert card == f"{folder}/card"
+    assert kubelet.startswith(f"{card}/")
+    assert careless["imageGCHighThresholdPercent"] == 100
+    assert "imageGCHighThresholdPercent" not in careful
+    assert careful["evictionHard"] == {"imagefs.available": "5%", "nodefs.available": "5%"}
+
+
+@pytest.mark.parametrize("size", ["8G", "-1", "1.5"])
+def test_a_size_that_no_disk_can_have_is_refused(size: str) -> None:
+    with pytest.raises(HostError, match="whole number of gigabytes"):
+        card_gigabytes({"ATOLL_TEST_CARD_GB": size})
 
 
 class AnsweringCluster(NodeCluster):
