@@ -24,7 +24,7 @@ RED, BLUE = (220, 20, 20), (20, 20, 220)
 def read(data: bytes, tmp_path: Path, name: str = "a.jpg") -> PreparedImage:
     path = tmp_path / "0000001"
     path.write_bytes(data)
-    return prepare_image(path, name=name, limits=LIMITS)
+    return prepare_image(path.read_bytes(), name=name, limits=LIMITS)
 
 
 def decoded(found: PreparedImage) -> Image.Image:
@@ -231,4 +231,4 @@ def test_large_picture_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.new("1", (300, 200)), "PNG"))
     with pytest.raises(DatasetError, match=r"300×200 .* Mpx"):
-        prepare_image(path, name="a.png", limits=DatasetLimits(picture_pixels=50_000))
+        prepare_image(path.read_bytes(), name="a.png", limits=DatasetLimits(picture_pixels=50_000))

@@ -95,7 +95,7 @@ def test_a_damaged_file_never_becomes_another_picture() -> None:
 def prepared(tmp_path: Path, source: bytes) -> Any:
     path = tmp_path / "a.jpg"
     path.write_bytes(source)
-    return prepare_image(path, name="a.jpg", limits=DatasetLimits())
+    return prepare_image(path.read_bytes(), name="a.jpg", limits=DatasetLimits())
 
 
 @pytest.mark.parametrize("size", [(LONG_SIDE, 480), (800, 608), (MAX_PLAIN_SIDE, 720), (60, MAX_PLAIN_SIDE), (8, 8)])

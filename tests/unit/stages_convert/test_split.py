@@ -15,7 +15,7 @@ from atoll_contract.errors import DatasetError
 from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.frames import frame_group
-from atoll_stages.convert.images import PreparedImage
+from atoll_stages.convert.prepared import ImageFacts, PreparedFile, RecordImage
 from atoll_stages.convert.readers.base import AnnotatedImage
 from atoll_stages.convert.split import SplitOutcome, assign_splits
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
@@ -43,7 +43,9 @@ def split_of(
                 (archives or {}).get(name, 0), AnnotatedImage(member, name, dataset, (), tags=(tag,) if tag else ())
             )
             digest = hashlib.sha256(name.encode()).hexdigest()
-            store.complete(number, PreparedImage(b"x", 8, 8, (8, 8), 1, digest, digest, number, bytes(256), None), ())
+            image = RecordImage(8, 8, digest, digest, number, bytes(256), "none", 0, 1)
+            store.add_prepared([PreparedFile(number, ImageFacts(8, 8), image)])
+            store.complete(number, ())
         outcome = assign_splits(store, split)
         return {example.name: str(example.split) for example in store.examples()}, outcome
 

@@ -78,20 +78,21 @@ def safe_name(raw: bytes, *, number: int, limits: DatasetLimits) -> str:
         DatasetError: the path could leave the archive (DatasetUnsafe), is over a limit (DatasetTooLarge) or is
             not UTF-8 (DatasetMalformed).
     """
-    where = f"member {number} {shown(raw)}"
+
+    def refused(reason: Reason, what: str) -> DatasetError:
+        return DatasetError(reason, f"member {number} {shown(raw)}: {what}")
+
     if len(raw) > limits.path_bytes:
-        raise DatasetError(Reason.DATASET_TOO_LARGE, f"{where}: path of {len(raw)} bytes, limit {limits.path_bytes}")
+        raise refused(Reason.DATASET_TOO_LARGE, f"path of {len(raw)} bytes, limit {limits.path_bytes}")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise DatasetError(
-            Reason.DATASET_MALFORMED, f"{where}: the name is not UTF-8; rename the file and pack it again"
-        ) from None
+        raise refused(Reason.DATASET_MALFORMED, "the name is not UTF-8; rename the file and pack it again") from None
     for danger in _dangers(name):
-        raise DatasetError(Reason.DATASET_UNSAFE, f"{where}: {danger}")
+        raise refused(Reason.DATASET_UNSAFE, danger)
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if len(parts) > limits.path_levels:
-        raise DatasetError(Reason.DATASET_TOO_LARGE, f"{where}: {len(parts)} folder levels, limit {limits.path_levels}")
+        raise refused(Reason.DATASET_TOO_LARGE, f"{len(parts)} folder levels, limit {limits.path_levels}")
     return unicodedata.normalize("NFC", "/".join(parts))
 
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Self
 from urllib.parse import unquote
@@ -49,12 +50,17 @@ def plain_stem(stem: str) -> str:
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of an archive: `name` is its path inside the archive, `path` the extracted file."""
+    """A regular file of an archive: `name` is its path inside the archive, `file` the path of the extracted file."""
 
     number: int
     name: str
     size: int
-    path: Path
+    file: str | Path
+
+    @cached_property
+    def path(self) -> Path:
+        """The extracted file. Made when it is asked for: an index of a million members is read several times."""
+        return Path(self.file)
 
     @property
     def base(self) -> str:
@@ -107,14 +113,14 @@ class Members:
 
     def new_file(self, number: int) -> Path:
         """The file for the bytes of member `number`; its name has no influence on the path."""
-        path = self._path(number)
+        path = Path(self._file(number))
         if path.parent != self._made:
             path.parent.mkdir(exist_ok=True)
             self._made = path.parent
         return path
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number // 1000:04d}" / f"{number:07d}"
+    def _file(self, number: int) -> str:
+        return f"{self.folder}/{number // 1000:04d}/{number:07d}"
 
     def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
         """Adds a member to the index, before its bytes are written.
@@ -174,6 +180,17 @@ class Members:
             yield from page
             last = page[-1].name
 
+    def total_size(self) -> int:
+        """The bytes of all members together."""
+        total: int = self._database.execute("SELECT COALESCE(SUM(size), 0) FROM member").fetchone()[0]
+        return total
+
+    def count_with_suffix(self, *suffixes: str) -> int:
+        """How many members have one of these lower-case suffixes."""
+        query = f"SELECT COUNT(*) FROM member WHERE suffix IN ({_placeholders(suffixes)})"  # noqa: S608 - as `_many`
+        count: int = self._database.execute(query, suffixes).fetchone()[0]
+        return count
+
     def _one(self, where: str, *values: str | int) -> Member | None:
         found = self._many(where, *values)
         return found[0] if found else None
@@ -185,9 +202,7 @@ class Members:
     def _many(self, where: str, *values: str | int) -> list[Member]:
         # `where` is one of the literals above; values are bound.
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
-        return [
-            Member(number, name, size, Path(path) if path else self._path(number)) for number, name, size, path in rows
-        ]
+        return [Member(number, name, size, path or self._file(number)) for number, name, size, path in rows]
 
 
 def _placeholders(values: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from atoll_contract.archive.limits import shown
 from atoll_contract.errors import DatasetError
 from atoll_stages.convert.classes import ClassNames
-from atoll_stages.convert.images import PreparedImage
+from atoll_stages.convert.prepared import ImageFacts
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.readers.base import LabelledBox
 
@@ -47,13 +47,13 @@ class Frame:
     scaled: bool = False
 
 
-def annotation_frame(size: tuple[int, int] | None, image: PreparedImage, *, relative: bool) -> Frame | None:
+def annotation_frame(size: tuple[int, int] | None, image: ImageFacts, *, relative: bool) -> Frame | None:
     """Returns the frame in which an image was annotated; None where the claimed `size` does not fit the image.
 
     Labelling tools show images upright. This function assumes the same, unless the claimed (width, height) is that of
     the image as stored.
     """
-    stored = image.stored_size
+    stored = (image.width, image.height)
     upright = (stored[1], stored[0]) if image.orientation >= 5 else stored
     if relative:
         return Frame(1, 1)
@@ -84,18 +84,20 @@ def clip_boxes(
         if label is None:
             continue
         clipped = clip_box(raw, width=frame.width, height=frame.height)
-        edges = f"[{raw.xmin:g}, {raw.ymin:g}, {raw.xmax:g}, {raw.ymax:g}] in {frame.width:g}×{frame.height:g}"
         if isinstance(clipped, Kind):
-            problems.add(clipped, Action.DROPPED, file=file, number=raw.number, detail=edges)
+            problems.add(clipped, Action.DROPPED, file=file, number=raw.number, detail=_edges(raw, frame))
             continue
         if clipped.moved:
-            problems.add(Kind.BOX_CLIPPED, Action.CLIPPED, file=file, number=raw.number, detail=edges)
+            problems.add(Kind.BOX_CLIPPED, Action.CLIPPED, file=file, number=raw.number, detail=_edges(raw, frame))
         usable.append(ClassBox(label, orient_box(clipped.box, frame.orientation)))
     return tuple(usable)
 
 
-@dataclass(frozen=True)
-class ClippedBox:
+def _edges(raw: LabelledBox, frame: Frame) -> str:
+    return f"[{raw.xmin:g}, {raw.ymin:g}, {raw.xmax:g}, {raw.ymax:g}] in {frame.width:g}×{frame.height:g}"
+
+
+class ClippedBox(NamedTuple):
     """A box inside the image; `moved` says whether an edge had to move."""
 
     box: Box
@@ -126,10 +128,8 @@ def clip_box(raw: LabelledBox, *, width: float, height: float) -> ClippedBox | K
     # The division can leave no area of a very thin box.
     if box.xmin >= box.xmax or box.ymin >= box.ymax:
         return Kind.BOX_EMPTY
-    moved = max(
-        abs(new - old) / side
-        for new, old, side in zip((xmin, ymin, xmax, ymax), edges, (width, height, width, height), strict=True)
-    )
+    across = max(xmin - raw.xmin, raw.xmax - xmax) / width
+    moved = max(across, max(ymin - raw.ymin, raw.ymax - ymax) / height)
     return ClippedBox(box, moved=moved > _ROUNDING)
 
 

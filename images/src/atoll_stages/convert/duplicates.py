@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from atoll_contract.archive.limits import shown
-from atoll_stages.convert.example_store import ExampleStore, Fingerprint
+from atoll_stages.convert.duplicate_table import Fingerprint
+from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.problems import Action, Kind, Problems
 
 # Near duplicates differ in at most this many bits of the hash: at least one of its four bands is then unchanged.
@@ -18,7 +19,7 @@ _CANDIDATES = 32
 
 def drop_exact_copies(store: ExampleStore, problems: Problems) -> None:
     """Drops images whose file equals another's of the same archive and dataset; reports copies in other datasets."""
-    for copy in store.exact_copies():
+    for copy in store.duplicates.exact_copies():
         action = Action.DROPPED if copy.same_dataset else Action.KEPT
         problems.add(Kind.DUPLICATE, action, file=copy.name, detail=f"the same file as {shown(copy.first)}")
         if copy.same_dataset:
@@ -28,7 +29,7 @@ def drop_exact_copies(store: ExampleStore, problems: Problems) -> None:
 def report_leakage(store: ExampleStore, problems: Problems) -> int:
     """Returns the number of images of which an exact copy is in another split, and reports them."""
     count = 0
-    for copy in store.copies_across_splits():
+    for copy in store.duplicates.copies_across_splits():
         count += 1
         detail = f"in {copy.split}, and as {shown(copy.first)} in {copy.first_split}"
         problems.add(Kind.SPLIT_LEAKAGE, Action.KEPT, file=copy.name, detail=detail)
@@ -49,9 +50,9 @@ def report_near(store: ExampleStore, problems: Problems) -> NearCounts:
     Neighbouring frames of a video look alike; they are reported as problems only where the split separates them.
     """
     pairs = across = 0
-    for image in store.fingerprints():
+    for image in store.duplicates.fingerprints():
         like = _find_similar(store, image)
-        store.index_dhash(image.id, _bands(image.dhash))
+        store.duplicates.index_dhash(image.id, _bands(image.dhash))
         if like is None:
             continue
         pairs += 1
@@ -66,7 +67,7 @@ def report_near(store: ExampleStore, problems: Problems) -> NearCounts:
 def _find_similar(store: ExampleStore, image: Fingerprint) -> Fingerprint | None:
     """Returns an indexed image that looks the same."""
     for band, bits in _bands(image.dhash):
-        for other in store.same_band(band, bits, other_than=image.source_sha256, limit=_CANDIDATES):
+        for other in store.duplicates.same_band(band, bits, other_than=image.source_sha256, limit=_CANDIDATES):
             if (
                 _differing_bits(image.dhash, other.dhash) <= MAX_BITS
                 and _mean_difference(image.thumbnail, other.thumbnail) <= MAX_STEPS

@@ -1,6 +1,7 @@
-"""The examples of one conversion on disk: a SQLite file, and one file with the prepared images.
+"""The examples of one conversion on disk: a SQLite file, and files with the prepared images.
 
-All SQL of convert is here and in `split_table`. Rows are read as streams: memory does not grow with the dataset.
+All SQL of convert is here, in `split_table` and in `duplicate_table`. Rows are read as streams: memory does not grow
+with the dataset.
 """
 
 import errno
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atoll_stages.convert.boxes import Box, ClassBox
-from atoll_stages.convert.images import PreparedImage
+from atoll_stages.convert.duplicate_table import DuplicateTable, pages
+from atoll_stages.convert.packs import Packs
+from atoll_stages.convert.prepared import ImageFacts, ImageFile, PreparedFile
 from atoll_stages.convert.readers.base import AnnotatedImage, LabelledBox
 from atoll_stages.convert.split_names import split_of_dataset, split_of_tags
 from atoll_stages.convert.split_table import SplitTable
@@ -31,6 +34,7 @@ CREATE TABLE example (
     split_of_tags TEXT,
     split_of_dataset TEXT,
     annotated TEXT NOT NULL,
+    facts TEXT,
     status TEXT NOT NULL DEFAULT 'pending',
     dropped_as TEXT,
     boxes TEXT,
@@ -41,6 +45,7 @@ CREATE TABLE example (
     sha256 TEXT,
     dhash INTEGER,
     thumbnail BLOB,
+    pack TEXT,
     offset INTEGER,
     size INTEGER,
     series TEXT,
@@ -58,11 +63,10 @@ CREATE INDEX dhash_band_bits ON dhash_band (number, bits, id);
 
 
 class PendingExample(NamedTuple):
-    """An example whose image has not been read yet."""
+    """An example that is annotated, and not completed or dropped yet."""
 
     id: int
     name: str
-    path: Path
     annotation: str
     boxes: tuple[LabelledBox, ...]
     size: tuple[int, int] | None
@@ -70,7 +74,7 @@ class PendingExample(NamedTuple):
 
 
 class StoredExample(NamedTuple):
-    """An example with a prepared image; `offset` and `size` locate its JPEG in the file of images."""
+    """An example with a prepared image; `pack`, `offset` and `size` locate its JPEG in the files of images."""
 
     id: int
     source: int
@@ -78,33 +82,11 @@ class StoredExample(NamedTuple):
     width: int
     height: int
     sha256: str
+    pack: str
     offset: int
     size: int
     split: str | None
     boxes: tuple[ClassBox, ...]
-
-
-class ExactCopy(NamedTuple):
-    """An example whose file equals that of the earlier example `first`, byte for byte."""
-
-    id: int
-    name: str
-    split: str | None
-    first: str
-    first_split: str | None
-    same_dataset: bool
-
-
-class Fingerprint(NamedTuple):
-    """What identifies an example's image, exactly and nearly."""
-
-    id: int
-    name: str
-    split: str
-    group: str
-    source_sha256: str
-    dhash: int
-    thumbnail: bytes
 
 
 class ExampleStore:
@@ -118,12 +100,12 @@ class ExampleStore:
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE;" + _SCHEMA + "BEGIN;"
         )
         self.splits = SplitTable(self._database)
-        self._images = (folder / "images.bin").open("w+b")
-        self._end = 0
+        self.duplicates = DuplicateTable(self._database)
+        self.packs = Packs(folder / "packs")
 
     def close(self) -> None:
         self._database.close()
-        self._images.close()
+        self.packs.close()
 
     # Reading archives.
 
@@ -147,17 +129,34 @@ class ExampleStore:
             1,
         )
 
-    def pending(self, source: int) -> Iterator[PendingExample]:
-        """Yields every example of an archive in the order of reading; the caller may drop or complete each."""
-        query = (
-            "SELECT id, name, path, annotation, annotated FROM example "
-            "WHERE source = ? AND id > ? ORDER BY id LIMIT 256"
+    def files(self, source: int, *, after: int, limit: int) -> list[ImageFile]:
+        """Returns the pictures of the next examples of an archive behind the number `after`."""
+        query = "SELECT id, name, path FROM example WHERE source = ? AND id > ? ORDER BY id LIMIT ?"
+        return [ImageFile(*row) for row in self._database.execute(query, (source, after, limit))]
+
+    def add_prepared(self, files: Iterable[PreparedFile]) -> None:
+        """Adds what became of the pictures of examples; each of these may then be completed or dropped."""
+        self._database.executemany(
+            "UPDATE example SET facts = ?, width = ?, height = ?, source_sha256 = ?, sha256 = ?, dhash = ?, "
+            "thumbnail = ?, pack = ?, offset = ?, size = ? WHERE id = ?",
+            map(_prepared_row, files),
         )
-        return map(_pending_example, self._pages(query, source))
+
+    def prepared(self, source: int, *, after: int, up_to: int) -> Iterator[tuple[PendingExample, ImageFacts]]:
+        """Yields the examples of an archive with these numbers in the order of reading; all have their picture.
+
+        The caller may drop or complete each.
+        """
+        query = (
+            "SELECT id, name, annotation, annotated, facts FROM example "
+            "WHERE source = ? AND id <= ? AND id > ? ORDER BY id LIMIT 256"
+        )
+        for *row, facts in pages(self._database, query, source, up_to, after=after):
+            yield _pending_example(tuple(row)), ImageFacts(*json.loads(facts))
 
     def pending_of(self, source: int, member: int) -> PendingExample:
         """Returns the example that has this image."""
-        query = "SELECT id, name, path, annotation, annotated FROM example WHERE source = ? AND member = ?"
+        query = "SELECT id, name, annotation, annotated FROM example WHERE source = ? AND member = ?"
         return _pending_example(self._one(query, source, member))
 
     def add_boxes(self, pending: PendingExample, boxes: tuple[LabelledBox, ...]) -> None:
@@ -168,22 +167,16 @@ class ExampleStore:
             "UPDATE example SET annotated = ?, box_count = ? WHERE id = ?", (annotated, len(boxes), pending.id)
         )
 
-    def complete(self, number: int, image: PreparedImage, boxes: tuple[ClassBox, ...]) -> None:
-        """Makes the example `number` usable, with its image and its usable boxes."""
-        self._images.write(image.data)
-        # SQLite's integers are signed.
-        dhash = image.dhash - 2**64 if image.dhash >= 2**63 else image.dhash
-        prepared = (image.width, image.height, image.source_sha256, image.sha256, dhash, image.thumbnail)
+    def complete(self, number: int, boxes: tuple[ClassBox, ...]) -> None:
+        """Makes the example `number`, whose picture is there, usable with these boxes."""
         self._database.execute(
-            "UPDATE example SET status = 'usable', boxes = ?, box_count = ?, width = ?, height = ?, source_sha256 = ?, "
-            "sha256 = ?, dhash = ?, thumbnail = ?, offset = ?, size = ?, annotated = '' WHERE id = ?",
-            (json.dumps(boxes), len(boxes), *prepared, self._end, len(image.data), number),
+            "UPDATE example SET status = 'usable', boxes = ?, box_count = ?, annotated = '', facts = NULL WHERE id = ?",
+            (json.dumps(boxes), len(boxes), number),
         )
-        self._end += len(image.data)
 
     def drop(self, number: int, kind: str) -> None:
         """Makes the example `number` unusable; `kind` is the reason."""
-        query = "UPDATE example SET status = 'dropped', dropped_as = ?, annotated = '' WHERE id = ?"
+        query = "UPDATE example SET status = 'dropped', dropped_as = ?, annotated = '', facts = NULL WHERE id = ?"
         self._database.execute(query, (kind, number))
 
     # Counting and writing.
@@ -213,90 +206,43 @@ class ExampleStore:
     def examples(self) -> Iterator[StoredExample]:
         """Yields all usable examples in the order of reading."""
         query = (
-            "SELECT id, source, name, width, height, sha256, offset, size, split, boxes FROM usable "
+            "SELECT id, source, name, width, height, sha256, pack, offset, size, split, boxes FROM usable "
             "WHERE id > ? ORDER BY id LIMIT 256"
         )
-        return map(_stored_example, self._pages(query))
+        return map(_stored_example, pages(self._database, query))
 
     def examples_of(self, split: str) -> Iterator[StoredExample]:
         """Yields the examples of a split in the order of its records."""
         rows = self._database.execute(
-            "SELECT id, source, name, width, height, sha256, offset, size, split, boxes FROM usable "
+            "SELECT id, source, name, width, height, sha256, pack, offset, size, split, boxes FROM usable "
             "WHERE split = ? ORDER BY position, id",
             (split,),
         )
         return map(_stored_example, rows)
 
     def jpeg(self, example: StoredExample) -> bytes:
-        self._images.seek(example.offset)
-        return self._images.read(example.size)
-
-    # Finding duplicates.
-
-    def exact_copies(self) -> Iterator[ExactCopy]:
-        """Yields every usable example that copies an earlier one; the caller may drop it."""
-        query = (
-            "SELECT b.id, b.name, b.split, a.name, a.split, a.source = b.source AND a.dataset = b.dataset "
-            "FROM usable AS b JOIN example AS a ON a.source_sha256 = b.source_sha256 AND a.id = "
-            "(SELECT MIN(c.id) FROM usable AS c WHERE c.source_sha256 = b.source_sha256) "
-            "WHERE a.id < b.id AND b.id > ? ORDER BY b.id LIMIT 256"
-        )
-        return map(ExactCopy._make, self._pages(query))
-
-    def copies_across_splits(self) -> Iterator[ExactCopy]:
-        """Yields every usable example that copies an earlier one of another split."""
-        query = (
-            "SELECT b.id, b.name, b.split, a.name, a.split, 0 FROM usable AS b JOIN usable AS a "
-            "ON a.source_sha256 = b.source_sha256 AND a.id < b.id AND a.split != b.split "
-            "WHERE b.id > ? GROUP BY b.id ORDER BY b.id LIMIT 256"
-        )
-        return map(ExactCopy._make, self._pages(query))
-
-    def fingerprints(self) -> Iterator[Fingerprint]:
-        """Yields the fingerprints of all usable examples in the order of reading."""
-        query = (
-            "SELECT id, name, split, frame_group, source_sha256, dhash, thumbnail FROM usable "
-            "WHERE id > ? ORDER BY id LIMIT 256"
-        )
-        return map(Fingerprint._make, self._pages(query))
-
-    def index_dhash(self, number: int, bands: Iterable[tuple[int, int]]) -> None:
-        """Lets `same_band` find the example `number` by these (number, bits) of its difference hash."""
-        self._database.executemany(
-            "INSERT INTO dhash_band VALUES (?, ?, ?)", ((band, bits, number) for band, bits in bands)
-        )
-
-    def same_band(self, band: int, bits: int, *, other_than: str, limit: int) -> Iterator[Fingerprint]:
-        """Yields the latest indexed examples with these bits in a band, without copies of the file `other_than`."""
-        rows = self._database.execute(
-            "SELECT e.id, e.name, e.split, e.frame_group, e.source_sha256, e.dhash, e.thumbnail "
-            "FROM dhash_band AS band JOIN example AS e ON e.id = band.id "
-            "WHERE band.number = ? AND band.bits = ? AND e.source_sha256 != ? ORDER BY band.id DESC LIMIT ?",
-            (band, bits, other_than, limit),
-        )
-        return map(Fingerprint._make, rows)
+        return self.packs.read(example.pack, example.offset, example.size)
 
     def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._database.execute(query, values).fetchone()
         return row
 
-    def _pages(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Yields the rows of a query that ends in `id > ? ORDER BY id LIMIT …`, a page at a time.
-
-        Between pages no statement is open, so that rows may be changed.
-        """
-        last = 0
-        while rows := self._database.execute(query, (*values, last)).fetchall():
-            yield from rows
-            last = rows[-1][0]
-
 
 def _pending_example(row: tuple[Any, ...]) -> PendingExample:
-    number, name, path, annotation, annotated = row
+    number, name, annotation, annotated = row
     raw = json.loads(annotated)
     boxes = tuple(LabelledBox(*box) for box in raw["boxes"])
     size = tuple(raw["size"]) if raw["size"] else None
-    return PendingExample(number, name, Path(path), annotation, boxes, size, raw["relative"])
+    return PendingExample(number, name, annotation, boxes, size, raw["relative"])
+
+
+def _prepared_row(item: PreparedFile) -> tuple[Any, ...]:
+    image = item.image
+    if image is None:
+        return json.dumps(item.facts), *(None for _ in range(9)), item.id
+    # SQLite's integers are signed.
+    dhash = image.dhash - 2**64 if image.dhash >= 2**63 else image.dhash
+    return json.dumps(item.facts), *image._replace(dhash=dhash), item.id
 
 
 def _stored_example(row: tuple[Any, ...]) -> StoredExample:

@@ -13,6 +13,7 @@ import io
 import struct
 import threading
 import zlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,8 @@ MAX_PLAIN_SIDE = 1280
 JPEG_QUALITY = 95
 FORMAT = "jpeg"
 _ORIENTATION = 0x0112
-# Images of more pixels are decoded one at a time, so that memory does not grow with the number of threads.
+# Images of more pixels are decoded one at a time, so that memory does not grow with the number of threads or processes.
 _LARGE_PIXELS = 4_000_000
-_LARGE = threading.Lock()
 # Pillow's decoders raise these on damaged files, as fuzzing found.
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError, OverflowError),
@@ -48,6 +48,19 @@ THUMB_SIDE = 16
 _FINGERPRINT_SIDE = 48
 # Steps of brightness by which compression alone may make two equal areas differ.
 _NOISE = 3
+
+
+class _LargeImages:
+    """Whose turn it is to decode a large image: of this process's threads, or of several processes (`share`)."""
+
+    def __init__(self) -> None:
+        self.turn: AbstractContextManager[bool] = threading.Lock()
+
+    def share(self, turn: AbstractContextManager[bool]) -> None:
+        self.turn = turn
+
+
+large_images = _LargeImages()
 
 
 class UnreadableImage(ValueError):
@@ -77,14 +90,13 @@ class PreparedImage:
     is_first_frame: bool = False
 
 
-def prepare_image(path: Path, *, name: str, limits: DatasetLimits) -> PreparedImage:
-    """Prepares the image at `path`, which its archive calls `name`.
+def prepare_image(source: bytes, *, name: str, limits: DatasetLimits) -> PreparedImage:
+    """Prepares the image file with the bytes `source`, which its archive calls `name`.
 
     Raises:
         UnreadableImage: it cannot be decoded, is animated or has no pixels.
         DatasetError: DatasetTooLarge, its header claims more pixels than allowed; nothing was decoded.
     """
-    source = path.read_bytes()
     with _opened(source) as image:
         pixels = _checked_size(image, name=name, limits=limits)
         stored_size, orientation = image.size, _orientation(image)
@@ -184,7 +196,7 @@ def _decoded_small(image: "Image.Image") -> "Image.Image":
 
 
 def _decoded_alone(image: "Image.Image", orientation: int) -> "Image.Image":
-    with _LARGE:
+    with large_images.turn:
         return _decoded(image, orientation)
 
 

@@ -6,12 +6,10 @@ stage then writes them as TFRecord shards.
 """
 
 import logging
-import os
+import math
 import shutil
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,23 +23,26 @@ from atoll_stages.convert.classes import ClassNames
 from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, report_leakage, report_near
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.format_overlap import FormatOverlap
-from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
+from atoll_stages.convert.image_pool import ImagePool, silence_pillow
+from atoll_stages.convert.image_queue import ImageQueue
 from atoll_stages.convert.meanings import bounded_warnings, problem_warnings
+from atoll_stages.convert.prepared import ImageFacts
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
 from atoll_stages.convert.readers import find_readers
-from atoll_stages.convert.readers.base import AnnotatedImage, Archive, Reader
+from atoll_stages.convert.readers.base import IMAGE_SUFFIXES, AnnotatedImage, Archive, Reader
 from atoll_stages.convert.readers.split_lists import SplitLists
 from atoll_stages.convert.readers.unread import explain_no_images
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 from atoll_stages.convert.totals import SEEN, USED, Totals, require_equal
+from atoll_stages.runtime.cpus import available_cpus
 
 logger = logging.getLogger(__name__)
 
 # Called with (images done, images known so far); may raise to end the work.
 OnProgress = Callable[[int, int], None]
 
-_MAX_THREADS = 8
+_MAX_WORKERS = 16
 # So many kinds of problems are told where no example is usable.
 _MESSAGE_KINDS = 3
 
@@ -64,27 +65,55 @@ class Conversion:
     store: ExampleStore
     names: ClassNames
     budget: InvalidBudget
-    on_progress: OnProgress
+    pool: ImagePool
+    progress: "ImageProgress"
     problems: Problems = field(default_factory=Problems)
     totals: Totals = field(default_factory=Totals)
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
     formats: list[tuple[DatasetFormat, ...]] = field(default_factory=list)
 
 
+@dataclass
+class ImageProgress:
+    """Counts the pictures that are prepared; `known` is how many there are, as far as archives were opened."""
+
+    report: OnProgress
+    known: int = 0
+    done: int = 0
+
+    def prepared(self, count: int) -> None:
+        self.done += count
+        self.report(self.done, self.known)
+
+
 @contextmanager
 def read_dataset(
-    sources: Sequence[Source], spec: ConvertSpec, work: Path, *, on_progress: OnProgress = lambda *_: None
+    sources: Sequence[Source],
+    spec: ConvertSpec,
+    work: Path,
+    *,
+    on_progress: OnProgress = lambda *_: None,
+    workers: int | None = None,
 ) -> Iterator[Conversion]:
     """Reads every source into a store under `work` and drops duplicates; `summarize` is the next step.
+
+    Pictures are prepared by `workers` processes or threads, by default one for each processor that may be used.
 
     Raises:
         DatasetError: a source is unsafe, malformed, too large, or worse than `max_invalid_percent`; or no example is
             usable.
         AtollError: InternalError, the totals of the dataset do not add up.
     """
-    with closing(ExampleStore(work / "examples")) as store:
+    workers = workers or min(_MAX_WORKERS, math.ceil(available_cpus()))
+    with (
+        closing(ExampleStore(work / "examples")) as store,
+        closing(ImagePool(store.packs.folder, spec.limits, workers)) as pool,
+        _without_pillow_warnings(),
+    ):
         budget = InvalidBudget(spec.max_invalid_percent)
-        conversion = Conversion(spec, store, ClassNames(spec), budget, on_progress)
+        conversion = Conversion(spec, store, ClassNames(spec), budget, pool, ImageProgress(on_progress))
+        # Processes start while the archives are unpacked.
+        pool.expect(sum(source.path.stat().st_size for source in sources))
         for number, source in enumerate(sources):
             problems = conversion.problems if len(sources) == 1 else conversion.problems.of_archive(source.name)
             with _naming(source):
@@ -178,21 +207,29 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
         for note in members.notes:
             problems.add(Kind.BYTES_UNREAD, Action.SKIPPED, file=source.name, detail=note)
         archive = Archive(source.name, members, limits, problems, conversion.totals)
-        _read_annotations(conversion, number, archive, source.format)
+        progress = conversion.progress
+        conversion.pool.expect(members.total_size())
+        queue = ImageQueue(conversion.store, number, conversion.pool, progress.prepared)
+        progress.known += members.count_with_suffix(*IMAGE_SUFFIXES)
+        _read_annotations(conversion, number, archive, source.format, queue)
         settle_members(conversion.store, number, archive)
-        _read_images(conversion, number, problems)
+        progress.known = conversion.store.count()
+        _store_images(conversion, queue, problems)
     shutil.rmtree(folder)
     if source.disposable and source.path.is_dir():
         shutil.rmtree(source.path)
 
 
-def _read_annotations(conversion: Conversion, number: int, archive: Archive, requested: DatasetFormat) -> None:
+def _read_annotations(
+    conversion: Conversion, number: int, archive: Archive, requested: DatasetFormat, queue: ImageQueue
+) -> None:
     used: dict[DatasetFormat, None] = {}
     readers = find_readers(archive, requested)
     images = _annotated_images(conversion, number, archive, readers, used)
     lists = SplitLists(archive, is_wanted=conversion.spec.split.by in (SplitBy.AUTO, SplitBy.DATASETS))
     for item in lists.applied(images):
         add_annotated(conversion.store, number, archive, item)
+        queue.added()
     if not used and (why := explain_no_images(archive)):
         raise DatasetError(Reason.NO_USABLE_EXAMPLES, why)
     formats = tuple(used or [reader.format for reader in readers])
@@ -219,37 +256,20 @@ def _annotated_images(
                 yield item
 
 
-def _read_images(conversion: Conversion, number: int, problems: Problems) -> None:
-    """Prepares the images of a source in threads (Pillow releases the interpreter lock) and stores them in order."""
-    threads = min(_MAX_THREADS, _available_cores())
-    queue: deque[tuple[PendingExample, Future[PreparedImage]]] = deque()
-    known, budget = conversion.store.count(), conversion.budget
-    with ThreadPoolExecutor(threads) as pool, _without_pillow_warnings():
-        try:
-            for pending in conversion.store.pending(number):
-                task = pool.submit(prepare_image, pending.path, name=pending.name, limits=conversion.spec.limits)
-                queue.append((pending, task))
-                if len(queue) > 2 * threads:
-                    _store_image(conversion, *queue.popleft(), problems)
-                    conversion.on_progress(budget.images, known)
-            while queue:
-                _store_image(conversion, *queue.popleft(), problems)
-        finally:
-            for _, task in queue:
-                task.cancel()
-    conversion.on_progress(budget.images, known)
+def _store_images(conversion: Conversion, queue: ImageQueue, problems: Problems) -> None:
+    """Stores the images of a source with their boxes in the order of reading, each once it is prepared."""
+    for pending, facts in queue.read():
+        _store_image(conversion, pending, facts, problems)
 
 
-def _store_image(
-    conversion: Conversion, pending: PendingExample, task: "Future[PreparedImage]", problems: Problems
-) -> None:
+def _store_image(conversion: Conversion, pending: PendingExample, image: ImageFacts, problems: Problems) -> None:
     """Stores a prepared image with its boxes, or drops its example."""
     store = conversion.store
     conversion.budget.images += 1
-    try:
-        image = task.result()
-    except UnreadableImage as error:
-        problems.add(Kind.IMAGE_UNREADABLE, Action.SKIPPED, file=pending.name, detail=str(error))
+    if image.too_large is not None:
+        raise DatasetError(Reason.DATASET_TOO_LARGE, image.too_large)
+    if image.unreadable is not None:
+        problems.add(Kind.IMAGE_UNREADABLE, Action.SKIPPED, file=pending.name, detail=image.unreadable)
         store.drop(pending.id, Kind.IMAGE_UNREADABLE)
         return
     if image.misnamed_as:
@@ -258,7 +278,7 @@ def _store_image(
         problems.add(Kind.IMAGE_FIRST_FRAME, Action.KEPT, file=pending.name, detail="the other frames are not read")
     frame = annotation_frame(pending.size, image, relative=pending.relative)
     if frame is None:
-        claimed, real = pending.size or (0, 0), image.stored_size
+        claimed, real = pending.size or (0, 0), (image.width, image.height)
         detail = f"annotated as {claimed[0]}×{claimed[1]}, the picture is {real[0]}×{real[1]}"
         problems.add(Kind.SIZE_MISMATCH, Action.SKIPPED, file=pending.annotation, detail=detail)
         store.drop(pending.id, Kind.SIZE_MISMATCH)
@@ -268,19 +288,11 @@ def _store_image(
         problems.add(Kind.SIZE_SCALED, Action.SCALED, file=pending.annotation, detail=detail)
     boxes = clip_boxes(pending.boxes, frame, file=pending.annotation, names=conversion.names, problems=problems)
     conversion.budget.boxes += len(boxes)
-    store.complete(pending.id, image, boxes)
-
-
-def _available_cores() -> int:
-    """Returns the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    store.complete(pending.id, boxes)
 
 
 @contextmanager
 def _without_pillow_warnings() -> Iterator[None]:
-    """Silences Pillow's warnings about odd EXIF data; an image that cannot be read is counted as a problem anyway."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\..*")
+        silence_pillow()
         yield

@@ -6,6 +6,7 @@ length, data, masked CRC-32C of the data; little endian) and `tensorflow/core/ex
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, BinaryIO
 
 from atoll_contract.errors import DatasetError, Reason
@@ -28,8 +29,13 @@ def encode_example(features: Mapping[str, bytes]) -> bytes:
 
     Keys are in sorted order, so that equal features give equal bytes.
     """
-    entries = b"".join(_field(1, _field(1, key.encode()) + _field(2, features[key])) for key in sorted(features))
+    entries = b"".join(_field(1, _key(key) + _field(2, features[key])) for key in sorted(features))
     return _field(1, entries)
+
+
+@cache
+def _key(key: str) -> bytes:
+    return _field(1, key.encode())
 
 
 def bytes_feature(*values: bytes) -> bytes:
@@ -44,6 +50,8 @@ def float_feature(values: Sequence[float]) -> bytes:
 
 def int64_feature(values: Sequence[int]) -> bytes:
     """Returns a serialised `tf.train.Feature` with a packed Int64List."""
+    if all(0 <= value < 0x80 for value in values):
+        return _field(_INT64_LIST, _field(1, bytes(values)))
     return _field(_INT64_LIST, _field(1, b"".join(_varint(value & 2**64 - 1) for value in values)))
 
 
@@ -194,7 +202,13 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+    # All numbers of fields and most lengths are single bytes.
+    size = len(value)
+    return bytes((number << 3 | _BYTES, size)) + value if size < 0x80 else _long_field(number, value)
+
+
+def _long_field(number: int, value: bytes) -> bytes:
+    return b"".join((_varint(number << 3 | _BYTES), _varint(len(value)), value))
 
 
 def _varint(value: int) -> bytes:

@@ -7,30 +7,18 @@ how many processors the work keeps busy at once: that shows in its best moments.
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from atoll_stages.runtime.cpus import available_cpus
 
 # Work on up to so many processors keeps this share of them busy, as idle machines show. What more of them do depends on
 # the size of the batch, so it is measured.
 _FEW_CPUS, _BUSY_SHARE = 4, 0.8
 # The share of pieces that may have kept more processors busy than is taken for usual.
 _BEST = 0.9
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def available_cpus() -> float:
-    """Returns how many processors this process may use, by its affinity and its control group's limit."""
-    cpus: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text(encoding="ascii").split()
-        return min(cpus, max(0.1, int(quota) / int(period)))
-    except (OSError, ValueError):
-        # No control group, or the limit is "max".
-        return cpus
 
 
 @dataclass

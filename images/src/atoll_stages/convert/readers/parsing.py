@@ -169,10 +169,13 @@ def _short(text: str) -> int:
 
 def _shallow(value: Any, limit: int) -> None:
     """Raises where values are nested deeper than `limit`."""
-    level = [value] if isinstance(value, dict | list) else []
+    # The parser makes these very types, so that none has to be asked for its base classes.
+    level = [value] if type(value) in (dict, list) else []
     for _ in range(limit):
-        children = (item for node in level for item in (node.values() if isinstance(node, dict) else node))
-        level = [item for item in children if isinstance(item, dict | list)]
+        inner: list[Any] = []
+        for node in level:
+            inner += [item for item in (node.values() if type(node) is dict else node) if type(item) in (dict, list)]
+        level = inner
         if not level:
             return
     raise _Refused

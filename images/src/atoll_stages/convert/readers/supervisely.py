@@ -41,7 +41,7 @@ class SuperviselyReader(Reader):
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
     for file in archive.files(".json"):
-        if PurePosixPath(file.folder).name == "ann" and not file.name.startswith("__MACOSX/"):
+        if file.folder.rpartition("/")[2] == "ann" and not file.name.startswith("__MACOSX/"):
             yield file
 
 
@@ -51,8 +51,9 @@ class _Projects:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._titles: dict[str, dict[Any, str]] = {}
+        self._latest = ("", "")
         for member in archive.members.with_suffix(".json"):
-            if member.base == "meta.json" and PurePosixPath(member.folder).name not in ("ann", "meta", "img_info"):
+            if member.base == "meta.json" and member.folder.rpartition("/")[2] not in ("ann", "meta", "img_info"):
                 self._titles[member.folder] = self._read(member)
 
     def classes(self) -> tuple[str, ...]:
@@ -60,6 +61,11 @@ class _Projects:
 
     def of(self, folder: str) -> str:
         """Returns the project that contains `folder`: the nearest parent with a meta.json, else the top folder."""
+        if self._latest[0] != folder:
+            self._latest = (folder, self._search(folder))
+        return self._latest[1]
+
+    def _search(self, folder: str) -> str:
         path = PurePosixPath(folder)
         for parent in (path, *path.parents):
             name = "" if str(parent) == "." else str(parent)
@@ -99,8 +105,7 @@ def _object_count(archive: Archive, file: Member) -> int:
 
 def _images(archive: Archive, projects: _Projects) -> Iterator[AnnotatedImage]:
     for file in _annotation_files(archive):
-        folder = str(PurePosixPath(file.folder).parent)
-        folder = "" if folder == "." else folder
+        folder = file.folder.rpartition("/")[0]
         found = _find_image(archive, folder, file)
         objects_lost = 0 if found.image is not None else _object_count(archive, file)
         image = counted_image(archive, file, found, f"no such file in {folder}/img", objects=objects_lost)

@@ -23,7 +23,7 @@ def box_edges(item: dict[str, Any], *, max_pixels: int) -> tuple[Edges, str]:
         InvalidValue: the geometry's values are not what its type requires.
     """
     geometry = item.get("geometryType") or _inferred(item)
-    if not isinstance(geometry, str) or geometry not in (_WITHOUT_AREA | _SHAPES.keys()):
+    if not isinstance(geometry, str) or (geometry not in _SHAPES and geometry not in _WITHOUT_AREA):
         raise UnknownGeometry(f"geometry {shown(str(geometry), 40)}")
     if geometry in _WITHOUT_AREA:
         raise NoArea(f"a {geometry} has no area")
