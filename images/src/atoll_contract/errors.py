@@ -42,6 +42,7 @@ class Reason(StrEnum):
     TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     EPHEMERAL_STORAGE_EXCEEDED = "EphemeralStorageExceeded"
+    PEER_LOST = "PeerLost"
     # Storage.
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     STORAGE_THROTTLED = "StorageThrottled"
@@ -99,6 +100,7 @@ class ExitCode(IntEnum):
     STORAGE_UNAVAILABLE = 30
     STORAGE_THROTTLED = 31
     INTERRUPTED = 32
+    PEER_LOST = 33
     INTERNAL_ERROR = 39
     TRAINING_DIVERGED = 40
     COMPILER_UNAVAILABLE = 41

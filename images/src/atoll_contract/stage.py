@@ -22,6 +22,8 @@ ENV_HANDOVER_DIR = "ATOLL_HANDOVER_DIR"
 ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
 # A file descriptor that reaches its end when the embedded engine that started the stage is gone.
 ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
+# Which worker of a training a process is, counted from 0; Kubernetes sets it in the pods of an Indexed Job.
+ENV_WORKER_INDEX = "JOB_COMPLETION_INDEX"
 # Seconds from SIGTERM until everything must have ended; a pod's terminationGracePeriodSeconds.
 ENV_GRACE = "ATOLL_GRACE_SECONDS"
 
@@ -311,6 +313,8 @@ class StageInput(Document, frozen=True):
     adopt_from: int | None = None
     # Set where each compile target has a Job of its own: what they leave lies apart, as do their attempts' numbers.
     target: str | None = None
+    # `host:port` of each worker, where a training has several; a worker's own index is in `ENV_WORKER_INDEX`.
+    worker_addresses: tuple[str, ...] | None = None
 
     @property
     def folder(self) -> str:
@@ -331,6 +335,22 @@ class StageInput(Document, frozen=True):
             if artifact.name == name:
                 return artifact
         raise SpecError(f"stage {self.stage} needs the artifact {name!r} of stage {stage}, which it was not given")
+
+    def worker(self, environ: Mapping[str, str] = os.environ) -> int:
+        """Which of the workers the process with this environment is; 0 where there is one alone.
+
+        Raises:
+            SpecError: the environment does not say it.
+        """
+        if not self.worker_addresses:
+            return 0
+        text, count = environ.get(ENV_WORKER_INDEX, ""), len(self.worker_addresses)
+        if not (text.isascii() and text.isdecimal() and int(text) < count):
+            raise SpecError(
+                f"the environment variable {ENV_WORKER_INDEX} is {text[:20]!r}; with {count} workers it must be a "
+                f"number from 0 to {count - 1}"
+            )
+        return int(text)
 
     def to_env(self) -> dict[str, str]:
         return {ENV_INPUT: to_json(self).decode()}

@@ -133,7 +133,7 @@ def test_O32_a_result_with_fields_and_a_reason_of_a_newer_version_is_a_success(s
     ("code", "reason", "retried"),
     [
         (17, Reason.INTERNAL_ERROR, False),
-        (33, Reason.INTERNAL_ERROR, True),
+        (34, Reason.INTERNAL_ERROR, True),
         (13, Reason.DATASET_MALFORMED, False),
         (30, Reason.STORAGE_UNAVAILABLE, True),
     ],
@@ -141,11 +141,11 @@ def test_O32_a_result_with_fields_and_a_reason_of_a_newer_version_is_a_success(s
 def test_O32_the_exit_code_says_what_an_unknown_reason_stands_for(code: int, reason: Reason, retried: bool) -> None:
     sim = RunSimulation()
     sim.to_stage(Stage.TRAIN)
-    result = json.loads(failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR)) | {"reason": "PeerLost", "message": "a peer"}
+    result = json.loads(failure(Stage.TRAIN, 1, Reason.INTERNAL_ERROR)) | {"reason": "Slow", "message": "a worker"}
     sim.fail(Reason.INTERNAL_ERROR, code=code, message=json.dumps(result))
     sim.settle()
     last = sim.stage(Stage.TRAIN).last_failure
-    assert (last.reason, last.message) == (reason, "a peer")
+    assert (last.reason, last.message) == (reason, "a worker")
     assert (sim.stage(Stage.TRAIN).phase is StagePhase.PENDING) is retried
 
 

@@ -129,11 +129,14 @@ def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scr
     if completed is not None:
         logger.info("%s", completed.message)
         return completed
-    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop, progress)
+    context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop, progress, given.worker())
     outcome = work(context)
     result = StageResult(
         given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, outcome.summary
     )
+    if context.worker:
+        logger.info("%s", result.message)
+        return result
     data = to_json(result)
     key = context.prefix + RESULT_NAME
     store.put(key, data)

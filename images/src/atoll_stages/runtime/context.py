@@ -57,7 +57,7 @@ class ProgressLines:
 @dataclass(frozen=True)
 class StageContext:
     """What the work reads and writes. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
-    the stage is to save and raise `Interrupted`."""
+    the stage is to save and raise `Interrupted`. Of several workers only `worker` 0 writes into the store."""
 
     input: StageInput
     store: Store
@@ -65,6 +65,7 @@ class StageContext:
     pod_uid: str = "by-hand"
     stop: threading.Event = field(default_factory=threading.Event)
     progress: ProgressLines = field(default_factory=ProgressLines)
+    worker: int = 0
 
     @property
     def prefix(self) -> str:

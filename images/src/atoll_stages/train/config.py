@@ -125,7 +125,7 @@ def _peak_learning_rate(spec: TrainSpec) -> float:
     return base * math.sqrt(spec.batch_size / BASE_BATCH_SIZE)
 
 
-def describe_config(config: TrainConfig) -> Mapping[str, str]:
+def describe_config(config: TrainConfig) -> dict[str, str]:
     """Returns every number of the configuration under one flat name each, for the report."""
     trainer, augmentation = config.trainer, config.trainer.augmentation
     early_stopping_patience = config.early_stopping_patience

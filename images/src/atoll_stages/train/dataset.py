@@ -166,14 +166,25 @@ class Batch:
 
 
 class BatchLoader:
-    """The batches of a training, with canvases of `side` pixels. Use it as a context manager."""
+    """The batches of a training, with canvases of `side` pixels. Use it as a context manager.
+
+    One of several workers loads only its `rows` of each batch; None: all of them.
+    """
 
     def __init__(
-        self, examples: Sequence[Example], *, side: int, batch_size: int, seed: int, cache_bytes: int = CACHE_BYTES
+        self,
+        examples: Sequence[Example],
+        *,
+        side: int,
+        batch_size: int,
+        seed: int,
+        rows: range | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._examples = examples
         self._side = side
         self._batch_size = batch_size
+        self._rows = range(batch_size) if rows is None else rows
         self._seed = seed
         self._pool = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         count = len(examples)
@@ -187,9 +198,10 @@ class BatchLoader:
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step, counted from 0; boxes are padded with PADDING_LABEL."""
-        chosen = batch_indices(step, batch_size=self._batch_size, count=len(self._examples), seed=self._seed)
-        boxes = np.zeros((self._batch_size, self._max_objects, 4), np.float32)
-        labels = np.full((self._batch_size, self._max_objects), PADDING_LABEL, np.int32)
+        whole = batch_indices(step, batch_size=self._batch_size, count=len(self._examples), seed=self._seed)
+        chosen = whole[self._rows.start : self._rows.stop]
+        boxes = np.zeros((len(chosen), self._max_objects, 4), np.float32)
+        labels = np.full((len(chosen), self._max_objects), PADDING_LABEL, np.int32)
         for row, index in enumerate(chosen):
             own_boxes, own_labels = self._objects[index]
             boxes[row, : len(own_labels)], labels[row, : len(own_labels)] = own_boxes, own_labels

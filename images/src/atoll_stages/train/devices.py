@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Accelerator
+from atoll_stages.train.workers import Workers
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,7 +22,7 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True)
 class Devices:
-    """`strategy` places variables and runs steps; a batch is split over `replicas` devices."""
+    """`strategy` places variables and runs steps; a batch is split over `replicas` devices, those of all workers."""
 
     strategy: tf.distribute.Strategy
     kind: Accelerator
@@ -40,11 +41,12 @@ def _is_relevant(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name not in ("absl", "tensorflow")
 
 
-def find_devices(accelerator: Accelerator) -> Devices:
-    """Returns the devices to train on: every visible GPU, or the CPU.
+def find_devices(accelerator: Accelerator, workers: Workers | None = None) -> Devices:
+    """Returns the devices to train on: every visible GPU, or the CPU. Several workers wait here for each other.
 
     Raises:
         SpecError: a GPU was requested and TensorFlow sees none.
+        AtollError: PeerLost.
     """
     import tensorflow as tf
 
@@ -56,11 +58,21 @@ def find_devices(accelerator: Accelerator) -> Devices:
         )
     if not gpus:
         tf.config.set_visible_devices([], "GPU")
+        strategy = _strategy(0, workers)
         # On the CPU this costs nothing, and makes a resumed run equal an uninterrupted one bit for bit.
         tf.config.experimental.enable_op_determinism()
-        return Devices(tf.distribute.get_strategy(), Accelerator.CPU, 1, mixed_precision=False)
+        return Devices(strategy, Accelerator.CPU, strategy.num_replicas_in_sync, mixed_precision=False)
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     capabilities = [tf.config.experimental.get_device_details(g).get("compute_capability") or (0, 0) for g in gpus]
-    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-    return Devices(strategy, Accelerator.GPU, len(gpus), mixed_precision=min(capabilities) >= BFLOAT16_CAPABILITY)
+    strategy = _strategy(len(gpus), workers)
+    bfloat16 = min(capabilities) >= BFLOAT16_CAPABILITY
+    return Devices(strategy, Accelerator.GPU, strategy.num_replicas_in_sync, mixed_precision=bfloat16)
+
+
+def _strategy(gpus: int, workers: Workers | None) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
+    if workers is not None and workers.count > 1:
+        return workers.strategy(gpus)
+    return tf.distribute.MirroredStrategy() if gpus > 1 else tf.distribute.get_strategy()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.document import Document
+from atoll_contract.document import Document, replace
 from atoll_contract.errors import ModelError, Reason
 
 DIVERGENCE_WINDOW = 20
@@ -36,6 +36,13 @@ class Best(Document, frozen=True):
     ap50: float
 
 
+class WorkerCount(Document, frozen=True):
+    """From this step on, so many workers trained."""
+
+    step: int
+    count: int
+
+
 class Progression(Document, frozen=True):
     """The state of a training beside its variables, after `step` steps."""
 
@@ -45,6 +52,23 @@ class Progression(Document, frozen=True):
     stale: int = 0
     seconds: float = 0.0
     history: tuple[Point, ...] = ()
+    # None for one worker from the first step on.
+    workers: tuple[WorkerCount, ...] | None = None
+
+    def with_workers(self, count: int) -> Progression:
+        """The same, going on with so many workers."""
+        known = self.workers or (WorkerCount(0, 1),)
+        if known[-1].count == count:
+            return self
+        # Where nothing was trained with a number, it leaves no trace.
+        changes = (*(change for change in known if change.step < self.step), WorkerCount(self.step, count))
+        return replace(self, workers=changes)
+
+    def describe_workers(self) -> dict[str, str]:
+        """The report's line on the workers; none where there was always one."""
+        counts = self.workers or ()
+        parts = [f"{item.count} from step {item.step} on" if item.step else str(item.count) for item in counts]
+        return {"workers": ", ".join(parts)} if parts else {}
 
 
 class Snapshot(Document, frozen=True):

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+_Averages = list[tuple[tf.Variable, tf.Tensor]]
+# Each replica of a strategy runs in a thread of its own, and so has a list of its own.
+_collected: ContextVar[_Averages | None] = ContextVar("collected averages", default=None)
+
+
+@contextmanager
+def collected_averages() -> Iterator[_Averages]:
+    """Collects the moving averages of batch normalisation with their new values, which the caller then assigns.
+
+    So the caller can reduce them over the replicas together with the gradients: a collective for each layer would be
+    over fifty a step, each of two tiny tensors.
+    """
+    averages: _Averages = []
+    token = _collected.set(averages)
+    try:
+        yield averages
+    finally:
+        _collected.reset(token)
 
 
 @keras.saving.register_keras_serializable("atoll")
@@ -31,8 +53,8 @@ class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # 
     """`keras.layers.BatchNormalization` over the last axis of (batch, height, width, channels), as one fused kernel.
 
     Keras 3 builds this layer from elementwise operations, which on a CPU cost as much as all convolutions together.
-    Weights and their names are those of the Keras layer. Under a distribution strategy the moving averages take the
-    mean of the replicas' statistics.
+    Weights and their names are those of the Keras layer. Within `collected_averages` the layer leaves the moving
+    averages as they are, and hands on their new values.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
@@ -62,23 +84,27 @@ class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # 
             exponential_avg_factor=1.0 - self.momentum,
             is_training=True,
         )
-        averages = self.moving_mean.value, self.moving_variance.value
-        for average, moved in zip(averages, mean_over_replicas([mean, variance]), strict=True):
-            assign(average, moved)
+        moved = [(self.moving_mean.value, mean), (self.moving_variance.value, variance)]
+        collected = _collected.get()
+        if collected is None:
+            assign_all(moved)
+        else:
+            collected += moved
         return y
 
 
-def assign(variable: tf.Variable, value: tf.Tensor) -> None:
-    """Assigns to this replica's copy alone.
+def assign_all(values: _Averages) -> None:
+    """Assigns each value to this replica's copy of its variable alone.
 
-    Under MirroredStrategy every replica computes the same update from reduced gradients, so each may write its own copy
+    Under a strategy every replica computes the same update from reduced gradients, so each may write its own copy
     without coordination. Outside a strategy this is a plain assignment.
     """
-    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+    for variable, value in values:
+        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 
 
 def subtract(variable: tf.Variable, factor: tf.Tensor, value: tf.Tensor) -> None:
-    """Subtracts `factor` × `value` from this replica's copy alone, as `assign`, by one operation."""
+    """Subtracts `factor` × `value` from this replica's copy alone, as `assign_all`, by one operation."""
     tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=factor, delta=value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import Batch, BatchLoader, Example, evenly_spaced
 from atoll_stages.train.evaluate import Metrics, evaluate
 from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression
-from atoll_stages.train.trainer import Trainer
+from atoll_stages.train.trainer import Signals, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class TrainerCallbacks(Protocol):
 
 
 class TrainingLoop:
-    """One training, from a `Progression` to its end."""
+    """One training, from a `Progression` to its end, on its only worker or on the first one of several."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class TrainingLoop:
         # Number and time of the first step of this process: it traces the graph, so the estimate counts from its end.
         self._first_step: tuple[int, float] | None = None
         self._curve_every = max(1, config.steps // CURVE_POINTS)
+        self._signals = Signals()
 
     def run(self, progression: Progression) -> Progression:
         """Trains to the last step, or until early stopping ends it.
@@ -81,20 +82,25 @@ class TrainingLoop:
         config = self._config
         monitor, meter = DivergenceMonitor(peak=config.learning_rate.peak), LossMeter()
         start, seconds_before = time.monotonic(), progression.seconds
-        if self._stops_early(progression):
+        if stops_early(config, progression):
             return progression
+        last: Batch | None = None
+        several = self._trainer.workers.count > 1
         with prefetched(self._loader, range(progression.step, config.steps)) as batches:
             for step, batch in batches:
+                last = batch
                 rate = config.learning_rate.at(step)
-                losses = self._trainer.train_step(batch, step=step, learning_rate=rate, side=config.image_size.at(step))
+                signals = Signals(interrupted=several and stop_requested(self._callbacks.check_stop))
+                losses, self._signals = step_with_others(self._trainer, config, batch, step=step, signals=signals)
                 monitor.update(float(losses[0]), step=step + 1)
                 meter.add(losses)
                 seconds = seconds_before + time.monotonic() - start
                 progression = replace(progression, step=step + 1, seconds=seconds)
                 progression = self._after_step(progression, meter, rate=rate)
-                if self._stops_early(progression):
+                if stops_early(config, progression):
                     logger.info("step %s: no better AP50 in %s measurements, ended early", step + 1, progression.stale)
                     break
+            self._dismiss_others(progression, last)
         return progression
 
     def _after_step(self, progression: Progression, meter: LossMeter, *, rate: float) -> Progression:
@@ -106,7 +112,7 @@ class TrainingLoop:
             point = meter.point(step=step, rate=rate, metrics=metrics)
             progression = replace(progression, history=(*progression.history, point))
             self._callbacks.on_point(point)
-        ended = last or self._stops_early(progression)
+        ended = last or stops_early(self._config, progression)
         saved = ended or step % self._config.checkpoint_every == 0
         if saved:
             self._callbacks.on_checkpoint(progression)
@@ -130,17 +136,21 @@ class TrainingLoop:
         self._callbacks.on_best(progression.step)
         return replace(progression, best=Best(progression.step, metrics.ap50), stale=0)
 
-    def _stops_early(self, progression: Progression) -> bool:
-        max_stale = self._config.early_stopping_patience
-        return max_stale is not None and progression.stale >= max_stale
-
     def _check_stop(self, progression: Progression, *, saved: bool) -> None:
         try:
-            self._callbacks.check_stop()
+            if self._trainer.workers.count == 1:
+                self._callbacks.check_stop()
+            elif self._signals.interrupted:
+                raise Interrupted
         except Interrupted:
             if not saved:
                 self._callbacks.on_checkpoint(progression)
             raise
+
+    def _dismiss_others(self, progression: Progression, batch: Batch | None) -> None:
+        """Ends the other workers, which wait in their next step, by one that does not count."""
+        if batch is not None and self._trainer.workers.count > 1 and not self._signals.interrupted:
+            step_with_others(self._trainer, self._config, batch, step=progression.step, signals=Signals(ended=True))
 
     def _report_progress(self, progression: Progression, *, loss: float) -> None:
         now, step, total = time.monotonic(), progression.step, self._config.steps
@@ -161,6 +171,59 @@ class TrainingLoop:
                 eta_seconds=None if remaining is None else round(remaining, 1),
             )
         )
+
+
+def follow(
+    *,
+    config: TrainConfig,
+    trainer: Trainer,
+    loader: BatchLoader,
+    progression: Progression,
+    check_stop: Callable[[], None],
+) -> None:
+    """Trains on another worker than the first, from the same `progression`, until that one ends the training. It
+    measures and writes nothing.
+
+    Raises:
+        ModelError: TrainingDiverged. Interrupted: a worker was asked to end. AtollError: PeerLost.
+    """
+    if stops_early(config, progression):
+        return
+    monitor = DivergenceMonitor(peak=config.learning_rate.peak)
+    last: Batch | None = None
+    with prefetched(loader, range(progression.step, config.steps)) as batches:
+        for step, batch in batches:
+            last, signals = batch, Signals(interrupted=stop_requested(check_stop))
+            losses, received = step_with_others(trainer, config, batch, step=step, signals=signals)
+            if received.ended:
+                return
+            monitor.update(float(losses[0]), step=step + 1)
+            if received.interrupted:
+                raise Interrupted
+        if last is not None:
+            # The first worker measures now, and this one waits for it: its end would count as a loss.
+            step_with_others(trainer, config, last, step=config.steps, signals=Signals())
+
+
+def step_with_others(
+    trainer: Trainer, config: TrainConfig, batch: Batch, *, step: int, signals: Signals
+) -> tuple[np.ndarray, Signals]:
+    """Takes the step with the rate and the side of its number, as `Trainer.train_step_together`."""
+    rate, side = config.learning_rate.at(step), config.image_size.at(step)
+    return trainer.train_step_together(batch, step=step, learning_rate=rate, side=side, signals=signals)
+
+
+def stop_requested(check_stop: Callable[[], None]) -> bool:
+    try:
+        check_stop()
+    except Interrupted:
+        return True
+    return False
+
+
+def stops_early(config: TrainConfig, progression: Progression) -> bool:
+    max_stale = config.early_stopping_patience
+    return max_stale is not None and progression.stale >= max_stale
 
 
 @dataclass

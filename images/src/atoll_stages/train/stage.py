@@ -21,9 +21,10 @@ from atoll_stages.train.dataset import BatchLoader, Example, canvas_side, fetch_
 from atoll_stages.train.devices import Devices, find_devices
 from atoll_stages.train.history import EventFile, History, Point, Progression
 from atoll_stages.train.initial_weights import ModelInfo, load_initial_weights, weights_by_path, write_weights
-from atoll_stages.train.loop import TrainingLoop
+from atoll_stages.train.loop import TrainingLoop, follow
 from atoll_stages.train.trainer import Trainer
 from atoll_stages.train.unloaded_time import UnloadedTime
+from atoll_stages.train.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ def train(context: StageContext) -> StageOutcome:
     context.report(Progress(0, message="reading the dataset", total_steps=config.steps))
     with fetch_split(context, dataset, "train") as examples, fetch_split(context, dataset, "validation") as validation:
         session = TrainingSession(context, spec, dataset, config)
-        return session.outcome(session.run(examples, validation))
+        progression = session.run(examples, validation)
+        if progression is None:
+            return StageOutcome("the first worker has the result")
+        return session.outcome(progression)
 
 
 def _settings(context: StageContext, spec: TrainSpec, dataset: Dataset) -> tuple[TrainSpec, TrainConfig]:
@@ -78,8 +82,10 @@ class TrainingSession:
         self._spec = spec
         self._config = config
         self._info = ModelInfo(spec.architecture, spec.width, dataset.class_names)
-        self._devices = find_devices(spec.accelerator)
-        self._trainer = _create_trainer(config, self._devices)
+        # TensorFlow connects workers only before its first operation.
+        self._workers = Workers(context.input.worker_addresses or (), context.worker)
+        self._devices = find_devices(spec.accelerator, self._workers)
+        self._trainer = _create_trainer(config, self._devices, self._workers)
         prefix = keys.checkpoints_prefix(context.input.run, adopt_from=context.input.adopt_from)
         self._checkpoints = CheckpointStore(context.store, prefix, config.fingerprint)
         self._initial_weights = load_initial_weights(
@@ -91,19 +97,33 @@ class TrainingSession:
         self._measured = UnloadedTime(self._devices.kind is Accelerator.CPU)
         self._first_step = 0
 
-    def run(self, examples: Sequence[Example], validation: Sequence[Example]) -> Progression:
-        """Trains from the newest checkpoint, or from the initial weights."""
+    def run(self, examples: Sequence[Example], validation: Sequence[Example]) -> Progression | None:
+        """Trains from the newest checkpoint, or from the initial weights; returns None on other workers than the
+        first."""
         context = self._context
         progression = self._checkpoints.restore(self._trainer.state(), work=context.work) or Progression()
         if progression.step:
             self._saved_step = progression.step
             logger.warning("going on from the checkpoint of step %s", progression.step)
+        progression = progression.with_workers(self._workers.count)
         side = canvas_side(self._spec.architecture.side, count=len(examples))
         events = context.work / f"events.out.tfevents.{int(time.time())}.{context.input.attempt}"
+        rows = self._workers.rows(self._config.batch_size)
         with (
-            BatchLoader(examples, side=side, batch_size=self._config.batch_size, seed=self._spec.seed) as loader,
+            BatchLoader(
+                examples, side=side, batch_size=self._config.batch_size, seed=self._spec.seed, rows=rows
+            ) as loader,
             EventFile(events) as self._events,
         ):
+            if not self._workers.is_first:
+                follow(
+                    config=self._config,
+                    trainer=self._trainer,
+                    loader=loader,
+                    progression=progression,
+                    check_stop=context.check_stop,
+                )
+                return None
             loop = TrainingLoop(
                 config=self._config,
                 trainer=self._trainer,
@@ -165,14 +185,14 @@ class TrainingSession:
         weights = context.store.download(self._checkpoints.weights_key(best.step), context.work / WEIGHTS_NAME)
         history = History(
             start=self._initial_weights,
-            accelerator=_describe_devices(self._devices),
+            accelerator=_describe_devices(self._devices, self._workers.count),
             steps=config.steps,
             step=progression.step,
             best=best,
             images_per_second=round(config.batch_size * progression.step / max(progression.seconds, 1e-9), 2),
             seconds=round(progression.seconds, 1),
             parameters=self._trainer.model.count_params(),
-            settings=describe_config(config),
+            settings=describe_config(config) | progression.describe_workers(),
             points=progression.history,
         )
         path = context.work / HISTORY_NAME
@@ -204,17 +224,17 @@ class TrainingSession:
         return round(self._measured.cpu_before + self._measured.total() * last_step / steps)
 
 
-def _create_trainer(config: TrainConfig, devices: Devices) -> Trainer:
+def _create_trainer(config: TrainConfig, devices: Devices, workers: Workers) -> Trainer:
     if config.batch_size % devices.replicas:
-        raise SpecError(
-            f"batchSize {config.batch_size} cannot be shared evenly by {devices.replicas} GPUs; choose a multiple"
-        )
+        shared = f"{devices.replicas} GPUs" if workers.count == 1 else f"{workers.count} workers with their GPUs"
+        raise SpecError(f"batchSize {config.batch_size} cannot be shared evenly by {shared}; choose a multiple")
     keras.config.set_dtype_policy("mixed_bfloat16" if devices.mixed_precision else "float32")
-    return Trainer(config.trainer, devices.strategy)
+    return Trainer(config.trainer, devices.strategy, workers)
 
 
-def _describe_devices(devices: Devices) -> str:
+def _describe_devices(devices: Devices, workers: int) -> str:
+    on_workers = f"{workers} workers: " if workers > 1 else ""
     if devices.kind is Accelerator.CPU:
-        return "CPU"
+        return f"{on_workers}CPU"
     precision = "bfloat16 and float32" if devices.mixed_precision else "float32"
-    return f"{devices.replicas} GPU, {precision}"
+    return f"{on_workers}{devices.replicas} GPU, {precision}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from atoll_contract import images as preprocess
+from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import generate_anchors, match_anchors
 from atoll_stages.train.augment import Augmentation, augment
@@ -19,10 +20,15 @@ from atoll_stages.train.dataset import Batch, Example
 from atoll_stages.train.detections import Detections, FloatDetector
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.evaluate import MAX_DETECTIONS
-from atoll_stages.train.layers import mean_over_replicas
+from atoll_stages.train.layers import assign_all, collected_averages, mean_over_replicas
 from atoll_stages.train.losses import detection_loss
 from atoll_stages.train.optimizer import AdamW, MovingAverage
+from atoll_stages.train.workers import Workers
 
+# Losses come first in what a step returns.
+LOSSES = 3
+# The workers compare their steps by this remainder: a float holds the sum of so small numbers exactly.
+STEP_REMAINDER = 4096
 # Layers of the pyramid and the heads; all others are the backbone's.
 HEAD_PREFIXES = ("fpn_", "head_", "class_", "box_", "extra_")
 
@@ -51,17 +57,34 @@ class TrainerSettings:
         return self.side or self.architecture.side
 
 
+class Signals(NamedTuple):
+    """What one of several workers tells the others with a step, or what at least one of them has said.
+
+    `interrupted`: it was asked to end; the step still counts. `ended`: the training is over, and the step does not
+    count.
+    """
+
+    interrupted: bool = False
+    ended: bool = False
+
+
 class Trainer:
     """One detector in training.
 
     The same settings and batches give the same weights, bit for bit, on a machine with the same number of cores.
     """
 
-    def __init__(self, settings: TrainerSettings, strategy: tf.distribute.Strategy | None = None) -> None:
+    def __init__(
+        self,
+        settings: TrainerSettings,
+        strategy: tf.distribute.Strategy | None = None,
+        workers: Workers | None = None,
+    ) -> None:
         self.settings = settings
+        self.workers = workers or Workers()
         self._strategy = strategy or tf.distribute.get_strategy()
         keras.utils.set_random_seed(settings.seed)
-        with self._strategy.scope():
+        with self.workers.peers_needed(), self._strategy.scope():
             self._create_variables()
         self._anchors: dict[int, tf.RaggedTensor] = {}
         # There is no Python control flow on tensors here, and autograph takes as long as the rest of the tracing.
@@ -96,14 +119,38 @@ class Trainer:
         Returns:
             The total, classification and box loss.
         """
-        losses: np.ndarray = self._compiled_step(
-            self._split_over_replicas(batch),
-            self._ragged_anchors(side),
-            tf.constant(side),
-            tf.constant(step),
-            tf.constant(learning_rate, tf.float32),
-        ).numpy()
+        losses, _ = self.train_step_together(
+            batch, step=step, learning_rate=learning_rate, side=side, signals=Signals()
+        )
         return losses
+
+    def train_step_together(
+        self, batch: Batch, *, step: int, learning_rate: float, side: int, signals: Signals
+    ) -> tuple[np.ndarray, Signals]:
+        """Takes one optimizer step as `train_step`, as one of several workers: `batch` is this one's part.
+
+        Returns:
+            The losses, which are the same for all workers, and the signals of all.
+
+        Raises:
+            IntegrityError: the workers are not at the same step. AtollError: PeerLost.
+        """
+        with self.workers.peers_needed():
+            figures: np.ndarray = self._compiled_step(
+                self._split_over_replicas(batch),
+                self._ragged_anchors(side),
+                tf.constant(side),
+                tf.constant(step),
+                tf.constant(learning_rate, tf.float32),
+                tf.constant([*signals, step % STEP_REMAINDER], tf.float32),
+            ).numpy()
+        *received, remainder = figures[LOSSES:]
+        if remainder != step % STEP_REMAINDER:
+            raise IntegrityError(
+                f"the workers of this training are at different steps, this one at {step}: they have resumed from "
+                "different checkpoints; the next attempt reads them again"
+            )
+        return figures[:LOSSES], Signals(*(bool(value > 0) for value in received))
 
     def detect(self, examples: Sequence[Example]) -> list[Detections]:
         """Returns what the present weights find in each example, at the input side."""
@@ -124,21 +171,21 @@ class Trainer:
         return self._anchors[side]
 
     def _split_over_replicas(self, batch: Batch) -> Any:
-        """Returns the batch's arrays as tensors, split evenly over the replicas."""
+        """Returns the batch's arrays as tensors, split evenly over this process's replicas."""
         arrays = (batch.canvases, batch.boxes, batch.labels)
-        count = self._strategy.num_replicas_in_sync
-        if count == 1:
+        if self._strategy.num_replicas_in_sync == 1:
             return tuple(tf.constant(a) for a in arrays)
+        count = len(self._strategy.extended.worker_devices)
 
         def share(context: tf.distribute.InputReplicaContext) -> tuple[tf.Tensor, ...]:
-            index = context.replica_id_in_sync_group
+            index = context.replica_id_in_sync_group % count
             return tuple(tf.constant(np.array_split(a, count)[index]) for a in arrays)
 
         return self._strategy.experimental_distribute_values_from_function(share)
 
     def _distributed_step(self, batch: tuple[tf.Tensor, ...], *rest: tf.Tensor) -> tf.Tensor:
-        losses = self._strategy.run(self._replica_step, args=(batch, *rest))
-        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+        # Every replica returns the same, for the figures are reduced already.
+        return self._strategy.experimental_local_results(self._strategy.run(self._replica_step, args=(batch, *rest)))[0]
 
     def _replica_step(
         self,
@@ -147,6 +194,7 @@ class Trainer:
         side: tf.Tensor,
         step: tf.Tensor,
         learning_rate: tf.Tensor,
+        signals: tf.Tensor,
     ) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         canvases, boxes, labels = batch
@@ -160,15 +208,20 @@ class Trainer:
             settings=self.settings.augmentation,
         )
         matches = match_anchors(self.settings.architecture, anchors=anchors, levels=levels, boxes=boxes, labels=labels)
-        with tf.GradientTape() as tape:
+        with collected_averages() as averages, tf.GradientTape() as tape:
             logits, codes = self.model(images, training=True)
             losses = detection_loss(
                 logits=logits, codes=codes, anchors=anchors, matches=matches, boxes=boxes, labels=labels
             )
         gradients = tape.gradient(losses.total, self._trained)
-        self._optimizer.apply(mean_over_replicas(gradients), learning_rate=learning_rate, step=step)
+        figures = tf.concat([tf.stack([losses.total, losses.classification, losses.box]), signals], 0)
+        # One list is one collective, whose time on a network is mostly waiting.
+        reduced = mean_over_replicas([*gradients, *(value for _, value in averages), figures])
+        gradients, moved, figures = reduced[: len(gradients)], reduced[len(gradients) : -1], reduced[-1]
+        assign_all([(variable, value) for (variable, _), value in zip(averages, moved, strict=True)])
+        self._optimizer.apply(gradients, learning_rate=learning_rate, step=step)
         self.average.update(step)
-        return tf.stack([losses.total, losses.classification, losses.box])
+        return figures
 
 
 def _is_head(name: str) -> bool:
