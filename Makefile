@@ -110,9 +110,9 @@ bench: setup ## The benchmarks, as ratios against a peer in the same run
 	@missed=0; for bench in $(BENCHES); do echo "== $$bench"; PYTHONPATH=tests $(RUN) $$bench || missed=1; done; exit $$missed
 
 .PHONY: images
-images: ## Build the images: REGISTRY= (pushes) ARCH= BASE= WEIGHTS=FILE EXTERNAL="NAME[=FILE] …" IMAGES="NAME …" ENGINE=
+images: ## Build the images: REGISTRY= (pushes) ARCH= BASE= WEIGHTS=FILE EXTERNAL="NAME[=FILE] …" TARGETS="rknn qnn" IMAGES="NAME …" ENGINE=
 	@$(BUILDER) build $(IMAGE_FLAGS) $(if $(ARCH),--arch $(ARCH)) $(if $(BASE),--base $(BASE)) \
-	  $(if $(REGISTRY),--push) $(EXTERNAL:%=--external %) $(WEIGHTS:%=--external imagenet-weights=%) $(IMAGES)
+	  $(if $(REGISTRY),--push) $(EXTERNAL:%=--external %) $(TARGETS:%=--compiler %) $(WEIGHTS:%=--external imagenet-weights=%) $(IMAGES)
 
 .PHONY: pin
 pin: ## Ask a registry for the digest of the images' base, for images/base.lock: TOOL=skopeo, docker or podman

@@ -26,12 +26,20 @@ VALUES = ROOT / "build" / "values-images.yaml"
 # The images of the last build alone, one a line; beside the values that this build wrote.
 BUILT = "images-built.txt"
 BASE_LOCK = ROOT / "images" / "base.lock"
-IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "edge")
+IMAGES = ("operator", "convert", "train", "train-gpu", "compile", "compile-rknn", "compile-qnn", "edge")
 # A compile image without the compiler would only promise what it cannot do.
 DEFAULT_IMAGES = ("operator", "convert", "train")
 # The images that a chart's pods and its quick start's stages run, as far as they are Atoll's own.
 CHART_IMAGES = {"atoll": DEFAULT_IMAGES, "atoll-edge": ("edge",)}
-AMD64_ONLY = frozenset({"compile", "train-gpu"})
+AMD64_ONLY = frozenset({"compile", "compile-rknn", "compile-qnn", "train-gpu"})
+# Images that a build argument makes of another image's Dockerfile.
+VARIANTS = {
+    "train": ("train", {"DEVICE": "cpu"}),
+    "train-gpu": ("train", {"DEVICE": "gpu"}),
+    "compile-rknn": ("compile", {"COMPILER": "rknn"}),
+    "compile-qnn": ("compile", {"COMPILER": "qnn"}),
+}
+COMPILERS = ("rknn", "qnn")
 
 
 def build(options: argparse.Namespace) -> None:
@@ -41,7 +49,8 @@ def build(options: argparse.Namespace) -> None:
     wanted = [lock.require(name) for name in options.external]
     for file in wanted:
         print(f"{file.name}: {file.path or file.url}, sha256 {file.sha256}", flush=True)
-    extra = [image for image in dict.fromkeys(file.image for file in wanted) if image not in DEFAULT_IMAGES]
+    asked = (*(file.image for file in wanted), *(f"compile-{name}" for name in options.compiler))
+    extra = [image for image in dict.fromkeys(asked) if image not in DEFAULT_IMAGES]
     images = options.image or (*DEFAULT_IMAGES, *extra)
     with given_files(wanted, ROOT):
         references = _build_images(options, images, base, wanted)
@@ -61,7 +70,7 @@ def _build_images(
     for image in images:
         reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
         engine.build(
-            dockerfile=ROOT / "images" / image.removesuffix("-gpu") / "Dockerfile",
+            dockerfile=ROOT / "images" / _folder(image) / "Dockerfile",
             context=ROOT,
             tag=str(reference),
             arch="amd64" if image in AMD64_ONLY else options.arch,
@@ -80,12 +89,16 @@ def _arguments(image: str, options: argparse.Namespace, wanted: Sequence[Externa
     arguments = {"VERSION": options.tag, "REVISION": options.revision or _revision()}
     # The builder's own package index; these are arguments of the build stage and do not reach the image.
     arguments |= {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)}
-    if image.startswith("train"):
-        arguments["DEVICE"] = "gpu" if image.endswith("-gpu") else "cpu"
+    arguments |= VARIANTS[image][1] if image in VARIANTS else {}
     for file in wanted:
-        if file.image == image.removesuffix("-gpu"):
+        if file.image in (image, image.removesuffix("-gpu")):
             arguments |= {f"{file.argument}_URL": file.url, f"{file.argument}_SHA256": file.sha256}
     return arguments
+
+
+def _folder(image: str) -> str:
+    """The folder of `images/` whose Dockerfile makes the image."""
+    return VARIANTS[image][0] if image in VARIANTS else image
 
 
 def _revision() -> str:
@@ -166,6 +179,9 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME[=FILE]",
         help="an entry of images/external.lock, to be fetched or as a file of yours",
+    )
+    one.add_argument(
+        "--compiler", action="append", default=[], choices=COMPILERS, help="also the compile image with this compiler"
     )
     one.add_argument("--build-flag", action="append", default=[], help="passed to the engine's build")
     one.add_argument("--values", type=Path, default=VALUES, help="where to write the Helm values")

@@ -9,7 +9,7 @@ from typing import Any
 from engine import EngineError
 
 HEADER = "# Written by `make images`: the images of charts/atoll as they were built here.\n"
-_VALUE_NAMES = {"train-gpu": "trainGPU"}
+_VALUE_NAMES = {"train-gpu": "trainGPU", "compile-rknn": "compileRKNN", "compile-qnn": "compileQNN"}
 
 
 @dataclass(frozen=True)

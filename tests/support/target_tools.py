@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+COMPILERS = ROOT / "images/compile"
 TORCH = "python3-torch"
 # Below the root of Debian's packages.
 LIBRARIES = (
@@ -29,16 +30,16 @@ def environment() -> dict[str, str]:
 
 
 def qnn_python() -> Path:
-    return _installed("qnn") / "bin/python"
+    return _installed(COMPILERS / "requirements-qnn.txt") / "bin/python"
 
 
 def mediapipe_python() -> Path:
-    return _installed("mediapipe") / "bin/python"
+    return _installed(ROOT / "tests/requirements-mediapipe.txt") / "bin/python"
 
 
 def rknn_python() -> Path:
     """A program that starts the interpreter with Debian's PyTorch beside the toolkit."""
-    folder = _installed("rknn")
+    folder = _installed(COMPILERS / "requirements-rknn.txt")
     program, debian = folder / "bin/python-with-torch", folder / "debian"
     if not program.exists():
         _take_apart(debian, folder / "packages")
@@ -52,11 +53,10 @@ def rknn_python() -> Path:
     return program
 
 
-def _installed(name: str) -> Path:
-    requirements = ROOT / f"tests/requirements-{name}.txt"
+def _installed(requirements: Path) -> Path:
     digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "atoll-test"
-    folder = cache / f"targets-{name}-{digest}"
+    folder = cache / f"targets-{requirements.stem.rpartition('-')[2]}-{digest}"
     finished = folder / "finished"
     if not finished.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)

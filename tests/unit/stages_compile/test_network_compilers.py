@@ -19,6 +19,7 @@ from atoll_contract.stage import CompilePolicy as Policy
 from atoll_contract.stage import CompileSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
+from atoll_stages.compile import network_compiler
 from atoll_stages.compile.rknn import RKNN
 from atoll_stages.compile.stage import compile_model
 from atoll_stages.export.target_inputs import DetectorHead, write_calibration
@@ -210,6 +211,20 @@ def test_too_few_mapped_operations_fail_under_any_policy(bench: Bench) -> None:
     outcome = bench.run(target="qnn", min_mapped_percent=60.0)
     assert outcome.reason is Reason.OPS_NOT_MAPPED
     assert outcome.message == "5/9 operations on the Qualcomm NPU (55.6 %), required 60 %"
+
+
+@pytest.mark.parametrize("target", ["rknn", "qnn"])
+def test_the_compiler_of_an_image_needs_no_variable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str
+) -> None:
+    bench.plan(target, outputs=network_outputs())
+    monkeypatch.delenv(VARIABLES[target])
+    monkeypatch.setattr(network_compiler, "IMAGE_COMPILERS", tmp_path / "compilers")
+    (tmp_path / "compilers").mkdir()
+    bench.program.rename(tmp_path / "compilers" / target)
+    outcome = bench.run(target=target, policy=Policy.REQUIRED)
+    assert outcome.reason is Reason.COMPLETED, outcome.message
+    assert bench.seen["arguments"][0] == "-P"
 
 
 @pytest.mark.parametrize("policy", [Policy.REQUIRED, Policy.BEST_EFFORT])

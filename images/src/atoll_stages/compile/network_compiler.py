@@ -29,6 +29,8 @@ from atoll_stages.export.target_inputs import DetectorHead, read_calibration
 from atoll_stages.train.detections import Detections
 
 TOOLS = Path(__file__).parent / "tools"
+# The images that `make images TARGETS=…` builds have their compiler's interpreter here, under the target's name.
+IMAGE_COMPILERS = Path("/opt/compilers")
 MAX_LAST_LINE = 200
 
 
@@ -36,7 +38,8 @@ MAX_LAST_LINE = 200
 class NetworkCompiler:
     """A compiler and its chips, the default first, each with what `job.json` says of it.
 
-    `tool` is a file of `tools/`, run by the interpreter that `variable` names, or by this one where it has `package`;
+    `tool` is a file of `tools/`, run by the interpreter that `variable` names, the image's, or this one if it has
+    `package`;
     without a tool `variable` names the program itself. `install` says how to get it, `version` finds its version in its
     output, `mapped_row` the operations that it lists: a group `on_chip` takes part in those that run on the chip.
     """
@@ -87,6 +90,8 @@ class NetworkCompiler:
         named = os.environ.get(self.variable)
         if named:
             program = [named] if Path(named).is_file() else None
+        elif self.tool and (IMAGE_COMPILERS / self.name).is_file():
+            program = [str(IMAGE_COMPILERS / self.name)]
         elif self.package and importlib.util.find_spec(self.package):
             program = [sys.executable]
         else:

@@ -17,7 +17,7 @@ QNN = NetworkCompiler(
     suffix=".onnx",
     variable="ATOLL_QNN_PYTHON",
     install="install onnxruntime-qnn 2.7.0, onnxruntime 1.32.0 and onnx in an environment of its own, and name its "
-    "interpreter in ATOLL_QNN_PYTHON, or build the compile image for qnn (docs/targets.md)",
+    "interpreter in ATOLL_QNN_PYTHON, or build its image: make images TARGETS=qnn (docs/targets.md)",
     tool="qnn_tool.py",
     package="onnxruntime_qnn",
     version=re.compile(r"^onnxruntime-qnn version: (\S+)", re.MULTILINE),

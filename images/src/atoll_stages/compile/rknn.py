@@ -16,7 +16,7 @@ RKNN = NetworkCompiler(
     suffix=".rknn",
     variable="ATOLL_RKNN_PYTHON",
     install="install rknn-toolkit2 2.5.0 with a CPU build of PyTorch in an environment of its own, and name its "
-    "interpreter in ATOLL_RKNN_PYTHON, or build the compile image for rknn (docs/targets.md)",
+    "interpreter in ATOLL_RKNN_PYTHON, or build its image: make images TARGETS=rknn (docs/targets.md)",
     tool="rknn_tool.py",
     package="rknn",
     version=re.compile(r"rknn-toolkit2 version: (\S+)"),
