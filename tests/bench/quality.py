@@ -33,10 +33,8 @@ from atoll_contract import images as preprocess
 from atoll_contract.recipe import sufficient_steps
 from atoll_contract.stage import Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_contract.stage_result import Progress
-from atoll_stages.export.converter import POSTPROCESS, Postprocess, convert
-from atoll_stages.export.flatbuffer import fix_outputs
+from atoll_stages.export.head_files import files_of
 from atoll_stages.export.inference import ExportedModel
-from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.config import make_config
 from atoll_stages.train.dataset import BatchLoader, Example, Records, canvas_side, evenly_spaced
 from atoll_stages.train.detector import build_detector
@@ -148,10 +146,10 @@ def int8_metrics(
     model = build_detector(architecture=spec.architecture, width=spec.width, classes=len(parts.classes), side=side)
     assign_weights(model, weights)
     calibration = [preprocess.decode(e.encoded, side) for e in evenly_spaced(parts.train, CALIBRATION_PICTURES)]
-    post = Postprocess(max_detections=MAX_DETECTIONS, classes=len(parts.classes))
-    anchors = generate_anchors(spec.architecture)
-    raw = convert(model, anchors=anchors, side=side, post=post, calibration=calibration)
-    exported = ExportedModel(fix_outputs(raw, operation=POSTPROCESS))
+    data = files_of(spec.architecture).int8(
+        model, name="bench", labels=parts.classes, max_detections=MAX_DETECTIONS, calibration=calibration
+    )
+    exported = ExportedModel(data)
     detections = exported.detect_all(preprocess.decode(e.encoded, side) for e in measured)
     return figures(evaluate(examples=measured, detections=detections, classes=parts.classes, side=side))
 

@@ -27,18 +27,14 @@ def make(architecture: str, width: float) -> bytes:
     import numpy as np
 
     from atoll_contract.stage import Architecture
-    from atoll_stages.export.converter import POSTPROCESS, Postprocess, convert
-    from atoll_stages.export.flatbuffer import fix_outputs
-    from atoll_stages.train.anchors import generate_anchors
+    from atoll_stages.export.head_files import files_of
     from atoll_stages.train.detector import build_detector
 
     keras.utils.set_random_seed(0)
     kind = Architecture(architecture)
     model = build_detector(architecture=kind, width=width, classes=len(CLASSES), side=kind.side)
     images = np.random.default_rng(0).integers(0, 255, (4, kind.side, kind.side, 3), np.uint8)
-    post = Postprocess(max_detections=KEPT, classes=len(CLASSES))
-    raw = convert(model, anchors=generate_anchors(kind), side=kind.side, post=post, calibration=list(images))
-    return fix_outputs(raw, operation=POSTPROCESS)
+    return files_of(kind).int8(model, name="detector", labels=CLASSES, max_detections=KEPT, calibration=list(images))
 
 
 def main(path: str, architecture: str, width: str) -> None:

@@ -158,11 +158,19 @@ class Architecture(StrEnum):
     FPNLITE_416 = "ssd-mobilenet-v2-fpnlite-416"
     FPNLITE_512 = "ssd-mobilenet-v2-fpnlite-512"
     FPNLITE_640 = "ssd-mobilenet-v2-fpnlite-640"
+    DFL_192 = "dfl-mobilenet-v2-fpn-192"
+    DFL_320 = "dfl-mobilenet-v2-fpn-320"
+    DFL_640 = "dfl-mobilenet-v2-fpn-640"
     SSD_300 = "ssd-mobilenet-v2-300"
 
     @property
     def side(self) -> int:
         return int(self.rsplit("-", 1)[1])
+
+    @property
+    def has_distributions(self) -> bool:
+        """Whether its boxes are distributions (`atoll_contract.box_distributions`) instead of offsets from anchors."""
+        return self.startswith("dfl-")
 
 
 class InitFrom(StrEnum):

@@ -5,10 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends import Backend, LiteRtLoader
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.protocol import Loaded, Refused
+from support.detector_file import detector_file
 from support.edge_model import colour_detector
 from support.edge_release import GOLDEN_BOXES, golden_image
 from support.polling import wait_until
@@ -20,6 +22,15 @@ def load(client: DetectorClient, path: Path) -> Loaded | Refused:
     client.begin_load(str(path), threads=1)
     [ended] = wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=120)
     return ended
+
+
+def test_a_file_of_each_head_is_loaded_and_run() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    for architecture in ("ssd-mobilenet-v2-fpnlite-192", "dfl-mobilenet-v2-fpn-192"):
+        model = LiteRtLoader().load(detector_file(architecture, 0.35), threads=1)
+        assert (model.width, model.height) == (192, 192)
+        # Untrained, it takes nothing for an object.
+        assert all(found.score < 0.1 for found in model.detect(Image.fromarray(image)).detections)
 
 
 def test_the_child_finds_what_was_drawn(tmp_path: Path) -> None:

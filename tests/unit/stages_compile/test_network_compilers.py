@@ -12,19 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from atoll_contract.box_distributions import CODES, cell_grid
 from atoll_contract.document import to_json
 from atoll_contract.errors import ExitCode, IntegrityError, Reason, SpecError, exit_code
 from atoll_contract.keys import RunRef
+from atoll_contract.stage import Architecture, CompileSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_contract.stage import CompilePolicy as Policy
-from atoll_contract.stage import CompileSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
 from atoll_stages.compile import network_compiler
 from atoll_stages.compile.rknn import RKNN
 from atoll_stages.compile.stage import compile_model
+from atoll_stages.export.head_files import files_of
 from atoll_stages.export.target_inputs import DetectorHead, write_calibration
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from support.detection_data import CLASSES, labelled_images, store_dataset
+from support.field_readers import by_stride
 from support.minimal_tflite import minimal_tflite
 from support.polling import wait_until
 
@@ -74,6 +77,7 @@ class Bench:
         (folder / "work").mkdir()
         self.dataset = store_dataset(self.store, folder / "work", train=2, validation=VALIDATION)
         self.program = folder / "program"
+        self.head = head()
         self.compiled = {"rknn": "compiled.rknn", "qnn": "compiled.onnx", "hailo": "compiled.hef"}
 
     def plan(
@@ -119,7 +123,7 @@ print((bench / "log.txt").read_text())
         if exported:
             outputs += [
                 self.stored("onnx", b"the network"),
-                self.stored("detector", to_json(head())),
+                self.stored("detector", to_json(self.head)),
                 self.stored("calibration", calibration.read_bytes()),
             ]
         given = StageInput(
@@ -168,9 +172,41 @@ def test_a_compiled_file_has_the_figures_of_its_simulator(
         f"{target}.compilation": "compilation.json",
     }
     seen = bench.seen
-    assert seen["job"] == job
+    assert seen["job"] == {**job, "outputs": ["logits", "codes"]}
     assert seen["pictures"] == [[VALIDATION, SIDE, SIDE, 3], "uint8"]
     assert (seen["calibration"], seen["onnx"]) == ([2, SIDE, SIDE, 3], "the network")
+
+
+def test_a_chip_whose_boxes_are_distributions_is_read_by_its_six_outputs(bench: Bench) -> None:
+    bench.head = files_of(Architecture.DFL_192).document(CLASSES, max_detections=1)
+    bench.plan("rknn", outputs=distribution_outputs())
+    figures = bench.run(target="rknn").summary["figures"]
+    assert (figures["ap50"], figures["source"]) == (1.0, "simulator")
+    assert bench.seen["job"]["outputs"] == [
+        f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("boxes", "scores")
+    ]
+    bench.plan("rknn", outputs={name: array[:, :1] for name, array in distribution_outputs().items()})
+    assert "(3, 1, 24, 24)" in bench.run(target="rknn").message
+
+
+def distribution_outputs() -> dict[str, np.ndarray]:
+    """What a network computes where of each object the cell of stride 32 nearest to its middle has its box."""
+    side = Architecture.DFL_192.side
+    grid, outputs = cell_grid(side), []
+    for example in EXAMPLES:
+        logits = np.full((len(grid), len(CLASSES)), -9.0)
+        codes = np.zeros((len(grid), CODES))
+        for box, label in zip(example.boxes, example.labels, strict=True):
+            distance = ((grid[:, :2] - (box[:2] + box[2:]) / 2) ** 2).sum(axis=1)
+            cell = int(np.where(grid[:, 2] * side > 31, distance, np.inf).argmin())
+            y, x, size, _ = grid[cell]
+            sides = np.array([x - box[1], y - box[0], box[3] - x, box[2] - y]) / size
+            logits[cell, label] = 4.0
+            codes[cell] = np.log(np.maximum(1 - np.abs(sides[:, None] - np.arange(16)), 0) + 1e-9).ravel()
+        outputs.append(by_stride(codes, logits, side))
+    names = [f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("boxes", "scores")]
+    arrays = (np.stack(levels).astype(np.float32) for levels in zip(*outputs, strict=True))
+    return dict(zip(names, arrays, strict=True))
 
 
 def test_figures_follow_what_the_simulator_finds(bench: Bench) -> None:

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from atoll_contract.box_distributions import CODES, IOU_THRESHOLD, SCORE_THRESHOLD, cell_count
+from atoll_contract.document import replace
 from atoll_contract.stage import Architecture
-from atoll_stages.compile.decoding import decode_detections
+from atoll_stages.compile.decoding import decode_detections, decode_outputs, output_shapes
+from atoll_stages.export.head_files import files_of
 from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.train.anchors import BOX_SCALES, MAX_LOG_SIZE, generate_anchors
-from atoll_stages.train.detections import IOU_THRESHOLD, SCORE_THRESHOLD, non_max_suppression
+from atoll_stages.train.detections import Detections, non_max_suppression
+from atoll_stages.train.heads import head_of
+from support.field_readers import by_stride
 
 KEPT = 20
 CLASSES = 3
@@ -34,13 +39,41 @@ def test_detections_equal_those_of_the_float_model(architecture: Architecture, s
         iou_threshold=IOU_THRESHOLD,
     )
     found = decode_detections(logits, codes, head)
+    assert len(found) == KEPT
+    assert_equal(found, float_detections(architecture, logits, codes))
+
+
+def float_detections(architecture: Architecture, logits: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the float model finds: boxes, classes and scores."""
+    head, anchors = head_of(architecture), generate_anchors(architecture).boxes
     boxes, classes, scores, count = non_max_suppression(
-        logits[None], tf.constant(codes[None]), tf.constant(anchors), max_detections=KEPT
+        head.scores(tf.constant(logits[None])),
+        head.decode(tf.constant(codes[None]), tf.constant(anchors)[None]),
+        max_detections=KEPT,
     )
-    assert len(found) == int(count[0]) == KEPT
-    np.testing.assert_array_equal(found.classes, classes[0].numpy().astype(int))
-    np.testing.assert_allclose(found.scores, scores[0], atol=1e-6)
-    np.testing.assert_allclose(found.boxes, boxes[0], atol=1e-5)
+    return tuple(tensor[0, : int(count[0])].numpy() for tensor in (boxes, classes, scores))
+
+
+def assert_equal(found: Detections, expected: tuple[np.ndarray, ...]) -> None:
+    boxes, classes, scores = expected
+    np.testing.assert_array_equal(found.classes, classes.astype(int))
+    np.testing.assert_allclose(found.scores, scores, atol=1e-5)
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distributions_of_a_chip_are_read_as_those_of_the_float_model(seed: int) -> None:
+    architecture = Architecture.DFL_192
+    random = np.random.default_rng(seed)
+    cells = cell_count(architecture.side)
+    logits = (3.0 * random.standard_normal((cells, CLASSES)) - 4.0).astype(np.float32)
+    codes = (2.0 * random.standard_normal((cells, CODES))).astype(np.float32)
+    head = replace(files_of(architecture).document(tuple("abc"), max_detections=KEPT), max_detections=KEPT)
+    outputs = by_stride(codes, logits, architecture.side)
+    assert [output.shape for output in outputs] == output_shapes(head)
+    found = decode_outputs(outputs, head)
+    assert len(found) == KEPT
+    assert_equal(found, float_detections(architecture, logits, codes))
 
 
 def test_scores_below_the_threshold_are_no_detections() -> None:

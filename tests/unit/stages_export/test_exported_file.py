@@ -131,8 +131,8 @@ def test_nothing_pads_resizes_are_old_and_nearly_all_maps(conversion: Conversion
 
 def test_the_file_agrees_with_the_float_model(conversion: Conversion, architecture: Architecture) -> None:
     images = [preprocess.decode(e.encoded, architecture.side) for e in labelled_images(2, first=50)]
-    anchors = generate_anchors(architecture).boxes
-    float_detections = FloatDetector(conversion.model, anchors, max_detections=MAX_DETECTIONS).detect_all(images)
+    detector = FloatDetector(conversion.model, architecture, side=architecture.side, max_detections=MAX_DETECTIONS)
+    float_detections = detector.detect_all(images)
     int8_detections = ExportedModel(conversion.fixed).detect_all(images)
     # Untrained: every anchor scores the prior of .01, give or take half a step of 1/256.
     for found in int8_detections:

@@ -222,7 +222,7 @@ def test_a_detector_that_finds_nothing_stays_as_it_is() -> None:
     assert calibrate_scores("validation", EXAMPLES, nothing, CLASSES).scores == (0.5, 0.5)
 
 
-@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300])
+@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300, Architecture.DFL_192])
 def test_every_logit_of_a_class_is_shifted(architecture: Architecture) -> None:
     side = architecture.side
     model = build_detector(architecture=architecture, width=0.35, classes=3, side=side)

@@ -14,6 +14,7 @@ from atoll_contract.document import from_json, replace
 from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture, QualityGates
 from atoll_contract.stage_result import Artifact
+from atoll_stages.export.head_files import files_of
 from atoll_stages.export.onnx_model import INPUT, ConverterMissing, float_onnx
 from atoll_stages.export.stage import export
 from atoll_stages.export.target_inputs import DetectorHead, read_calibration, write_calibration
@@ -22,6 +23,7 @@ from atoll_stages.train.anchors import BOX_SCALES, generate_anchors
 from atoll_stages.train.detector import build_detector
 from support.detection_data import CLASSES, labelled_images
 from support.exporting import export_context
+from support.field_readers import by_stride
 
 pytestmark = pytest.mark.timeout(300)
 MAX_DIFFERENCE = 1e-4
@@ -35,7 +37,7 @@ def kernel(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return weights
 
 
-@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300])
+@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.SSD_300, Architecture.DFL_192])
 def test_the_float_onnx_computes_what_tensorflow_does(architecture: Architecture) -> None:
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
@@ -44,13 +46,23 @@ def test_the_float_onnx_computes_what_tensorflow_does(architecture: Architecture
     random = np.random.default_rng(0)
     # The outputs of an untrained head are all but constant, and equal whatever is wrong before it.
     model.set_weights([weight if weight.ndim < 4 else kernel(random, weight.shape) for weight in model.get_weights()])
-    graph = onnx.load_from_string(float_onnx(model, side=side))
+    files = files_of(architecture)
+    graph = onnx.load_from_string(files.onnx(model))
     assert [item.name for item in graph.graph.input] == [INPUT]
+    assert tuple(item.name for item in graph.graph.output) == files.document((), max_detections=1).outputs
     image = random.uniform(-1.0, 1.0, (1, side, side, 3)).astype(np.float32)
     found = reference.ReferenceEvaluator(graph).run(None, {INPUT: image.transpose(0, 3, 1, 2)})
-    for expected, given in zip(model(image, training=False), found, strict=True):
-        assert np.ptp(np.asarray(expected)) > 0.1
+    for expected, given in zip(expected_outputs(architecture, model(image, training=False)), found, strict=True):
+        assert np.ptp(np.asarray(expected)) > 0.05
         np.testing.assert_allclose(given, np.asarray(expected), rtol=0, atol=MAX_DIFFERENCE)
+
+
+def expected_outputs(architecture: Architecture, outputs: list[Any]) -> list[np.ndarray]:
+    """What the ONNX model computes where TensorFlow's has these outputs."""
+    logits, codes = (np.asarray(output) for output in outputs)
+    if not architecture.has_distributions:
+        return [logits, codes]
+    return [level[None] for level in by_stride(codes[0], logits[0], architecture.side)]
 
 
 def test_pictures_of_a_calibration_list_are_checked_by_their_names(tmp_path: Path) -> None:
@@ -101,7 +113,7 @@ def test_without_such_a_target_or_the_converter_export_is_as_before(
 ) -> None:
     called: list[Any] = []
     if lacks == "a target":
-        monkeypatch.setattr("atoll_stages.export.onnx_model.float_onnx", lambda *_, **__: called.append(1))
+        monkeypatch.setattr("atoll_stages.export.head_files.float_onnx", lambda *_, **__: called.append(1))
     else:
         monkeypatch.setitem(sys.modules, "tf2onnx", None)
     _, outcome = exported(tmp_path, for_targets=None if lacks == "a target" else True)
@@ -112,4 +124,4 @@ def test_without_such_a_target_or_the_converter_export_is_as_before(
 def test_a_missing_converter_is_told_apart_from_a_model_that_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ConverterMissing):
-        float_onnx(None, side=32)
+        float_onnx(None, side=32, outputs=())

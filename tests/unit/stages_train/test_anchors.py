@@ -22,6 +22,7 @@ BOXES = st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), min_size=1, max_size=8)
         (Architecture.FPNLITE_512, 64**2 + 32**2 + 16**2 + 8**2),
         (Architecture.FPNLITE_640, 80**2 + 40**2 + 20**2 + 10**2),
         (Architecture.SSD_300, 1917),
+        (Architecture.DFL_320, 40**2 + 20**2 + 10**2),
     ],
 )
 def test_number_of_anchors(architecture: Architecture, count: int) -> None:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from atoll_contract.box_distributions import CODES
 from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import generate_anchors
@@ -16,18 +17,24 @@ from atoll_stages.train.initial_weights import load_imagenet
 
 @pytest.mark.parametrize(
     ("architecture", "side"),
-    [(Architecture.FPNLITE_320, 64), (Architecture.FPNLITE_416, 416), (Architecture.SSD_300, 300)],
+    [
+        (Architecture.FPNLITE_320, 64),
+        (Architecture.FPNLITE_416, 416),
+        (Architecture.SSD_300, 300),
+        (Architecture.DFL_320, 64),
+    ],
 )
 def test_one_output_row_for_each_anchor(architecture: Architecture, side: int) -> None:
     model = build_detector(architecture=architecture, width=0.35, classes=3, side=side)
     logits, codes = model.output_shape
     count = generate_anchors(architecture, side).count
     assert logits == (None, count, 3)
-    assert codes == (None, count, 4)
+    assert codes == (None, count, CODES if architecture.has_distributions else 4)
 
 
-def test_at_the_start_nothing_is_an_object() -> None:
-    model = build_detector(architecture=Architecture.FPNLITE_192, width=0.35, classes=2, side=64)
+@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.DFL_192])
+def test_at_the_start_nothing_is_an_object(architecture: Architecture) -> None:
+    model = build_detector(architecture=architecture, width=0.35, classes=2, side=64)
     logits, _ = model(np.zeros((1, 64, 64, 3), np.float32), training=False)
     assert float(keras.ops.max(keras.ops.sigmoid(logits))) < 0.05
 

@@ -15,7 +15,7 @@ from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train import trainer as trainer_module
-from atoll_stages.train.anchors import AnchorMatches, match_anchors
+from atoll_stages.train.augment import augment
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import BatchLoader, evenly_spaced
@@ -138,15 +138,18 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(tmp_path: Path
 
 
 @pytest.mark.timeout(180)
-def test_one_trace_of_the_step_serves_every_picture_size(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("architecture", [Architecture.FPNLITE_192, Architecture.DFL_192])
+def test_one_trace_of_the_step_serves_every_picture_size(
+    monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
     traces = []
 
-    def counted(*arguments: Any, **keywords: Any) -> AnchorMatches:
+    def counted(**keywords: Any) -> tuple[Any, ...]:
         traces.append(keywords)
-        return match_anchors(*arguments, **keywords)
+        return augment(**keywords)
 
-    monkeypatch.setattr(trainer_module, "match_anchors", counted)
-    trainer = Trainer(SETTINGS)
+    monkeypatch.setattr(trainer_module, "augment", counted)
+    trainer = Trainer(replace(SETTINGS, architecture=architecture))
     with BatchLoader(labelled_images(4), side=96, batch_size=4, seed=1) as loader:
         for step, side in enumerate((64, 96, 64)):
             losses = trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=side)

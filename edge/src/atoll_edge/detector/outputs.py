@@ -1,4 +1,5 @@
-"""Reading the four tensors of `TFLite_Detection_PostProcess`, in the order that pycoral's `detect.get_objects` takes.
+"""Reading a detector's outputs: the four tensors of `TFLite_Detection_PostProcess`, or boxes and scores as
+`atoll_contract.box_distributions` has them. The four are in the order that pycoral's `detect.get_objects` takes.
 
 With one signature: `output_0` count, `output_1` scores, `output_2` class ids, `output_3` boxes. Without: boxes, class
 ids, scores, count where the last output holds one number, else scores, boxes, count, class ids. Entries past the count
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atoll_contract.box_distributions import has_distributions, read_tensors
 from atoll_contract.release import Detection
 
 
@@ -29,16 +31,23 @@ def read_outputs(interpreter: Any) -> ModelOutput:
     """Reads the detections from an interpreter's output tensors after `invoke`.
 
     Raises:
-        OutputsError: the outputs are not four tensors of the expected sizes.
+        OutputsError: the outputs are neither four tensors of the expected sizes nor boxes and scores.
     """
+    if has_distributions(interpreter.get_output_details()):
+        found = read_tensors(interpreter)
+        return _finite((found.boxes, found.classes, found.scores))
     boxes, class_ids, scores, count = _tensors(interpreter)
     total = int(count)
     if not 0 <= total <= len(scores):
         raise OutputsError(f"the model counts {total} detections in tensors for {len(scores)}")
+    return _finite((boxes[:total], class_ids[:total], scores[:total]))
+
+
+def _finite(tensors: tuple[Any, Any, Any]) -> ModelOutput:
+    """Returns the detections of boxes, class ids and scores."""
     found, non_finite = [], 0
     # Converted to Python numbers in one call: one by one takes longer than all the rest.
-    tensors = (boxes[:total].tolist(), class_ids[:total].tolist(), scores[:total].tolist())
-    for corners, class_id, score in zip(*tensors, strict=True):
+    for corners, class_id, score in zip(*(tensor.tolist() for tensor in tensors), strict=True):
         box = tuple(corners)
         if all(map(math.isfinite, (*box, score, class_id))):
             found.append(Detection(class_id=int(class_id), score=score, box=box))
@@ -78,7 +87,7 @@ def _by_signature(interpreter: Any) -> tuple[Any, ...] | None:
 def _by_position(interpreter: Any) -> tuple[Any, ...]:
     details = interpreter.get_output_details()
     if len(details) != 4:
-        raise OutputsError(f"the model has {len(details)} outputs; a detector has 4")
+        raise OutputsError(f"the model has {len(details)} outputs; a detector has 4, or boxes and scores")
     tensors = [interpreter.get_tensor(detail["index"]) for detail in details]
     if tensors[3].size == 1:
         return tuple(tensors)

@@ -3,10 +3,39 @@ computes them, and as the post-processing op of the int8 file does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from atoll_contract.box_distributions import CODES, STRIDES, OutputTensor, find_boxes
 from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.train.detections import Detections, iou_matrix
+
+_LOWEST_SCORE = 1e-6
+
+
+def decode_outputs(outputs: Sequence[np.ndarray], head: DetectorHead) -> Detections:
+    """Returns what one image's outputs stand for, in the order of the head's names and without the batch axis."""
+    if not head.bins:
+        logits, codes = outputs
+        return decode_detections(logits, codes, head)
+    codes, scores = (
+        np.concatenate([level.reshape(len(level), -1).T for level in outputs[kind::2]]).astype(np.float64)
+        for kind in range(2)
+    )
+    # A score is a logit again, as the int8 file has it; 0 and 1 come of a chip's rounding.
+    scores = np.clip(scores, _LOWEST_SCORE, 1.0 - _LOWEST_SCORE)
+    logits = np.log(scores / (1.0 - scores))
+    found = find_boxes(OutputTensor(codes), OutputTensor(logits), max_detections=head.max_detections)
+    return Detections(found.boxes, found.classes.astype(np.int32), found.scores.astype(np.float32))
+
+
+def output_shapes(head: DetectorHead) -> list[tuple[int, ...]]:
+    """Returns the shape of each output of one image, in the order of the head's names."""
+    if not head.bins:
+        return [(len(head.anchors), len(head.classes)), (len(head.anchors), 4)]
+    sides = [head.side // stride for stride in STRIDES]
+    return [(channels, side, side) for side in sides for channels in (CODES, len(head.classes))]
 
 
 def decode_detections(logits: np.ndarray, codes: np.ndarray, head: DetectorHead) -> Detections:

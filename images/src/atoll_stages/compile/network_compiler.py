@@ -1,8 +1,8 @@
 """Targets whose compiler quantises the float network by itself, and is a program of its own environment.
 
 The program gets a folder with `job.json`, `float.onnx`, `calibration.npy` and `images.npy` (uint8, images × side ×
-side × 3). It leaves the compiled file there and, where the chip has a simulator, `outputs.npz`: `logits` (images ×
-anchors × classes) and `codes` (images × anchors × 4) of what the compiled file computes for `images.npy`.
+side × 3). It leaves the compiled file there and, where the chip has a simulator, `outputs.npz`: what the compiled file
+computes for `images.npy`, an array for each name in `outputs` of `job.json`, which are the outputs of the ONNX model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from atoll_contract import images as preprocess
 from atoll_contract.errors import Reason
-from atoll_stages.compile.decoding import decode_detections
+from atoll_stages.compile.decoding import decode_outputs, output_shapes
 from atoll_stages.compile.process import ProgramExit, run_program
 from atoll_stages.compile.target import Compilation, CompileInput, FloatNetwork
 from atoll_stages.export.target_inputs import DetectorHead, read_calibration
@@ -77,7 +77,8 @@ class NetworkCompiler:
         if given.network is None:
             text = "the export stage left no float ONNX, because its environment lacks tf2onnx (atoll[targets])"
             return Compilation(Reason.COMPILER_UNAVAILABLE, text)
-        _write_job(given.work, given.network, {"chip": given.chip, **self.settings[given.chip or self.chips[0]]})
+        settings = {"chip": given.chip, **self.settings[given.chip or self.chips[0]]}
+        _write_job(given.work, given.network, {**settings, "outputs": given.network.head.outputs})
         try:
             finished = run_program([*command, given.work], output=given.work / "output.txt", deadline=given.deadline)
         except OSError as error:
@@ -171,16 +172,15 @@ def _read_outputs(path: Path, head: DetectorHead, *, images: int) -> tuple[Detec
         return None
     try:
         with np.load(path) as arrays:
-            logits, codes = arrays["logits"], arrays["codes"]
+            found = [arrays[name] for name in head.outputs]
     except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from None
-    anchors = len(head.anchors)
-    wanted = (images, anchors, len(head.classes)), (images, anchors, 4)
-    if (logits.shape, codes.shape) != wanted:
-        raise ValueError(f"it has arrays {logits.shape} and {codes.shape}, {wanted[0]} and {wanted[1]} are expected")
-    return tuple(_decode(logits, codes, head))
+    shapes = [array.shape for array in found]
+    wanted = [(images, *shape) for shape in output_shapes(head)]
+    if shapes != wanted:
+        raise ValueError(f"it has arrays {_joined(shapes)}, {_joined(wanted)} are expected")
+    return tuple(decode_outputs(outputs, head) for outputs in zip(*found, strict=True))
 
 
-def _decode(logits: Sequence[np.ndarray], codes: Sequence[np.ndarray], head: DetectorHead) -> Iterator[Detections]:
-    for image_logits, image_codes in zip(logits, codes, strict=True):
-        yield decode_detections(image_logits, image_codes, head)
+def _joined(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(str(shape) for shape in shapes)

@@ -1,4 +1,4 @@
-"""Conversion of a Keras detector to a full-int8 .tflite with the detection post-processing op.
+"""Conversion of a Keras detector to a full-int8 .tflite, with or without the detection post-processing op.
 
 Two properties of the converter shape this module: it loses the composite post-processing function unless that comes
 through a SavedModel, and it derives the input's range from the calibration images.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from atoll_contract.box_distributions import IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD
 from atoll_contract.errors import ModelError, Reason
 from atoll_contract.images import INPUT_SCALE, INPUT_ZERO_POINT
 from atoll_contract.stage import ExportSpec
 from atoll_stages.train.anchors import BOX_SCALES, AnchorSet
 from atoll_stages.train.dataset import Example
-from atoll_stages.train.detections import IOU_THRESHOLD, SCORE_THRESHOLD
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
+# The outputs of a file without it, in the order that `order_outputs` gives them.
+RAW_OUTPUTS = ("boxes", "scores")
 SCALE_TOLERANCE = 1e-6
-# The post-processing op runs on the device's CPU with every frame, so it keeps no more than the data can need.
-MAX_DETECTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,13 @@ class Postprocess:
 
 
 def kept_detections(spec: ExportSpec, examples: Sequence[Example]) -> int:
-    """Returns how many detections the file gives: the run's number, or twice the objects of the busiest image."""
+    """Returns how many detections the file gives: the run's number, or twice the objects of the busiest image.
+
+    The post-processing op runs on the device's CPU with every frame, so it keeps no more than the data can need. Who
+    reads a file without it suppresses by himself, and keeps all that counts.
+    """
+    if spec.train.architecture.has_distributions:
+        return MAX_DETECTIONS
     busiest = max((len(e.labels) for e in examples), default=0)
     return min(MAX_DETECTIONS, max(spec.max_detections, 2 * busiest))
 
@@ -75,7 +81,28 @@ def convert(
     Raises:
         ModelError: CompileFailed, the converter refuses the graph.
     """
-    module = _detector_module(model, anchors, side, post)
+    return _convert_module(_detector_module(model, anchors, side, post), calibration, output_type=tf.float32)
+
+
+def convert_raw(model: keras.Model, *, side: int, calibration: Sequence[np.ndarray]) -> bytes:
+    """Returns an int8 file whose outputs are box codes and class logits in int8, as the converter orders them.
+
+    The only class of a model comes twice, since Frigate takes an output with one column for no scores.
+
+    Raises:
+        ModelError: CompileFailed, the converter refuses the graph.
+    """
+
+    def network(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, codes = run(image)
+        scores = tf.concat([logits, logits], axis=-1) if logits.shape[-1] == 1 else logits
+        return dict(zip(RAW_OUTPUTS, (codes, scores), strict=True))
+
+    run = _constant_network(model)
+    return _convert_module(_image_module(network, side), calibration, output_type=tf.int8)
+
+
+def _convert_module(module: tf.Module, calibration: Sequence[np.ndarray], *, output_type: tf.DType) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The converter announces its removal in some later TensorFlow; the version is pinned below that.
         warnings.simplefilter("ignore")
@@ -86,7 +113,7 @@ def convert(
         converter.representative_dataset = lambda: calibration_inputs(calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
+        converter.inference_output_type = output_type
         converter.allow_custom_ops = True
         try:
             data: bytes = converter.convert()
@@ -105,18 +132,31 @@ def _detector_module(model: keras.Model, anchors: AnchorSet, side: int, post: Po
 
     postprocess = tf.function(postprocess_stub, experimental_implements=post.signature())
 
-    # The weights go in as constants: the converter of TensorFlow 2.21 leaves Keras 3 variables unfrozen, as
-    # READ_VARIABLE operations that neither calibration nor any device can run.
-    trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
-    non_trainable = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
-
     def detect(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        (logits, codes), _ = model.stateless_call(trainable, non_trainable, image, training=False)
+        logits, codes = run(image)
         outputs: tuple[tf.Tensor, ...] = postprocess(codes, tf.sigmoid(logits), tf.constant(anchors.boxes))
         return outputs
 
+    run = _constant_network(model)
+    return _image_module(detect, side)
+
+
+def _constant_network(model: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Returns the model with its weights as constants: the converter of TensorFlow 2.21 leaves Keras 3 variables
+    unfrozen, as READ_VARIABLE operations that neither calibration nor any device can run."""
+    trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
+    non_trainable = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
+
+    def run(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        (logits, codes), _ = model.stateless_call(trainable, non_trainable, image, training=False)
+        return logits, codes
+
+    return run
+
+
+def _image_module(function: Callable[[tf.Tensor], Any], side: int) -> tf.Module:
     module = tf.Module()
-    module.detect = tf.function(detect, input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32, name="image")])
+    module.detect = tf.function(function, input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32, name="image")])
     return module
 
 

@@ -8,7 +8,7 @@ signatures. Both are fixed inside the buffer, whose size does not change.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,39 @@ def fix_outputs(data: bytes, *, operation: str) -> bytes:
     buffer = bytearray(data)
     model = _model(buffer)
     graph = model.Subgraphs(0)
-    wanted = _custom_outputs(model, graph, operation)
+    _reorder(buffer, graph, _custom_outputs(model, graph, operation), owner=operation)
+    return bytes(buffer)
+
+
+def order_outputs(data: bytes, *, names: Sequence[str]) -> bytes:
+    """Returns the file with its outputs in the order of their names in its signature, and without signatures.
+
+    Raises:
+        ModelError: CompileFailed, the file has no signature, or one with other outputs.
+    """
+    buffer = bytearray(data)
+    model = _model(buffer)
+    signature = model.SignatureDefs(0) if model.SignatureDefsLength() else None
+    outputs = [signature.Outputs(k) for k in range(signature.OutputsLength())] if signature else []
+    found = {item.Name().decode(): int(item.TensorIndex()) for item in outputs}
+    if set(found) != set(names):
+        raise ModelError(
+            Reason.COMPILE_FAILED, f"the exported file has the outputs {sorted(found)}; it must have {sorted(names)}"
+        )
+    _reorder(buffer, model.Subgraphs(0), [found[name] for name in names], owner="its signature")
+    return bytes(buffer)
+
+
+def _reorder(buffer: bytearray, graph: Any, wanted: Sequence[int], *, owner: str) -> None:
+    """Puts the outputs of the buffer's graph in the wanted order, and drops the signatures."""
     present = [int(graph.Outputs(k)) for k in range(graph.OutputsLength())]
     if sorted(present) != sorted(wanted):
-        raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {operation} {wanted}")
+        raise ModelError(Reason.COMPILE_FAILED, f"the file's outputs {present} are not those of {owner} {wanted}")
     table = graph._tab
     start = table.Vector(table.Offset(_OUTPUTS_OFFSET))
     for k, index in enumerate(wanted):
         _INT32.pack_into(buffer, start + 4 * k, index)
     _drop_signatures(buffer)
-    return bytes(buffer)
 
 
 def _custom_outputs(model: Any, graph: Any, operation: str) -> list[int]:

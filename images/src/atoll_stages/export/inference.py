@@ -1,4 +1,4 @@
-"""Runs an exported file, and reads its outputs as pycoral does."""
+"""Runs an exported file, and reads its outputs: as pycoral does, or as boxes and scores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from atoll_contract.box_distributions import has_distributions, read_tensors
 from atoll_contract.errors import ModelError, Reason
 from atoll_stages.train.detections import Detections
 
@@ -19,7 +20,7 @@ class ExportedModel:
     """A .tflite detector, ready to run.
 
     Raises:
-        ModelError: CompileFailed, it does not have the four outputs of a detector.
+        ModelError: CompileFailed, it has neither the four outputs of a detector nor boxes and scores.
         ValueError, RuntimeError: the interpreter cannot run the data.
     """
 
@@ -27,10 +28,14 @@ class ExportedModel:
         self._interpreter = _interpreter(data)
         self._interpreter.allocate_tensors()
         self.input: dict[str, Any] = self._interpreter.get_input_details()[0]
-        self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
-        if len(self._outputs) != OUTPUTS:
+        outputs = self._interpreter.get_output_details()
+        self._outputs = [item["index"] for item in outputs]
+        self._has_distributions = has_distributions(outputs)
+        if len(outputs) != OUTPUTS and not self._has_distributions:
+            shapes = [item["shape"].tolist() for item in outputs]
             raise ModelError(
-                Reason.COMPILE_FAILED, f"the exported file has {len(self._outputs)} outputs; it must have {OUTPUTS}"
+                Reason.COMPILE_FAILED,
+                f"the exported file has the outputs {shapes}; it must have {OUTPUTS}, or boxes and scores",
             )
 
     @property
@@ -41,6 +46,9 @@ class ExportedModel:
         """Returns what the file finds in a uint8 image (side, side, 3)."""
         self._interpreter.set_tensor(self.input["index"], image[None])
         self._interpreter.invoke()
+        if self._has_distributions:
+            found = read_tensors(self._interpreter)
+            return Detections(found.boxes, found.classes.astype(np.int32), found.scores)
         boxes, classes, scores, count = (self._interpreter.get_tensor(i) for i in self._outputs)
         n = int(count[0])
         order = np.argsort(-scores[0, :n], kind="stable")

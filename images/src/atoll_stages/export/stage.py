@@ -18,7 +18,7 @@ from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
-from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert, kept_detections
+from atoll_stages.export.converter import check_input, kept_detections
 from atoll_stages.export.edgetpu_mapping import MappingReport, predict_mapping
 from atoll_stages.export.evaluation import (
     DEFAULT_THRESHOLD,
@@ -29,18 +29,16 @@ from atoll_stages.export.evaluation import (
     metrics_document,
     stage_summary,
 )
-from atoll_stages.export.flatbuffer import fix_outputs, operations
+from atoll_stages.export.flatbuffer import operations
+from atoll_stages.export.head_files import files_of, write_target_inputs
 from atoll_stages.export.inference import ExportedModel
-from atoll_stages.export.metadata import add_metadata
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model, outcome_message
-from atoll_stages.export.onnx_model import write_target_inputs
 from atoll_stages.export.reliability import MAX_TRAINING_IMAGES, Reliability, measure_reliability
 from atoll_stages.export.report import Provenance, ReportData, render_report
 from atoll_stages.export.sample_images import select_images, write_golden_images
 from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_file, calibrate_scores
 from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
-from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.config import make_config
 from atoll_stages.train.dataset import Example, Records, evenly_spaced, fetch_split, read_dataset
 from atoll_stages.train.detections import FloatDetector
@@ -126,8 +124,7 @@ class ExportSession:
 
     @functools.cached_property
     def _float_detector(self) -> FloatDetector:
-        anchors = generate_anchors(self.info.architecture)
-        return FloatDetector(self.model, anchors.boxes, max_detections=self.max_detections)
+        return FloatDetector(self.model, self.info.architecture, side=self.side, max_detections=self.max_detections)
 
     def quantise(self, validation: Sequence[Example]) -> tuple[bytes, ScoreCalibration]:
         """Returns the checked int8 file, whose scores are shifted so that DEFAULT_THRESHOLD is right on validation."""
@@ -146,15 +143,13 @@ class ExportSession:
     def _convert(self) -> bytes:
         self.context.check_stop()
         self.context.report(Progress(10, message="quantising"))
-        raw = convert(
+        data = files_of(self.info.architecture).int8(
             self.model,
-            anchors=generate_anchors(self.info.architecture),
-            side=self.side,
-            post=Postprocess(max_detections=self.max_detections, classes=len(self.info.classes)),
+            name=self.spec.model or "detector",
+            labels=self.info.classes,
+            max_detections=self.max_detections,
             calibration=[preprocess.decode(e.encoded, self.side) for e in self._calibration()],
         )
-        fixed = fix_outputs(raw, operation=POSTPROCESS)
-        data = add_metadata(fixed, name=self.spec.model or "detector", labels=self.info.classes)
         check_input(ExportedModel(data).input)
         return data
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from atoll_contract import images as preprocess
+from atoll_contract.box_distributions import STRIDES
 from atoll_contract.document import Document
 from atoll_contract.errors import IntegrityError
 
@@ -25,9 +26,15 @@ CALIBRATION_ARTIFACT = "calibration"
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
+# The outputs of the float network in their order: class logits and box codes of all anchors, or, of a detector with
+# distributions, boxes (4 × bins channels) and scores (from 0 to 1) of each stride, as (1, channels, height, width).
+NETWORK_OUTPUTS = ("logits", "codes")
+LEVEL_OUTPUTS = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("boxes", "scores"))
+
+
 class DetectorHead(Document, frozen=True):
-    """How the class logits and box codes of the float network become detections, as the int8 file's post-processing
-    computes them. `anchors` are centred (y, x, height, width), relative to the image."""
+    """How the outputs of the float network become detections, as those of the int8 file do. `anchors` are centred
+    (y, x, height, width), relative to the image. With `bins` the boxes are distributions, and there are no anchors."""
 
     side: int
     classes: tuple[str, ...]
@@ -37,6 +44,12 @@ class DetectorHead(Document, frozen=True):
     max_detections: int
     score_threshold: float
     iou_threshold: float
+    bins: int | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the network's outputs, in their order."""
+        return LEVEL_OUTPUTS if self.bins else NETWORK_OUTPUTS
 
 
 def write_calibration(path: Path, images: Sequence[bytes]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from atoll_contract.box_distributions import STRIDES, cell_grid
 from atoll_contract.stage import Architecture
 from atoll_stages.train.dataset import IGNORED_LABEL
 
@@ -51,8 +52,10 @@ class AnchorSet:
 
 def generate_anchors(architecture: Architecture, side: int | None = None) -> AnchorSet:
     """Returns the anchors of an architecture, at its own input side or at another one (training uses several)."""
-    generate = ssd_anchors if architecture is Architecture.SSD_300 else fpn_anchors
-    return generate(side or architecture.side)
+    side = side or architecture.side
+    if architecture.has_distributions:
+        return AnchorSet(cell_grid(side), tuple((side // stride) ** 2 for stride in STRIDES))
+    return ssd_anchors(side) if architecture is Architecture.SSD_300 else fpn_anchors(side)
 
 
 def fpn_anchors(side: int) -> AnchorSet:
@@ -162,7 +165,7 @@ def match_atss(*, anchors: tf.Tensor, levels: tf.Tensor, boxes: tf.Tensor, label
     count = tf.reduce_sum(weight, axis=1, keepdims=True)
     mean = tf.reduce_sum(iou * weight, axis=1, keepdims=True) / count
     variance = tf.reduce_sum(weight * (iou - mean) ** 2, axis=1, keepdims=True) / tf.maximum(count - 1.0, 1.0)
-    matched = candidate & (iou >= mean + tf.sqrt(variance)) & _center_inside(anchors[:, :2], boxes)
+    matched = candidate & (iou >= mean + tf.sqrt(variance)) & center_inside(anchors[:, :2], boxes)
     matched &= present[:, None, :]
     # An object smaller than a cell may hold no anchor centre at all; it is matched to its best candidate.
     best = candidate & (iou >= tf.reduce_max(tf.where(candidate, iou, -1.0), axis=1, keepdims=True))
@@ -203,7 +206,7 @@ def _nearest_per_level(distance: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
     return tf.concat(masks, axis=1)
 
 
-def _center_inside(centers: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+def center_inside(centers: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """(batch, anchors, objects) of bool: the anchor's centre is in the box."""
     c, b = centers[None, :, None, :], boxes[:, None, :, :]
     return tf.reduce_all((c >= b[..., :2]) & (c <= b[..., 2:]), axis=-1)
@@ -215,5 +218,5 @@ def _matches(
     """Gives each anchor the object of the highest score among the `matched` pairs (batch, anchors, objects)."""
     objects = tf.argmax(tf.where(matched, score, -1.0), axis=-1, output_type=tf.int32)
     positive = tf.reduce_any(matched, axis=-1)
-    ignored = (labels == IGNORED_LABEL)[:, None, :] & _center_inside(anchors[:, :2], boxes)
+    ignored = (labels == IGNORED_LABEL)[:, None, :] & center_inside(anchors[:, :2], boxes)
     return AnchorMatches(objects, positive, tf.reduce_any(ignored, axis=-1) & ~positive)

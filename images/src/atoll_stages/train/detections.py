@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atoll_contract.box_distributions import IOU_THRESHOLD, SCORE_THRESHOLD
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-SCORE_THRESHOLD = 0.01
-IOU_THRESHOLD = 0.5
+    from atoll_contract.stage import Architecture
+
 BATCH_SIZE = 8
 
 
@@ -41,18 +43,21 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class FloatDetector:
-    """A Keras detector with decoding and suppression, compiled.
+    """A Keras detector with decoding and suppression, compiled, for images of `side` pixels."""
 
-    `anchors` are centred (anchors, 4), made for the side of the images.
-    """
-
-    def __init__(self, model: keras.Model, anchors: np.ndarray, *, max_detections: int) -> None:
+    def __init__(self, model: keras.Model, architecture: Architecture, *, side: int, max_detections: int) -> None:
         import tensorflow as tf
+
+        from atoll_stages.train.anchors import generate_anchors
+        from atoll_stages.train.heads import head_of
+
+        head, anchors = head_of(architecture), generate_anchors(architecture, side).boxes
 
         def detect(images: tf.Tensor) -> tuple[tf.Tensor, ...]:
             logits, codes = model(tf.cast(images, tf.float32) / 127.5 - 1.0, training=False)
             logits, codes = tf.cast(logits, tf.float32), tf.cast(codes, tf.float32)
-            return non_max_suppression(logits, codes, tf.constant(anchors), max_detections=max_detections)
+            boxes = head.decode(codes, tf.constant(anchors)[None])
+            return non_max_suppression(head.scores(logits), boxes, max_detections=max_detections)
 
         self._compiled = tf.function(detect, autograph=False)
 
@@ -70,21 +75,16 @@ class FloatDetector:
         return found
 
 
-def non_max_suppression(
-    logits: tf.Tensor, codes: tf.Tensor, anchors: tf.Tensor, *, max_detections: int
-) -> tuple[tf.Tensor, ...]:
+def non_max_suppression(scores: tf.Tensor, boxes: tf.Tensor, *, max_detections: int) -> tuple[tf.Tensor, ...]:
     """Suppresses per class: boxes (batch, max_detections, 4), classes, scores (batch, max_detections), counts (batch,).
 
-    Arguments are the model's outputs, and centred anchors (anchors, 4).
+    Arguments are the scores (batch, anchors, classes) and the corner boxes (batch, anchors, 4).
     """
     import tensorflow as tf
 
-    from atoll_stages.train.anchors import decode_boxes
-
-    boxes = decode_boxes(codes, anchors[None])[:, :, None, :]
     result = tf.image.combined_non_max_suppression(
-        boxes,
-        tf.sigmoid(logits),
+        boxes[:, :, None, :],
+        scores,
         max_output_size_per_class=max_detections,
         max_total_size=max_detections,
         iou_threshold=IOU_THRESHOLD,

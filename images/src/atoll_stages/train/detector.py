@@ -1,18 +1,19 @@
-"""The detectors: MobileNetV2 with an FPN-Lite head, and the classic SSD of the first generation.
+"""The detectors: MobileNetV2 with a feature pyramid and one of two heads, and the classic SSD of the first generation.
 
 A model maps images (batch, side, side, 3; RGB, -1…1) to two outputs: class logits (batch, anchors, classes) and box
-codes (batch, anchors, 4), with anchors in the order of `generate_anchors`.
+codes (batch, anchors, codes), with anchors in the order of `generate_anchors`; `heads` says what they mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras import initializers, layers
 
+from atoll_contract.box_distributions import BINS, CODES
 from atoll_contract.errors import ModelError, Reason
 from atoll_contract.stage import Architecture
 from atoll_stages.train.anchors import ssd_shapes
@@ -25,6 +26,8 @@ PRIOR = 0.01
 FPN_CHANNELS = {0.35: 48, 0.5: 64, 1.0: 96}
 MIN_FPN_CHANNELS = 32
 CLASS_LOGITS = "class_logits"
+# With this the distances are 1.5 strides at first.
+INITIAL_DECAY = 0.5
 SSD_EXTRA_CHANNELS = (512, 256, 256, 128)
 
 
@@ -40,7 +43,12 @@ def build_detector(*, architecture: Architecture, width: float, classes: int, si
     else:
         channels = _fpn_channels(width)
         features = mobilenet_v2(image, width=width, top=False)
-        logits, codes = _fpn_head(_pyramid(features, channels), classes=classes, channels=channels)
+        levels = _pyramid(features, channels)
+        if architecture.has_distributions:
+            # The stride of 64 is SSD's alone.
+            logits, codes = _fpn_head(levels[:3], classes=classes, channels=channels, box_conv=_distribution_conv)
+        else:
+            logits, codes = _fpn_head(levels, classes=classes, channels=channels, box_conv=_code_conv)
     return keras.Model(image, [logits, codes], name=architecture.replace("-", "_"))
 
 
@@ -68,15 +76,17 @@ def _pyramid(features: dict[str, keras.KerasTensor], channels: int) -> list[kera
     return [*levels, p6]
 
 
-def _fpn_head(levels: list[keras.KerasTensor], *, classes: int, channels: int) -> tuple[keras.KerasTensor, ...]:
+def _fpn_head(
+    levels: list[keras.KerasTensor], *, classes: int, channels: int, box_conv: Callable[[], keras.layers.Conv2D]
+) -> tuple[keras.KerasTensor, ...]:
     """Returns one head for all levels, with a separate normalisation at each (TF-OD's weight-shared predictor)."""
     shared = _separable_conv(channels, "head_shared")
     towers = {"class": _separable_conv(channels, "head_class"), "box": _separable_conv(channels, "head_box")}
-    outputs = {"class": _class_conv(classes, CLASS_LOGITS), "box": _box_conv(4, "box_codes")}
+    outputs = {"class": _class_conv(classes, CLASS_LOGITS), "box": box_conv()}
     found: dict[str, list[keras.KerasTensor]] = {"class": [], "box": []}
     for level, x in enumerate(levels, start=3):
         x = _conv_norm_relu(x, conv=shared, norm=f"head_shared_{level}_BN")
-        for kind, columns in (("class", classes), ("box", 4)):
+        for kind, columns in (("class", classes), ("box", outputs["box"].filters)):
             y = _conv_norm_relu(x, conv=towers[kind], norm=f"head_{kind}_{level}_BN")
             found[kind].append(_flatten(outputs[kind](y), columns, f"{kind}_flat_{level}"))
     return tuple(layers.Concatenate(axis=1, name=f"{kind}_all")(found[kind]) for kind in ("class", "box"))
@@ -147,8 +157,19 @@ def shift_class_logits(model: keras.Model, shifts: Sequence[float]) -> None:
         layer.bias.assign_add(np.tile(np.asarray(shifts, np.float32), layer.bias.shape[0] // len(shifts)))
 
 
-def _box_conv(filters: int, name: str) -> keras.layers.Conv2D:
-    return layers.Conv2D(filters, 1, kernel_initializer=initializers.RandomNormal(stddev=0.01), name=name)
+def _box_conv(filters: int, name: str, *, bias: str | keras.initializers.Initializer = "zeros") -> keras.layers.Conv2D:
+    kernel = initializers.RandomNormal(stddev=0.01)
+    return layers.Conv2D(filters, 1, kernel_initializer=kernel, bias_initializer=bias, name=name)
+
+
+def _code_conv() -> keras.layers.Conv2D:
+    return _box_conv(4, "box_codes")
+
+
+def _distribution_conv() -> keras.layers.Conv2D:
+    """At first every distance is small, one to two strides, as that of most objects at their level."""
+    decay = np.tile(-INITIAL_DECAY * np.arange(BINS, dtype=np.float32), 4)
+    return _box_conv(CODES, "box_distributions", bias=initializers.Constant(decay))
 
 
 def _flatten(x: keras.KerasTensor, columns: int, name: str) -> keras.KerasTensor:

@@ -13,15 +13,15 @@ import tensorflow as tf
 from atoll_contract import images as preprocess
 from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import Architecture
-from atoll_stages.train.anchors import generate_anchors, match_anchors
+from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.augment import Augmentation, augment
 from atoll_stages.train.backbone import BLOCKS
 from atoll_stages.train.dataset import Batch, Example
 from atoll_stages.train.detections import Detections, FloatDetector
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.evaluate import MAX_DETECTIONS
+from atoll_stages.train.heads import Targets, head_of
 from atoll_stages.train.layers import assign_all, collected_averages, mean_over_replicas
-from atoll_stages.train.losses import detection_loss
 from atoll_stages.train.optimizer import AdamW, MovingAverage
 from atoll_stages.train.workers import Workers
 
@@ -89,8 +89,10 @@ class Trainer:
         self._anchors: dict[int, tf.RaggedTensor] = {}
         # There is no Python control flow on tensors here, and autograph takes as long as the rest of the tracing.
         self._compiled_step = tf.function(self._distributed_step, autograph=False)
-        anchors = generate_anchors(settings.architecture, settings.input_side)
-        self._detector = FloatDetector(self.model, anchors.boxes, max_detections=MAX_DETECTIONS)
+        self._head = head_of(settings.architecture)
+        self._detector = FloatDetector(
+            self.model, settings.architecture, side=settings.input_side, max_detections=MAX_DETECTIONS
+        )
 
     def _create_variables(self) -> None:
         settings = self.settings
@@ -207,12 +209,10 @@ class Trainer:
             side=side,
             settings=self.settings.augmentation,
         )
-        matches = match_anchors(self.settings.architecture, anchors=anchors, levels=levels, boxes=boxes, labels=labels)
+        targets = Targets(boxes, labels)
         with collected_averages() as averages, tf.GradientTape() as tape:
             logits, codes = self.model(images, training=True)
-            losses = detection_loss(
-                logits=logits, codes=codes, anchors=anchors, matches=matches, boxes=boxes, labels=labels
-            )
+            losses = self._head.loss(logits, codes, anchors=anchors, levels=levels, targets=targets)
         gradients = tape.gradient(losses.total, self._trained)
         figures = tf.concat([tf.stack([losses.total, losses.classification, losses.box]), signals], 0)
         # One list is one collective, whose time on a network is mostly waiting.

@@ -35,8 +35,8 @@ def main(folder: Path) -> None:
     quantize(plain, quantised, config)
     session = compile_session(quantised, folder / COMPILED, job)
     found = [session.run(None, {"image": network_input(image)}) for image in np.load(folder / "images.npy")]
-    logits, codes = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
-    np.savez(folder / "outputs.npz", logits=logits, codes=codes)
+    arrays = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
+    np.savez(folder / "outputs.npz", **dict(zip(job["outputs"], arrays, strict=True)))
     (folder / "mapping.json").write_text(json.dumps(count_mapped(quantised, folder / COMPILED)))
 
 

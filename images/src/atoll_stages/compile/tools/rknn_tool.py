@@ -23,8 +23,8 @@ def main(folder: Path) -> None:
     require(rknn.export_rknn(str(folder / "compiled.rknn")), "write its file")
     require(rknn.init_runtime(), "start its simulator")
     found = [rknn.inference(inputs=[image[None]], data_format="nhwc") for image in np.load(folder / "images.npy")]
-    logits, codes = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
-    np.savez(folder / "outputs.npz", logits=logits, codes=codes)
+    arrays = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
+    np.savez(folder / "outputs.npz", **dict(zip(job["outputs"], arrays, strict=True)))
     rknn.release()
 
 

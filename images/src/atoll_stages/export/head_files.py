@@ -1,0 +1,178 @@
+"""The files of a detector, by its head: the int8 .tflite, the float ONNX, and the document that says how to read it.
+
+An SSD's int8 file ends in the post-processing operation that pycoral, Frigate and MediaPipe read. A detector with
+distributions leaves boxes and scores as they are: Frigate reads them from the .tflite, and PhotonVision from the six
+outputs that the ONNX model, and what is compiled of it, has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from atoll_contract.box_distributions import BINS, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD
+from atoll_contract.document import to_json
+from atoll_contract.stage import Architecture
+from atoll_stages.export.converter import POSTPROCESS, RAW_OUTPUTS, Postprocess, convert, convert_raw
+from atoll_stages.export.flatbuffer import fix_outputs, order_outputs
+from atoll_stages.export.metadata import add_metadata
+from atoll_stages.export.onnx_model import ConverterMissing, float_onnx, level_network
+from atoll_stages.export.target_inputs import (
+    CALIBRATION_ARTIFACT,
+    CALIBRATION_NAME,
+    HEAD_ARTIFACT,
+    HEAD_NAME,
+    LEVEL_OUTPUTS,
+    NETWORK_OUTPUTS,
+    ONNX_ARTIFACT,
+    ONNX_NAME,
+    DetectorHead,
+    write_calibration,
+)
+from atoll_stages.train.anchors import BOX_SCALES, MAX_LOG_SIZE, generate_anchors
+from atoll_stages.train.initial_weights import ModelInfo
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+
+class HeadFiles(Protocol):
+    """Makes the files of the detectors of one head."""
+
+    def int8(
+        self,
+        model: keras.Model,
+        *,
+        name: str,
+        labels: Sequence[str],
+        max_detections: int,
+        calibration: Sequence[np.ndarray],
+    ) -> bytes:
+        """Returns the int8 file; `calibration` are uint8 images (side, side, 3).
+
+        Raises:
+            ModelError: CompileFailed, the converter refuses the graph.
+        """
+        ...
+
+    def onnx(self, model: keras.Model) -> bytes:
+        """Returns the float network without its post-processing.
+
+        Raises:
+            ConverterMissing: tf2onnx is not installed.
+        """
+        ...
+
+    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
+        """Returns how the outputs of the ONNX model become boxes."""
+        ...
+
+
+@dataclass(frozen=True)
+class SsdFiles:
+    """Files of an SSD."""
+
+    architecture: Architecture
+
+    def int8(
+        self,
+        model: keras.Model,
+        *,
+        name: str,
+        labels: Sequence[str],
+        max_detections: int,
+        calibration: Sequence[np.ndarray],
+    ) -> bytes:
+        raw = convert(
+            model,
+            anchors=generate_anchors(self.architecture),
+            side=self.architecture.side,
+            post=Postprocess(max_detections=max_detections, classes=len(labels)),
+            calibration=calibration,
+        )
+        return add_metadata(fix_outputs(raw, operation=POSTPROCESS), name=name, labels=labels)
+
+    def onnx(self, model: keras.Model) -> bytes:
+        return float_onnx(model, side=self.architecture.side, outputs=NETWORK_OUTPUTS)
+
+    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
+        return DetectorHead(
+            side=self.architecture.side,
+            classes=classes,
+            anchors=tuple(tuple(anchor) for anchor in generate_anchors(self.architecture).boxes.tolist()),
+            box_scales=BOX_SCALES,
+            max_log_size=MAX_LOG_SIZE,
+            max_detections=max_detections,
+            score_threshold=SCORE_THRESHOLD,
+            iou_threshold=IOU_THRESHOLD,
+        )
+
+
+@dataclass(frozen=True)
+class DistributionFiles:
+    """Files of a detector whose boxes are distributions."""
+
+    architecture: Architecture
+
+    def int8(
+        self,
+        model: keras.Model,
+        *,
+        name: str,
+        labels: Sequence[str],
+        max_detections: int,
+        calibration: Sequence[np.ndarray],
+    ) -> bytes:
+        del name, labels, max_detections  # the file has neither suppression nor metadata, which no reader of it knows
+        raw = convert_raw(model, side=self.architecture.side, calibration=calibration)
+        return order_outputs(raw, names=RAW_OUTPUTS)
+
+    def onnx(self, model: keras.Model) -> bytes:
+        return float_onnx(level_network(model), side=self.architecture.side, outputs=LEVEL_OUTPUTS)
+
+    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
+        del max_detections
+        return DetectorHead(
+            side=self.architecture.side,
+            classes=classes,
+            anchors=(),
+            box_scales=(),
+            max_log_size=0.0,
+            max_detections=MAX_DETECTIONS,
+            score_threshold=SCORE_THRESHOLD,
+            iou_threshold=IOU_THRESHOLD,
+            bins=BINS,
+        )
+
+
+def files_of(architecture: Architecture) -> HeadFiles:
+    """Returns the maker of an architecture's files."""
+    return DistributionFiles(architecture) if architecture.has_distributions else SsdFiles(architecture)
+
+
+def write_target_inputs(
+    folder: Path, model: keras.Model, info: ModelInfo, *, calibration: Sequence[bytes], max_detections: int
+) -> dict[str, Path]:
+    """Writes the float model, its head and the calibration images into `folder`; returns the files by their artifacts.
+
+    Without the package that converts the model there are none, and every target that needs them says so.
+    """
+    files = files_of(info.architecture)
+    try:
+        onnx = files.onnx(model)
+    except ConverterMissing:
+        logger.warning("tf2onnx is not installed here: no float ONNX for the other compile targets")
+        return {}
+    names = {ONNX_ARTIFACT: ONNX_NAME, HEAD_ARTIFACT: HEAD_NAME, CALIBRATION_ARTIFACT: CALIBRATION_NAME}
+    written = {artifact: folder / name for artifact, name in names.items()}
+    written[ONNX_ARTIFACT].write_bytes(onnx)
+    written[HEAD_ARTIFACT].write_bytes(to_json(files.document(info.classes, max_detections=max_detections)))
+    write_calibration(written[CALIBRATION_ARTIFACT], calibration)
+    return written
