@@ -20,6 +20,8 @@ _CLASS_FIGURES = "perClass"
 # A progress line begins with this.
 MARK = "ATOLL_PROGRESS "
 MAX_OUTPUTS = 16
+# The entry of every summary that says how long the stage would have taken on a machine that does nothing else.
+UNLOADED_SECONDS = "unloadedSeconds"
 # The entry of a failed stage's summary that names the step of the newest checkpoint.
 CHECKPOINT_STEP = "checkpointStep"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

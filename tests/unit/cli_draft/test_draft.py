@@ -7,13 +7,15 @@ import pytest
 from atoll_cli.draft.draft import DraftOptions, draft_run
 from atoll_cli.draft.settings import InitialWeights, Settings, select_settings
 from atoll_cli.tool import ToolMissing
+from atoll_contract import document as documents
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import MAX_STEPS
-from atoll_contract.stage import Architecture, InitFrom
+from atoll_contract.stage import Architecture, InitFrom, Stage
 from atoll_contract.tool_reports import LintClass, Timing
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import read_text
-from atoll_operator.api.status import Phase
+from atoll_operator.api.status import Phase, StagePhase, StageStatus
+from atoll_operator.api.status_codec import read_status, write_status
 from atoll_operator.api.types import Decimal, ProfileEstimate
 from support.draft_inputs import ended_run, lint_report, target
 
@@ -115,6 +117,20 @@ def test_a_run_on_a_busy_machine_does_not_make_the_next_one_look_slow() -> None:
     # What was measured is never more than what the run took.
     idle = ended_run(train_seconds=500, unloaded_seconds=700)
     assert draft_run(lint_report(100, 20), [KEY], target(runs=(idle,))).seconds == 660
+
+
+def test_after_a_run_on_a_busy_machine_the_whole_estimate_is_right_within_30_percent() -> None:
+    """An idle machine takes 300 s for the training and 60 s for the other stages; the busy one took four times that."""
+    run = ended_run(steps=1200, train_seconds=1200, unloaded_seconds=290, other_seconds=250)
+    status = read_status(run["status"])
+    assert status is not None
+    others = [(Stage.CONVERT, 40, 9), (Stage.EXPORT, 180, 44), (Stage.PUBLISH, 20, 6)]
+    stages = [StageStatus(name, StagePhase.SUCCEEDED, pod_seconds=s, unloaded_seconds=u) for name, s, u in others]
+    run["status"] = write_status(documents.replace(status, stages=(*status.stages, *stages)))
+    draft = draft_run(lint_report(100, 20), [KEY], target(runs=(run,)))
+    assert draft.settings.steps == 1200
+    assert draft.seconds == pytest.approx(360, rel=0.3)
+    assert "as in run first, and 69 s for the other stages" in draft.basis
 
 
 def test_the_profile_gives_the_estimate_until_a_run_has_ended() -> None:

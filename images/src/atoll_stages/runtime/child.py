@@ -18,11 +18,12 @@ from atoll_contract.document import DecodeError, replace, to_json
 from atoll_contract.errors import AtollError, ExitCode, IntegrityError, Reason, SpecError, bounded, exit_code
 from atoll_contract.keys import stage_prefix
 from atoll_contract.stage import ENV_POD_UID, Stage, StageInput
-from atoll_contract.stage_result import RESULT_NAME, Artifact, StageResult, parse_result
+from atoll_contract.stage_result import RESULT_NAME, UNLOADED_SECONDS, Artifact, StageResult, parse_result
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_stages.runtime.context import ProgressLines, StageContext, StageOutcome
 from atoll_stages.runtime.handover import with_handed_over
+from atoll_stages.runtime.process_time import undisturbed_seconds
 from atoll_stages.runtime.supervision import READ_BYTES, ChildArguments, kill_after
 
 logger = logging.getLogger(__name__)
@@ -131,9 +132,8 @@ def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scr
         return completed
     context = StageContext(given, store, scratch, os.environ[ENV_POD_UID], stop, progress, given.worker())
     outcome = work(context)
-    result = StageResult(
-        given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, outcome.summary
-    )
+    summary = {UNLOADED_SECONDS: undisturbed_seconds(), **outcome.summary}
+    result = StageResult(given.stage, given.attempt, outcome.reason, bounded(outcome.message), outcome.outputs, summary)
     if context.worker:
         logger.info("%s", result.message)
         return result

@@ -13,7 +13,7 @@ from atoll_contract.dataset import Dataset
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.stage import Accelerator, TrainSpec
-from atoll_contract.stage_result import Artifact, Progress
+from atoll_contract.stage_result import UNLOADED_SECONDS, Artifact, Progress
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig, describe_config, make_config
@@ -212,7 +212,7 @@ class TrainingSession:
                 "imagesPerSecond": history.images_per_second,
                 "accelerator": str(self._devices.kind),
                 "trainSeconds": history.seconds,
-                "unloadedSeconds": self._unloaded_seconds(progression.step),
+                UNLOADED_SECONDS: self._unloaded_seconds(progression.step),
             },
         )
 

@@ -20,7 +20,7 @@ from atoll_contract.recipe import sufficient_steps
 from atoll_contract.stage import Preset, Stage
 from atoll_contract.text import duration
 from atoll_operator.api.decode import training_run
-from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, parse_time, seconds_between
+from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, StageStatus, parse_time, seconds_between
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import ESTIMATE_BATCH_SIZE, ProfileEstimate, Training, TrainingRunSpec
 from atoll_operator.controller.cache import key_of
@@ -281,12 +281,15 @@ def _timing(name: str, spec: TrainingRunSpec, status: RunStatus) -> _Timing | No
     if train is None or train.pod_seconds <= 0 or train.reason is Reason.ADOPTED or status.completion_time is None:
         return None
     images = _steps(spec.training, status) * spec.training.batch_size
-    others = sum(item.pod_seconds for item in status.stages if item is not train)
-    # A retry sets the active time back.
-    other = max(others, status.active_seconds - train.pod_seconds)
-    # The next run need not find the machine as busy as this one did.
-    seconds = min(train.pod_seconds, train.unloaded_seconds or train.pod_seconds)
-    return _Timing(name, status.completion_time, seconds / images, other)
+    # The time between the stages; a retry sets the active time back.
+    between = max(0, status.active_seconds - sum(item.pod_seconds for item in status.stages))
+    other = between + sum(_unloaded(item) for item in status.stages if item is not train)
+    return _Timing(name, status.completion_time, _unloaded(train) / images, other)
+
+
+def _unloaded(stage: StageStatus) -> int:
+    """Returns the seconds that the next run may need for the stage: it need not find the machine as busy."""
+    return min(stage.pod_seconds, stage.unloaded_seconds or stage.pod_seconds)
 
 
 def _steps(training: Training, status: RunStatus) -> int:

@@ -19,6 +19,7 @@ from atoll_contract.release import ManifestRef
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import (
     CHECKPOINT_STEP,
+    UNLOADED_SECONDS,
     Artifact,
     Progress,
     StageResult,
@@ -349,11 +350,12 @@ def _record_success(
 
 def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: AttemptOutcome) -> RunStatus:
     """`status` with the figures of a stage that succeeded, typed and bounded."""
+    measured = count(outcome.summary, UNLOADED_SECONDS) or None
+    status = status.with_stage(replace(status.stage(stage), unloaded_seconds=measured))
     if stage is Stage.CONVERT:
         return replace(status, dataset=dataset_figures(outcome.summary))
     if stage is Stage.TRAIN:
-        measured = count(outcome.summary, "unloadedSeconds") or None
-        return status.with_stage(replace(status.stage(stage), unloaded_seconds=measured))
+        return status
     if stage is Stage.EXPORT:
         return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:
