@@ -141,7 +141,7 @@ def test_time_alone_ends_a_trial_without_a_camera(bench: Bench) -> None:
     ("trouble", "reason"),
     [
         (lambda b: b.answer(non_finite=2), "2 detections with NaN"),
-        (lambda b: b.answer(seconds=1.5), "took 1.5 s for a frame"),
+        (lambda b: b.answer(5, seconds=1.5), "took 1.5 s for a frame"),
     ],
 )
 def test_a_failed_trial_brings_the_previous_model_back(
@@ -161,6 +161,29 @@ def test_a_failed_trial_brings_the_previous_model_back(
     assert reason in state.bad[second]
     assert reason in (state.last_refusal or "")
     assert bench.detector.active.name == "colours-v1"
+
+
+@pytest.mark.parametrize("slow", [1, 4, TRIAL_FRAMES // 2 - 1])
+def test_E27_frames_that_the_device_was_slow_for_do_not_end_a_trial(bench: Bench, slow: int) -> None:
+    bench.fetch(1)
+    bench.tick()
+    bench.tick()
+    bench.answer(slow)
+    bench.answer(slow, seconds=1.9)
+    bench.tick()
+    bench.answer(TRIAL_FRAMES - 2 * slow)
+    bench.tick()
+    assert bench.tick() is ModelState.ACTIVE
+
+
+def test_E27_a_slow_model_of_which_few_frames_came_is_judged_at_the_end(bench: Bench) -> None:
+    bench.fetch(1)
+    bench.tick()
+    bench.tick()
+    bench.answer(2, seconds=9.0)
+    assert bench.tick() is ModelState.PROBATION
+    bench.tick(21.0)
+    assert bench.tick() is not ModelState.ACTIVE
 
 
 def test_one_lost_detector_does_not_blame_the_candidate_but_two_do(bench: Bench) -> None:

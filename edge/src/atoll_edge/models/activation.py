@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
 
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorLost
@@ -29,8 +30,9 @@ TICK_SECONDS = 0.2
 # A trial ends after this many results, or this many seconds.
 TRIAL_FRAMES = 150
 TRIAL_SECONDS = 20.0
-# A slower model is of no use on a robot.
+# A slower model is of no use on a robot. So many frames say how long it takes.
 MAX_SECONDS_PER_FRAME = 1.0
+JUDGED_FRAMES = 5
 # Delay before a model that was refused is loaded again.
 RELOAD_SECONDS = 10.0
 # The delay grows by this for each worker that died while it loaded the model; after MAX_LOST the model is to blame.
@@ -52,14 +54,12 @@ class Trial:
 
     started_at: float
     losses: int
-    answers: int = 0
     non_finite: int = 0
-    slowest: float = 0.0
+    seconds: list[float] = field(default_factory=list)
 
     def add_result(self, *, non_finite: int, seconds: float) -> None:
-        self.answers += 1
         self.non_finite += non_finite
-        self.slowest = max(self.slowest, seconds)
+        self.seconds.append(seconds)
 
     def outcome(self, now: float, *, losses: int) -> TrialOutcome | str:
         """Returns a TrialOutcome, or the reason why the model must go.
@@ -70,11 +70,13 @@ class Trial:
             return TrialOutcome.LOST
         if self.non_finite:
             return f"the model answered {self.non_finite} detections with NaN or infinity"
-        if self.slowest > MAX_SECONDS_PER_FRAME:
-            return f"the model took {self.slowest:.1f} s for a frame, {MAX_SECONDS_PER_FRAME:g} s are allowed"
-        if self.answers >= TRIAL_FRAMES or now - self.started_at >= TRIAL_SECONDS:
-            return TrialOutcome.PASSED
-        return TrialOutcome.RUNNING
+        is_over = len(self.seconds) >= TRIAL_FRAMES or now - self.started_at >= TRIAL_SECONDS
+        if len(self.seconds) >= JUDGED_FRAMES or (is_over and self.seconds):
+            # Of single frames the device may be to blame: what else it does, or its card.
+            usual = median(self.seconds)
+            if usual > MAX_SECONDS_PER_FRAME:
+                return f"the model took {usual:.1f} s for a frame, {MAX_SECONDS_PER_FRAME:g} s are allowed"
+        return TrialOutcome.PASSED if is_over else TrialOutcome.RUNNING
 
 
 @dataclass
