@@ -30,6 +30,14 @@ type_in() {
   bash -o pipefail -c "$1" 2>&1 | tee -a "$log" || end "$1"
 }
 
+# Type what sets a key of the bundled store for the commands after it, as docs/install.md has it. The key is not shown.
+type_key() {
+  local line="export $1=\"\$(kubectl get secret -n $namespace atoll-store -o jsonpath='{.data.$1}' | base64 -d)\""
+  say "\$ $line"
+  eval "$line"
+  [ -n "${!1}" ] || end "the Secret atoll-store has no $1"
+}
+
 # The commands of README's section, one a line; a backslash at the end of a line goes on in the next.
 readme_commands() {
   awk '/^## / { inside = ($0 == "## On a cluster"); next } inside && /^    / { print substr($0, 5) }' README.md |
@@ -62,6 +70,8 @@ phase=$(kubectl get trun "$run" -n "$namespace" -o jsonpath='{.status.phase}')
 release=$(kubectl get trun "$run" -n "$namespace" -o jsonpath='{.status.release.name}')
 type_in "helm test $namespace -n $namespace"
 type_in "$atoll doctor -n $namespace"
+type_key AWS_ACCESS_KEY_ID
+type_key AWS_SECRET_ACCESS_KEY
 type_in "$atoll pull $release -n $namespace --to build/on-k3s/$release-$(date +%s)"
 type_in "kubectl get trun,mrel -n $namespace -o wide"
 say "ok: $(kubectl version -o json | grep -oE '"gitVersion": *"[^"]*"' | tail -n 1) made $release"

@@ -46,12 +46,17 @@ class K3sMachine:
     folder: Path
 
     @property
+    def data_folder(self) -> Path:
+        """In the place of /var/lib/rancher/k3s."""
+        return self.folder / "k3s-data"
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "PATH": f"{self.folder / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "KUBECONFIG": self.cluster.keeper.kubeconfig,
             # Where `make load` leaves the archives that k3s imports at each start.
-            "K3S_DATA_DIR": str(self.folder / "k3s-data"),
+            "K3S_DATA_DIR": str(self.data_folder),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "BUILDAH_ISOLATION": "oci",
@@ -78,6 +83,15 @@ class K3sMachine:
         (self.folder / "storage.conf").write_text(storage, encoding="utf-8")
         (self.folder / "containers.conf").write_text(_CONTAINERS, encoding="utf-8")
 
+    def bring_make_out(self) -> None:
+        """For a shell within the node's network: `make images` needs this process's own, to fetch packages."""
+        script = self.folder / "bin" / "make"
+        make = shutil.which("make")
+        script.write_text(
+            f'#!/bin/sh\nexec nsenter --net=/proc/{os.getpid()}/ns/net -- {make} "$@"\n', encoding="utf-8"
+        )
+        script.chmod(0o755)
+
     def stand_in(self) -> None:
         """`k3s ctr` hands over to the node's containerd."""
         script = self.folder / "bin" / "k3s"
@@ -97,7 +111,7 @@ class K3sMachine:
 
     def start_again(self) -> None:
         """As k3s does at its start: imports the archives that lie in its folder, and pins their images."""
-        for archive in sorted((self.folder / "k3s-data" / "agent" / "images").glob("*.tar")):
+        for archive in sorted((self.data_folder / "agent" / "images").glob("*.tar")):
             import_archive(archive)
         for reference in images():
             if reference.startswith("localhost/atoll/"):

@@ -37,9 +37,9 @@ class Shell:
             raise CommandError(f"{command}\nfailed with exit code {done.returncode}:\n{done.stdout[-4000:]}")
         return done.stdout
 
-    def refused(self, command: str, *, timeout: float) -> str:
+    def refused(self, command: str, *, on_node: bool, timeout: float) -> str:
         """Output of a command that has to fail."""
-        done = self._start(command, on_node=False, timeout=timeout)
+        done = self._start(command, on_node=on_node, timeout=timeout)
         assert done.returncode != 0, f"{command}\nsucceeded:\n{done.stdout[-4000:]}"
         return done.stdout
 

@@ -43,7 +43,7 @@ def test_commands_and_targets_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_named_files_exist(page: Path) -> None:
-    for path in re.findall(r"\b(?:charts|crds|images|operator|edge|tests)/[\w./-]*\w", typed(page)):
+    for path in re.findall(r"(?<![\w/])(?:charts|crds|images|operator|edge|tests)/[\w./-]*\w", typed(page)):
         assert (ROOT / path).exists(), path
 
 

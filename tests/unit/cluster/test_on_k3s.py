@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.on_k3s_page import block, commands_of, shown_on_page
 from support.readme_commands import commands
 
 ROOT = Path(__file__).parents[3]
@@ -21,6 +23,7 @@ case "$line" in
   *"{.metadata.name}"*) echo -n sample ;;
   *"{.status.phase}"*) echo -n "${PHASE:-Succeeded}" ;;
   *"{.status.release.name}"*) echo -n sample-v1 ;;
+  *"{.data.AWS_"*) [ -n "${KEYLESS:-}" ] || echo -n c2VjcmV0LWtleQ== ;;
   "kubectl version -o json") echo '{"serverVersion": {"gitVersion": "v1.35.4+k3s1"}}' ;;
 esac
 """
@@ -70,10 +73,15 @@ def test_it_types_the_readmes_commands_in_order_and_checks_the_run(machine: Mach
         [".venv/bin/atoll", "wait"],
         ["helm", "test"],
         [".venv/bin/atoll", "doctor"],
+        ["export", 'AWS_ACCESS_KEY_ID="$(kubectl'],
+        ["export", 'AWS_SECRET_ACCESS_KEY="$(kubectl'],
         [".venv/bin/atoll", "pull"],
         ["kubectl", "get"],
     ]
     assert "atoll doctor -n atoll" in machine.calls
+    install = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    assert all(f"    {line}\n" in install for line in typed if line.startswith("export "))
+    assert "secret-key" not in output
     assert 'ok: "gitVersion": "v1.35.4+k3s1" made sample-v1' in output
     assert (machine.folder / "build/on-k3s.log").read_text().strip() == output.strip()
 
@@ -99,6 +107,22 @@ def test_a_run_that_did_not_succeed_is_no_success(machine: Machine) -> None:
     code, output = machine.run(PHASE="Failed")
     assert code == 1
     assert "run sample is Failed" in output
+
+
+def test_a_store_without_keys_is_the_end(machine: Machine) -> None:
+    code, output = machine.run(KEYLESS="yes")
+    assert code == 1
+    assert "FAILED: the Secret atoll-store has no AWS_ACCESS_KEY_ID" in output
+
+
+def test_the_install_page_shows_a_run_of_the_scripts_present_steps(machine: Machine) -> None:
+    _, output = machine.run()
+    assert commands_of(shown_on_page()) == commands_of(re.sub(r"\bsample(?=-v1| )", "field", output))
+
+
+def test_the_page_shows_each_command_with_the_end_of_its_output() -> None:
+    log = "$ make images\n1\n2\n3\n4\n5\n$ helm test\nok  \n\nok: it made field-v1\n"
+    assert block(log) == "$ make images\n…\n3\n4\n5\n$ helm test\nok\nok: it made field-v1\n"
 
 
 def test_it_sets_a_fresh_checkout_up_before_it_types_anything_else(machine: Machine) -> None:
