@@ -55,6 +55,7 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         browser.wait("document.querySelector('#run h3')?.innerText === 'reef-2025'")
         browser.wait("document.querySelector('#run svg')?.getAttribute('aria-label').startsWith('Step ')")
         browser.wait("document.querySelector('#run .state').innerText === '✓ Succeeded'")
+        assert re.search(r"Edge TPU\s+no compiler", browser.text("#targets"))
 
         browser.wait("!document.querySelector('#compare').hidden")
         browser.click("#compare button")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_cli.releases import read_manifest
+from atoll_cli.ui.targets import compared_targets
 from atoll_contract.errors import SpecError
 from atoll_contract.release import Manifest, Role, release_parts
 from atoll_contract.store.base import ObjectNotFound, Store
@@ -32,9 +33,10 @@ def compare_figures(store: Store, namespace: str, old: str, new: str) -> dict[st
     ]
     labels = dict.fromkeys(label for item in pair for label in item.labels)
     rows += [_row(f"AP50 of {label}", [item.get(label) for item in per_class]) for label in labels]
+    target_figures, targets = compared_targets(pair)
     facts = [
         _row("Pictures are seen at", [f"{item.input.width}×{item.input.height}" for item in pair]),
-        _row("Edge TPU", ["compiled" if item.edgetpu.compiled else "not compiled" for item in pair]),
+        *targets,
         _row("Size of the model", [_size(item) for item in pair]),
         _row("Published", [item.created_at.removesuffix("Z").replace("T", " ") for item in pair]),
         _row("Run", [item.run.name for item in pair]),
@@ -42,7 +44,7 @@ def compare_figures(store: Store, namespace: str, old: str, new: str) -> dict[st
     digests = [item.provenance.get("datasetDigest") for item in pair]
     same = bool(digests[0]) and digests[0] == digests[1]
     note = "Both were measured on the same pictures." if same else OTHER_IMAGES
-    return {"figures": rows, "facts": facts, "note": note}
+    return {"figures": [*rows, *target_figures], "facts": facts, "note": note}
 
 
 def compare_on_same_images(folder: Path, namespace: str, old: str, new: str, page: Path) -> dict[str, Any]:

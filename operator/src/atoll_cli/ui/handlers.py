@@ -24,6 +24,7 @@ from atoll_cli.ui.drafts import Drafts, check_text
 from atoll_cli.ui.links import DownloadLinks, LinkedFile
 from atoll_cli.ui.logs import log_tail
 from atoll_cli.ui.runs import LocalRun, details, find_run, list_runs, summary
+from atoll_cli.ui.targets import release_targets
 from atoll_cli.ui.tasks import JsonObject, Notify, RunCommand, RunQueue, TaskQueue, atoll_run_command
 from atoll_cli.ui.trials import ImageDetector
 from atoll_contract.errors import AtollError, SpecError
@@ -266,7 +267,7 @@ def _release(item: Release) -> dict[str, Any]:
         "channels": list(item.channels),
         "ap50": ap50,
         "labels": list(manifest.labels),
-        "tpu": manifest.edgetpu.compiled,
+        "targets": release_targets(manifest),
     }
     return {name: value for name, value in document.items() if value is not None}
 

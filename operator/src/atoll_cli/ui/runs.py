@@ -14,6 +14,7 @@ from atoll_cli.local.result import elapsed_seconds, stage_output
 from atoll_cli.local.state import RunFolder, RunRecord, known_runs, read_record
 from atoll_cli.pages import with_links
 from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
+from atoll_cli.ui.targets import target_rows
 from atoll_cli.ui.tasks import RunQueue
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import AtollError, Reason, SpecError
@@ -87,6 +88,7 @@ def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
         "steps": (training[-1].progress.total_steps if training else None)
         or run.record.document["spec"]["training"].get("steps"),
         "perClass": [{"name": item.name, "ap50": item.ap50} for item in run.status.per_class],
+        "targets": target_rows(run.status),
         "warnings": [with_links(text) for text in (run.status.dataset and run.status.dataset.warnings) or ()],
     }
 

@@ -12,7 +12,7 @@ export function drawReleases() {
   const newest = [...app.state.releases].reverse();
   fill(byId("releases"), key, () => newest.map(item => make("li", {},
     make("span", { class: "grow" }, make("span", { class: "name" }, item.release), " ", make("span", { class: "muted" },
-      [item.ap50 === undefined ? "" : `AP50 ${item.ap50.toFixed(2)}`, item.tpu ? "Edge TPU" : "CPU only", item.labels.join(" "), item.channels.join(" ")].filter(Boolean).join(" · "))),
+      [item.ap50 === undefined ? "" : `AP50 ${item.ap50.toFixed(2)}`, item.targets, item.labels.join(" "), item.channels.join(" ")].filter(Boolean).join(" · "))),
     app.state.runs.some(run => run.name === item.run && run.report) ? button("Report", "report " + item.release, () => openReport(item.run)) : "",
     button("Try it", "try " + item.release, () => openTrial(item)),
     button("model.tar.gz", "bundle " + item.release, async () => {

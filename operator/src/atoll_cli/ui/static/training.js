@@ -57,7 +57,7 @@ export async function drawRun() {
   byId("run").hidden = byId("log").hidden = !listed;
   if (!listed) return;
   const run = listed.model ? await request("/api/runs/" + encodeURIComponent(app.shownRun))
-    : { ...listed, stages: [], curve: [], perClass: [], warnings: [] };
+    : { ...listed, stages: [], curve: [], perClass: [], targets: [], warnings: [] };
   if (run.name !== app.shownRun) return;
   // The list beside it shows the same state, although it was asked for a moment before.
   Object.assign(listed, { state: run.state });
@@ -81,8 +81,19 @@ function runView(run) {
     ...run.warnings.map(warning => make("p", { class: "warning" }, warning)),
     ...(run.curve.length > 1 ? [curve(run), make("p", { class: "muted", id: "curve-text" }, curveDescription(run))] : []),
     ...(run.perClass.length ? [make("p", {}, "AP50: " + run.perClass.map(item => `${item.name} ${Number(item.ap50).toFixed(3)}`).join(", "))] : []),
+    ...(run.targets.length ? [targetsTable(run.targets)] : []),
     make("p", { class: "row" }, ...(run.report ? [button("Open the report", "report", () => openReport(run.name))] : []), ...actionButtons(run)),
   ].filter(child => child !== "");
+}
+
+function targetsTable(targets) {
+  const shown = value => value ? Number(value).toFixed(3) : "–";
+  const head = ["chip", "file", "AP50", "AP", "on the chip"].map(title => make("th", { scope: "col" }, title));
+  const rows = targets.map(item => make("tr", {}, make("th", { scope: "row" }, item.name),
+    make("td", {}, item.result, item.source ? make("span", { class: "muted" }, ` (figures ${item.source})`) : ""),
+    make("td", {}, shown(item.ap50)), make("td", {}, shown(item.ap)),
+    make("td", {}, item.mapped ? item.mapped.replace(/^[\d.]+/, "$& %") : "–")));
+  return make("table", { id: "targets" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
 }
 
 // The log is asked for while it is open; what the user has scrolled to stays.
