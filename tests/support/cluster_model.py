@@ -253,6 +253,9 @@ class ClusterModel:
         def failed(reason: Reason, code: int) -> StageEnd:
             return _reported(StageResult(given.stage, given.attempt, reason, "it failed"), code)
 
+        if given.publish is not None and not given.publish.adopt_only and self._rng.random() < 0.5:
+            # The manifest is out, and the channel's pointer is not.
+            self.bucket.manifests.setdefault((given.publish.model, given.publish.version), given.run.uid)
         return self._rng.choice(
             [
                 failed(Reason.STORAGE_UNAVAILABLE, 30),

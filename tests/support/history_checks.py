@@ -145,6 +145,7 @@ class HistoryChecks:
             assert body is not None
             assert body["spec"]["runRef"]["uid"] == uid
         assert release.get("manifest") or status["phase"] != "Succeeded", f"{_name(run)} succeeded without a version"
+        assert not versions or "it was not published" not in status["message"], f"{_name(run)}: {status['message']}"
         if status["phase"] in ("Failed", "Cancelled") and versions and not release.get("manifest"):
             self.unsaid += 1
 

@@ -1,4 +1,5 @@
-"""A run that is cancelled or out of time while it publishes finds out what was published, and then says that."""
+"""A run that is cancelled or out of time while it publishes, or whose publish stage fails, finds out what was
+published, and then says that."""
 
 import pytest
 
@@ -6,8 +7,8 @@ from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
-from atoll_operator.lifecycle.intended_end import FIND_OUT_SECONDS
-from atoll_operator.lifecycle.model import JobState
+from atoll_operator.lifecycle.intended_end import AFTER_FAILURE_SECONDS, FIND_OUT_SECONDS
+from atoll_operator.lifecycle.model import JobState, PodPhase
 from support.run_simulation import PROFILE, RunSimulation, run_view
 
 PHASES = {"cancel": (Phase.CANCELLED, Reason.CANCELLED), "deadline": (Phase.FAILED, Reason.DEADLINE_EXCEEDED)}
@@ -161,3 +162,90 @@ def test_O37_a_crash_in_between_changes_nothing(step: str) -> None:
     sim.settle()
     assert sim.read().phase is Phase.SUCCEEDED
     assert sim.published == {1}
+
+
+def failed(reason: Reason = Reason.STORAGE_FORBIDDEN) -> RunSimulation:
+    """A run whose publish stage has failed by itself and is not tried again."""
+    sim = publishing()
+    sim.fail(reason)
+    sim.settle()
+    return sim
+
+
+def test_O50_a_failed_publish_whose_manifest_was_out_has_succeeded() -> None:
+    sim = failed()
+    adopting(sim)
+    sim.succeed()
+    sim.settle()
+    assert sim.read().phase is Phase.SUCCEEDED
+    assert "StorageForbidden happened" in sim.read().message
+    assert (sim.published, sim.read().intended_end) == ({1}, None)
+
+
+def test_O50_a_failed_publish_that_has_published_nothing_fails_with_its_own_reason() -> None:
+    sim = failed()
+    sim.fail(Reason.CANCELLED, code=ExitCode.INTERNAL_ERROR)
+    sim.settle()
+    assert (sim.read().phase, sim.read().reason) == (Phase.FAILED, Reason.STORAGE_FORBIDDEN)
+    assert "StorageForbidden happened (note-v1: it was not published)" in sim.read().message
+    assert (sim.published, sim.active_job(), sim.stage(Stage.PUBLISH).attempts) == (set(), None, 2)
+
+
+def test_O50_attempts_that_are_used_up_are_followed_by_one_that_only_looks() -> None:
+    sim = publishing()
+    for _ in range(sim.run.backoff_limit + 1):
+        job = sim.active_job()
+        assert job is not None
+        assert not sim.requests[job.name].adopt_only
+        sim.fail(Reason.INTERNAL_ERROR, code=137, message="")
+        sim.settle()
+        sim.pass_time(30)
+        sim.settle()
+    adopting(sim)
+
+
+def test_O50_what_fails_for_good_while_it_looks_ends_the_run() -> None:
+    sim = failed()
+    sim.fail(Reason.STORAGE_FORBIDDEN, code=None)
+    sim.settle()
+    assert (sim.read().phase, sim.read().reason) == (Phase.FAILED, Reason.STORAGE_FORBIDDEN)
+    assert "could not be found out: StorageForbidden happened" in sim.read().message
+
+
+def test_O50_while_the_bucket_does_not_answer_it_looks_again_for_ten_minutes() -> None:
+    sim = failed()
+    began, attempts = sim.now, 0
+    while not sim.read().is_terminal:
+        sim.settle()
+        if sim.active_job() is not None:
+            adopting(sim)
+            attempts += 1
+            sim.fail(Reason.STORAGE_UNAVAILABLE)
+        sim.pass_time(30)
+    assert AFTER_FAILURE_SECONDS <= (sim.now - began).total_seconds() <= AFTER_FAILURE_SECONDS + 60
+    assert attempts > 2
+    assert "could not be found out" in sim.read().message
+
+
+def test_O50_a_publish_that_never_ran_ends_the_run_at_once() -> None:
+    sim = publishing()
+    job = sim.active_job()
+    assert job is not None
+    waiting = "couldn't find key in Secret"
+    sim.pod_of(job, phase=PodPhase.PENDING, waiting_reason="CreateContainerConfigError", waiting_message=waiting)
+    sim.settle()
+    sim.pass_time(200)
+    sim.settle()
+    assert (sim.read().phase, sim.read().reason) == (Phase.FAILED, Reason.SECRET_NOT_FOUND)
+    assert sim.active_job() is None
+
+
+@pytest.mark.parametrize("reason", [Reason.VERSION_CONFLICT, Reason.INTEGRITY_MISMATCH])
+def test_O50_what_is_known_is_not_looked_up(reason: Reason) -> None:
+    sim = publishing()
+    if reason is Reason.VERSION_CONFLICT:
+        sim.fail(reason)
+    else:
+        sim.succeed(version=7)
+    sim.settle()
+    assert (sim.read().phase, sim.read().reason) == (Phase.FAILED, reason)

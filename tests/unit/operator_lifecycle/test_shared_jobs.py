@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.errors import Reason
+from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import Phase, StagePhase
 from atoll_operator.lifecycle.decide import decide
@@ -367,6 +367,8 @@ def test_the_job_of_compile_and_publish_stays_until_its_pod_is_gone() -> None:
 def test_a_retry_from_train_that_is_cancelled_in_training_ends_at_once() -> None:
     sim = at(Stage.PUBLISH)
     sim.fail(Reason.INTEGRITY_MISMATCH)
+    sim.settle()
+    sim.fail(Reason.CANCELLED, code=ExitCode.INTERNAL_ERROR)
     sim.settle()
     sim.run = replace(sim.run, retry="again:train")
     sim.to_stage(Stage.TRAIN)

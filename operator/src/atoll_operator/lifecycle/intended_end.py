@@ -2,7 +2,8 @@
 
 Cancelled or out of time while its pod may publish, a run cannot know whether the stage has put the manifest. Its Job is
 deleted, and when the pod is gone another attempt looks: where the manifest is there it completes the publication, and
-the run has succeeded; otherwise the run ends as it was to.
+the run has succeeded; otherwise the run ends as it was to. So it is with a publish stage that fails by itself, which
+may have put the manifest before; what fails for good there ends the run at once.
 """
 
 from datetime import datetime, timedelta
@@ -39,13 +40,28 @@ from atoll_operator.lifecycle.transition import (
 
 # After this long the run ends, and says that it is not known.
 FIND_OUT_SECONDS = 3600
+# The same where the publish stage has failed by itself: what it failed of may well last.
+AFTER_FAILURE_SECONDS = 600
 _REQUEUE_SECONDS = 2
 _REASONS = frozenset({Reason.CANCELLED, Reason.DEADLINE_EXCEEDED})
+# Ends of an attempt whose container has run, though its exit code is not known.
+_RAN = frozenset(
+    {
+        Reason.EVICTED,
+        Reason.EPHEMERAL_STORAGE_EXCEEDED,
+        Reason.JOB_DELETED_EXTERNALLY,
+        Reason.NODE_LOST,
+        Reason.RESULT_MISSING,
+        Reason.TOO_MANY_DISRUPTIONS,
+    }
+)
 
 
 def delay_end(status: RunStatus, transition: Transition, jobs: tuple[JobView, ...], now: datetime) -> Transition | None:
     """What comes before the end that `transition` is, where the run of `status` may have published; None elsewhere."""
     over = transition.status
+    if _failed_after_work(over):
+        return _delay_failure(status, transition, now)
     stage = with_unseen_publish(status, jobs).stage(Stage.PUBLISH)
     current = current_stage(status)
     # An attempt without a Job may have begun unseen.
@@ -64,13 +80,34 @@ def delay_end(status: RunStatus, transition: Transition, jobs: tuple[JobView, ..
     return Transition(delayed, delete=transition.delete, requeue_after=0)
 
 
+def _failed_after_work(over: RunStatus) -> bool:
+    """Whether the run fails with an attempt of publish that may have published. A result that was refused is none, and
+    a version that another run has is not published by this one."""
+    stage, failure = over.stage(Stage.PUBLISH), over.stage(Stage.PUBLISH).last_failure
+    if stage.phase is not StagePhase.FAILED or failure is None or failure.reason is not over.reason:
+        return False
+    is_known = failure.reason is Reason.VERSION_CONFLICT or (
+        failure.exit_code == 0 and failure.reason is Reason.INTEGRITY_MISMATCH
+    )
+    return over.release is not None and not is_known and (failure.exit_code is not None or failure.reason in _RAN)
+
+
+def _delay_failure(status: RunStatus, transition: Transition, now: datetime) -> Transition:
+    over, stage = transition.status, transition.status.stage(Stage.PUBLISH)
+    intended = IntendedEnd(over.phase, over.reason, over.message, since=rfc3339(now), attempt=stage.attempts + 1)
+    closed = replace(stage, phase=StagePhase.PENDING, completion_time=None)
+    delayed = _with_stage(replace(status, intended_end=intended, release=over.release), closed)
+    return Transition(delayed, delete=transition.delete, requeue_after=0)
+
+
 def find_out(
     run: RunView, status: RunStatus, jobs: tuple[JobView, ...], pods: tuple[PodView, ...], now: datetime
 ) -> Transition:
     """The next transition of a run that has an `intended_end`."""
     intended, stage = status.intended_end, status.stage(Stage.PUBLISH)
     assert intended is not None
-    if run.invalid or run.missing or run.profile is None or seconds_between(intended.since, now) >= FIND_OUT_SECONDS:
+    limit = FIND_OUT_SECONDS if intended.reason in _REASONS else AFTER_FAILURE_SECONDS
+    if run.invalid or run.missing or run.profile is None or seconds_between(intended.since, now) >= limit:
         return _over(status, jobs, "whether it was published could not be found out", now)
     job = newest_attempt(stage, jobs)
     if job is None or job.attempt < intended.attempt:
@@ -85,6 +122,9 @@ def find_out(
         outcome = evaluate(run, status, job, pods)
         if outcome.reason is Reason.CANCELLED:
             return _over(status.with_stage(stage), jobs, "it was not published", now)
+        if intended.reason not in _REASONS and not outcome.retry:
+            found = f"whether it was published could not be found out: {outcome.message}"
+            return _over(status.with_stage(stage), jobs, bounded(found, 300), now)
         return Transition(_later(run, status, stage, now), requeue_after=0)
     check = check_running(run, stage, job, pods, now)
     if check.outcome is not None:
