@@ -145,8 +145,9 @@ def refused_output(result: StageResult, *, prefixes: Collection[str], handed_on:
 class Progress(Document, frozen=True):
     """The progress of a stage. `percent` is 0…100; the other fields where the stage knows them.
 
-    `checkpoint_step` is the step of the newest checkpoint that the store has; `waiting` says what the work waits for
-    outside of itself, such as a store that does not answer.
+    `checkpoint_step` is the step of the newest checkpoint that the store has; `ap50` is the best so far, and
+    `best_step` the step at which it was measured; `waiting` says what the work waits for outside of itself, such as a
+    store that does not answer.
     """
 
     percent: float
@@ -159,6 +160,7 @@ class Progress(Document, frozen=True):
     eta_seconds: float | None = None
     checkpoint_step: int | None = None
     waiting: str | None = None
+    best_step: int | None = None
 
 
 def emit(progress: Progress, stream: TextIO) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "record": CommandInfo(CommandGroup.HERE, "record", "0 --to match.mp4 --time-limit 3m"),
     "frames": CommandInfo(CommandGroup.HERE, "frames", "match.mp4 --to frames"),
     "run": CommandInfo(CommandGroup.HERE, "run", "run.yaml --data my-export.tar"),
+    "sweep": CommandInfo(CommandGroup.HERE, "sweep", "sweep.yaml --data my-export.tar"),
     "ui": CommandInfo(CommandGroup.HERE, "ui", "--store atoll-store"),
     "validate": CommandInfo(CommandGroup.HERE, "submit", "run.yaml"),
     "keygen": CommandInfo(CommandGroup.HERE, "keygen", "atoll-signing.pem"),

@@ -21,7 +21,7 @@ from atoll_contract.errors import AtollError, ExitCode
 from atoll_operator.kube.errors import ClusterError
 
 _ALSO = f"""
-With every command: -v logs what it does, -h is its help. Also: {
+Every command has -v (logs) and -h (help). Also: {
     ", ".join(name for name, info in COMMANDS.items() if info.group is CommandGroup.PROGRAM)
 }.
 """
@@ -47,7 +47,6 @@ class Commands(click.Group):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Short enough for one screen: the groups of commands, and nothing that the help of each command says."""
         formatter.write_usage(ctx.command_path, "[-v] COMMAND [ARGUMENTS]...")
-        formatter.write_paragraph()
         formatter.write_text(self.help or "")
         for group in CommandGroup:
             rows = [

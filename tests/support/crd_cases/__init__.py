@@ -6,8 +6,9 @@ from support.crd_cases.profiles import PROFILE_CASES
 from support.crd_cases.releases import RELEASE_CASES
 from support.crd_cases.runs import RUN_CASES
 from support.crd_cases.stores import STORE_CASES
+from support.crd_cases.sweeps import SWEEP_CASES
 from support.crd_cases.updates import UPDATE_CASES
 
-CASES: tuple[Case, ...] = (*RUN_CASES, *UPDATE_CASES, *STORE_CASES, *PROFILE_CASES, *RELEASE_CASES)
+CASES: tuple[Case, ...] = (*RUN_CASES, *UPDATE_CASES, *STORE_CASES, *PROFILE_CASES, *RELEASE_CASES, *SWEEP_CASES)
 
 __all__ = ["CASES", "Case"]

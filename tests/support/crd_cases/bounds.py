@@ -14,6 +14,7 @@ from support.crd_cases.profiles import PINNED, PROFILE
 from support.crd_cases.releases import DEVICE, RELEASE
 from support.crd_cases.runs import DIGEST
 from support.crd_cases.stores import STORE
+from support.crd_cases.sweeps import SWEEP_OF_RANGES, SWEEP_OF_VALUES
 
 _SAMPLES = Path(__file__).parents[3] / "crds" / "samples"
 _STAGES = ("convert", "train", "export", "compile", "publish")
@@ -83,7 +84,10 @@ PROFILE_FULL = changed(
     },
 )
 # A run has either a release or a checkpoint to start from, so there are two.
-FULL: tuple[Document, ...] = (RUN_FULL, RUN_CHECKPOINT, STORE_FULL, PROFILE_FULL, RELEASE, DEVICE)
+FULL: tuple[Document, ...] = (
+    *(RUN_FULL, RUN_CHECKPOINT, STORE_FULL, PROFILE_FULL, RELEASE, DEVICE),
+    *(SWEEP_OF_RANGES, SWEEP_OF_VALUES),
+)
 
 _WRONG_TYPES: Mapping[str, Any] = {"string": 7, "integer": "seven", "boolean": "yes", "array": {}, "object": []}
 
@@ -125,7 +129,8 @@ def _violations(value: Any, schema: Mapping[str, Any], required: bool) -> Iterat
     """Name, value and what must be said of it, for each keyword of the field."""
     if required:
         yield "required", _REMOVED, "Required value"
-    if schema.get("type") == "object" and "additionalProperties" not in schema:
+    is_open = "additionalProperties" in schema or "x-kubernetes-preserve-unknown-fields" in schema
+    if schema.get("type") == "object" and not is_open:
         yield "unknown", {**value, "nonsense": 1}, "unknown field"
     for keyword, breaking in _BREAKING.items():
         # A bound of 0 on a length or number of items cannot be broken.

@@ -1,8 +1,9 @@
 """`python -P tests/support/noop_stages <stage>`: one stage without work, under the real runner.
 
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
-"fail": "StorageUnavailable", "times": 1}}`, with `"learns": true` its progress looks like that of a training, and with
-`"cutEvery": 2` its process is killed after each two steps.
+"fail": "StorageUnavailable", "times": 1}}`, with `"learns": true` its progress looks like that of a training, with
+`"scores": true` it becomes as good as its learning rate is near .004, and with `"cutEvery": 2` its process is killed
+after each two steps.
 Where the folder can be written to, every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
@@ -46,17 +47,30 @@ def work(context: StageContext) -> StageOutcome:
     if number <= asked.get("times", 0):
         raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
     cut_after = asked.get("cutEvery", math.inf)
-    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=asked.get("learns", False), cut=cut_after)
+    score = _score(context) if asked.get("scores") else None
+    learns = asked.get("learns", False)
+    _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=learns, score=score, cut=cut_after)
     if stage is Stage.PUBLISH:
         return _publish(context)
+    summary = SUMMARIES.get(stage, {})
+    if asked.get("scores"):
+        summary = {"bestStep": asked["steps"], "ap50": _score(context)}
     names = NAMES[stage]
     if context.input.target:
         names = tuple(compile_artifact(context.input.target, name) for name in names)
     outputs = tuple(_save(context, name) for name in names)
-    return StageOutcome(f"{stage} is done", outputs, SUMMARIES.get(stage, {}))
+    return StageOutcome(f"{stage} is done", outputs, summary)
 
 
-def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, cut: float) -> None:
+def _score(context: StageContext) -> float:
+    """What the training comes to with its learning rate."""
+    train = context.input.train
+    assert train is not None
+    assert train.learning_rate is not None
+    return round(max(0.02, 0.9 - 0.3 * abs(math.log10(train.learning_rate / 0.004))), 4)
+
+
+def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, score: float | None, cut: float) -> None:
     """Like training: a checkpoint after every step, and none done twice. After `cut` steps the process is killed."""
     own = "" if context.input.stage is Stage.TRAIN else f"-{context.input.folder}"
     key = f"{keys.checkpoints_prefix(context.input.run)}step{own}"
@@ -70,7 +84,10 @@ def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, c
             raise Interrupted
         step += 1
         context.store.put(key, str(step).encode())
-        context.report(replace(_progress(step, steps, seconds, learns=learns), checkpoint_step=step))
+        progress = replace(_progress(step, steps, seconds, learns=learns), checkpoint_step=step)
+        if score is not None:
+            progress = replace(progress, ap50=score * math.sqrt(step / steps), best_step=step)
+        context.report(progress)
         if step - first >= cut and step < steps:
             os.kill(os.getpid(), signal.SIGKILL)
 

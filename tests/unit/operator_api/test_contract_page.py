@@ -26,12 +26,12 @@ ABBREVIATED = (
 )
 
 
-@pytest.mark.parametrize("kind", ["TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease"])
+@pytest.mark.parametrize("kind", ["TrainingRun", "TrainingSweep", "ObjectStore", "TrainingProfile", "ModelRelease"])
 def test_examples_have_no_other_fields(kind: str) -> None:
     assert [str(problem) for problem in unknown_fields(EXAMPLES[kind], definitions()[kind].schema)] == []
 
 
-@pytest.mark.parametrize("kind", ["TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease"])
+@pytest.mark.parametrize("kind", ["TrainingRun", "TrainingSweep", "ObjectStore", "TrainingProfile", "ModelRelease"])
 def test_examples_have_every_field(kind: str) -> None:
     shown = set(_shown(EXAMPLES[kind], ""))
     fields = {f"{kind}.{path}" for path in _fields(definitions()[kind].schema, "") if path not in shown}

@@ -45,10 +45,11 @@ ALL = {path: schema for kind, item in definitions().items() for path, schema in 
 SPEC = {path.removeprefix("TrainingRun.spec."): schema for path, schema in ALL.items() if "Run.spec." in path}
 
 
-def test_five_kinds() -> None:
+def test_six_kinds() -> None:
     short = {kind: definition.short_names for kind, definition in definitions().items()}
     assert short == {
         "TrainingRun": ("trun",),
+        "TrainingSweep": ("tsweep",),
         "ObjectStore": ("ostore",),
         "TrainingProfile": ("tprof",),
         "ModelRelease": ("mrel",),

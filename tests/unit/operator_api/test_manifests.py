@@ -26,7 +26,7 @@ def test_every_sample_is_valid(path: Path) -> None:
 
 def test_there_is_a_sample_of_every_kind() -> None:
     kinds = {manifest.kind for manifest in read_files([SAMPLES]).manifests}
-    assert kinds == {"TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice"}
+    assert kinds == {"TrainingRun", "TrainingSweep", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice"}
 
 
 def test_problems_have_file_and_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_the_built_package_reads_its_own_crds_and_pages(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from atoll_operator.api import crds\n"
-        "assert len(crds.definitions()) == 5\n"
+        "assert len(crds.definitions()) == 6\n"
         "from atoll_cli import pages\n"
         "assert pages.section('QualityGateFailed')\n"
         "print(crds.folder())\n"

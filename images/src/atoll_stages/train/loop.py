@@ -155,7 +155,9 @@ class TrainingLoop:
     def _report_progress(self, progression: Progression, *, loss: float) -> None:
         now, step, total = time.monotonic(), progression.step, self._config.steps
         self._first_step = self._first_step or (step, now)
-        if now - self._reported < REPORT_SECONDS and step != total:
+        # An engine that reads the newest line alone would miss an improvement that the next one hides.
+        improved = progression.best is not None and progression.best.step == step
+        if now - self._reported < REPORT_SECONDS and step != total and not improved:
             return
         self._reported = now
         first, first_time = self._first_step
@@ -169,6 +171,7 @@ class TrainingLoop:
                 loss=round(loss, 4),
                 ap50=round(progression.best.ap50, 4) if progression.best else None,
                 eta_seconds=None if remaining is None else round(remaining, 1),
+                best_step=progression.best.step if progression.best else None,
             )
         )
 

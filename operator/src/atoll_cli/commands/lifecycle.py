@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.cluster_access import Body, connect_engine
+from atoll_cli.cluster_access import Body, ClusterAccess, connect_engine
 from atoll_cli.cluster_runs import is_settled, status_of
-from atoll_cli.local.state import RunFolder
+from atoll_cli.local.state import RunFolder, known_runs
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option
+from atoll_cli.sweeps import cancel_local_sweep, find_sweep, patch_sweep
 from atoll_contract.errors import AtollError, SpecError
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase, RunStatus, StagePhase
+from atoll_operator.kube.objects import RUNS
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 
 
@@ -24,15 +26,20 @@ from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 @engine_options()
 @output_option
 def cancel_command(name: str, engine: EngineOptions, output: Output) -> None:
-    """End a run of the cluster or of the local engine (docs/cli.md says which). It cannot be taken back.
+    """End a run or a sweep of the cluster or of the local engine (docs/cli.md says which). It cannot be taken back.
 
     Nothing that was published is removed.
     """
     store = engine.local_folder()
     if store is not None:
-        _say(_cancel_local(store, name), name, output)
+        is_run = any(folder.name == name for folder in known_runs(store.resolve()))
+        is_sweep = not is_run and find_sweep(LocalRuns(store), name) is not None
+        _say(cancel_local_sweep(store, name) if is_sweep else _cancel_local(store, name), name, output)
         return
     access = connect_engine(engine)
+    if _change_sweep(access, name, {"cancel": True}):
+        _say(f"sweep {name} in namespace {access.namespace} is asked to end", name, output)
+        return
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"cancel": True}})
     _say(f"run {name} in namespace {access.namespace} is asked to end", name, output)
@@ -73,6 +80,9 @@ def suspend_command(name: str, engine: EngineOptions, output: Output) -> None:
             _say(f"run {name} is suspended already; atoll resume {name} lets it go on", name, output)
         return
     access = connect_engine(engine)
+    if _change_sweep(access, name, {"suspend": True}):
+        _say(f"sweep {name} is asked to pause; atoll resume {name} lets it go on", name, output)
+        return
     _require_running(access.run(name))
     access.patch_run(name, {"spec": {"suspend": True}})
     _say(f"run {name} is asked to pause; atoll resume {name} lets it go on", name, output)
@@ -93,6 +103,9 @@ def resume_command(context: click.Context, name: str, engine: EngineOptions, out
     if store is not None:
         context.exit(_run_recorded(store, _unfinished(store, name), output, command="atoll resume"))
     access = connect_engine(engine)
+    if _change_sweep(access, name, {"suspend": False}):
+        _say(f"sweep {name} goes on", name, output)
+        return
     run = access.run(name)
     _require_running(run)
     if not run["spec"].get("suspend"):
@@ -100,6 +113,19 @@ def resume_command(context: click.Context, name: str, engine: EngineOptions, out
         return
     access.patch_run(name, {"spec": {"suspend": False}})
     _say(f"run {name} goes on", name, output)
+
+
+def _change_sweep(access: ClusterAccess, name: str, spec: Body) -> bool:
+    """Changes the spec of the sweep of this name; returns False where a run has it, or no sweep."""
+    if access.cluster.read(RUNS, access.namespace, name) is not None:
+        return False
+    sweep = find_sweep(access, name)
+    if sweep is None:
+        return False
+    if sweep.status.is_terminal:
+        raise SpecError(f"sweep {name} has ended already: {sweep.status.phase}")
+    patch_sweep(access, name, spec)
+    return True
 
 
 def _say(message: str, name: str, output: Output) -> None:

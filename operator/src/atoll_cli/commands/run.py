@@ -8,11 +8,11 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import click
 
 from atoll_cli.console import exit_status
-from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
@@ -121,6 +121,14 @@ def _run(request: LaunchRequest, *, quiet: bool) -> RunResult:
     return result
 
 
+class Interruptible(Protocol):
+    """What Ctrl-C stops: the engine of a run, or that of a sweep."""
+
+    def suspend(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class Interruption:
     """Handles Ctrl-C and SIGTERM: the first suspends the run, the second ends the stage at once."""
 
@@ -128,7 +136,7 @@ class Interruption:
         self._display = display
         self._suspending = False
 
-    def watch(self, engine: Engine) -> None:
+    def watch(self, engine: Interruptible) -> None:
         def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             if self._suspending:
                 engine.kill()

@@ -16,6 +16,8 @@ from atoll_cli.local_runs import LocalRuns
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option
 from atoll_cli.param_types import Duration
+from atoll_cli.sweeps import ShownSweep, find_sweep, list_sweeps, sweep_view, sweeps_table
+from atoll_contract.errors import SpecError
 from atoll_operator.api.status import Phase, RunStatus
 from atoll_operator.kube.objects import RUNS
 
@@ -29,21 +31,41 @@ from atoll_operator.kube.objects import RUNS
 def status_command(
     context: click.Context, name: str | None, engine: EngineOptions, watch: bool, output: Output
 ) -> None:
-    """Show all runs of the local store or of a cluster's namespace (docs/cli.md says which), or the stages of one."""
+    """Show all runs of the local store or of a cluster's namespace (docs/cli.md says which), or the stages of one.
+
+    The name of a sweep shows its trials.
+    """
     everywhere = engine.cluster.all_namespaces
     if watch and (name is None or not output.is_text):
         raise click.UsageError("--watch follows one run on the screen; name it, and leave -o out")
     if everywhere and name is not None:
         raise click.UsageError(f"-A lists every run; for {name} alone name its namespace with -n")
     source = run_source(engine)
+    sweep = _sweep_of(source, name) if name is not None and not watch else None
     if name is None:
         _print_runs(source, output, everywhere=everywhere)
+    elif sweep is not None:
+        if output.is_text:
+            print_view(sweep_view(sweep))
+        else:
+            output.print(sweep.body, [sweep.name])
     elif watch:
         context.exit(follow(source, name))
     elif output.is_text:
         print_view(run_view(source.run(name)))
     else:
         output.print(source.run(name), [name])
+
+
+def _sweep_of(source: RunSource, name: str) -> ShownSweep | None:
+    """The sweep of this name, where no run has it."""
+    if not isinstance(source, LocalRuns | ClusterAccess):
+        return None
+    try:
+        source.run(name)
+    except SpecError:
+        return find_sweep(source, name)
+    return None
 
 
 def run_source(engine: EngineOptions) -> RunSource:
@@ -60,6 +82,10 @@ def _print_runs(source: RunSource, output: Output, *, everywhere: bool) -> None:
     elif found:
         now = datetime.now(UTC)
         print_view(runs_table(found, now=now, namespaces=everywhere, wide=output.is_wide))
+        sweeps = [] if everywhere or not isinstance(source, LocalRuns | ClusterAccess) else list_sweeps(source)
+        if sweeps:
+            click.echo()
+            print_view(sweeps_table(sweeps, now=now))
     else:
         click.echo(f"no TrainingRuns in {'any namespace' if everywhere else source.location}", err=True)
 

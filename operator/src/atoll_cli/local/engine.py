@@ -22,6 +22,7 @@ from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
 from atoll_operator.lifecycle.model import (
     Plan,
+    PollIntervals,
     ProfileView,
     ReleaseReport,
     ReleaseView,
@@ -80,7 +81,9 @@ class Engine:
         *,
         observer: RunObserver,
         command: StageCommand = with_own_python,
+        poll: PollIntervals | None = None,
     ) -> None:
+        self._poll = poll or PollIntervals()
         self._folder = folder
         self._record = record
         self._refs = refs
@@ -155,6 +158,7 @@ class Engine:
             # The run's folder is its history: no TTL removes anything from it.
             ttl_seconds=None,
             job_ttl_seconds=None,
+            poll=self._poll,
         )
 
     def _apply(self, plan: Plan) -> None:

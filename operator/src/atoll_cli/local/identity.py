@@ -63,7 +63,7 @@ def changes(known: RunRecord, file: RunFile, now: Inputs, uploads: Sequence[Uplo
     `now` is what the keys hold, and `uploads` what `--data` is about to put there.
     """
     return [
-        *_differences("spec", _fixed_spec(known.document), _fixed_spec(file.document)),
+        *differences("spec", _fixed_spec(known.document), _fixed_spec(file.document)),
         *_moved_stores(known, file),
         *_changed_data(known.inputs, file, now, uploads),
     ]
@@ -107,13 +107,14 @@ def _digest(store: Store, key: str, directory: Path | None) -> str | None:
     return f"sha256:{info.sha256}" if info.sha256 is not None else f"etag:{info.etag}"
 
 
-def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+def differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    """Where two values differ, as `field: old → new`; `path` is the field that holds them."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
-            yield from _differences(f"{path}.{name}", old.get(name), new.get(name))
+            yield from differences(f"{path}.{name}", old.get(name), new.get(name))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(f"{path}[{number}]", before, after)
+            yield from differences(f"{path}[{number}]", before, after)
     elif old != new:
         yield f"{path}: {_shown(old)} → {_shown(new)}"
 

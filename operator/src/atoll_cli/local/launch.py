@@ -28,7 +28,7 @@ from atoll_operator.api.status import Phase
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.jobs.stage_input import MountPaths, Work, spec_digest, stage_input, store_spec
 from atoll_operator.lifecycle.inputs import profile_view
-from atoll_operator.lifecycle.model import StageAttempt
+from atoll_operator.lifecycle.model import PollIntervals, StageAttempt
 
 # Stages have the user's own environment: S3 credentials come from boto3's chain, a CA from AWS_CA_BUNDLE.
 LOCAL_PATHS = MountPaths(
@@ -54,6 +54,8 @@ class LaunchRequest:
     output: Path | None = None
     command: str = "atoll run -f FILE"
     retry_from: Stage | None = None
+    # How often the status takes the newest progress; by default as on a cluster.
+    poll: PollIntervals | None = None
 
 
 def launch(
@@ -81,7 +83,8 @@ def launch(
         recalled = _is_recalled(record)
         seconds: Mapping[Stage, float] = {}
         if status is None or not recalled:
-            engine = Engine(folder, record, _refs(work, record, store), observer=observer, command=command)
+            refs = _refs(work, record, store)
+            engine = Engine(folder, record, refs, observer=observer, command=command, poll=request.poll)
             on_start(engine)
             status = engine.run()
             folder.suspend_request.unlink(missing_ok=True)

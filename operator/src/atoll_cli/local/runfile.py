@@ -78,14 +78,31 @@ def read_run_file(
         InvalidFile: an object is not valid.
         SpecError: the files do not hold exactly one TrainingRun, or it exceeds the limits of its profile.
     """
-    files = read_files(paths)
-    if files.problems:
-        raise InvalidFile(str(problem) for problem in files.problems)
+    files = valid_files(paths)
     document = _run_document(files)
     if seed is not None:
         document = _with_setting(document, "training", "seed", seed)
     if max_invalid_percent is not None:
         document = _with_setting(document, "conversion", "maxInvalidPercent", f"{max_invalid_percent:g}")
+    return with_references(document, files, store=store, signing_key=signing_key)
+
+
+def valid_files(paths: Iterable[Path]) -> ManifestFiles:
+    """The objects in `paths`. Raises InvalidFile where one is not valid."""
+    files = read_files(paths)
+    if files.problems:
+        raise InvalidFile(str(problem) for problem in files.problems)
+    return files
+
+
+def with_references(
+    document: Mapping[str, Any], files: ManifestFiles, *, store: Path, signing_key: Path | None = None
+) -> RunFile:
+    """The run of `document`, which has its defaults, with the objects of `files` that it refers to.
+
+    Raises:
+        SpecError: it exceeds the limits of its profile.
+    """
     spec = training_run(document)
     profile_document = _named(files, "TrainingProfile", spec.profile) or _default_profile(spec.profile)
     found = {name: _named(files, "ObjectStore", name) for name in spec.store_names}

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 DEFAULT_STORE = Path("atoll-store")
 # The folder store keeps its locks here, too: no key begins with it.
-_INTERNAL = ".atoll"
+INTERNAL = ".atoll"
 # `is_locked` holds the lock for an instant; an engine that starts then tries again for this long.
 _LOCK_SECONDS = 0.5
 
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
-        return self.store / _INTERNAL / "engine" / self.namespace / self.name
+        return self.store / INTERNAL / "engine" / self.namespace / self.name
 
     @property
     def record(self) -> Path:
@@ -125,7 +125,7 @@ def _try_lock(file: IO[bytes], kind: int) -> bool:
 
 def known_runs(store: Path) -> list[RunFolder]:
     """Every run that has state below `store`."""
-    found = (store / _INTERNAL / "engine").glob("*/*/run.json")
+    found = (store / INTERNAL / "engine").glob("*/*/run.json")
     return sorted((RunFolder(store, path.parts[-3], path.parts[-2]) for path in found), key=lambda item: item.name)
 
 
@@ -225,7 +225,7 @@ def read_record(folder: RunFolder) -> RunRecord | None:
     Raises:
         IntegrityError: the file is damaged.
     """
-    record = _read(RunRecord, folder.record)
+    record = read_document(RunRecord, folder.record)
     if record is not None:
         try:
             read_status(record.status)
@@ -235,18 +235,18 @@ def read_record(folder: RunFolder) -> RunRecord | None:
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
-    _write(folder.record, record)
+    write_document(folder.record, record)
 
 
 def read_jobs(folder: RunFolder) -> list[JobRecord]:
     """Every Job of the run."""
-    found = (_read(JobRecord, path) for path in sorted(folder.jobs.glob("*/job.json")))
+    found = (read_document(JobRecord, path) for path in sorted(folder.jobs.glob("*/job.json")))
     return [record for record in found if record is not None]
 
 
 def write_job(folder: RunFolder, job: JobRecord) -> None:
     folder.job(job.name).mkdir(parents=True, exist_ok=True)
-    _write(folder.job(job.name) / "job.json", job)
+    write_document(folder.job(job.name) / "job.json", job)
 
 
 def remove_job(folder: RunFolder, name: str) -> None:
@@ -267,7 +267,8 @@ def move_to_history(folder: RunFolder, record: RunRecord) -> None:
             item.replace(history / item.name)
 
 
-def _read(cls: type[T], path: Path) -> T | None:
+def read_document(cls: type[T], path: Path) -> T | None:
+    """The document in a file of the state; None if there is no file. Raises IntegrityError where it is damaged."""
     try:
         return from_json(cls, path.read_bytes())
     except FileNotFoundError:
@@ -280,6 +281,7 @@ def _damaged(path: Path, error: DecodeError) -> IntegrityError:
     return IntegrityError(f"{path} is damaged: {error}; remove {path.parent} to start over")
 
 
-def _write(path: Path, document: Any) -> None:
+def write_document(path: Path, document: Any) -> None:
+    """Writes a file of the state, whole or not at all."""
     with written_whole(path) as stream:
         stream.write(to_json(document))

@@ -31,22 +31,23 @@ def training_run(document: Body) -> TrainingRunSpec:
         SpecError: a hyperparameter's number is out of its range.
         DecodeError: the object is not validated and defaulted.
     """
-    return _decoded(TrainingRunSpec, document["spec"], kind="TrainingRun", prepare=_with_named_hyperparameters)
+    return decoded(TrainingRunSpec, document["spec"], kind="TrainingRun", prepare=_with_named_hyperparameters)
 
 
 def object_store(document: Body) -> ObjectStoreSpec:
     """The spec of an ObjectStore. Raises DecodeError."""
     directory = (document.get("metadata", {}).get("annotations") or {}).get(DIRECTORY_ANNOTATION)
-    store = _decoded(ObjectStoreSpec, document["spec"], kind="ObjectStore")
+    store = decoded(ObjectStoreSpec, document["spec"], kind="ObjectStore")
     return replace(store, directory=Path(directory)) if directory else store
 
 
 def training_profile(document: Body) -> TrainingProfileSpec:
     """The spec of a TrainingProfile, also of a snapshot that another version has kept. Raises DecodeError."""
-    return _decoded(TrainingProfileSpec, document["spec"], kind="TrainingProfile", prepare=_with_known_stages)
+    return decoded(TrainingProfileSpec, document["spec"], kind="TrainingProfile", prepare=_with_known_stages)
 
 
-def _decoded(cls: type[T], spec: Body, *, kind: str, prepare: Callable[[Body], Body] = lambda spec: spec) -> T:
+def decoded(cls: type[T], spec: Body, *, kind: str, prepare: Callable[[Body], Body] = lambda spec: spec) -> T:
+    """A spec of this kind as its type; what `prepare` makes of it is decoded. Raises DecodeError."""
     try:
         return _converted(cls, prepare(spec))
     except (KeyError, msgspec.ValidationError):

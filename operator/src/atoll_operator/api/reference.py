@@ -9,11 +9,12 @@ from atoll_operator.api import API_VERSION
 from atoll_operator.api.crds import Definition, Schema, definitions, folder
 
 # The order in which a user needs them.
-ORDER = ("TrainingRun", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice")
+ORDER = ("TrainingRun", "TrainingSweep", "ObjectStore", "TrainingProfile", "ModelRelease", "EdgeDevice")
 
 # Files of `crds/samples`, the simplest first.
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "TrainingRun": ("trainingrun-reefscape.yaml", "trainingrun-full.yaml"),
+    "TrainingSweep": ("trainingsweep.yaml",),
     "ObjectStore": ("objectstore-minio.yaml", "objectstore-aws.yaml"),
     "TrainingProfile": ("trainingprofile.yaml",),
     "ModelRelease": ("modelrelease.yaml",),

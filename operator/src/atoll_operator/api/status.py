@@ -14,6 +14,7 @@ from atoll_contract.stage_result import Artifact
 
 MAX_STAGE_MESSAGE = 400
 MAX_STATUS_BYTES = 16 * 2**10
+MAX_CURVE_POINTS = 32
 
 
 class Phase(StrEnum):
@@ -121,6 +122,13 @@ class ProgressStatus(Document, frozen=True):
     ap50: str | None = None
     eta_seconds: int | None = None
     updated_time: str | None = None
+
+
+class CurvePoint(Document, frozen=True):
+    """AP50 on the validation split at a training step where it was better than before."""
+
+    step: int
+    ap50: str
 
 
 class Summary(Document, frozen=True):
@@ -268,6 +276,8 @@ class RunStatus(Document, frozen=True):
     resolved: Resolved | None = None
     dataset: DatasetStatus | None = None
     stages: tuple[StageStatus, ...] = ()
+    # None until the first improvement is known.
+    learning_curve: tuple[CurvePoint, ...] | None = None
     metrics: MetricsStatus | None = None
     per_class: tuple[ClassMetric, ...] = ()
     compile: tuple[CompileStatus, ...] = ()
@@ -291,6 +301,16 @@ class RunStatus(Document, frozen=True):
             return next((item for item in self.stages if item.name is stage), None) or StageStatus(stage)
         entry = next((item for item in self.compile if item.target == target), None)
         return (entry.stage if entry else None) or StageStatus(stage)
+
+    def with_curve_point(self, step: int | None, ap50: float | None) -> "RunStatus":
+        """With this point of the learning curve, where it is one, a later one than the last and within the API's
+        bounds. Of a curve that is full every second point goes."""
+        known = self.learning_curve or ()
+        if step is None or ap50 is None or not 0 <= ap50 <= 1 or not (known[-1].step if known else 0) < step < 2**31:
+            return self
+        if len(known) >= MAX_CURVE_POINTS:
+            known = known[1::2]
+        return replace(self, learning_curve=(*known, CurvePoint(step, f"{ap50:.4f}")))
 
     def with_stage(self, changed: StageStatus) -> "RunStatus":
         stages = tuple(changed if item.name is changed.name else item for item in self.stages)

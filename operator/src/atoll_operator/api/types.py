@@ -178,6 +178,7 @@ class TrainingRunSpec(ApiType, frozen=True):
     compile: tuple[CompileTarget, ...]
     publish: PublishTarget
     run_policy: RunPolicy
+    hold_publish: bool = False
 
     @property
     def profile(self) -> str:

@@ -11,7 +11,7 @@ from atoll_contract.stage import BuildInputs, CompilePolicy, Stage, StartWeights
 from atoll_operator.api.types import TrainingProfileSpec, TrainingRunSpec
 
 # What may change on a run, and so is no part of its identity.
-MUTABLE = ("suspend", "cancel", "runPolicy")
+MUTABLE = ("suspend", "cancel", "holdPublish", "runPolicy")
 
 
 def build_inputs(

@@ -50,6 +50,7 @@ class Resource:
 
 ATOLL = "apis/atoll.dev/v1alpha1"
 RUNS = Resource(ATOLL, "trainingruns")
+SWEEPS = Resource(ATOLL, "trainingsweeps")
 STORES = Resource(ATOLL, "objectstores")
 PROFILES = Resource(ATOLL, "trainingprofiles")
 RELEASES = Resource(ATOLL, "modelreleases")

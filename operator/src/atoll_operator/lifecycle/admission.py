@@ -33,6 +33,7 @@ from atoll_operator.lifecycle.transition import (
     unfinished,
 )
 
+HELD = "the model is trained and measured; spec.holdPublish keeps it from being published, set it to false to go on"
 MISSING_REQUEUE_SECONDS = 15
 QUEUED_REQUEUE_SECONDS = 60
 # Estimates are rounded up to whole steps, so that the status of a queued run is not written every minute: below so many
@@ -46,7 +47,11 @@ def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: d
     if run.cancel:
         return _ended(status, jobs, now, Reason.CANCELLED, "cancelled by spec.cancel")
     if run.suspend:
-        return _suspended(status, jobs, now)
+        text = "suspended; resumed, it goes on from its last checkpoint"
+        return Transition(_suspended(status, jobs, now, text), delete=deletions(unfinished(jobs)))
+    if run.hold_publish and _is_measured(status):
+        # The Job that trained ends by itself, and uploads its log.
+        return Transition(_suspended(status, jobs, now, HELD))
     return _refused(run, status, jobs, now) or _missing(run, status, jobs, now) or _queued(run, status, jobs)
 
 
@@ -58,15 +63,19 @@ def _ended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime, reason: 
     return Transition(end(status, phase, reason=reason, message=message, now=now), delete=deletions(unfinished(jobs)))
 
 
-def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime) -> Transition:
+def _is_measured(status: RunStatus) -> bool:
+    """Whether the model is trained and measured, and nothing of compile and publish has begun."""
+    begun = status.stage(Stage.COMPILE).attempts + status.stage(Stage.PUBLISH).attempts
+    return status.stage(Stage.EXPORT).phase in DONE and not begun
+
+
+def _suspended(status: RunStatus, jobs: tuple[JobView, ...], now: datetime, text: str) -> RunStatus:
     stage = current_stage(status)
     assert stage is not None
-    text = "suspended; resumed, it goes on from its last checkpoint"
     stage = suspended_stage(stage)
     status = with_suspended_targets(status.with_stage(stage))
     stopped = stop_clock(with_unseen_publish(status, jobs), now)
-    suspended = replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
-    return Transition(suspended, delete=deletions(unfinished(jobs)))
+    return replace(stopped, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, queue=None)
 
 
 def with_unseen_publish(status: RunStatus, jobs: Iterable[JobView]) -> RunStatus:

@@ -38,6 +38,7 @@ def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
         status=read_status(document.get("status")),
         suspend=spec.suspend,
         cancel=spec.cancel,
+        hold_publish=spec.hold_publish,
         retry=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION),
         compile=tuple(CompileChoice(item.target, item.policy) for item in spec.compile),
         accelerator=spec.training.accelerator,

@@ -223,6 +223,7 @@ class RunView:
     status: RunStatus | None = None
     suspend: bool = False
     cancel: bool = False
+    hold_publish: bool = False
     # Value of the annotation atoll.dev/retry.
     retry: str | None = None
     compile: tuple[CompileChoice, ...] = ()

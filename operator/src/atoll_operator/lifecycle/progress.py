@@ -39,6 +39,8 @@ def with_progress(status: RunStatus, progress: Progress | None, now: datetime) -
 
 
 def _with_newest(status: RunStatus, stage: StageStatus, progress: Progress | None, now: datetime) -> RunStatus:
+    if progress is not None and stage.name is Stage.TRAIN:
+        status = status.with_curve_point(progress.best_step, progress.ap50)
     old = status.progress
     if old is None or old.stage is not stage.name or old.updated_time is None:
         return _with_message(status, _progress_status(status, progress or Progress(0.0), stage.name, now))

@@ -35,7 +35,7 @@ from atoll_operator.api.status import (
     StageStatus,
     short,
 )
-from atoll_operator.api.summaries import count, dataset_figures, with_compilation, with_metrics
+from atoll_operator.api.summaries import count, dataset_figures, decimal, with_compilation, with_metrics
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
 from atoll_operator.lifecycle.targets import compile_left_out, of_target, skip_compile, with_target
 from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, with_job
@@ -355,7 +355,8 @@ def _with_figures(run: RunView, status: RunStatus, stage: Stage, outcome: Attemp
     if stage is Stage.CONVERT:
         return replace(status, dataset=dataset_figures(outcome.summary))
     if stage is Stage.TRAIN:
-        return status
+        best = decimal(outcome.summary.get("ap50"))
+        return status.with_curve_point(count(outcome.summary, "bestStep"), float(best) if best else None)
     if stage is Stage.EXPORT:
         return with_metrics(status, outcome.summary)
     if stage is Stage.COMPILE:

@@ -1,0 +1,161 @@
+"""Asks Optuna which settings a trial gets and whether one is ended early.
+
+Optuna keeps nothing: its study is built anew from the trials each time. So that a trial's settings do not depend on
+when somebody asks, only trials that are `parallelism` or more before it count, and all of those must have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from atoll_operator.api.sweep import Algorithm, Parameter, Pruning, Scale, TrainingSweepSpec
+from atoll_operator.sweeps.space import Settings, grid, is_whole, size, text_of
+from atoll_operator.sweeps.trials import RUNGS, Trial, TrialState
+
+if TYPE_CHECKING:
+    import optuna
+
+# Before so many results a choice by results is a choice by chance.
+_STARTUP_TRIALS = 4
+# Optuna's random numbers are drawn anew where they give settings that were tried before.
+_REDRAWS = 20
+_REDUCTION = 3
+
+
+def number_of_trials(spec: TrainingSweepSpec) -> int:
+    """How many trials the sweep has: no more than there are different settings."""
+    return int(min(spec.trials, size(spec.parameters)))
+
+
+def counted(spec: TrainingSweepSpec, trials: Iterable[Trial], number: int) -> list[Trial]:
+    """The trials whose results count for what becomes of the one with this number."""
+    return [item for item in trials if item.repeat == 0 and item.number <= number - spec.parallelism]
+
+
+def propose(spec: TrainingSweepSpec, trials: Sequence[Trial], number: int) -> Settings:
+    """The settings of the trial with this number."""
+    if spec.algorithm is Algorithm.GRID:
+        return grid(spec)[number]
+    earlier = counted(spec, trials, number)
+    taken = [dict(item.settings) for item in trials if item.repeat == 0 and item.number < number]
+    for draw in range(_REDRAWS):
+        settings = _ask(spec, earlier, seed=spec.seed + 1000 * number + draw)
+        if settings not in taken:
+            break
+    return settings
+
+
+def is_behind(spec: TrainingSweepSpec, trials: Sequence[Trial], trial: Trial) -> bool:
+    """Whether a trial that is at work is to be ended."""
+    if spec.pruning is Pruning.NONE or trial.repeat or not _fits(spec, trial):
+        return False
+    study = _study(spec, counted(spec, trials, trial.number), sampler=_random(spec.seed))
+    mine = _replayed(study, spec, trial)
+    for rung, value in _reports(trial):
+        mine.report(value, rung)
+        if mine.should_prune():
+            return True
+    return False
+
+
+def _ask(spec: TrainingSweepSpec, earlier: Sequence[Trial], *, seed: int) -> dict[str, str]:
+    import optuna
+
+    sampler = _random(seed)
+    if spec.algorithm is Algorithm.TPE:
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
+    study = _study(spec, earlier, sampler=sampler)
+    found = study.ask({item.name: _distribution(item) for item in spec.parameters})
+    return {item.name: _text(item, found.params[item.name]) for item in spec.parameters}
+
+
+def _random(seed: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _study(
+    spec: TrainingSweepSpec, trials: Iterable[Trial], *, sampler: optuna.samplers.BaseSampler
+) -> optuna.study.Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner: optuna.pruners.BasePruner
+    if spec.pruning is Pruning.ASHA:
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
+    else:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    for trial in trials:
+        if not _fits(spec, trial):
+            continue
+        replayed = _replayed(study, spec, trial)
+        for rung, value in _reports(trial):
+            replayed.report(value, rung)
+            # The pruner notes on the trial which rungs it has passed.
+            replayed.should_prune()
+        if trial.state is TrialState.COMPLETED and trial.ap50 is not None:
+            study.tell(replayed, trial.ap50)
+        elif trial.state is TrialState.PRUNED and any(value is not None for value in trial.rungs):
+            study.tell(replayed, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(replayed, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def _fits(spec: TrainingSweepSpec, trial: Trial) -> bool:
+    """Whether its settings are of the sweep's space: somebody may have changed the annotation that has them."""
+    if set(trial.settings) != {item.name for item in spec.parameters}:
+        return False
+    return all(_is_value(item, trial.settings[item.name]) for item in spec.parameters)
+
+
+def _is_value(parameter: Parameter, text: str) -> bool:
+    if parameter.values is not None:
+        return text in parameter.values
+    assert parameter.min is not None
+    assert parameter.max is not None
+    try:
+        return parameter.min <= _value(parameter, text) <= parameter.max
+    except ValueError:
+        return False
+
+
+def _replayed(study: optuna.study.Study, spec: TrainingSweepSpec, trial: Trial) -> optuna.trial.Trial:
+    """The trial as Optuna has it, with its own settings."""
+    settings = trial.settings
+    study.enqueue_trial(
+        {
+            item.name: settings[item.name] if item.values is not None else _value(item, settings[item.name])
+            for item in spec.parameters
+        }
+    )
+    return study.ask({item.name: _distribution(item) for item in spec.parameters})
+
+
+def _reports(trial: Trial) -> list[tuple[int, float]]:
+    """The rungs that it has passed, in the units of the pruner: the first is 1."""
+    return [(max(RUNGS) // part, value) for part, value in zip(RUNGS, trial.rungs, strict=True) if value is not None]
+
+
+def _distribution(parameter: Parameter) -> Any:
+    import optuna
+
+    if parameter.values is not None:
+        return optuna.distributions.CategoricalDistribution(parameter.values)
+    assert parameter.min is not None
+    assert parameter.max is not None
+    log = parameter.scale is Scale.LOG
+    if is_whole(parameter):
+        return optuna.distributions.IntDistribution(round(parameter.min), round(parameter.max), log=log)
+    return optuna.distributions.FloatDistribution(float(parameter.min), float(parameter.max), log=log)
+
+
+def _value(parameter: Parameter, text: str) -> int | float:
+    return int(text) if is_whole(parameter) else float(text)
+
+
+def _text(parameter: Parameter, value: Any) -> str:
+    return str(value) if parameter.values is not None else text_of(parameter, float(value))
