@@ -11,6 +11,7 @@ from atoll_contract import images as preprocess
 from atoll_contract.box_distributions import CODES, cell_count
 from atoll_contract.errors import ModelError
 from atoll_contract.stage import Architecture
+from atoll_contract.tflite import read_model
 from atoll_stages.export.converter import check_input
 from atoll_stages.export.edgetpu_mapping import predict_mapping
 from atoll_stages.export.flatbuffer import operations, order_outputs
@@ -83,6 +84,8 @@ def test_the_outputs_are_boxes_and_scores_in_int8(exported: Exported) -> None:
     if exported.model.output_shape[0][2] == 1:
         np.testing.assert_array_equal(scores.values[..., 0], scores.values[..., 1])
     check_input(ExportedModel(exported.data).input)
+    # By their number `atoll pull --for` tells what other programs can run.
+    assert len(read_model(exported.data).outputs) == 2
 
 
 def test_every_operation_is_predicted_to_map_to_the_edge_tpu(exported: Exported) -> None:
