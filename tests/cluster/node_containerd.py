@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from cluster.newer_debian import unpacked
-from cluster.node_host import RUN_FOLDER, card_gigabytes, cni_plugins, disk_folder, run
+from cluster.node_host import RUN_FOLDER, HostError, card_gigabytes, cni_plugins, disk_folder, run
 from cluster.processes import ProcessGroup
 from support.polling import wait_until
 
@@ -112,7 +112,14 @@ def import_archive(archive: Path, *, arch: str = "") -> None:
     `arch` is the images' where it is not the machine's own: containerd would pass them over.
     """
     platform = ["--platform", f"linux/{arch}"] if arch else []
-    run(_ctr("images", "import", *platform, str(archive)), timeout=IMPORT_DEADLINE_SECONDS)
+    command = _ctr("images", "import", *platform, str(archive))
+    try:
+        run(command, timeout=IMPORT_DEADLINE_SECONDS)
+    except HostError as error:
+        # An image that takes an older one's name: containerd may clear the layers of that while they are shared.
+        if "does not exist: not found" not in str(error):
+            raise
+        run(command, timeout=IMPORT_DEADLINE_SECONDS)
 
 
 def images() -> set[str]:

@@ -32,7 +32,7 @@ TRIAL_FRAMES = 150
 TRIAL_SECONDS = 20.0
 # A slower model is of no use on a robot. So many frames say how long it takes.
 MAX_SECONDS_PER_FRAME = 1.0
-JUDGED_FRAMES = 5
+SPEED_FRAMES = 5
 # Delay before a model that was refused is loaded again.
 RELOAD_SECONDS = 10.0
 # The delay grows by this for each worker that died while it loaded the model; after MAX_LOST the model is to blame.
@@ -71,7 +71,7 @@ class Trial:
         if self.non_finite:
             return f"the model answered {self.non_finite} detections with NaN or infinity"
         is_over = len(self.seconds) >= TRIAL_FRAMES or now - self.started_at >= TRIAL_SECONDS
-        if len(self.seconds) >= JUDGED_FRAMES or (is_over and self.seconds):
+        if len(self.seconds) >= SPEED_FRAMES or (is_over and self.seconds):
             # Of single frames the device may be to blame: what else it does, or its card.
             usual = median(self.seconds)
             if usual > MAX_SECONDS_PER_FRAME:
