@@ -21,19 +21,33 @@ MAX_DIFFERENCE = 0.02
 
 @pytest.fixture(scope="module")
 def status(store: Path) -> dict[str, Any]:
+    return run_status(store)
+
+
+def run_status(store: Path) -> dict[str, Any]:
     run: dict[str, Any] = json.loads((store / ".atoll/engine/local/chips/run.json").read_text())
     return dict(run["status"])
 
 
-def test_two_targets_are_measured_in_their_simulators_and_two_say_what_they_lack(status: dict[str, Any]) -> None:
+def test_a_detector_with_distributions_is_measured_in_both_simulators(distribution_store: Path) -> None:
+    assert_simulated(run_status(distribution_store))
+
+
+def assert_simulated(status: dict[str, Any]) -> None:
     entries = {item["target"]: item for item in status["compile"]}
     int8 = float(status["metrics"]["int8"]["ap50"])
+    assert int8 > 0.1
     for target in ("rknn", "qnn"):
         figures = entries[target]["figures"]
         assert figures["source"] == "simulator"
         assert abs(float(figures["ap50"]) - int8) <= MAX_DIFFERENCE
         assert float(entries[target]["mappedPercent"]) > 90
         assert entries[target]["compilerVersion"]
+
+
+def test_two_targets_are_measured_in_their_simulators_and_two_say_what_they_lack(status: dict[str, Any]) -> None:
+    assert_simulated(status)
+    entries = {item["target"]: item for item in status["compile"]}
     for target in ("edgetpu", "hailo"):
         assert (entries[target]["compiled"], entries[target]["reason"]) == (False, "CompilerUnavailable")
     assert status["summary"]["targets"].startswith("edgetpu no compiler, rknn ")
