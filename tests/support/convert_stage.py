@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
-from atoll_contract.document import from_json, to_json
+from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.stage import (
     ENV_INPUT,
@@ -73,6 +74,8 @@ class ConvertStage:
     runs: int = 0
     adopt_from: int | None = None
     sources: list[DatasetSource] = field(default_factory=list)
+    others: int = 0
+    shard_messages: list[str] = field(default_factory=list)
     # The store of another one; without it, its own.
     shared: Path | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -94,7 +97,8 @@ class ConvertStage:
         return self
 
     def run(self, **options: Any) -> Ended:
-        """Do the stage's work in this process; `options` are fields of ConvertSpec.
+        """Do the stage's work in this process; `options` are fields of ConvertSpec. `others` of its
+        shards are threads.
 
         Asserts what holds for every ending: an AtollError or an outcome, and nothing written outside the scratch
         folder and the store.
@@ -107,14 +111,23 @@ class ConvertStage:
                 store = open_store(document.store)
                 context = StageContext(document, store, work / "attempt", f"pod-{self.runs}", stop=self.stop)
                 context.work.mkdir()
-                outcome = convert(context)
+                with ThreadPoolExecutor(max(1, self.others)) as shards:
+                    ends = [shards.submit(convert, self._shard(context, index)) for index in range(1, self.others + 1)]
+                    outcome = convert(context)
+                    self.shard_messages = [end.result(timeout=DEADLINE_SECONDS).message for end in ends]
             result = StageResult("convert", 1, outcome.reason, outcome.message, outcome.outputs, outcome.summary)
         except AtollError as error:
             result = StageResult("convert", 1, error.reason, error.message)
         finally:
-            shutil.rmtree(work / "attempt")
+            for folder in work.iterdir():
+                shutil.rmtree(folder)
         assert _outside(self.root) == before
         return Ended(exit_code(result.reason), result, self.output.getvalue(), self.store)
+
+    def _shard(self, context: StageContext, index: int) -> StageContext:
+        work = context.work.parent / f"shard-{index}"
+        work.mkdir()
+        return replace(context, work=work, pod_uid=f"{context.pod_uid}-{index}", worker=index)
 
     def run_process(self, **options: Any) -> Ended:
         """The same as `python -m atoll_stages.convert`; asserts besides: a result, no traceback, an empty scratch."""

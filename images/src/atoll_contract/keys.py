@@ -64,6 +64,16 @@ def attempt_prefix(run: RunRef, stage: str, *, attempt: int, pod_uid: str) -> st
     return f"{stage_prefix(run, stage)}a{attempt}-{pod_uid}/"
 
 
+def conversion_plan(run: RunRef, attempt: int) -> str:
+    """What index 0 of a conversion in several shards tells the others."""
+    return f"{stage_prefix(run, 'convert')}plans/{attempt}.json"
+
+
+def conversion_batches(run: RunRef, digest: str) -> str:
+    """Folder of the batches that the shards of a conversion exchange, for all attempts; `digest` is the dataset's."""
+    return f"{stage_prefix(run, 'convert')}batches/{digest}/"
+
+
 def checkpoints_prefix(run: RunRef, *, adopt_from: int | None = None) -> str:
     """Folder of the train stage's checkpoints, which all its attempts share. Those of attempts that take nothing over
     from before attempt `adopt_from` lie in a folder of their own below it."""

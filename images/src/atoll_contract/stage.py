@@ -22,7 +22,7 @@ ENV_HANDOVER_DIR = "ATOLL_HANDOVER_DIR"
 ENV_WEIGHTS_DIR = "ATOLL_WEIGHTS_DIR"
 # A file descriptor that reaches its end when the embedded engine that started the stage is gone.
 ENV_ENGINE_FD = "ATOLL_ENGINE_FD"
-# Which worker of a training a process is, counted from 0; Kubernetes sets it in the pods of an Indexed Job.
+# Which of the processes that share a stage's work this one is, from 0; Kubernetes sets it in an Indexed Job.
 ENV_WORKER_INDEX = "JOB_COMPLETION_INDEX"
 # Seconds from SIGTERM until everything must have ended; a pod's terminationGracePeriodSeconds.
 ENV_GRACE = "ATOLL_GRACE_SECONDS"
@@ -148,6 +148,8 @@ class ConvertSpec(Document, frozen=True):
     split: Split = Split()
     max_invalid_percent: float = 1.0
     limits: DatasetLimits = DatasetLimits()
+    # The processes that share the work; which one a process is, `ENV_WORKER_INDEX` says. None: one.
+    shards: int | None = None
 
 
 class Architecture(StrEnum):
@@ -345,14 +347,15 @@ class StageInput(Document, frozen=True):
         raise SpecError(f"stage {self.stage} needs the artifact {name!r} of stage {stage}, which it was not given")
 
     def worker(self, environ: Mapping[str, str] = os.environ) -> int:
-        """Which of the workers the process with this environment is; 0 where there is one alone.
+        """Which of the processes that share this stage's work the one with this environment is; 0 where there is one.
 
         Raises:
             SpecError: the environment does not say it.
         """
-        if not self.worker_addresses:
+        count = len(self.worker_addresses or ()) or (self.convert.shards if self.convert else None) or 1
+        text = environ.get(ENV_WORKER_INDEX, "")
+        if count == 1 and not self.worker_addresses:
             return 0
-        text, count = environ.get(ENV_WORKER_INDEX, ""), len(self.worker_addresses)
         if not (text.isascii() and text.isdecimal() and int(text) < count):
             raise SpecError(
                 f"the environment variable {ENV_WORKER_INDEX} is {text[:20]!r}; with {count} workers it must be a "

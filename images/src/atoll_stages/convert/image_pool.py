@@ -5,6 +5,7 @@ the same, in the same order, however many there are.
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ from atoll_contract.errors import AtollError, Reason
 from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.images import large_images
 from atoll_stages.convert.prepared import ImageFile, PreparedFile, prepare_files
+from atoll_stages.runtime.cpus import available_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,12 @@ MANY_BYTES = 16 * 2**20
 TASK_IMAGES = 16
 # More tasks in flight for each worker would only take memory.
 _TASKS_PER_WORKER = 3
+_MAX_WORKERS = 16
+
+
+def default_workers() -> int:
+    """Returns one for each processor that this process may use."""
+    return min(_MAX_WORKERS, math.ceil(available_cpus()))
 
 
 class ImagePool:
@@ -38,7 +46,7 @@ class ImagePool:
 
     def __init__(self, folder: Path, limits: DatasetLimits, workers: int) -> None:
         self.workers = workers
-        self._folder, self._limits = folder, limits
+        self.folder, self._limits = folder, limits
         self._executor: Executor | None = None
         self._in_processes = False
         self._queue: deque[Future[list[PreparedFile]]] = deque()
@@ -79,11 +87,11 @@ class ImagePool:
         return not self._queue
 
     def submit(self, files: Sequence[ImageFile]) -> None:
-        """Begins to prepare pictures, `TASK_IMAGES` at most."""
+        """Begins to prepare pictures, which are one task."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers)
         with _killed_worker_as_error():
-            self._queue.append(self._executor.submit(_prepare, files, self._folder, self._limits))
+            self._queue.append(self._executor.submit(_prepare, files, self.folder, self._limits))
 
     def collect(self, *, block: bool) -> list[PreparedFile]:
         """Returns the pictures of the task that was submitted first and not collected yet; none where it is not done,

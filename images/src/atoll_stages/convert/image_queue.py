@@ -1,20 +1,35 @@
 """Prepares the pictures of an archive while its annotations are read, and hands them on in the order of reading."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
-from atoll_stages.convert.image_pool import TASK_IMAGES, ImagePool
-from atoll_stages.convert.prepared import ImageFacts
+from atoll_stages.convert.image_pool import TASK_IMAGES
+from atoll_stages.convert.prepared import ImageFacts, ImageFile, PreparedFile
 
 # Called with the number of pictures that are prepared.
 OnPrepared = Callable[[int], None]
 
 
+class Preparer(Protocol):
+    """What prepares files: `ImagePool`, or `ShardedImages`, which shares them with other processes."""
+
+    @property
+    def has_room(self) -> bool: ...
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    def submit(self, files: Sequence[ImageFile]) -> None: ...
+
+    def collect(self, *, block: bool) -> list[PreparedFile]: ...
+
+
 class ImageQueue:
     """The pictures of the archive number `source`. What waits for its turn is in the store, not in memory."""
 
-    def __init__(self, store: ExampleStore, source: int, pool: ImagePool, on_prepared: OnPrepared) -> None:
-        self._store, self._source, self._pool = store, source, pool
+    def __init__(self, store: ExampleStore, source: int, preparer: Preparer, on_prepared: OnPrepared) -> None:
+        self._store, self._source, self._preparer = store, source, preparer
         self._on_prepared = on_prepared
         self._added = 0
         self._submitted = self._prepared = 0
@@ -33,13 +48,13 @@ class ImageQueue:
             self._advance(block=True)
             yield from self._store.prepared(self._source, after=handed_on, up_to=self._prepared)
             handed_on = self._prepared
-            if self._pool.is_idle:
+            if self._preparer.is_idle:
                 return
 
     def _advance(self, *, block: bool) -> None:
         """Submits what there is room for, and takes what is prepared; waits for one task at most if it may `block`."""
         self._submit()
-        while found := self._pool.collect(block=block):
+        while found := self._preparer.collect(block=block):
             self._store.add_prepared(found)
             self._prepared = found[-1].id
             self._on_prepared(len(found))
@@ -47,9 +62,9 @@ class ImageQueue:
             block = False
 
     def _submit(self) -> None:
-        while self._pool.has_room:
+        while self._preparer.has_room:
             files = self._store.files(self._source, after=self._submitted, limit=TASK_IMAGES)
             if not files:
                 return
-            self._pool.submit(files)
+            self._preparer.submit(files)
             self._submitted = files[-1].id

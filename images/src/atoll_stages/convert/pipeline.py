@@ -6,7 +6,6 @@ stage then writes them as TFRecord shards.
 """
 
 import logging
-import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +22,8 @@ from atoll_stages.convert.classes import ClassNames
 from atoll_stages.convert.duplicates import NearCounts, drop_exact_copies, report_leakage, report_near
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.format_overlap import FormatOverlap
-from atoll_stages.convert.image_pool import ImagePool, silence_pillow
-from atoll_stages.convert.image_queue import ImageQueue
+from atoll_stages.convert.image_pool import ImagePool, default_workers, silence_pillow
+from atoll_stages.convert.image_queue import ImageQueue, Preparer
 from atoll_stages.convert.meanings import bounded_warnings, problem_warnings
 from atoll_stages.convert.prepared import ImageFacts
 from atoll_stages.convert.problems import Action, InvalidBudget, Kind, Problems, counted
@@ -35,14 +34,12 @@ from atoll_stages.convert.readers.unread import explain_no_images
 from atoll_stages.convert.split import assign_splits
 from atoll_stages.convert.statistics import DatasetStatistics, class_warnings, count_examples
 from atoll_stages.convert.totals import SEEN, USED, Totals, require_equal
-from atoll_stages.runtime.cpus import available_cpus
 
 logger = logging.getLogger(__name__)
 
 # Called with (images done, images known so far); may raise to end the work.
 OnProgress = Callable[[int, int], None]
 
-_MAX_WORKERS = 16
 # So many kinds of problems are told where no example is usable.
 _MESSAGE_KINDS = 3
 
@@ -66,6 +63,7 @@ class Conversion:
     names: ClassNames
     budget: InvalidBudget
     pool: ImagePool
+    preparer: Preparer
     progress: "ImageProgress"
     problems: Problems = field(default_factory=Problems)
     totals: Totals = field(default_factory=Totals)
@@ -94,24 +92,26 @@ def read_dataset(
     *,
     on_progress: OnProgress = lambda *_: None,
     workers: int | None = None,
+    share: Callable[[ImagePool], Preparer] | None = None,
 ) -> Iterator[Conversion]:
     """Reads every source into a store under `work` and drops duplicates; `summarize` is the next step.
 
-    Pictures are prepared by `workers` processes or threads, by default one for each processor that may be used.
+    Pictures are prepared by `workers` processes or threads, by default one for each processor that may be used;
+    `share` puts something before them that has other processes do a part.
 
     Raises:
         DatasetError: a source is unsafe, malformed, too large, or worse than `max_invalid_percent`; or no example is
             usable.
         AtollError: InternalError, the totals of the dataset do not add up.
     """
-    workers = workers or min(_MAX_WORKERS, math.ceil(available_cpus()))
     with (
         closing(ExampleStore(work / "examples")) as store,
-        closing(ImagePool(store.packs.folder, spec.limits, workers)) as pool,
+        closing(ImagePool(store.packs.folder, spec.limits, workers or default_workers())) as pool,
         _without_pillow_warnings(),
     ):
         budget = InvalidBudget(spec.max_invalid_percent)
-        conversion = Conversion(spec, store, ClassNames(spec), budget, pool, ImageProgress(on_progress))
+        preparer = share(pool) if share else pool
+        conversion = Conversion(spec, store, ClassNames(spec), budget, pool, preparer, ImageProgress(on_progress))
         # Processes start while the archives are unpacked.
         pool.expect(sum(source.path.stat().st_size for source in sources))
         for number, source in enumerate(sources):
@@ -209,7 +209,7 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
         archive = Archive(source.name, members, limits, problems, conversion.totals)
         progress = conversion.progress
         conversion.pool.expect(members.total_size())
-        queue = ImageQueue(conversion.store, number, conversion.pool, progress.prepared)
+        queue = ImageQueue(conversion.store, number, conversion.preparer, progress.prepared)
         progress.known += members.count_with_suffix(*IMAGE_SUFFIXES)
         _read_annotations(conversion, number, archive, source.format, queue)
         settle_members(conversion.store, number, archive)

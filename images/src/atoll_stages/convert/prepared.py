@@ -28,6 +28,10 @@ class ImageFile(NamedTuple):
             data: bytes = file.readall() if self.size < 0 else file.read(self.size)
         return data
 
+    def read_size(self) -> int:
+        """Returns the number of bytes."""
+        return os.stat(self.path).st_size if self.size < 0 else self.size  # noqa: PTH116 - as above
+
 
 class ImageFacts(NamedTuple):
     """What becomes of a picture's boxes depends on these: its size as stored and its EXIF orientation.

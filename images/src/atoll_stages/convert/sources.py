@@ -166,8 +166,8 @@ class _CacheKey(Document, frozen=True):
 def dataset_digest(sha256s: Sequence[str], formats: Sequence[DatasetFormat], spec: ConvertSpec) -> str:
     """Returns the hex digest of contents and options: equal digests mean equal records."""
     contents = tuple(f"{sha256} {form}" for sha256, form in zip(sha256s, formats, strict=True))
-    # The location of the archives does not matter.
-    options = replace(spec, sources=())
+    # The location of the archives does not matter, nor how many processes read them.
+    options = replace(spec, sources=(), shards=None)
     key = _CacheKey(RECORDS_VERSION, _codec(), (LONG_SIDE, MAX_PLAIN_SIDE), JPEG_QUALITY, contents, options)
     return hashlib.sha256(to_json(key)).hexdigest()
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from atoll_contract import keys
@@ -15,10 +16,13 @@ from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
 from atoll_contract.store.lease import Lease
+from atoll_stages.convert.batches import BatchStore
 from atoll_stages.convert.example_store import full_disk_as_os_error
+from atoll_stages.convert.image_pool import default_workers
 from atoll_stages.convert.meanings import counted_images
 from atoll_stages.convert.pipeline import Conversion, ConversionSummary, OnProgress, Source, read_dataset, summarize
 from atoll_stages.convert.problems import counted
+from atoll_stages.convert.sharding import ShardedImages, SharedPlan, work_as_shard
 from atoll_stages.convert.shards import WrittenFile, write_label_map, write_shards
 from atoll_stages.convert.sources import FetchedSource, dataset_digest, fetch_sources, find_sources
 from atoll_stages.convert.split_names import SPLITS
@@ -43,6 +47,21 @@ def convert(context: StageContext) -> StageOutcome:
     spec = context.input.convert
     if spec is None:
         raise SpecError("the stage input has no section convert")
+    if context.worker:
+        return work_as_shard(context, spec, default_workers())
+    with ExitStack() as kept:
+        plan = None
+        if (spec.shards or 1) > 1:
+            plan = SharedPlan(_batches(context), context.input.attempt)
+            kept.enter_context(plan.kept())
+        return _convert_or_cached(context, spec, plan)
+
+
+def _batches(context: StageContext) -> BatchStore:
+    return BatchStore(context.store, context.input.run, context.work / "batches")
+
+
+def _convert_or_cached(context: StageContext, spec: ConvertSpec, plan: SharedPlan | None) -> StageOutcome:
     found = find_sources(spec, context.store, open_other=context.open_store)
     known = [item.sha256 for item in found if item.sha256]
     with ExitStack() as leases:
@@ -60,7 +79,7 @@ def convert(context: StageContext) -> StageOutcome:
         if actual != digest and (outcome := _cached_or_leased(context, actual, leases)) is not None:
             return outcome
         with full_disk_as_os_error():
-            return _convert(context, spec, fetched, actual)
+            return _convert(context, spec, fetched, actual, plan)
 
 
 def _cached_or_leased(context: StageContext, digest: str, leases: ExitStack) -> StageOutcome | None:
@@ -102,12 +121,25 @@ def _cached(context: StageContext, digest: str) -> StageOutcome | None:
     return _outcome(dataset, prefix, data, Reason.CACHE_HIT)
 
 
-def _convert(context: StageContext, spec: ConvertSpec, fetched: Sequence[FetchedSource], digest: str) -> StageOutcome:
+def _convert(
+    context: StageContext,
+    spec: ConvertSpec,
+    fetched: Sequence[FetchedSource],
+    digest: str,
+    plan: SharedPlan | None,
+) -> StageOutcome:
     sources = [
         Source(PurePosixPath(item.found.key).name, item.path, item.found.format, disposable=True) for item in fetched
     ]
     prefix = keys.cached_dataset(context.input.run.namespace, digest)
-    with read_dataset(sources, spec, context.work, on_progress=_progress_reporter(context)) as conversion:
+    share = None
+    if plan is not None:
+        plan.begin(digest)
+        share = partial(ShardedImages, batches=_batches(context), digest=digest, shards=spec.shards or 1)
+    reader = read_dataset(sources, spec, context.work, on_progress=_progress_reporter(context), share=share)
+    with reader as conversion:
+        if plan is not None:
+            plan.end()
         summary = summarize(conversion)
         folder = context.work / "records"
         folder.mkdir()

@@ -57,7 +57,8 @@ class ProgressLines:
 @dataclass(frozen=True)
 class StageContext:
     """What the work reads and writes. `work` is an empty scratch folder that is removed afterwards; `stop` is set when
-    the stage is to save and raise `Interrupted`. Of several workers only `worker` 0 writes into the store."""
+    the stage is to save and raise `Interrupted`. Of several processes that share the work only `worker` 0 leaves a
+    result in the store."""
 
     input: StageInput
     store: Store
