@@ -588,6 +588,8 @@ def bucket_keys() -> dict[str, Any]:
         "stage": keys.stage_prefix(run, "train"),
         "attempt": keys.attempt_prefix(run, "train", attempt=2, pod_uid="f00d"),
         "checkpoints": keys.checkpoints_prefix(run),
+        "conversion plan": keys.conversion_plan(run, 2),
+        "conversion batches": keys.conversion_batches(run, sha),
         "logs": keys.logs_prefix(run, "train"),
         "log": keys.log_chunk(run, "train", attempt=2, pod_uid="f00d", number=3),
         "blobs": keys.BLOBS,

@@ -103,6 +103,9 @@ _CONVERSION = (
         "split-without-train", run(conversion={"split": {"train": 0, "validation": 100}}), "greater than or equal to 1"
     ),
     refused("split-by", run(conversion={"split": {"by": "random"}}), 'Unsupported value: "random"'),
+    accepted("shards", run(conversion={"shards": 16})),
+    refused("no-shards", run(conversion={"shards": 0}), "greater than or equal to 1"),
+    refused("shards-of-17", run(conversion={"shards": 17}), "less than or equal to 16"),
     accepted("invalid-percent", run(conversion={"maxInvalidPercent": "2.5"})),
     refused("invalid-percent-as-number", run(conversion={"maxInvalidPercent": 2.5}), "must be of type string"),
     refused(

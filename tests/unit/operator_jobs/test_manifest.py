@@ -126,6 +126,7 @@ CASES = {
     "compile": attempt(Stage.COMPILE),
     "publish": attempt(Stage.PUBLISH),
 }
+SHARDS = 3
 
 
 def pod_of(case: str, **changes: Any) -> dict[str, Any]:
@@ -144,6 +145,27 @@ def test_a_job_equals_its_golden_file(case: str) -> None:
     if os.environ.get("ATOLL_GOLDEN") == "write":
         path.write_text(written, encoding="utf-8")
     assert yaml.safe_load(path.read_text(encoding="utf-8")) == yaml.safe_load(written), "see make golden"
+
+
+def test_a_sharded_conversion_is_an_indexed_job_that_index_0_decides() -> None:
+    from kubernetes.client import V1Job
+
+    base = work()
+    sharded = replace(base, spec=replace(base.spec, conversion=replace(base.spec.conversion, shards=SHARDS)))
+    job = build_job(sharded, CASES["convert"])
+    V1Job.model_validate(job)
+    written = yaml.safe_dump(job, sort_keys=False, width=120)
+    path = GOLDEN / "job-convert-sharded.yaml"
+    if os.environ.get("ATOLL_GOLDEN") == "write":
+        path.write_text(written, encoding="utf-8")
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == job, "see make golden"
+    assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 3, 3)
+    assert job["spec"]["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
+    # The other Jobs of the run, and a conversion in one shard, are what they were.
+    assert build_job(sharded, CASES["retraining"]) == build_job(base, CASES["retraining"])
+    one = replace(base, spec=replace(base.spec, conversion=replace(base.spec.conversion, shards=1)))
+    assert build_job(one, CASES["convert"])["spec"]["completions"] == 1
+    assert "completionMode" not in build_job(one, CASES["convert"])["spec"]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -84,6 +84,13 @@ def ended(code: int) -> Body:
 WAITS: Body = {"waiting": {"reason": "PodInitializing"}}
 
 
+def test_of_an_indexed_job_index_0_alone_is_seen() -> None:
+    body = shared_pod({}, {})
+    for index, seen in (("0", 2), ("1", 0), ("12", 0)):
+        labelled = {**body["metadata"], "labels": {"batch.kubernetes.io/job-completion-index": index}}
+        assert len(pod_views({**body, "metadata": labelled}, job="j")) == seen
+
+
 def test_while_the_init_container_runs_its_stage_is_running_and_the_next_one_waits() -> None:
     log = 'ATOLL_PROGRESS {"percent":20.0,"step":4}'
     body = shared_pod({"running": {"startedAt": "2027-01-09T11:58:10Z"}}, WAITS)

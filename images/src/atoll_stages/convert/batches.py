@@ -30,13 +30,11 @@ _Header = TypeVar("_Header", bound=msgspec.Struct)
 class ShardPlan(Document, frozen=True):
     """What index 0 tells the other shards of its attempt. `beats` grows as long as it is alive.
 
-    `digest` is that of the dataset, once it is known; `batches` their number, once all are dealt. `ended`: there is
-    nothing to do any more.
+    `digest` is that of the dataset, once it is known. `ended`: there is nothing to do any more.
     """
 
     beats: int
     digest: str | None = None
-    batches: int | None = None
     ended: bool = False
 
 

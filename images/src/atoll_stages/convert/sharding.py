@@ -1,9 +1,9 @@
 """A conversion in several processes that share nothing but the store.
 
-Index 0 unpacks the archives, reads the labels, deals the pictures in batches, joins what comes back in the order of
-reading, and writes the records: what comes out is what one process gives. The others prepare the batches dealt to them.
-Index 0 prepares its own, and while it waits those of others, the last one first: a shard that never starts, or dies,
-costs time only. A later attempt finds the batches that are prepared.
+Index 0 unpacks the archives, reads the labels, assigns the pictures in batches, joins what comes back in the order of
+reading, and writes the records: what comes out is what one process gives. The others prepare the batches assigned to
+them. Index 0 prepares its own, and while it waits those of others, the last one first: a shard that never starts, or
+dies, costs time only. A later attempt finds the batches that are prepared.
 """
 
 import logging
@@ -31,7 +31,7 @@ BEAT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 # A shard takes index 0 for lost after so long without a beat.
 LOST_AFTER_SECONDS = 120.0
-# Batches that are dealt and not joined yet; what is known of their files is in memory.
+# Batches that are assigned and not joined yet; what is known of their files is in memory.
 _MAX_OPEN = 64
 
 
@@ -82,8 +82,8 @@ class SharedPlan:
 
 @dataclass
 class _Batch:
-    """A batch that is dealt. `tasks` of it are in this process's pool, whose results are in `own` until all are there;
-    `prepared` is the whole result."""
+    """A batch that is assigned. `tasks` of it are in this process's pool, whose results are in `own` until all are
+    there; `prepared` is the whole result."""
 
     files: tuple[ImageFile, ...]
     is_remote: bool
@@ -93,13 +93,13 @@ class _Batch:
 
 
 class ShardedImages:
-    """Deals files to the shards of a conversion, and collects them in order; index 0 uses it in place of its pool."""
+    """Assigns files to the shards of a conversion, and collects them in order; index 0 uses it in place of its pool."""
 
     def __init__(self, pool: ImagePool, batches: BatchStore, digest: str, shards: int) -> None:
         self._pool, self._batches, self._digest, self._shards = pool, batches, digest, shards
         self._filling: list[ImageFile] = []
         self._filling_bytes = 0
-        self._dealt = 0
+        self._assigned = 0
         self._open: dict[int, _Batch] = {}
         # The batch of each task in the pool, in order.
         self._tasks: deque[int] = deque()
@@ -119,15 +119,15 @@ class ShardedImages:
             self._filling.append(file)
             self._filling_bytes += file.read_size()
             if len(self._filling) >= BATCH_FILES or self._filling_bytes >= BATCH_BYTES:
-                self._deal()
+                self._assign()
 
     def collect(self, *, block: bool) -> list[PreparedFile]:
-        """Returns what became of the batch that was dealt first; none where it is not known, unless it may `block`.
+        """Returns what became of the batch that was assigned first; none where it is not known, unless it may `block`.
 
         Where it blocks, no file comes before it has returned, or there is no room for one.
         """
         if block and self._filling and self.has_room:
-            self._deal()
+            self._assign()
         if not self._open:
             return []
         number = next(iter(self._open))
@@ -143,9 +143,9 @@ class ShardedImages:
                 self._prepare(self._last_unprepared())
             self._take_own(block=True)
 
-    def _deal(self) -> None:
-        number, files = self._dealt, tuple(self._filling)
-        self._dealt += 1
+    def _assign(self) -> None:
+        number, files = self._assigned, tuple(self._filling)
+        self._assigned += 1
         self._filling, self._filling_bytes = [], 0
         is_known = self._batches.is_prepared(self._digest, number)
         is_remote = is_known or number % self._shards != 0
@@ -210,7 +210,7 @@ class ShardedImages:
 def work_as_shard(
     context: StageContext, spec: ConvertSpec, workers: int, wait: Callable[[float], object] = time.sleep
 ) -> StageOutcome:
-    """Prepares the batches that index 0 deals to this shard until it tells that all is over, or is lost."""
+    """Prepares the batches that index 0 assigns to this shard until it tells that all is over, or is lost."""
     batches = BatchStore(context.store, context.input.run, context.work / "batches")
     attempt, folder = context.input.attempt, context.work / "packs"
     folder.mkdir()

@@ -26,7 +26,7 @@ from atoll_contract.store.base import Store
 from atoll_operator.api.status import DONE, RunStatus, StagePhase
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, FOLLOWING_LABEL, RUN_UID_LABEL, STAGE_LABEL, parse_following
 from atoll_operator.kube.errors import Unavailable
-from atoll_operator.kube.objects import PODS, stage_containers
+from atoll_operator.kube.objects import PODS, speaks_for_job, stage_containers
 
 INTERVAL_SECONDS = 1.0
 _CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")
@@ -129,7 +129,8 @@ class PodLogs:
 
     def print_new(self) -> bool:
         """Print what has come since the last call; returns whether any container had a log to read."""
-        pods = self._access.cluster.list_all(PODS, self._access.namespace, labels=self._labels)
+        listed = self._access.cluster.list_all(PODS, self._access.namespace, labels=self._labels)
+        pods = [pod for pod in listed if speaks_for_job(pod)]
         pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
         logs = [log for pod in pods for log in container_logs(pod) if log.stage in self._stages]
         # Earlier attempts have their logs in the bucket; the first call reads the newest stage that has begun.

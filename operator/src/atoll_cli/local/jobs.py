@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
+from atoll_cli.local.shards import ShardProcess
 from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, write_job
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import ExitCode, Reason, exit_code
@@ -25,6 +26,7 @@ from atoll_contract.stage import (
     ENV_POD_UID,
     ENV_TERMINATION_LOG,
     ENV_WORK_DIR,
+    ENV_WORKER_INDEX,
     Stage,
 )
 from atoll_contract.stage_result import Progress, parse_line, parse_result
@@ -62,6 +64,7 @@ class LocalJobs:
         self._command = command
         self._records = {job.name: job for job in read_jobs(folder)}
         self._progress: dict[tuple[str, Stage], Progress] = {}
+        self._shards: dict[str, list[ShardProcess]] = {}
         # Jobs in which no further process may start.
         self._stopping: set[str] = set()
         self._lock = threading.RLock()
@@ -82,7 +85,22 @@ class LocalJobs:
         )
         for part in ("work", "handover"):
             (self._folder.job(job.name) / part).mkdir(parents=True, exist_ok=True)
-        self._start(job, pod)
+        # Before index 0, so that its end finds them.
+        self._shards[job.name] = [self._shard(job, pod, i) for i in range(1, manifest["spec"]["completions"])]
+        try:
+            self._start(job, pod)
+        except OSError:
+            self._end_shards(job.name)
+            raise
+
+    def _shard(self, job: JobRecord, pod: Manifest, index: int) -> ShardProcess:
+        """Start another process of an Indexed Job; index 0 speaks for all of them."""
+        container, folder = pod["containers"][0], self._folder.job(job.name)
+        grace = pod["terminationGracePeriodSeconds"]
+        log = folder / f"{job.at_work.stage}-{job.at_work.attempt}-shard-{index}.log"
+        environ = self._environ(container["env"], job, grace=grace)
+        command = self._command(job.at_work.stage, container["command"])
+        return ShardProcess(command, environ, folder=folder / "work", log=log, index=index)
 
     def _start(self, job: JobRecord, pod: Manifest) -> None:
         """Start the process of the stage that is next in the Job."""
@@ -129,6 +147,7 @@ class LocalJobs:
             return
         if job.finished is None:
             _end(job)
+        self._end_shards(name)
         with self._lock:
             self._records.pop(name, None)
             self._stopping.discard(name)
@@ -180,6 +199,7 @@ class LocalJobs:
             **{key: value for key, value in given.items() if key not in _CONTAINER_ONLY},
             ENV_INPUT: given[ENV_INPUT],
             ENV_POD_UID: job.uid,
+            ENV_WORKER_INDEX: "0",
             ENV_TERMINATION_LOG: str(folder / f"{job.at_work.stage}.json"),
             ENV_WORK_DIR: str(folder / "work"),
             **({ENV_HANDOVER_DIR: str(folder / "handover")} if ENV_HANDOVER_DIR in given else {}),
@@ -202,9 +222,14 @@ class LocalJobs:
                     self._on_change(False)
         code = process.popen.wait()
         process.close()
+        self._end_shards(job.name)
         if code != ExitCode.OK or not self._start_next(job.name, pod):
             self._update(job.name, finished=time.time(), exit_code=code if code >= 0 else 128 - code)
         self._on_change(True)
+
+    def _end_shards(self, name: str) -> None:
+        for shard in self._shards.pop(name, ()):
+            shard.end()
 
     def _start_next(self, name: str, pod: Manifest) -> bool:
         """Start the stage after one that has succeeded; returns False where there is none, or the Job is ended."""

@@ -73,6 +73,7 @@ class Conversion(ApiType, frozen=True):
     ignore: tuple[str, ...]
     split: Split
     max_invalid_percent: Decimal
+    shards: int | None = None
 
 
 class ModelSpec(ApiType, frozen=True):

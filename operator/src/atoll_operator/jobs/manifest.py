@@ -105,9 +105,7 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
             "ownerReferences": [_owner_reference(work.run)],
         },
         "spec": {
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
+            **_pods(work, attempt),
             "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": attempt.active_deadline_seconds,
             "podFailurePolicy": {
@@ -122,6 +120,23 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
                 "spec": _pod_spec(work, attempt),
             },
         },
+    }
+
+
+def _pods(work: Work, attempt: StageAttempt) -> Manifest:
+    """How many pods the Job has, and when it is over.
+
+    Of the shards of a conversion index 0 alone decides: it does what another leaves undone, and the others end with it.
+    """
+    shards = work.spec.conversion.shards or 1
+    if attempt.stage is not Stage.CONVERT or shards == 1:
+        return {"backoffLimit": 0, "completions": 1, "parallelism": 1}
+    return {
+        "completionMode": "Indexed",
+        "completions": shards,
+        "parallelism": shards,
+        "backoffLimitPerIndex": 0,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
     }
 
 

@@ -180,6 +180,7 @@ def _convert(work: Work, stores: Mapping[str, StoreSpec]) -> ConvertSpec:
         split=conversion.split,
         max_invalid_percent=conversion.max_invalid_percent,
         limits=work.profile.limits.dataset,
+        shards=conversion.shards,
     )
 
 

@@ -29,6 +29,8 @@ MAX_EVENT_MESSAGE = 1024
 DELETION_OVERDUE = timedelta(seconds=60)
 _TIMESTAMPS = frozenset({"creationTimestamp", "deletionTimestamp"})
 _JOB_METADATA = _TIMESTAMPS | {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences"}
+# The Job controller gives it to each pod of an Indexed Job.
+_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -157,8 +159,16 @@ def running_container(pod: Body) -> str:
     return next((item.name for item in stage_containers(pod) if "running" in item.state), "")
 
 
+def speaks_for_job(pod: Body) -> bool:
+    """Returns whether a pod is the only one of its Job, or index 0 of several, which speaks for all."""
+    return str((pod["metadata"].get("labels") or {}).get(_INDEX_LABEL, "0")) == "0"
+
+
 def pod_views(pod: Body, *, job: str, details: PodDetails | None = None) -> tuple[PodView, ...]:
-    """Returns the views of a pod of the Job named `job`, one for each of its stages."""
+    """Returns the views of a pod of the Job named `job`, one for each of its stages; none of a pod for which
+    another speaks."""
+    if not speaks_for_job(pod):
+        return ()
     return tuple(_pod_view(pod, container, job, details or PodDetails()) for container in stage_containers(pod))
 
 
