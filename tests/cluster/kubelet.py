@@ -19,6 +19,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.release import compile_artifact
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact, StageResult
+from atoll_operator.jobs.manifest import EARLIER_CONTAINER
 
 SHA256 = "a" * 64
 RUN_LABEL = "atoll.dev/run"
@@ -259,7 +260,7 @@ class Kubelet:
 def stage_containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
     """The stages' among the pod's containers, in the order in which the kubelet runs them."""
     containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
-    return [item for item in containers if item["name"] in tuple(Stage)]
+    return [item for item in containers if item["name"] in (*Stage, EARLIER_CONTAINER)]
 
 
 def _container_status(container: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
