@@ -28,20 +28,8 @@ from atoll_contract.stage import ConvertSpec
 from atoll_stages.convert.images import JPEG_QUALITY
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.convert.shards import write_shards
-from support.archives import annotation, encoded, meta, packed, rectangle
-
-BOXES = 13
-
-
-def photograph(seed: int, side: int) -> bytes:
-    """A JPEG with the texture of a photograph: smooth shapes and fine noise."""
-    # Not at the top: each process that prepares pictures imports this module anew.
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((side, side * 3 // 4))
-    noise = random.normal(0, 6, (side * 3 // 4, side, 3))
-    return encoded(Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)), "JPEG", quality=85)
+from support.archives import annotation, meta, packed, rectangle
+from support.drawn_photographs import BOXES, photograph
 
 
 def export(pictures: Sequence[bytes], side: int) -> bytes:

@@ -69,9 +69,14 @@ def conversion_plan(run: RunRef, attempt: int) -> str:
     return f"{stage_prefix(run, 'convert')}plans/{attempt}.json"
 
 
+def conversion_batches_prefix(run: RunRef) -> str:
+    """Folder of what the shards of a run's conversions exchange; below it `<digest>/`. Publish deletes it."""
+    return f"{stage_prefix(run, 'convert')}batches/"
+
+
 def conversion_batches(run: RunRef, digest: str) -> str:
-    """Folder of the batches that the shards of a conversion exchange, for all attempts; `digest` is the dataset's."""
-    return f"{stage_prefix(run, 'convert')}batches/{digest}/"
+    """Folder of the batches of one dataset, for all attempts; `digest` is the dataset's."""
+    return f"{conversion_batches_prefix(run)}{digest}/"
 
 
 def checkpoints_prefix(run: RunRef, *, adopt_from: int | None = None) -> str:

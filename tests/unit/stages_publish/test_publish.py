@@ -255,6 +255,16 @@ def test_all_checkpoints_but_the_reported_one_go(store: Store, folder_spec: Stor
     assert left == [given.upstream["train"][0].key]
 
 
+def test_what_the_shards_of_the_conversion_exchanged_goes(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
+    given = exported_run(store, folder_spec)
+    other = replace(given.run, uid="another")
+    for run in (given.run, other):
+        store.put(keys.conversion_batches(run, "d1") + "00001.prepared", b"x")
+    publish_once(given, store, tmp_path / "work")
+    left = [item.key for run in (given.run, other) for item in store.list(keys.conversion_batches_prefix(run))]
+    assert left == [keys.conversion_batches(other, "d1") + "00001.prepared"]
+
+
 def test_a_store_that_does_not_keep_conditional_puts_is_refused_as_the_lock(
     store: Store, folder_spec: StoreSpec, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from atoll_contract.errors import Reason, SpecError
-from atoll_contract.keys import checkpoints_prefix
+from atoll_contract.keys import checkpoints_prefix, conversion_batches_prefix
 from atoll_contract.release import Role
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
@@ -48,7 +48,7 @@ def publish(context: StageContext) -> StageOutcome:
     write_provenance(context, claimed.manifest, spec.inputs, signing_key=signing_key)
     begin_rollout(context.store, claimed)
     pointer = advance_channel(context.store, claimed.manifest)
-    clean_up_checkpoints(context)
+    clean_up(context)
     return _outcome(claimed, pointer)
 
 
@@ -61,7 +61,7 @@ def _adopt(context: StageContext, spec: PublishSpec) -> StageOutcome:
     write_provenance(context, claimed.manifest, spec.inputs, signing_key=signing_key)
     begin_rollout(context.store, claimed)
     pointer = advance_channel(context.store, claimed.manifest)
-    clean_up_checkpoints(context)
+    clean_up(context)
     return _outcome(claimed, pointer)
 
 
@@ -77,22 +77,24 @@ def _claim_version(context: StageContext, spec: PublishSpec, signing_key: bytes 
     return claim(context.store, manifest, signing_key=signing_key, store_is_lock=spec.store_is_lock)
 
 
-def clean_up_checkpoints(context: StageContext) -> int:
-    """Deletes the run's checkpoints except those that train reported, and returns how many were deleted.
+def clean_up(context: StageContext) -> int:
+    """Deletes what the run needs no more: its checkpoints except those that train reported, and what the shards of its
+    conversion exchanged. Returns how many objects were deleted.
 
     The stage does not fail where the store refuses that.
     """
+    run = context.input.run
     kept = {artifact.key for artifact in context.input.upstream.get(Stage.TRAIN, ())}
-    if not kept:
-        return 0
+    prefixes = [checkpoints_prefix(run)] if kept else []
     removed = 0
     try:
-        for info in list(context.store.list(checkpoints_prefix(context.input.run))):
-            if info.key not in kept:
-                context.store.delete(info.key)
-                removed += 1
+        for prefix in (*prefixes, conversion_batches_prefix(run)):
+            for info in list(context.store.list(prefix)):
+                if info.key not in kept:
+                    context.store.delete(info.key)
+                    removed += 1
     except StoreError as error:
-        logger.warning("checkpoints stay behind for `atoll prune`: %s", error)
+        logger.warning("files of the run stay behind for `atoll prune`: %s", error)
     return removed
 
 
