@@ -128,7 +128,11 @@ class SweepSimulation:
         """Every run goes on a little: by `EVERY` steps, to its measurement, to its release."""
         self.now += timedelta(seconds=30)
         for run in self.runs.values():
-            run["status"] = write_status(self._next(run, read_status(run["status"]) or RunStatus()))
+            run["status"] = self.next_status(run)
+
+    def next_status(self, run: dict[str, Any]) -> dict[str, Any]:
+        """The status of a run a little later."""
+        return write_status(self._next(run, read_status(run.get("status")) or RunStatus()))
 
     def _next(self, run: dict[str, Any], status: RunStatus) -> RunStatus:
         spec, name = run["spec"], run["metadata"]["name"]

@@ -62,7 +62,7 @@ def test_a_sweep_that_has_ended_is_recalled(sweep: NoopSweep) -> None:
 
 
 @pytest.mark.slow
-def test_O60_killed_at_any_moment_it_comes_to_the_same_runs_and_one_release(sweep: NoopSweep, tmp_path: Path) -> None:
+def test_O59_killed_at_any_moment_it_comes_to_the_same_runs_and_one_release(sweep: NoopSweep, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = NoopSweep(tmp_path / "whole")
     whole.run()

@@ -58,7 +58,7 @@ def test_the_median_prunes_too() -> None:
 
 @pytest.mark.parametrize("parallelism", [1, 3])
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_O60_killed_between_any_two_writes_it_comes_to_the_same_runs_and_one_release(
+def test_O59_killed_between_any_two_writes_it_comes_to_the_same_runs_and_one_release(
     algorithm: str, parallelism: int
 ) -> None:
     spec = {"algorithm": algorithm, "parallelism": parallelism, "trials": 8}

@@ -17,10 +17,11 @@ from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
 from atoll_operator.jobs.stage_input import spec_digest
 from atoll_operator.kube.errors import AlreadyExists
-from atoll_operator.kube.objects import PROFILES, RUNS, STORES
+from atoll_operator.kube.objects import PROFILES, RUNS, STORES, SWEEPS
 
 # In the order of creation: a run after what it names.
-_RESOURCES = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS}
+_RESOURCES = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun": RUNS, "TrainingSweep": SWEEPS}
+_STARTED = ("TrainingRun", "TrainingSweep")
 
 
 @click.command(name="submit", short_help="Check a file and start its TrainingRun on the cluster.")
@@ -32,7 +33,7 @@ _RESOURCES = {"TrainingProfile": PROFILES, "ObjectStore": STORES, "TrainingRun":
 def submit_command(
     context: click.Context, paths: tuple[Path, ...], cluster: ClusterOptions, watch: bool, output: Output
 ) -> None:
-    """Check the file as atoll validate does, then create its TrainingRuns, ObjectStores and TrainingProfiles.
+    """Check the file as atoll validate does, then create its TrainingRuns, TrainingSweeps, ObjectStores and profiles.
 
     What is there already is left as it is; a run of the same name with other settings is refused. Objects that are
     not Atoll's (Secrets, say) are named and left to kubectl apply.
@@ -48,15 +49,17 @@ def submit_command(
     for other in (item for item in files.manifests if item.kind not in order):
         click.echo(f"{other.title} in {other.source} is left to kubectl apply", err=True)
     ours = sorted((item for item in files.manifests if item.kind in order), key=lambda m: order.index(m.kind))
-    runs = [item for item in ours if item.kind == "TrainingRun"]
+    runs = [item for item in ours if item.kind in _STARTED]
     if not runs:
-        raise SpecError("there is no TrainingRun in the file; kubectl apply creates the other kinds")
+        raise SpecError("there is no TrainingRun or TrainingSweep in the file; kubectl apply creates the other kinds")
+    if watch and any(item.kind == "TrainingSweep" for item in runs):
+        raise SpecError("--watch follows a run; see atoll status SWEEP")
     if watch and len(runs) > 1:
         raise SpecError(f"--watch follows one run, and the file has {len(runs)}; see atoll status RUN --watch")
     access = connect(cluster)
     created = [_create(access, item, cluster, output) for item in ours]
     if not output.is_text:
-        output.print(created, [str(item["name"]) for item in created if item["kind"] == "TrainingRun"])
+        output.print(created, [str(item["name"]) for item in created if item["kind"] in _STARTED])
     if watch:
         from atoll_cli.commands.status import follow
 

@@ -26,8 +26,10 @@ USER_RIGHTS = (*REQUIRED, *USEFUL)
 
 # As in the chart's files/operator-run-rules.yaml and operator-cluster-rules.yaml.
 OPERATOR_RIGHTS = (
-    *(Right(verb, ATOLL, "trainingruns") for verb in ("get", "list", "watch", "delete")),
+    *(Right(verb, ATOLL, "trainingruns") for verb in ("get", "list", "watch", "create", "patch", "delete")),
+    *(Right(verb, ATOLL, "trainingsweeps") for verb in ("get", "list", "watch")),
     Right("patch", ATOLL, "trainingruns/status"),
+    Right("patch", ATOLL, "trainingsweeps/status"),
     Right("patch", ATOLL, "modelreleases/status"),
     *(Right(verb, ATOLL, "modelreleases") for verb in ("get", "list", "watch", "create")),
     *(Right(verb, ATOLL, "objectstores") for verb in ("get", "list", "watch")),

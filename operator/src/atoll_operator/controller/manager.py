@@ -22,6 +22,7 @@ from atoll_operator.controller.profile_snapshots import SnapshotSweep, sweep_sna
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.reconciler import Reconciler
 from atoll_operator.controller.resync import Resync
+from atoll_operator.controller.sweeps import SweepReconciler
 from atoll_operator.controller.workqueue import Key, WorkQueue
 from atoll_operator.health import READY_PATH, ApiReach, serve_pages
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
@@ -29,7 +30,7 @@ from atoll_operator.kube.client import Cluster, connect
 from atoll_operator.kube.clock import ServerClock, TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict
 from atoll_operator.kube.lease import Lease, NotLeader
-from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.objects import JOBS, PODS, RUNS, SWEEPS
 from atoll_operator.kube.transport import Body
 from atoll_operator.kube.watch import ADDED, MODIFIED, Watcher, WatchSpec, WatchTiming
 
@@ -84,6 +85,8 @@ class Manager:
             add=lambda key, delay: self._work.add(key, delay=delay),
             metrics=self.metrics,
         )
+        self._sweeps = SweepReconciler(self._cluster, now=self._now)
+        self._sweep_work = WorkQueue(clock=self._loop.time)
         self._leading = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         # Gets an exception where a watch can never work.
@@ -105,6 +108,9 @@ class Manager:
             await self._resync.synced.wait()
             tasks.create_task(self._lease.keep(self._on_leadership))
             tasks.create_task(sweep_snapshots(sweep, leading=leading, every=every))
+            tasks.create_task(
+                work(self._sweep_work, self._sweeps, leading=leading, executor=self._executor, metrics=self.metrics)
+            )
             for _ in range(self._settings.workers):
                 tasks.create_task(
                     work(self._work, self._reconciler, leading=leading, executor=self._executor, metrics=self.metrics)
@@ -126,16 +132,31 @@ class Manager:
     def _start_watches(self) -> None:
         settings, events, namespaces = self._settings, self.events, self._resync.namespaces
         # One connection for each watch.
-        cluster = self._connect(connections=3 * len(namespaces))
+        cluster = self._connect(connections=4 * len(namespaces))
         for namespace in namespaces:
             missed = partial(self._resync.request, namespace)
             specs = (
                 WatchSpec(RUNS, namespace, events.on_run_line, on_start=missed),
                 WatchSpec(JOBS, namespace, events.on_job_event, labels=RUN_UID_LABEL, on_start=missed),
                 WatchSpec(PODS, namespace, events.on_pod_event, labels=RUN_UID_LABEL, fields="status.phase=Succeeded"),
+                WatchSpec(SWEEPS, namespace, self._on_sweep_line, on_start=partial(self._list_sweeps, namespace)),
             )
             for spec in specs:
                 Watcher(cluster, spec, WatchTiming(settings.watch_silence), give_up=self._give_up).start()
+
+    def _on_sweep_line(self, line: bytes) -> None:
+        """Called from the thread of the watch."""
+        metadata = json.loads(line)["object"]["metadata"]
+        self._wake_sweeps([(metadata["namespace"], metadata["name"])])
+
+    def _list_sweeps(self, namespace: str | None) -> None:
+        found = self._cluster.list_each(SWEEPS, namespace)
+        self._wake_sweeps([(body["metadata"]["namespace"], body["metadata"]["name"]) for body in found])
+
+    def _wake_sweeps(self, keys: Iterable[Key]) -> None:
+        with contextlib.suppress(RuntimeError):
+            for key in keys:
+                self._loop.call_soon_threadsafe(self._sweep_work.add, key)
 
     async def _until_given_up(self) -> None:
         await self._watches

@@ -1,0 +1,90 @@
+"""Sweeps on a cluster: reads a sweep and its runs, lets `decide` make a plan, and applies it.
+
+Nothing of a sweep is kept in this process but what the API server has refused, which it would refuse again.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from atoll_contract.document import DecodeError, to_dict
+from atoll_operator.api.status_codec import merge_patch
+from atoll_operator.api.sweep import read_sweep_status, training_sweep
+from atoll_operator.controller.workqueue import Key
+from atoll_operator.kube.client import Cluster
+from atoll_operator.kube.errors import AlreadyExists, Refused
+from atoll_operator.kube.objects import RUNS, SWEEPS
+from atoll_operator.kube.transport import Body
+from atoll_operator.sweeps.decide import SweepView, decide
+from atoll_operator.sweeps.space import SWEEP_LABEL
+from atoll_operator.sweeps.trials import trials_of
+
+logger = logging.getLogger(__name__)
+
+# The status of a run takes its progress every 30 s, and no event tells of the operator's own writes.
+REQUEUE_SECONDS = 5.0
+MAX_PLANS = 10
+
+
+class SweepReconciler:
+    """Called with a sweep's key by one worker at a time. `now` is the cluster's time."""
+
+    def __init__(self, cluster: Cluster, *, now: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._now = now
+        # By the sweep's UID.
+        self._refused: dict[str, str] = {}
+
+    def __call__(self, key: Key) -> float | None:
+        """Returns the seconds until the sweep has to be looked at again; None where only a change can matter.
+
+        Raises:
+            ClusterError: a call failed.
+            NotLeader: this process may not write now.
+        """
+        for _ in range(MAX_PLANS):
+            sweep = self._cluster.read(SWEEPS, *key)
+            if sweep is None or "deletionTimestamp" in sweep["metadata"]:
+                return None
+            try:
+                again = self._reconcile(key, sweep)
+            except DecodeError as error:
+                logger.warning("the sweep cannot be read: %s", error, extra={"sweep": "/".join(key)})
+                return None
+            if again is not None:
+                return again or None
+        return REQUEUE_SECONDS
+
+    def _reconcile(self, key: Key, sweep: Body) -> float | None:
+        """One plan. Returns when to look again, 0 for never, None for at once."""
+        uid = sweep["metadata"]["uid"]
+        view = SweepView(
+            sweep, training_sweep(sweep), read_sweep_status(sweep.get("status")), self._refused.get(uid, "")
+        )
+        if view.status is not None and view.status.is_terminal:
+            self._refused.pop(uid, None)
+            return 0.0
+        runs = self._cluster.list_all(RUNS, key[0], labels=f"{SWEEP_LABEL}={key[1]}")
+        plan = decide(view, trials_of(sweep, runs), self._now())
+        for run in plan.create:
+            self._create(uid, key[0], run)
+        for change in plan.change:
+            self._cluster.patch(RUNS, key[0], change.run, {"spec": change.spec})
+        if patch := merge_patch(sweep.get("status") or {}, to_dict(plan.status)):
+            body = {"metadata": {"resourceVersion": sweep["metadata"]["resourceVersion"]}, "status": patch}
+            self._cluster.patch_status(SWEEPS, *key, body)
+        return None if plan.create or (uid in self._refused and not view.refused) else REQUEUE_SECONDS
+
+    def _create(self, uid: str, namespace: str, run: Body) -> None:
+        name = run["metadata"]["name"]
+        try:
+            self._cluster.create(RUNS, namespace, run)
+        except AlreadyExists:
+            there = self._cluster.read(RUNS, namespace, name) or {}
+            owners = (there.get("metadata") or {}).get("ownerReferences") or ()
+            if there and uid not in [item["uid"] for item in owners]:
+                self._refused[uid] = (
+                    f"TrainingRun {name} exists and is none of this sweep; delete it, or copy the sweep to a new name"
+                )
+        except Refused as error:
+            self._refused[uid] = f"the API server refuses TrainingRun {name}: {error.message}"
