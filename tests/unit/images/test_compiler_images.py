@@ -90,3 +90,16 @@ def test_what_the_image_has_for_a_compiler(compiler: str, tmp_path: Path) -> Non
         assert f"-r /tmp/compilers/requirements-{compiler}.txt" in log.read_text().replace(f"{tmp_path}/", "/tmp/")
         subprocess.run([tmp_path / "compilers" / compiler, "-P", "tool.py", "a b"], env=environment, check=True)
         assert log.read_text().splitlines()[-1] == f"{tmp_path}/compilers/modules a b"
+
+
+@pytest.mark.parametrize(("compiler", "package"), [("none", None), ("rknn", "python3-torch"), ("qnn", "libatomic1")])
+def test_what_a_compiler_needs_of_debian_is_installed(compiler: str, package: str | None, tmp_path: Path) -> None:
+    (command,) = [line for line in commands() if "apt-get" in line]
+    (tmp_path / "apt-get").write_text('#!/bin/sh\necho "$*" >> "$LOG"\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    log = tmp_path / "log"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "COMPILER": compiler, "LOG": str(log)}
+    command = command.replace("/var/lib/apt/lists", str(tmp_path / "lists"))
+    subprocess.run(["sh", "-e", "-c", command], env=environment, check=True, capture_output=True)
+    called = log.read_text().splitlines() if log.exists() else []
+    assert called == ([] if package is None else ["update", f"install --yes --no-install-recommends {package}"])
