@@ -55,6 +55,8 @@ CNI_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CALL_DEADLINE_SECONDS = 120
 INSTALL_DEADLINE_SECONDS = 900
 
+# As eight processes of the machine have, in the two versions of cgroups.
+CPU_WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
 # Program → Debian package.
 PROGRAMS: Mapping[str, str] = {
     "containerd": "containerd",
@@ -179,9 +181,15 @@ def unmount_below(*folders: Path) -> None:
 
 
 def create_cgroups() -> None:
-    """A tree of the node's own in every hierarchy, so that it never meets the pods of another kubelet."""
+    """A tree of the node's own in every hierarchy, so that it never meets the pods of another kubelet.
+
+    A kernel gives a group as much of a busy machine as a single process, and all pods are in this one.
+    """
     for top in _cgroup_tops():
         top.mkdir(exist_ok=True)
+        for name, weight in CPU_WEIGHTS.items():
+            if (top / name).exists():
+                (top / name).write_text(weight, encoding="utf-8")
 
 
 def remove_cgroups() -> None:
