@@ -17,6 +17,7 @@ from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import Phase, RunStatus, StagePhase
 from atoll_operator.api.status_codec import read_status, write_status
+from atoll_operator.lifecycle.admission import HELD
 from atoll_operator.lifecycle.progress import with_progress
 
 _TAIL_BYTES = 64 * 1024
@@ -84,6 +85,8 @@ def _status(folder: RunFolder, record: RunRecord) -> RunStatus:
         # Without the recorded progress the newest one is taken at once.
         return with_progress(replace(status, progress=None), progress, datetime.now(UTC)) if progress else status
     advice = f"atoll resume {folder.name} goes on with it"
+    if status.phase is Phase.SUSPENDED and status.message == HELD:
+        return status
     if status.phase is Phase.SUSPENDED:
         return replace(status, message=f"suspended; {advice}")
     message = f"interrupted ({status.phase}): no engine works on it; {advice}"

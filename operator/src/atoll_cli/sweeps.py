@@ -117,6 +117,9 @@ def patch_sweep(access: ClusterAccess, name: str, spec: dict[str, Any]) -> None:
 def cancel_local_sweep(store: Path, name: str) -> str:
     """Ends a sweep of the local engine, or asks its engine to; returns what was done, as a sentence."""
     folder, record = local_sweep(store, name)
+    status = ShownSweep(record.manifest, ()).status
+    if status.is_terminal:
+        raise SpecError(f"sweep {name} has ended already: {status.phase}")
     folder.cancel_request.touch()
     if folder.is_locked():
         return f"sweep {name} in {store.resolve()} is asked to end"

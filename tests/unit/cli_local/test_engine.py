@@ -12,6 +12,7 @@ from atoll_cli.local.engine import Engine
 from atoll_cli.local.launch import launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.state import RunRecord
+from atoll_cli.local_runs import LocalRuns
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.files import file_sha256
@@ -248,3 +249,19 @@ def test_a_version_that_is_taken_meanwhile_is_skipped(noop: NoopRun) -> None:
     assert noop.manifests() == ["v1", "v2"]
     assert taken.read_text() == "{}"
     assert ended.status.stage(Stage.PUBLISH).failures == 0
+
+
+def test_a_held_run_waits_until_its_file_lets_it_publish(noop: NoopRun) -> None:
+    held = RUN.replace("spec:", "spec:\n  holdPublish: true")
+    noop.file.write_text(held)
+    status = noop.launch().status
+    assert status.phase is Phase.SUSPENDED
+    assert "set it to false to go on" in status.message
+    assert noop.calls() == ["convert", "train", "export"]
+    assert noop.manifests() == []
+    (shown,) = LocalRuns(noop.store).runs()
+    assert shown["status"]["message"] == status.message
+    noop.file.write_text(RUN)
+    assert noop.launch().status.phase is Phase.SUCCEEDED
+    assert noop.calls() == ["convert", "train", "export", "publish"]
+    assert noop.manifests() == ["v1"]

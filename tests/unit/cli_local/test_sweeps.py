@@ -12,7 +12,7 @@ import pytest
 from atoll_cli.commands.sweep import write_results
 from atoll_cli.local.runfile import InvalidFile
 from atoll_cli.local.sweep_state import local_sweep
-from atoll_cli.local.sweeps import end_cancelled_sweep
+from atoll_cli.main import main
 from atoll_contract.errors import Reason, SpecError
 from atoll_operator.api.sweep import SweepPhase
 from support.noop_sweep import SWEEP, NoopSweep
@@ -52,6 +52,35 @@ def test_a_sweep_publishes_its_best_trial_alone_and_writes_a_report(sweep: NoopS
     assert document == json.loads((sweep.folder / "results/result.json").read_text())
     assert document["release"] == "ball-v1"
     assert Path(str(document["bundle"])).is_file()
+
+
+def test_a_second_terminal_sees_and_cancels_a_sweep(
+    sweep: NoopSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.plan(seconds=0.3)
+    process = sweep.start()
+    calls = sweep.folder / "calls"
+    wait_until(lambda: calls.is_file() and "train" in calls.read_text(), what="a training", timeout_seconds=90)
+    process.kill()
+    process.wait(30)
+    store = ["--store", str(sweep.store)]
+    assert main(["status", *store]) == 0
+    shown = capsys.readouterr().out
+    assert "SWEEP" in shown
+    assert "0/4" in shown
+    assert main(["status", "ball", *store]) == 0
+    shown = capsys.readouterr().out
+    assert "ball-t00" in shown
+    assert "0/4 trials ended" in shown
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "ball", "--no-open", *store]) == 0
+    assert "ball-t00" in (tmp_path / "ball-sweep.html").read_text()
+    assert main(["cancel", "ball", *store]) == 0
+    assert "sweep ball" in capsys.readouterr().out
+    assert local_sweep(sweep.store, "ball")[1].status["phase"] == "Cancelled"
+    assert {run["status"]["phase"] for run in sweep.runs().values()} == {"Cancelled"}
+    assert main(["cancel", "ball", *store]) == 20
+    assert "sweep ball has ended already: Cancelled" in capsys.readouterr().err
 
 
 def test_a_sweep_that_has_ended_is_recalled(sweep: NoopSweep) -> None:
@@ -106,18 +135,6 @@ def test_a_cancelled_sweep_ends_its_runs(sweep: NoopSweep) -> None:
     thread.join(120)
     assert [status.phase for status in found] == [SweepPhase.CANCELLED]
     assert {run["status"]["phase"] for run in sweep.runs().values()} == {"Cancelled"}
-
-
-def test_a_sweep_without_an_engine_is_cancelled_with_its_runs(sweep: NoopSweep) -> None:
-    sweep.plan(seconds=0.3)
-    process = sweep.start()
-    calls = sweep.folder / "calls"
-    wait_until(lambda: calls.is_file() and "train" in calls.read_text(), what="a training", timeout_seconds=90)
-    process.kill()
-    process.wait(30)
-    end_cancelled_sweep(*local_sweep(sweep.store, "ball"))
-    assert {run["status"]["phase"] for run in sweep.runs().values()} == {"Cancelled"}
-    assert local_sweep(sweep.store, "ball")[1].status["phase"] == "Cancelled"
 
 
 def test_other_settings_under_the_same_name_are_refused(sweep: NoopSweep) -> None:

@@ -23,6 +23,7 @@ from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outc
 from atoll_contract.errors import SpecError
 from atoll_contract.installation import require_packages
 from atoll_operator.api.status import Phase
+from atoll_operator.lifecycle.admission import HELD
 
 # What the stages import of other packages: without one of them a run would fail minutes later, and three times.
 STAGE_PACKAGES = (
@@ -117,7 +118,8 @@ def _run(request: LaunchRequest, *, quiet: bool) -> RunResult:
         result = launch(request, observer=display, on_start=interruption.watch)
     if result.status.phase is Phase.SUSPENDED and not result.recalled:
         name = request.file.name
-        click.echo(f"suspended; the same command, or atoll resume {name}, goes on from the last checkpoint", err=True)
+        text = f"suspended; the same command, or atoll resume {name}, goes on from the last checkpoint"
+        click.echo(result.status.message if result.status.message == HELD else text, err=True)
     return result
 
 
