@@ -74,6 +74,7 @@ PROFILE_FULL = changed(
             "propagateLabels": ["team"],
             "limits": {
                 "maxSteps": 10,
+                "maxWorkers": 10,
                 "activeDeadlineSeconds": 10,
                 "pendingDeadlineSeconds": 10,
                 "dataset": dict.fromkeys(_DATASET_LIMITS, 10),

@@ -168,6 +168,17 @@ _TRAINING = (
     refused("learning-rate-as-number", run(training={"learningRate": 0.02}), "must be of type string"),
     refused("learning-rate-as-word", run(training={"learningRate": "fast"}), "should match"),
     accepted("gpus", run(training={"accelerator": "gpu", "gpus": 4})),
+    accepted("workers", run(training={"workers": 16, "batchSize": 16})),
+    accepted("workers-with-gpus", run(training={"workers": 2, "gpus": 4, "batchSize": 32})),
+    accepted("workers-without-batch-size", run(training={"workers": 3})),
+    accepted("one-worker-with-any-batch-size", run(training={"accelerator": "gpu", "gpus": 4, "batchSize": 6})),
+    refused("workers-0", run(training={"workers": 0}), "greater than or equal to 1"),
+    refused("workers-17", run(training={"workers": 17}), "less than or equal to 16"),
+    refused(
+        "workers-with-an-uneven-batch",
+        run(training={"workers": 2, "gpus": 4, "batchSize": 20}),
+        "batchSize must be a multiple of workers × gpus",
+    ),
     refused("gpus-on-the-cpu", run(training={"accelerator": "cpu", "gpus": 4}), "accelerator: cpu uses no GPU"),
     accepted("eval-every-step", run(training={"steps": 10, "evalEverySteps": 10})),
     refused(

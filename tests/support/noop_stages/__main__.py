@@ -3,7 +3,8 @@
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
 "fail": "StorageUnavailable", "times": 1}}`, with `"learns": true` its progress looks like that of a training, with
 `"scores": true` it becomes as good as its learning rate is near .004, and with `"cutEvery": 2` its process is killed
-after each two steps.
+after each two steps. Of several workers the first does all that, and the others wait for its last step; with
+`"killedWorker": 1` that one is killed in the first attempt, after a step of the first.
 Where the folder can be written to, every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
@@ -46,6 +47,8 @@ def work(context: StageContext) -> StageOutcome:
     number = _note(context)
     if number <= asked.get("times", 0):
         raise AtollError(Reason(asked["fail"]), f"attempt {context.input.attempt} fails by plan")
+    if context.worker:
+        return _follow(context, asked)
     cut_after = asked.get("cutEvery", math.inf)
     score = _score(context) if asked.get("scores") else None
     learns = asked.get("learns", False)
@@ -90,6 +93,22 @@ def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, s
         context.report(progress)
         if step - first >= cut and step < steps:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _follow(context: StageContext, asked: dict[str, Any]) -> StageOutcome:
+    """Another worker than the first: it waits for the last step of that one."""
+    key = f"{keys.checkpoints_prefix(context.input.run)}step"
+    step = 0
+    while step < asked.get("steps", 0):
+        if context.stop.wait(0.02):
+            raise Interrupted
+        try:
+            step = int(context.store.get(key))
+        except ObjectNotFound:
+            continue
+        if asked.get("killedWorker") == context.worker and context.input.attempt == 1:
+            os.kill(os.getppid(), signal.SIGKILL)
+    return StageOutcome("the first worker has the result")
 
 
 def _progress(step: int, steps: int, seconds: float, *, learns: bool) -> Progress:

@@ -56,6 +56,27 @@ def test_options_replace_what_the_file_says(tmp_path: Path) -> None:
     assert run.document["spec"]["conversion"]["maxInvalidPercent"] == "12.5"
 
 
+def test_workers_of_the_command_line_are_those_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+    run = read_run_file([path], store=tmp_path / "store", workers=2)
+    assert run.spec.training.workers == 2
+
+
+def test_workers_that_cannot_share_the_batch_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN + "  training: { batchSize: 16 }\n")
+    with pytest.raises(InvalidFile, match=r"--workers: .*batchSize must be a multiple of workers"):
+        read_run_file([path], store=tmp_path / "store", workers=3)
+
+
+def test_a_profile_of_the_user_says_how_many_workers_there_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN + PROFILE)
+    with pytest.raises(SpecError, match="2 workers exceed the 1 of TrainingProfile default"):
+        read_run_file([path], store=tmp_path / "store", workers=2)
+
+
 def test_objects_that_the_file_lacks_get_local_defaults(tmp_path: Path) -> None:
     run = read(tmp_path, RUN)
     assert (run.namespace, run.name) == ("local", "note")

@@ -20,6 +20,7 @@ from atoll_operator.jobs.manifest import (
     FOLLOWING_LABEL,
     HANDOVER_DIR,
     build_job,
+    build_worker_objects,
     escaped,
     job_name,
     parse_following,
@@ -107,6 +108,14 @@ def work(**changes: Any) -> Work:
     return replace(base, **changes)
 
 
+def work_of(case: str, **changes: Any) -> Work:
+    """The work of a case; those with "workers" in their name are of a run with two."""
+    base = work(**changes)
+    if "workers" not in case:
+        return base
+    return replace(base, spec=replace(base.spec, training=replace(base.spec.training, workers=2)))
+
+
 def attempt(stage: Stage, **changes: Any) -> StageAttempt:
     dataset = Artifact("dataset", f"cache/team-190/datasets/{SHA}/dataset.json", SHA, 4711)
     upstream = {Stage.CONVERT: (dataset,)} if stage is not Stage.CONVERT else {}
@@ -121,6 +130,8 @@ CASES = {
     "convert": attempt(Stage.CONVERT),
     "retraining": attempt(Stage.TRAIN, following=EXPORT_NEXT),
     "retraining-gpu": attempt(Stage.TRAIN, following=EXPORT_NEXT, accelerator="gpu"),
+    "workers": attempt(Stage.TRAIN),
+    "workers-gpu": attempt(Stage.TRAIN, accelerator="gpu"),
     "publishing": attempt(Stage.COMPILE, following=PUBLISH_NEXT, version=3),
     "export": attempt(Stage.EXPORT),
     "compile": attempt(Stage.COMPILE),
@@ -130,7 +141,7 @@ SHARDS = 3
 
 
 def pod_of(case: str, **changes: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = build_job(work(**changes), CASES[case])["spec"]["template"]["spec"]
+    spec: dict[str, Any] = build_job(work_of(case, **changes), CASES[case])["spec"]["template"]["spec"]
     return spec
 
 
@@ -140,7 +151,7 @@ def containers_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_job_equals_its_golden_file(case: str) -> None:
-    written = yaml.safe_dump(build_job(work(), CASES[case]), sort_keys=False, width=120)
+    written = yaml.safe_dump(build_job(work_of(case), CASES[case]), sort_keys=False, width=120)
     path = GOLDEN / f"job-{case}.yaml"
     if os.environ.get("ATOLL_GOLDEN") == "write":
         path.write_text(written, encoding="utf-8")
@@ -172,7 +183,7 @@ def test_a_sharded_conversion_is_an_indexed_job_that_index_0_decides() -> None:
 def test_a_job_fits_the_type_of_the_kubernetes_client(case: str) -> None:
     from kubernetes.client import V1Job
 
-    V1Job.model_validate(build_job(work(), CASES[case]))
+    V1Job.model_validate(build_job(work_of(case), CASES[case]))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -202,7 +213,7 @@ def test_each_process_reads_the_stage_input(case: str) -> None:
         env = {item["name"]: item.get("value", "") for item in container["env"]}
         own = replace(CASES[case], stage=number.stage, attempt=number.attempt, following=())
         given = StageInput.from_env({ENV_INPUT: kubelet(env[ENV_INPUT])})
-        assert given == stage_input(work(), own, handed_over=tuple(earlier))
+        assert replace(given, worker_addresses=None) == stage_input(work_of(case), own, handed_over=tuple(earlier))
         assert given.handed_over == (tuple(earlier) or None)
         assert container["command"][-1] == f"atoll_stages.{number.stage}"
         assert container["name"] == number.stage
@@ -408,3 +419,43 @@ def test_compile_names_its_target_and_policy() -> None:
     section = stage_input(replace(base, spec=spec), CASES["compile"]).compile
     assert section is not None
     assert (section.policy, section.min_mapped_percent) == (CompilePolicy.REQUIRED, 95.0)
+
+
+def test_the_workers_of_a_run_know_each_other_by_name() -> None:
+    job = build_job(work_of("workers"), CASES["workers"])
+    name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
+    env = {item["name"]: item.get("value", "") for item in pod["containers"][0]["env"]}
+    addresses = StageInput.from_env({ENV_INPUT: kubelet(env[ENV_INPUT])}).worker_addresses
+    service, policy = build_worker_objects(work_of("workers"), CASES["workers"])
+    host = f"{service['metadata']['name']}.team-190.svc:2222"
+    assert addresses == (f"{name}-0.{host}", f"{name}-1.{host}")
+    assert pod["subdomain"] == service["metadata"]["name"] == policy["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_the_longest_names_of_workers_fit_a_host_name() -> None:
+    name = job_name("r" * 40, RUN.uid, Stage.TRAIN, 99)
+    assert len(f"{name}-15") <= 63
+
+
+def test_only_workers_of_the_same_run_reach_a_worker() -> None:
+    job = build_job(work_of("workers"), CASES["workers"])
+    _, policy = build_worker_objects(work_of("workers"), CASES["workers"])
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    assert chosen == {"atoll.dev/run-uid": RUN.uid, "atoll.dev/stage": "train"}
+    assert chosen.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {"matchLabels": chosen}}]}]
+
+
+@pytest.mark.parametrize("case", ["retraining", "export", "publish"])
+def test_a_job_with_one_pod_needs_nothing_beside_it(case: str) -> None:
+    assert build_worker_objects(work_of(case), CASES[case]) == ()
+
+
+def test_only_training_has_workers() -> None:
+    several = work_of("workers")
+    for stage in (Stage.CONVERT, Stage.EXPORT, Stage.COMPILE, Stage.PUBLISH):
+        request = attempt(stage, version=3 if stage is Stage.PUBLISH else None)
+        assert build_job(several, request)["spec"]["completions"] == 1
+        assert build_worker_objects(several, request) == ()

@@ -211,7 +211,7 @@ def test_O32_a_kept_snapshot_without_later_fields_is_defaulted() -> None:
 def test_O32_a_kept_snapshot_of_a_newer_version_is_read() -> None:
     spec = copy.deepcopy(PROFILE)
     spec["resources"]["verify"] = {"limits": {"cpu": "1"}}
-    spec["limits"]["maxWorkers"] = 4
+    spec["limits"]["maxNodes"] = 4
     assert training_profile({"spec": spec}) == training_profile({"spec": PROFILE})
 
 

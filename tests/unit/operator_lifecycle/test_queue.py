@@ -116,3 +116,21 @@ def test_failures_that_the_cluster_caused_are_retryable(reason: Reason, code: in
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (180, "3 min"), (7800, "2 h 10 min"), (89.6, "90 s")])
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def wide(name: str, minutes: int, slots: int, *, active: bool = False) -> QueueEntry:
+    return QueueEntry("team", name, START + timedelta(minutes=minutes), active, slots=slots)
+
+
+def test_a_run_with_several_workers_or_gpus_takes_a_slot_for_each() -> None:
+    runs = [wide("a", 0, 2, active=True), wide("b", 1, 2), wide("c", 2, 1)]
+    assert [queue_position("team", name, runs, slots=4).ahead for name in "bc"] == [0, 1]
+    assert queue_position("team", "b", runs, slots=3).ahead == 1
+
+
+def test_a_run_that_wants_more_slots_than_there_are_gets_all_of_them_in_its_turn() -> None:
+    runs = [wide("a", 0, 1, active=True), wide("b", 1, 8), wide("c", 2, 1)]
+    assert queue_position("team", "b", runs, slots=2).ahead == 1
+    assert queue_position("team", "b", runs[1:], slots=2).ahead == 0
+    # A small run does not overtake it.
+    assert queue_position("team", "c", runs, slots=2).ahead == 2

@@ -52,6 +52,7 @@ _EXISTING = click.Path(path_type=Path, dir_okay=False)
 @click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
 @store_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Use this seed instead of the file's.")
+@click.option("--workers", type=click.IntRange(1, 16), metavar="N", help="Train with so many processes on the CPU.")
 @max_invalid_option
 @click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
 @click.option("--rerun", is_flag=True, help="Start a run of this name anew; its releases stay.")
@@ -64,6 +65,7 @@ def run_command(
     weights: tuple[Path, ...],
     store: Path,
     seed: int | None,
+    workers: int | None,
     max_invalid_percent: float | None,
     signing_key: Path | None,
     rerun: bool,
@@ -78,7 +80,12 @@ def run_command(
     require_stages("atoll run")
     try:
         file = read_run_file(
-            paths, store=store, seed=seed, max_invalid_percent=max_invalid_percent, signing_key=signing_key
+            paths,
+            store=store,
+            seed=seed,
+            workers=workers,
+            max_invalid_percent=max_invalid_percent,
+            signing_key=signing_key,
         )
     except InvalidFile as error:
         for line in error.lines:

@@ -10,13 +10,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
 from atoll_cli.local.shards import ShardProcess
-from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, write_job
+from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, utc, write_job
+from atoll_cli.local.workers import OtherWorkers, read_message, worker_environments
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import ExitCode, Reason, exit_code
 from atoll_contract.stage import (
@@ -65,6 +65,7 @@ class LocalJobs:
         self._records = {job.name: job for job in read_jobs(folder)}
         self._progress: dict[tuple[str, Stage], Progress] = {}
         self._shards: dict[str, list[ShardProcess]] = {}
+        self._others: dict[str, OtherWorkers] = {}
         # Jobs in which no further process may start.
         self._stopping: set[str] = set()
         self._lock = threading.RLock()
@@ -86,7 +87,8 @@ class LocalJobs:
         for part in ("work", "handover"):
             (self._folder.job(job.name) / part).mkdir(parents=True, exist_ok=True)
         # Before index 0, so that its end finds them.
-        self._shards[job.name] = [self._shard(job, pod, i) for i in range(1, manifest["spec"]["completions"])]
+        shards = manifest["spec"]["completions"] if job.stage == Stage.CONVERT else 1
+        self._shards[job.name] = [self._shard(job, pod, i) for i in range(1, shards)]
         try:
             self._start(job, pod)
         except OSError:
@@ -96,9 +98,8 @@ class LocalJobs:
     def _shard(self, job: JobRecord, pod: Manifest, index: int) -> ShardProcess:
         """Start another process of an Indexed Job; index 0 speaks for all of them."""
         container, folder = pod["containers"][0], self._folder.job(job.name)
-        grace = pod["terminationGracePeriodSeconds"]
         log = folder / f"{job.at_work.stage}-{job.at_work.attempt}-shard-{index}.log"
-        environ = self._environ(container["env"], job, grace=grace)
+        environ = self._environ(container["env"], job, pod)
         command = self._command(job.at_work.stage, container["command"])
         return ShardProcess(command, environ, folder=folder / "work", log=log, index=index)
 
@@ -106,13 +107,17 @@ class LocalJobs:
         """Start the process of the stage that is next in the Job."""
         container = [*pod.get("initContainers", ()), *pod["containers"]][len(job.ended)]
         stage = job.at_work.stage
-        environ = self._environ(container["env"], job, grace=pod["terminationGracePeriodSeconds"])
+        environ, *others = worker_environments(self._environ(container["env"], job, pod))
         command = self._command(stage, container["command"])
         process = StageProcess(command, environ, folder=self._folder.job(job.name) / "work")
         job = replace(job, pid=process.pid, started=start_time(process.pid))
         write_job(self._folder, job)
         with self._lock:
             self._records[job.name] = job
+        if others:
+            group = OtherWorkers(command, others, self._folder.job(job.name), on_failure=lambda: _end(job))
+            group.start()
+            self._others[job.name] = group
         process.release()
         threading.Thread(target=self._follow, args=(job, process, pod), name=job.name, daemon=True).start()
 
@@ -136,7 +141,7 @@ class LocalJobs:
         """How long the attempts of a stage have run, in all."""
         with self._lock:
             records = list(self._records.values())
-        return sum(_seconds(job, stage) for job in records)
+        return sum(job.seconds(stage) for job in records)
 
     def delete(self, name: str) -> None:
         """End the Job's process if it runs, and forget the Job."""
@@ -148,6 +153,8 @@ class LocalJobs:
         if job.finished is None:
             _end(job)
         self._end_shards(name)
+        if others := self._others.pop(name, None):
+            others.finish()
         with self._lock:
             self._records.pop(name, None)
             self._stopping.discard(name)
@@ -185,12 +192,14 @@ class LocalJobs:
         for job in running:
             if job.pid is not None:
                 kill_process(job.pid, job.started, pod_uid=job.uid)
+        for others in list(self._others.values()):
+            others.kill()
 
     def _running(self) -> list[JobRecord]:
         with self._lock:
             return [job for job in self._records.values() if job.finished is None]
 
-    def _environ(self, literals: Sequence[Manifest], job: JobRecord, *, grace: int) -> dict[str, str]:
+    def _environ(self, literals: Sequence[Manifest], job: JobRecord, pod: Manifest) -> dict[str, str]:
         folder = self._folder.job(job.name)
         given = {item["name"]: unescaped(item["value"]) for item in literals if "value" in item}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ATOLL_STAGE")}
@@ -203,7 +212,7 @@ class LocalJobs:
             ENV_TERMINATION_LOG: str(folder / f"{job.at_work.stage}.json"),
             ENV_WORK_DIR: str(folder / "work"),
             **({ENV_HANDOVER_DIR: str(folder / "handover")} if ENV_HANDOVER_DIR in given else {}),
-            ENV_GRACE: str(grace),
+            ENV_GRACE: str(pod["terminationGracePeriodSeconds"]),
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -223,6 +232,8 @@ class LocalJobs:
         code = process.popen.wait()
         process.close()
         self._end_shards(job.name)
+        if others := self._others.get(job.name):
+            others.finish()
         if code != ExitCode.OK or not self._start_next(job.name, pod):
             self._update(job.name, finished=time.time(), exit_code=code if code >= 0 else 128 - code)
         self._on_change(True)
@@ -269,8 +280,8 @@ class LocalJobs:
             stage=Stage(job.stage),
             attempt=job.attempt,
             state=state,
-            created=_utc(job.created),
-            finished=_utc(job.finished) if job.finished is not None else None,
+            created=utc(job.created),
+            finished=utc(job.finished) if job.finished is not None else None,
             failure_reason="DeadlineExceeded" if job.timed_out else "",
             failure_message=f"it ran for more than {job.deadline_seconds} s" if job.timed_out else "",
             following=job.numbers[1:],
@@ -279,7 +290,8 @@ class LocalJobs:
 
     def _pod_views(self, job: JobRecord, progress: Mapping[tuple[str, Stage], Progress]) -> Iterator[PodView]:
         """The Job's pod as each of the stages sees it that have begun."""
-        base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, _utc(job.created))
+        others = self._others.get(job.name)
+        base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, utc(job.created), worker=0 if others else None)
         for number, ended in zip(job.numbers, job.ended, strict=False):
             yield self._ended(base, number, (ended.began, ended.finished), int(ExitCode.OK))
         stage = job.at_work.stage
@@ -287,7 +299,9 @@ class LocalJobs:
             view = self._ended(base, job.at_work, (job.began, job.finished), job.exit_code)
             yield replace(view, progress=progress.get((job.name, stage)))
         else:
-            yield replace(base, stage=stage, started=_utc(job.began), progress=progress.get((job.name, stage)))
+            yield replace(base, stage=stage, started=utc(job.began), progress=progress.get((job.name, stage)))
+        if others:
+            yield from others.pods(replace(base, stage=stage))
 
     def _ended(self, view: PodView, number: AttemptNumber, times: tuple[float, float], code: int | None) -> PodView:
         """The pod as a stage sees it that began and finished at these `times`."""
@@ -296,8 +310,8 @@ class LocalJobs:
             view,
             stage=number.stage,
             phase=PodPhase.SUCCEEDED if code == ExitCode.OK else PodPhase.FAILED,
-            started=_utc(times[0]),
-            finished=_utc(times[1]),
+            started=utc(times[0]),
+            finished=utc(times[1]),
             exit_code=code,
             termination_message=message,
         )
@@ -311,10 +325,7 @@ class LocalJobs:
         return None if reason is Reason.SUSPENDED else int(exit_code(reason))
 
     def _termination_message(self, name: str, stage: Stage) -> str:
-        try:
-            return (self._folder.job(name) / f"{stage}.json").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+        return read_message(self._folder.job(name) / f"{stage}.json")
 
     def _log(self, name: str, number: AttemptNumber) -> Path:
         return self._folder.job(name) / f"{number.stage}-{number.attempt}.log"
@@ -332,14 +343,3 @@ class LocalJobs:
 def _end(job: JobRecord) -> None:
     if job.pid is not None:
         end_process(job.pid, job.started, pod_uid=job.uid)
-
-
-def _seconds(job: JobRecord, stage: Stage) -> float:
-    """How long the stage has run in this Job."""
-    spans = [(ended.began, ended.finished) for ended in job.ended] + [(job.began, job.finished or time.time())]
-    stages = (number.stage for number in job.numbers)
-    return sum(end - start for own, (start, end) in zip(stages, spans, strict=False) if own is stage)
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=UTC)

@@ -68,11 +68,12 @@ def read_run_file(
     *,
     store: Path,
     seed: int | None = None,
+    workers: int | None = None,
     max_invalid_percent: float | None = None,
     signing_key: Path | None = None,
 ) -> RunFile:
-    """Read the run in `paths`. `store` is the folder for ObjectStores that the files lack; `seed` and
-    `max_invalid_percent` replace those of the run; `signing_key` signs the release if it goes to a folder store.
+    """Read the run in `paths`. `store` is the folder for ObjectStores that the files lack; `seed`, `workers`
+    and `max_invalid_percent` replace those of the run; `signing_key` signs the release if it goes to a folder store.
 
     Raises:
         InvalidFile: an object is not valid.
@@ -82,6 +83,9 @@ def read_run_file(
     document = _run_document(files)
     if seed is not None:
         document = _with_setting(document, "training", "seed", seed)
+    if workers is not None:
+        document = _with_setting(document, "training", "workers", workers)
+        _check_workers(document)
     if max_invalid_percent is not None:
         document = _with_setting(document, "conversion", "maxInvalidPercent", f"{max_invalid_percent:g}")
     return with_references(document, files, store=store, signing_key=signing_key)
@@ -166,6 +170,11 @@ def _with_setting(document: Mapping[str, Any], section: str, name: str, value: o
     return {**document, "spec": {**spec, section: {**spec[section], name: value}}}
 
 
+def _check_workers(document: Mapping[str, Any]) -> None:
+    if problems := check(document).problems:
+        raise InvalidFile(f"--workers: {problem}" for problem in problems)
+
+
 def _named(files: ManifestFiles, kind: str, name: str) -> Mapping[str, Any] | None:
     found = (item for item in files.manifests if item.is_atoll and item.kind == kind and item.name == name)
     manifest: Manifest | None = next(found, None)
@@ -194,7 +203,7 @@ def _default_profile(name: str) -> Mapping[str, Any]:
         "apiVersion": API_VERSION,
         "kind": "TrainingProfile",
         "metadata": {"name": name},
-        "spec": {"images": images, "allowTags": True},
+        "spec": {"images": images, "allowTags": True, "limits": {"maxWorkers": 16}},
     }
     checked = check(document)
     assert not checked.problems, checked.problems

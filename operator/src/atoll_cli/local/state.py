@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -217,6 +218,16 @@ class JobRecord(Document, frozen=True):
     def began(self) -> float:
         """When that stage began."""
         return self.ended[-1].finished if self.ended else self.created
+
+    def seconds(self, stage: Stage) -> float:
+        """How long the stage has run in this Job."""
+        spans = [(ended.began, ended.finished) for ended in self.ended] + [(self.began, self.finished or time.time())]
+        stages = (number.stage for number in self.numbers)
+        return sum(end - start for own, (start, end) in zip(stages, spans, strict=False) if own is stage)
+
+
+def utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:

@@ -118,6 +118,7 @@ class Training(ApiType, frozen=True):
     eval_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     early_stopping: EarlyStopping | None = None
+    workers: int = 1
 
     @property
     def expected_steps(self) -> int:
@@ -288,6 +289,8 @@ class ProfileLimits(ApiType, frozen=True):
     active_deadline_seconds: int
     pending_deadline_seconds: int
     dataset: DatasetLimits
+    # A snapshot of an earlier version has none.
+    max_workers: int = 1
 
 
 class ProfileEstimate(ApiType, frozen=True):
@@ -329,6 +332,11 @@ def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_nam
         return (
             f"{run.training.steps} training steps exceed the {limits.max_steps} of TrainingProfile {profile_name}; "
             "copy the run with fewer, or ask the cluster's administrator to raise limits.maxSteps"
+        )
+    if run.training.workers > limits.max_workers:
+        return (
+            f"{run.training.workers} workers exceed the {limits.max_workers} of TrainingProfile {profile_name}; "
+            "copy the run with fewer, or ask the cluster's administrator to raise limits.maxWorkers"
         )
     deadline = run.run_policy.active_deadline_seconds
     if deadline is not None and deadline > limits.active_deadline_seconds:

@@ -11,12 +11,21 @@ from atoll_operator.controller.cache import Cache, ExpiringDict, Profile, Stores
 from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.observed import Observed, ReferencedObjects, view_of_own_job
 from atoll_operator.controller.workqueue import TimeBudget
-from atoll_operator.jobs.manifest import build_job, job_name
+from atoll_operator.jobs.manifest import build_job, build_worker_objects, job_name
 from atoll_operator.jobs.stage_input import Work, spec_digest
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Refused
-from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, REVISIONS, RUNS, event_manifest
+from atoll_operator.kube.objects import (
+    EVENTS,
+    JOBS,
+    NETWORK_POLICIES,
+    RELEASES,
+    REVISIONS,
+    RUNS,
+    SERVICES,
+    event_manifest,
+)
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import published_status, release_manifest
 from atoll_operator.lifecycle.model import EventType, JobState, JobView, Plan, ReleaseReport, Reservation, StageAttempt
@@ -133,11 +142,14 @@ class Applier:
             return observed
         try:
             work = _work(observed, observed.profile, observed.stores)
-            manifest = build_job(replace(work, store_retry_timeout=self._settings.store_retry_timeout), attempt)
+            work = replace(work, store_retry_timeout=self._settings.store_retry_timeout)
+            manifest, beside = build_job(work, attempt), build_worker_objects(work, attempt)
         except SpecError as error:
             return replace(observed, problem=error.message)
         extra = {"run": "/".join(observed.key), "stage": str(attempt.stage), "attempt": attempt.attempt}
         try:
+            for item in beside:
+                self._create_beside(observed.key[0], item)
             created = self._cluster.create(JOBS, observed.key[0], manifest)
             self._cache.put_job(created)
             body: Body | None = created
@@ -153,6 +165,14 @@ class Applier:
             return observed
         job = view_of_own_job(observed.ref, body, stage=attempt.stage, attempt=attempt.attempt, target=attempt.target)
         return observed.with_job(job, requeue_after=self._settings.poll.first) if job else observed
+
+    def _create_beside(self, namespace: str, manifest: Body) -> None:
+        """Creates what a Job needs beside it, unless an earlier attempt has."""
+        resource = SERVICES if manifest["kind"] == "Service" else NETWORK_POLICIES
+        try:
+            self._cluster.create(resource, namespace, manifest)
+        except AlreadyExists:
+            logger.debug("%s %s is there already", manifest["kind"], manifest["metadata"]["name"])
 
     def _rejected(self, observed: Observed, attempt: StageAttempt, refusal: Refused) -> JobView:
         now = self._times.now()

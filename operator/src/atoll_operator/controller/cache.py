@@ -23,7 +23,7 @@ from atoll_operator.controller.job_cache import JobCache, RunUid, is_unfinished,
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
-from atoll_operator.kube.objects import controller_of, pod_views, resource_version
+from atoll_operator.kube.objects import controller_of, pod_views, resource_version, speaks_for_job
 from atoll_operator.lifecycle.model import JobView, PodView, ProfileView
 
 Body = dict[str, Any]
@@ -255,6 +255,8 @@ class Cache:
         """Takes a pod that succeeded, unless its namespace has no such run at work or no Job controls it."""
         namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
         run, job = self.run((namespace, labels.get(RUN_LABEL, ""))), controller_of(pod, "Job")
+        if not speaks_for_job(pod):
+            return
         if job and run is not None and run["metadata"]["uid"] == labels.get(RUN_UID_LABEL):
             known = self._succeeded_pods.get((namespace, job["uid"])) or ()
             self._succeeded_pods.put((namespace, job["uid"]), (*known, *pod_views(pod, job=job["name"])))

@@ -21,6 +21,7 @@ from atoll_operator.kube.objects import (
     newest_warning,
     pod_views,
     running_container,
+    speaks_for_job,
 )
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, PollIntervals
@@ -115,7 +116,7 @@ class PodReader:
         name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
         if node and may_be_lost(pod, now=self._times.now()) and (lost := self._lost(node)):
             return PodDetails(node_lost=lost)
-        if container := running_container(pod):
+        if (container := running_container(pod)) and speaks_for_job(pod):
             log = self._cluster.read_log_tail(namespace, name, container=container, lines=LOG_LINES)
             # A pod is never ready while an init container runs; a kubelet that is gone gives no log.
             lost = self._lost(node) if node and phase == "Pending" and not log else ""

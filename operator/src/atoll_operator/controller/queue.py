@@ -52,6 +52,8 @@ class _Entry:
     estimate: int | None
     active_since: str | None
     active_seconds: int
+    # How many of its profile's slots the run takes: one for each GPU of each worker.
+    slots: int
     # The snapshot of the profile that the run started with.
     revision: str
     # The run's resourceVersion.
@@ -136,10 +138,10 @@ class QueueManager:
                 own = _entry(run, _status(run))
                 self._put(key, own)
             contenders = self._contenders.get(own.profile, {})
-            if own.active or len(contenders) - (key in contenders) < slots:
-                # There is a free slot whatever the order is; with very many runs, sorting them is slow.
-                others = (entry.active for other, entry in contenders.items() if other != key)
-                return QueueView(others_active=any(others))
+            others = [entry for other, entry in contenders.items() if other != key]
+            if own.active or sum(entry.slots for entry in others) + min(own.slots, slots) <= slots:
+                # There are free slots whatever the order is; with very many runs, sorting them is slow.
+                return QueueView(others_active=any(entry.active for entry in others))
             entries = [_queue_entry(other, entry, now) for other, entry in (contenders | {key: own}).items()]
             return queue_position(*key, entries, slots=slots)
 
@@ -198,9 +200,15 @@ def _entry(run: Mapping[str, Any], status: RunStatus) -> _Entry:
         estimate=status.estimate.seconds if status.estimate else None,
         active_since=None if status.is_terminal else status.active_since,
         active_seconds=status.active_seconds,
+        slots=_slots(run["spec"]),
         revision=sys.intern(status.resolved.profile_revision) if status.resolved else "",
         version=resource_version(run),
     )
+
+
+def _slots(spec: Mapping[str, Any]) -> int:
+    training = spec.get("training") or {}
+    return int(training.get("workers", 1)) * int(training.get("gpus", 1))
 
 
 def _queue_entry(key: Key, entry: _Entry, now: datetime) -> QueueEntry:
@@ -208,7 +216,7 @@ def _queue_entry(key: Key, entry: _Entry, now: datetime) -> QueueEntry:
     if remaining is not None:
         spent = entry.active_seconds + (seconds_between(entry.active_since, now) if entry.active_since else 0.0)
         remaining = max(0, round(remaining - spent))
-    return QueueEntry(*key, created=entry.created, active=entry.active, remaining_seconds=remaining)
+    return QueueEntry(*key, created=entry.created, active=entry.active, remaining_seconds=remaining, slots=entry.slots)
 
 
 @dataclass(frozen=True)
@@ -219,6 +227,7 @@ class _Kind:
     width: float
     on: str
     gpus: int
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -300,7 +309,9 @@ def _steps(training: Training, status: RunStatus) -> int:
 
 
 def _kind(namespace: str, spec: TrainingRunSpec, *, on: str) -> _Kind:
-    return _Kind(namespace, spec.profile, str(spec.model.architecture), spec.model.width, on, spec.training.gpus)
+    model, training = spec.model, spec.training
+    size = (str(model.architecture), model.width, on, training.gpus, training.workers)
+    return _Kind(namespace, spec.profile, *size)
 
 
 def _estimate(spec: TrainingRunSpec, per_step: float, other_seconds: int, why: str) -> Estimate:

@@ -29,6 +29,13 @@ from atoll_operator.jobs.stage_input import (
     stage_input,
     stores_of,
 )
+from atoll_operator.jobs.workers import (
+    service_name,
+    worker_addresses,
+    worker_policy,
+    worker_service,
+    workers_on_job,
+)
 from atoll_operator.lifecycle.model import AttemptNumber, StageAttempt
 
 RUN_LABEL = "atoll.dev/run"
@@ -77,8 +84,8 @@ def parse_following(value: str) -> tuple[AttemptNumber, ...] | None:
 def build_job(work: Work, attempt: StageAttempt) -> Manifest:
     """The Job of an attempt.
 
-    It has one pod, which is never restarted: attempts and backoff are `decide`'s. A pod that the cluster disrupts
-    (drain, preemption) is replaced within the Job and not counted.
+    It has one pod, or one for each worker of a training, and none is restarted: attempts and backoff are `decide`'s. A
+    lone pod that the cluster disrupts (drain, preemption) is replaced within the Job and not counted.
 
     Raises:
         SpecError: the profile has no image for a stage, or a stage's input cannot be built.
@@ -94,11 +101,12 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
     }
     propagated = {name: work.labels[name] for name in work.profile.propagate_labels if name in work.labels}
     on_pod = {name: value for name, value in propagated.items() if not name.startswith(_JOB_ONLY)}
+    for_job, for_pod = workers_on_job(work, labels) if _has_workers(work, attempt.stage) else ({}, {})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": job_name(work.run.name, work.run.uid, attempt.stage, attempt.attempt, target=attempt.target),
+            "name": _name(work, attempt),
             "namespace": work.run.namespace,
             # Atoll's own labels win: a tenant's label must not make a Job another run's.
             "labels": propagated | labels,
@@ -111,13 +119,14 @@ def build_job(work: Work, attempt: StageAttempt) -> Manifest:
             "podFailurePolicy": {
                 "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
             },
+            **for_job,
             "template": {
                 "metadata": {
                     "labels": on_pod | labels,
                     # A pod that is moved loses its work since the last checkpoint.
                     "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
                 },
-                "spec": _pod_spec(work, attempt),
+                "spec": _pod_spec(work, attempt) | for_pod,
             },
         },
     }
@@ -138,6 +147,29 @@ def _pods(work: Work, attempt: StageAttempt) -> Manifest:
         "backoffLimitPerIndex": 0,
         "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
     }
+
+
+def _has_workers(work: Work, stage: Stage) -> bool:
+    return stage is Stage.TRAIN and work.spec.training.workers > 1
+
+
+def _name(work: Work, attempt: StageAttempt) -> str:
+    return job_name(work.run.name, work.run.uid, attempt.stage, attempt.attempt, target=attempt.target)
+
+
+def build_worker_objects(work: Work, attempt: StageAttempt) -> tuple[Manifest, ...]:
+    """The Service and the NetworkPolicy that the Job of several workers needs; none for one with a single pod. All
+    attempts of the run share them."""
+    if not _has_workers(work, attempt.stage):
+        return ()
+    metadata = {
+        "name": service_name(work.run.uid),
+        "namespace": work.run.namespace,
+        "labels": {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: work.run.name, RUN_UID_LABEL: work.run.uid},
+        "ownerReferences": [_owner_reference(work.run)],
+    }
+    selector = {RUN_UID_LABEL: work.run.uid, STAGE_LABEL: str(Stage.TRAIN)}
+    return worker_service(metadata, selector), worker_policy(metadata, selector)
 
 
 def _owner_reference(run: RunRef) -> Manifest:
@@ -280,6 +312,8 @@ def _environment(work: Work, attempt: StageAttempt, number: AttemptNumber) -> li
     earlier = attempt.stages[: attempt.stages.index(number)]
     own = replace(attempt, stage=number.stage, attempt=number.attempt, adopt_from=number.adopt_from, following=())
     given = stage_input(work, own, handed_over=tuple(item.stage for item in earlier))
+    if _has_workers(work, own.stage):
+        given = replace(given, worker_addresses=worker_addresses(work, _name(work, own)))
     allowed = {item.name: item.value for item in work.profile.env if not item.name.startswith(_RESERVED)}
     return [
         {"name": ENV_INPUT, "value": escaped(given.to_env()[ENV_INPUT])},

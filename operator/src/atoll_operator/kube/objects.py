@@ -31,6 +31,7 @@ _TIMESTAMPS = frozenset({"creationTimestamp", "deletionTimestamp"})
 _JOB_METADATA = _TIMESTAMPS | {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences"}
 # The Job controller gives it to each pod of an Indexed Job.
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+_STAGE_LABEL = "atoll.dev/stage"
 _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -63,6 +64,7 @@ NODES = Resource("api/v1", "nodes")
 EVENTS = Resource("api/v1", "events")
 REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
 LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
+NETWORK_POLICIES = Resource("apis/networking.k8s.io/v1", "networkpolicies")
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,9 @@ def speaks_for_job(pod: Body) -> bool:
 
 
 def pod_views(pod: Body, *, job: str, details: PodDetails | None = None) -> tuple[PodView, ...]:
-    """Returns the views of a pod of the Job named `job`, one for each of its stages; none of a pod for which
-    another speaks."""
-    if not speaks_for_job(pod):
+    """Returns the views of a pod of the Job named `job`, one for each of its stages; none of a shard of a conversion
+    for which another speaks. Of the workers of a training each has a part that the others lack."""
+    if not speaks_for_job(pod) and worker_index(pod) is None:
         return ()
     return tuple(_pod_view(pod, container, job, details or PodDetails()) for container in stage_containers(pod))
 
@@ -201,9 +203,17 @@ def _pod_view(pod: Body, container: StageContainer, job: str, details: PodDetail
         termination_message=ended.get("message", ""),
         disruption=(disruption.get("message") or "disrupted") if disruption.get("status") == "True" else "",
         node_lost=details.node_lost,
+        worker=worker_index(pod),
         kept_by_another=kept,
         progress=last_progress(details.log) if details.log and "running" in container.state else None,
     )
+
+
+def worker_index(pod: Body) -> int | None:
+    """Returns which of several workers of a training the pod is; None of another pod."""
+    labels = pod["metadata"].get("labels") or {}
+    text = labels.get(_INDEX_LABEL, "") if labels.get(_STAGE_LABEL) == Stage.TRAIN else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 
 def _phase(container: StageContainer, pod_phase: str) -> PodPhase:

@@ -187,6 +187,7 @@ class QueueEntry:
     created: datetime
     active: bool = False
     remaining_seconds: int | None = None
+    slots: int = 1
 
     @property
     def order(self) -> tuple[datetime, str, str]:
@@ -194,7 +195,8 @@ class QueueEntry:
 
 
 def queue_position(namespace: str, name: str, entries: Iterable[QueueEntry], *, slots: int) -> QueueView:
-    """The position of one run among `entries` (its own entry included) where `slots` runs may work at once."""
+    """The position of one run among `entries` (its own entry included) where `slots` may be taken at once. A run that
+    wants more than there are takes all."""
     listed = sorted(entries, key=lambda entry: entry.order)
     own = next(entry for entry in listed if (entry.namespace, entry.name) == (namespace, name))
     others = [entry for entry in listed if entry is not own]
@@ -202,8 +204,12 @@ def queue_position(namespace: str, name: str, entries: Iterable[QueueEntry], *, 
     if own.active:
         return QueueView(others_active=bool(active))
     earlier = [entry for entry in others if not entry.active and entry.order < own.order]
-    ahead = max(0, len(active) + len(earlier) - slots + 1)
-    return QueueView(ahead, _eta([*active, *earlier], slots) if ahead else None, bool(active))
+    before = [*active, *earlier]
+    taken, ahead = sum(entry.slots for entry in before), 0
+    while ahead < len(before) and taken + min(own.slots, slots) > slots:
+        taken -= before[ahead].slots
+        ahead += 1
+    return QueueView(ahead, _eta(before, slots) if ahead else None, bool(active))
 
 
 def _eta(before: list[QueueEntry], slots: int) -> int | None:

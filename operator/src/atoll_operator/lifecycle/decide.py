@@ -34,6 +34,7 @@ from atoll_operator.lifecycle.transition import (
     retried,
     stage_views,
     unfinished,
+    with_one_worker,
 )
 
 # After the end of a stage's container, the seconds in which another container of the pod may end by itself.
@@ -47,6 +48,7 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
     """
     found, pods, kept_alive = _without_sidecars(jobs, pods, now)
+    all_workers, pods = pods, with_one_worker(run, found, pods) if run.workers > 1 else pods
     own = (job for job in found if job.owner_uid == run.uid)
     jobs = tuple(view for job in own for view in stage_views(job, pods, run.status))
     foreign = tuple(job for job in found if job.owner_uid != run.uid)
@@ -60,7 +62,7 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
         transition = _next_transition(run, status, jobs, foreign, pods, now)
         # The end of these Jobs is recorded before they are deleted, and with them the sidecars that kept them running.
         delete = dict.fromkeys(transition.delete + deletions(kept_alive))
-        status = with_pod_seconds(run.status, transition.status, jobs, pods, now)
+        status = with_pod_seconds(run.status, transition.status, jobs, all_workers, now)
         transition = replace(transition, status=status, delete=tuple(delete))
     return _plan(run, transition, now)
 

@@ -43,6 +43,7 @@ def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
         compile=tuple(CompileChoice(item.target, item.policy) for item in spec.compile),
         accelerator=spec.training.accelerator,
         gpus=spec.training.gpus,
+        workers=spec.training.workers,
         quality_gated=spec.quality != Quality(),
         backoff_limit=policy.backoff_limit,
         active_deadline_seconds=policy.active_deadline_seconds,

@@ -121,6 +121,8 @@ class PodView:
     disruption: str = ""
     # Why the pod's node counts as lost.
     node_lost: str = ""
+    # Which of a training's workers the pod is, counted from 0; None in a Job with one pod.
+    worker: int | None = None
     # Whether the stage's container has ended and a sidecar that somebody put into the pod keeps the pod running.
     kept_by_another: bool = False
     # The newest progress in the tail of its log.
@@ -231,6 +233,7 @@ class RunView:
     target: str | None = None
     accelerator: Accelerator = Accelerator.AUTO
     gpus: int = 1
+    workers: int = 1
     quality_gated: bool = False
     backoff_limit: int = 2
     active_deadline_seconds: int | None = None

@@ -43,6 +43,8 @@ from atoll_operator.lifecycle.transition import current_stage, newest_attempt, o
 # The kubelet takes this much of the log's end where a container left no termination message.
 CUT_LOG_BYTES = 2048
 MAX_TAIL = 300
+# The Job controller's reason where the rule for disrupted workers (`jobs.manifest`) has ended the Job.
+DISRUPTED_WORKER = "PodFailurePolicy"
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
 _RETRYABLE = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.JOB_DELETED_EXTERNALLY, Reason.RESULT_MISSING})
 
@@ -126,6 +128,10 @@ def evaluate(run: RunView, status: RunStatus, job: JobView, pods: Iterable[PodVi
         text = f"Job {job.name}: {job.failure_message or 'it took too long'}"
         # The Job was held for longer than its own deadline allows: the run, whose clock stood still, has time left.
         return AttemptOutcome(Reason.DEADLINE_EXCEEDED, text, retry=True, counts=False)
+    if job.failure_reason == DISRUPTED_WORKER:
+        # The others have lost the work since the checkpoint with it, so that all begin anew together.
+        text = f"Job {job.name} has lost a worker to a drain or preemption: {job.failure_message or 'no message'}"
+        return AttemptOutcome(Reason.EVICTED, text, retry=True, counts=False)
     own = sorted(pods_of(job, pods), key=lambda pod: (pod.created, pod.name))
     if job.state is JobState.SUCCEEDED:
         # A pod that took the place of a disrupted one only finds what that one has left.

@@ -130,6 +130,9 @@ def _stages_of_next_job(run: RunView, stage: Stage) -> tuple[Stage, ...]:
         return (stage,)
     together = next(stages for stages in _TOGETHER if stage in stages)
     stages = together[together.index(stage) :]
+    if stage is Stage.TRAIN and run.workers > 1:
+        # The pods of all workers are alike. Export in a Job of its own leaves their nodes as soon as training is over.
+        return (stage,)
     if run.profile is not None and run.profile.has_publish_service_account:
         # A pod has one service account, and publish's is for publish alone.
         return stages if stage is Stage.PUBLISH else tuple(item for item in stages if item is not Stage.PUBLISH)

@@ -1,13 +1,14 @@
 """What the parts of `decide` share: `Transition`, a Job and its pods as each of its stages sees them, the open attempt
-of a stage, how a stage or a run ends, and how a failed run is reopened. Pure."""
+of a stage, several workers as one pod, how a stage or a run ends, and how a failed run is reopened. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from atoll_contract.document import replace, rfc3339
-from atoll_contract.errors import Reason, bounded
+from atoll_contract.document import DecodeError, replace, rfc3339
+from atoll_contract.errors import ExitCode, Reason, bounded
 from atoll_contract.stage import Stage
+from atoll_contract.stage_result import parse_result
 from atoll_operator.api.status import (
     DONE,
     CompileStatus,
@@ -36,6 +37,11 @@ from atoll_operator.lifecycle.model import (
 
 # How much of the annotation's value is compared and recorded.
 MAX_RETRY_VALUE = 256
+
+
+# Reasons that a worker has of another one's end: a worker with a cause of its own comes before.
+_CONSEQUENCES = {Reason.PEER_LOST: 1, Reason.SUSPENDED: 2}
+_CODES = {int(ExitCode.PEER_LOST): 1, int(ExitCode.INTERRUPTED): 2}
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,50 @@ def deletions(jobs: Iterable[JobView]) -> tuple[JobToDelete, ...]:
 def pods_of(job: JobView, pods: Iterable[PodView]) -> list[PodView]:
     """The pods of the Job as the stage of this view sees them."""
     return [pod for pod in pods if pod.job == job.name and pod.stage in (None, job.stage)]
+
+
+def with_one_worker(run: RunView, jobs: Iterable[JobView], pods: tuple[PodView, ...]) -> tuple[PodView, ...]:
+    """The pods with one for each Job of several workers: the first worker, or one that is in trouble in its place."""
+    finished = {job.name for job in jobs if job.is_finished}
+    workers: dict[str, list[PodView]] = {}
+    for pod in pods:
+        if pod.worker is not None:
+            workers.setdefault(pod.job, []).append(pod)
+    chosen = (
+        _of_finished(own) if job in finished else _of_unfinished(own, run.workers) for job, own in workers.items()
+    )
+    return (*(pod for pod in pods if pod.worker is None), *chosen)
+
+
+def _of_unfinished(pods: list[PodView], count: int) -> PodView:
+    first = min(pods, key=_order)
+    lost = next((pod for pod in pods if pod.node_lost), None)
+    pending = sorted((pod for pod in pods if pod.phase is PodPhase.PENDING), key=_order)
+    failing = (pod for pod in pending if pod.unschedulable or pod.waiting_reason or pod.warning)
+    if slowest := lost or next(failing, None) or next(iter(pending), None):
+        return slowest
+    if len({pod.worker for pod in pods}) < count:
+        # It waits for workers that have no pod yet.
+        return replace(first, phase=PodPhase.PENDING, started=None, progress=None)
+    return first
+
+
+def _of_finished(pods: list[PodView]) -> PodView:
+    """The pod whose end is that of the Job: the first worker if it succeeded, else one with a cause of its own."""
+    succeeded = [pod for pod in pods if pod.worker == 0 and pod.phase is PodPhase.SUCCEEDED]
+    failed = [pod for pod in pods if pod.phase is PodPhase.FAILED]
+    return min(succeeded or failed or pods, key=lambda pod: (_rank(pod), pod.finished or pod.created, pod.name))
+
+
+def _order(pod: PodView) -> tuple[int, str]:
+    return (pod.worker or 0, pod.name)
+
+
+def _rank(pod: PodView) -> int:
+    try:
+        return _CONSEQUENCES.get(parse_result(pod.termination_message).reason, 0)
+    except DecodeError:
+        return _CODES.get(pod.exit_code or 0, 0)
 
 
 def stage_views(job: JobView, pods: tuple[PodView, ...], status: RunStatus | None) -> tuple[JobView, ...]:
