@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from atoll_operator.controller.observed import Observed, StateReader
 from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict, Unavailable
-from atoll_operator.kube.objects import EVENTS, JOBS, RELEASES, RUNS
+from atoll_operator.kube.objects import EVENTS, JOBS, NETWORK_POLICIES, RELEASES, RUNS, SERVICES
 from atoll_operator.lifecycle.conditions import events
 from atoll_operator.lifecycle.model import (
     EventType,
@@ -42,14 +43,14 @@ RESERVATION = Reservation("note-v1", "note", 1, "stable", "sha256:0")
 class World:
     """A run as it was read, and an Applier."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **spec: Any) -> None:
         self.server = prepared()
         cluster, self.cache = FakeCluster(self.server), Cache(self.server.clock)
         times = TimeSource(self.server.clock.now, self.server.clock)
         self.reader = StateReader(cluster, self.cache, settings, times)
         self.metrics = OperatorMetrics()
         self.applier = Applier(cluster, self.cache, self.reader.refs, settings, metrics=self.metrics, times=times)
-        self.observed = self.reader.read(add_run(self.server))
+        self.observed = self.reader.read(add_run(self.server, **spec))
         self.server.take_calls()
 
     def apply(self, plan: Plan) -> Observed:
@@ -73,6 +74,29 @@ def test_the_status_is_written_before_the_job_is_created_and_events_come_last(wo
     assert observed.run == world.server.get(RUNS, "team", "note")
     (known,) = world.cache.jobs.get(observed.run_uid) or [{}]
     assert known["metadata"]["name"] == observed.jobs[0].name
+
+
+TRAINING = StageAttempt(Stage.TRAIN, 1, upstream={}, active_deadline_seconds=600, accelerator="cpu")
+
+
+def test_workers_have_their_names_and_a_closed_port_before_their_job_and_once_for_all_attempts() -> None:
+    world = World(Settings(), training={"workers": 2, "batchSize": 4, "initFrom": {"type": "random"}})
+    world.apply(plan(create=(TRAINING,)))
+    beside = ["create services", "create networkpolicies"]
+    assert world.server.take_calls() == ["patch trainingruns/status", *beside, "create jobs"]
+    world.apply(plan(create=(replace(TRAINING, attempt=2),)))
+    assert world.server.take_calls() == [*beside, "create jobs"]
+    assert len(world.server.all(SERVICES)) == len(world.server.all(NETWORK_POLICIES)) == 1
+    (service,) = world.server.all(SERVICES)
+    assert service["metadata"]["ownerReferences"][0]["uid"] == world.observed.ref.uid
+
+
+def test_without_the_right_to_close_the_port_there_are_no_workers() -> None:
+    world = World(Settings(), training={"workers": 2, "batchSize": 4, "initFrom": {"type": "random"}})
+    world.server.fail("create networkpolicies", 403)
+    with pytest.raises(ClusterError):
+        world.apply(plan(create=(TRAINING,)))
+    assert world.server.all(JOBS) == []
 
 
 def test_a_status_that_is_there_already_is_not_written_again(world: World) -> None:
