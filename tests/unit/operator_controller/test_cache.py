@@ -138,7 +138,7 @@ def test_only_the_first_of_several_workers_has_the_result(cache: Cache) -> None:
     cache.put_run(run(1))
     for name, index in (("second", "1"), ("first", "0")):
         body = pod(name)
-        body["metadata"]["annotations"] = {"batch.kubernetes.io/job-completion-index": index}
+        body["metadata"]["labels"] |= {"atoll.dev/stage": "train", "batch.kubernetes.io/job-completion-index": index}
         cache.put_succeeded_pod(body)
     (known,) = cache.succeeded_pod("team", "job-uid")
     assert (known.name, known.worker) == ("first", 0)

@@ -139,7 +139,10 @@ def test_running_pods_are_read_every_thirty_seconds_with_their_log(
 def test_of_several_workers_only_the_first_ones_log_is_read(reader: PodReader, objects: Objects) -> None:
     objects.pods, objects.log = [pod("Running"), pod("Running")], 'ATOLL_PROGRESS {"percent":40.0}\n'
     for index, body in enumerate(objects.pods):
-        body["metadata"]["annotations"] = {"batch.kubernetes.io/job-completion-index": str(index)}
+        body["metadata"]["labels"] |= {
+            "atoll.dev/stage": "train",
+            "batch.kubernetes.io/job-completion-index": str(index),
+        }
     first, second = read(reader, job()).pods
     assert (first.worker, second.worker) == (0, 1)
     assert first.progress is not None
