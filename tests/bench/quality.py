@@ -17,7 +17,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,15 +35,14 @@ from atoll_contract.stage_result import Progress
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.train.config import make_config
-from atoll_stages.train.dataset import BatchLoader, Example, Records, canvas_side, evenly_spaced
+from atoll_stages.train.dataset import BatchLoader, Example, canvas_side, evenly_spaced
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.evaluate import MAX_DETECTIONS, Metrics, evaluate
 from atoll_stages.train.history import Point, Progression
 from atoll_stages.train.initial_weights import assign_weights, load_imagenet, weights_by_path
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.trainer import Trainer
-from support.convert_stage import ConvertStage
-from support.quality_sets import Parts, variants
+from support.quality_sets import Parts, load, variants
 
 BATCH_SIZE = 8
 CALIBRATION_PICTURES = 100
@@ -83,19 +81,6 @@ class KeepBest:
 
     def check_stop(self) -> None:
         """It always goes on."""
-
-
-def load(archive: Path) -> Parts:
-    """Converts an archive as a run does, in a folder that is removed."""
-    with tempfile.TemporaryDirectory() as folder:
-        stage = ConvertStage(Path(folder))
-        ended = stage.put(archive.name, archive.read_bytes()).run()
-        dataset = ended.dataset()
-        found: dict[str, list[Example]] = {}
-        for name, part in dataset.splits.items():
-            with Records([stage.store / shard.key for shard in part.shards]) as records:
-                found[name] = list(records)
-    return Parts(dataset.class_names, found["train"], found["validation"], found.get("test", []))
 
 
 def train_spec(recipe: str, given: argparse.Namespace, *, images: int, seed: int) -> TrainSpec:

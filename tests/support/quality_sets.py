@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from atoll_stages.train.dataset import Example
+from atoll_stages.train.dataset import Example, Records
+from support.convert_stage import ConvertStage
 
 # Sides that objects of the variant `small` have at an input of 320 pixels.
 SMALL_SIDES = (8.0, 32.0)
@@ -39,6 +42,19 @@ class Parts:
     def changed(self, change: Callable[[list[Example]], list[Example]]) -> Parts:
         """Returns the set with every part changed."""
         return Parts(self.classes, change(self.train), change(self.validation), change(self.test))
+
+
+def load(archive: Path) -> Parts:
+    """Converts an archive as a run does, in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = ConvertStage(Path(folder))
+        ended = stage.put(archive.name, archive.read_bytes()).run()
+        dataset = ended.dataset()
+        found: dict[str, list[Example]] = {}
+        for name, part in dataset.splits.items():
+            with Records([stage.store / shard.key for shard in part.shards]) as records:
+                found[name] = list(records)
+    return Parts(dataset.class_names, found["train"], found["validation"], found.get("test", []))
 
 
 def few(parts: Parts, count: int) -> Parts:

@@ -199,6 +199,9 @@ _TRAINING = (
     refused("hyperparameter-as-number", run(training={"hyperparameters": {"epochs": 5}}), "must be of type string"),
     refused("hyperparameter-no-decimal", tuned(weight__decay="small"), "are numbers in quotes"),
     accepted("hyperparameter-switch", tuned(augment__vertical__flip="true")),
+    accepted("hyperparameters-of-a-gpu", tuned(mixed__precision="true", xla="false", decoded__cache__mebibytes="8192")),
+    refused("hyperparameter-xla", tuned(xla="maybe"), '"true" or "false", in quotes'),
+    refused("hyperparameter-cache", tuned(decoded__cache__mebibytes="1.5"), "is a whole number in quotes"),
     refused("hyperparameter-no-switch", tuned(augment__vertical__flip="yes"), '"true" or "false", in quotes'),
 )
 

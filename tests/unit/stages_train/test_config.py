@@ -7,8 +7,10 @@ import pytest
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import recipe, sufficient_steps
-from atoll_contract.stage import Architecture, InitFrom, Preset, StartWeights, TrainSpec
+from atoll_contract.stage import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.train.config import Hyperparameters, known_names, make_config, parse_hyperparameters
+from atoll_stages.train.dataset import CACHE_BYTES, canvas_side
+from atoll_stages.train.devices import find_devices
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 
 
@@ -46,7 +48,14 @@ def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("weight-decay", "9"), ("augment-vertical-flip", "perhaps"), ("ema-decay", "nan")]
+    ("name", "value"),
+    [
+        ("xla", "1"),
+        ("decoded-cache-mebibytes", "-1"),
+        ("weight-decay", "9"),
+        ("augment-vertical-flip", "perhaps"),
+        ("ema-decay", "nan"),
+    ],
 )
 def test_values_out_of_range_are_refused(name: str, value: str) -> None:
     with pytest.raises(SpecError, match=name):
@@ -105,3 +114,16 @@ def test_a_training_without_a_preset_is_the_one_that_it_was() -> None:
     random = make_config(spec, classes=2, dataset_digest="d", images=50)
     assert random.fingerprint == "4bc8581fc1d4c987e00d589245f90ba97b6b9c0e16da41413be5071c908ec030"
     assert (config.steps, random.steps, random.trainer.frozen_blocks) == (1000, 7, 2)
+
+
+def test_what_speeds_up_a_gpu_can_be_set_and_is_off_or_the_devices_own_choice() -> None:
+    plain = make_config(TrainSpec(steps=7), classes=1, dataset_digest="")
+    assert (plain.mixed_precision, plain.trainer.xla, plain.cache_bytes) == (None, False, CACHE_BYTES)
+    given = {"mixed-precision": "false", "xla": "true", "decoded-cache-mebibytes": "8192"}
+    config = make_config(TrainSpec(steps=7, hyperparameters=given), classes=1, dataset_digest="")
+    assert (config.mixed_precision, config.trainer.xla, config.cache_bytes) == (False, True, 8 << 30)
+    assert canvas_side(320, count=2_000) == 320
+    assert canvas_side(320, count=2_000, cache_bytes=config.cache_bytes) == 480
+    devices = find_devices(Accelerator.CPU)
+    assert not devices.with_precision(None).mixed_precision
+    assert devices.with_precision(mixed=True).mixed_precision

@@ -17,6 +17,7 @@ from atoll_contract.errors import SpecError
 from atoll_contract.recipe import recipe, sufficient_steps
 from atoll_contract.stage import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
+from atoll_stages.train.dataset import CACHE_BYTES
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
 from atoll_stages.train.trainer import TrainerSettings
 
@@ -38,9 +39,15 @@ _NUMBERS = {
     "small-share": ("small_share", 0.0, 1.0),
     "augment-min-zoom": ("min_zoom", 0.2, 1.0),
     "augment-max-zoom": ("max_zoom", 1.0, 3.0),
+    "decoded-cache-mebibytes": ("cache_mebibytes", 0, 1 << 20),
 }
-_WHOLE_NUMBERS = {"frozen-blocks"}
-_SWITCHES = {"augment-horizontal-flip": "horizontal_flip", "augment-vertical-flip": "vertical_flip"}
+_WHOLE_NUMBERS = {"frozen-blocks", "decoded-cache-mebibytes"}
+_SWITCHES = {
+    "augment-horizontal-flip": "horizontal_flip",
+    "augment-vertical-flip": "vertical_flip",
+    "mixed-precision": "mixed_precision",
+    "xla": "xla",
+}
 # Names of the seed that other parts of a run replace; they are accepted, so that an old file can be used whole.
 ELSEWHERE = {
     "percent-eval": "conversion.split",
@@ -68,6 +75,9 @@ class TrainConfig:
     checkpoint_every: int
     early_stopping_patience: int | None
     fingerprint: str
+    # None: where the device computes faster with it.
+    mixed_precision: bool | None = None
+    cache_bytes: int = CACHE_BYTES
 
 
 def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: int = 0) -> TrainConfig:
@@ -95,6 +105,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
             backbone_factor=parameters.backbone_factor,
             frozen_blocks=parameters.frozen_blocks,
             ema_decay=parameters.ema_decay,
+            xla=parameters.xla,
             augmentation=Augmentation(
                 zoom=(parameters.min_zoom, parameters.max_zoom),
                 horizontal_flip=parameters.horizontal_flip,
@@ -114,6 +125,8 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
         checkpoint_every=spec.checkpoint_every_steps or eval_every,
         early_stopping_patience=spec.early_stopping_patience,
         fingerprint=fingerprint,
+        mixed_precision=parameters.mixed_precision,
+        cache_bytes=parameters.cache_mebibytes << 20,
     )
 
 
@@ -150,6 +163,7 @@ def describe_config(config: TrainConfig) -> dict[str, str]:
         "saturation": f"{augmentation.saturation[0]} to {augmentation.saturation[1]}",
         "hue": augmentation.hue,
         "cut-out": augmentation.cutout,
+        "XLA": trainer.xla,
         "seed": trainer.seed,
         "evaluate every": config.eval_every,
         "checkpoint every": config.checkpoint_every,
@@ -163,7 +177,7 @@ class Hyperparameters:
     """Settings without a typed field. The defaults suit a few hundred to some thousand images.
 
     In the first `small_share` of the steps images have `small_side` × the input side. `frozen_blocks` counts blocks of
-    the backbone that keep their initial weights.
+    the backbone that keep their initial weights. Pictures are decoded once where `cache_mebibytes` hold them all.
     """
 
     weight_decay: float = 5e-4
@@ -176,6 +190,9 @@ class Hyperparameters:
     vertical_flip: bool = False
     min_zoom: float = 0.7
     max_zoom: float = 1.2
+    mixed_precision: bool | None = None
+    xla: bool = False
+    cache_mebibytes: int = CACHE_BYTES >> 20
 
 
 def parse_hyperparameters(values: Mapping[str, str], defaults: Hyperparameters | None = None) -> Hyperparameters:

@@ -236,10 +236,10 @@ def epoch_order(*, seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
 
-def canvas_side(side: int, *, count: int) -> int:
+def canvas_side(side: int, *, count: int, cache_bytes: int = CACHE_BYTES) -> int:
     """Returns the side to decode to: larger than the input, unless only the input's own size fits into the memory."""
     large = int(side * CANVAS_RATIO)
-    return large if count * large * large * 3 <= CACHE_BYTES or count * side * side * 3 > CACHE_BYTES else side
+    return large if count * large * large * 3 <= cache_bytes or count * side * side * 3 > cache_bytes else side
 
 
 def evenly_spaced(items: Sequence[Item], max_items: int) -> list[Item]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
@@ -28,6 +28,10 @@ class Devices:
     kind: Accelerator
     replicas: int
     mixed_precision: bool
+
+    def with_precision(self, mixed: bool | None) -> Devices:
+        """Returns the devices with the precision that a run asks for; None: their own choice stays."""
+        return self if mixed is None else replace(self, mixed_precision=mixed)
 
 
 def quiet_tensorflow() -> None:

@@ -35,10 +35,16 @@ class Upsample(keras.layers.Layer):  # type: ignore[misc]  # Keras carries no ty
     """Doubles height and width by repetition: (batch, h, w, c) to (batch, 2h, 2w, c).
 
     Keras' UpSampling2D sets half_pixel_centers, which makes RESIZE_NEAREST_NEIGHBOR version 3; old Edge TPU compilers
-    know only version 2. The values are equal.
+    know only version 2. The values are equal. In training the pixels are repeated by other operations with the same
+    values: XLA has no gradient of that one.
     """
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training:
+            count, height, width, _ = tf.unstack(tf.shape(x))
+            channels = x.shape[-1]
+            repeated = tf.broadcast_to(x[:, :, None, :, None, :], [count, height, 2, width, 2, channels])
+            return tf.reshape(repeated, [count, height * 2, width * 2, channels])
         size = x.shape[1:3] if x.shape[1] is not None else tf.shape(x)[1:3]
         doubled = [size[0] * 2, size[1] * 2]
         return tf.raw_ops.ResizeNearestNeighbor(images=x, size=doubled, align_corners=False, half_pixel_centers=False)

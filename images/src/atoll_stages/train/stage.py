@@ -84,7 +84,7 @@ class TrainingSession:
         self._info = ModelInfo(spec.architecture, spec.width, dataset.class_names)
         # TensorFlow connects workers only before its first operation.
         self._workers = Workers(context.input.worker_addresses or (), context.worker)
-        self._devices = find_devices(spec.accelerator, self._workers)
+        self._devices = find_devices(spec.accelerator, self._workers).with_precision(config.mixed_precision)
         self._trainer = _create_trainer(config, self._devices, self._workers)
         prefix = keys.checkpoints_prefix(context.input.run, adopt_from=context.input.adopt_from)
         self._checkpoints = CheckpointStore(context.store, prefix, config.fingerprint)
@@ -106,12 +106,18 @@ class TrainingSession:
             self._saved_step = progression.step
             logger.warning("going on from the checkpoint of step %s", progression.step)
         progression = progression.with_workers(self._workers.count)
-        side = canvas_side(self._spec.architecture.side, count=len(examples))
+        cache_bytes = self._config.cache_bytes
+        side = canvas_side(self._spec.architecture.side, count=len(examples), cache_bytes=cache_bytes)
         events = context.work / f"events.out.tfevents.{int(time.time())}.{context.input.attempt}"
         rows = self._workers.rows(self._config.batch_size)
         with (
             BatchLoader(
-                examples, side=side, batch_size=self._config.batch_size, seed=self._spec.seed, rows=rows
+                examples,
+                side=side,
+                batch_size=self._config.batch_size,
+                seed=self._spec.seed,
+                rows=rows,
+                cache_bytes=cache_bytes,
             ) as loader,
             EventFile(events) as self._events,
         ):
