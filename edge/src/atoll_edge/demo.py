@@ -186,7 +186,7 @@ def image_folder(source: Path, folder: Path) -> Path:
         for member in members.with_suffix(*sorted(SUFFIXES)):
             if kept == MAX_IMAGES:
                 break
-            (folder / f"{kept:05d}{Path(member.base).suffix.lower()}").write_bytes(member.path.read_bytes())
+            (folder / f"{kept:05d}{Path(member.base).suffix.lower()}").write_bytes(member.read())
             kept += 1
     if not kept:
         raise SourceError(f"{source} holds no picture ({', '.join(sorted(SUFFIXES))})")

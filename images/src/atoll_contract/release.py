@@ -257,6 +257,8 @@ def unpack_bundle(archive: Path, folder: Path) -> dict[str, Path]:
         for name in (INT8_NAME, EDGETPU_NAME, *LABEL_FILES):
             held = members.by_base(name)
             if held:
-                found[name] = Path(shutil.copyfile(held[0].path, folder / name))
+                found[name] = folder / name
+                with held[0].open() as file, found[name].open("xb") as copy:
+                    shutil.copyfileobj(file, copy)
     shutil.rmtree(folder / "members")
     return found

@@ -73,7 +73,7 @@ def _pack(folder: Path, target: Path, limits: DatasetLimits) -> None:
         tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for member in members:
-            with member.path.open("rb") as file:
+            with member.open() as file:
                 archive.addfile(_header(member), file)
 
 

@@ -21,7 +21,7 @@ FILES = {"a/one.txt": b"1" * 3000, "a/b/two.bin": bytes(range(256)) * 5, "trois 
 def read_all(source: Path, folder: Path) -> dict[str, bytes]:
     with extract(source, folder, LIMITS) as members:
         suffixes = {Path(name).suffix for name in FILES}
-        return {member.name: member.path.read_bytes() for member in members.with_suffix(*suffixes)}
+        return {member.name: member.read() for member in members.with_suffix(*suffixes)}
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".zip"])
@@ -34,15 +34,32 @@ def test_every_kind_gives_back_its_files(tmp_path: Path, suffix: str) -> None:
 def test_a_folder_is_indexed_without_a_copy(tmp_path: Path) -> None:
     source = write_files(FILES, tmp_path / "data")
     assert read_all(source, tmp_path / "out") == FILES
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.sqlite"]
+    assert (tmp_path / "out" / "members.bin").stat().st_size == 0
 
 
-def test_files_are_stored_under_numbers(tmp_path: Path) -> None:
+def test_members_are_stored_in_one_file(tmp_path: Path) -> None:
     source = tmp_path / "data.tar"
     source.write_bytes(packed(FILES, ".tar"))
     extract(source, tmp_path / "out", LIMITS).close()
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
-    assert written == ["0000", "0000/0000001", "0000/0000002", "0000/0000003", "0000/0000004", "index.sqlite"]
+    assert written == ["index.sqlite", "members.bin"]
+
+
+def test_a_member_is_read_as_a_file_of_its_own(tmp_path: Path) -> None:
+    files = {"a.bin": bytes(range(256)) * 5000, "b.bin": b"second", "empty": b""}
+    source = tmp_path / "data.tar"
+    source.write_bytes(packed(files, ".tar"))
+    with extract(source, tmp_path / "out", LIMITS) as members:
+        for member in members:
+            data = files[member.name]
+            with member.open() as file:
+                assert file.read() == data == member.read()
+                assert file.read(5) == b""
+                for position in (0, 3, len(data) // 2, len(data), len(data) + 9):
+                    assert file.seek(position) == position
+                    assert file.read(70_000) == data[position : position + 70_000]
+                assert file.seek(-min(4, len(data)), 2) == max(0, len(data) - 4)
+                assert file.read() == data[-4:]
 
 
 def test_names_are_found_whatever_their_case_and_unicode_form(tmp_path: Path) -> None:

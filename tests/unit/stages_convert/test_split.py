@@ -21,7 +21,7 @@ from atoll_stages.convert.split import SplitOutcome, assign_splits
 from support.archives import annotation, jpeg, packed, rectangle, supervisely
 from support.convert_stage import ConvertStage
 
-NOTHING = Path("nothing")
+NOTHING = "nothing"
 
 
 def split_of(

@@ -1,7 +1,7 @@
-"""Safe extraction of an untrusted archive into numbered files and an index.
+"""Safe extraction of an untrusted archive into one file and an index.
 
-Nothing in an archive decides where bytes are written: members are stored under their numbers, so that no name, link
-or order can lead out of the folder. Names, kinds, sizes, counts and ratios are checked before bytes are kept.
+Nothing in an archive decides where bytes are written: members lie one after the other in one file, so that no name,
+link or order can lead out of the folder. Names, kinds, sizes, counts and ratios are checked before bytes are kept.
 """
 
 import gzip
@@ -48,11 +48,13 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
                 _index_folder(source, members, Meter(limits, 0))
             else:
                 meter = Meter(limits, source.stat().st_size)
-                _extract_file(source, members, meter, name)
+                with source.open("rb") as file:
+                    _extract_file(file, source.stat().st_size, members, meter, name)
                 if (inner := _only_archive(members)) is not None:
-                    members.close()
-                    members = opened.enter_context(_open_inner(members))
+                    outer, members = members, opened.enter_context(_open_inner(members))
                     _extract_inner(inner, members, meter)
+                    outer.close()
+                    outer.drop_bytes()
             if len(members) == 0:
                 raise DatasetError(Reason.DATASET_MALFORMED, "it is empty; it holds no file")
         except DatasetError as error:
@@ -77,30 +79,29 @@ def _open_inner(outer: Members) -> Members:
 
 def _extract_inner(inner: Member, members: Members, meter: Meter) -> None:
     try:
-        _extract_file(inner.path, members, meter, inner.base)
+        with inner.open() as file:
+            _extract_file(file, inner.size, members, meter, inner.base)
     except DatasetError as error:
         raise DatasetError(error.reason, f"{shown(inner.name)} in it: {error.message}") from None
-    inner.path.unlink()
 
 
-def _extract_file(source: Path, members: Members, meter: Meter, name: str) -> None:
-    length = source.stat().st_size
-    with source.open("rb") as file:
-        if length == 0:
-            raise DatasetError(Reason.DATASET_MALFORMED, "it is empty (0 bytes)")
-        kind = archive_kind(file.read(HEAD_BYTES), name)
-        file.seek(0)
-        match kind:
-            case ArchiveKind.TAR:
-                stream = TarStream(file, meter)
-                for entry in stream.entries():
-                    _keep(entry, members, meter)
-                _note_trailing(stream, members)
-            case ArchiveKind.GZIP:
-                _keep_gzip(file, members, meter)
-            case ArchiveKind.ZIP:
-                for entry in ZipReader(file, length=length, meter=meter).entries():
-                    _keep(entry, members, meter)
+def _extract_file(file: BinaryIO, length: int, members: Members, meter: Meter, name: str) -> None:
+    if length == 0:
+        raise DatasetError(Reason.DATASET_MALFORMED, "it is empty (0 bytes)")
+    kind = archive_kind(file.read(HEAD_BYTES), name)
+    file.seek(0)
+    match kind:
+        case ArchiveKind.TAR:
+            stream = TarStream(file, meter)
+            for entry in stream.entries():
+                _keep(entry, members, meter)
+            _note_trailing(stream, members)
+        case ArchiveKind.GZIP:
+            _keep_gzip(file, members, meter)
+        case ArchiveKind.ZIP:
+            for entry in ZipReader(file, length=length, meter=meter).entries():
+                _keep(entry, members, meter)
+    members.flush()
 
 
 def _note_trailing(stream: TarStream, members: Members) -> None:
@@ -139,11 +140,10 @@ def _keep(entry: Entry, members: Members, meter: Meter) -> None:
         return
     members.claim(entry.number, name)
     written = 0
-    with members.new_file(entry.number).open("xb") as file:
-        for piece in entry.pieces:
-            meter.grow(len(piece), name=name)
-            file.write(piece)
-            written += len(piece)
+    for piece in entry.pieces:
+        meter.grow(len(piece), name=name)
+        members.write(piece)
+        written += len(piece)
     members.set_size(entry.number, written)
 
 

@@ -1,15 +1,17 @@
-"""The extracted members of an archive: numbered files in a folder, and an index of their names.
+"""The extracted members of an archive: one file with their bytes one after the other, and an index of their names.
+
+A file for each member would cost more time than to copy it, and a name could lead it astray.
 
 The index is an SQLite file, so that a million members take no more memory than ten.
 """
 
+import io
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, Self, cast
 from urllib.parse import unquote
 
 from atoll_contract.archive.limits import comparable, shown
@@ -25,7 +27,8 @@ CREATE TABLE member (
     stem TEXT NOT NULL,
     suffix TEXT NOT NULL,
     size INTEGER NOT NULL,
-    path TEXT
+    path TEXT,
+    offset INTEGER NOT NULL
 );
 CREATE INDEX member_folder ON member (folder);
 CREATE INDEX member_base ON member (base);
@@ -33,7 +36,7 @@ CREATE INDEX member_stem ON member (stem);
 CREATE INDEX member_suffix ON member (suffix);
 CREATE INDEX member_name ON member (name);
 """
-_COLUMNS = "number, name, size, path"
+_COLUMNS = "number, name, size, path, offset"
 # The members of one name in different folders that a search returns at most.
 _MAX_ALIKE = 200
 # Label Studio puts eight hexadecimal digits before the name of each file that is uploaded.
@@ -50,17 +53,24 @@ def plain_stem(stem: str) -> str:
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of an archive: `name` is its path inside the archive, `file` the path of the extracted file."""
+    """A regular file of an archive: `name` is its path inside the archive. Its bytes are `size` bytes of the file
+    `path`, from `offset` on."""
 
     number: int
     name: str
     size: int
-    file: str | Path
+    path: str
+    offset: int = 0
 
-    @cached_property
-    def path(self) -> Path:
-        """The extracted file. Made when it is asked for: an index of a million members is read several times."""
-        return Path(self.file)
+    def open(self) -> BinaryIO:
+        """Opens the member for reading; the caller closes it."""
+        return cast(BinaryIO, io.BufferedReader(_Part(self)))
+
+    def read(self) -> bytes:
+        """Returns all of its bytes."""
+        with io.FileIO(self.path) as file:
+            file.seek(self.offset)
+            return file.read(self.size) or b""
 
     @property
     def base(self) -> str:
@@ -72,6 +82,36 @@ class Member:
         return self.name.rpartition("/")[0]
 
 
+class _Part(io.RawIOBase):
+    """A member's part of the file that holds it."""
+
+    def __init__(self, member: Member) -> None:
+        self._file = io.FileIO(member.path)
+        self._start, self._size, self._at = member.offset, member.size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._start + self._at)
+        count = self._file.readinto(memoryview(buffer)[:wanted]) or 0
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 class Members:
     """The members of one archive. Used by one thread; `close` leaves the files in `folder`."""
 
@@ -79,8 +119,9 @@ class Members:
         self.folder = folder
         # What was found in the archive but not read, for a warning.
         self.notes: list[str] = []
-        self._made = folder
         folder.mkdir(parents=True)
+        self._pack = folder / "members.bin"
+        self._writer = self._pack.open("xb")
         self._database = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
         # The index is rebuilt from the archive after a crash: no journal, no fsync, one transaction.
         self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
@@ -110,17 +151,19 @@ class Members:
 
     def close(self) -> None:
         self._database.close()
+        self._writer.close()
 
-    def new_file(self, number: int) -> Path:
-        """The file for the bytes of member `number`; its name has no influence on the path."""
-        path = Path(self._file(number))
-        if path.parent != self._made:
-            path.parent.mkdir(exist_ok=True)
-            self._made = path.parent
-        return path
+    def write(self, piece: bytes) -> None:
+        """Appends a piece to the member that was claimed last. It can be read once `flush` was called."""
+        self._writer.write(piece)
 
-    def _file(self, number: int) -> str:
-        return f"{self.folder}/{number // 1000:04d}/{number:07d}"
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def drop_bytes(self) -> None:
+        """Removes the bytes of all members from the disk; their names stay."""
+        self._writer.close()
+        self._pack.unlink()
 
     def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
         """Adds a member to the index, before its bytes are written.
@@ -131,9 +174,10 @@ class Members:
         pure = PurePosixPath(name)
         key = comparable(name)
         names = (key.rpartition("/")[0], comparable(pure.name), plain_stem(pure.stem), pure.suffix.lower())
-        row = (number, key, name, *names, 0, path and str(path))
+        place = (str(path), 0) if path else (None, self._writer.tell())
+        row = (number, key, name, *names, 0, *place)
         try:
-            self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             first = self.get(name)
             other = first.name if first else name
@@ -202,7 +246,8 @@ class Members:
     def _many(self, where: str, *values: str | int) -> list[Member]:
         # `where` is one of the literals above; values are bound.
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
-        return [Member(number, name, size, path or self._file(number)) for number, name, size, path in rows]
+        pack = str(self._pack)
+        return [Member(number, name, size, path or pack, offset) for number, name, size, path, offset in rows]
 
 
 def _placeholders(values: Sequence[str]) -> str:

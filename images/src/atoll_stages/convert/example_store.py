@@ -29,6 +29,8 @@ CREATE TABLE example (
     member INTEGER NOT NULL,
     name TEXT NOT NULL,
     path TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
     annotation TEXT NOT NULL,
     dataset TEXT NOT NULL,
     split_of_tags TEXT,
@@ -111,13 +113,14 @@ class ExampleStore:
 
     def add(self, source: int, item: AnnotatedImage) -> bool:
         """Adds an example of the archive number `source`; returns False where its image is annotated already."""
-        image = (source, item.image.number, item.image.name, str(item.image.path), item.annotation, item.dataset)
+        of = item.image
+        image = (source, of.number, of.name, of.path, of.offset, of.size, item.annotation, item.dataset)
         splits = split_of_tags(item.tags), split_of_dataset(item.dataset)
         annotated = json.dumps({"boxes": item.boxes, "size": item.size, "relative": item.relative})
         try:
             self._database.execute(
-                "INSERT INTO example (source, member, name, path, annotation, dataset, split_of_tags, "
-                "split_of_dataset, annotated, box_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO example (source, member, name, path, start, bytes, annotation, dataset, split_of_tags, "
+                "split_of_dataset, annotated, box_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*image, *splits, annotated, len(item.boxes)),
             )
         except sqlite3.IntegrityError:
@@ -131,7 +134,7 @@ class ExampleStore:
 
     def files(self, source: int, *, after: int, limit: int) -> list[ImageFile]:
         """Returns the pictures of the next examples of an archive behind the number `after`."""
-        query = "SELECT id, name, path FROM example WHERE source = ? AND id > ? ORDER BY id LIMIT ?"
+        query = "SELECT id, name, path, start, bytes FROM example WHERE source = ? AND id > ? ORDER BY id LIMIT ?"
         return [ImageFile(*row) for row in self._database.execute(query, (source, after, limit))]
 
     def add_prepared(self, files: Iterable[PreparedFile]) -> None:

@@ -81,7 +81,7 @@ class FormatOverlap:
 def _size(item: AnnotatedImage) -> tuple[int, int]:
     """Returns the size that the image has, for annotations that claim none."""
     try:
-        return image_size(item.image.path)
+        return image_size(item.image.read())
     except UnreadableImage:
         return 1, 1
 

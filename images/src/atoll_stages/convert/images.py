@@ -133,9 +133,9 @@ def prepare_image(source: bytes, *, name: str, limits: DatasetLimits) -> Prepare
     )
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(source: bytes) -> tuple[int, int]:
     """Returns the (width, height) that the image's header says; raises UnreadableImage."""
-    with _opened(path.read_bytes()) as image:
+    with _opened(source) as image:
         return image.size
 
 

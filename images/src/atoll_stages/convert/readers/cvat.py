@@ -70,7 +70,7 @@ class CvatReader(Reader):
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
     for file in archive.files(".xml"):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             head = stream.read(_HEAD)
         if _ROOT.search(head) and any(tag in head for tag in _OWN_TAGS):
             yield file

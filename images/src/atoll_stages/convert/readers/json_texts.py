@@ -5,7 +5,6 @@ The files are searched without being parsed: most are of another reader, and the
 
 from array import array
 from codecs import BOM_UTF8
-from pathlib import Path
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import PIECE
@@ -34,14 +33,14 @@ class JsonTexts:
         if missing > 0:
             self._found.extend([0] * missing)
         if not self._found[file.number]:
-            self._found[file.number] = _SEARCHED | _search(file.path)
+            self._found[file.number] = _SEARCHED | _search(file)
         return all(self._found[file.number] & _BITS[text] for text in texts)
 
 
-def _search(path: Path) -> int:
+def _search(file: Member) -> int:
     found, tail = 0, b""
     missing = set(_TEXTS)
-    with path.open("rb", buffering=0) as stream:
+    with file.open() as stream:
         while missing and (piece := stream.read(PIECE)):
             if not tail and piece.removeprefix(BOM_UTF8).lstrip().startswith(LIST):
                 found |= _BITS[LIST]

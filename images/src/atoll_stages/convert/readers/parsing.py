@@ -66,7 +66,7 @@ def check_size(archive: Archive, member: Member) -> None:
 def annotation_bytes(archive: Archive, member: Member) -> bytes:
     """Returns the bytes of an annotation file; raises as `check_size`."""
     check_size(archive, member)
-    return member.path.read_bytes()
+    return member.read()
 
 
 def annotation_text(archive: Archive, member: Member) -> str:

@@ -58,7 +58,7 @@ def xml_events(file: Member) -> Generator[XmlEvent, None, None]:
     from defusedxml import ElementTree
 
     depth = 0
-    with file.path.open("rb") as stream:
+    with file.open() as stream:
         events = ElementTree.iterparse(stream, events=("start", "end"), forbid_dtd=True)
         while True:
             with naming_xml_errors(file):

@@ -52,7 +52,7 @@ class TfodCsvReader(Reader):
 def _annotation_files(archive: Archive) -> Iterator[tuple[Member, CsvLayout]]:
     """Yields the tables whose first row has all columns."""
     for file in archive.files(".csv", ".tsv"):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             head = stream.read(_HEAD)
         if (layout := find_layout(csv_head(head))) is not None:
             yield file, layout

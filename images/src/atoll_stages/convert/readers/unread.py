@@ -146,7 +146,7 @@ def _some(archive: Archive, *suffixes: str) -> Iterator[Member]:
 def _records(archive: Archive) -> str:
     """Names TFRecord files, which are Atoll's own output."""
     for member in _some(archive, *_RECORD_SUFFIXES):
-        with member.path.open("rb") as file:
+        with member.open() as file:
             count = sum(1 for _ in read_records(file, name=shown(member.name)))
         return (
             f"{shown(member.name)} holds {count} TFRecords, which Atoll writes but does not read; "
@@ -158,7 +158,7 @@ def _records(archive: Archive) -> str:
 def _by_text(archive: Archive) -> str:
     suffixes = {suffix for form in _UNREAD for suffix in form.suffixes}
     for file in _some(archive, *sorted(suffixes)):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             head = stream.read(_HEAD)
         for form in _UNREAD:
             if file.name.lower().endswith(form.suffixes) and all(text in head for text in form.texts):
@@ -168,7 +168,7 @@ def _by_text(archive: Archive) -> str:
 
 def _label_text(archive: Archive) -> str:
     for file in _some(archive, ".txt"):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             text = stream.read(_HEAD).decode("utf-8-sig", "replace")
         line = next((line.strip() for line in text.splitlines() if not line.startswith(_DOTA_HEADING)), "")
         for name, pattern, bases in _LABEL_TEXTS:
@@ -186,7 +186,7 @@ def _yolo_without_names(archive: Archive) -> str:
 
 def _other_csv(archive: Archive) -> str:
     for file in _some(archive, ".csv", ".tsv"):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             heading = csv_head(stream.read(_HEAD)).partition("\n")[0].strip()
         return f"{shown(file.name)} has the columns {shown(heading)}; boxes need {_CSV_COLUMNS}"
     return ""

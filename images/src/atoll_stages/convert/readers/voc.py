@@ -53,7 +53,7 @@ class VocReader(Reader):
 
 def _annotation_files(archive: Archive) -> Iterator[Member]:
     for file in archive.files(".xml"):
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             head = stream.read(_HEAD)
         # A file with a DTD may have its annotation further down; the parser refuses it.
         if _ROOT.search(head) or b"<!DOCTYPE" in head:

@@ -188,7 +188,7 @@ def _read_all(archive: Archive) -> Iterator[NamedClasses]:
 
 def _yaml_files(archive: Archive) -> Iterator[Member]:
     for file in archive.files(".yaml", ".yml"):
-        if file.size <= _MAX_YAML and _NAMES_KEY.search(file.path.read_bytes()):
+        if file.size <= _MAX_YAML and _NAMES_KEY.search(file.read()):
             yield file
 
 
@@ -198,7 +198,7 @@ def _describes_dataset(archive: Archive, file: Member) -> bool:
     try:
         document = load_yaml(archive, file)
     except DatasetError:
-        return is_named or _TOP_KEY.search(file.path.read_bytes()) is not None
+        return is_named or _TOP_KEY.search(file.read()) is not None
     if not isinstance(document, dict) or "names" not in document:
         return False
     return is_named or bool(_DATASET_KEYS & document.keys())
@@ -219,7 +219,7 @@ def _list_files(archive: Archive) -> Iterator[Member]:
 
 def _is_json(file: Member) -> bool:
     """Returns whether a file is JSON, as Edge Impulse's `bounding_boxes.labels`, and no list."""
-    with file.path.open("rb") as stream:
+    with file.open() as stream:
         return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
 
 
