@@ -9,18 +9,17 @@ from atoll_contract.errors import ModelError
 from atoll_contract.tflite import read_model
 from atoll_stages.export.flatbuffer import operations
 from atoll_stages.export.metadata import add_metadata
-from support.detector_file import detector_file
+from support.edge_model import SIDE, colour_detector
 from support.tflite_metadata import DetectorMetadata, read_metadata
 
 pytestmark = pytest.mark.timeout(300)
 
-ARCHITECTURE = "ssd-mobilenet-v2-fpnlite-192"
 CLASSES = ("Würfel", "red robot")
 
 
 @pytest.fixture(scope="module")
 def plain() -> bytes:
-    return detector_file(ARCHITECTURE, 0.35).read_bytes()
+    return colour_detector()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def test_the_model_itself_stays_as_it_was(plain: bytes, described: bytes) -> Non
     assert (after.inputs, after.outputs, after.operators) == (before.inputs, before.outputs, before.operators)
     assert (after.has_metadata, before.has_metadata) == (True, False)
     assert list(operations(described)) == list(operations(plain))
-    image = np.random.default_rng(0).integers(0, 255, (1, 192, 192, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (1, SIDE, SIDE, 3), np.uint8)
     for wanted, found in zip(_outputs(plain, image), _outputs(described, image), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
