@@ -174,8 +174,8 @@ class Members:
         pure = PurePosixPath(name)
         key = comparable(name)
         names = (key.rpartition("/")[0], comparable(pure.name), plain_stem(pure.stem), pure.suffix.lower())
-        place = (str(path), 0) if path else (None, self._writer.tell())
-        row = (number, key, name, *names, 0, *place)
+        location = (str(path), 0) if path else (None, self._writer.tell())
+        row = (number, key, name, *names, 0, *location)
         try:
             self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
