@@ -1,8 +1,9 @@
 """The operations of 14 models that Google published plain and compiled, and how many of them its compiler mapped.
 
-The models are those of `google-coral/test_data`. Their binaries are not here, so the lists are rebuilt: the counts are
-those of the published files, and so are the kinds and sizes of the operations that decide, but for MoveNet's first one
-and the LSTM's neighbours, whose kinds are stand-ins. The layers between them are the architecture's, in a row.
+The models are those of `google-coral/test_data`. Their binaries are not here, so the lists are rebuilt. The counts of
+MoveNet, the LSTM and the three DeepLabs are those of the published files; those of the other nine, all of whose
+operations the compiler mapped, are the architectures'. The kinds of MoveNet's first operation and of the LSTM's
+neighbours are stand-ins. The layers between the operations that decide are the architecture's, in a row.
 """
 
 from collections.abc import Iterator

@@ -52,7 +52,7 @@ MAX_VERSIONS = {
 }
 # From these versions on the compiler refuses the whole file.
 REFUSED_VERSIONS = {"CONV_2D": 6, "QUANTIZE": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "TRANSPOSE_CONV": 4}
-# Those that occur in published pairs of plain and compiled models, none of which contradicts the rules.
+# Those that occur in published pairs of plain and compiled models.
 CHECKED_OPERATIONS = frozenset(
     {
         "ADD",
