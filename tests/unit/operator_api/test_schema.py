@@ -35,7 +35,6 @@ def test_defaults_of_a_run_are_those_that_a_real_server_stored() -> None:
             "seed": 0,
             "accelerator": "auto",
             "gpus": 1,
-            "workers": 1,
             "hyperparameters": {},
         },
         "quality": {},
