@@ -12,7 +12,7 @@ from atoll_contract import installation
 from support.house import SOURCE_ROOTS, imported, modules
 
 # What comes with one of the packages that are asked for, or where a stage goes on without it.
-BROUGHT = {"botocore", "h5py", "keras", "markupsafe", "msgspec", "yaml"}
+BROUGHT = {"botocore", "flatbuffers", "h5py", "keras", "markupsafe", "msgspec", "yaml"}
 # Compile targets that lack theirs say so.
 OF_TARGETS = {"onnx", "onnxruntime", "onnxruntime_qnn", "rknn", "tf2onnx"}
 OPTIONAL = {"ai_edge_litert", "av", "mypy_boto3_s3"} | OF_TARGETS

@@ -73,7 +73,13 @@ def new_command(
         raise SpecError(f"--to {to}: there is no folder {to.parent}; create it, or name another file")
     with explain_store_errors(endpoint=engine.endpoint):
         destination = _destination(archives, engine)
-        target = destination.target(release, random=random, profile=profile, object_store=engine.object_store)
+        try:
+            target = destination.target(release, random=random, profile=profile, object_store=engine.object_store)
+        except SpecError as error:
+            if error.reason is Reason.WEIGHTS_NOT_FOUND:
+                # Whoever also mistyped the archive is told that first.
+                _require_archives(archives, destination)
+            raise
         found, report = _inspect(archives, destination, max_invalid_percent)
     draft = draft_run(
         report,
@@ -157,6 +163,11 @@ def _inspect(
     if not report.ok:
         raise DatasetError(Reason(report.reason), f"{report.fault_of(report.path)}; no file was written")
     return found, report
+
+
+def _require_archives(archives: Sequence[str], destination: _Destination) -> None:
+    with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
+        find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
 
 
 def _file_names(archives: Sequence[Archive]) -> str:
