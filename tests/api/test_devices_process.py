@@ -17,8 +17,8 @@ import pytest
 
 from atoll_contract import keys
 from atoll_contract.document import to_json
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from cluster.controlplane import ControlPlane
 from cluster.objects import Objects, store_manifest
 from cluster.processes import free_port

@@ -21,9 +21,10 @@ import pytest
 
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason
-from atoll_contract.stage import Stage, StageInput, StoreSpec
+from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact, StageResult
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, StageEnd
 from cluster.objects import Objects, run_manifest, store_manifest

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_stages.sample.__main__ import main
 from atoll_stages.sample.put import put_sample
 from support.minio import MinioServer

@@ -27,19 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.stage import (
     ENV_INPUT,
     ENV_POD_UID,
     ENV_TERMINATION_LOG,
     ENV_WORK_DIR,
     ENV_WORKER_INDEX,
-    ConvertSpec,
-    DatasetSource,
     Stage,
     StageInput,
-    StoreSpec,
-    StoreType,
 )
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.archives import annotation, meta, rectangle
 from support.drawn_photographs import BOXES, photograph
 

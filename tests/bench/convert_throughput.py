@@ -24,7 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_contract.archive.limits import size
-from atoll_contract.stage import ConvertSpec
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_stages.convert.images import JPEG_QUALITY
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from atoll_stages.convert.shards import write_shards

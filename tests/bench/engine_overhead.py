@@ -24,16 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from atoll_cli.local.launch import launch
 from atoll_contract.document import replace
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import (
-    ENV_POD_UID,
-    ENV_TERMINATION_LOG,
-    ENV_WORK_DIR,
-    PublishSpec,
-    Stage,
-    StageInput,
-    StoreSpec,
-    StoreType,
-)
+from atoll_contract.stage import ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, PublishSpec, Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_operator.api.status import Phase
 from support.noop_run import NoopRun, noop_command
 

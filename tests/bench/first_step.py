@@ -51,7 +51,7 @@ def measured(name: str, step: Callable[[int], object]) -> Row:
 
 
 def detector(*, width: float, batch: int, frozen_blocks: int) -> Row:
-    from atoll_contract.stage import Architecture
+    from atoll_contract.train_spec import Architecture
     from atoll_stages.train.benchmark import noise_batch
     from atoll_stages.train.trainer import Trainer, TrainerSettings
 

@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from atoll_contract.stage import Accelerator, Architecture
+from atoll_contract.train_spec import Accelerator, Architecture
 from atoll_stages.sample.field import ARCHIVE, SampleSpec, write_archive
 from atoll_stages.train.dataset import CACHE_BYTES, BatchLoader, Example, canvas_side
 from atoll_stages.train.devices import find_devices

@@ -58,7 +58,7 @@ def atoll(name: str, *, side: int, batch: int, seconds: float) -> Row:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from atoll_contract.stage import Architecture
+    from atoll_contract.train_spec import Architecture
     from atoll_stages.train.benchmark import noise_batch
     from atoll_stages.train.trainer import Trainer, TrainerSettings
 

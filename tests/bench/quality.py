@@ -30,8 +30,8 @@ import numpy as np
 
 from atoll_contract import images as preprocess
 from atoll_contract.recipe import sufficient_steps
-from atoll_contract.stage import Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_contract.stage_result import Progress
+from atoll_contract.train_spec import Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.train.config import make_config

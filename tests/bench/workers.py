@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from atoll_contract.stage import Accelerator, Architecture
+from atoll_contract.train_spec import Accelerator, Architecture
 from atoll_stages.train.benchmark import noise_batch
 from atoll_stages.train.devices import find_devices, quiet_tensorflow
 from atoll_stages.train.trainer import Trainer, TrainerSettings

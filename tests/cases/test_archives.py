@@ -7,8 +7,8 @@ import pytest
 
 from atoll_contract.archive.limits import Meter
 from atoll_contract.archive.zip import ZipReader
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import DatasetLimits
 from support.archives import (
     TAR_END,
     annotation,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import DatasetFormat
 from support.archives import SIZE, annotation, jpeg, meta, packed, rectangle, tar_bytes, tfod_csv, voc_xml, zip_bytes
 from support.convert_stage import ConvertStage, Ended
 from support.converted_pictures import PixelBox, pictures_of, warnings_of

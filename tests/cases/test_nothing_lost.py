@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.convert_spec import Rename
 from atoll_contract.dataset import Dataset
 from atoll_contract.errors import AtollError, ExitCode, Reason
-from atoll_contract.stage import Rename
 from atoll_stages.convert.totals import require_equal
 from support.archives import SIZE, annotation, coco, jpeg, packed, rectangle, supervisely, voc_xml
 from support.convert_stage import ConvertStage, Ended, totals

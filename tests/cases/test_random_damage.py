@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atoll_contract.convert_spec import ConvertSpec, Rename, Split, SplitBy
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import ConvertSpec, Rename, Split, SplitBy
 from atoll_stages.convert.meanings import anchor
 from atoll_stages.convert.pipeline import Conversion, Source, read_dataset, summarize
 from atoll_stages.convert.problems import Kind

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.stage import ConvertSpec, Split, SplitBy
+from atoll_contract.convert_spec import ConvertSpec, Split, SplitBy
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from support.archives import SIZE, annotation, coco, jpeg, rectangle, voc_xml, write_files
 

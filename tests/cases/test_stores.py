@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.document import to_json
 from atoll_contract.errors import ExitCode
-from atoll_contract.stage import (
-    ENV_INPUT,
-    ENV_POD_UID,
-    ENV_TERMINATION_LOG,
-    ENV_WORK_DIR,
-    ConvertSpec,
-    DatasetSource,
-    Stage,
-    StageInput,
-    StoreSpec,
-    StoreType,
-)
+from atoll_contract.stage import ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage, StageInput
 from atoll_contract.stage_result import parse_result
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.stub_server import stub_server
 
 STORE = """\

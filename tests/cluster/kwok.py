@@ -14,7 +14,8 @@ from typing import Any, Self
 import kubernetes.client
 
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_INPUT, PublishSpec, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import ENV_INPUT, PublishSpec, Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from cluster.binaries import ensure
 from cluster.controlplane import LOOPBACK, ControlPlane
 from cluster.kubelet import succeed

@@ -10,10 +10,11 @@ import pytest
 from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.release import DeviceReport
-from atoll_contract.stage import ENV_TERMINATION_LOG, StoreSpec
+from atoll_contract.stage import ENV_TERMINATION_LOG
 from atoll_contract.stage_result import parse_result
 from atoll_contract.store.base import StoreError
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_contract.tool_reports import StoreCheck
 from atoll_edge.config import Verify
 from atoll_edge.models.download import ReleaseDownloader

@@ -18,9 +18,9 @@ from atoll_contract import keys
 from atoll_contract.document import from_json, replace
 from atoll_contract.release import DeviceReport
 from atoll_contract.signing import KeyPair, generate_key, sign
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import StoreError, StoreForbidden
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_edge.config import Verify
 from atoll_edge.models.download import PollResult, ReleaseDownloader
 from atoll_edge.models.poller import PollSchedule, ReleasePoller

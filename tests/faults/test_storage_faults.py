@@ -13,7 +13,6 @@ import pytest
 
 from atoll_contract.document import replace
 from atoll_contract.errors import IntegrityError, Reason, is_transient
-from atoll_contract.stage import AddressingStyle, ChecksumMode
 from atoll_contract.store import s3_client as s3client
 from atoll_contract.store import s3_upload as s3upload
 from atoll_contract.store.base import (
@@ -25,6 +24,7 @@ from atoll_contract.store.base import (
     require_conditional_put,
 )
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import AddressingStyle, ChecksumMode
 from support.certificates import self_signed
 from support.faulted_store import PART_BYTES, Bench
 from support.faultproxy import (

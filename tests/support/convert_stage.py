@@ -14,24 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec, DatasetFormat, DatasetSource
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import AtollError, Reason, exit_code
-from atoll_contract.stage import (
-    ENV_INPUT,
-    ENV_POD_UID,
-    ENV_TERMINATION_LOG,
-    ENV_WORK_DIR,
-    ConvertSpec,
-    DatasetFormat,
-    DatasetSource,
-    Stage,
-    StageInput,
-    StoreSpec,
-    StoreType,
-)
+from atoll_contract.stage import ENV_INPUT, ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORK_DIR, Stage, StageInput
 from atoll_contract.stage_result import StageResult, parse_result
 from atoll_contract.store import open_store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_stages.convert.stage import convert
 from atoll_stages.runtime.context import StageContext
 

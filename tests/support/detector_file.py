@@ -26,7 +26,7 @@ def make(architecture: str, width: float) -> bytes:
     import keras
     import numpy as np
 
-    from atoll_contract.stage import Architecture
+    from atoll_contract.train_spec import Architecture
     from atoll_stages.export.head_files import files_of
     from atoll_stages.train.detector import build_detector
 

@@ -5,8 +5,9 @@ from typing import Any
 from atoll_cli.draft.settings import InitialWeights
 from atoll_cli.draft.targets import RunTarget
 from atoll_contract.document import replace
-from atoll_contract.stage import InitFrom, Stage
+from atoll_contract.stage import Stage
 from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_contract.train_spec import InitFrom
 from atoll_operator.api.status import Phase, Resolved, RunStatus, StagePhase, StageStatus
 from atoll_operator.api.status_codec import write_status
 from atoll_operator.api.validation import check

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.agent import Agent
 from atoll_edge.config import (
     CameraConfig,

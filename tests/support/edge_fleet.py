@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_contract.signing import KeyPair
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.config import EdgeConfig, ModelConfig, Verify
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec

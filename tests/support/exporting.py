@@ -4,20 +4,11 @@ from pathlib import Path
 
 from atoll_contract.document import to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import (
-    Architecture,
-    ExportSpec,
-    InitFrom,
-    QualityGates,
-    Stage,
-    StageInput,
-    StartWeights,
-    StoreSpec,
-    StoreType,
-    TrainSpec,
-)
+from atoll_contract.stage import ExportSpec, QualityGates, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import Architecture, InitFrom, StartWeights, TrainSpec
 from atoll_stages.runtime.context import StageContext
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.history import Best, History, Point

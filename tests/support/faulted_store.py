@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_contract.document import replace
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from support.faultproxy import FaultProxy
 
 PART_BYTES = 5 * 2**20

@@ -11,7 +11,8 @@ from typing import Any
 import kubernetes.client
 
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import PublishSpec, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import PublishSpec, Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.jobs.manifest import build_job
 from atoll_operator.jobs.stage_input import Work

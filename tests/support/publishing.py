@@ -11,10 +11,11 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
-from atoll_contract.stage import PublishSpec, Stage, StageInput, StoreSpec
+from atoll_contract.stage import PublishSpec, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_stages.publish.stage import publish
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from support.minimal_tflite import minimal_tflite

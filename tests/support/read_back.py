@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atoll_contract.stage import ConvertSpec
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
 from support.archives import Files, packed
 

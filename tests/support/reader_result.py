@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from atoll_contract.archive.extract import extract
-from atoll_contract.stage import DatasetFormat, DatasetLimits
+from atoll_contract.convert_spec import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Problems
 from atoll_stages.convert.readers import find_readers
 from atoll_stages.convert.readers.base import AnnotatedImage, Archive

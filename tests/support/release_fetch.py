@@ -12,8 +12,8 @@ from pathlib import Path
 
 from atoll_contract.document import from_json
 from atoll_contract.release import Manifest
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
+from atoll_contract.store_spec import StoreSpec, StoreType
 
 
 def main() -> int:

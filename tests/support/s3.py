@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from atoll_contract.document import replace
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.s3_server import S3Server
 
 

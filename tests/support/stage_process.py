@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage, StageInput, StoreSpec, TrainSpec
+from atoll_contract.stage import Stage, StageInput
+from atoll_contract.store_spec import StoreSpec
+from atoll_contract.train_spec import TrainSpec
 
 TESTS = Path(__file__).parents[1]
 

@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import PreconditionFailed
 from atoll_contract.store.lease import Lease
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 
 
 def increment(spec: StoreSpec, times: int, key: str = "counter") -> None:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from atoll_contract.errors import AtollError
-from atoll_contract.stage import Accelerator, Architecture
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.directory import DirStore
+from atoll_contract.train_spec import Accelerator, Architecture
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig

@@ -32,9 +32,10 @@ from atoll_contract import keys
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import from_json, to_json
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Architecture, Stage
+from atoll_contract.stage import Stage
 from atoll_contract.stage_result import parse_line, parse_result
 from atoll_contract.store.directory import DirStore
+from atoll_contract.train_spec import Architecture
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_operator.api.decode import training_profile, training_run
 from atoll_operator.api.status import Phase

@@ -9,7 +9,7 @@ from enum import StrEnum
 from msgspec import field
 
 from atoll_contract.document import Document
-from atoll_contract.stage import StoreSpec
+from atoll_contract.store_spec import StoreSpec
 from atoll_edge.detector.tiling import Tiling
 from atoll_edge.frc import NtMode
 from atoll_edge.robot.seed_topics import Compatibility

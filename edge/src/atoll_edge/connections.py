@@ -15,10 +15,10 @@ from typing import Any
 from atoll_contract import keys
 from atoll_contract.document import Document
 from atoll_contract.errors import AtollError
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_contract.store.retry import Backoff
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.camera.files import SourceError
 from atoll_edge.camera.open import DEFAULT_PATH, open_source
 from atoll_edge.cameras import camera_setups, listed_cameras

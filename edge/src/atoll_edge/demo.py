@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract.archive.extract import extract
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import AtollError
-from atoll_contract.stage import DatasetLimits
 from atoll_contract.text import table_cell
 from atoll_edge.agent import Agent
 from atoll_edge.camera.files import SUFFIXES, SourceError

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from atoll_contract.stage import InitFrom, Preset
+from atoll_contract.train_spec import InitFrom, Preset
 
 # How often each picture is seen, and how many steps were measured to be enough (BCCD: 670 of batch 8 from ImageNet
 # weights, 1200 of batch 8 from random ones). A release has done most of its training already.

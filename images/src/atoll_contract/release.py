@@ -12,11 +12,11 @@ from typing import Any
 from msgspec import field
 
 from atoll_contract.archive.extract import extract
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.document import Document
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.rollout import RolloutPlan
-from atoll_contract.stage import DatasetLimits
 
 _RELEASE = re.compile(r"([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)-v([1-9][0-9]{0,8})")
 BUNDLE_NAME = "model.tar.gz"

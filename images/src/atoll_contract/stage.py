@@ -7,11 +7,14 @@ from typing import Any
 
 from msgspec import field
 
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef, attempt_prefix
 from atoll_contract.rollout import RolloutPlan
 from atoll_contract.stage_result import Artifact
+from atoll_contract.store_spec import StoreSpec
+from atoll_contract.train_spec import StartWeights, TrainSpec
 
 ENV_INPUT = "ATOLL_STAGE_INPUT"
 ENV_POD_UID = "ATOLL_POD_UID"
@@ -40,198 +43,6 @@ class Stage(StrEnum):
     EXPORT = "export"
     COMPILE = "compile"
     PUBLISH = "publish"
-
-
-class StoreType(StrEnum):
-    DIRECTORY = "directory"
-    S3 = "s3"
-
-
-class AddressingStyle(StrEnum):
-    AUTO = "auto"
-    PATH = "path"
-    VIRTUAL = "virtual"
-
-
-class ChecksumMode(StrEnum):
-    AUTO = "auto"
-    WHEN_SUPPORTED = "whenSupported"
-    WHEN_REQUIRED = "whenRequired"
-
-
-class StoreSpec(Document, frozen=True):
-    """Where a store is. Credentials are not in it, but files in `credentials_dir` (`AWS_ACCESS_KEY_ID`,
-    `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`), which are read again for each request; without it boto3's
-    own chain applies (environment, shared file, web identity, instance role)."""
-
-    type: StoreType
-    path: str | None = None
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    addressing_style: AddressingStyle = AddressingStyle.AUTO
-    checksum_mode: ChecksumMode = ChecksumMode.AUTO
-    ca_bundle_path: str | None = None
-    credentials_dir: str | None = None
-    anonymous: bool = False
-    # Seconds for which one call to a bucket is retried; None: the default of `store.retry.Backoff`.
-    patience_seconds: float | None = None
-
-
-class DatasetFormat(StrEnum):
-    AUTO = "auto"
-    SUPERVISELY = "supervisely"
-    COCO = "coco"
-    VOC = "voc"
-    YOLO = "yolo"
-    TFOD_CSV = "tfod-csv"
-    CVAT = "cvat"
-    LABELME = "labelme"
-    CREATEML = "createml"
-
-
-class SplitBy(StrEnum):
-    AUTO = "auto"
-    TAGS = "tags"
-    DATASETS = "datasets"
-    HASH = "hash"
-
-
-class DatasetSource(Document, frozen=True):
-    """One archive, or every archive below a key that ends in `/`. `store` is None for the run's own."""
-
-    key: str
-    format: DatasetFormat = DatasetFormat.AUTO
-    digest: str | None = None
-    store: StoreSpec | None = None
-
-
-class Rename(Document, frozen=True):
-    from_: str
-    to: str
-
-
-class Split(Document, frozen=True):
-    """Shares in percent; they add up to 100."""
-
-    by: SplitBy = SplitBy.AUTO
-    train: int = 80
-    validation: int = 20
-    test: int = 0
-    seed: int = 0
-
-
-class DatasetLimits(Document, frozen=True):
-    """Limits of an archive, from the TrainingProfile. Sizes in bytes."""
-
-    archive_bytes: int = 50 * 2**30
-    expanded_bytes: int = 100 * 2**30
-    expansion_ratio: int = 100
-    members: int = 1_000_000
-    member_bytes: int = 256 * 2**20
-    header_bytes: int = 64 * 2**10
-    path_bytes: int = 512
-    path_levels: int = 16
-    picture_pixels: int = 64_000_000
-    picture_side: int = 16_384
-    annotation_bytes: int = 64 * 2**20
-    json_depth: int = 32
-    classes: int = 1000
-
-
-class ConvertSpec(Document, frozen=True):
-    sources: tuple[DatasetSource, ...]
-    classes: tuple[str, ...] = ()
-    rename: tuple[Rename, ...] = ()
-    ignore: tuple[str, ...] = ()
-    split: Split = Split()
-    max_invalid_percent: float = 1.0
-    limits: DatasetLimits = DatasetLimits()
-    # The processes that share the work; which one a process is, `ENV_WORKER_INDEX` says. None: one.
-    shards: int | None = None
-
-
-class Architecture(StrEnum):
-    """The detectors. The number is the side of the square input in pixels."""
-
-    FPNLITE_320 = "ssd-mobilenet-v2-fpnlite-320"
-    FPNLITE_192 = "ssd-mobilenet-v2-fpnlite-192"
-    FPNLITE_416 = "ssd-mobilenet-v2-fpnlite-416"
-    FPNLITE_512 = "ssd-mobilenet-v2-fpnlite-512"
-    FPNLITE_640 = "ssd-mobilenet-v2-fpnlite-640"
-    DFL_192 = "dfl-mobilenet-v2-fpn-192"
-    DFL_320 = "dfl-mobilenet-v2-fpn-320"
-    DFL_640 = "dfl-mobilenet-v2-fpn-640"
-    SSD_300 = "ssd-mobilenet-v2-300"
-
-    @property
-    def side(self) -> int:
-        return int(self.rsplit("-", 1)[1])
-
-    @property
-    def has_distributions(self) -> bool:
-        """Whether its boxes are distributions (`atoll_contract.box_distributions`) instead of offsets from anchors."""
-        return self.startswith("dfl-")
-
-
-class InitFrom(StrEnum):
-    IMAGENET = "imagenet"
-    RELEASE = "release"
-    CHECKPOINT = "checkpoint"
-    RANDOM = "random"
-
-
-class StartWeights(Document, frozen=True):
-    """Initial weights. For a release `key` is its manifest, for a checkpoint the weights file; both with the hex
-    sha256. ImageNet weights are searched in `ATOLL_WEIGHTS_DIR`, then below `weights/` of the store."""
-
-    type: InitFrom = InitFrom.IMAGENET
-    key: str | None = None
-    sha256: str | None = None
-
-
-class Accelerator(StrEnum):
-    AUTO = "auto"
-    GPU = "gpu"
-    CPU = "cpu"
-
-
-class Preset(StrEnum):
-    AUTO = "auto"
-    PLAIN = "plain"
-
-
-DEFAULT_STEPS = 1000
-DEFAULT_BATCH_SIZE = 16
-# The fields of spec.training that the seed's hyperparameters stand for: their names, of which the first that is given
-# counts, and the largest number. Its "epochs" are training steps in every version of the seed.
-SEED_NAMES = {
-    "steps": (("train-steps", "train_steps", "num_steps", "epochs"), 10_000_000),
-    "batchSize": (("batch_size", "batch-size"), 1024),
-    "evalEverySteps": (("eval-frequency", "eval_frequency"), 10_000_000),
-}
-
-
-class TrainSpec(Document, frozen=True):
-    architecture: Architecture = Architecture.FPNLITE_320
-    width: float = 1.0
-    init_from: StartWeights = StartWeights()
-    steps: int = DEFAULT_STEPS
-    batch_size: int = DEFAULT_BATCH_SIZE
-    # None: the default of the architecture and the kind of initial weights.
-    learning_rate: float | None = None
-    seed: int = 0
-    accelerator: Accelerator = Accelerator.AUTO
-    eval_every_steps: int | None = None
-    checkpoint_every_steps: int | None = None
-    # Evaluations without a better validation AP50 before training stops early; None: never.
-    early_stopping_patience: int | None = None
-    hyperparameters: Mapping[str, str] = field(default_factory=dict)
-    # None: the input of an older operator, which stands for `plain`.
-    preset: Preset | None = None
-    # The stage chooses the steps by the number of pictures, so many at most; None: `steps` counts.
-    max_steps: int | None = None
 
 
 class QualityGates(Document, frozen=True):

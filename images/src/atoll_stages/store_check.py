@@ -17,8 +17,9 @@ from pathlib import Path
 from atoll_contract.document import from_json, to_json
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.keys import RunRef, run_prefix
-from atoll_contract.stage import ENV_TERMINATION_LOG, StoreSpec
+from atoll_contract.stage import ENV_TERMINATION_LOG
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_contract.tool_reports import StoreCheck
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atoll_contract.archive.extract import Member, extract
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import DatasetLimits
 from atoll_contract.store.directory import INTERNAL
 
 _MODE = 0o644

@@ -23,12 +23,12 @@ from atoll_cli.local.state import RunFolder, known_runs
 from atoll_cli.options import EngineOptions
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError, exit_code
-from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store import directory_store, open_store
 from atoll_contract.store.base import Store, StoreError, StoreForbidden, StoreUnavailable
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
 from atoll_contract.store.s3_credentials import credentials_on_this_machine
+from atoll_contract.store_spec import AddressingStyle, StoreSpec
 from atoll_operator.api.decode import object_store
 from atoll_operator.api.manifests import read_files
 from atoll_operator.jobs.stage_input import store_spec

@@ -20,9 +20,9 @@ from atoll_cli.console import stage_progress
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.installation import INSTALL_LAPTOP
-from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.stage_result import Progress, parse_line
 from atoll_contract.tool_reports import LintReport, Timing, WeightsFile
+from atoll_contract.train_spec import Architecture, InitFrom
 
 T = TypeVar("T")
 

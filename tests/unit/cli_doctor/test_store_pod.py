@@ -11,7 +11,7 @@ from atoll_cli.doctor.result import Level
 from atoll_cli.doctor.store import check_pod, check_stores, evaluate_pod
 from atoll_contract.document import from_json, to_json
 from atoll_contract.errors import Reason
-from atoll_contract.stage import StoreSpec
+from atoll_contract.store_spec import StoreSpec
 from atoll_contract.tool_reports import StoreCheck
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.decode import object_store, training_profile

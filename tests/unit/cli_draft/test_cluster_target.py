@@ -11,7 +11,7 @@ from atoll_cli.cluster_access import connect
 from atoll_cli.draft.targets import RunTarget, cluster_target
 from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import InitFrom
+from atoll_contract.train_spec import InitFrom
 from atoll_operator.api.validation import check
 from support.draft_inputs import ended_run
 from support.scripted_api import ScriptedApi

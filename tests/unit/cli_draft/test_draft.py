@@ -10,8 +10,9 @@ from atoll_cli.tool import ToolMissing
 from atoll_contract import document as documents
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import MAX_STEPS
-from atoll_contract.stage import Architecture, InitFrom, Stage
+from atoll_contract.stage import Stage
 from atoll_contract.tool_reports import LintClass, Timing
+from atoll_contract.train_spec import Architecture, InitFrom
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import read_text
 from atoll_operator.api.status import Phase, StagePhase, StageStatus

@@ -5,8 +5,8 @@ import pytest
 from atoll_cli.draft.draft import draft_run
 from atoll_cli.draft.input_size import choose_input
 from atoll_cli.draft.settings import InitialWeights, Settings
-from atoll_contract.stage import Architecture, InitFrom
 from atoll_contract.tool_reports import LintClass, LintReport, Timing
+from atoll_contract.train_spec import Architecture, InitFrom
 from support.draft_inputs import lint_report, target
 
 KEY = "datasets/local/reefscape.tar"

@@ -10,8 +10,10 @@ from atoll_cli.local.jobs import LocalJobs, with_own_python
 from atoll_cli.local.process import StageProcess, is_alive, start_time
 from atoll_cli.local.state import RunFolder
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_INPUT, ConvertSpec, DatasetSource, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import ENV_INPUT, Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_operator.lifecycle.model import JobState
 from support.archives import packed, supervisely
 

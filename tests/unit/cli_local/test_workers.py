@@ -8,7 +8,8 @@ import pytest
 
 from atoll_cli.local.workers import worker_environments
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_INPUT, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import ENV_INPUT, Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_operator.api.status import Phase
 from support.noop_run import RUN, NoopRun
 from support.polling import wait_until

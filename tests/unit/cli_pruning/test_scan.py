@@ -18,10 +18,11 @@ from atoll_contract import keys
 from atoll_contract.document import from_json, replace, rfc3339, to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.release import Channel, DeviceReport, EdgeTpu, Manifest, ManifestFile, ManifestRef, ModelInput, Role
-from atoll_contract.stage import Stage, StoreSpec, StoreType
+from atoll_contract.stage import Stage
 from atoll_contract.store.base import Store
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.interrupting_store import InterruptingStore
 from support.minio import MinioServer
 from support.publishing import exported_run, publish_once

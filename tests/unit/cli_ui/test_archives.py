@@ -9,8 +9,8 @@ from PIL import Image
 
 from atoll_cli.ui.galleries import NO_BOX, PAGE_IMAGES
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.document import from_json
-from atoll_contract.stage import ConvertSpec
 from atoll_contract.tool_reports import GALLERY_FILE, Gallery
 from atoll_stages.convert import gallery
 from atoll_stages.convert.lint import lint

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.document import from_json, to_json
 from atoll_contract.errors import ExitCode, Reason, SpecError, exit_code, is_transient
 from atoll_contract.harvest import HarvestNote
 from atoll_contract.release import Channel, DeviceReport, Manifest, Role
-from atoll_contract.stage import ENV_INPUT, ConvertSpec, DatasetSource, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import ENV_INPUT, Stage, StageInput
 from atoll_contract.stage_result import (
     MAX_TERMINATION_MESSAGE,
     Artifact,
@@ -22,6 +23,7 @@ from atoll_contract.stage_result import (
     last_progress,
     parse_result,
 )
+from atoll_contract.store_spec import StoreSpec, StoreType
 
 PAGE = (Path(__file__).parents[3] / "docs/contract.md").read_text(encoding="utf-8")
 RUN = keys.RunRef(namespace="local", name="bccd", uid="7b1e")

@@ -3,7 +3,7 @@
 import pytest
 
 from atoll_contract.recipe import MAX_STEPS, Recipe, describe, recipe, sufficient_steps
-from atoll_contract.stage import InitFrom, Preset
+from atoll_contract.train_spec import InitFrom, Preset
 
 PRETRAINED = [InitFrom.IMAGENET, InitFrom.RELEASE, InitFrom.CHECKPOINT]
 

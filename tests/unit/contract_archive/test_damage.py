@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.archive.extract import extract
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetLimits
 from support.archives import packed, supervisely
 
 LIMITS = DatasetLimits(expanded_bytes=2**22)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.archive.extract import Members, extract
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetLimits
 from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
 from support.raw_zip import raw_zip
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import Store
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from support.minio import MinioServer
 from support.s3 import bucket_spec
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, PreconditionFailed, StoreForbidden
 from atoll_contract.store.directory import INTERNAL, DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.store_writers import increment
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from atoll_contract.document import from_json, to_json
 from atoll_contract.errors import Reason
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, Store, StoreError
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store.lease import Lease, LeaseRecord
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.polling import wait_until
 from support.store_writers import hold_lease
 

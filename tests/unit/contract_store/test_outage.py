@@ -7,12 +7,12 @@ import pytest
 
 from atoll_contract.document import from_json
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.stage_result import StageResult, parse_line
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
 from atoll_contract.store.outage import OutageNotice
 from atoll_contract.store.retry import Backoff, Retryable
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.s3 import write_credentials
 from support.stage_process import run_stage_process
 from support.stub_server import stub_server

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from support.s3 import raw_client
 
 PARTS = 5

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.errors import Reason
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import StoreError
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
 from atoll_contract.store.s3_client import connect
 from atoll_contract.store.s3_credentials import FileCredentials, credentials_on_this_machine
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.s3 import write_credentials
 from support.stub_server import stub_server
 

@@ -7,11 +7,11 @@ import pytest
 
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, SpecError
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import ObjectNotFound, StoreError
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
 from atoll_contract.store.s3_client import connect, is_aws
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.s3 import write_credentials
 from support.stub_server import stub_server
 

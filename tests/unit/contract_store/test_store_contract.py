@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.errors import IntegrityError
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import WRITERS, ObjectNotFound, PreconditionFailed, Store, require_conditional_put
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.store_writers import increment
 
 

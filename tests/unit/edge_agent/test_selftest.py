@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from atoll_contract.document import to_json
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.cli import as_text, main
 from atoll_edge.config import CameraConfig, EdgeConfig, HttpConfig, ModelConfig, StreamConfig, Verify
 from atoll_edge.connections import bucket_step, connection_steps, frame_step, ports_step, robot_step, running_agent

@@ -8,9 +8,9 @@ import pytest
 
 from atoll_contract.document import from_json
 from atoll_contract.harvest import HarvestNote
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.config import CameraConfig, EdgeConfig, HarvestConfig, ModelConfig
 from atoll_edge.harvest.harvester import Harvester, make_harvester
 from atoll_edge.harvest.spool import Destination, Spool, SpoolUploader

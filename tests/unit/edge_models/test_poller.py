@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from atoll_contract.release import DeviceReport
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import ObjectInfo, StoreUnavailable
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.config import EdgeConfig, ModelConfig, Verify
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.models.download import PollResult, ReleaseDownloader

@@ -9,20 +9,11 @@ import pytest
 import yaml
 from msgspec import structs
 
+from atoll_contract.convert_spec import DatasetFormat, DatasetLimits, SplitBy
 from atoll_contract.release import DeviceReport
-from atoll_contract.stage import (
-    SEED_NAMES,
-    Accelerator,
-    AddressingStyle,
-    Architecture,
-    ChecksumMode,
-    CompilePolicy,
-    DatasetFormat,
-    DatasetLimits,
-    InitFrom,
-    Preset,
-    SplitBy,
-)
+from atoll_contract.stage import CompilePolicy
+from atoll_contract.store_spec import AddressingStyle, ChecksumMode
+from atoll_contract.train_spec import SEED_NAMES, Accelerator, Architecture, InitFrom, Preset
 from atoll_operator.api.crds import definitions, folder
 from atoll_stages.train.config import known_names
 

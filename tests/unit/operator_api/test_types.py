@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetLimits, Rename, Split
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Accelerator, Architecture, CompilePolicy, DatasetLimits, InitFrom, Rename, Split, Stage
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_contract.train_spec import Accelerator, Architecture, InitFrom
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.types import (
     Checkpoint,

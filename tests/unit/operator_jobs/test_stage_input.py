@@ -5,24 +5,15 @@ from typing import Any
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.rollout import RolloutPlan, RolloutStep
-from atoll_contract.stage import (
-    Accelerator,
-    CompilePolicy,
-    DatasetLimits,
-    InitFrom,
-    Preset,
-    Stage,
-    StageInput,
-    StartWeights,
-    StoreSpec,
-    StoreType,
-    TrainSpec,
-)
+from atoll_contract.stage import CompilePolicy, Stage, StageInput
 from atoll_contract.store import directory_store
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import Accelerator, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
 from atoll_operator.api.validation import check

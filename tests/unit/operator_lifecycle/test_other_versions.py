@@ -10,8 +10,10 @@ import pytest
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_INPUT, Stage, StageInput, StoreSpec, StoreType, TrainSpec
+from atoll_contract.stage import ENV_INPUT, Stage, StageInput
 from atoll_contract.stage_result import last_progress, parse_result
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import TrainSpec
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.decode import training_profile
 from atoll_operator.api.defaults import defaulted

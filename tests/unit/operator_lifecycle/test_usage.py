@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from atoll_contract.errors import Reason
-from atoll_contract.stage import Accelerator, Stage
+from atoll_contract.stage import Stage
+from atoll_contract.train_spec import Accelerator
 from atoll_operator.api.status import Phase, Usage
 from atoll_operator.lifecycle.model import PodPhase
 from support.run_simulation import PROFILE, RunSimulation, run_view

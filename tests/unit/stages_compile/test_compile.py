@@ -14,9 +14,10 @@ import pytest
 from atoll_contract.errors import ExitCode, Reason, SpecError, exit_code
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import CompilePolicy as Policy
-from atoll_contract.stage import CompileSpec, Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import CompileSpec, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_stages.compile.edgetpu import ENV_COMPILER, PLAN, EdgeTpuTarget, find_compiler
 from atoll_stages.compile.stage import compile_model
 from atoll_stages.compile.target import CompileTarget

@@ -16,10 +16,12 @@ from atoll_contract.box_distributions import CODES, cell_grid
 from atoll_contract.document import to_json
 from atoll_contract.errors import ExitCode, IntegrityError, Reason, SpecError, exit_code
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Architecture, CompileSpec, Stage, StageInput, StoreSpec, StoreType
 from atoll_contract.stage import CompilePolicy as Policy
+from atoll_contract.stage import CompileSpec, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import Architecture
 from atoll_stages.compile import network_compiler
 from atoll_stages.compile.rknn import RKNN
 from atoll_stages.compile.stage import compile_model

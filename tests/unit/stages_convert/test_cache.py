@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import Rename
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import Rename
 from atoll_contract.store.base import ObjectInfo
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store.lease import Lease

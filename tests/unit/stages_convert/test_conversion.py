@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetSource, Rename
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import DatasetSource, Rename
 from atoll_stages.convert.example_store import full_disk_as_os_error
 from support.archives import (
     annotation,

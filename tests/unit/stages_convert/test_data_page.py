@@ -2,7 +2,7 @@
 
 import pytest
 
-from atoll_contract.stage import DatasetFormat, DatasetLimits
+from atoll_contract.convert_spec import DatasetFormat, DatasetLimits
 from atoll_stages.convert.meanings import anchor
 from atoll_stages.convert.problems import Kind
 from support.warning_table import PAGE

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import DatasetLimits
 from support.archives import (
     TAR_END,
     gzip_bytes,

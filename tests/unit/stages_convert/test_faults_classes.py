@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetLimits, Split, SplitBy
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.labelmap import parse_label_map
-from atoll_contract.stage import DatasetLimits, Split, SplitBy
 from support.archives import (
     annotation,
     jpeg,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from atoll_contract.stage import Split
+from atoll_contract.convert_spec import Split
 from support.archives import annotation, encoded, meta, packed, rectangle
 from support.convert_stage import ConvertStage, Ended
 from support.converted_records import records_of

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.convert_spec import ConvertSpec, DatasetLimits
 from atoll_contract.errors import AtollError, DatasetError, Reason
-from atoll_contract.stage import ConvertSpec, DatasetLimits
 from atoll_stages.convert import image_pool
 from atoll_stages.convert.image_pool import MANY_BYTES, TASK_IMAGES, ImagePool
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize

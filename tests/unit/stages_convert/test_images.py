@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.images import PreparedImage, UnreadableImage, prepare_image
 from support.archives import annotation, encoded, jpeg, packed, picture, rectangle, supervisely
 from support.convert_stage import ConvertStage

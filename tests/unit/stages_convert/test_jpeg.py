@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atoll_contract.stage import DatasetLimits
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_stages.convert.duplicates import MAX_BITS, MAX_STEPS
 from atoll_stages.convert.images import LONG_SIDE, MAX_PLAIN_SIDE, prepare_image
 from atoll_stages.convert.jpeg import without_metadata

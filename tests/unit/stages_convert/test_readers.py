@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from atoll_contract.archive.extract import extract
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Problems
 from atoll_stages.convert.readers import find_readers
 from atoll_stages.convert.readers.base import Archive

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import ExitCode
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import DatasetLimits, StoreSpec, StoreType
 from atoll_contract.store import open_store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_stages.convert import batches, sharding
 from atoll_stages.convert.batches import BatchStore, ShardPlan
 from atoll_stages.convert.image_pool import ImagePool

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll_contract.archive.extract import Member
+from atoll_contract.convert_spec import Split, SplitBy
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.frames import frame_group
 from atoll_stages.convert.prepared import ImageFacts, PreparedFile, RecordImage

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from atoll_contract.box_distributions import CODES, IOU_THRESHOLD, SCORE_THRESHOLD, cell_count
 from atoll_contract.document import replace
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.compile.decoding import decode_detections, decode_outputs, output_shapes
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.target_inputs import DetectorHead

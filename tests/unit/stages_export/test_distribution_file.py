@@ -10,8 +10,8 @@ import pytest
 from atoll_contract import images as preprocess
 from atoll_contract.box_distributions import CODES, cell_count
 from atoll_contract.errors import ModelError
-from atoll_contract.stage import Architecture
 from atoll_contract.tflite import read_model
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import check_input
 from atoll_stages.export.edgetpu_mapping import predict_mapping
 from atoll_stages.export.flatbuffer import operations, order_outputs

@@ -11,7 +11,8 @@ import pytest
 from atoll_contract import __version__
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason, exit_code
-from atoll_contract.stage import Architecture, ExportSpec, QualityGates
+from atoll_contract.stage import ExportSpec, QualityGates
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import kept_detections
 from atoll_stages.export.stage import export
 from atoll_stages.runtime.context import StageContext

@@ -10,7 +10,7 @@ import tensorflow as tf
 from atoll_contract import images as preprocess
 from atoll_contract.errors import ModelError
 from atoll_contract.images import INPUT_SCALE, INPUT_ZERO_POINT
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import POSTPROCESS, Postprocess, calibration_inputs, check_input, convert
 from atoll_stages.export.edgetpu_mapping import predict_mapping
 from atoll_stages.export.flatbuffer import fix_outputs, operations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atoll_contract import images as preprocess
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import POSTPROCESS, Postprocess, check_input, convert
 from atoll_stages.export.edgetpu_mapping import predict_mapping
 from atoll_stages.export.flatbuffer import fix_outputs, operations

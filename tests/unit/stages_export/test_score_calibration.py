@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atoll_contract.errors import AtollError
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD, precision_recall
 from atoll_stages.export.score_calibration import TOLERANCE, ScoreCalibration, calibrate_file, calibrate_scores
 from atoll_stages.train.dataset import Example

@@ -12,8 +12,9 @@ import pytest
 from atoll_contract import images as preprocess
 from atoll_contract.document import from_json, replace
 from atoll_contract.errors import IntegrityError
-from atoll_contract.stage import Architecture, QualityGates
+from atoll_contract.stage import QualityGates
 from atoll_contract.stage_result import Artifact
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.onnx_model import INPUT, ConverterMissing, float_onnx
 from atoll_stages.export.stage import export

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_contract.stage import StoreSpec, StoreType
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.minio import MinioServer
 from support.s3 import bucket_spec
 

@@ -18,10 +18,12 @@ from atoll_contract.document import replace, to_json
 from atoll_contract.keys import RunRef
 from atoll_contract.provenance import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE
 from atoll_contract.signing import generate_key
-from atoll_contract.stage import BuildInputs, InitFrom, PublishSpec, Stage, StageInput, StartWeights, StoreSpec
+from atoll_contract.stage import BuildInputs, PublishSpec, Stage, StageInput
 from atoll_contract.stage_result import Artifact
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
+from atoll_contract.store_spec import StoreSpec
+from atoll_contract.train_spec import InitFrom, StartWeights
 from support.publishing import METRICS, exported_run, publish_once
 
 DIGEST = "0123456789abcdef" * 4

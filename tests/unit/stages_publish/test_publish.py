@@ -14,9 +14,10 @@ from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel, Manifest, Role, TargetResult
 from atoll_contract.rollout import RolloutControl, RolloutPlan, RolloutState, RolloutStep
 from atoll_contract.signing import generate_key, sign, verify
-from atoll_contract.stage import StageInput, StoreSpec
+from atoll_contract.stage import StageInput
 from atoll_contract.store import open_store
 from atoll_contract.store.base import PreconditionFailed, Store, StoreError
+from atoll_contract.store_spec import StoreSpec
 from atoll_stages.publish.files import optional_artifact
 from atoll_stages.publish.stage import publish
 from atoll_stages.runtime.context import Interrupted, StageContext

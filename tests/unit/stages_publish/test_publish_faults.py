@@ -15,9 +15,9 @@ from atoll_contract.document import from_json
 from atoll_contract.errors import Reason
 from atoll_contract.release import Channel, Manifest
 from atoll_contract.signing import generate_key, verify
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from support.interrupting_store import InterruptingStore, in_child, kill_at
 from support.publishing import exported_run, publish_once, publish_until_done, with_version
 

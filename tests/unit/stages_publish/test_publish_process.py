@@ -7,9 +7,10 @@ from pathlib import Path
 
 from atoll_contract import keys
 from atoll_contract.errors import ExitCode, Reason
-from atoll_contract.stage import StageInput, StoreSpec
+from atoll_contract.stage import StageInput
 from atoll_contract.stage_result import StageResult, parse_result
 from atoll_contract.store import open_store
+from atoll_contract.store_spec import StoreSpec
 from support.publishing import exported_run
 
 

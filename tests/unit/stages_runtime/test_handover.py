@@ -9,9 +9,11 @@ import pytest
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, IntegrityError, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import ENV_HANDOVER_DIR, ExportSpec, Stage, StageInput, StoreSpec, StoreType, TrainSpec
+from atoll_contract.stage import ENV_HANDOVER_DIR, ExportSpec, Stage, StageInput
 from atoll_contract.stage_result import Artifact, StageResult
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import TrainSpec
 from atoll_stages.runtime.child import resume_completed
 from atoll_stages.runtime.exit_result import ExitResult
 from atoll_stages.runtime.handover import MAX_BYTES, leave_result, with_handed_over

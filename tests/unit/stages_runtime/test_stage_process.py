@@ -15,9 +15,11 @@ import pytest
 from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage, StageInput, StoreSpec, StoreType, TrainSpec
+from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact, StageResult, parse_result
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import TrainSpec
 from atoll_stages.runtime.allocator import with_allocator
 from atoll_stages.runtime.parent import write_message
 from support.polling import wait_until

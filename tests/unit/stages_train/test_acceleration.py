@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.dataset import BatchLoader
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.detection_data import CLASSES, labelled_images

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import decode_boxes, generate_anchors, to_corners
 from support.detection_data import encode_boxes
 

@@ -7,7 +7,7 @@ import pytest
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import recipe, sufficient_steps
-from atoll_contract.stage import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
+from atoll_contract.train_spec import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.train.config import Hyperparameters, known_names, make_config, parse_hyperparameters
 from atoll_stages.train.dataset import CACHE_BYTES, canvas_side
 from atoll_stages.train.devices import find_devices

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from atoll_contract import images as preprocess
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.train.dataset import BatchLoader, Example

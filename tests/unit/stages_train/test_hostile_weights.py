@@ -10,8 +10,8 @@ import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.stage import Architecture, InitFrom, StartWeights
 from atoll_contract.store.directory import DirStore
+from atoll_contract.train_spec import Architecture, InitFrom, StartWeights
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.initial_weights import (
     ModelInfo,

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import generate_anchors, match_atss
 from atoll_stages.train.losses import detection_loss, focal_loss, giou
 from support.detection_data import encode_boxes

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import AnchorMatches, generate_anchors, match_anchors, pairwise_iou
 
 CENTER = st.integers(10, 90).map(lambda n: n / 100)

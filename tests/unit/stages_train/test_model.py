@@ -8,7 +8,7 @@ import pytest
 
 from atoll_contract.box_distributions import CODES
 from atoll_contract.errors import IntegrityError
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.backbone import TOP, mobilenet_v2
 from atoll_stages.train.detector import build_detector

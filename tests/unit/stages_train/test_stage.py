@@ -9,20 +9,11 @@ from atoll_contract import keys
 from atoll_contract.document import from_json, replace
 from atoll_contract.errors import AtollError, Reason
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import (
-    Accelerator,
-    Architecture,
-    InitFrom,
-    Preset,
-    Stage,
-    StageInput,
-    StartWeights,
-    StoreSpec,
-    StoreType,
-    TrainSpec,
-)
+from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import Artifact, Progress, parse_line
 from atoll_contract.store.directory import DirStore
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from atoll_stages.train.history import History
 from atoll_stages.train.initial_weights import ModelInfo, load_detector

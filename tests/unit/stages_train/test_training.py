@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from atoll_contract.errors import ModelError, Reason
-from atoll_contract.stage import Architecture
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
+from atoll_contract.train_spec import Architecture
 from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train import trainer as trainer_module
 from atoll_stages.train.augment import augment

@@ -13,8 +13,8 @@ from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, IntegrityError, Reason, SpecError
 from atoll_contract.keys import imagenet_names
 from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
-from atoll_contract.stage import Architecture, InitFrom, StartWeights
 from atoll_contract.store.directory import DirStore
+from atoll_contract.train_spec import Architecture, InitFrom, StartWeights
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.initial_weights import (
     ExpectedWeights,

@@ -13,7 +13,8 @@ import pytest
 
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
-from atoll_contract.stage import Stage, StageInput, StoreSpec, StoreType
+from atoll_contract.stage import Stage, StageInput
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_stages.train.history import Progression
 from atoll_stages.train.workers import Workers
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from atoll_contract import keys
 from atoll_contract.errors import AtollError
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.models.poller import PollSchedule
 
 logger = logging.getLogger(__name__)

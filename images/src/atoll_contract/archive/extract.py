@@ -19,8 +19,8 @@ from atoll_contract.archive.members import Member, Members
 from atoll_contract.archive.sniff import ARCHIVE_SUFFIXES, HEAD_BYTES, ArchiveKind, archive_kind, require_tar
 from atoll_contract.archive.tar import TarStream
 from atoll_contract.archive.zip import ZipReader
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetLimits
 
 __all__ = ["ARCHIVE_SUFFIXES", "Member", "Members", "extract"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetLimits
 
 # Archives are read and written in pieces of this size.
 PIECE = 2**20

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.store.base import Store
 from atoll_contract.store.outage import OnOutage
+from atoll_contract.store_spec import StoreSpec, StoreType
 
 
 def directory_store(path: Path) -> StoreSpec:

@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.files import copy_hashed, file_lock, sync, sync_folder, walk, written_whole
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import (
     SMALL_OBJECT,
     ObjectInfo,
@@ -28,6 +27,7 @@ from atoll_contract.store.base import (
     StoreUnavailable,
     Transferred,
 )
+from atoll_contract.store_spec import StoreSpec
 
 # The folder of the store's locks and unfinished writes; no key begins with it.
 INTERNAL = ".atoll"

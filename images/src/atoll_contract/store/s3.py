@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.files import file_sha256
-from atoll_contract.stage import AddressingStyle, StoreSpec
 from atoll_contract.store.base import (
     SMALL_OBJECT,
     ObjectInfo,
@@ -32,6 +31,7 @@ from atoll_contract.store.s3_client import Connection, connect
 from atoll_contract.store.s3_download import Download
 from atoll_contract.store.s3_errors import Attempted, proxy_of, translated
 from atoll_contract.store.s3_upload import MULTIPART_BYTES, MultipartUpload, ResumableUpload, Source, Unfinished, abort
+from atoll_contract.store_spec import AddressingStyle, StoreSpec
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

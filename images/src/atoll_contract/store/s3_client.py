@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import AddressingStyle, ChecksumMode, StoreSpec
 from atoll_contract.store.s3_credentials import CredentialChain, FileCredentials
+from atoll_contract.store_spec import AddressingStyle, ChecksumMode, StoreSpec
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
 from atoll_contract.labelmap import LabelMapError, read_labels
 from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABEL_FILES, LABELS_NAME, Manifest, Role, unpack_bundle
-from atoll_contract.stage import ConvertSpec
 from atoll_contract.tool_reports import Contender, ImageSource
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize

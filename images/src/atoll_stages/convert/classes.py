@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import ConvertSpec
 from atoll_contract.text import is_control
 
 MAX_LENGTH = 128

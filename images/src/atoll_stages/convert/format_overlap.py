@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.example_store import ExampleStore, PendingExample
 from atoll_stages.convert.images import UnreadableImage, image_size
 from atoll_stages.convert.problems import Action, Kind, counted

@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.images import large_images
 from atoll_stages.convert.prepared import ImageFile, PreparedFile, prepare_files
 from atoll_stages.runtime.cpus import available_cpus

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.images import opened
-from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.image_formats import FIRST_FRAME_FORMATS, FORMAT_OF_SUFFIX, FORMATS, name_unread
 from atoll_stages.convert.jpeg import without_metadata
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import ConvertSpec, Split, SplitBy
 from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, DatasetError, ExitCode, Reason, bounded
-from atoll_contract.stage import ConvertSpec, Split, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_stages.convert.gallery import write_gallery
 from atoll_stages.convert.meanings import counted_images

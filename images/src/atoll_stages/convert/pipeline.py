@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_contract.archive.extract import extract
+from atoll_contract.convert_spec import ConvertSpec, DatasetFormat, SplitBy
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import ConvertSpec, DatasetFormat, SplitBy
 from atoll_stages.convert.archive_totals import add_annotated, close_totals, settle_members
 from atoll_stages.convert.boxes import annotation_frame, clip_boxes
 from atoll_stages.convert.classes import ClassNames

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetLimits
 from atoll_stages.convert.images import UnreadableImage, prepare_image
 
 

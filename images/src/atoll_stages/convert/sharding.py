@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, IntegrityError
-from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.base import ObjectNotFound
 from atoll_stages.convert.batches import BATCH_BYTES, BATCH_FILES, BatchStore, ShardPlan

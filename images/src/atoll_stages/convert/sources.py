@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from atoll_contract.archive.extract import ARCHIVE_SUFFIXES
 from atoll_contract.archive.limits import safe_name, shown, size
+from atoll_contract.convert_spec import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource
 from atoll_contract.document import Document, replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
 from atoll_contract.files import file_sha256
-from atoll_contract.stage import ConvertSpec, DatasetFormat, DatasetLimits, DatasetSource, StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectInfo, ObjectNotFound, PreconditionFailed, Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_stages.convert.images import JPEG_QUALITY, LONG_SIDE, MAX_PLAIN_SIDE
 
 # Raise it whenever the same input gives other records; old cache entries are then not found any more.

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from atoll_contract.convert_spec import Split, SplitBy
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import Split, SplitBy
 from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.frames import group_frames
 from atoll_stages.convert.problems import counted

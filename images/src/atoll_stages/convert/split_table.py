@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from atoll_contract.stage import SplitBy
+from atoll_contract.convert_spec import SplitBy
 from atoll_stages.convert.split_names import TRAIN
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.dataset import DATASET_NAME, ClassCount, Dataset, SourceInfo, SplitPart
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import Reason, SpecError, bounded
-from atoll_contract.stage import ConvertSpec
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound
 from atoll_contract.store.lease import Lease

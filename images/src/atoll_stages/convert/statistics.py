@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from atoll_contract.archive.limits import shown
-from atoll_contract.stage import Architecture
 from atoll_contract.tool_reports import SMALL_PIXELS
+from atoll_contract.train_spec import Architecture
 from atoll_stages.convert.example_store import ExampleStore
 from atoll_stages.convert.split_names import SPLITS, TRAIN
 

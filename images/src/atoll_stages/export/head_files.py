@@ -17,7 +17,7 @@ import numpy as np
 
 from atoll_contract.box_distributions import BINS, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD
 from atoll_contract.document import to_json
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import POSTPROCESS, RAW_OUTPUTS, Postprocess, convert, convert_raw
 from atoll_stages.export.flatbuffer import fix_outputs, order_outputs
 from atoll_stages.export.metadata import add_metadata

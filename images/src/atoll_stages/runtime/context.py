@@ -9,10 +9,11 @@ from typing import Any
 
 from atoll_contract.document import replace
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.stage import StageInput, StoreSpec
+from atoll_contract.stage import StageInput
 from atoll_contract.stage_result import RESULT_NAME, Artifact, Progress, emit
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
+from atoll_contract.store_spec import StoreSpec
 
 
 class Interrupted(AtollError):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from atoll_contract.document import to_json
 from atoll_contract.errors import AtollError, ExitCode
-from atoll_contract.stage import StoreSpec, StoreType
 from atoll_contract.stage_result import Progress, emit
+from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_contract.tool_reports import SAMPLE_IMAGES, SAMPLE_SIZE, SampleFiles
 from atoll_stages.sample import field
 from atoll_stages.sample.put import put_sample

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store import open_store
 from atoll_contract.store.base import StoreForbidden, StoreUnavailable
 from atoll_contract.store.s3_client import connect
+from atoll_contract.store_spec import StoreSpec
 
 RETRY_SECONDS = 2.0
 

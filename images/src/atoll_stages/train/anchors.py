@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from atoll_contract.box_distributions import STRIDES, cell_grid
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.dataset import IGNORED_LABEL
 
 # The scales of the Faster R-CNN box coder (y, x, h, w); the post-processing op of the exported file gets the same.

@@ -22,8 +22,9 @@ import numpy as np
 from PIL import Image
 
 from atoll_contract.document import to_json
-from atoll_contract.stage import Accelerator, Architecture, ExportSpec, InitFrom, Preset, StartWeights, TrainSpec
+from atoll_contract.stage import ExportSpec
 from atoll_contract.tool_reports import Timing
+from atoll_contract.train_spec import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.train.config import make_config
 from atoll_stages.train.dataset import Batch, Example, canvas_side
 from atoll_stages.train.detections import BATCH_SIZE

@@ -1,7 +1,7 @@
 """The configuration of a training, resolved from the run's typed fields and its hyperparameters.
 
 `training.hyperparameters` are strings: Atoll's finer settings, and names of the seed that are accepted. The engine has
-put the seed's numbers into their typed fields already (`atoll_contract.stage.SEED_NAMES`).
+put the seed's numbers into their typed fields already (`atoll_contract.train_spec.SEED_NAMES`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import recipe, sufficient_steps
-from atoll_contract.stage import SEED_NAMES, Architecture, InitFrom, TrainSpec
+from atoll_contract.train_spec import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.dataset import CACHE_BYTES
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from atoll_contract.stage import Architecture
+    from atoll_contract.train_spec import Architecture
 
 BATCH_SIZE = 8
 

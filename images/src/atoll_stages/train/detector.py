@@ -15,7 +15,7 @@ from keras import initializers, layers
 
 from atoll_contract.box_distributions import BINS, CODES
 from atoll_contract.errors import ModelError, Reason
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import ssd_shapes
 from atoll_stages.train.backbone import STRIDE_8, STRIDE_16, STRIDE_32, TOP, batch_norm, make_divisible, mobilenet_v2
 from atoll_stages.train.layers import Upsample

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Accelerator
+from atoll_contract.train_spec import Accelerator
 from atoll_stages.train.workers import Workers
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import decode_boxes, match_anchors
 from atoll_stages.train.distribution_loss import aligned_loss, decode_distributions
 from atoll_stages.train.losses import Losses, detection_loss

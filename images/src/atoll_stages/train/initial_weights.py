@@ -19,12 +19,14 @@ import keras
 import numpy as np
 
 from atoll_contract import keys
+from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.document import DecodeError, Document, from_json, to_json
 from atoll_contract.errors import IntegrityError, ModelError, Reason, SpecError
 from atoll_contract.keys import imagenet_names
 from atoll_contract.release import Manifest, Role
-from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, DatasetLimits, InitFrom, StartWeights
+from atoll_contract.stage import ENV_WEIGHTS_DIR
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_contract.train_spec import Architecture, InitFrom, StartWeights
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.hdf5_check import (
     RefusedFile,

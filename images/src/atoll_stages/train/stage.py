@@ -12,8 +12,8 @@ from atoll_contract import keys
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.stage import Accelerator, TrainSpec
 from atoll_contract.stage_result import UNLOADED_SECONDS, Artifact, Progress
+from atoll_contract.train_spec import Accelerator, TrainSpec
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig, describe_config, make_config

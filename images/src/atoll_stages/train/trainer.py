@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from atoll_contract import images as preprocess
 from atoll_contract.errors import IntegrityError
-from atoll_contract.stage import Architecture
+from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.augment import Augmentation, augment
 from atoll_stages.train.backbone import BLOCKS

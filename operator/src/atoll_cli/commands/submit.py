@@ -12,7 +12,7 @@ from atoll_cli.options import ClusterOptions, cluster_options, files_option
 from atoll_cli.output import Output, output_option
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_contract.recipe import describe
-from atoll_contract.stage import Preset
+from atoll_contract.train_spec import Preset
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.manifests import LocatedProblem, Manifest, ManifestFiles, read_files
 from atoll_operator.jobs.stage_input import spec_digest

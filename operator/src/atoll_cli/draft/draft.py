@@ -13,9 +13,9 @@ from atoll_cli.draft.settings import MIN_STEPS, Settings, limit_steps, select_se
 from atoll_cli.draft.targets import RunTarget
 from atoll_cli.tool import time_training
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import Architecture
 from atoll_contract.text import duration
 from atoll_contract.tool_reports import LintReport, Timing
+from atoll_contract.train_spec import Architecture
 from atoll_operator.api.manifests import read_text
 
 MAX_NAME = 40

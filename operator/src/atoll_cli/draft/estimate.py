@@ -7,8 +7,8 @@ from typing import Any
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import RunTarget
 from atoll_contract.document import DecodeError, replace
-from atoll_contract.stage import Accelerator
 from atoll_contract.tool_reports import Timing
+from atoll_contract.train_spec import Accelerator
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.status_codec import read_status

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget
+from atoll_contract.convert_spec import SplitBy
 from atoll_contract.recipe import describe
-from atoll_contract.stage import InitFrom, Preset, SplitBy
 from atoll_contract.tool_reports import LintClass, LintReport
+from atoll_contract.train_spec import InitFrom, Preset
 from atoll_operator.api import API_VERSION
 
 # A class with fewer boxes in the training split is hardly ever detected.

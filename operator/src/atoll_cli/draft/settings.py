@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from atoll_contract.recipe import MAX_STEPS, STEPS_MULTIPLE, sufficient_steps
-from atoll_contract.stage import Architecture, InitFrom
+from atoll_contract.train_spec import Architecture, InitFrom
 
 # A training that is shortened to a time limit has at least these steps; fewer teach nothing.
 MIN_STEPS = 50

@@ -16,8 +16,9 @@ from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
 from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.release import release_parts
-from atoll_contract.stage import ENV_WEIGHTS_DIR, Architecture, InitFrom
+from atoll_contract.stage import ENV_WEIGHTS_DIR
 from atoll_contract.store.base import Store
+from atoll_contract.train_spec import Architecture, InitFrom
 from atoll_operator.api.decode import training_profile
 from atoll_operator.api.types import ProfileEstimate, TrainingProfileSpec
 from atoll_operator.kube.errors import Forbidden

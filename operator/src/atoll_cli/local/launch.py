@@ -21,9 +21,10 @@ from atoll_contract.document import replace, rfc3339, to_dict, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
-from atoll_contract.stage import InitFrom, Stage
+from atoll_contract.stage import Stage
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_contract.train_spec import InitFrom
 from atoll_operator.api.status import Phase
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.jobs.stage_input import MountPaths, Work, spec_digest, stage_input, store_spec

@@ -12,7 +12,8 @@ import msgspec
 
 from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import SpecError
-from atoll_contract.stage import SEED_NAMES, Stage
+from atoll_contract.stage import Stage
+from atoll_contract.train_spec import SEED_NAMES
 from atoll_operator.api.types import (
     DIRECTORY_ANNOTATION,
     Body,

@@ -11,23 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import field
 
+from atoll_contract.convert_spec import DatasetFormat, DatasetLimits, Rename, Split
 from atoll_contract.document import camel
-from atoll_contract.stage import (
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_STEPS,
-    Accelerator,
-    AddressingStyle,
-    Architecture,
-    ChecksumMode,
-    CompilePolicy,
-    DatasetFormat,
-    DatasetLimits,
-    InitFrom,
-    Preset,
-    Rename,
-    Split,
-    Stage,
-)
+from atoll_contract.stage import CompilePolicy, Stage
+from atoll_contract.store_spec import AddressingStyle, ChecksumMode
+from atoll_contract.train_spec import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, Accelerator, Architecture, InitFrom, Preset
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
-from atoll_contract.stage import Accelerator, InitFrom, Stage
+from atoll_contract.stage import Stage
+from atoll_contract.train_spec import Accelerator, InitFrom
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus
 from atoll_operator.api.status_codec import read_status

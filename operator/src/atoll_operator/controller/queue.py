@@ -17,8 +17,9 @@ from typing import Any
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason, SpecError, bounded
 from atoll_contract.recipe import sufficient_steps
-from atoll_contract.stage import Preset, Stage
+from atoll_contract.stage import Stage
 from atoll_contract.text import duration
+from atoll_contract.train_spec import Preset
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.status import TERMINAL, Estimate, Phase, RunStatus, StageStatus, parse_time, seconds_between
 from atoll_operator.api.status_codec import read_status

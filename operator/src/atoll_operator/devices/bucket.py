@@ -7,10 +7,10 @@ from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json, replace
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import Channel
-from atoll_contract.stage import StoreSpec
 from atoll_contract.store.base import ObjectNotFound, Store, StoreForbidden
 from atoll_contract.store.retry import Backoff
 from atoll_contract.store.s3 import S3Store
+from atoll_contract.store_spec import StoreSpec
 from atoll_operator.api.decode import object_store
 from atoll_operator.devices.config import DeviceSettings
 from atoll_operator.devices.reports import MAX_VERSION

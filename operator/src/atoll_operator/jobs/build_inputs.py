@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from atoll_contract.document import to_json
-from atoll_contract.stage import BuildInputs, CompilePolicy, Stage, StartWeights
+from atoll_contract.stage import BuildInputs, CompilePolicy, Stage
+from atoll_contract.train_spec import StartWeights
 from atoll_operator.api.types import TrainingProfileSpec, TrainingRunSpec
 
 # What may change on a run, and so is no part of its identity.

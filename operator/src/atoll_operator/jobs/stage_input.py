@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
@@ -11,23 +12,16 @@ from atoll_contract.release import EDGETPU, ManifestRef
 from atoll_contract.rollout import RolloutPlan, RolloutStep
 from atoll_contract.stage import (
     COMPILE_SECONDS,
-    Accelerator,
     CompilePolicy,
     CompileSpec,
-    ConvertSpec,
-    DatasetSource,
     ExportSpec,
-    InitFrom,
-    Preset,
     PublishSpec,
     QualityGates,
     Stage,
     StageInput,
-    StartWeights,
-    StoreSpec,
-    StoreType,
-    TrainSpec,
 )
+from atoll_contract.store_spec import StoreSpec, StoreType
+from atoll_contract.train_spec import Accelerator, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_operator.api.types import (
     Body,
     DatasetRef,

@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from atoll_contract.release import ManifestRef
-from atoll_contract.stage import Accelerator, CompilePolicy, Stage
+from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.stage_result import Artifact, Progress
+from atoll_contract.train_spec import Accelerator
 from atoll_operator.api.status import Estimate, RunStatus
 
 DEFAULT_PENDING_SECONDS = 1800

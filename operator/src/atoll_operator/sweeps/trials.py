@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason
-from atoll_contract.stage import DEFAULT_STEPS, Stage
+from atoll_contract.stage import Stage
+from atoll_contract.train_spec import DEFAULT_STEPS
 from atoll_operator.api.status import DONE, Phase, RunStatus
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body

@@ -3,8 +3,8 @@
 `base` says what a reader must do.
 """
 
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import Archive, Reader
 from atoll_stages.convert.readers.coco import CocoReader
 from atoll_stages.convert.readers.createml import CreatemlReader

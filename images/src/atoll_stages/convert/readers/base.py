@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple
 
 from atoll_contract.archive.extract import Member, Members
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import DatasetFormat, DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetFormat, DatasetLimits
 from atoll_stages.convert.problems import Action, Kind, Problems
 from atoll_stages.convert.readers.json_texts import JsonTexts
 from atoll_stages.convert.totals import Fate, MemberFates, Totals

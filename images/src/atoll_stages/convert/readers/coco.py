@@ -12,7 +12,7 @@ from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
-from atoll_contract.stage import DatasetFormat
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.coco_boxes import annotation_edges, is_crowd

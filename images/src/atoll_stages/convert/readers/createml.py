@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.stage import DatasetFormat
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.json_texts import LIST
 from atoll_stages.convert.readers.lookup import dataset_of, named_image

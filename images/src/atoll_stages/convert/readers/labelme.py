@@ -7,8 +7,8 @@ from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.lookup import annotated_image
 from atoll_stages.convert.readers.parsing import annotation_text, json_object, list_of, parse_boxes

@@ -10,8 +10,8 @@ from typing import Any
 
 from atoll_contract.archive.extract import Member
 from atoll_contract.archive.limits import shown
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError, Reason
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.readers.base import (
     IMAGE_SUFFIXES,
     AnnotatedImage,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from atoll_contract.archive.extract import Member
-from atoll_contract.stage import DatasetFormat
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.csv_dialect import CsvLayout, csv_head, csv_text, find_layout
 from atoll_stages.convert.readers.lookup import dataset_of, named_image

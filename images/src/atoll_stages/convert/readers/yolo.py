@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from atoll_contract.archive.extract import Member
+from atoll_contract.convert_spec import DatasetFormat
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetFormat
 from atoll_stages.convert.problems import Action, Kind
 from atoll_stages.convert.readers.base import AnnotatedImage, Annotations, Archive, LabelledBox, Reader
 from atoll_stages.convert.readers.lookup import counted_image, match_annotation
