@@ -18,7 +18,7 @@ from atoll_operator.kube.objects import JOBS, PODS, RUNS
 from atoll_operator.kube.transport import Body, Request
 from cluster.objects import profile_manifest
 from support.cluster_model import ClusterModel
-from support.cluster_users import Users
+from support.cluster_users import WORKERS, Users
 from support.fake_cluster import FakeServer, text_of
 from support.fake_operator import FakeOperator, prepared
 from support.history_checks import HistoryChecks
@@ -95,7 +95,7 @@ class History:
         # How often calls fail, as a multiple of the ordinary.
         self._roughness = self._rng.choice([1, 1, 6])
         compiled = {} if self._rng.random() < 0.5 else {"images": _images_without_compiler()}
-        self.server = prepared(maxConcurrentRuns=slots, **compiled)
+        self.server = prepared(maxConcurrentRuns=slots, limits={"maxWorkers": max(WORKERS)}, **compiled)
         self.model = ClusterModel(self.server, self._rng, faulty=self._faulty, kueue=kueue)
         self.checks = HistoryChecks(self.model, slots=slots, alone=self.alone)
         self.users = Users(self.model, self.checks, self._rng, job_ttl=JOB_TTL_SECONDS, kueue=kueue)

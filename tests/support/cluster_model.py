@@ -17,10 +17,12 @@ from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import Reason, exit_code
 from atoll_contract.stage import Stage, StageInput
 from atoll_contract.stage_result import StageResult
-from atoll_operator.kube.objects import JOBS, PODS, RUNS, controller_of
+from atoll_operator.kube.objects import JOBS, NETWORK_POLICIES, PODS, RUNS, SERVICES, controller_of
 from atoll_operator.kube.transport import Body
 from cluster.kubelet import StageEnd, result_of
 from support.fake_cluster import FakeServer
+from support.pod_containers import StageContainer, containers_of, statuses_of
+from support.worker_pods import INDEX_LABEL, NO_MORE, OVER, WorkerPods, follow, index_of, lose_peer, worker_count
 
 # Marks Jobs of strangers, which have no pods and which the model's controllers leave alone.
 STRANGER = "stranger"
@@ -46,15 +48,6 @@ class Bucket:
         return [version for (_, version), owner in self.manifests.items() if owner == run_uid]
 
 
-@dataclass(frozen=True)
-class StageContainer:
-    """A container of a pod, and in which list of the pod's status its state stands."""
-
-    statuses: str
-    name: str
-    given: StageInput
-
-
 class ClusterModel:
     """`faulty`: pods may fail. `kueue`: Jobs begin suspended, and are admitted some time later."""
 
@@ -65,6 +58,7 @@ class ClusterModel:
         self.seconds: defaultdict[tuple[str, Stage], float] = defaultdict(float)
         self._rng = rng
         self._faulty = faulty
+        self._workers = WorkerPods()
         # By UID of the pod: the stage that its running container works on, and since when.
         self._running: dict[str, tuple[tuple[str, Stage], float]] = {}
         server.collects_garbage = False
@@ -97,8 +91,9 @@ class ClusterModel:
     def suspend(self, job: Body) -> None:
         """Kueue takes the Job's place back: its pods end without a word."""
         self.server.edit(JOBS, "team", job["metadata"]["name"], {"spec": {"suspend": True}})
-        for pod in self._pods_of(job):
+        for pod in self.pods_of(job):
             self.remove_pod(pod)
+        self._workers.forget(job)
 
     # The Job controller, Kueue and the garbage collector.
 
@@ -111,32 +106,52 @@ class ClusterModel:
                 yield partial(self.server.remove, JOBS, "team", job["metadata"]["name"])
             elif action := self._action_of(job):
                 yield action
+        for resource in (SERVICES, NETWORK_POLICIES):
+            for item in self.objects(resource.plural):
+                if controller_of(item, "TrainingRun").get("uid") not in runs:
+                    yield partial(self.server.remove, resource, "team", item["metadata"]["name"])
 
     def _action_of(self, job: Body) -> Callable[[], Any] | None:
         conditions = conditions_of(job)
         if conditions & set(ENDED):
             return None
-        for announced, ended, why in (
-            ("SuccessCriteriaMet", "Complete", {}),
-            ("FailureTarget", "Failed", {"reason": "BackoffLimitExceeded", "message": "no more"}),
-        ):
+        for announced, ended in (("SuccessCriteriaMet", "Complete"), ("FailureTarget", "Failed")):
             if announced in conditions:
-                return partial(self._add_condition, job, ended, **why)
+                left = [pod for pod in self.pods_of(job) if pod["status"]["phase"] not in OVER]
+                # The Job has ended once all of its pods have.
+                return partial(self.remove_pod, left[0]) if left else partial(self._end_job, job, ended)
         if job["spec"].get("suspend"):
             return partial(self.server.edit, JOBS, "team", job["metadata"]["name"], {"spec": {"suspend": None}})
-        return self._next_of_pods(job, self._pods_of(job))
+        pods = self.pods_of(job)
+        return self._next_of_pod(job, pods) if worker_count(job) == 1 else self._next_of_workers(job, pods)
 
-    def _next_of_pods(self, job: Body, pods: list[Body]) -> Callable[[], Any] | None:
-        ended = [pod for pod in pods if pod["status"]["phase"] in ("Succeeded", "Failed")]
+    def _next_of_pod(self, job: Body, pods: list[Body]) -> Callable[[], Any] | None:
+        ended = [pod for pod in pods if pod["status"]["phase"] in OVER]
         if any(pod["status"]["phase"] == "Succeeded" for pod in ended):
             return partial(self._add_condition, job, "SuccessCriteriaMet")
         if any(not pod["status"].get("conditions") for pod in ended):
-            return partial(self._add_condition, job, "FailureTarget")
+            return partial(self._add_condition, job, "FailureTarget", **NO_MORE)
         if len(ended) == len(pods):
             return partial(self._create_pod, job)
+        return self._count_active(job)
+
+    def _next_of_workers(self, job: Body, pods: list[Body]) -> Callable[[], Any] | None:
+        if any(index_of(pod) == 0 and pod["status"]["phase"] == "Succeeded" for pod in pods):
+            return partial(self._add_condition, job, "SuccessCriteriaMet")
+        if why := self._workers.failure(job, pods):
+            return partial(self._add_condition, job, "FailureTarget", **why)
+        if missing := self._workers.missing(job, pods):
+            return partial(self._create_pod, job, self._rng.choice(missing))
+        return self._count_active(job)
+
+    def _count_active(self, job: Body) -> Callable[[], Any] | None:
         if not (job.get("status") or {}).get("active"):
             return partial(self.server.edit, JOBS, "team", job["metadata"]["name"], {"status": {"active": 1}})
         return None
+
+    def _end_job(self, job: Body, kind: str) -> None:
+        announced = job["status"]["conditions"][-1]
+        self._add_condition(job, kind, **{key: announced[key] for key in ("reason", "message") if key in announced})
 
     def _add_condition(self, job: Body, kind: str, **why: str) -> None:
         condition = {"type": kind, "status": "True", "lastTransitionTime": self._now(), **why}
@@ -145,10 +160,11 @@ class ClusterModel:
         status = {"conditions": [*known, condition], **counted}
         self.server.edit(JOBS, "team", job["metadata"]["name"], {"status": status})
 
-    def _create_pod(self, job: Body) -> None:
+    def _create_pod(self, job: Body, index: int | None = None) -> None:
         name, template = job["metadata"]["name"], job["spec"]["template"]
         owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/job-name": name}
+        labels |= {} if index is None else {INDEX_LABEL: str(index)}
         pod = {
             "metadata": {"name": f"{name}-{self.server.version}", "labels": labels, "ownerReferences": [owner]},
             "spec": template["spec"] | {"nodeName": "pc"},
@@ -156,30 +172,45 @@ class ClusterModel:
         }
         self.server.add(PODS, pod, "team")
 
-    def _pods_of(self, job: Body) -> list[Body]:
+    def pods_of(self, job: Body) -> list[Body]:
         uid = job["metadata"]["uid"]
         return [pod for pod in self.objects(PODS.plural) if controller_of(pod, "Job").get("uid") == uid]
 
     # The kubelet.
 
     def _actions_of_pods(self) -> Iterator[Callable[[], Any]]:
-        jobs = {job["metadata"]["uid"] for job in self.objects(JOBS.plural)}
+        jobs = {job["metadata"]["uid"]: job for job in self.objects(JOBS.plural)}
         for pod in self.objects(PODS.plural):
             if STRANGER in (pod["metadata"].get("annotations") or {}):
                 continue
-            if controller_of(pod, "Job").get("uid") not in jobs:
+            job = jobs.get(controller_of(pod, "Job").get("uid", ""))
+            if job is None:
                 yield partial(self.remove_pod, pod)
-            elif pod["status"]["phase"] not in ("Succeeded", "Failed"):
+            elif pod["status"]["phase"] not in OVER:
                 container = self._unfinished(pod)
                 if pod["metadata"]["uid"] not in self._running:
                     yield partial(self._start, pod, container)
-                else:
-                    yield partial(self._end, pod, container, self._succeed)
-                    if self._faulty:
-                        yield partial(self._end, pod, container, self._fail)
+                    continue
+                if end := self._own_end(pod, job, container):
+                    yield partial(self._end, pod, container, end)
+                if self._faulty:
+                    yield partial(self._end, pod, container, self._fail)
+
+    def _own_end(self, pod: Body, job: Body, container: StageContainer) -> Callable[[StageInput, str], StageEnd] | None:
+        """How the container ends where nothing happens to it; None of a worker that waits for others."""
+        index, pods = index_of(pod), self.pods_of(job)
+        if index is None:
+            return self._succeed
+        if self._workers.peer_is_lost(pod, pods):
+            return lose_peer
+        at_work = [one for one in pods if one["metadata"]["uid"] in self._running or one["status"]["phase"] in OVER]
+        is_done = (container.given.run.uid, container.given.folder) in self.bucket.results
+        if len(at_work) < worker_count(job) and not is_done:
+            return None
+        return follow if index else self._succeed
 
     def _unfinished(self, pod: Body) -> StageContainer:
-        states = {item["name"]: item["state"] for item in _statuses(pod)}
+        states = {item["name"]: item["state"] for item in statuses_of(pod)}
         return next(item for item in containers_of(pod) if "terminated" not in states.get(item.name, {}))
 
     def _start(self, pod: Body, container: StageContainer) -> None:
@@ -191,7 +222,7 @@ class ClusterModel:
     def _end(self, pod: Body, container: StageContainer, how: Callable[[StageInput, str], StageEnd]) -> None:
         end, is_last = how(container.given, pod["metadata"]["uid"]), container == containers_of(pod)[-1]
         self._stop(pod["metadata"]["uid"])
-        state = next(item["state"] for item in _statuses(pod) if item["name"] == container.name)
+        state = next(item["state"] for item in statuses_of(pod) if item["name"] == container.name)
         times = {"startedAt": state["running"]["startedAt"], "finishedAt": self._now()}
         ended = {"exitCode": end.exit_code, "reason": end.reason, "message": end.message, **times}
         phase = "Failed" if end.exit_code else "Succeeded" if is_last else "Pending"
@@ -214,6 +245,7 @@ class ClusterModel:
     def _on_event(self, kind: str, plural: str, body: Body) -> None:
         if kind == "DELETED" and plural == PODS.plural:
             self._stop(body["metadata"]["uid"])
+            self._workers.note_removal(body)
 
     # The stages.
 
@@ -273,21 +305,6 @@ class ClusterModel:
 
 def conditions_of(job: Body) -> set[str]:
     return {item["type"] for item in (job.get("status") or {}).get("conditions") or []}
-
-
-def containers_of(pod: Body) -> list[StageContainer]:
-    """The containers in the order in which they run."""
-    found = []
-    for kind, statuses in (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")):
-        for container in pod["spec"].get(kind) or []:
-            variables = {item["name"]: item.get("value", "").replace("$$", "$") for item in container["env"]}
-            found.append(StageContainer(statuses, container["name"], StageInput.from_env(variables)))
-    return found
-
-
-def _statuses(pod: Body) -> list[Body]:
-    status = pod["status"]
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
 def _reported(result: StageResult, code: int = 0) -> StageEnd:

@@ -14,6 +14,7 @@ from support.history_checks import HistoryChecks
 
 MAX_RUNS = 5
 MODELS = ("note", "cube")
+WORKERS = (1, 1, 2)
 # A namespace of somebody else, who has learned what the labels of a run's Jobs are.
 OTHER_NAMESPACE = "evil"
 
@@ -47,6 +48,7 @@ class Users:
         if self._server.get(RUNS, "team", name) is not None:
             return
         policy: dict[str, Any] = {"backoffLimit": self._backoff, "jobTTLSecondsAfterFinished": self._job_ttl}
+        training = {"initFrom": {"type": "random"}, "steps": 20, "batchSize": 4, "workers": self._rng.choice(WORKERS)}
         if self._rng.random() < 0.3:
             policy["ttlSecondsAfterFinished"] = 2 * self._job_ttl
         add_run(
@@ -56,6 +58,7 @@ class Users:
             publish={"model": self._rng.choice(MODELS)},
             suspend=self._rng.random() < 0.1,
             compile=self._targets(),
+            training=training,
             runPolicy=policy,
         )
 

@@ -9,10 +9,11 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import DONE, TERMINAL
 from atoll_operator.jobs.manifest import TARGET_LABEL
-from atoll_operator.kube.objects import JOBS, RELEASES, RUNS, controller_of
+from atoll_operator.kube.objects import JOBS, NETWORK_POLICIES, RELEASES, RUNS, SERVICES, controller_of
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 from support.cluster_model import ENDED, STRANGER, STRANGERS_WORDS, ClusterModel, conditions_of
+from support.worker_pods import OVER, worker_count
 
 MAX_STATUS_BYTES = 16_384
 # A reading of a running pod may be that old, and times are whole seconds.
@@ -56,6 +57,7 @@ class HistoryChecks:
         run = next((run for run in self._model.objects(RUNS.plural) if run["metadata"]["uid"] == uid), None)
         if run is None:
             return
+        self._check_workers(job, uid)
         status = run.get("status") or {}
         phases = {item["name"]: item["phase"] for item in status.get("stages", [])}
         stages = [str(stage) for stage in Stage]
@@ -74,6 +76,20 @@ class HistoryChecks:
             target = job["metadata"]["labels"][TARGET_LABEL]
             others = [other for other in others if self._target_of(other) in ("", target)]
         assert not others, f"{name} was created beside {others}"
+
+    def _check_workers(self, job: Body, run_uid: str) -> None:
+        """Before workers come, their port is closed and they have names; and those of an earlier attempt have ended."""
+        if worker_count(job) == 1:
+            return
+        for plural in (SERVICES.plural, NETWORK_POLICIES.plural):
+            owners = [controller_of(item, "TrainingRun").get("uid") for item in self._model.objects(plural)]
+            assert run_uid in owners, f"{job['metadata']['name']} was created before its run had one of {plural}"
+        if not self._alone:
+            return
+        for other in self._model.objects(JOBS.plural):
+            if worker_count(other) > 1 and controller_of(other, "TrainingRun").get("uid") == run_uid and other != job:
+                alive = [pod for pod in self._model.pods_of(other) if pod["status"]["phase"] not in OVER]
+                assert not alive, f"{job['metadata']['name']} was created beside workers of {other['metadata']['name']}"
 
     def _target_of(self, name: str) -> str:
         """The compile target of a Job; empty where it has none of its own."""
@@ -98,9 +114,15 @@ class HistoryChecks:
         assert len(text) <= MAX_STATUS_BYTES
         assert STRANGERS_WORDS not in text, f"{_name(run)} believes a stranger"
         assert after["reason"] != Reason.JOB_NAME_CONFLICT, f"{_name(run)}: {after['message']}"
-        runs = [(item.get("status") or {}) for item in self._model.objects(RUNS.plural)]
-        at_work = sum(1 for status in runs if status.get("activeSince") and status["phase"] not in TERMINAL)
-        assert at_work <= self._slots or not self._alone, f"{at_work} runs are at work in {self._slots} slots"
+        taken = sum(self._slots_of(run) for run in self._model.objects(RUNS.plural))
+        assert taken <= self._slots or not self._alone, f"the runs at work take {taken} of {self._slots} slots"
+
+    def _slots_of(self, run: Body) -> int:
+        """The slots that a run holds: one for each GPU of each worker, and all where it wants more."""
+        status, training = run.get("status") or {}, run["spec"]["training"]
+        if not status.get("activeSince") or status["phase"] in TERMINAL:
+            return 0
+        return min(self._slots, int(training["workers"]) * int(training.get("gpus", 1)))
 
     def _check_phase(self, run: Body, before: Body, after: Body) -> None:
         if before.get("phase") not in TERMINAL or after["phase"] == before["phase"]:
@@ -111,15 +133,20 @@ class HistoryChecks:
     def _check_stages(self, run: Body, before: Body, after: Body) -> None:
         uid = run["metadata"]["uid"]
         known = {item["name"]: item["phase"] for item in before.get("stages", [])}
+        failures = {item["name"]: item.get("failures", 0) for item in before.get("stages", [])}
         for item in after["stages"]:
             stage = Stage(item["name"])
+            # However many of its workers a Job loses, it is one attempt.
+            assert item.get("failures", 0) <= item.get("attempts", 0), f"{_name(run)}: {stage} failed more than it ran"
+            assert item.get("failures", 0) <= failures.get(stage, 0) + 1, f"{_name(run)}: {stage} failed twice at once"
             if item["phase"] == "Succeeded" and known.get(stage) != "Succeeded":
                 assert self._was_done(uid, stage), f"{_name(run)}: {stage} never succeeded"
             if known.get(stage) == "Succeeded" and item["phase"] != "Succeeded":
                 is_retried = after.get("lastHandledRetry") != before.get("lastHandledRetry")
                 assert is_retried, f"{_name(run)}: the success of {stage} was lost"
             ran = self._model.running_seconds(uid, stage)
-            assert item.get("podSeconds", 0) <= ran + READING_SECONDS, f"{_name(run)}: {stage} ran for {ran} s only"
+            late = READING_SECONDS * (int(run["spec"]["training"]["workers"]) if stage is Stage.TRAIN else 1)
+            assert item.get("podSeconds", 0) <= ran + late, f"{_name(run)}: {stage} ran for {ran} s only"
 
     def _was_done(self, uid: str, stage: str) -> bool:
         return any(owner == uid and name.partition("-")[0] == stage for owner, name in self._model.bucket.results)
