@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_cli.local.launch import OPEN_PORTS
 from atoll_cli.local.workers import worker_environments
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import ENV_INPUT, Stage, StageInput
@@ -61,11 +62,23 @@ def train_status(noop: NoopRun) -> dict[str, object]:
 def test_the_engine_starts_all_workers_and_takes_the_result_of_the_first(noop: NoopRun) -> None:
     noop.plan(train={"steps": 3, "seconds": 0.05})
     assert noop.launch().status.phase is Phase.SUCCEEDED
+    assert noop.display.lines.count(OPEN_PORTS) == 1
     assert noop.calls().count("train") == 3
     assert noop.calls().count("export") == 1
     assert set(noop.outputs("train")) == {"weights", "history"}
     results = list(noop.store.glob("runs/*/*/train/*/result.json"))
     assert len(results) == 1
+
+
+def test_nothing_is_said_of_ports_where_one_worker_trains_or_the_run_has_ended(noop: NoopRun, tmp_path: Path) -> None:
+    noop.plan(train={"steps": 1, "seconds": 0.01})
+    noop.launch()
+    assert noop.launch().recalled
+    assert noop.display.lines.count(OPEN_PORTS) == 1
+    (tmp_path / "lone").mkdir()
+    lone = NoopRun(tmp_path / "lone")
+    assert lone.launch().status.phase is Phase.SUCCEEDED
+    assert OPEN_PORTS not in lone.display.lines
 
 
 def test_a_worker_that_is_killed_is_a_new_attempt_of_all(noop: NoopRun) -> None:

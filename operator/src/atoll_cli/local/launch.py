@@ -37,6 +37,11 @@ LOCAL_PATHS = MountPaths(
     ca=lambda _: None,
     signing=lambda ref: str(Path(ref.name) / ref.key),
 )
+# TensorFlow listens on 0.0.0.0 whatever address its cluster has, and takes no other.
+OPEN_PORTS = (
+    "warning: while several workers train, their ports are open on every interface of this machine, and TensorFlow "
+    "carries out what anybody sends to them; use a network that you trust, or a firewall"
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def launch(
         seconds: Mapping[Stage, float] = {}
         if status is None or not recalled:
             refs = _refs(work, record, store)
+            if work.spec.training.workers > 1:
+                observer.say(OPEN_PORTS)
             engine = Engine(folder, record, refs, observer=observer, command=command, poll=request.poll)
             on_start(engine)
             status = engine.run()
