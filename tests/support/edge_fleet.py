@@ -15,8 +15,8 @@ from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.config import EdgeConfig, ModelConfig, Verify
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
-from atoll_edge.models.activation import TRIAL_FRAMES
 from atoll_edge.models.manager import ReleaseManager
+from atoll_edge.models.trial import TRIAL_FRAMES
 from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.topics import Match
 from atoll_operator.devices.reports import ReportReader, StoredReport

@@ -16,11 +16,13 @@ from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.manager import ModelRefused
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state
-from atoll_edge.models.activation import RELOAD_SECONDS, TRIAL_FRAMES, ActivationController
+from atoll_edge.models.activation import ActivationController
 from atoll_edge.models.download import PollResult, ReleaseDownloader
+from atoll_edge.models.load_retries import RELOAD_SECONDS
 from atoll_edge.models.poller import PollSchedule, ReleasePoller
 from atoll_edge.models.release_state import Refusal
 from atoll_edge.models.release_store import ReleaseStore
+from atoll_edge.models.trial import TRIAL_FRAMES
 from atoll_edge.models.verify import ExpectedRelease
 from atoll_edge.status import ModelState
 from support.edge_model import colour_detector

@@ -10,73 +10,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import StrEnum
-from statistics import median
+from dataclasses import dataclass
 
 from atoll_edge.detector.backends import Backend
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.manager import DetectorManager, ModelRefused
+from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import DetectionResult, LoadedModelSpec
 from atoll_edge.models import release_state
+from atoll_edge.models.load_retries import RELOAD_SECONDS, LoadRetries, is_missing
 from atoll_edge.models.release_state import DeviceState, StateError
 from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore
+from atoll_edge.models.trial import Trial, TrialOutcome
 from atoll_edge.status import ModelState
 from atoll_edge.threads import RepeatingThread
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-# A trial ends after this many results, or this many seconds.
-TRIAL_FRAMES = 150
-TRIAL_SECONDS = 20.0
-# A slower model is of no use on a robot. So many frames say how long it takes.
-MAX_SECONDS_PER_FRAME = 1.0
-SPEED_FRAMES = 5
-# Delay before a model that was refused is loaded again.
-RELOAD_SECONDS = 10.0
-# The delay grows by this for each worker that died while it loaded the model; after MAX_LOST the model is to blame.
-LOST_STEP_SECONDS = 0.5
-MAX_LOST = 4
 
 StateChange = Callable[[DeviceState], DeviceState]
-
-
-class TrialOutcome(StrEnum):
-    RUNNING = "running"
-    PASSED = "passed"
-    LOST = "the detector was lost while the model was on probation"
-
-
-@dataclass
-class Trial:
-    """The first results of a new model. `started_at`: when it became active; `losses`: the detector's count then."""
-
-    started_at: float
-    losses: int
-    non_finite: int = 0
-    seconds: list[float] = field(default_factory=list)
-
-    def add_result(self, *, non_finite: int, seconds: float) -> None:
-        self.non_finite += non_finite
-        self.seconds.append(seconds)
-
-    def outcome(self, now: float, *, losses: int) -> TrialOutcome | str:
-        """Returns a TrialOutcome, or the reason why the model must go.
-
-        Without a camera no frame comes; then the time alone decides, since the model did process its warm-up images.
-        """
-        if losses > self.losses:
-            return TrialOutcome.LOST
-        if self.non_finite:
-            return f"the model answered {self.non_finite} detections with NaN or infinity"
-        is_over = len(self.seconds) >= TRIAL_FRAMES or now - self.started_at >= TRIAL_SECONDS
-        if len(self.seconds) >= SPEED_FRAMES or (is_over and self.seconds):
-            # Of single frames the device may be to blame: what else it does, or its card.
-            usual = median(self.seconds)
-            if usual > MAX_SECONDS_PER_FRAME:
-                return f"the model took {usual:.1f} s for a frame, {MAX_SECONDS_PER_FRAME:g} s are allowed"
-        return TrialOutcome.PASSED if is_over else TrialOutcome.RUNNING
 
 
 @dataclass
@@ -324,43 +276,3 @@ class ActivationController:
         if self._rolled_back:
             return ModelState.ROLLED_BACK
         return ModelState.ACTIVE if state.last_refusal is None else ModelState.REJECTED
-
-
-class LoadRetries:
-    """Counts a model's load failures in a row. Times are passed in."""
-
-    def __init__(self) -> None:
-        self._lost = 0
-        self._failed_at: float | None = None
-
-    @property
-    def failing(self) -> bool:
-        return self._failed_at is not None
-
-    def succeeded(self) -> None:
-        self._failed_at, self._lost = None, 0
-
-    def failed(self, error: BaseException, now: float) -> bool:
-        """Counts a failure; returns False for one that was counted already."""
-        if self._failed_at is not None:
-            return False
-        self._failed_at = now
-        self._lost += isinstance(error, DetectorLost)
-        return True
-
-    def blames_the_model(self, error: BaseException) -> bool:
-        """Returns False for a missing accelerator, and for a lost worker unless it happened MAX_LOST times."""
-        return self._lost >= MAX_LOST if isinstance(error, DetectorLost) else not is_missing(error)
-
-    def due(self, error: BaseException, now: float) -> bool:
-        """Returns whether to load the model again; the next failure then counts as a new one."""
-        wait = LOST_STEP_SECONDS * self._lost if isinstance(error, DetectorLost) else RELOAD_SECONDS
-        if self._failed_at is None or now - self._failed_at <= wait:
-            return False
-        self._failed_at = None
-        return True
-
-
-def is_missing(error: BaseException) -> bool:
-    """Returns whether a model was refused because the accelerator does not answer."""
-    return isinstance(error, ModelRefused) and error.missing
