@@ -22,15 +22,14 @@ from atoll_operator.lifecycle.model import (
     CompileChoice,
     JobState,
     JobView,
-    Plan,
     PodPhase,
     PodView,
     ProfileView,
     ReleaseView,
-    RunEvent,
     RunView,
     StageAttempt,
 )
+from atoll_operator.lifecycle.plan import Plan, RunEvent
 from atoll_operator.lifecycle.transition import stage_views
 
 START = datetime(2027, 1, 9, 18, 0, tzinfo=UTC)

@@ -21,7 +21,7 @@ from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_contract.text import ap50_text, duration
 from atoll_operator.api.status import Phase, RunStatus
-from atoll_operator.lifecycle.model import EventType, RunEvent
+from atoll_operator.lifecycle.plan import EventType, RunEvent
 
 LINE_EVERY_SECONDS = 10.0
 # Events that the table at the end shows anyway, or that are of interest on a cluster only.

@@ -21,15 +21,8 @@ from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import ClusterError, Conflict, Unavailable
 from atoll_operator.kube.objects import EVENTS, JOBS, NETWORK_POLICIES, RELEASES, RUNS, SERVICES
 from atoll_operator.lifecycle.conditions import events
-from atoll_operator.lifecycle.model import (
-    EventType,
-    JobState,
-    JobToDelete,
-    Plan,
-    Reservation,
-    RunEvent,
-    StageAttempt,
-)
+from atoll_operator.lifecycle.model import JobState, StageAttempt
+from atoll_operator.lifecycle.plan import EventType, JobToDelete, Plan, Reservation, RunEvent
 from support.fake_cluster import FakeCluster, FakeServer
 from support.fake_operator import add_run, prepared
 

@@ -9,7 +9,8 @@ import pytest
 from atoll_contract.stage import Stage
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import NODES_SECONDS, STORES_SECONDS, Cache
-from atoll_operator.controller.observed import Observed, StateReader, own_jobs
+from atoll_operator.controller.job_cache import own_jobs
+from atoll_operator.controller.observed import Observed, StateReader
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.kube.clock import TimeSource

@@ -18,7 +18,8 @@ from atoll_contract.stage import CompilePolicy, Stage
 from atoll_operator.api.status import DONE, parse_time
 from atoll_operator.api.status_codec import write_status
 from atoll_operator.lifecycle.decide import decide
-from atoll_operator.lifecycle.model import CompileChoice, Plan, PodPhase, QueueView
+from atoll_operator.lifecycle.model import CompileChoice, PodPhase, QueueView
+from atoll_operator.lifecycle.plan import Plan
 from atoll_operator.lifecycle.stages import MAX_ATTEMPTS
 from support.run_simulation import PROFILE, RunSimulation, failure, run_view, succeeded_stages, success
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from atoll_contract.release import ManifestRef
 from atoll_operator.lifecycle.inputs import highest_version, own_release, published_status, release_manifest
-from atoll_operator.lifecycle.model import ReleaseReport, ReleaseView, Reservation
+from atoll_operator.lifecycle.model import ReleaseView
+from atoll_operator.lifecycle.plan import ReleaseReport, Reservation
 from support.run_simulation import SHA, START
 
 RUN: dict[str, Any] = {

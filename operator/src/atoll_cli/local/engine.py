@@ -20,17 +20,8 @@ from atoll_operator.jobs.manifest import build_job
 from atoll_operator.jobs.stage_input import Work
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
-from atoll_operator.lifecycle.model import (
-    Plan,
-    PollIntervals,
-    ProfileView,
-    ReleaseReport,
-    ReleaseView,
-    Reservation,
-    RunEvent,
-    RunView,
-    StageAttempt,
-)
+from atoll_operator.lifecycle.model import PollIntervals, ProfileView, ReleaseView, RunView, StageAttempt
+from atoll_operator.lifecycle.plan import Plan, ReleaseReport, Reservation, RunEvent
 
 # A request to cancel or to suspend is a file; the engine checks for it this often.
 MAX_WAIT_SECONDS = 1.0

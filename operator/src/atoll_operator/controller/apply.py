@@ -8,8 +8,9 @@ from atoll_operator.api.status import DONE, Phase, RunStatus, StagePhase
 from atoll_operator.api.status_codec import status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, ExpiringDict, Profile, Stores
+from atoll_operator.controller.job_cache import view_of_own_job
 from atoll_operator.controller.metrics import OperatorMetrics
-from atoll_operator.controller.observed import Observed, ReferencedObjects, view_of_own_job
+from atoll_operator.controller.observed import Observed, ReferencedObjects
 from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.jobs.manifest import build_job, build_worker_objects, job_name
 from atoll_operator.jobs.stage_input import Work, spec_digest
@@ -28,7 +29,8 @@ from atoll_operator.kube.objects import (
 )
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import published_status, release_manifest
-from atoll_operator.lifecycle.model import EventType, JobState, JobView, Plan, ReleaseReport, Reservation, StageAttempt
+from atoll_operator.lifecycle.model import JobState, JobView, StageAttempt
+from atoll_operator.lifecycle.plan import EventType, Plan, ReleaseReport, Reservation
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from atoll_operator.kube.objects import bare_job, owner_uid, resource_version
+from atoll_contract.keys import RunRef
+from atoll_contract.stage import Stage
+from atoll_operator.jobs.manifest import (
+    ATTEMPT_LABEL,
+    FOLLOWING_LABEL,
+    STAGE_LABEL,
+    TARGET_LABEL,
+    job_name,
+    parse_following,
+)
+from atoll_operator.kube.objects import bare_job, job_view, owner_uid, resource_version
 from atoll_operator.kube.watch import MODIFIED
+from atoll_operator.lifecycle.model import JobView
 
 Body = dict[str, Any]
 # Namespace and UID of a run: whoever may create Jobs in another namespace must not get one taken for the run's.
@@ -195,6 +206,31 @@ def run_of(job: Body) -> RunUid | None:
 def is_unfinished(job: Body) -> bool:
     """Returns whether the Job may still have a pod, and nobody has deleted it yet."""
     return "status" not in bare_job(job) and "deletionTimestamp" not in job["metadata"]
+
+
+def own_jobs(run: Body, bodies: Iterable[Body]) -> Iterator[JobView]:
+    """Yields the views of the Jobs whose names are the run's."""
+    metadata = run["metadata"]
+    ref = RunRef(metadata["namespace"], metadata["name"], metadata["uid"])
+    for body in bodies:
+        labels = body["metadata"].get("labels") or {}
+        stage, attempt = labels.get(STAGE_LABEL), labels.get(ATTEMPT_LABEL, "")
+        if stage in list(Stage) and attempt.isdecimal():
+            target = labels.get(TARGET_LABEL)
+            job = view_of_own_job(ref, body, stage=Stage(stage), attempt=int(attempt), target=target)
+            if job is not None:
+                yield job
+
+
+def view_of_own_job(
+    run: RunRef, body: Body, *, stage: Stage, attempt: int, target: str | None = None
+) -> JobView | None:
+    """Returns the Job's view, or None where the Job of this stage, target and attempt has another name, or further
+    stages that cannot be told."""
+    following = parse_following((body["metadata"].get("labels") or {}).get(FOLLOWING_LABEL, ""))
+    if following is None or body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt, target=target):
+        return None
+    return replace(job_view(body, stage=stage, attempt=attempt, following=following), target=target)
 
 
 def _existing(versions: Mapping[str, JobVersion]) -> list[Body]:

@@ -4,7 +4,7 @@ releases. `StateReader` reads it, `Observed.view` turns it into what `decide` ta
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -14,7 +14,6 @@ from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
-from atoll_contract.stage import Stage
 from atoll_contract.train_spec import Accelerator, InitFrom
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus
@@ -22,23 +21,15 @@ from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, plain_digest, violation
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, PodReading, Profile, Stores, key_of
-from atoll_operator.controller.job_cache import RunUid
+from atoll_operator.controller.job_cache import RunUid, own_jobs
 from atoll_operator.controller.pods import PodReader
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot, read_snapshot
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
-from atoll_operator.jobs.manifest import (
-    ATTEMPT_LABEL,
-    FOLLOWING_LABEL,
-    RUN_UID_LABEL,
-    STAGE_LABEL,
-    TARGET_LABEL,
-    job_name,
-    parse_following,
-)
+from atoll_operator.jobs.manifest import RUN_UID_LABEL
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
-from atoll_operator.kube.objects import JOBS, NODES, PROFILES, RELEASES, REVISIONS, STORES, job_view
+from atoll_operator.kube.objects import JOBS, NODES, PROFILES, RELEASES, REVISIONS, STORES
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.inputs import (
     MODEL_LABEL,
@@ -283,30 +274,6 @@ def parse_status(run: Body) -> RunStatus | None:
     except DecodeError as error:
         logger.warning("the status of %s cannot be read: %s", run["metadata"]["name"], error)
         return None
-
-
-def own_jobs(run: Body, bodies: Iterable[Body]) -> Iterator[JobView]:
-    """Yields the views of the Jobs whose names are the run's."""
-    ref = RunRef(*key_of(run), run["metadata"]["uid"])
-    for body in bodies:
-        labels = body["metadata"].get("labels") or {}
-        stage, attempt = labels.get(STAGE_LABEL), labels.get(ATTEMPT_LABEL, "")
-        if stage in list(Stage) and attempt.isdecimal():
-            target = labels.get(TARGET_LABEL)
-            job = view_of_own_job(ref, body, stage=Stage(stage), attempt=int(attempt), target=target)
-            if job is not None:
-                yield job
-
-
-def view_of_own_job(
-    run: RunRef, body: Body, *, stage: Stage, attempt: int, target: str | None = None
-) -> JobView | None:
-    """Returns the Job's view, or None where the Job of this stage, target and attempt has another name, or further
-    stages that cannot be told."""
-    following = parse_following((body["metadata"].get("labels") or {}).get(FOLLOWING_LABEL, ""))
-    if following is None or body["metadata"]["name"] != job_name(run.name, run.uid, stage, attempt, target=target):
-        return None
-    return replace(job_view(body, stage=stage, attempt=attempt, following=following), target=target)
 
 
 def _invalid(spec: TrainingRunSpec, profile: Profile | None, *, problem: str) -> str:

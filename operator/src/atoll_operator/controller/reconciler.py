@@ -13,8 +13,9 @@ from atoll_operator.api.status_codec import status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.apply import Applier
 from atoll_operator.controller.cache import Cache
+from atoll_operator.controller.job_cache import own_jobs
 from atoll_operator.controller.metrics import OperatorMetrics
-from atoll_operator.controller.observed import Observed, StateReader, own_jobs, parse_run, parse_status
+from atoll_operator.controller.observed import Observed, StateReader, parse_run, parse_status
 from atoll_operator.controller.pods import BUSY_SECONDS
 from atoll_operator.controller.queue import QueueManager
 from atoll_operator.controller.workqueue import Key
@@ -26,7 +27,8 @@ from atoll_operator.kube.objects import EVENTS, RUNS, event_manifest, resource_v
 from atoll_operator.lifecycle.conditions import with_conditions
 from atoll_operator.lifecycle.decide import decide
 from atoll_operator.lifecycle.inputs import run_view
-from atoll_operator.lifecycle.model import EventType, JobView, Plan, RunEvent
+from atoll_operator.lifecycle.model import JobView
+from atoll_operator.lifecycle.plan import EventType, Plan, RunEvent
 
 logger = logging.getLogger(__name__)
 

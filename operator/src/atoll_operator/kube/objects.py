@@ -17,7 +17,8 @@ from atoll_contract.stage import Stage
 from atoll_contract.stage_result import last_progress
 from atoll_operator.api.status import parse_time
 from atoll_operator.jobs.manifest import EARLIER_CONTAINER
-from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView, RunEvent
+from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView
+from atoll_operator.lifecycle.plan import RunEvent
 
 Body = Mapping[str, Any]
 

@@ -7,7 +7,8 @@ from atoll_contract.document import replace, rfc3339
 from atoll_contract.errors import MAX_MESSAGE, Reason, advice, bounded
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Condition, Phase, RunStatus, StagePhase, StageStatus
-from atoll_operator.lifecycle.model import EventType, RunEvent, RunView
+from atoll_operator.lifecycle.model import RunView
+from atoll_operator.lifecycle.plan import EventType, RunEvent
 
 # Reasons that somebody has to fix. kstatus (Helm, Flux, Argo CD) reads the condition Stalled as failed.
 STALLING = frozenset(

@@ -1,7 +1,7 @@
 """The whole life of a run as one pure function: `decide(run, jobs, pods, now) -> Plan`.
 
 It has no clock, no input or output, and no memory: from what exists now follows what shall be done next. The operator
-on a cluster and the embedded engine on a laptop call it again after every change and apply its plans (`model.Plan`).
+on a cluster and the embedded engine on a laptop call it again after every change and apply its plans (`plan.Plan`).
 
 The stages are convert → train → export → compile → publish. A Job begins only after the success of the stage before it
 is recorded in the status; a recorded success is trusted even when its Job is gone. Stages that share a Job follow one
@@ -19,7 +19,8 @@ from atoll_operator.api.status import CompileStatus, Phase, RunStatus, StageStat
 from atoll_operator.lifecycle.admission import accepted, held_back
 from atoll_operator.lifecycle.conditions import events, with_conditions
 from atoll_operator.lifecycle.intended_end import delay_end, find_out
-from atoll_operator.lifecycle.model import JobState, JobView, Plan, PodPhase, PodView, RunView
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
+from atoll_operator.lifecycle.plan import Plan
 from atoll_operator.lifecycle.progress import usage, with_done_share, with_idle_progress, with_pod_seconds
 from atoll_operator.lifecycle.results import record_successes
 from atoll_operator.lifecycle.running import with_held_clock

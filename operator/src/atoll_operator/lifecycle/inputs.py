@@ -11,7 +11,8 @@ from atoll_operator.api import API_VERSION
 from atoll_operator.api.status import parse_time
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body, Quality, TrainingProfileSpec, TrainingRunSpec
-from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseReport, ReleaseView, Reservation, RunView
+from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseView, RunView
+from atoll_operator.lifecycle.plan import ReleaseReport, Reservation
 
 RETRY_ANNOTATION = "atoll.dev/retry"
 MODEL_LABEL = "atoll.dev/model"

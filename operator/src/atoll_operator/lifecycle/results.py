@@ -28,15 +28,10 @@ from atoll_contract.stage_result import (
     refused_output,
     without_progress,
 )
-from atoll_operator.api.status import (
-    DONE,
-    RunStatus,
-    StagePhase,
-    StageStatus,
-    short,
-)
+from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus, short
 from atoll_operator.api.summaries import count, dataset_figures, decimal, with_compilation, with_metrics
-from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, ReleaseReport, RunView
+from atoll_operator.lifecycle.model import JobState, JobView, PodPhase, PodView, RunView
+from atoll_operator.lifecycle.plan import ReleaseReport
 from atoll_operator.lifecycle.targets import compile_left_out, of_target, skip_compile, with_target
 from atoll_operator.lifecycle.transition import current_stage, newest_attempt, open_attempts, pods_of, with_job
 

@@ -18,7 +18,8 @@ from atoll_operator.api.status import (
     short,
 )
 from atoll_operator.api.summaries import with_metrics
-from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, Reservation, RunView, StageAttempt
+from atoll_operator.lifecycle.model import AttemptNumber, JobView, PodView, RunView, StageAttempt
+from atoll_operator.lifecycle.plan import Reservation
 from atoll_operator.lifecycle.progress import with_checkpoint, with_progress
 from atoll_operator.lifecycle.results import AttemptOutcome, evaluate
 from atoll_operator.lifecycle.running import check_running

@@ -24,16 +24,14 @@ from atoll_operator.api.status import (
 from atoll_operator.lifecycle.model import (
     AttemptNumber,
     JobState,
-    JobToDelete,
     JobView,
     PodPhase,
     PodView,
-    ReleaseReport,
-    Reservation,
     RetryTiming,
     RunView,
     StageAttempt,
 )
+from atoll_operator.lifecycle.plan import JobToDelete, ReleaseReport, Reservation
 
 # How much of the annotation's value is compared and recorded.
 MAX_RETRY_VALUE = 256
