@@ -9,16 +9,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from atoll_cli.local.indexed import IndexedProcess, environment_of_index
 from atoll_cli.local.process import StageProcess, end_process, kill_process, start_time
-from atoll_cli.local.shards import ShardProcess
-from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, utc, write_job
-from atoll_cli.local.workers import OtherWorkers, read_message, worker_environments
-from atoll_contract.document import DecodeError, replace
-from atoll_contract.errors import ExitCode, Reason, exit_code
+from atoll_cli.local.state import EndedStage, JobRecord, RunFolder, read_jobs, remove_job, write_job
+from atoll_cli.local.views import job_view, log_path, pod_views, reported_exit_code
+from atoll_cli.local.workers import OtherWorkers, worker_environments
+from atoll_contract.document import replace
+from atoll_contract.errors import ExitCode
 from atoll_contract.stage import (
     ENV_GRACE,
     ENV_HANDOVER_DIR,
@@ -29,9 +29,9 @@ from atoll_contract.stage import (
     ENV_WORKER_INDEX,
     Stage,
 )
-from atoll_contract.stage_result import Progress, parse_line, parse_result
+from atoll_contract.stage_result import Progress, parse_line
 from atoll_operator.jobs.manifest import FOLLOWING_LABEL, TARGET_LABEL, unescaped
-from atoll_operator.lifecycle.model import AttemptNumber, JobState, JobView, PodPhase, PodView
+from atoll_operator.lifecycle.model import JobView, PodView
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,6 @@ StageCommand = Callable[[Stage, Sequence[str]], Sequence[str]]
 # A container has its own home folder; a process here keeps that of its user.
 _CONTAINER_ONLY = frozenset({"HOME"})
 _MAX_LINE = 64 * 1024
-# Kubernetes takes this much of the log where a pod has left no termination message.
-_LOG_TAIL_BYTES = 2048
 
 
 def with_own_python(stage: Stage, command: Sequence[str]) -> Sequence[str]:  # noqa: ARG001
@@ -64,7 +62,7 @@ class LocalJobs:
         self._command = command
         self._records = {job.name: job for job in read_jobs(folder)}
         self._progress: dict[tuple[str, Stage], Progress] = {}
-        self._shards: dict[str, list[ShardProcess]] = {}
+        self._shards: dict[str, list[IndexedProcess]] = {}
         self._others: dict[str, OtherWorkers] = {}
         # Jobs in which no further process may start.
         self._stopping: set[str] = set()
@@ -95,13 +93,14 @@ class LocalJobs:
             self._end_shards(job.name)
             raise
 
-    def _shard(self, job: JobRecord, pod: Manifest, index: int) -> ShardProcess:
+    def _shard(self, job: JobRecord, pod: Manifest, index: int) -> IndexedProcess:
         """Start another process of an Indexed Job; index 0 speaks for all of them."""
         container, folder = pod["containers"][0], self._folder.job(job.name)
         log = folder / f"{job.at_work.stage}-{job.at_work.attempt}-shard-{index}.log"
-        environ = self._environ(container["env"], job, pod)
+        own = self._environ(container["env"], job, pod)
+        environ = environment_of_index(own, index, message=log.with_suffix(".json"))
         command = self._command(job.at_work.stage, container["command"])
-        return ShardProcess(command, environ, folder=folder / "work", log=log, index=index)
+        return IndexedProcess(command, environ, folder=folder / "work", log=log)
 
     def _start(self, job: JobRecord, pod: Manifest) -> None:
         """Start the process of the stage that is next in the Job."""
@@ -126,8 +125,11 @@ class LocalJobs:
         with self._lock:
             records = list(self._records.values())
             progress = dict(self._progress)
-        jobs = [self._job_view(record) for record in records]
-        pods = [view for record in records for view in self._pod_views(record, progress)]
+        jobs = [job_view(record, run_uid=self._run_uid) for record in records]
+        pods: list[PodView] = []
+        for record in records:
+            newest, others = progress.get((record.name, record.at_work.stage)), self._others.get(record.name)
+            pods += pod_views(self._folder, record, progress=newest, others=others)
         return jobs, pods
 
     def progress(self) -> tuple[Stage, Progress] | None:
@@ -177,7 +179,7 @@ class LocalJobs:
         """Settle the Jobs of an engine that was killed: each has left its result, or is ended and forgotten."""
         for job in self._running():
             _end(job)
-            code = self._reported_exit_code(job)
+            code = reported_exit_code(self._folder, job)
             if code is None or (code == ExitCode.OK and job.at_work != job.numbers[-1]):
                 logger.info("Job %s ended with its engine; its stage is started again", job.name)
                 self.delete(job.name)
@@ -220,7 +222,7 @@ class LocalJobs:
         """Copy the output of the process to its file, record its progress and its end, and start the next one."""
         assert process.popen.stdout is not None
         stage = job.at_work.stage
-        with self._log(job.name, job.at_work).open("ab") as log, process.popen.stdout as output:
+        with log_path(self._folder, job.name, job.at_work).open("ab") as log, process.popen.stdout as output:
             while line := output.readline(_MAX_LINE):
                 log.write(line)
                 log.flush()
@@ -267,77 +269,6 @@ class LocalJobs:
             self._records[name] = changed
             write_job(self._folder, changed)
             return changed
-
-    def _job_view(self, job: JobRecord) -> JobView:
-        state = JobState.ACTIVE
-        if job.finished is not None:
-            done = job.exit_code == ExitCode.OK and job.at_work == job.numbers[-1] and not job.timed_out
-            state = JobState.SUCCEEDED if done else JobState.FAILED
-        return JobView(
-            name=job.name,
-            uid=job.uid,
-            owner_uid=self._run_uid,
-            stage=Stage(job.stage),
-            attempt=job.attempt,
-            state=state,
-            created=utc(job.created),
-            finished=utc(job.finished) if job.finished is not None else None,
-            failure_reason="DeadlineExceeded" if job.timed_out else "",
-            failure_message=f"it ran for more than {job.deadline_seconds} s" if job.timed_out else "",
-            following=job.numbers[1:],
-            target=job.target,
-        )
-
-    def _pod_views(self, job: JobRecord, progress: Mapping[tuple[str, Stage], Progress]) -> Iterator[PodView]:
-        """The Job's pod as each of the stages sees it that have begun."""
-        others = self._others.get(job.name)
-        base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, utc(job.created), worker=0 if others else None)
-        for number, ended in zip(job.numbers, job.ended, strict=False):
-            yield self._ended(base, number, (ended.began, ended.finished), int(ExitCode.OK))
-        stage = job.at_work.stage
-        if job.finished is not None:
-            view = self._ended(base, job.at_work, (job.began, job.finished), job.exit_code)
-            yield replace(view, progress=progress.get((job.name, stage)))
-        else:
-            yield replace(base, stage=stage, started=utc(job.began), progress=progress.get((job.name, stage)))
-        if others:
-            yield from others.pods(replace(base, stage=stage))
-
-    def _ended(self, view: PodView, number: AttemptNumber, times: tuple[float, float], code: int | None) -> PodView:
-        """The pod as a stage sees it that began and finished at these `times`."""
-        message = self._termination_message(view.job, number.stage) or self._log_tail(view.job, number)
-        return replace(
-            view,
-            stage=number.stage,
-            phase=PodPhase.SUCCEEDED if code == ExitCode.OK else PodPhase.FAILED,
-            started=utc(times[0]),
-            finished=utc(times[1]),
-            exit_code=code,
-            termination_message=message,
-        )
-
-    def _reported_exit_code(self, job: JobRecord) -> int | None:
-        """The exit code that follows from the termination message, for a process whose parent is gone."""
-        try:
-            reason = parse_result(self._termination_message(job.name, job.at_work.stage)).reason
-        except DecodeError:
-            return None
-        return None if reason is Reason.SUSPENDED else int(exit_code(reason))
-
-    def _termination_message(self, name: str, stage: Stage) -> str:
-        return read_message(self._folder.job(name) / f"{stage}.json")
-
-    def _log(self, name: str, number: AttemptNumber) -> Path:
-        return self._folder.job(name) / f"{number.stage}-{number.attempt}.log"
-
-    def _log_tail(self, name: str, number: AttemptNumber) -> str:
-        path = self._log(name, number)
-        try:
-            with path.open("rb") as log:
-                log.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
 
 
 def _end(job: JobRecord) -> None:

@@ -68,6 +68,14 @@ class StageProcess:
         os.close(self._engine)
 
 
+def read_message(path: Path) -> str:
+    """The termination message in a file; empty where the process has left none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
 def start_time(pid: int) -> str:
     """The start time of a process in the system's own format; empty if no such process lives."""
     if _LINUX:
