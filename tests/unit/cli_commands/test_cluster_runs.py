@@ -15,19 +15,8 @@ from atoll_cli.cluster_runs import RunWatch, WaitTimeout, is_settled, run_lines,
 from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import Reason, SpecError
 from atoll_contract.stage import Stage
-from atoll_operator.api.status import (
-    DatasetStatus,
-    Estimate,
-    Int8Metrics,
-    MetricsStatus,
-    Phase,
-    RunStatus,
-    StagePhase,
-    StageStatus,
-    Summary,
-    Usage,
-    parse_time,
-)
+from atoll_operator.api.figures import DatasetStatus, Int8Metrics, MetricsStatus
+from atoll_operator.api.status import Estimate, Phase, RunStatus, StagePhase, StageStatus, Summary, Usage, parse_time
 from atoll_operator.api.status_codec import write_status
 from atoll_operator.kube.errors import Unavailable
 from support.scripted_api import ScriptedApi

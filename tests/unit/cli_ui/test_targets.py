@@ -9,7 +9,8 @@ from atoll_contract.document import replace
 from atoll_contract.errors import Reason
 from atoll_contract.release import EdgeTpu, Manifest, TargetResult
 from atoll_contract.store import directory_store, open_store
-from atoll_operator.api.status import CompileStatus, RunStatus, TargetFigures
+from atoll_operator.api.figures import TargetFigures
+from atoll_operator.api.status import CompileStatus, RunStatus
 from support.edge_release import MODEL, NAMESPACE, publish
 
 RKNN = TargetResult(

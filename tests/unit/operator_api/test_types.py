@@ -10,13 +10,12 @@ from atoll_contract.errors import SpecError
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.train_spec import Accelerator, Architecture, InitFrom
 from atoll_operator.api.decode import object_store, training_profile, training_run
+from atoll_operator.api.object_store import Credentials, KeyRef
 from atoll_operator.api.types import (
     Checkpoint,
     CompileTarget,
-    Credentials,
     EarlyStopping,
     EnvVar,
-    KeyRef,
     NameRef,
     TrainingRunSpec,
     violation,

@@ -12,7 +12,8 @@ from atoll_contract.stage import Stage
 from atoll_operator.api.crds import definitions
 from atoll_operator.api.decode import training_run
 from atoll_operator.api.defaults import defaulted
-from atoll_operator.api.status import DatasetStatus, Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
+from atoll_operator.api.figures import DatasetStatus
+from atoll_operator.api.status import Estimate, Phase, Resolved, RunStatus, StagePhase, StageStatus
 from atoll_operator.api.status_codec import write_status
 from atoll_operator.api.types import Decimal, NameRef, ProfileEstimate, TrainingRunSpec
 from atoll_operator.controller.queue import EstimateModel, QueueManager

@@ -15,7 +15,8 @@ from atoll_contract.store import directory_store
 from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_contract.train_spec import Accelerator, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_operator.api.decode import object_store, training_profile, training_run
-from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec
+from atoll_operator.api.object_store import ObjectStoreSpec
+from atoll_operator.api.types import TrainingRunSpec
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.build_inputs import MUTABLE
 from atoll_operator.jobs.stage_input import (

@@ -469,7 +469,7 @@ def test_the_status_is_bounded_whatever_the_stages_report() -> None:
     sim = RunSimulation()
     sim.finish()
     status = sim.read()
-    from atoll_operator.api.status import ClassMetric
+    from atoll_operator.api.figures import ClassMetric
     from atoll_operator.api.status_codec import write_status
 
     crowded = replace(status, per_class=tuple(ClassMetric("x" * 64, f"0.{n}") for n in range(1000)))

@@ -15,7 +15,8 @@ from atoll_contract.errors import Reason, advice
 from atoll_contract.stage import DEFAULT_TERMINATION_LOG, ENV_TERMINATION_LOG, Stage
 from atoll_contract.tool_reports import StoreCheck
 from atoll_operator.api.decode import object_store, training_profile
-from atoll_operator.api.types import ObjectStoreSpec, TrainingProfileSpec
+from atoll_operator.api.object_store import ObjectStoreSpec
+from atoll_operator.api.types import TrainingProfileSpec
 from atoll_operator.jobs.manifest import STAGE_LABEL, USER, escaped
 from atoll_operator.jobs.stage_input import CA_ROOT, CREDENTIALS_ROOT, credentials_secret_of, store_spec
 from atoll_operator.kube.errors import ClusterError, Forbidden

@@ -16,7 +16,7 @@ from atoll_contract.files import file_sha256
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store, StoreError
 from atoll_operator.api.decode import object_store
-from atoll_operator.api.types import ObjectStoreSpec
+from atoll_operator.api.object_store import ObjectStoreSpec
 from atoll_operator.api.validation import check
 from atoll_operator.jobs.build_inputs import MUTABLE
 from atoll_operator.jobs.stage_input import relative_key, store_spec

@@ -13,15 +13,8 @@ from atoll_contract.errors import SpecError
 from atoll_operator.api import API_VERSION
 from atoll_operator.api.decode import object_store, training_profile, training_run
 from atoll_operator.api.manifests import Manifest, ManifestFiles, read_files
-from atoll_operator.api.types import (
-    DIRECTORY_ANNOTATION,
-    Images,
-    KeyRef,
-    ObjectStoreSpec,
-    TrainingProfileSpec,
-    TrainingRunSpec,
-    violation,
-)
+from atoll_operator.api.object_store import DIRECTORY_ANNOTATION, KeyRef, ObjectStoreSpec
+from atoll_operator.api.types import Images, TrainingProfileSpec, TrainingRunSpec, violation
 from atoll_operator.api.validation import check
 
 DEFAULT_NAMESPACE = "local"

@@ -14,13 +14,8 @@ from atoll_contract.document import DecodeError, replace
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Stage
 from atoll_contract.train_spec import SEED_NAMES
-from atoll_operator.api.types import (
-    DIRECTORY_ANNOTATION,
-    Body,
-    ObjectStoreSpec,
-    TrainingProfileSpec,
-    TrainingRunSpec,
-)
+from atoll_operator.api.object_store import DIRECTORY_ANNOTATION, ObjectStoreSpec
+from atoll_operator.api.types import Body, TrainingProfileSpec, TrainingRunSpec
 
 T = TypeVar("T")
 

@@ -7,17 +7,16 @@ from typing import Any
 from atoll_contract.document import replace
 from atoll_contract.errors import Reason, bounded
 from atoll_contract.release import EDGETPU
-from atoll_operator.api.status import (
+from atoll_operator.api.figures import (
     ClassBoxes,
     ClassMetric,
-    CompileStatus,
     DatasetStatus,
     Int8Metrics,
     MetricsStatus,
     ModelMetrics,
-    RunStatus,
     TargetFigures,
 )
+from atoll_operator.api.status import CompileStatus, RunStatus
 
 MAX_CLASSES = 40
 MAX_WARNINGS = 5

@@ -1,11 +1,10 @@
-"""The specs of TrainingRun, ObjectStore and TrainingProfile, shaped as the YAML.
+"""The specs of TrainingRun and TrainingProfile, shaped as the YAML.
 
 Only what the CRDs leave open has a default here: a body is always validated and defaulted before it is decoded.
 Decimals are floats here. Fields say only what `kubectl explain` does not.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,13 +13,10 @@ from msgspec import field
 from atoll_contract.convert_spec import DatasetFormat, DatasetLimits, Rename, Split
 from atoll_contract.document import camel
 from atoll_contract.stage import CompilePolicy, Stage
-from atoll_contract.store_spec import AddressingStyle, ChecksumMode
 from atoll_contract.train_spec import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, Accelerator, Architecture, InitFrom, Preset
 
 T = TypeVar("T")
 
-# A folder as the store; only the embedded engine understands it.
-DIRECTORY_ANNOTATION = "atoll.dev/directory"
 
 Body = Mapping[str, Any]
 # An amount as Kubernetes writes it, such as 500m or 2.
@@ -183,36 +179,6 @@ class TrainingRunSpec(ApiType, frozen=True):
         """The ObjectStores that the run reads or writes, its own first, each once."""
         others = (dataset.object_store for dataset in self.datasets)
         return tuple(dict.fromkeys((self.object_store, *(name for name in others if name))))
-
-
-class KeyRef(ApiType, frozen=True):
-    """A key of a Secret or ConfigMap."""
-
-    name: str
-    key: str
-
-
-class Credentials(ApiType, frozen=True):
-    """Neither of the two: workload identity."""
-
-    secret_ref: NameRef | None = None
-    anonymous: bool = False
-
-
-class ObjectStoreSpec(ApiType, frozen=True):
-    """`directory` is set for a folder store of the embedded engine, which has no body; it wins over the bucket."""
-
-    bucket: str
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    addressing_style: AddressingStyle = AddressingStyle.AUTO
-    checksum_mode: ChecksumMode = ChecksumMode.AUTO
-    credentials: Credentials = Credentials()
-    publish_credentials_ref: NameRef | None = None
-    signing_key: KeyRef | None = field(default=None, name="signingKeyRef")
-    ca_bundle: KeyRef | None = field(default=None, name="caBundleRef")
-    directory: Path | None = None
 
 
 class Images(ApiType, frozen=True):

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from atoll_contract.release import ManifestRef
+from atoll_operator.api.object_store import ObjectStoreSpec
 from atoll_operator.api.status import TERMINAL
-from atoll_operator.api.types import ObjectStoreSpec, TrainingProfileSpec
+from atoll_operator.api.types import TrainingProfileSpec
 from atoll_operator.controller.job_cache import JobCache, RunUid, is_unfinished, run_of
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key

@@ -16,9 +16,10 @@ from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.train_spec import Accelerator, InitFrom
 from atoll_operator.api.decode import object_store, training_profile, training_run
+from atoll_operator.api.object_store import ObjectStoreSpec
 from atoll_operator.api.status import DONE, RunStatus, StagePhase, StageStatus
 from atoll_operator.api.status_codec import read_status
-from atoll_operator.api.types import ObjectStoreSpec, TrainingRunSpec, plain_digest, violation
+from atoll_operator.api.types import TrainingRunSpec, plain_digest, violation
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, PodReading, Profile, Stores, key_of
 from atoll_operator.controller.job_cache import RunUid, own_jobs

@@ -22,12 +22,11 @@ from atoll_contract.stage import (
 )
 from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_contract.train_spec import Accelerator, InitFrom, Preset, StartWeights, TrainSpec
+from atoll_operator.api.object_store import KeyRef, ObjectStoreSpec
 from atoll_operator.api.types import (
     Body,
     DatasetRef,
     InitialWeights,
-    KeyRef,
-    ObjectStoreSpec,
     Rollout,
     TrainingProfileSpec,
     TrainingRunSpec,
