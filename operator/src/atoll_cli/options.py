@@ -26,6 +26,10 @@ max_invalid_option = click.option(
     help="Go on although this share of the labels is bad (1 by default; fewer than 5 bad ones never end a run).",
 )
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+signing_key_option = click.option(
+    "--signing-key", type=_FILE, metavar="PEM", help="Sign the release (see atoll keygen)."
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,20 @@ def store_option(function: F) -> F:
         envvar="ATOLL_STORE",
         help="Folder of the local engine: its state and, where the file names no ObjectStore, the store itself.",
     )(function)
+
+
+def uploads_option(function: F) -> F:
+    """`--data` and `--weights`: what a command of the local engine puts into the store first."""
+    weights = click.option(
+        "--weights", multiple=True, type=_FILE, metavar="FILE", help="Put these start weights there, too."
+    )
+    return click.option(
+        "--data",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="ARCHIVE",
+        help="Put this archive into the store first; a folder is packed as a .tar.",
+    )(weights(function))
 
 
 def files_option(content: str) -> Callable[[F], Any]:

@@ -93,19 +93,25 @@ def test_O37_no_attempt_looks_before_the_publishing_pod_is_gone() -> None:
     adopting(sim)
 
 
-def test_O37_while_the_bucket_does_not_answer_it_looks_again_and_in_the_end_says_so() -> None:
-    sim = publishing()
-    stop(sim, "cancel")
-    began = sim.now
-    attempts = 0
+def look_in_vain(sim: RunSimulation, *, every: int) -> tuple[float, int]:
+    """Lets each attempt fail at a bucket that does not answer until the run is over. Returns how many seconds that
+    took, and the number of attempts."""
+    began, attempts = sim.now, 0
     while not sim.read().is_terminal:
         sim.settle()
         if sim.active_job() is not None:
             adopting(sim)
             attempts += 1
             sim.fail(Reason.STORAGE_UNAVAILABLE)
-        sim.pass_time(60)
-    assert FIND_OUT_SECONDS <= (sim.now - began).total_seconds() <= FIND_OUT_SECONDS + 200
+        sim.pass_time(every)
+    return (sim.now - began).total_seconds(), attempts
+
+
+def test_O37_while_the_bucket_does_not_answer_it_looks_again_and_in_the_end_says_so() -> None:
+    sim = publishing()
+    stop(sim, "cancel")
+    seconds, attempts = look_in_vain(sim, every=60)
+    assert FIND_OUT_SECONDS <= seconds <= FIND_OUT_SECONDS + 200
     assert attempts > 5
     assert sim.read().phase is Phase.CANCELLED
     assert "could not be found out" in sim.read().message
@@ -214,15 +220,8 @@ def test_O50_what_fails_for_good_while_it_looks_ends_the_run() -> None:
 
 def test_O50_while_the_bucket_does_not_answer_it_looks_again_for_ten_minutes() -> None:
     sim = failed()
-    began, attempts = sim.now, 0
-    while not sim.read().is_terminal:
-        sim.settle()
-        if sim.active_job() is not None:
-            adopting(sim)
-            attempts += 1
-            sim.fail(Reason.STORAGE_UNAVAILABLE)
-        sim.pass_time(30)
-    assert AFTER_FAILURE_SECONDS <= (sim.now - began).total_seconds() <= AFTER_FAILURE_SECONDS + 60
+    seconds, attempts = look_in_vain(sim, every=30)
+    assert AFTER_FAILURE_SECONDS <= seconds <= AFTER_FAILURE_SECONDS + 60
     assert attempts > 2
     assert "could not be found out" in sim.read().message
 

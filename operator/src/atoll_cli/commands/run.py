@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import click
 
@@ -17,7 +17,7 @@ from atoll_cli.local.launch import LaunchRequest, launch
 from atoll_cli.local.result import RunResult
 from atoll_cli.local.runfile import InvalidFile, read_run_file
 from atoll_cli.local.state import DEFAULT_STORE
-from atoll_cli.options import files_option, max_invalid_option, store_option
+from atoll_cli.options import files_option, max_invalid_option, signing_key_option, store_option, uploads_option
 from atoll_cli.output import Output, output_options
 from atoll_cli.run_display import Display, LiveDisplay, PlainDisplay, print_outcome
 from atoll_contract.errors import SpecError
@@ -37,24 +37,16 @@ STAGE_PACKAGES = (
     "pycocotools",
     "tensorflow",
 )
-_EXISTING = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(name="run", short_help="Run a TrainingRun on this machine, without a cluster.")
 @files_option("one TrainingRun and what it names")
-@click.option(
-    "--data",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="ARCHIVE",
-    help="Put this archive into the store first; a folder is packed as a .tar.",
-)
-@click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
+@uploads_option
 @store_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Use this seed instead of the file's.")
 @click.option("--workers", type=click.IntRange(1, 16), metavar="N", help="Train with so many processes on the CPU.")
 @max_invalid_option
-@click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
+@signing_key_option
 @click.option("--rerun", is_flag=True, help="Start a run of this name anew; its releases stay.")
 @output_options(folder="Where to put model.tar.gz, report.html and result.json; below the store by default.")
 @click.pass_context
@@ -88,9 +80,7 @@ def run_command(
             signing_key=signing_key,
         )
     except InvalidFile as error:
-        for line in error.lines:
-            click.echo(line, err=True)
-        context.exit(int(error.code))
+        refuse(context, error)
     named = [*(("-f", path) for path in paths), *(("--data", path) for path in data)]
     arguments = ["atoll", "run", *(str(word) for option in named for word in option)]
     if store != DEFAULT_STORE:
@@ -99,6 +89,13 @@ def run_command(
         file, store, data=data, weights=weights, rerun=rerun, output=to, command=shlex.join(arguments)
     )
     context.exit(run_here(request, output))
+
+
+def refuse(context: click.Context, error: InvalidFile) -> NoReturn:
+    """Ends the command with what is wrong in the user's file."""
+    for line in error.lines:
+        click.echo(line, err=True)
+    context.exit(int(error.code))
 
 
 def require_stages(command: str) -> None:

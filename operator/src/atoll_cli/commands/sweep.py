@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from atoll_cli.commands.run import STAGE_PACKAGES, Interruption, require_stages
+from atoll_cli.commands.run import STAGE_PACKAGES, Interruption, refuse, require_stages
 from atoll_cli.console import CANCELLED, INTERRUPTED, print_view, reason_status, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import BUNDLE, REPORT, RESULT, fetch_files
@@ -16,7 +16,7 @@ from atoll_cli.local.state import RunFolder, read_record
 from atoll_cli.local.sweep_state import SweepFolder, local_sweep, runs_of
 from atoll_cli.local.sweepfile import read_sweep_file
 from atoll_cli.local.sweeps import SweepEngine, SweepRequest
-from atoll_cli.options import files_option, store_option
+from atoll_cli.options import files_option, signing_key_option, store_option, uploads_option
 from atoll_cli.output import Output, output_options
 from atoll_cli.run_display import PlainDisplay
 from atoll_cli.sweep_report import SWEEP_REPORT, columns, summary_lines, sweep_report, sweep_result, trial_rows
@@ -27,21 +27,12 @@ from atoll_operator.api.sweep import SweepPhase, SweepStatus, read_sweep_status,
 from atoll_operator.jobs.stage_input import store_spec
 from atoll_operator.sweeps.trials import Trial, trials_of
 
-_EXISTING = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command(name="sweep", short_help="Look for the best settings on this machine, without a cluster.")
 @files_option("one TrainingSweep and what its runs name")
-@click.option(
-    "--data",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="ARCHIVE",
-    help="Put this archive into the store first; a folder is packed as a .tar.",
-)
-@click.option("--weights", multiple=True, type=_EXISTING, metavar="FILE", help="Put these start weights there, too.")
+@uploads_option
 @store_option
-@click.option("--signing-key", type=_EXISTING, metavar="PEM", help="Sign the release (see atoll keygen).")
+@signing_key_option
 @output_options(folder="Where to put model.tar.gz, sweep.html and result.json; below the store by default.")
 @click.pass_context
 def sweep_command(
@@ -64,9 +55,7 @@ def sweep_command(
     try:
         file = read_sweep_file(paths, store=store, signing_key=signing_key)
     except InvalidFile as error:
-        for line in error.lines:
-            click.echo(line, err=True)
-        context.exit(int(error.code))
+        refuse(context, error)
     display = _Display(quiet=not output.is_text)
     engine = SweepEngine(SweepRequest(file, data, weights), display)
     Interruption(PlainDisplay()).watch(engine)

@@ -73,7 +73,7 @@ def read_run_file(
         SpecError: the files do not hold exactly one TrainingRun, or it exceeds the limits of its profile.
     """
     files = valid_files(paths)
-    document = _run_document(files)
+    document = only_object(files, "TrainingRun")
     if seed is not None:
         document = _with_setting(document, "training", "seed", seed)
     if workers is not None:
@@ -90,6 +90,23 @@ def valid_files(paths: Iterable[Path]) -> ManifestFiles:
     if files.problems:
         raise InvalidFile(str(problem) for problem in files.problems)
     return files
+
+
+def only_object(files: ManifestFiles, kind: str) -> Mapping[str, Any]:
+    """The object of the `kind` that the files are about, in a namespace.
+
+    Raises:
+        SpecError: there is none or more than one, or it has no name.
+    """
+    found = [item for item in files.manifests if item.is_atoll and item.kind == kind]
+    if len(found) != 1:
+        names = ", ".join(item.name for item in found) or "none"
+        raise SpecError(f"the files hold {len(found)} {kind}s ({names}); exactly one can be run at a time")
+    value = found[0].value
+    if not value["metadata"].get("name"):
+        raise SpecError(f"the {kind} needs metadata.name; generateName works on a cluster only")
+    metadata = {**value["metadata"], "namespace": value["metadata"].get("namespace") or DEFAULT_NAMESPACE}
+    return {**value, "metadata": metadata}
 
 
 def with_references(
@@ -144,18 +161,6 @@ def _run_file(
         key = KeyRef(name=str(signing_key.parent), key=signing_key.name)
         stores[spec.object_store] = replace(stores[spec.object_store], signing_key=key)
     return RunFile(document, spec, stores, profile, profile_document, store_documents, signing_key)
-
-
-def _run_document(files: ManifestFiles) -> Mapping[str, Any]:
-    runs = [item for item in files.manifests if item.is_atoll and item.kind == "TrainingRun"]
-    if len(runs) != 1:
-        names = ", ".join(item.name for item in runs) or "none"
-        raise SpecError(f"the files hold {len(runs)} TrainingRuns ({names}); exactly one can be run at a time")
-    value = runs[0].value
-    if not value["metadata"].get("name"):
-        raise SpecError("the TrainingRun needs metadata.name; generateName works on a cluster only")
-    metadata = {**value["metadata"], "namespace": value["metadata"].get("namespace") or DEFAULT_NAMESPACE}
-    return {**value, "metadata": metadata}
 
 
 def _with_setting(document: Mapping[str, Any], section: str, name: str, value: object) -> Mapping[str, Any]:

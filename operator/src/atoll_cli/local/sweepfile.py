@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll_cli.local.runfile import DEFAULT_NAMESPACE, InvalidFile, RunFile, valid_files, with_references
-from atoll_contract.errors import SpecError
+from atoll_cli.local.runfile import InvalidFile, RunFile, only_object, valid_files, with_references
 from atoll_operator.api.manifests import ManifestFiles
 from atoll_operator.api.sweep import TrainingSweepSpec, training_sweep
 from atoll_operator.api.validation import check
@@ -48,15 +47,7 @@ def read_sweep_file(paths: Iterable[Path], *, store: Path, signing_key: Path | N
         SpecError: the files do not hold exactly one TrainingSweep, or a run exceeds the limits of its profile.
     """
     files = valid_files(paths)
-    found = [item for item in files.manifests if item.is_atoll and item.kind == "TrainingSweep"]
-    if len(found) != 1:
-        names = ", ".join(item.name for item in found) or "none"
-        raise SpecError(f"the files hold {len(found)} TrainingSweeps ({names}); exactly one can be run at a time")
-    value = found[0].value
-    if not value["metadata"].get("name"):
-        raise SpecError("the TrainingSweep needs metadata.name; generateName works on a cluster only")
-    namespace = value["metadata"].get("namespace") or DEFAULT_NAMESPACE
-    document = {**value, "metadata": {**value["metadata"], "namespace": namespace}}
+    document = only_object(files, "TrainingSweep")
     file = SweepFile(document, training_sweep(document), files, store, signing_key)
     owned = {**document, "metadata": {**document["metadata"], "uid": "check"}}
     for settings in corner_settings(file.spec):
