@@ -12,4 +12,4 @@ def test_every_kind_is_established_and_served(api: kubernetes.client.ApiClient, 
     served = kubernetes.client.CustomObjectsApi(api).get_api_resources("atoll.dev", "v1alpha1", _request_timeout=10)
     names = {f"{item.name}.atoll.dev" for item in served.resources if "/" not in item.name}
     assert names == set(crds)
-    assert len(names) == 5
+    assert len(names) == 6

@@ -123,6 +123,10 @@ REFUSED: dict[str, dict[str, Change]] = {
     },
     "one pod": {
         "many pods": in_job(parallelism=50, completions=50),
+        "more pods than there may be shards": in_job(parallelism=17, completions=17, completionMode="Indexed"),
+        "pods that are tried again": in_job(
+            parallelism=2, completions=2, completionMode="Indexed", backoffLimit=None, backoffLimitPerIndex=1
+        ),
         "many tries": in_job(backoffLimit=100),
         "no deadline": lambda job: job["spec"].pop("activeDeadlineSeconds"),
         "restarts": restarting,

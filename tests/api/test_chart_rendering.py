@@ -204,7 +204,7 @@ def test_objects_of_the_charts_own_kinds_are_hooks_until_the_kinds_are_there() -
 def test_kinds_outlive_the_chart_unless_that_is_switched_off() -> None:
     def policies(*arguments: str) -> set[str | None]:
         crds = [item for item in render("atoll", *arguments) if item["kind"] == "CustomResourceDefinition"]
-        assert len(crds) == 5
+        assert len(crds) == 6
         return {item["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for item in crds}
 
     assert policies() == {"keep"}

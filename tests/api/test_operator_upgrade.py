@@ -90,12 +90,17 @@ def _create_job(objects: Objects, uid: str) -> dict[str, Any]:
 
 
 def upgrade_kinds(api: kubernetes.client.ApiClient) -> None:
-    """Replaces the kinds, as `kubectl replace` does."""
+    """Replaces the kinds that are there and creates the others, as `kubectl apply` does."""
     extensions = kubernetes.client.ApiextensionsV1Api(api)
+    found = extensions.list_custom_resource_definition(_request_timeout=10).items
+    before = {item.metadata.name: item for item in found}
     for path in sorted(CRDS.glob("*.yaml")):
         crd = yaml.safe_load(path.read_text(encoding="utf-8"))
         name = crd["metadata"]["name"]
-        known = extensions.read_custom_resource_definition(name, _request_timeout=10)
+        known = before.get(name)
+        if known is None:
+            extensions.create_custom_resource_definition(crd, _request_timeout=10)
+            continue
         crd["metadata"]["resourceVersion"] = known.metadata.resource_version
         extensions.replace_custom_resource_definition(name, crd, _request_timeout=10)
 

@@ -36,6 +36,8 @@ OPERATOR_RIGHTS = (
     *(Right(verb, "batch", "jobs") for verb in ("get", "list", "watch", "create", "delete")),
     *(Right(verb, "", "pods") for verb in ("get", "list", "watch")),
     Right("get", "", "pods/log"),
+    Right("create", "", "services"),
+    Right("create", "networking.k8s.io", "networkpolicies"),
     *(Right(verb, "", "events") for verb in ("list", "create")),
     *(Right(verb, ATOLL, "trainingprofiles", namespaced=False) for verb in ("get", "list", "watch")),
     *(Right(verb, "", "nodes", namespaced=False) for verb in ("get", "list")),
