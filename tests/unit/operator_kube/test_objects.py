@@ -9,9 +9,9 @@ import pytest
 
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
-from atoll_operator.kube.objects import (
+from atoll_operator.kube.objects import job_view
+from atoll_operator.kube.pod_views import (
     PodDetails,
-    job_view,
     lost_node,
     may_be_lost,
     newest_warning,

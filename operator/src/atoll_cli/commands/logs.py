@@ -26,7 +26,8 @@ from atoll_contract.store.base import Store
 from atoll_operator.api.status import DONE, RunStatus, StagePhase
 from atoll_operator.jobs.manifest import ATTEMPT_LABEL, FOLLOWING_LABEL, RUN_UID_LABEL, STAGE_LABEL, parse_following
 from atoll_operator.kube.errors import Unavailable
-from atoll_operator.kube.objects import PODS, speaks_for_job, stage_containers
+from atoll_operator.kube.objects import PODS
+from atoll_operator.kube.pod_views import speaks_for_job, stage_containers
 
 INTERVAL_SECONDS = 1.0
 _CHUNK_KEY = re.compile(r"([1-9][0-9]*)-([^/]+)/[0-9]+\.log")

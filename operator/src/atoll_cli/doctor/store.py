@@ -20,7 +20,8 @@ from atoll_operator.api.types import TrainingProfileSpec
 from atoll_operator.jobs.manifest import STAGE_LABEL, USER, escaped
 from atoll_operator.jobs.stage_input import CA_ROOT, CREDENTIALS_ROOT, credentials_secret_of, store_spec
 from atoll_operator.kube.errors import ClusterError, Forbidden
-from atoll_operator.kube.objects import EVENTS, PODS, newest_warning
+from atoll_operator.kube.objects import EVENTS, PODS
+from atoll_operator.kube.pod_views import newest_warning
 
 if TYPE_CHECKING:
     from atoll_operator.kube.client import Cluster

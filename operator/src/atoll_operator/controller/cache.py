@@ -24,7 +24,8 @@ from atoll_operator.controller.job_cache import JobCache, RunUid, is_unfinished,
 from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
-from atoll_operator.kube.objects import controller_of, pod_views, resource_version, speaks_for_job
+from atoll_operator.kube.objects import controller_of, resource_version
+from atoll_operator.kube.pod_views import pod_views, speaks_for_job
 from atoll_operator.lifecycle.model import JobView, PodView, ProfileView
 
 Body = dict[str, Any]

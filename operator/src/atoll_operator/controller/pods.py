@@ -10,12 +10,9 @@ from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
-from atoll_operator.kube.objects import (
-    EVENTS,
-    NODES,
-    PODS,
+from atoll_operator.kube.objects import EVENTS, NODES, PODS, controller_of
+from atoll_operator.kube.pod_views import (
     PodDetails,
-    controller_of,
     lost_node,
     may_be_lost,
     newest_warning,
