@@ -258,8 +258,7 @@ class EstimateModel:
             # Written by another version.
             return
         self._learned.add(uid)
-        timing = _timing(run["metadata"]["name"], spec, status)
-        if timing is None:
+        if (timing := _timing(run["metadata"]["name"], spec, status)) is None:
             return
         kind = _kind(run["metadata"]["namespace"], spec, on=status.resolved.accelerator if status.resolved else "auto")
         known = self._newest.pop(kind, None)
