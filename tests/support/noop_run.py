@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from atoll_cli.commands.run import Interruption
 from atoll_cli.console import exit_status
@@ -53,6 +53,8 @@ class NoopRun:
 
     folder: Path
     text: str = RUN
+    # What `start` starts.
+    program: ClassVar[str] = "support.noop_run"
 
     def __post_init__(self) -> None:
         self.file = self.folder / "run.yaml"
@@ -74,7 +76,7 @@ class NoopRun:
         """Run in a new process, which a test may kill."""
         environ = {**os.environ, "NOOP_PLAN": str(self.folder), "PYTHONPATH": str(STAGES.parents[1])}
         environ.pop(ENV_POD_UID, None)
-        command = [sys.executable, "-P", "-m", "support.noop_run", str(self.folder)]
+        command = [sys.executable, "-P", "-m", self.program, str(self.folder)]
         return subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def calls(self) -> list[str]:

@@ -7,6 +7,7 @@ dies.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,6 +55,8 @@ class Worker:
     folder: Path
 
     def __post_init__(self) -> None:
+        self.asked_to_end = False
+        signal.signal(signal.SIGTERM, self._on_signal)
         self.trainer = Trainer(CONFIG.trainer, find_devices(Accelerator.CPU, self.workers).strategy, self.workers)
         self.trainer.average.reset()
         self.initial = [variable.numpy() for variable in self.trainer.state()]
@@ -107,10 +110,16 @@ class Worker:
         )
         return loop.run(progression).step
 
+    def _on_signal(self, *_: object) -> None:
+        self.asked_to_end = True
+
     def _stop(self, name: str) -> None:
         if name == "dies":
             os._exit(9)
-        raise Interrupted
+        # As a pod is asked to end. The handler runs in between two lines of Python.
+        os.kill(os.getpid(), signal.SIGTERM)
+        if self.asked_to_end:
+            raise Interrupted
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,13 +63,16 @@ class Workers:
         )
         logger.warning("worker %s of %s, waiting for the others", self.index, self.count)
         with self.peers_needed():
-            return tf.distribute.MultiWorkerMirroredStrategy(
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(
                 resolver,
                 # TensorFlow's own choice may differ between workers, which then wait for each other forever.
                 tf.distribute.experimental.CommunicationOptions(
                     implementation=implementations.NCCL if gpus else implementations.RING
                 ),
             )
+        # TensorFlow has put a handler of its own in the place of the stage's, which would not learn that it is to end.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        return strategy
 
     @contextmanager
     def peers_needed(self) -> Iterator[None]:
