@@ -95,11 +95,15 @@ def _manifest(name: str, peer: Peer, port: int) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "http.server", str(port), "--directory", "/tmp"],
         "readinessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 60},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
+    # Namespaces of a team admit restricted pods alone.
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    alone = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": peer.namespace, "labels": dict(peer.labels)},
         # Nothing of it ends by itself, and its end is no one's loss.
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False},
+        "spec": {"containers": [container], "securityContext": user, **alone},
     }
