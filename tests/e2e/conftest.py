@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atoll_operator.api import GROUP
+from atoll_operator.api.crds import definitions
 from cluster import node_images
 from cluster.node import down, read_keeper, up
 from cluster.node_host import card_gigabytes
@@ -18,13 +20,7 @@ from support.step_log import StepLog
 
 # A small disk has no room for the image that trains; its tests train with stages that do no work.
 IMAGES = ("operator", "convert", "edge") if card_gigabytes() else ("operator", "convert", "train", "edge")
-KINDS = (
-    "trainingruns.atoll.dev",
-    "objectstores.atoll.dev",
-    "trainingprofiles.atoll.dev",
-    "modelreleases.atoll.dev",
-    "edgedevices.atoll.dev",
-)
+KINDS = tuple(f"{definition.plural}.{GROUP}" for definition in definitions().values())
 CHART = Path(__file__).parents[2] / "charts" / "atoll"
 
 
