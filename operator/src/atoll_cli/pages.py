@@ -36,6 +36,9 @@ def section(name: str) -> str | None:
     page = page.removesuffix(".md")
     if page not in page_names():
         page, anchor = _REASONS, anchor or page
+    if page not in page_names():
+        # An image has the program without its pages.
+        return None
     lines = (_folder() / f"{page}.md").read_text(encoding="utf-8").splitlines()
     found = list(_below(lines, anchor.lower())) if anchor else lines
     return "\n".join(found).strip() or None

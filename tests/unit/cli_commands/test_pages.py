@@ -1,5 +1,7 @@
 """The pages of the documentation that `atoll help` prints, and the messages that name them."""
 
+from pathlib import Path
+
 import pytest
 
 from atoll_cli import pages
@@ -38,3 +40,8 @@ def test_the_command_prints_a_section(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_section_is_refused_with_the_pages_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", "data#nothing"]) == 2
     assert "there is no page or section 'data#nothing'; pages are accuracy, api," in capsys.readouterr().err
+
+
+def test_an_installation_without_pages_has_no_section(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pages, "_CHECKOUT", tmp_path / "none")
+    assert pages.section("QualityGateFailed") is None

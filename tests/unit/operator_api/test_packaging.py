@@ -27,3 +27,8 @@ def test_the_built_package_reads_its_own_crds_and_pages(tmp_path: Path) -> None:
         str(tmp_path / "atoll_cli" / "pages.py"),
     ]
     assert (tmp_path / "atoll_cli" / "docs" / "troubleshooting.md").is_file()
+
+
+def test_the_source_package_has_what_the_built_one_takes() -> None:
+    listed = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    assert {"include crds/*.yaml", "include docs/*.md"} <= set(listed)
