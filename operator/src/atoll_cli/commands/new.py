@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def new_command(
         except SpecError as error:
             if error.reason is Reason.WEIGHTS_NOT_FOUND:
                 # Whoever also mistyped the archive is told that first.
-                _require_archives(archives, destination)
+                with _found(archives, destination):
+                    pass
             raise
         found, report = _inspect(archives, destination, max_invalid_percent)
     draft = draft_run(
@@ -152,22 +154,22 @@ def _destination(archives: Sequence[str], engine: EngineOptions) -> _Destination
     return _Destination(bucket, access.namespace, cluster=access)
 
 
+@contextmanager
+def _found(archives: Sequence[str], destination: _Destination) -> Iterator[list[Archive]]:
+    """The archives, readable during the block. Raises DatasetError where one is not there."""
+    with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
+        yield find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
+
+
 def _inspect(
     archives: Sequence[str], destination: _Destination, max_invalid_percent: float | None
 ) -> tuple[list[Archive], LintReport]:
     """The archives, and what a run would make of them. Raises DatasetError if it would refuse them."""
-    with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
-        found = find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
-        with spinner(f"looking into {_file_names(found)}"):
-            report = lint_archives([item.path for item in found], max_invalid_percent=max_invalid_percent)
+    with _found(archives, destination) as found, spinner(f"looking into {_file_names(found)}"):
+        report = lint_archives([item.path for item in found], max_invalid_percent=max_invalid_percent)
     if not report.ok:
         raise DatasetError(Reason(report.reason), f"{report.fault_of(report.path)}; no file was written")
     return found, report
-
-
-def _require_archives(archives: Sequence[str], destination: _Destination) -> None:
-    with tempfile.TemporaryDirectory(prefix="atoll-new-") as scratch:
-        find_archives(archives, destination.store, destination.namespace, scratch=Path(scratch))
 
 
 def _file_names(archives: Sequence[Archive]) -> str:
