@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 from atoll_contract.archive.extract import extract
 from atoll_contract.errors import DatasetError
-from atoll_contract.stage import DatasetLimits
+from atoll_contract.convert_spec import DatasetLimits
 try:
     extract(Path(sys.argv[1]), Path(sys.argv[2]), DatasetLimits())
     refused = 0
