@@ -34,7 +34,8 @@ from atoll_edge.camera.files import draw_scene
 from atoll_edge.camera.source import FrameRateLimiter
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
-from atoll_edge.detector.backends import Backend, loader
+from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.litert import loader
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import bundle_spec, unpack

@@ -26,7 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from atoll_contract.labelmap import format_label_map
-from atoll_edge.detector.backends import loader
+from atoll_edge.detector.backends.litert import loader
 from atoll_stages.sample.views import still
 from support.detector_file import CLASSES, detector_file
 from support.videos import Picture, read_video, write_video

@@ -13,7 +13,7 @@ from atoll_contract.signing import KeyPair
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_edge.config import EdgeConfig, ModelConfig, Verify
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models.manager import ReleaseManager
 from atoll_edge.models.trial import TRIAL_FRAMES

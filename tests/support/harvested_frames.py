@@ -12,7 +12,7 @@ from atoll_contract.harvest import Cause, HarvestNote
 from atoll_contract.release import Detection
 from atoll_contract.store.base import Store
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.model import DetectionResult, LoadedModelSpec
 from support.archives import SIZE, jpeg
 

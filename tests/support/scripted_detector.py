@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends import Backend, DeviceMissing
+from atoll_edge.detector.backends.base import Backend, DeviceMissing
 from atoll_edge.detector.outputs import ModelOutput
 from atoll_edge.detector.worker import main
 

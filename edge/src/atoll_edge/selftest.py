@@ -21,7 +21,7 @@ from atoll_contract.document import Document
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.cameras import listed_cameras
 from atoll_edge.config import EdgeConfig, WantedBackend
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.detector.protocol import Refused

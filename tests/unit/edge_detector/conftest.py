@@ -9,7 +9,7 @@ import pytest
 
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, LoadedModelSpec

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import BackendChoice, DetectionResult, LoadedModelSpec

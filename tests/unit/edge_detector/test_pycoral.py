@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import colour_detector
@@ -148,7 +148,7 @@ def test_without_pycoral_the_backend_is_not_installed(tmp_path: Path) -> None:
 
 def test_pycoral_is_imported_by_the_edge_tpus_child_alone() -> None:
     program = (
-        "import sys, atoll_edge.agent, atoll_edge.detector.backends\n"
+        "import sys, atoll_edge.agent, atoll_edge.detector.backends.base\n"
         "assert not [m for m in sys.modules if 'coral' in m]"
     )
     subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=120)

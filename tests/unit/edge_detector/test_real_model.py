@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atoll_edge.detector.backends import Backend, LiteRtLoader
+from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.litert import LiteRtLoader
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.protocol import Loaded, Refused
 from support.detector_file import detector_file

@@ -11,7 +11,7 @@ from atoll_contract.release import Detection
 from atoll_edge.camera.source import Frame
 from atoll_edge.config import DetectionConfig, EdgeConfig
 from atoll_edge.config_file import ConfigError, read_config
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import LoadedModelSpec

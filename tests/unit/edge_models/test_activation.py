@@ -11,7 +11,7 @@ import pytest
 from atoll_contract.release import DeviceReport, Role
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.manager import ModelRefused
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 
 from atoll_edge.camera.source import BgrImage
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
 from atoll_edge.detector.tiling import Tiling
 from atoll_edge.system import describe_exit

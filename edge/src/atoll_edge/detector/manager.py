@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from atoll_contract.release import Detection
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.model import BackendChoice, DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.detector.pool import CrashTracker, WorkerPool

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 
 # The threshold of a class for which no manifest has one: the value that the seed's scripts used.
 DEFAULT_THRESHOLD = 0.5

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from atoll_contract.document import Document
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends import LoadedModel
+from atoll_edge.detector.backends.base import LoadedModel
 from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from atoll_edge.detector.backends import (
+from atoll_edge.detector.backends.base import (
     MODULES,
     Backend,
     DeviceMissing,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import DetectionResult, LoadedModelSpec

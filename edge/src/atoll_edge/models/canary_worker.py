@@ -15,7 +15,8 @@ from pathlib import Path
 
 from atoll_contract.document import Document, from_json
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends import LoadError, loader
+from atoll_edge.detector.backends.base import LoadError
+from atoll_edge.detector.backends.litert import loader
 from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 
 MIN_IOU = 0.5

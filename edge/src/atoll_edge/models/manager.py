@@ -19,7 +19,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_contract.store import open_store
 from atoll_edge.config import EdgeConfig, ModelConfig
-from atoll_edge.detector.backends import Backend
+from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state

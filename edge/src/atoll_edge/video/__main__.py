@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atoll_contract.errors import AtollError, ExitCode, Reason, SpecError
-from atoll_edge.detector.backends import LoadError
+from atoll_edge.detector.backends.base import LoadError
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.detector.tiling import Tiling
 from atoll_edge.models.bundle import BundleError, named_model

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from atoll_contract.errors import DatasetError, Reason
 from atoll_contract.stage_result import Progress, emit
 from atoll_contract.text import csv_row
-from atoll_edge.detector.backends import InterpreterPool, LoadedModel
+from atoll_edge.detector.backends.base import LoadedModel
+from atoll_edge.detector.backends.litert import InterpreterPool
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 from atoll_edge.detector.tiling import TiledModel, Tiling
 from atoll_edge.harvest.uncertainty import nearest_threshold, score_margin

@@ -17,7 +17,8 @@ from typing import Any
 
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_contract.images import opened
-from atoll_edge.detector.backends import InterpreterModel, LoadError, loader
+from atoll_edge.detector.backends.base import LoadError
+from atoll_edge.detector.backends.litert import InterpreterModel, loader
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import BundleError, named_model
 from atoll_edge.robot.detection import View, observe

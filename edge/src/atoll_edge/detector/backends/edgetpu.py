@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pycoral.utils.edgetpu import get_runtime_version, list_edge_tpus, make_interpreter
 
-from atoll_edge.detector.backends import DeviceMissing, InterpreterModel, LoadError
+from atoll_edge.detector.backends.base import DeviceMissing, LoadError
+from atoll_edge.detector.backends.litert import InterpreterModel
 
 
 class EdgeTpuLoader:
@@ -33,5 +34,5 @@ class EdgeTpuLoader:
 
 
 def loader() -> EdgeTpuLoader:
-    """See `backends.MODULES`."""
+    """See `base.MODULES`."""
     return EdgeTpuLoader()

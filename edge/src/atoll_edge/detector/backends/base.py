@@ -1,0 +1,72 @@
+"""What a detector's backend provides, and how one is loaded by its name.
+
+Only a worker process imports a backend, by the name of its module: the agent never loads a native interpreter.
+"""
+
+import importlib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from atoll_edge.detector.outputs import ModelOutput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Backend(StrEnum):
+    """What runs the model."""
+
+    CPU = "cpu"
+    EDGETPU = "edgetpu"
+
+
+class LoadError(RuntimeError):
+    """A model cannot be loaded on this backend; the text is for the status page."""
+
+
+class DeviceMissing(LoadError):
+    """The accelerator does not answer, or the backend is not installed; another backend may work."""
+
+
+class LoadedModel(Protocol):
+    """A model ready to run; input size in pixels."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    def detect(self, image: "Image") -> ModelOutput:
+        """Returns the detections in an RGB image of any size, which is resized to the input size first."""
+        ...
+
+
+class ModelLoader(Protocol):
+    """Loads model files. A process has one loader, so that a second model shares the accelerator with the first."""
+
+    def load(self, path: Path, *, threads: int) -> LoadedModel:
+        """Loads a model file. Raises LoadError."""
+        ...
+
+
+# The module of each backend; its function `loader()` returns the ModelLoader.
+MODULES = {
+    Backend.CPU: "atoll_edge.detector.backends.litert",
+    Backend.EDGETPU: "atoll_edge.detector.backends.edgetpu",
+}
+
+
+def make_loader(backend: Backend, modules: dict[Backend, str] | None = None) -> ModelLoader:
+    """Returns the loader of `backend`.
+
+    Raises:
+        DeviceMissing: its packages are not installed.
+    """
+    name = (modules or MODULES)[backend]
+    try:
+        module: Any = importlib.import_module(name)
+        return cast(ModelLoader, module.loader())
+    except (ImportError, OSError) as error:
+        raise DeviceMissing(f"the backend {backend} is not installed here: {error}") from None
