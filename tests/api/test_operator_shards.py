@@ -45,7 +45,7 @@ def convert_stage(team: Objects, run: str) -> dict[str, object]:
     return next(dict(stage) for stage in stages if stage["name"] == "convert")
 
 
-def test_index_0_decides_and_a_shard_that_dies_changes_nothing(
+def test_O41_index_0_decides_and_a_shard_that_dies_changes_nothing(
     team: Objects, operator: OperatorProcess, kubelet: Kubelet
 ) -> None:
     may_end = threading.Event()

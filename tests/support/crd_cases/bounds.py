@@ -75,6 +75,7 @@ PROFILE_FULL = changed(
             "limits": {
                 "maxSteps": 10,
                 "maxWorkers": 10,
+                "maxShards": 10,
                 "activeDeadlineSeconds": 10,
                 "pendingDeadlineSeconds": 10,
                 "dataset": dict.fromkeys(_DATASET_LIMITS, 10),

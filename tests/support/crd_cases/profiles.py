@@ -85,7 +85,11 @@ PROFILE_CASES: tuple[Case, ...] = (
     refused("profile-estimate-of-words", profile(estimate={"secondsPerStep": "fast"}), "should match"),
     refused("profile-estimate-without-steps", profile(estimate={"otherSeconds": 5}), "Required value"),
     refused("profile-max-workers-17", profile(limits={"maxWorkers": 17}), "less than or equal to 16"),
-    accepted("profile-limits", profile(limits={"maxSteps": 5, "maxWorkers": 16, "dataset": {"archiveBytes": 1}})),
+    refused("profile-max-shards-17", profile(limits={"maxShards": 17}), "less than or equal to 16"),
+    accepted(
+        "profile-limits",
+        profile(limits={"maxSteps": 5, "maxWorkers": 16, "maxShards": 16, "dataset": {"archiveBytes": 1}}),
+    ),
     refused("profile-limits-0", profile(limits={"dataset": {"members": 0}}), "greater than or equal to 1"),
     refused("profile-concurrent-0", profile(maxConcurrentRuns=0), "greater than or equal to 1"),
     refused("profile-pull-policy", profile(imagePullPolicy="Sometimes"), 'Unsupported value: "Sometimes"'),

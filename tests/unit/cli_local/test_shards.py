@@ -1,6 +1,7 @@
 """A Job of several processes on this machine: index 0 decides, and the others end with it."""
 
 import queue
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,30 @@ def test_shards_run_beside_index_0_and_end_with_it(
     )
     jobs.create(manifest(store, key))
     assert ended.get(timeout=DEADLINE_SECONDS)
-    (job,), (pod,) = jobs.views()
+    (job,), (pod, *shards) = jobs.views()
     assert (job.state, pod.exit_code == 0) == (state, state is JobState.SUCCEEDED)
+    # What each has used is counted.
+    assert [(shard.index, shard.finished is not None) for shard in shards] == [(1, True), (2, True)]
     assert len(started) == SHARDS
     assert not any(is_alive(*process) for process in started)
     for index in range(1, SHARDS):
         text = (folder.job(job.name) / f"convert-1-shard-{index}.log").read_text(encoding="utf-8")
         assert f"as shard {index}" in text
         assert "Traceback" not in text
+
+
+def test_whoever_kills_a_job_kills_its_shards(tmp_path: Path, started: list[tuple[int, str]]) -> None:
+    ended: queue.Queue[bool] = queue.Queue()
+    jobs = LocalJobs(
+        RunFolder(tmp_path / "state", "local", "run"),
+        run_uid="uid",
+        on_change=lambda over: ended.put(over) if over else None,
+        # Index 0 would end them at its end, and theirs is not to depend on it.
+        command=lambda _stage, _command: [sys.executable, "-c", "import signal; signal.pause()"],
+    )
+    jobs.create(manifest(tmp_path / "store", "a.tar"))
+    shards = started[: SHARDS - 1]
+    assert all(is_alive(*process) for process in shards)
+    jobs.kill_all()
+    assert not any(is_alive(*process) for process in shards)
+    assert ended.get(timeout=DEADLINE_SECONDS)

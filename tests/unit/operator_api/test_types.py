@@ -189,5 +189,18 @@ def test_limits_of_the_profile() -> None:
     assert longer.startswith("a deadline of 61 s exceeds the 60 s of TrainingProfile gpu")
 
 
+def test_shards_are_limited_where_the_profile_says_so() -> None:
+    limited = training_profile(check(changed(PROFILE, {"spec": {"limits": {"maxShards": 3}}})).value)
+    unlimited = training_profile(check(PROFILE).value)
+    asked = typed(run(conversion={"shards": 4}))
+    assert violation(typed(run(conversion={"shards": 3})), limited, profile_name="gpu") is None
+    assert violation(typed(run()), limited, profile_name="gpu") is None
+    assert violation(asked, unlimited, profile_name="gpu") is None
+    assert violation(asked, limited, profile_name="gpu") == (
+        "4 shards exceed the 3 of TrainingProfile gpu; copy the run with fewer, or ask the cluster's administrator to "
+        "raise limits.maxShards"
+    )
+
+
 def test_accelerators() -> None:
     assert typed(run(training={"accelerator": "gpu", "gpus": 2})).training.accelerator is Accelerator.GPU

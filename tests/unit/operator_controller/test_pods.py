@@ -144,7 +144,7 @@ def test_of_several_workers_only_the_first_ones_log_is_read(reader: PodReader, o
             "batch.kubernetes.io/job-completion-index": str(index),
         }
     first, second = read(reader, job()).pods
-    assert (first.worker, second.worker) == (0, 1)
+    assert (first.index, second.index) == (0, 1)
     assert first.progress is not None
     assert second.progress is None
 

@@ -84,11 +84,11 @@ def ended(code: int) -> Body:
 WAITS: Body = {"waiting": {"reason": "PodInitializing"}}
 
 
-def test_of_an_indexed_job_index_0_alone_is_seen() -> None:
+def test_a_pod_of_an_indexed_job_has_its_index() -> None:
     body = shared_pod({}, {})
-    for index, seen in (("0", 2), ("1", 0), ("12", 0)):
-        labelled = {**body["metadata"], "labels": {"batch.kubernetes.io/job-completion-index": index}}
-        assert len(pod_views({**body, "metadata": labelled}, job="j")) == seen
+    for text, index in (("0", 0), ("12", 12), ("twelve", None)):
+        labelled = {**body["metadata"], "labels": {"batch.kubernetes.io/job-completion-index": text}}
+        assert [view.index for view in pod_views({**body, "metadata": labelled}, job="j")] == [index, index]
 
 
 def test_while_the_init_container_runs_its_stage_is_running_and_the_next_one_waits() -> None:

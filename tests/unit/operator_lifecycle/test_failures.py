@@ -113,6 +113,30 @@ def test_last_words_are_for_people() -> None:
     assert message.endswith("at step 140; its last words: INFO tracing the graph")
 
 
+def test_notices_of_tensorflow_are_no_last_words() -> None:
+    log = (
+        "converted weights are read\n"
+        "2027-01-09 12:00:00.123456: I tensorflow/core/platform/cpu_feature_guard.cc:210] This TensorFlow binary is\n"
+        "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow\n"
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+        "I0000 00:00:1764440000.123456   12345 gpu_device.cc:2022] Created device\n"
+        "W0000 00:00:1764440000.123456       7 preemption_notifier.cc:91] SIGTERM caught\n"
+        "E0000 00:00:1764440000.123456       7 cuda_executor.cc:1228] out of memory\n"
+    )
+    sim = at_train(backoff_limit=0)
+    sim.fail(Reason.RESULT_MISSING, code=1, message=log)
+    sim.settle()
+    said = sim.read().message.partition("its last words: ")[2]
+    assert said == ("converted weights are read E0000 00:00:1764440000.123456 7 cuda_executor.cc:1228] out of memory")
+
+
+def test_notices_alone_are_no_words() -> None:
+    sim = at_train(backoff_limit=0)
+    sim.fail(Reason.RESULT_MISSING, code=1, message="I0000 00:00:1764440000.1   1 gpu_device.cc:2022] Created device\n")
+    sim.settle()
+    assert "last words" not in sim.read().message
+
+
 def test_a_stage_that_is_killed_after_its_result_says_so_in_words() -> None:
     sim = at_train(backoff_limit=1)
     sim.fail(Reason.RESULT_MISSING, code=137, message=success(Stage.TRAIN, 1))

@@ -7,7 +7,7 @@ import pytest
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_contract.train_spec import Accelerator
-from atoll_operator.api.status import Phase, Usage
+from atoll_operator.api.status import Phase, StagePhase, Usage
 from atoll_operator.lifecycle.model import PodPhase
 from support.run_simulation import PROFILE, RunSimulation, run_view
 
@@ -72,6 +72,41 @@ def test_a_failed_attempt_is_counted_once_and_the_next_one_added() -> None:
     succeed(sim)
     assert sim.stage(Stage.CONVERT).attempts == 2
     assert sim.stage(Stage.CONVERT).pod_seconds == 50
+
+
+def test_every_shard_of_a_conversion_is_counted() -> None:
+    sim = RunSimulation()
+    sim.settle()
+    job = sim.start()
+    first = sim.pod_of(job, index=0)
+    for index in (1, 2):
+        sim.pods[f"shard-{index}"] = replace(first, name=f"shard-{index}", uid=f"shard-{index}", index=index)
+    sim.settle()
+    sim.pass_time(30)
+    sim.pods["shard-1"] = replace(sim.pods["shard-1"], phase=PodPhase.FAILED, finished=sim.now, exit_code=27)
+    sim.pass_time(60)
+    succeed(sim)
+    assert sim.stage(Stage.CONVERT).pod_seconds == 90 + 30 + 90
+
+
+def test_O41_a_shard_that_dies_beside_a_sidecar_ends_neither_the_stage_nor_its_job() -> None:
+    sim = RunSimulation()
+    sim.settle()
+    job = sim.start()
+    first = sim.pod_of(job, index=0)
+    sim.pods["shard-1"] = replace(
+        first,
+        name="shard-1",
+        uid="shard-1",
+        index=1,
+        phase=PodPhase.RUNNING,
+        finished=sim.now,
+        exit_code=27,
+        kept_by_another=True,
+    )
+    sim.pass_time(60)
+    sim.settle()
+    assert (sim.stage(Stage.CONVERT).phase, sim.active_job() == job) == (StagePhase.RUNNING, True)
 
 
 @pytest.mark.parametrize("change", ["suspend", "cancel"])

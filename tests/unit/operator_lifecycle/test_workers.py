@@ -33,7 +33,7 @@ def put(sim: RunSimulation, worker: int, phase: PodPhase = PodPhase.RUNNING, **c
     job = job_of(sim) if sim.active_job() else max(sim.jobs.values(), key=lambda item: item.attempt)
     name = f"{job.name}-{worker}-x"
     started = None if phase is PodPhase.PENDING else sim.now
-    base = PodView(name, f"uid-{name}", job.name, phase, sim.now, stage=Stage.TRAIN, started=started, worker=worker)
+    base = PodView(name, f"uid-{name}", job.name, phase, sim.now, stage=Stage.TRAIN, started=started, index=worker)
     sim.pods[name] = replace(base, **changes)
     return sim.pods[name]
 

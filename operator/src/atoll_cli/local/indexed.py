@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atoll_cli.local.process import StageProcess, end_process, kill_process, read_message, start_time
+from atoll_contract.document import replace
 from atoll_contract.stage import ENV_POD_UID, ENV_TERMINATION_LOG, ENV_WORKER_INDEX
+from atoll_operator.lifecycle.model import PodPhase, PodView
 
 # For the output of a process that was ended.
 _OUTPUT_SECONDS = 30.0
@@ -47,9 +49,19 @@ class IndexedProcess:
         self._thread.start()
         self._process.release()
 
-    @property
-    def termination_message(self) -> str:
-        return read_message(self._message)
+    def pod(self, first: PodView) -> PodView:
+        """The process as a pod of the Job whose index 0 is the pod `first`."""
+        code = self.exit_code
+        phase = PodPhase.RUNNING if code is None else PodPhase.FAILED if code else PodPhase.SUCCEEDED
+        pod = PodView(f"{first.name}-{self.index}", self.uid, first.job, phase, self.began, stage=first.stage)
+        return replace(
+            pod,
+            started=self.began,
+            finished=self.finished,
+            exit_code=code,
+            termination_message=read_message(self._message) if code is not None else "",
+            index=self.index,
+        )
 
     def wait(self, seconds: float) -> None:
         """Wait until the process has ended, so long at most."""

@@ -129,7 +129,8 @@ class LocalJobs:
         pods: list[PodView] = []
         for record in records:
             newest, others = progress.get((record.name, record.at_work.stage)), self._others.get(record.name)
-            pods += pod_views(self._folder, record, progress=newest, others=others)
+            first, *following = pod_views(self._folder, record, progress=newest, others=others)
+            pods += [first, *following, *(shard.pod(first) for shard in self._shards.get(record.name, ()))]
         return jobs, pods
 
     def progress(self) -> tuple[Stage, Progress] | None:
@@ -155,6 +156,7 @@ class LocalJobs:
         if job.finished is None:
             _end(job)
         self._end_shards(name)
+        self._shards.pop(name, None)
         if others := self._others.pop(name, None):
             others.finish()
         with self._lock:
@@ -196,6 +198,8 @@ class LocalJobs:
                 kill_process(job.pid, job.started, pod_uid=job.uid)
         for others in list(self._others.values()):
             others.kill()
+        for shard in [shard for shards in list(self._shards.values()) for shard in shards]:
+            shard.kill()
 
     def _running(self) -> list[JobRecord]:
         with self._lock:
@@ -241,7 +245,7 @@ class LocalJobs:
         self._on_change(True)
 
     def _end_shards(self, name: str) -> None:
-        for shard in self._shards.pop(name, ()):
+        for shard in self._shards.get(name, ()):
             shard.end()
 
     def _start_next(self, name: str, pod: Manifest) -> bool:

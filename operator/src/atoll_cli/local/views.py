@@ -42,7 +42,7 @@ def pod_views(
 ) -> Iterator[PodView]:
     """The Job's pod as each of the stages sees it that have begun, and those of the `others`. `progress` is that of the
     stage at work."""
-    base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, utc(job.created), worker=0 if others else None)
+    base = PodView(job.name, job.uid, job.name, PodPhase.RUNNING, utc(job.created), index=0 if others else None)
     for number, ended in zip(job.numbers, job.ended, strict=False):
         yield _ended(folder, base, number, (ended.began, ended.finished), int(ExitCode.OK))
     stage = job.at_work.stage

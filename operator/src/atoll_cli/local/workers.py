@@ -16,7 +16,7 @@ from atoll_cli.local.indexed import IndexedProcess, environment_of_index
 from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode
 from atoll_contract.stage import ENV_TERMINATION_LOG, ENV_WORKER_INDEX, StageInput
-from atoll_operator.lifecycle.model import PodPhase, PodView
+from atoll_operator.lifecycle.model import PodView
 
 logger = logging.getLogger(__name__)
 
@@ -82,18 +82,7 @@ class OtherWorkers:
     def pods(self, first: PodView) -> Iterator[PodView]:
         """The workers as pods of the Job that the pod `first` belongs to."""
         for worker in self._workers:
-            code = worker.exit_code
-            phase = PodPhase.RUNNING if code is None else PodPhase.FAILED if code else PodPhase.SUCCEEDED
-            name = f"{first.name}-{worker.index}"
-            pod = PodView(name, worker.uid, first.job, phase, worker.began, stage=first.stage)
-            yield replace(
-                pod,
-                started=worker.began,
-                finished=worker.finished,
-                exit_code=code,
-                termination_message=worker.termination_message if code is not None else "",
-                worker=worker.index,
-            )
+            yield worker.pod(first)
 
     def finish(self) -> None:
         """Called when the first worker has ended: the others follow it, or are ended."""

@@ -245,6 +245,8 @@ class ProfileLimits(ApiType, frozen=True):
     dataset: DatasetLimits
     # A snapshot of an earlier version has none.
     max_workers: int = 1
+    # None: as many as the API allows.
+    max_shards: int | None = None
 
 
 class ProfileEstimate(ApiType, frozen=True):
@@ -291,6 +293,12 @@ def violation(run: TrainingRunSpec, profile: TrainingProfileSpec, *, profile_nam
         return (
             f"{run.training.workers} workers exceed the {limits.max_workers} of TrainingProfile {profile_name}; "
             "copy the run with fewer, or ask the cluster's administrator to raise limits.maxWorkers"
+        )
+    shards = run.conversion.shards or 1
+    if limits.max_shards is not None and shards > limits.max_shards:
+        return (
+            f"{shards} shards exceed the {limits.max_shards} of TrainingProfile {profile_name}; "
+            "copy the run with fewer, or ask the cluster's administrator to raise limits.maxShards"
         )
     deadline = run.run_policy.active_deadline_seconds
     if deadline is not None and deadline > limits.active_deadline_seconds:

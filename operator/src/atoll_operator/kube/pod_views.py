@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import last_progress
 from atoll_operator.api.status import parse_time
-from atoll_operator.jobs.manifest import EARLIER_CONTAINER, STAGE_LABEL
+from atoll_operator.jobs.manifest import EARLIER_CONTAINER
 from atoll_operator.kube.objects import Body, condition_of, time_of
 from atoll_operator.lifecycle.model import PodPhase, PodView
 
@@ -63,10 +63,7 @@ def speaks_for_job(pod: Body) -> bool:
 
 
 def pod_views(pod: Body, *, job: str, details: PodDetails | None = None) -> tuple[PodView, ...]:
-    """Returns the views of a pod of the Job named `job`, one for each of its stages; none of a shard of a conversion
-    for which another speaks. Of the workers of a training each has a part that the others lack."""
-    if not speaks_for_job(pod) and worker_index(pod) is None:
-        return ()
+    """Returns the views of a pod of the Job named `job`, one for each of its stages."""
     return tuple(_pod_view(pod, container, job, details or PodDetails()) for container in stage_containers(pod))
 
 
@@ -99,16 +96,15 @@ def _pod_view(pod: Body, container: StageContainer, job: str, details: PodDetail
         termination_message=ended.get("message", ""),
         disruption=(disruption.get("message") or "disrupted") if disruption.get("status") == "True" else "",
         node_lost=details.node_lost,
-        worker=worker_index(pod),
+        index=pod_index(pod),
         kept_by_another=kept,
         progress=last_progress(details.log) if details.log and "running" in container.state else None,
     )
 
 
-def worker_index(pod: Body) -> int | None:
-    """Returns which of several workers of a training the pod is; None of another pod."""
-    labels = pod["metadata"].get("labels") or {}
-    text = labels.get(_INDEX_LABEL, "") if labels.get(STAGE_LABEL) == Stage.TRAIN else ""
+def pod_index(pod: Body) -> int | None:
+    """Returns which pod of an Indexed Job it is; None of a pod that is the only one of its Job."""
+    text = (pod["metadata"].get("labels") or {}).get(_INDEX_LABEL, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 

@@ -48,8 +48,9 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
     `jobs` are all Jobs that exist for the run; a Job that the engine could not create (admission) is given as a
     REJECTED view. `pods` hold at least the pods of every finished Job whose end is not yet in the status.
     """
+    pods, other_shards = _without_other_shards(pods)
     found, pods, kept_alive = _without_sidecars(jobs, pods, now)
-    all_workers, pods = pods, with_one_worker(run, found, pods) if run.workers > 1 else pods
+    every_pod, pods = (*pods, *other_shards), with_one_worker(run, found, pods) if run.workers > 1 else pods
     own = (job for job in found if job.owner_uid == run.uid)
     jobs = tuple(view for job in own for view in stage_views(job, pods, run.status))
     foreign = tuple(job for job in found if job.owner_uid != run.uid)
@@ -63,9 +64,18 @@ def decide(run: RunView, jobs: Iterable[JobView], pods: Iterable[PodView], now: 
         transition = _next_transition(run, status, jobs, foreign, pods, now)
         # The end of these Jobs is recorded before they are deleted, and with them the sidecars that kept them running.
         delete = dict.fromkeys(transition.delete + deletions(kept_alive))
-        status = with_pod_seconds(run.status, transition.status, jobs, all_workers, now)
+        status = with_pod_seconds(run.status, transition.status, jobs, every_pod, now)
         transition = replace(transition, status=status, delete=tuple(delete))
     return _plan(run, transition, now)
+
+
+def _without_other_shards(pods: Iterable[PodView]) -> tuple[tuple[PodView, ...], tuple[PodView, ...]]:
+    """The pods without those shards of a conversion for which index 0 speaks, and these. It does what they leave
+    undone, so that their end decides nothing; only what they have used is counted."""
+    pods = tuple(pods)
+    others = tuple(pod for pod in pods if pod.stage is Stage.CONVERT and pod.index)
+    left = (replace(pod, index=None) if pod.stage is Stage.CONVERT else pod for pod in pods if pod not in others)
+    return tuple(left), others
 
 
 def _without_sidecars(

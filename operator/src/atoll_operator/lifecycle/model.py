@@ -121,8 +121,8 @@ class PodView:
     disruption: str = ""
     # Why the pod's node counts as lost.
     node_lost: str = ""
-    # Which of a training's workers the pod is, counted from 0; None in a Job with one pod.
-    worker: int | None = None
+    # Which of a training's workers or a conversion's shards the pod is, counted from 0; None in a Job with one pod.
+    index: int | None = None
     # Whether the stage's container has ended and a sidecar that somebody put into the pod keeps the pod running.
     kept_by_another: bool = False
     # The newest progress in the tail of its log.

@@ -5,6 +5,7 @@ their schema, their bounds and their keys allow. A summary's entry that is missi
 termination messages) or of the wrong type is ignored.
 """
 
+import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,11 @@ from atoll_operator.lifecycle.transition import current_stage, newest_attempt, o
 # The kubelet takes this much of the log's end where a container left no termination message.
 CUT_LOG_BYTES = 2048
 MAX_TAIL = 300
+# What TensorFlow and its libraries write of themselves at their start, whatever becomes of the stage.
+_NOTICE = re.compile(
+    r"(?:\d{4}-\d\d-\d\d [\d:.]+: [IW] |[IW]\d{4} [\d:.]+ +\d+ )\S+:\d+\] "
+    r"|WARNING: All log messages before absl::InitializeLog\(\)|To enable the following instructions: "
+)
 # The Job controller's reason where the rule for disrupted workers (`jobs.manifest`) has ended the Job.
 DISRUPTED_WORKER = "PodFailurePolicy"
 # Failures that come from the cluster and not from the stage: another attempt may well succeed.
@@ -270,14 +276,16 @@ def _describe_exit(code: int | None) -> str:
 
 
 def _describe_tail(pod: PodView, progress: Progress | None) -> str:
-    """How far the work was, and the end of its log without progress lines; empty where nothing is known."""
+    """How far the work was, and the end of its log without progress lines and notices of libraries; empty where
+    nothing is known."""
     reached = f", at step {progress.step}" if progress is not None and progress.step is not None else ""
     text = pod.termination_message
     if len(text.encode()) >= CUT_LOG_BYTES and "\n" in text:
         # The kubelet cut it somewhere in its first line.
         text = text.partition("\n")[2]
+    lines = without_progress(text).splitlines()
     # The newest lines are at the end.
-    tail = " ".join(without_progress(text).split())[-MAX_TAIL:]
+    tail = " ".join(" ".join(line for line in lines if not _NOTICE.match(line)).split())[-MAX_TAIL:]
     reason = "" if pod.terminated_reason == "Error" else pod.terminated_reason
     said = tail or pod.message or reason
     return f"{reached}; its last words: {said}" if said else reached

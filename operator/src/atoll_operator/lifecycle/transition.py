@@ -83,12 +83,12 @@ def with_one_worker(run: RunView, jobs: Iterable[JobView], pods: tuple[PodView, 
     finished = {job.name for job in jobs if job.is_finished}
     workers: dict[str, list[PodView]] = {}
     for pod in pods:
-        if pod.worker is not None:
+        if pod.index is not None:
             workers.setdefault(pod.job, []).append(pod)
     chosen = (
         _of_finished(own) if job in finished else _of_unfinished(own, run.workers) for job, own in workers.items()
     )
-    return (*(pod for pod in pods if pod.worker is None), *chosen)
+    return (*(pod for pod in pods if pod.index is None), *chosen)
 
 
 def _of_unfinished(pods: list[PodView], count: int) -> PodView:
@@ -98,7 +98,7 @@ def _of_unfinished(pods: list[PodView], count: int) -> PodView:
     failing = (pod for pod in pending if pod.unschedulable or pod.waiting_reason or pod.warning)
     if slowest := lost or next(failing, None) or next(iter(pending), None):
         return slowest
-    if len({pod.worker for pod in pods}) < count:
+    if len({pod.index for pod in pods}) < count:
         # It waits for workers that have no pod yet.
         return replace(first, phase=PodPhase.PENDING, started=None, progress=None)
     return first
@@ -106,13 +106,13 @@ def _of_unfinished(pods: list[PodView], count: int) -> PodView:
 
 def _of_finished(pods: list[PodView]) -> PodView:
     """The pod whose end is that of the Job: the first worker if it succeeded, else one with a cause of its own."""
-    succeeded = [pod for pod in pods if pod.worker == 0 and pod.phase is PodPhase.SUCCEEDED]
+    succeeded = [pod for pod in pods if pod.index == 0 and pod.phase is PodPhase.SUCCEEDED]
     failed = [pod for pod in pods if pod.phase is PodPhase.FAILED]
     return min(succeeded or failed or pods, key=lambda pod: (_rank(pod), pod.finished or pod.created, pod.name))
 
 
 def _order(pod: PodView) -> tuple[int, str]:
-    return (pod.worker or 0, pod.name)
+    return (pod.index or 0, pod.name)
 
 
 def _rank(pod: PodView) -> int:
