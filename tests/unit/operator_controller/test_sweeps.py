@@ -10,9 +10,11 @@ import pytest
 
 from atoll_contract.errors import Reason
 from atoll_operator.api.sweep import SweepPhase, SweepStatus, read_sweep_status
+from atoll_operator.config import Settings
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.sweeps import REQUEUE_SECONDS, SweepReconciler
 from atoll_operator.kube.errors import ClusterError
-from atoll_operator.kube.objects import RUNS, SWEEPS
+from atoll_operator.kube.objects import EVENTS, RUNS, SWEEPS
 from support.fake_cluster import FakeCluster, FakeServer
 from support.sweep_simulation import Killed, SweepSimulation, killer, sweep_document
 
@@ -30,7 +32,17 @@ class SweepOperator:
         self.reconcile = self._started()
 
     def _started(self) -> SweepReconciler:
-        return SweepReconciler(FakeCluster(self.server, fence=self.kill), now=self.server.clock.now)
+        self.metrics = OperatorMetrics()
+        cluster = FakeCluster(self.server, fence=self.kill)
+        return SweepReconciler(cluster, Settings(), metrics=self.metrics, now=self.server.clock.now)
+
+    def events(self) -> list[str]:
+        """Type, reason and message of each Event of the sweep."""
+        found = [item for item in self.server.all(EVENTS) if item["involvedObject"]["kind"] == "TrainingSweep"]
+        return [f"{item['type']} {item['reason']}: {item['message']}" for item in found]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
 
     def runs(self) -> dict[str, dict[str, Any]]:
         return {run["metadata"]["name"]: run for run in self.server.all(RUNS)}
@@ -83,6 +95,65 @@ def test_a_sweep_of_the_cluster_publishes_one_run() -> None:
     assert sweep is not None
     owners = [run["metadata"]["ownerReferences"][0]["uid"] for run in runs.values()]
     assert set(owners) == {sweep["metadata"]["uid"]}
+
+
+def test_events_tell_of_each_trial_the_best_and_the_end() -> None:
+    operator = SweepOperator(trials=6)
+    status = operator.finish()
+    assert status.trials is not None
+    events = operator.events()
+    started = [text for text in events if text.startswith("Normal TrialStarted: ")]
+    assert [text.split(": ")[1] for text in started] == sorted(operator.runs())
+    assert all("learningRate " in text and "width " in text for text in started)
+    pruned = [text for text in events if text.startswith("Normal TrialPruned: ")]
+    assert (len(pruned), status.trials.pruned > 0) == (status.trials.pruned, True)
+    best = [text for text in events if text.startswith("Normal NewBestTrial: ")]
+    assert status.best is not None
+    assert best[-1] == (f"Normal NewBestTrial: {status.best.run} has the best AP50 so far, {status.best.ap50}")
+    assert events[-1] == f"Normal Completed: {status.message}"
+
+
+def test_a_sweep_that_fails_warns() -> None:
+    operator = SweepOperator()
+    operator.server.fail("create trainingruns", 422, message="spec.training.steps: Invalid value", times=5)
+    status = operator.finish()
+    assert operator.events() == [f"Warning Failed: InvalidSpec: {status.message}"]
+
+
+def test_events_that_may_not_be_written_hold_up_nothing() -> None:
+    operator = SweepOperator(trials=1)
+    operator.server.fail("create events", 403, times=50)
+    assert operator.finish().phase is SweepPhase.SUCCEEDED
+
+
+def test_a_pause_and_its_end_are_events() -> None:
+    operator = SweepOperator(trials=2)
+    operator.step()
+    for suspend in (True, False):
+        operator.server.edit(SWEEPS, *KEY, {"spec": {"suspend": suspend}})
+        operator.step()
+        operator.tick()
+    reasons = [text.split(":")[0] for text in operator.events()]
+    assert reasons[-2:] == ["Normal Suspended", "Normal Resumed"]
+
+
+def test_metrics_count_sweeps_and_their_trials() -> None:
+    operator = SweepOperator(trials=6)
+    operator.step()
+    assert operator.metric("atoll_sweeps", phase="Running") == 1
+    assert operator.metric("atoll_sweep_trials_started_total") == 1
+    status = operator.finish()
+    assert status.trials is not None
+    assert operator.metric("atoll_sweep_trials_started_total") == 6
+    assert operator.metric("atoll_sweep_trials_pruned_total") == status.trials.pruned
+    assert operator.metric("atoll_sweeps_ended_total", phase="Succeeded", reason="Completed") == 1
+    assert (operator.metric("atoll_sweeps", phase="Running"), operator.metric("atoll_sweeps", phase="Succeeded")) == (
+        0,
+        1,
+    )
+    operator.server.remove(SWEEPS, *KEY)
+    operator.reconcile(KEY)
+    assert operator.metric("atoll_sweeps", phase="Succeeded") == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

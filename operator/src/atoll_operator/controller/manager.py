@@ -85,7 +85,7 @@ class Manager:
             add=lambda key, delay: self._work.add(key, delay=delay),
             metrics=self.metrics,
         )
-        self._sweeps = SweepReconciler(self._cluster, now=self._now)
+        self._sweeps = SweepReconciler(self._cluster, settings, metrics=self.metrics, now=self._now)
         self._sweep_work = WorkQueue(clock=self._loop.time)
         self._leading = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -217,6 +217,7 @@ class Manager:
     def _serve_metrics(self) -> None:
         for phase in Phase:
             self.metrics.runs.labels(str(phase)).set_function(partial(self._queue.count, phase))
+        self.metrics.queue_depth.set_function(lambda: len(self._work) + len(self._sweep_work))
         if self._settings.metrics_port:
             serve_pages(self._settings.metrics_port, {READY_PATH: self._not_ready}, self.metrics.registry)
 
@@ -289,7 +290,6 @@ async def work(
     while True:
         await leading.wait()
         key = await queue.get()
-        metrics.queue_depth.set(len(queue))
         with metrics.reconcile_seconds.time():
             outcome = await _work_on(key, queue, partial(reconcile, key), executor)
         metrics.reconciles.labels(outcome).inc()

@@ -36,6 +36,14 @@ class OperatorMetrics:
         self.stages_ended = Counter(
             "atoll_stages_ended", "Stages that reached their end", ["stage", "phase", "reason"], registry=self.registry
         )
+        self.sweeps = Gauge("atoll_sweeps", "TrainingSweeps by phase", ["phase"], registry=self.registry)
+        self.sweeps_ended = Counter(
+            "atoll_sweeps_ended", "TrainingSweeps that reached their end", ["phase", "reason"], registry=self.registry
+        )
+        self.trials_started = Counter("atoll_sweep_trials_started", "Runs that sweeps made", registry=self.registry)
+        self.trials_pruned = Counter(
+            "atoll_sweep_trials_pruned", "Runs of sweeps that were ended early", registry=self.registry
+        )
         self.leader = Gauge("atoll_leader", "1 while this process holds the Lease", registry=self.registry)
         self.queue_depth = Gauge("atoll_queue_depth", "Keys that wait in the work queue", registry=self.registry)
         self.unreadable = Gauge(

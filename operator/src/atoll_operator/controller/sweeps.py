@@ -4,18 +4,23 @@ Nothing of a sweep is kept in this process but what the API server has refused, 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
 from atoll_contract.document import DecodeError, to_dict
 from atoll_operator.api.status_codec import merge_patch
-from atoll_operator.api.sweep import read_sweep_status, training_sweep
+from atoll_operator.api.sweep import SweepPhase, read_sweep_status, training_sweep
+from atoll_operator.config import Settings
+from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.kube.client import Cluster
-from atoll_operator.kube.errors import AlreadyExists, Refused
-from atoll_operator.kube.objects import RUNS, SWEEPS
+from atoll_operator.kube.errors import AlreadyExists, ClusterError, Refused
+from atoll_operator.kube.objects import EVENTS, RUNS, SWEEPS, event_manifest
 from atoll_operator.kube.transport import Body
+from atoll_operator.lifecycle.plan import RunEvent
 from atoll_operator.sweeps.decide import SweepView, decide
+from atoll_operator.sweeps.events import changes, pruned, started
 from atoll_operator.sweeps.space import SWEEP_LABEL
 from atoll_operator.sweeps.trials import trials_of
 
@@ -29,11 +34,22 @@ MAX_PLANS = 10
 class SweepReconciler:
     """Called with a sweep's key by one worker at a time. `now` is the cluster's time."""
 
-    def __init__(self, cluster: Cluster, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, *, metrics: OperatorMetrics, now: Callable[[], datetime]
+    ) -> None:
         self._cluster = cluster
+        self._settings = settings
+        self._metrics = metrics
         self._now = now
+        self._phases: dict[Key, SweepPhase] = {}
+        for phase in SweepPhase:
+            metrics.sweeps.labels(str(phase)).set_function(partial(self._count, phase))
         # By the sweep's UID.
         self._refused: dict[str, str] = {}
+
+    def _count(self, phase: SweepPhase) -> int:
+        """Called from the thread of a scrape."""
+        return list(self._phases.values()).count(phase)
 
     def __call__(self, key: Key) -> float | None:
         """Returns the seconds until the sweep has to be looked at again; None where only a change can matter.
@@ -45,6 +61,7 @@ class SweepReconciler:
         for _ in range(MAX_PLANS):
             sweep = self._cluster.read(SWEEPS, *key)
             if sweep is None or "deletionTimestamp" in sweep["metadata"]:
+                self._phases.pop(key, None)
                 return None
             try:
                 again = self._reconcile(key, sweep)
@@ -63,22 +80,43 @@ class SweepReconciler:
         )
         if view.status is not None and view.status.is_terminal:
             self._refused.pop(uid, None)
+            self._phases[key] = view.status.phase
             return 0.0
         runs = self._cluster.list_all(RUNS, key[0], labels=f"{SWEEP_LABEL}={key[1]}")
         plan = decide(view, trials_of(sweep, runs), self._now())
         for run in plan.create:
-            self._create(uid, key[0], run)
+            if self._create(uid, key[0], run):
+                self._metrics.trials_started.inc()
+                self._report(sweep, [started(run)])
         for change in plan.change:
             self._cluster.patch(RUNS, key[0], change.run, {"spec": change.spec})
+        self._metrics.trials_pruned.inc(len(plan.pruned))
         if patch := merge_patch(sweep.get("status") or {}, to_dict(plan.status)):
             body = {"metadata": {"resourceVersion": sweep["metadata"]["resourceVersion"]}, "status": patch}
             self._cluster.patch_status(SWEEPS, *key, body)
+        self._phases[key] = plan.status.phase
+        if plan.status.is_terminal:
+            self._metrics.sweeps_ended.labels(str(plan.status.phase), str(plan.status.reason)).inc()
+        self._report(sweep, [*(pruned(name) for name in plan.pruned), *changes(view.status, plan.status)])
         return None if plan.create or (uid in self._refused and not view.refused) else REQUEUE_SECONDS
 
-    def _create(self, uid: str, namespace: str, run: Body) -> None:
+    def _report(self, sweep: Body, events: Iterable[RunEvent]) -> None:
+        """Creates Events. They are for people; the status says all that they say."""
+        identity, docs_url = self._settings.identity, self._settings.docs_url
+        for event in events:
+            logger.info("%s: %s", event.reason, event.message, extra={"sweep": sweep["metadata"]["name"]})
+            manifest = event_manifest(sweep, event, now=self._now(), instance=identity, docs_url=docs_url)
+            try:
+                self._cluster.create(EVENTS, sweep["metadata"]["namespace"], manifest)
+            except ClusterError as error:
+                logger.warning("%s", error)
+
+    def _create(self, uid: str, namespace: str, run: Body) -> bool:
+        """Creates the run of a trial; returns whether it was not there before."""
         name = run["metadata"]["name"]
         try:
             self._cluster.create(RUNS, namespace, run)
+            return True
         except AlreadyExists:
             there = self._cluster.read(RUNS, namespace, name) or {}
             owners = (there.get("metadata") or {}).get("ownerReferences") or ()
@@ -88,3 +126,4 @@ class SweepReconciler:
                 )
         except Refused as error:
             self._refused[uid] = f"the API server refuses TrainingRun {name}: {error.message}"
+        return False

@@ -47,10 +47,12 @@ class SpecChange:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What an engine does, in this order; each step may be repeated. `create` are TrainingRuns."""
+    """What an engine does, in this order; each step may be repeated. `create` are TrainingRuns. `pruned` names those
+    that `change` ends because they fall behind."""
 
     create: tuple[dict[str, Any], ...] = ()
     change: tuple[SpecChange, ...] = ()
+    pruned: tuple[str, ...] = ()
     status: SweepStatus = field(default_factory=SweepStatus)
 
 
@@ -133,11 +135,12 @@ def _searching(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -
             break
         create.append(trial_run(sweep.document, spec, propose(spec, trials, number), number=number))
         free -= 1
+    pruned = tuple(trial.name for trial in behind)
     names = ", ".join([trial.name for trial in running] + [item["metadata"]["name"] for item in create])
     text = f"at work: {names}" if names else "waiting for earlier trials"
     if behind:
-        text += f"; ended early: {', '.join(trial.name for trial in behind)}"
-    return SweepPlan(create=tuple(create), change=_cancelled(behind), status=_running(status, text))
+        text += f"; ended early: {', '.join(pruned)}"
+    return SweepPlan(tuple(create), _cancelled(behind), pruned, _running(status, text))
 
 
 def _choosing(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -> SweepPlan:

@@ -101,6 +101,12 @@ def trial_run(
     }
 
 
+def settings_of(run: Body) -> Settings:
+    """The settings of a trial's run. Raises KeyError, ValueError, TypeError or AttributeError where they were changed
+    by hand."""
+    return {str(k): str(v) for k, v in json.loads(run["metadata"]["annotations"][PARAMETERS_ANNOTATION]).items()}
+
+
 def corner_settings(spec: TrainingSweepSpec) -> Iterator[Settings]:
     """Settings that together have every value and both ends of every range, for a check before anything is trained."""
     first = {item.name: _ends(item)[0] for item in spec.parameters}

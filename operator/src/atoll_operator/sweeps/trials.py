@@ -1,6 +1,5 @@
 """A trial of a sweep as its TrainingRun tells it. Everything that a sweep knows of its past is here."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +11,7 @@ from atoll_contract.train_spec import DEFAULT_STEPS
 from atoll_operator.api.status import DONE, Phase, RunStatus
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body
-from atoll_operator.sweeps.space import PARAMETERS_ANNOTATION, REPEAT_LABEL, TRIAL_LABEL, Settings
+from atoll_operator.sweeps.space import REPEAT_LABEL, TRIAL_LABEL, Settings, settings_of
 
 # The parts of a trial's own steps after which it may be ended, as `1 / part`.
 RUNGS = (9, 3)
@@ -71,7 +70,7 @@ def _trial(run: Body) -> Trial | None:
     labels = metadata.get("labels") or {}
     try:
         number, repeat = int(labels[TRIAL_LABEL]), int(labels.get(REPEAT_LABEL, "0"))
-        settings = {str(k): str(v) for k, v in json.loads(metadata["annotations"][PARAMETERS_ANNOTATION]).items()}
+        settings = settings_of(run)
         status = read_status(run.get("status")) or RunStatus()
     except (KeyError, ValueError, TypeError, AttributeError, DecodeError):
         # Its labels or its status were changed by hand.
