@@ -1,6 +1,6 @@
 """The smallest .tflite files for a test: inputs and operators, no weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flatbuffers
 
@@ -17,10 +17,14 @@ def minimal_tflite(
     shape: Sequence[int] = (1, 320, 320, 3),
     dtype: int = UINT8,
     outputs: int = 0,
+    metadata: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """A model with one input and the given operators: a builtin's code, or the name of a custom one. Each output is the
-    input itself."""
+    input itself. `metadata` are texts by their names."""
     builder = flatbuffers.Builder(1024)
+    held = [_buffer(builder, text) for text in (metadata or {}).values()]
+    buffers = builder_vector(builder, held)
+    named = builder_vector(builder, [_metadata(builder, name, at) for at, name in enumerate(metadata or {})])
     codes = builder_vector(builder, [_code(builder, operator) for operator in operators])
     steps = builder_vector(builder, [_operator(builder, index) for index in range(len(operators))])
     tensors = builder_vector(builder, [_tensor(builder, shape, dtype)])
@@ -35,6 +39,9 @@ def minimal_tflite(
     builder.PrependUint32Slot(0, 3, 0)
     builder.PrependUOffsetTRelativeSlot(1, codes, 0)
     builder.PrependUOffsetTRelativeSlot(2, graphs, 0)
+    if metadata:
+        builder.PrependUOffsetTRelativeSlot(4, buffers, 0)
+        builder.PrependUOffsetTRelativeSlot(6, named, 0)
     builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
@@ -51,6 +58,21 @@ def _integers(builder: flatbuffers.Builder, values: Sequence[int]) -> int:
     for value in reversed(values):
         builder.PrependInt32(value)
     return int(builder.EndVector())
+
+
+def _buffer(builder: flatbuffers.Builder, content: bytes) -> int:
+    data = builder.CreateByteVector(content)
+    builder.StartObject(3)
+    builder.PrependUOffsetTRelativeSlot(0, data, 0)
+    return int(builder.EndObject())
+
+
+def _metadata(builder: flatbuffers.Builder, name: str, buffer: int) -> int:
+    text = builder.CreateString(name)
+    builder.StartObject(2)
+    builder.PrependUOffsetTRelativeSlot(0, text, 0)
+    builder.PrependUint32Slot(1, buffer, 0)
+    return int(builder.EndObject())
 
 
 def _code(builder: flatbuffers.Builder, operator: int | str) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import field
 
 from atoll_contract.document import Document
+from atoll_contract.images import Resize
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.cameras import listed_cameras
 from atoll_edge.config import EdgeConfig, WantedBackend
@@ -162,22 +163,22 @@ def backend_step(backend: Backend, model: LoadedModelSpec | None, inferences: in
     """Loads and runs the model in a detector worker, as the agent does."""
     name = f"inference-{backend}"
     path = model.path(backend) if model is not None else None
-    if path is None:
+    if model is None or path is None:
         return Step(name, Outcome.SKIPPED, f"no model for {backend}: give one with --bundle")
     if backend is Backend.EDGETPU and not coral_usb_ids():
         return Step(name, Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
     client = DetectorClient(backend)
     try:
-        return _measure(name, client, path, inferences)
+        return _measure(name, client, path, model.resize, inferences)
     except DetectorLost as loss:
         return Step(name, Outcome.FAILED, f"the detector was lost: {loss.reason}")
     finally:
         client.close()
 
 
-def _measure(name: str, client: DetectorClient, path: Path, inferences: int) -> Step:
+def _measure(name: str, client: DetectorClient, path: Path, resize: Resize, inferences: int) -> Step:
     started = time.perf_counter()
-    client.begin_load(str(path), threads=max(1, cores() - 1))
+    client.begin_load(str(path), threads=max(1, cores() - 1), resize=resize)
     ended = client.finished_loads(LOAD_SECONDS)
     load_seconds = time.perf_counter() - started
     if not ended:

@@ -15,6 +15,7 @@ from atoll_contract.archive.extract import extract
 from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.document import Document
 from atoll_contract.errors import SpecError
+from atoll_contract.images import Preprocessing, Resize
 from atoll_contract.keys import RunRef
 from atoll_contract.rollout import RolloutPlan
 
@@ -93,7 +94,7 @@ class ManifestFile(Document, frozen=True):
 
 
 class ModelInput(Document, frozen=True):
-    """The input of the model: RGB bytes, resized to width × height by `images.resize`."""
+    """The input of the model: RGB bytes, resized to width × height by `images.resize`; `Manifest.resize` says how."""
 
     width: int
     height: int
@@ -159,7 +160,14 @@ class Manifest(Document, frozen=True):
     # Every compile target of the run; None where that was the Edge TPU alone, so that devices with an agent that knows
     # no other go on with such releases.
     targets: tuple[TargetResult, ...] | None = None
+    # None where images are squashed, as every release of older versions does.
+    preprocessing: Preprocessing | None = None
     schema_version: int = 1
+
+    @property
+    def resize(self) -> Resize:
+        """How images become the input."""
+        return self.preprocessing.resize if self.preprocessing else Resize.SQUASH
 
     @property
     def results(self) -> tuple[TargetResult, ...]:

@@ -1,4 +1,4 @@
-"""Reads the inputs, the outputs, the operators and the metadata's names of a .tflite file.
+"""Reads the inputs, the outputs, the operators, the metadata's names and the preprocessing of a .tflite file.
 
 A bounds-checked reader of the FlatBuffers encoding (flatbuffers.dev/internals) for a few tables of TensorFlow Lite's
 schema (tensorflow/compiler/mlir/lite/schema/schema.fbs). Any bytes give a result or TfliteError. The numbers of fields
@@ -8,22 +8,32 @@ below are those of the schema's tables, in its order.
 import struct
 from dataclasses import dataclass
 
+from atoll_contract.document import DecodeError, from_json
+from atoll_contract.images import Preprocessing, Resize
+
 IDENTIFIER = b"TFL3"
 EDGETPU_OP = "edgetpu-custom-op"
 METADATA_NAME = "TFLITE_METADATA"
+# The name of the metadata that holds `Preprocessing` as JSON, in the files of models that do not squash.
+PREPROCESSING_NAME = "atoll.preprocessing"
 CUSTOM = 32
 
-_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_METADATA = 1, 2, 6
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 1, 2, 4, 6
 _CODE_OLD_BUILTIN, _CODE_CUSTOM_NAME, _CODE_BUILTIN = 0, 1, 3
 _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 1, 2, 3
 _TENSOR_SHAPE, _TENSOR_TYPE = 0, 1
 _OPERATOR_CODE = 0
-_METADATA_NAME = 0
+_METADATA_NAME, _METADATA_BUFFER = 0, 1
+_BUFFER_DATA = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 
 
 class TfliteError(ValueError):
     """The bytes are not a TensorFlow Lite model."""
+
+
+class PreprocessingError(TfliteError):
+    """The model asks for a preprocessing that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Model:
     operators: tuple[tuple[int, str], ...]
     outputs: tuple[Tensor, ...] = ()
     metadata_names: tuple[str, ...] = ()
+    resize: Resize = Resize.SQUASH
 
     @property
     def custom_operators(self) -> tuple[str, ...]:
@@ -62,6 +73,7 @@ def read_model(data: bytes) -> Model:
 
     Raises:
         TfliteError: not a model, cut short, or with references out of the file.
+        PreprocessingError: a whole model of a later version.
     """
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise TfliteError(f"not a TensorFlow Lite model: no identifier {IDENTIFIER.decode()!r} at byte 4")
@@ -76,9 +88,27 @@ def read_model(data: bytes) -> Model:
         outputs = tuple(tensors[index] for index in graphs[0].integers(_GRAPH_OUTPUTS))
         names = tuple(table.text(_METADATA_NAME) for table in model.tables(_MODEL_METADATA))
         operators = tuple(codes[table.unsigned(_OPERATOR_CODE)] for table in graphs[0].tables(_GRAPH_OPERATORS))
+        preprocessing = _metadata(model, PREPROCESSING_NAME)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise TfliteError(f"the model is damaged: {error}") from None
-    return Model(inputs, operators, outputs, names)
+    return Model(inputs, operators, outputs, names, _resize(preprocessing))
+
+
+def _metadata(model: "_Table", name: str) -> bytes | None:
+    """The first metadata of this name."""
+    for entry in model.tables(_MODEL_METADATA):
+        if entry.text(_METADATA_NAME) == name:
+            return model.tables(_MODEL_BUFFERS)[entry.unsigned(_METADATA_BUFFER)].bytes(_BUFFER_DATA)
+    return None
+
+
+def _resize(preprocessing: bytes | None) -> Resize:
+    if preprocessing is None:
+        return Resize.SQUASH
+    try:
+        return from_json(Preprocessing, preprocessing).resize
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise PreprocessingError(f"the model's {PREPROCESSING_NAME} cannot be read: {error}") from None
 
 
 def _operator_code(table: "_Table") -> tuple[int, str]:
@@ -115,8 +145,11 @@ class _Table:
         return self._scalar("<I", field)
 
     def text(self, field: int) -> str:
+        return self.bytes(field).decode()
+
+    def bytes(self, field: int) -> bytes:
         start, length = self._vector(field, width=1)
-        return self._data[start : start + length].decode()
+        return self._data[start : start + length]
 
     def integers(self, field: int) -> tuple[int, ...]:
         start, length = self._vector(field, width=4)

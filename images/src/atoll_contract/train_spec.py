@@ -6,6 +6,7 @@ from enum import StrEnum
 from msgspec import field
 
 from atoll_contract.document import Document
+from atoll_contract.images import Preprocessing, Resize
 
 
 class Architecture(StrEnum):
@@ -88,3 +89,10 @@ class TrainSpec(Document, frozen=True):
     preset: Preset | None = None
     # The stage chooses the steps by the number of pictures, so many at most; None: `steps` counts.
     max_steps: int | None = None
+    # None: images are squashed, as before there was a choice.
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def resize(self) -> Resize:
+        """How images become the input."""
+        return self.preprocessing.resize if self.preprocessing else Resize.SQUASH

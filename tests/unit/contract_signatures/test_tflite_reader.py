@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll_contract.tflite import TfliteError, read_model
+from atoll_contract.images import Resize
+from atoll_contract.tflite import METADATA_NAME, PREPROCESSING_NAME, PreprocessingError, TfliteError, read_model
 from support.minimal_tflite import CONV_2D, minimal_tflite
 
 
@@ -26,7 +27,7 @@ def test_other_files_are_refused(data: bytes) -> None:
 @settings(max_examples=300)
 @given(place=st.integers(0), value=st.integers(0, 255), cut=st.integers(0, 40))
 def test_damaged_files_are_read_or_refused(place: int, value: int, cut: int) -> None:
-    data = bytearray(minimal_tflite())
+    data = bytearray(minimal_tflite(metadata={PREPROCESSING_NAME: b'{"resize":"letterbox"}'}))
     data[place % len(data)] = value
     try:
         read_model(bytes(data[: len(data) - cut]))
@@ -38,3 +39,22 @@ def test_outputs_are_those_of_the_graph() -> None:
     model = read_model(minimal_tflite(outputs=2))
     assert [item.shape for item in model.outputs] == [(1, 320, 320, 3)] * 2
     assert not model.has_metadata
+
+
+@pytest.mark.parametrize("how", Resize)
+def test_a_file_says_how_images_become_its_input(how: Resize) -> None:
+    text = f'{{"resize":"{how}"}}'.encode()
+    model = read_model(minimal_tflite(metadata={METADATA_NAME: b"other", PREPROCESSING_NAME: text}))
+    assert model.resize is how
+    assert model.has_metadata
+
+
+def test_a_file_that_says_nothing_squashes() -> None:
+    assert read_model(minimal_tflite()).resize is Resize.SQUASH
+    assert read_model(minimal_tflite(metadata={METADATA_NAME: b"other"})).resize is Resize.SQUASH
+
+
+@pytest.mark.parametrize("text", [b'{"resize":"crop"}', b"", b"\xff", b"[]"])
+def test_a_preprocessing_that_nobody_knows_is_no_squash(text: bytes) -> None:
+    with pytest.raises(PreprocessingError, match=PREPROCESSING_NAME):
+        read_model(minimal_tflite(metadata={PREPROCESSING_NAME: text}))

@@ -1,5 +1,6 @@
 """Two models whose detections are known, on images whose labels are known: metrics, differences, images left out."""
 
+import io
 import json
 import re
 import subprocess
@@ -9,14 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import DatasetError, Reason, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 from atoll_stages.compare.__main__ import run
-from atoll_stages.compare.inputs import load_model
+from atoll_stages.compare.comparison import compare
+from atoll_stages.compare.inputs import ImageSet, load_model
+from atoll_stages.export.metadata import add_preprocessing
+from atoll_stages.train.dataset import Example
 from support.coloured_squares import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage
 from support.edge_model import LABELS, colour_detector
@@ -216,3 +223,25 @@ def test_v1_corals_list_of_names_stands_for_a_missing_label_map(tmp_path: Path, 
                 archive.add(file, file.name)
     found = load_model(Contender("coral", str(path), ()), tmp_path / "work")
     assert found.labels == LABELS
+
+
+def test_each_model_sees_images_as_it_was_trained(tmp_path: Path) -> None:
+    """A wide image of one red square that fills a cell of the input, if its aspect ratio is kept."""
+    pixels = np.full((64, 256, 3), 110, np.uint8)
+    pixels[:32, 64:96] = (255, 0, 0)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    box = np.array([[0.0, 0.25, 0.5, 0.375]], np.float32)
+    example = Example("wide.png", stream.getvalue(), 256, 64, box, np.zeros(1, np.int32))
+    squashing, letterboxing = Path(model(tmp_path / "old")), Path(model(tmp_path / "new"))
+    marked = add_preprocessing(colour_detector(), Resize.LETTERBOX)
+    (letterboxing / "unoptimized.tflite").write_bytes(marked)
+    old, new = (
+        load_model(Contender(path.name, str(path), ()), tmp_path / "work") for path in (squashing, letterboxing)
+    )
+    assert (old.resize, new.resize) == (Resize.SQUASH, Resize.LETTERBOX)
+    found = compare(ImageSet("wide", LABELS, [example]), old, new, on_progress=lambda _: None)
+    assert found.old.metrics.ap50 == 0.0
+    assert found.new.metrics.ap50 == pytest.approx(1.0)
+    (assessed,) = found.new.assessments
+    np.testing.assert_allclose(assessed.detections.boxes, box, atol=0.02)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from atoll_contract.box_distributions import CODES, cell_grid
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
 from atoll_contract.errors import ExitCode, IntegrityError, Reason, SpecError, exit_code
+from atoll_contract.images import Resize, boxes_in_input, stated_preprocessing
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import CompilePolicy as Policy
 from atoll_contract.stage import CompileSpec, Stage, StageInput
@@ -42,11 +43,12 @@ EXAMPLES = labelled_images(VALIDATION, first=1000)
 VARIABLES = {"rknn": "ATOLL_RKNN_PYTHON", "qnn": "ATOLL_QNN_PYTHON", "hailo": "ATOLL_HAILO_COMPILER"}
 
 
-def head() -> DetectorHead:
-    """One anchor for each object, so that code 0 is the object's box."""
+def head(how: Resize = Resize.SQUASH) -> DetectorHead:
+    """One anchor for each object, so that code 0 is the object's box in the input."""
     anchors = []
     for example in EXAMPLES:
-        low, high = example.boxes[:, :2], example.boxes[:, 2:]
+        boxes = boxes_in_input(example.boxes, example.region(SIDE, how))
+        low, high = boxes[:, :2], boxes[:, 2:]
         anchors += np.concatenate([(low + high) / 2, high - low], axis=1).tolist()
     return DetectorHead(
         side=SIDE,
@@ -57,6 +59,7 @@ def head() -> DetectorHead:
         max_detections=25,
         score_threshold=0.01,
         iou_threshold=0.5,
+        preprocessing=stated_preprocessing(how),
     )
 
 
@@ -177,6 +180,19 @@ def test_a_compiled_file_has_the_figures_of_its_simulator(
     assert seen["job"] == {**job, "outputs": ["logits", "codes"]}
     assert seen["pictures"] == [[VALIDATION, SIDE, SIDE, 3], "uint8"]
     assert (seen["calibration"], seen["onnx"]) == ([2, SIDE, SIDE, 3], "the network")
+
+
+def test_a_simulator_sees_letterboxed_images_and_its_boxes_come_back(bench: Bench) -> None:
+    bench.head = head(Resize.LETTERBOX)
+    padded = "assert all((given[:, 0] == 127).all() and (given[:, 32] != 127).any() for given in (images, calibration))"
+    bench.plan("rknn", outputs=network_outputs(), script=padded)
+    outcome = bench.run(target="rknn", policy=Policy.REQUIRED)
+    assert outcome.reason is Reason.COMPLETED, outcome.message
+    assert outcome.summary["figures"] == {"ap50": 1.0, "ap": 1.0, "source": "simulator"}
+    # A head that says nothing is of a model that squashes: the same boxes are then elsewhere.
+    bench.head = replace(bench.head, preprocessing=None)
+    bench.plan("rknn", outputs=network_outputs())
+    assert bench.run(target="rknn").summary["figures"]["ap"] < 0.9
 
 
 def test_a_chip_whose_boxes_are_distributions_is_read_by_its_six_outputs(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """The export stage on a store: its documents, the failing gate, and a report without any network."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -7,20 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atoll_contract import __version__
-from atoll_contract.document import replace
+from atoll_contract import images as preprocess
+from atoll_contract.document import from_json, replace, to_dict
 from atoll_contract.errors import AtollError, Reason, exit_code
+from atoll_contract.images import Preprocessing, Resize
 from atoll_contract.stage import ExportSpec, QualityGates
+from atoll_contract.tflite import read_model
 from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import kept_detections
+from atoll_stages.export.inference import ExportedModel
+from atoll_stages.export.sample_images import expected_detections
 from atoll_stages.export.stage import export
+from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.runtime.context import StageContext
-from support.detection_data import CLASSES, labelled_image
+from atoll_stages.train.detections import in_image
+from support.detection_data import CLASSES, labelled_image, labelled_images
 from support.exporting import TRAIN, export_context
 from support.tflite_metadata import read_metadata
 
 pytestmark = pytest.mark.timeout(300)
+
+# The validation part of `store_dataset`.
+VALIDATION = labelled_images(3, first=1000)
 
 
 class Page(HTMLParser):
@@ -102,3 +114,23 @@ def test_weights_of_another_detector_are_refused(tmp_path: Path) -> None:
 def test_the_number_of_kept_detections_follows_the_busiest_image(objects: int, kept: int) -> None:
     example = replace(labelled_image(0), labels=np.zeros(objects, np.int32))
     assert kept_detections(ExportSpec(TRAIN), [example]) == kept
+
+
+def test_a_letterbox_model_is_exported_as_one(tmp_path: Path) -> None:
+    """The file says so, and a device makes of the golden images the very inputs that export measured with."""
+    given = export_context(tmp_path, QualityGates())
+    spec = ExportSpec(replace(TRAIN, preprocessing=Preprocessing(Resize.LETTERBOX)), for_targets=True)
+    outcome = export(StageContext(replace(given.input, export=spec), given.store, given.work))
+    stored = {item.name: given.store.get(item.key) for item in outcome.outputs}
+    assert read_model(stored["model"]).resize is Resize.LETTERBOX
+    assert from_json(DetectorHead, stored["detector"]).resize is Resize.LETTERBOX
+    side, model = TRAIN.architecture.side, ExportedModel(stored["model"])
+    measured = [preprocess.decode(example.encoded, side, Resize.LETTERBOX) for example in VALIDATION]
+    for entry in json.loads(stored["golden"]):
+        with Image.open(io.BytesIO(stored[entry["name"]])) as image:
+            assert (image.width, image.height) == (side, side * 3 // 4)
+            pixels = preprocess.resize(image, side, Resize.LETTERBOX)
+            region = preprocess.image_region(image.size, side, Resize.LETTERBOX)
+        assert any(np.array_equal(pixels, wanted) for wanted in measured)
+        found = expected_detections(in_image(model.detect(pixels), region))
+        assert [to_dict(item) for item in found] == entry["expected"]

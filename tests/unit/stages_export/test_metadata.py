@@ -6,9 +6,10 @@ from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.python import schema_py_generated as schema
 
 from atoll_contract.errors import ModelError
+from atoll_contract.images import Resize
 from atoll_contract.tflite import read_model
 from atoll_stages.export.flatbuffer import operations
-from atoll_stages.export.metadata import add_metadata
+from atoll_stages.export.metadata import add_metadata, add_preprocessing
 from support.edge_model import SIDE, colour_detector
 from support.tflite_metadata import DetectorMetadata, read_metadata
 
@@ -75,3 +76,22 @@ def test_it_costs_little_and_the_bytes_are_the_same_every_time(plain: bytes, des
 def test_other_bytes_are_no_model(data: bytes) -> None:
     with pytest.raises(ModelError, match=r"no \.tflite file"):
         add_metadata(data, name="x", labels=["a"])
+
+
+def test_a_letterbox_file_says_so_to_atoll_and_to_people(plain: bytes, described: bytes) -> None:
+    letterboxed = add_metadata(plain, name="field", labels=CLASSES, resize=Resize.LETTERBOX)
+    assert read_model(letterboxed).resize is Resize.LETTERBOX
+    assert read_model(described).resize is Resize.SQUASH
+    assert read_metadata(letterboxed) == read_metadata(described)
+    assert b"keeps its aspect ratio" in letterboxed
+    assert b"squashed" in described
+    image = np.random.default_rng(0).integers(0, 255, (1, SIDE, SIDE, 3), np.uint8)
+    for wanted, found in zip(_outputs(plain, image), _outputs(letterboxed, image), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_file_without_tflite_metadata_says_it_too(plain: bytes) -> None:
+    letterboxed = add_preprocessing(plain, Resize.LETTERBOX)
+    assert read_model(letterboxed).resize is Resize.LETTERBOX
+    assert not read_model(letterboxed).has_metadata
+    assert add_preprocessing(plain, Resize.SQUASH) == plain

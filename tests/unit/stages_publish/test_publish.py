@@ -11,13 +11,15 @@ import pytest
 from atoll_contract import keys
 from atoll_contract.document import from_json, replace, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.release import Channel, Manifest, Role, TargetResult
 from atoll_contract.rollout import RolloutControl, RolloutPlan, RolloutState, RolloutStep
 from atoll_contract.signing import generate_key, sign, verify
-from atoll_contract.stage import StageInput
+from atoll_contract.stage import Stage, StageInput
 from atoll_contract.store import open_store
 from atoll_contract.store.base import PreconditionFailed, Store, StoreError
 from atoll_contract.store_spec import StoreSpec
+from atoll_contract.tflite import PREPROCESSING_NAME
 from atoll_stages.publish.files import optional_artifact
 from atoll_stages.publish.stage import publish
 from atoll_stages.runtime.context import Interrupted, StageContext
@@ -390,3 +392,21 @@ def test_without_a_roll_out_nothing_of_one_is_written(store: Store, folder_spec:
     publish_once(exported_run(store, folder_spec), store, tmp_path / "work")
     assert b"rollout" not in store.get(keys.manifest("local", "note", 1))
     assert store.head(keys.rollout("local", "note", 1)) is None
+
+
+@pytest.mark.parametrize(("text", "how"), [(None, Resize.SQUASH), (b'{"resize":"letterbox"}', Resize.LETTERBOX)])
+def test_the_manifest_says_of_the_file_how_images_become_its_input(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path, text: bytes | None, how: Resize
+) -> None:
+    given = exported_run(store, folder_spec)
+    data = minimal_tflite(metadata=None if text is None else {PREPROCESSING_NAME: text})
+    model = next(item for item in given.upstream[Stage.EXPORT] if item.name == "model")
+    stored = store.put(model.key, data)
+    artifact = replace(model, sha256=stored.sha256 or "", size=stored.size)
+    others = tuple(item for item in given.upstream[Stage.EXPORT] if item is not model)
+    given = replace(given, upstream={**given.upstream, Stage.EXPORT: (artifact, *others)})
+    publish_once(given, store, tmp_path / "work")
+    manifest = manifest_of(store)
+    assert manifest.resize is how
+    # A release of a model that squashes is the document that older devices read.
+    assert (manifest.preprocessing is None) == (how is Resize.SQUASH)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 
+from atoll_contract.images import Resize
 from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
@@ -62,14 +63,16 @@ class DetectorClient:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def begin_load(self, path: str, *, threads: int, tiling: Tiling | None = None) -> int:
+    def begin_load(
+        self, path: str, *, threads: int, tiling: Tiling | None = None, resize: Resize = Resize.SQUASH
+    ) -> int:
         """Requests that the worker load a model; `finished_loads` gives the outcome. Returns the id of the load."""
         self._next_id += 1
         self._load_deadlines[self._next_id] = time.monotonic() + LOAD_SECONDS[self.backend]
         parts = None if tiling is None else (tiling.rows, tiling.columns, tiling.overlap)
         tiles = 0 if tiling is None else len(tiling.regions) - 1
         self._detect_seconds = DETECT_SECONDS + tiles * TILE_SECONDS
-        self._send(Load(self._next_id, path, threads, parts))
+        self._send(Load(self._next_id, path, threads, parts, resize))
         return self._next_id
 
     def finished_loads(self, wait_seconds: float = 0.0) -> list[Loaded | Refused]:

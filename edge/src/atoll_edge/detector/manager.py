@@ -170,9 +170,12 @@ class DetectorManager:
                 pending.client = self._client
             else:
                 pending.client = self._workers.take(backend, time.monotonic())
-            pending.load_id = pending.client.begin_load(str(path), threads=self._threads, tiling=self._tiling)
+            pending.load_id = self._begin_load(pending.client, str(path), pending.model)
         except DetectorLost as loss:
             self._lost(backend, pending.client, loss)
+
+    def _begin_load(self, client: DetectorClient, path: str, model: LoadedModelSpec) -> int:
+        return client.begin_load(path, threads=self._threads, tiling=self._tiling, resize=model.resize)
 
     def _abandon(self, pending: PendingLoad) -> None:
         """Ends the worker of a load that is no longer wanted, unless it is the active one."""
@@ -266,9 +269,7 @@ class DetectorManager:
         pending = PendingLoad(model)
         try:
             pending.client = self._workers.start(Backend.EDGETPU)
-            pending.load_id = pending.client.begin_load(
-                str(model.edgetpu_path), threads=self._threads, tiling=self._tiling
-            )
+            pending.load_id = self._begin_load(pending.client, str(model.edgetpu_path), model)
         except DetectorLost as loss:
             logger.info("the Edge TPU does not answer yet: %s", loss.reason)
         else:

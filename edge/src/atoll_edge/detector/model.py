@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll_contract.images import Resize
 from atoll_contract.release import Detection
 from atoll_edge.detector.backends.base import Backend
 
@@ -25,6 +26,7 @@ class LoadedModelSpec:
     thresholds: tuple[float, ...]
     cpu_path: Path | None
     edgetpu_path: Path | None = None
+    resize: Resize = Resize.SQUASH
 
     def path(self, backend: Backend) -> Path | None:
         """Returns the file for `backend`; a compiled model runs on the Edge TPU only."""

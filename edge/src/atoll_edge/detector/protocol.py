@@ -17,12 +17,14 @@ PIXEL_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that a model be loaded; `tiling`: rows, columns and overlap of the parts to show it of each image."""
+    """Requests that a model be loaded; `tiling`: rows, columns and overlap of the parts to show it of each image;
+    `resize`: a word of `atoll_contract.images.Resize`."""
 
     id: int
     path: str
     threads: int
     tiling: tuple[int, int, float] | None = None
+    resize: str = "squash"
 
 
 @dataclass(frozen=True)

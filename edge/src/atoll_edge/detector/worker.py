@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from atoll_contract.images import Resize
 from atoll_edge.detector.backends.base import (
     MODULES,
     Backend,
@@ -27,6 +28,7 @@ from atoll_edge.detector.backends.base import (
     ModelLoader,
     make_loader,
 )
+from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
 from atoll_edge.detector.tiling import TiledModel, Tiling
 
@@ -96,6 +98,7 @@ class DetectorWorker:
             if self._loader is None:
                 self._loader = make_loader(self._backend, self._modules)
             model = self._loader.load(Path(load.path), threads=load.threads)
+            model = with_resize(model, Resize(load.resize))
             if load.tiling is not None:
                 model = TiledModel(model, Tiling(*load.tiling))
             for _ in range(WARM_UPS):

@@ -8,7 +8,9 @@ from atoll_contract import labelmap
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import AtollError
 from atoll_contract.files import file_sha256
+from atoll_contract.images import Resize
 from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABEL_FILES, Manifest, Role, unpack_bundle
+from atoll_contract.tflite import PreprocessingError, TfliteError, read_model
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 
 MANIFEST_NAME = "manifest.json"
@@ -93,7 +95,31 @@ def bundle_spec(name: str, bundle: Bundle) -> LoadedModelSpec:
     main = bundle.cpu_path or bundle.edgetpu_path
     assert main is not None
     thresholds = (DEFAULT_THRESHOLD,) * len(bundle.labels)
-    return LoadedModelSpec(name, file_sha256(main), 0, bundle.labels, thresholds, bundle.cpu_path, bundle.edgetpu_path)
+    return LoadedModelSpec(
+        name,
+        file_sha256(main),
+        0,
+        bundle.labels,
+        thresholds,
+        bundle.cpu_path,
+        bundle.edgetpu_path,
+        file_resize(main),
+    )
+
+
+def file_resize(model: Path) -> Resize:
+    """Returns how images become the input, as the model file says itself. A file that cannot be read counts as one that
+    squashes: who loads it refuses it.
+
+    Raises:
+        BundleError: it is a model of a later version.
+    """
+    try:
+        return read_model(model.read_bytes()).resize
+    except PreprocessingError as error:
+        raise BundleError(f"{model.name}: {error}; update atoll-edge") from None
+    except TfliteError:
+        return Resize.SQUASH
 
 
 def file_spec(model: Path, labels: Path | None) -> LoadedModelSpec:
@@ -166,6 +192,7 @@ def _release_spec(path: Path) -> LoadedModelSpec:
         labels=manifest.labels,
         thresholds=manifest.thresholds,
         cpu_path=model,
+        resize=manifest.resize,
     )
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atoll_contract.document import Document, from_json
+from atoll_contract.images import Resize
 from atoll_contract.release import Detection
 from atoll_edge.detector.backends.base import LoadError
 from atoll_edge.detector.backends.litert import loader
+from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 
 MIN_IOU = 0.5
@@ -34,12 +36,14 @@ class GoldenImage(Document, frozen=True):
 
 
 class CanaryJob(Document, frozen=True):
-    """The model file, its number of classes, and its input size in pixels (None where no manifest states it)."""
+    """The model file, its number of classes, its input size in pixels (None where no manifest states it), and how it
+    is shown images."""
 
     model: str
     classes: int
     side: int | None = None
     golden: tuple[GoldenImage, ...] = ()
+    resize: Resize = Resize.SQUASH
 
 
 class CanaryFailed(ValueError):
@@ -59,7 +63,7 @@ def try_model(job: CanaryJob) -> None:
     litert = loader()
     budget = limit_memory(Path(job.model).stat().st_size)
     try:
-        model = litert.load(Path(job.model), threads=1)
+        model = with_resize(litert.load(Path(job.model), threads=1), job.resize)
     except LoadError as error:
         # LiteRT gives no reason where it gets no memory.
         limited = "" if budget is None else f" (it has {budget // 2**20} MiB of memory beside its file)"

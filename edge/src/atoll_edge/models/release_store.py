@@ -234,6 +234,7 @@ class ReleaseStore:
             thresholds=manifest.thresholds,
             cpu_path=path(Role.MODEL_INT8),
             edgetpu_path=path(Role.MODEL_EDGETPU),
+            resize=manifest.resize,
         )
 
     def free_bytes(self) -> int:

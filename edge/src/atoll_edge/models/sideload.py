@@ -12,6 +12,7 @@ from pathlib import Path
 from atoll_contract import keys
 from atoll_contract.document import to_json
 from atoll_contract.files import file_sha256
+from atoll_contract.images import stated_preprocessing
 from atoll_contract.keys import RunRef
 from atoll_contract.labelmap import format_label_map
 from atoll_contract.release import (
@@ -25,7 +26,7 @@ from atoll_contract.release import (
     Role,
 )
 from atoll_edge.detector.model import DEFAULT_THRESHOLD
-from atoll_edge.models.bundle import Bundle, BundleError, unpack
+from atoll_edge.models.bundle import Bundle, BundleError, file_resize, unpack
 from atoll_edge.models.release_state import stage
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import canary_job, run_canary
@@ -80,6 +81,7 @@ def _add_blobs(bundle: Bundle, labels: Path, device: ReleaseStore) -> tuple[Mani
 
 
 def _manifest(archive: Path, bundle: Bundle, files: tuple[ManifestFile, ...]) -> Manifest:
+    assert bundle.cpu_path is not None
     name = archive.name.removesuffix(".tar.gz").removesuffix(".tgz").removesuffix(".tar").removesuffix(".zip")
     return Manifest(
         namespace=NAMESPACE,
@@ -93,4 +95,5 @@ def _manifest(archive: Path, bundle: Bundle, files: tuple[ManifestFile, ...]) ->
         thresholds=(DEFAULT_THRESHOLD,) * len(bundle.labels),
         files=files,
         edgetpu=EdgeTpu(compiled=bundle.edgetpu_path is not None),
+        preprocessing=stated_preprocessing(file_resize(bundle.cpu_path)),
     )

@@ -163,7 +163,7 @@ def canary_job(manifest: Manifest, blob: Callable[[str], Path]) -> CanaryJob:
     )
     # The manifest that an import makes for a bundle does not know the input size.
     side = manifest.input.width if golden or manifest.sequence else None
-    return CanaryJob(str(blob(model.sha256)), len(manifest.labels), side, golden)
+    return CanaryJob(str(blob(model.sha256)), len(manifest.labels), side, golden, manifest.resize)
 
 
 def run_canary(

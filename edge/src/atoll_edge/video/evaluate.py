@@ -22,6 +22,7 @@ from atoll_contract.stage_result import Progress, emit
 from atoll_contract.text import csv_row
 from atoll_edge.detector.backends.base import LoadedModel
 from atoll_edge.detector.backends.litert import InterpreterPool
+from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.model import DEFAULT_THRESHOLD, LoadedModelSpec
 from atoll_edge.detector.tiling import TiledModel, Tiling
 from atoll_edge.harvest.uncertainty import nearest_threshold, score_margin
@@ -182,10 +183,11 @@ class VideoDetector:
         assert model.cpu_path is not None
         self.model = model
 
-        def tiled(one: LoadedModel) -> LoadedModel:
-            return one if tiling is None else TiledModel(one, tiling)
+        def wrapped(one: LoadedModel) -> LoadedModel:
+            whole = with_resize(one, model.resize)
+            return whole if tiling is None else TiledModel(whole, tiling)
 
-        self._pool = InterpreterPool(model.cpu_path, workers=workers, wrap=tiled)
+        self._pool = InterpreterPool(model.cpu_path, workers=workers, wrap=wrapped)
 
     def run(self, video: VideoFile, target: Path) -> Generator[FrameResult]:
         """Yields the result of each frame; the annotated video is in `target` once the last was yielded.

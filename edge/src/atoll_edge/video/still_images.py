@@ -17,8 +17,9 @@ from typing import Any
 
 from atoll_contract.errors import ExitCode, SpecError
 from atoll_contract.images import opened
-from atoll_edge.detector.backends.base import LoadError
-from atoll_edge.detector.backends.litert import InterpreterModel, loader
+from atoll_edge.detector.backends.base import LoadedModel, LoadError
+from atoll_edge.detector.backends.litert import loader
+from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.bundle import BundleError, named_model
 from atoll_edge.robot.detection import View, observe
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             spec = named_model(options.model, labels=None, folder=Path(folder) / "bundle")
             assert spec.cpu_path is not None
-            model = loader().load(spec.cpu_path, threads=min(MAX_THREADS, cores()))
+            model = with_resize(loader().load(spec.cpu_path, threads=min(MAX_THREADS, cores())), spec.resize)
         except (BundleError, LoadError) as error:
             refusal = SpecError(str(error))
             _print({"reason": refusal.reason, "message": refusal.message})
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def detect(model: InterpreterModel, spec: LoadedModelSpec, path: Path) -> dict[str, Any]:
+def detect(model: LoadedModel, spec: LoadedModelSpec, path: Path) -> dict[str, Any]:
     """The detections in one image file that reach the thresholds of the model, the best first; or the `error`."""
     from PIL import ImageOps
 

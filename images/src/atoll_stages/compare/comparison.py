@@ -13,7 +13,7 @@ from atoll_stages.compare.inputs import ImageSet, LabelledModel
 from atoll_stages.export.bootstrap import ap50_interval, interval, sample_ap50
 from atoll_stages.export.evaluation import DIGITS, metrics_dict
 from atoll_stages.export.sample_images import Assessment, assess
-from atoll_stages.train.detections import Detections
+from atoll_stages.train.detections import Detections, in_image
 from atoll_stages.train.evaluate import Metrics, evaluate
 
 # The threshold of a class that a model does not know: no score reaches it.
@@ -112,16 +112,18 @@ def compare(
 def _run(images: ImageSet, model: LabelledModel, on_progress: Callable[[int], None]) -> ModelResult:
     set_index = {name: number for number, name in enumerate(images.classes)}
     class_map = np.array([set_index.get(name, -1) for name in model.labels], np.int32)
-    side = model.exported.side
+    side, resize = model.exported.side, model.resize
     detections = []
     for number, example in enumerate(images.examples, start=1):
-        found = model.exported.detect(preprocess.decode(example.encoded, side))
-        detections.append(_map_classes(found, class_map))
+        found = model.exported.detect(preprocess.decode(example.encoded, side, resize))
+        detections.append(_map_classes(in_image(found, example.region(side, resize)), class_map))
         on_progress(number)
     own_thresholds = dict(zip(model.labels, model.thresholds, strict=True))
     thresholds = [own_thresholds.get(name, UNREACHABLE_SCORE) for name in images.classes]
     return ModelResult(
-        metrics=evaluate(examples=images.examples, detections=detections, classes=images.classes, side=side),
+        metrics=evaluate(
+            examples=images.examples, detections=detections, classes=images.classes, side=side, resize=resize
+        ),
         unknown=tuple(name for name in images.classes if name not in own_thresholds),
         assessments=_assess_all(images, detections, thresholds),
         samples=sample_ap50(images.examples, detections, images.classes),

@@ -17,8 +17,10 @@ import numpy as np
 from atoll_contract.convert_spec import ConvertSpec
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.labelmap import LabelMapError, read_labels
 from atoll_contract.release import BUNDLE_NAME, INT8_NAME, LABEL_FILES, LABELS_NAME, Manifest, Role, unpack_bundle
+from atoll_contract.tflite import read_model
 from atoll_contract.tool_reports import Contender, ImageSource
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
 from atoll_stages.convert.pipeline import Source, read_dataset, summarize
@@ -31,12 +33,13 @@ MANIFEST_NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class LabelledModel:
-    """A model that is ready to run; `thresholds` in the order of `labels`."""
+    """A model that is ready to run; `thresholds` in the order of `labels`. `resize` is how it expects images."""
 
     name: str
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
     exported: ExportedModel
+    resize: Resize = Resize.SQUASH
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,14 @@ def load_model(contender: Contender, folder: Path) -> LabelledModel:
     """
     files = _find_files(Path(contender.path), folder)
     try:
-        exported = ExportedModel(files.model.read_bytes())
+        data = files.model.read_bytes()
+        exported, resize = ExportedModel(data), read_model(data).resize
     except (ValueError, RuntimeError) as error:
         raise SpecError(f"{contender.name}: {files.model.name} cannot be run: {error}") from None
     shape, dtype = exported.input["shape"], np.dtype(exported.input["dtype"])
     if len(shape) != 4 or shape[1] != shape[2] or dtype != np.uint8:
         raise SpecError(f"{contender.name} takes {list(shape)} {dtype}, not one uint8 picture with equal sides")
-    return LabelledModel(contender.name, files.labels, files.thresholds, exported)
+    return LabelledModel(contender.name, files.labels, files.thresholds, exported, resize)
 
 
 def _find_files(path: Path, folder: Path) -> _ModelFiles:

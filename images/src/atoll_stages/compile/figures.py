@@ -39,7 +39,9 @@ def simulated_figures(network: FloatNetwork, detections: Sequence[Detections]) -
     from atoll_stages.train.evaluate import evaluate
 
     head = network.head
-    metrics = evaluate(examples=network.examples, detections=detections, classes=head.classes, side=head.side)
+    metrics = evaluate(
+        examples=network.examples, detections=detections, classes=head.classes, side=head.side, resize=head.resize
+    )
     return Figures(metrics.ap50, metrics.ap, SIMULATOR)
 
 

@@ -25,8 +25,8 @@ from atoll_contract.errors import Reason
 from atoll_stages.compile.decoding import decode_outputs, output_shapes
 from atoll_stages.compile.process import ProgramExit, run_program
 from atoll_stages.compile.target import Compilation, CompileInput, FloatNetwork
-from atoll_stages.export.target_inputs import DetectorHead, read_calibration
-from atoll_stages.train.detections import Detections
+from atoll_stages.export.target_inputs import read_calibration
+from atoll_stages.train.detections import Detections, in_image
 
 TOOLS = Path(__file__).parent / "tools"
 # The images that `make images TARGETS=…` builds have their compiler's interpreter here, under the target's name.
@@ -114,7 +114,7 @@ class NetworkCompiler:
             text = f"the compiler put 0 of {total} operations on {self.processor}"
             return replace(base, reason=Reason.OPS_NOT_MAPPED, message=text, mapped=mapped, total=total)
         try:
-            detections = _read_outputs(given.work / "outputs.npz", network.head, images=len(network.examples))
+            detections = _read_outputs(given.work / "outputs.npz", network)
         except ValueError as error:
             return replace(base, message=f"{self.name}: what its simulator computed cannot be read: {error}")
         text = f"{mapped} of {total} operations on {self.processor}" if total else f"for {self.processor}"
@@ -137,17 +137,18 @@ def _write_job(work: Path, network: FloatNetwork, settings: Mapping[str, Any]) -
     work.mkdir(parents=True, exist_ok=True)
     (work / "job.json").write_text(json.dumps(settings))
     (work / "float.onnx").write_bytes(network.onnx.read_bytes())
-    side = network.head.side
-    np.save(work / "calibration.npy", np.stack(list(read_calibration(network.calibration, side))))
-    _save_images(work / "images.npy", network, side)
+    head = network.head
+    np.save(work / "calibration.npy", np.stack(list(read_calibration(network.calibration, head.side, head.resize))))
+    _save_images(work / "images.npy", network)
 
 
-def _save_images(path: Path, network: FloatNetwork, side: int) -> None:
+def _save_images(path: Path, network: FloatNetwork) -> None:
     """Writes the evaluation split one image after the other: it may be larger than memory."""
+    side = network.head.side
     shape = (len(network.examples), side, side, 3)
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     for number, example in enumerate(network.examples):
-        images[number] = preprocess.decode(example.encoded, side)
+        images[number] = preprocess.decode(example.encoded, side, network.head.resize)
     images.flush()
 
 
@@ -162,24 +163,28 @@ def _problem(finished: ProgramExit) -> str | None:
     return None
 
 
-def _read_outputs(path: Path, head: DetectorHead, *, images: int) -> tuple[Detections, ...] | None:
-    """What the compiled file finds in each image; None where no simulator ran.
+def _read_outputs(path: Path, network: FloatNetwork) -> tuple[Detections, ...] | None:
+    """What the compiled file finds in each example, with boxes relative to its image; None where no simulator ran.
 
     Raises:
         ValueError: the arrays are missing or have other shapes.
     """
     if not path.is_file():
         return None
+    head = network.head
     try:
         with np.load(path) as arrays:
             found = [arrays[name] for name in head.outputs]
     except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from None
     shapes = [array.shape for array in found]
-    wanted = [(images, *shape) for shape in output_shapes(head)]
+    wanted = [(len(network.examples), *shape) for shape in output_shapes(head)]
     if shapes != wanted:
         raise ValueError(f"it has arrays {_joined(shapes)}, {_joined(wanted)} are expected")
-    return tuple(decode_outputs(outputs, head) for outputs in zip(*found, strict=True))
+    return tuple(
+        in_image(decode_outputs(outputs, head), example.region(head.side, head.resize))
+        for example, *outputs in zip(network.examples, *found, strict=True)
+    )
 
 
 def _joined(shapes: Sequence[tuple[int, ...]]) -> str:

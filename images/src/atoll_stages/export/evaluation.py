@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from atoll_contract.images import Resize
 from atoll_contract.stage import QualityGates
 from atoll_stages.export.edgetpu_mapping import MappingReport
 from atoll_stages.train.dataset import Example
@@ -78,14 +79,20 @@ def measure(
     examples: Sequence[Example],
     float_detections: Sequence[Detections],
     int8_detections: Sequence[Detections],
+    resize: Resize = Resize.SQUASH,
 ) -> Measurement:
-    """Compares what both models found with the labels. `side` is their input side in pixels."""
+    """Compares what both models found with the labels. `side` is their input side in pixels, to which images come as
+    `resize` says."""
+
+    def metrics(detections: Sequence[Detections]) -> Metrics:
+        return evaluate(examples=examples, detections=detections, classes=classes, side=side, resize=resize)
+
     curves = precision_recall(examples, int8_detections, classes)
     return Measurement(
         split=split,
         classes=tuple(classes),
-        float_metrics=evaluate(examples=examples, detections=float_detections, classes=classes, side=side),
-        int8_metrics=evaluate(examples=examples, detections=int8_detections, classes=classes, side=side),
+        float_metrics=metrics(float_detections),
+        int8_metrics=metrics(int8_detections),
         curves=tuple(curves),
         confusion=confusion_matrix(examples, int8_detections, thresholds=[DEFAULT_THRESHOLD] * len(classes)),
         detections=tuple(int8_detections),

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from atoll_contract.box_distributions import BINS, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD
-from atoll_contract.document import to_json
+from atoll_contract.document import replace, to_json
+from atoll_contract.images import Resize, stated_preprocessing
 from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import POSTPROCESS, RAW_OUTPUTS, Postprocess, convert, convert_raw
 from atoll_stages.export.flatbuffer import fix_outputs, order_outputs
-from atoll_stages.export.metadata import add_metadata
+from atoll_stages.export.metadata import add_metadata, add_preprocessing
 from atoll_stages.export.onnx_model import ConverterMissing, float_onnx, level_network
 from atoll_stages.export.target_inputs import (
     CALIBRATION_ARTIFACT,
@@ -54,8 +55,10 @@ class HeadFiles(Protocol):
         labels: Sequence[str],
         max_detections: int,
         calibration: Sequence[np.ndarray],
+        resize: Resize = Resize.SQUASH,
     ) -> bytes:
-        """Returns the int8 file; `calibration` are uint8 images (side, side, 3).
+        """Returns the int8 file, which says that its inputs are resized as `resize` says; `calibration` are uint8
+        images (side, side, 3).
 
         Raises:
             ModelError: CompileFailed, the converter refuses the graph.
@@ -89,6 +92,7 @@ class SsdFiles:
         labels: Sequence[str],
         max_detections: int,
         calibration: Sequence[np.ndarray],
+        resize: Resize = Resize.SQUASH,
     ) -> bytes:
         raw = convert(
             model,
@@ -97,7 +101,7 @@ class SsdFiles:
             post=Postprocess(max_detections=max_detections, classes=len(labels)),
             calibration=calibration,
         )
-        return add_metadata(fix_outputs(raw, operation=POSTPROCESS), name=name, labels=labels)
+        return add_metadata(fix_outputs(raw, operation=POSTPROCESS), name=name, labels=labels, resize=resize)
 
     def onnx(self, model: keras.Model) -> bytes:
         return float_onnx(model, side=self.architecture.side, outputs=NETWORK_OUTPUTS)
@@ -129,10 +133,11 @@ class DistributionFiles:
         labels: Sequence[str],
         max_detections: int,
         calibration: Sequence[np.ndarray],
+        resize: Resize = Resize.SQUASH,
     ) -> bytes:
-        del name, labels, max_detections  # the file has neither suppression nor metadata, which no reader of it knows
+        del name, labels, max_detections  # the file has neither suppression nor TFLite metadata: no reader knows them
         raw = convert_raw(model, side=self.architecture.side, calibration=calibration)
-        return order_outputs(raw, names=RAW_OUTPUTS)
+        return add_preprocessing(order_outputs(raw, names=RAW_OUTPUTS), resize)
 
     def onnx(self, model: keras.Model) -> bytes:
         return float_onnx(level_network(model), side=self.architecture.side, outputs=LEVEL_OUTPUTS)
@@ -158,7 +163,13 @@ def files_of(architecture: Architecture) -> HeadFiles:
 
 
 def write_target_inputs(
-    folder: Path, model: keras.Model, info: ModelInfo, *, calibration: Sequence[bytes], max_detections: int
+    folder: Path,
+    model: keras.Model,
+    info: ModelInfo,
+    *,
+    calibration: Sequence[bytes],
+    max_detections: int,
+    resize: Resize = Resize.SQUASH,
 ) -> dict[str, Path]:
     """Writes the float model, its head and the calibration images into `folder`; returns the files by their artifacts.
 
@@ -173,6 +184,7 @@ def write_target_inputs(
     names = {ONNX_ARTIFACT: ONNX_NAME, HEAD_ARTIFACT: HEAD_NAME, CALIBRATION_ARTIFACT: CALIBRATION_NAME}
     written = {artifact: folder / name for artifact, name in names.items()}
     written[ONNX_ARTIFACT].write_bytes(onnx)
-    written[HEAD_ARTIFACT].write_bytes(to_json(files.document(info.classes, max_detections=max_detections)))
+    head = files.document(info.classes, max_detections=max_detections)
+    written[HEAD_ARTIFACT].write_bytes(to_json(replace(head, preprocessing=stated_preprocessing(resize))))
     write_calibration(written[CALIBRATION_ARTIFACT], calibration)
     return written

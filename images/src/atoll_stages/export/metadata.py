@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
 
 from atoll_contract import tflite
+from atoll_contract.document import to_json
 from atoll_contract.errors import ModelError, Reason
+from atoll_contract.images import Resize, stated_preprocessing
 from atoll_contract.labelmap import labels_text
 
 LABELS_NAME = "labels.txt"
@@ -28,6 +30,10 @@ _ALIGNMENT = 64
 # Bytes become -1…1: (byte - mean) / deviation.
 _MEAN = _DEVIATION = 127.5
 
+_INPUTS = {
+    Resize.SQUASH: "An RGB picture, squashed to the input's size.",
+    Resize.LETTERBOX: "An RGB picture that keeps its aspect ratio, in the middle of the input; beside it grey, 127.",
+}
 _RGB = 1
 _IMAGE_PROPERTIES, _BOX_PROPERTIES = 2, 3
 _NORMALIZATION_OPTIONS = 1
@@ -41,14 +47,16 @@ _MODEL_FIELDS = ("version", "operator_codes", "subgraphs", "description", "buffe
 _OFFSET_FIELDS = ("operator_codes", "subgraphs", "description", "metadata_buffer")
 
 
-def add_metadata(data: bytes, *, name: str, labels: Sequence[str]) -> bytes:
+def add_metadata(data: bytes, *, name: str, labels: Sequence[str], resize: Resize = Resize.SQUASH) -> bytes:
     """Returns the file of a detector with metadata, of which it must have none yet. Its outputs must be boxes, classes,
-    scores and count. What was in the file stays as it is, and the same arguments give the same bytes.
+    scores and count. What was in the file stays as it is, and the same arguments give the same bytes. `resize` is how
+    the model expects images.
 
     Raises:
         ModelError: CompileFailed, it is not a .tflite file.
     """
-    packed = io.BytesIO(_embed(data, describe_detector(name, labels)))
+    described = {tflite.METADATA_NAME: describe_detector(name, labels, resize)}
+    packed = io.BytesIO(_embed(data, described | _preprocessing(resize)))
     packed.seek(0, io.SEEK_END)
     # Readers of the metadata look for the archive from the file's end, and refuse compressed members.
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
@@ -56,13 +64,28 @@ def add_metadata(data: bytes, *, name: str, labels: Sequence[str]) -> bytes:
     return packed.getvalue()
 
 
-def describe_detector(name: str, labels: Sequence[str]) -> bytes:
+def add_preprocessing(data: bytes, resize: Resize) -> bytes:
+    """Returns the file with the word of how it expects images, for Atoll's own readers; as it is if it squashes them.
+
+    Raises:
+        ModelError: CompileFailed, it is not a .tflite file.
+    """
+    entries = _preprocessing(resize)
+    return _embed(data, entries) if entries else data
+
+
+def _preprocessing(resize: Resize) -> dict[str, bytes]:
+    stated = stated_preprocessing(resize)
+    return {tflite.PREPROCESSING_NAME: to_json(stated)} if stated else {}
+
+
+def describe_detector(name: str, labels: Sequence[str], resize: Resize = Resize.SQUASH) -> bytes:
     """Returns the metadata of a detector as a FlatBuffer."""
     builder = flatbuffers.Builder(2048)
     write = _MetadataWriter(builder)
     graph = write.table(
         offsets={
-            2: write.tables([write.image_input()]),
+            2: write.tables([write.image_input(resize)]),
             3: write.tables(
                 [
                     write.boxes(),
@@ -113,13 +136,13 @@ class _MetadataWriter:
             prepend(value)
         return int(self.builder.EndVector())
 
-    def image_input(self) -> int:
+    def image_input(self, resize: Resize) -> int:
         properties = self.table(small={0: _RGB})
         content = self.table(offsets={1: properties}, small={0: _IMAGE_PROPERTIES})
         options = self.table(offsets={0: self.floats([_MEAN]), 1: self.floats([_DEVIATION])})
         unit = self.table(offsets={1: options}, small={0: _NORMALIZATION_OPTIONS})
         fields = {3: content, 4: self.tables([unit])}
-        return self.tensor("image", "An RGB picture, squashed to the input's size.", fields=fields)
+        return self.tensor("image", _INPUTS[resize], fields=fields)
 
     def boxes(self) -> int:
         order = self._vector(_BOX_ORDER, self.builder.PrependUint32)
@@ -144,8 +167,9 @@ class _MetadataWriter:
         return self.table(offsets={0: self.builder.CreateString(_RESULT_GROUP), 1: self.tables(members)})
 
 
-def _embed(data: bytes, metadata: bytes) -> bytes:
-    """Returns the model with a new root table in front, which has one buffer more; the old bytes are behind it.
+def _embed(data: bytes, metadata: Mapping[str, bytes]) -> bytes:
+    """Returns the model with a new root table in front, which has a buffer more for each metadata by its name; the old
+    bytes are behind it.
 
     References in a FlatBuffer point forward and are relative, so the old tables hold where they are.
     """
@@ -154,24 +178,27 @@ def _embed(data: bytes, metadata: bytes) -> bytes:
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
-    builder = flatbuffers.Builder(len(data) + len(metadata) + 16384)
+    builder = flatbuffers.Builder(len(data) + sum(map(len, metadata.values())) + 16384)
     _prepend(builder, data + bytes(-len(data) % _ALIGNMENT), alignment=_ALIGNMENT)
     end = builder.Offset()
 
-    content = _byte_vector(builder, metadata)
-    schema.BufferStart(builder)
-    schema.BufferAddData(builder, content)
-    buffer = schema.BufferEnd(builder)
-    name = builder.CreateString(tflite.METADATA_NAME)
-    schema.MetadataStart(builder)
-    schema.MetadataAddName(builder, name)
-    schema.MetadataAddBuffer(builder, model.BuffersLength())
-    entry = schema.MetadataEnd(builder)
+    buffers: list[int] = []
+    entries: list[int] = []
+    for text, content in metadata.items():
+        content_at = _byte_vector(builder, content)
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, content_at)
+        buffers.append(schema.BufferEnd(builder))
+        name = builder.CreateString(text)
+        schema.MetadataStart(builder)
+        schema.MetadataAddName(builder, name)
+        schema.MetadataAddBuffer(builder, model.BuffersLength() + len(entries))
+        entries.append(schema.MetadataEnd(builder))
 
     writer = _MetadataWriter(builder)
     vectors = {
-        "buffers": [*(end - model.Buffers(k)._tab.Pos for k in range(model.BuffersLength())), buffer],
-        "metadata": [*(end - model.Metadata(k)._tab.Pos for k in range(model.MetadataLength())), entry],
+        "buffers": [*(end - model.Buffers(k)._tab.Pos for k in range(model.BuffersLength())), *buffers],
+        "metadata": [*(end - model.Metadata(k)._tab.Pos for k in range(model.MetadataLength())), *entries],
     }
     offsets = {_MODEL_FIELDS.index(field): writer.tables(items) for field, items in vectors.items()}
     for field in _OFFSET_FIELDS:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atoll_contract.images import Resize
 from atoll_contract.text import ap50_text
 from atoll_stages.export.bootstrap import ap50_interval, sample_ap50
 from atoll_stages.export.evaluation import DIGITS, Measurement
@@ -63,14 +64,15 @@ def measure_reliability(
     training: Sequence[Example],
     training_detections: Sequence[Detections],
     side: int,
+    resize: Resize = Resize.SQUASH,
 ) -> Reliability:
     """`training` are images of the training part, and `training_detections` what the file finds in them."""
     classes = measurement.classes
-    on_training = evaluate(examples=training, detections=training_detections, classes=classes, side=side)
+    on_training = evaluate(examples=training, detections=training_detections, classes=classes, side=side, resize=resize)
     return Reliability(
         images=len(examples),
         interval=ap50_interval(sample_ap50(examples, measurement.detections, classes), measurement.int8_metrics.ap50),
-        sizes=recall_by_size(examples, measurement.detections, classes=len(classes), side=side),
+        sizes=recall_by_size(examples, measurement.detections, classes=len(classes), side=side, resize=resize),
         training_images=len(training),
         training=on_training,
         gap=on_training.ap - measurement.int8_metrics.ap,

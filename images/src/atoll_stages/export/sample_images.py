@@ -5,6 +5,7 @@ A device runs a new model on the golden images before it uses the model.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from atoll_contract.document import Document
+from atoll_contract.images import Resize, scaled
 from atoll_contract.release import Detection
 from atoll_stages.export.evaluation import above_threshold, match_labels
 from atoll_stages.train.dataset import Example
@@ -25,7 +27,7 @@ DIGITS = 4
 
 
 class GoldenImage(Document, frozen=True):
-    """An entry of `golden.json`: a PNG in the input's own size, and what the int8 file finds in it."""
+    """An entry of `golden.json`: a PNG as large as the input shows it, and what the int8 file finds in it."""
 
     name: str
     expected: tuple[Detection, ...]
@@ -34,7 +36,7 @@ class GoldenImage(Document, frozen=True):
 def write_golden_images(
     folder: Path, images: Sequence[np.ndarray], detections: Sequence[Detections]
 ) -> list[GoldenImage]:
-    """Writes `golden-0.png` and so on into `folder`; `images` are uint8 in the input's size."""
+    """Writes `golden-0.png` and so on into `folder`; `images` are as `golden_candidate` gives them."""
     from PIL import Image
 
     entries = []
@@ -43,6 +45,15 @@ def write_golden_images(
         Image.fromarray(images[index]).save(folder / name)
         entries.append(GoldenImage(name, expected_detections(detections[index])))
     return entries
+
+
+def golden_candidate(example: Example, side: int, how: Resize) -> np.ndarray:
+    """Returns the image of an example in uint8 as large as the input shows it, without padding: a device that makes the
+    input of it proves that it does so as training did."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(example.encoded)) as image:
+        return np.asarray(scaled(image, side, how), np.uint8)
 
 
 def select_golden(detections: Sequence[Detections]) -> list[int]:

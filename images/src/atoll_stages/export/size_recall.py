@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atoll_contract.images import Resize
 from atoll_stages.export.evaluation import DEFAULT_THRESHOLD, above_threshold, match_labels
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
@@ -36,7 +37,12 @@ class SizeRecall:
 
 
 def recall_by_size(
-    examples: Sequence[Example], detections: Sequence[Detections], *, classes: int, side: int
+    examples: Sequence[Example],
+    detections: Sequence[Detections],
+    *,
+    classes: int,
+    side: int,
+    resize: Resize = Resize.SQUASH,
 ) -> tuple[SizeRecall, ...]:
     """Returns the recall of detections from DEFAULT_THRESHOLD on, for an input of `side` pixels."""
     sizes, found = [], []
@@ -45,7 +51,9 @@ def recall_by_size(
         matched = np.ones(len(example.labels), bool)
         matched[match_labels(kept, example, same_class=True).missed] = False
         edges = example.boxes[:, 2:] - example.boxes[:, :2]
-        sizes.append(side * np.sqrt(np.prod(np.clip(edges, 0.0, None), axis=1)))
+        top, left, bottom, right = example.region(side, resize)
+        shown = (bottom - top) * (right - left)
+        sizes.append(side * np.sqrt(shown * np.prod(np.clip(edges, 0.0, None), axis=1)))
         found.append(matched)
     all_sizes, all_found = np.concatenate(sizes or [np.zeros(0)]), np.concatenate(found or [np.zeros(0, bool)])
     rows = []

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import keras
-import numpy as np
 
 from atoll_contract import __version__
 from atoll_contract import images as preprocess
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.stage import ExportSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_stages.export.converter import check_input, kept_detections
@@ -35,13 +35,13 @@ from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.model_assessment import ModelAssessment, assess_model, outcome_message
 from atoll_stages.export.reliability import MAX_TRAINING_IMAGES, Reliability, measure_reliability
 from atoll_stages.export.report import Provenance, ReportData, render_report
-from atoll_stages.export.sample_images import select_images, write_golden_images
+from atoll_stages.export.sample_images import golden_candidate, select_images, write_golden_images
 from atoll_stages.export.score_calibration import ScoreCalibration, calibrate_file, calibrate_scores
 from atoll_stages.export.training_images import training_images
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.config import make_config
 from atoll_stages.train.dataset import Example, Records, evenly_spaced, fetch_split, read_dataset
-from atoll_stages.train.detections import FloatDetector
+from atoll_stages.train.detections import Detections, Detector, FloatDetector, detect_examples
 from atoll_stages.train.history import History
 from atoll_stages.train.initial_weights import ModelInfo, load_detector
 
@@ -122,6 +122,10 @@ class ExportSession:
     def side(self) -> int:
         return self.info.architecture.side
 
+    @property
+    def resize(self) -> Resize:
+        return self.spec.train.resize
+
     @functools.cached_property
     def _float_detector(self) -> FloatDetector:
         return FloatDetector(self.model, self.info.architecture, side=self.side, max_detections=self.max_detections)
@@ -131,7 +135,7 @@ class ExportSession:
 
         def choose(detector: FloatDetector | ExportedModel, percent: int) -> ScoreCalibration:
             self.context.report(Progress(percent, message="choosing the threshold"))
-            detections = detector.detect_all(self._images(validation))
+            detections = self._detect(detector, validation)
             return calibrate_scores(VALIDATION, validation, detections, self.info.classes)
 
         calibration = choose(self._float_detector, 2)
@@ -148,7 +152,8 @@ class ExportSession:
             name=self.spec.model or "detector",
             labels=self.info.classes,
             max_detections=self.max_detections,
-            calibration=[preprocess.decode(e.encoded, self.side) for e in self._calibration()],
+            calibration=[preprocess.decode(e.encoded, self.side, self.resize) for e in self._calibration()],
+            resize=self.resize,
         )
         check_input(ExportedModel(data).input)
         return data
@@ -158,24 +163,30 @@ class ExportSession:
         self.context.check_stop()
         split = self.dataset.evaluation_split
         self.context.report(Progress(35, message=f"measuring {len(self.examples)} pictures of {split}"))
-        int8_detections = ExportedModel(data).detect_all(self._images(self.examples))
+        int8_detections = self._detect(ExportedModel(data), self.examples)
         self.context.report(Progress(65, message="measuring the float model"))
         return measure(
             split=split,
             classes=self.info.classes,
             side=self.side,
             examples=self.examples,
-            float_detections=self._float_detector.detect_all(self._images(self.examples)),
+            float_detections=self._detect(self._float_detector, self.examples),
             int8_detections=int8_detections,
+            resize=self.resize,
         )
 
     def measure_reliability(self, data: bytes, measurement: Measurement) -> Reliability:
         """Tries the file on some images of the training part, too, and says how sure the figures are."""
         self.context.report(Progress(80, message="measuring pictures of train"))
         training = evenly_spaced(self.training, MAX_TRAINING_IMAGES)
-        detections = ExportedModel(data).detect_all(self._images(training))
+        detections = self._detect(ExportedModel(data), training)
         return measure_reliability(
-            measurement, self.examples, training=training, training_detections=detections, side=self.side
+            measurement,
+            self.examples,
+            training=training,
+            training_detections=detections,
+            side=self.side,
+            resize=self.resize,
         )
 
     def finish(
@@ -270,7 +281,7 @@ class ExportSession:
 
     def _save_golden(self, measurement: Measurement) -> Iterator[Artifact]:
         chosen = evenly_spaced(range(len(self.examples)), MAX_GOLDEN_CANDIDATES)
-        images = [preprocess.decode(self.examples[i].encoded, self.side) for i in chosen]
+        images = [golden_candidate(self.examples[i], self.side, self.resize) for i in chosen]
         entries = write_golden_images(self.context.work, images, [measurement.detections[i] for i in chosen])
         yield self._save("golden", GOLDEN_NAME, to_json(entries))
         for entry in entries:
@@ -279,7 +290,12 @@ class ExportSession:
     def _save_target_inputs(self) -> Iterator[Artifact]:
         images = [example.encoded for example in self._calibration()]
         written = write_target_inputs(
-            self.context.work, self.model, self.info, calibration=images, max_detections=self.max_detections
+            self.context.work,
+            self.model,
+            self.info,
+            calibration=images,
+            max_detections=self.max_detections,
+            resize=self.resize,
         )
         for name, path in written.items():
             yield self.context.save(name, path)
@@ -292,7 +308,10 @@ class ExportSession:
         path.write_bytes(data)
         return self.context.save(artifact, path)
 
-    def _images(self, examples: Sequence[Example]) -> Iterator[np.ndarray]:
+    def _detect(self, detector: Detector, examples: Sequence[Example]) -> list[Detections]:
+        return detect_examples(detector, self._until_stopped(examples), side=self.side, resize=self.resize)
+
+    def _until_stopped(self, examples: Sequence[Example]) -> Iterator[Example]:
         for example in examples:
             self.context.check_stop()
-            yield preprocess.decode(example.encoded, self.side)
+            yield example

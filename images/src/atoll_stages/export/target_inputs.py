@@ -14,6 +14,7 @@ from atoll_contract import images as preprocess
 from atoll_contract.box_distributions import STRIDES
 from atoll_contract.document import Document
 from atoll_contract.errors import IntegrityError
+from atoll_contract.images import Preprocessing, Resize
 
 ONNX_NAME = "float.onnx"
 HEAD_NAME = "detector.json"
@@ -45,6 +46,13 @@ class DetectorHead(Document, frozen=True):
     score_threshold: float
     iou_threshold: float
     bins: int | None = None
+    # None: images are squashed.
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def resize(self) -> Resize:
+        """How images become the input."""
+        return self.preprocessing.resize if self.preprocessing else Resize.SQUASH
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -60,8 +68,8 @@ def write_calibration(path: Path, images: Sequence[bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name, _TIME), image)
 
 
-def read_calibration(path: Path, side: int) -> Iterator[np.ndarray]:
-    """Yields the images of a calibration list as uint8 (side, side, 3).
+def read_calibration(path: Path, side: int, how: Resize = Resize.SQUASH) -> Iterator[np.ndarray]:
+    """Yields the images of a calibration list as uint8 (side, side, 3), resized as `how` says.
 
     Raises:
         IntegrityError: it is no such list, or a image is not the one that its name says.
@@ -72,6 +80,6 @@ def read_calibration(path: Path, side: int) -> Iterator[np.ndarray]:
                 image = archive.read(name)
                 if hashlib.sha256(image).hexdigest() != name.rpartition("-")[2]:
                     raise IntegrityError(f"{path.name}: {name} holds another image than its name says")
-                yield preprocess.decode(image, side)
+                yield preprocess.decode(image, side, how)
     except zipfile.BadZipFile as error:
         raise IntegrityError(f"{path.name} is no list of calibration images: {error}") from None

@@ -21,7 +21,8 @@ def training_images(examples: Sequence[Example], config: TrainConfig) -> list[st
     count = min(MAX_IMAGES, len(examples))
     chosen = batch_indices(0, batch_size=count, count=len(examples), seed=trainer.seed)
     side = canvas_side(trainer.input_side, count=len(examples))
-    with BatchLoader([examples[i] for i in chosen], side=side, batch_size=count, seed=trainer.seed) as loader:
+    shown = [examples[i] for i in chosen]
+    with BatchLoader(shown, side=side, batch_size=count, seed=trainer.seed, resize=trainer.resize) as loader:
         batch = loader.batch(0)
     images, boxes, labels = augment(
         canvases=tf.constant(batch.canvases),

@@ -8,11 +8,12 @@ from typing import Any
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_dict, rfc3339
 from atoll_contract.errors import IntegrityError
+from atoll_contract.images import stated_preprocessing
 from atoll_contract.labelmap import LabelMapError, parse_label_map
 from atoll_contract.release import EDGETPU, Detection, EdgeTpu, Manifest, ManifestFile, ModelInput, Role, TargetResult
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact
-from atoll_contract.tflite import read_model
+from atoll_contract.tflite import Model, read_model
 from atoll_stages.publish.files import ReleaseFile, optional_artifact, other_targets
 from atoll_stages.runtime.context import StageContext
 
@@ -31,6 +32,7 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
     labels = _labels(by_role[Role.LABELS].path)
     metrics = _read_json(by_role[Role.METRICS].path) if Role.METRICS in by_role else {}
     thresholds = metrics.get("thresholds", {})
+    model = read_model(by_role[Role.MODEL_INT8].path.read_bytes())
     return Manifest(
         namespace=context.input.run.namespace,
         model=spec.model,
@@ -38,7 +40,8 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         sequence=spec.version,
         created_at=rfc3339(),
         run=context.input.run,
-        input=_model_input(by_role[Role.MODEL_INT8].path),
+        input=_model_input(model, by_role[Role.MODEL_INT8].path.name),
+        preprocessing=stated_preprocessing(model.resize),
         labels=labels,
         thresholds=tuple(float(thresholds.get(label, DEFAULT_THRESHOLD)) for label in labels),
         files=_manifest_files(context, files),
@@ -136,10 +139,10 @@ def _target_result(facts: Any, artifact: Artifact) -> TargetResult:
         raise IntegrityError(f"{artifact.key} is no result of a compile target: {error}") from None
 
 
-def _model_input(path: Path) -> ModelInput:
-    inputs = read_model(path.read_bytes()).inputs
+def _model_input(model: Model, name: str) -> ModelInput:
+    inputs = model.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise IntegrityError(f"{path.name} takes {len(inputs)} inputs; one picture [1, height, width, 3] is expected")
+        raise IntegrityError(f"{name} takes {len(inputs)} inputs; one picture [1, height, width, 3] is expected")
     _, height, width, channels = inputs[0].shape
     return ModelInput(width, height, channels, inputs[0].dtype)
 

@@ -106,6 +106,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
             frozen_blocks=parameters.frozen_blocks,
             ema_decay=parameters.ema_decay,
             xla=parameters.xla,
+            resize=spec.resize,
             augmentation=Augmentation(
                 zoom=(parameters.min_zoom, parameters.max_zoom),
                 horizontal_flip=parameters.horizontal_flip,
@@ -145,6 +146,7 @@ def describe_config(config: TrainConfig) -> dict[str, str]:
     values = {
         "architecture": str(trainer.architecture),
         "width": trainer.width,
+        "resize": trainer.resize,
         "steps": config.steps,
         "batch size": config.batch_size,
         "peak learning rate": config.learning_rate.peak,

@@ -23,6 +23,7 @@ from atoll_contract import images as preprocess
 from atoll_contract.dataset import Dataset
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import DatasetError, IntegrityError, Reason
+from atoll_contract.images import Region, Resize, boxes_in_input, image_region
 from atoll_contract.stage import Stage
 from atoll_stages.convert.tfrecord import decode_example
 from atoll_stages.runtime.context import StageContext
@@ -53,6 +54,10 @@ class Example:
     height: int
     boxes: np.ndarray
     labels: np.ndarray
+
+    def region(self, side: int, how: Resize) -> Region:
+        """Where the image lies in an input of `side` pixels."""
+        return image_region((self.width, self.height), side, how)
 
 
 class Records(Sequence[Example]):
@@ -158,7 +163,8 @@ def parse_record(data: bytes) -> Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """`canvases` uint8 (batch, side, side, 3); `boxes` float32 (batch, objects, 4); `labels` int32 (batch, objects)."""
+    """`canvases` uint8 (batch, side, side, 3), which are inputs of that side; `boxes` float32 (batch, objects, 4),
+    relative to them; `labels` int32 (batch, objects)."""
 
     canvases: np.ndarray
     boxes: np.ndarray
@@ -180,15 +186,17 @@ class BatchLoader:
         seed: int,
         rows: range | None = None,
         cache_bytes: int = CACHE_BYTES,
+        resize: Resize = Resize.SQUASH,
     ) -> None:
         self._examples = examples
         self._side = side
+        self._resize = resize
         self._batch_size = batch_size
         self._rows = range(batch_size) if rows is None else rows
         self._seed = seed
         self._pool = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         count = len(examples)
-        self._objects = [(e.boxes, e.labels) for e in examples]
+        self._objects = [(boxes_in_input(e.boxes, e.region(side, resize)), e.labels) for e in examples]
         self._max_objects = max((len(labels) for _, labels in self._objects), default=0) or 1
         self._cache: np.ndarray | None = None
         if count * side * side * 3 <= cache_bytes:
@@ -214,7 +222,7 @@ class BatchLoader:
         return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
 
     def _decode(self, index: int) -> np.ndarray:
-        return preprocess.decode(self._examples[index].encoded, self._side)
+        return preprocess.decode(self._examples[index].encoded, self._side, self._resize)
 
     def __enter__(self) -> BatchLoader:
         return self

@@ -1,21 +1,27 @@
-"""Detections, and a float detector that computes them as the post-processing op of the exported file does."""
+"""Detections, and a float detector that computes them as the post-processing op of the exported file does.
+
+A detector finds boxes in its square input; `detect_examples` gives them relative to the images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from atoll_contract import images as preprocess
 from atoll_contract.box_distributions import IOU_THRESHOLD, SCORE_THRESHOLD
+from atoll_contract.images import Region, Resize, boxes_in_image
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
     from atoll_contract.train_spec import Architecture
+    from atoll_stages.train.dataset import Example
 
 BATCH_SIZE = 8
 
@@ -30,6 +36,35 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+class Detector(Protocol):
+    """What runs a model."""
+
+    def detect_all(self, images: Iterable[np.ndarray]) -> list[Detections]:
+        """Returns what it finds in uint8 images (side, side, 3), with boxes relative to these."""
+        ...
+
+
+def detect_examples(
+    detector: Detector, examples: Iterable[Example], *, side: int, resize: Resize = Resize.SQUASH
+) -> list[Detections]:
+    """Returns what a detector finds in each example, with boxes relative to the example's own image."""
+    regions: list[Region] = []
+
+    def inputs() -> Iterator[np.ndarray]:
+        for example in examples:
+            regions.append(example.region(side, resize))
+            yield preprocess.decode(example.encoded, side, resize)
+
+    found = detector.detect_all(inputs())
+    return [in_image(items, region) for items, region in zip(found, regions, strict=True)]
+
+
+def in_image(found: Detections, region: Region) -> Detections:
+    """Returns what was found in an input, with boxes relative to the image that lies in `region` of it."""
+    boxes, kept = boxes_in_image(found.boxes, region)
+    return Detections(boxes[kept], found.classes[kept], found.scores[kept])
 
 
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:

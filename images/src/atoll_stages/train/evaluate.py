@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from atoll_contract.images import Resize
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 
@@ -20,6 +21,8 @@ SMALL_AREA = 32**2
 MEDIUM_AREA = 96**2
 MAX_DETECTIONS = 100
 _IOU_50 = 0
+# The height and width of an image in pixels of the input.
+Size = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,22 @@ class Metrics:
 
 
 def evaluate(
-    *, examples: Sequence[Example], detections: Sequence[Detections], classes: Sequence[str], side: int
+    *,
+    examples: Sequence[Example],
+    detections: Sequence[Detections],
+    classes: Sequence[str],
+    side: int,
+    resize: Resize = Resize.SQUASH,
 ) -> Metrics:
-    """Returns the metrics of `detections`, one entry for each example, for a network of this input side."""
+    """Returns the metrics of `detections`, one entry for each example, for a network of this input side, which is given
+    images resized as `resize` says."""
     # pycocotools prints its progress, and a stage's standard output belongs to the stage.
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO()
-        ground_truth.dataset = _ground_truth(examples, classes, side)
+        sizes = [_size_in_input(example, side, resize) for example in examples]
+        ground_truth.dataset = _ground_truth(examples, classes, sizes)
         ground_truth.createIndex()
-        results = _results(detections, side)
+        results = _results(detections, sizes)
         if not results:
             present = {classes[a["category_id"] - 1] for a in ground_truth.dataset["annotations"]}
             return Metrics(0.0, 0.0, None, {name: 0.0 for name in classes if name in present})
@@ -64,43 +74,51 @@ def evaluate(
     )
 
 
-def _ground_truth(examples: Sequence[Example], classes: Sequence[str], side: int) -> dict[str, Any]:
+def _size_in_input(example: Example, side: int, resize: Resize) -> Size:
+    top, left, bottom, right = example.region(side, resize)
+    return (bottom - top) * side, (right - left) * side
+
+
+def _ground_truth(examples: Sequence[Example], classes: Sequence[str], sizes: Sequence[Size]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
-    for image_id, example in enumerate(examples, start=1):
+    for image_id, (example, size) in enumerate(zip(examples, sizes, strict=True), start=1):
         for box, label in zip(example.boxes, example.labels, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": int(label) + 1,
-                    "bbox": _xywh(box, side),
-                    "area": float((box[2] - box[0]) * (box[3] - box[1]) * side * side),
+                    "bbox": _xywh(box, size),
+                    "area": float((box[2] - box[0]) * (box[3] - box[1]) * size[0] * size[1]),
                     "iscrowd": 0,
                 }
             )
     return {
         "info": {},
-        "images": [{"id": i, "width": side, "height": side} for i in range(1, len(examples) + 1)],
+        "images": [
+            {"id": image_id, "width": width, "height": height}
+            for image_id, (height, width) in enumerate(sizes, start=1)
+        ],
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
     }
 
 
-def _results(detections: Sequence[Detections], side: int) -> list[dict[str, Any]]:
+def _results(detections: Sequence[Detections], sizes: Sequence[Size]) -> list[dict[str, Any]]:
     return [
         {
             "image_id": image_id,
             "category_id": int(label) + 1,
-            "bbox": _xywh(box, side),
+            "bbox": _xywh(box, size),
             "score": float(score),
         }
-        for image_id, found in enumerate(detections, start=1)
+        for image_id, (found, size) in enumerate(zip(detections, sizes, strict=True), start=1)
         for box, label, score in zip(found.boxes, found.classes, found.scores, strict=True)
     ]
 
 
-def _xywh(box: np.ndarray, side: int) -> list[float]:
-    ymin, xmin, ymax, xmax = (float(v) * side for v in box)
+def _xywh(box: np.ndarray, size: Size) -> list[float]:
+    ymin, xmin, ymax, xmax = (float(v) * length for v, length in zip(box, (*size, *size), strict=True))
     return [xmin, ymin, xmax - xmin, ymax - ymin]
 
 

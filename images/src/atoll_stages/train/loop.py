@@ -127,6 +127,7 @@ class TrainingLoop:
             detections=self._trainer.detect_averaged(self._validation),
             classes=self._classes,
             side=self._trainer.settings.input_side,
+            resize=self._trainer.settings.resize,
         )
 
     def _update_best(self, progression: Progression, metrics: Metrics) -> Progression:

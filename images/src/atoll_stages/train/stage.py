@@ -118,6 +118,7 @@ class TrainingSession:
                 seed=self._spec.seed,
                 rows=rows,
                 cache_bytes=cache_bytes,
+                resize=self._spec.resize,
             ) as loader,
             EventFile(events) as self._events,
         ):

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from atoll_contract import images as preprocess
 from atoll_contract.errors import IntegrityError
+from atoll_contract.images import Resize
 from atoll_contract.train_spec import Architecture
 from atoll_stages.train.anchors import generate_anchors
 from atoll_stages.train.augment import Augmentation, augment
 from atoll_stages.train.backbone import BLOCKS
 from atoll_stages.train.dataset import Batch, Example
-from atoll_stages.train.detections import Detections, FloatDetector
+from atoll_stages.train.detections import Detections, FloatDetector, detect_examples
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.evaluate import MAX_DETECTIONS
 from atoll_stages.train.heads import Targets, head_of
@@ -53,6 +53,7 @@ class TrainerSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     side: int | None = None
     xla: bool = False
+    resize: Resize = Resize.SQUASH
 
     @property
     def input_side(self) -> int:
@@ -159,7 +160,7 @@ class Trainer:
     def detect(self, examples: Sequence[Example]) -> list[Detections]:
         """Returns what the present weights find in each example, at the input side."""
         side = self.settings.input_side
-        return self._detector.detect_all(preprocess.decode(example.encoded, side) for example in examples)
+        return detect_examples(self._detector, examples, side=side, resize=self.settings.resize)
 
     def detect_averaged(self, examples: Sequence[Example]) -> list[Detections]:
         """Returns what the averaged weights find in each example."""
