@@ -94,6 +94,11 @@ test-exports: setup ## Data sets by datumaro, labelformat, supervision, Label St
 test-targets: setup ## The sample compiled and run in Rockchip's and Qualcomm's simulators, and its file in MediaPipe (1 GB of packages; minutes)
 	@$(RUN) -m pytest -s -m targets tests/targets
 
+.PHONY: test-cosign
+test-cosign: setup ## A release's provenance, verified by cosign, which is built once (minutes); make test runs it from then on
+	@PYTHONPATH=tests $(RUN) -m cluster.binaries cosign
+	@$(RUN) -m pytest -rs tests/unit/stages_publish/test_cosign.py
+
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"

@@ -52,6 +52,7 @@ PROGRAMS: dict[str, Program] = {
         Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm"),
         Program("helm4", "helm4", "helm.sh/helm/v4/cmd/helm"),
         Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
+        Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign"),
         Program("glua", "glua", "github.com/yuin/gopher-lua/cmd/glua"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("kube-router", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
@@ -90,6 +91,12 @@ def ensure(name: str) -> Path:
         if not path.exists():  # another process may have built it while this one waited
             _build(program, path)
     return path
+
+
+def built(name: str) -> Path | None:
+    """Path of the program if it is built already; for those that take long, and that a test can do without."""
+    path = _cached_path(PROGRAMS[name])
+    return path if path.exists() else None
 
 
 def _from_assets(name: str) -> Path | None:

@@ -59,15 +59,21 @@ def generate_key() -> KeyPair:
     )
 
 
-def sign(payload: bytes, private_pem: bytes, *, payload_type: str = PAYLOAD_TYPE) -> bytes:
+def sign(
+    payload: bytes, private_pem: bytes, *, payload_type: str = PAYLOAD_TYPE, openssh_fingerprint: bool = False
+) -> bytes:
     """Returns the envelope of `payload`, by default a manifest, with one signature.
+
+    With `openssh_fingerprint` the envelope names the key as `ssh-keygen -l` does, as cosign asks of an envelope in a
+    bundle.
 
     Raises:
         SpecError: the key is not an unencrypted Ed25519 private key in PEM.
     """
     key = _private_key(private_pem)
     signature = base64.b64encode(key.sign(pre_authentication_encoding(payload_type, payload))).decode()
-    signatures = (Signature(_key_id(key.public_key()), signature),)
+    name = _openssh_fingerprint if openssh_fingerprint else _key_id
+    signatures = (Signature(name(key.public_key()), signature),)
     return to_json(Envelope(payload_type, base64.b64encode(payload).decode(), signatures))
 
 
@@ -187,3 +193,11 @@ def _public_key(pem: bytes) -> "Ed25519PublicKey":
 
 def _key_id(key: "Ed25519PublicKey") -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:KEY_ID_DIGITS]
+
+
+def _openssh_fingerprint(key: "Ed25519PublicKey") -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    _, blob = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()
+    digest = hashlib.sha256(base64.b64decode(blob)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

@@ -45,6 +45,20 @@ def test_the_signature_is_made_over_the_encoding_with_plain_ed25519() -> None:
     public.verify(base64.b64decode(document["signatures"][0]["sig"]), message)  # type: ignore[union-attr, call-arg]
 
 
+def test_an_envelope_may_name_its_key_as_ssh_keygen_does() -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (signature,) = json.loads(sign(MANIFEST, private, openssh_fingerprint=True))["signatures"]
+    # What `ssh-keygen -l` prints of this key.
+    assert signature["keyid"] == "SHA256:lbmsoA0yIEcEiVDRnMWuzm+nV+3ZEEpVIURqFoeSspg"
+    (other,) = json.loads(sign(MANIFEST, private))["signatures"]
+    assert other["sig"] == signature["sig"]
+
+
 @pytest.mark.parametrize(
     ("envelope", "manifest", "keys", "text"),
     [

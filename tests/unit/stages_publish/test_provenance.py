@@ -1,9 +1,8 @@
 """The provenance of a release: what its statement says, that others can verify it, and that every input is in it."""
 
 import base64
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,17 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from atoll_contract import keys
-from atoll_contract.dataset import Dataset, SourceInfo
-from atoll_contract.document import replace, to_json
+from atoll_contract.document import replace
 from atoll_contract.keys import RunRef
 from atoll_contract.provenance import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE
 from atoll_contract.signing import generate_key
-from atoll_contract.stage import BuildInputs, PublishSpec, Stage, StageInput
-from atoll_contract.stage_result import Artifact
+from atoll_contract.stage import PublishSpec, StageInput
 from atoll_contract.store import open_store
 from atoll_contract.store.base import Store
 from atoll_contract.store_spec import StoreSpec
 from atoll_contract.train_spec import InitFrom, StartWeights
-from support.publishing import METRICS, exported_run, publish_once
-
-DIGEST = "0123456789abcdef" * 4
-INPUTS = BuildInputs(
-    spec={"training": {"steps": 1000, "learningRate": "0.01"}, "datasets": [{"key": "datasets/team/notes.tar"}]},
-    start_weights=StartWeights(InitFrom.CHECKPOINT, "weights/start.h5", DIGEST),
-    images={"train": f"registry.example/train@sha256:{DIGEST}", "convert": "registry.example/convert:1"},
-    profile_sha256=DIGEST,
-)
-DATASET = Dataset(
-    digest=DIGEST,
-    sources=(SourceInfo("datasets/team/notes.tar", "coco", DIGEST, "etag", 120, 300),),
-    classes=(),
-    splits={},
-    label_map=Artifact("labels", "x", DIGEST, 1),
-    split_by="hash",
-)
-TOOLS = {"tensorflow": "2.21.0"}
+from support.provenance import DATASET, DIGEST, INPUTS, given_run, published_statement
+from support.publishing import METRICS, publish_once
 
 
 @pytest.fixture
@@ -49,42 +30,9 @@ def store(folder_spec: StoreSpec) -> Store:
     return open_store(folder_spec)
 
 
-def given(
-    store: Store,
-    spec: StoreSpec,
-    *,
-    dataset: Dataset = DATASET,
-    metrics: Mapping[str, Any] = METRICS,
-    tools: Mapping[str, str] = TOOLS,
-    **publish: Any,
-) -> StageInput:
-    """A run that is ready to be published, with a converted data set and the tools' versions in its metrics."""
-    run = exported_run(store, spec, **{"inputs": INPUTS, **publish})
-    upstream = {str(stage): list(artifacts) for stage, artifacts in run.upstream.items()}
-    upstream[str(Stage.CONVERT)] = [put(store, "dataset", "cache/local/datasets/x/dataset.json", to_json(dataset))]
-    document = json.dumps({**metrics, "tools": tools}).encode()
-    exported = upstream[str(Stage.EXPORT)]
-    (index,) = [number for number, item in enumerate(exported) if item.name == "metrics"]
-    exported[index] = put(store, "metrics", exported[index].key, document)
-    return replace(run, upstream={stage: tuple(items) for stage, items in upstream.items()})
-
-
-def put(store: Store, name: str, key: str, data: bytes) -> Artifact:
-    store.put(key, data)
-    return Artifact(name, key, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def published(store: Store, given: StageInput, work: Path) -> dict[str, Any]:
-    publish_once(given, store, work)
-    assert given.publish is not None
-    version = given.publish.version
-    found: dict[str, Any] = json.loads(store.get(keys.provenance("local", "note", version, signed=False)))
-    return found
-
-
 def test_the_statement_names_every_file_and_every_input(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
-    run = given(store, folder_spec, provenance={"seed": "0"})
-    found = published(store, run, tmp_path / "work")
+    run = given_run(store, folder_spec, provenance={"seed": "0"})
+    found = published_statement(store, run, tmp_path / "work")
     assert (found["_type"], found["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
     manifest = json.loads(store.get(keys.manifest("local", "note", 1)))
     assert {item["name"]: item["digest"]["sha256"] for item in found["subject"]} == {
@@ -120,8 +68,8 @@ def test_the_statement_names_every_file_and_every_input(store: Store, folder_spe
 def test_a_tool_of_others_verifies_the_envelope(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
     pair = generate_key()
     (tmp_path / "key.pem").write_bytes(pair.private_pem)
-    run = given(store, folder_spec, signing_key_path=str(tmp_path / "key.pem"))
-    statement = published(store, run, tmp_path / "work")
+    run = given_run(store, folder_spec, signing_key_path=str(tmp_path / "key.pem"))
+    statement = published_statement(store, run, tmp_path / "work")
     data = json.loads(store.get(keys.provenance("local", "note", 1, signed=True)))
     envelope = Envelope.from_dict(json.loads(json.dumps(data)))
     key = public_key(pair.public_pem, data["signatures"][0]["keyid"])
@@ -152,12 +100,12 @@ def without_time_and_run(statement: dict[str, Any]) -> dict[str, Any]:
 def test_two_runs_of_one_specification_differ_in_time_and_run_alone(
     store: Store, folder_spec: StoreSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = given(store, folder_spec)
+    first = given_run(store, folder_spec)
     assert first.publish is not None
-    one = published(store, first, tmp_path / "one")
+    one = published_statement(store, first, tmp_path / "one")
     monkeypatch.setattr("atoll_stages.publish.manifest.rfc3339", lambda: "2031-01-01T00:00:00Z")
     second = replace(first, run=RunRef("local", "bccd-2", "9c2f"), publish=replace(first.publish, version=2))
-    two = published(store, second, tmp_path / "two")
+    two = published_statement(store, second, tmp_path / "two")
     assert one != two
     assert without_time_and_run(one) == without_time_and_run(two)
 
@@ -193,10 +141,10 @@ def test_a_change_of_any_input_changes_the_statement(
     store: Store, folder_spec: StoreSpec, tmp_path: Path, what: str
 ) -> None:
     made, change = CHANGES[what]
-    before = published(store, given(store, folder_spec), tmp_path / "one")
-    run = change(given(store, folder_spec, **made))
+    before = published_statement(store, given_run(store, folder_spec), tmp_path / "one")
+    run = change(given_run(store, folder_spec, **made))
     assert run.publish is not None
-    after = published(store, replace(run, publish=replace(run.publish, version=2)), tmp_path / "two")
+    after = published_statement(store, replace(run, publish=replace(run.publish, version=2)), tmp_path / "two")
     assert without_time_and_run(before) != without_time_and_run(after)
 
 
@@ -204,7 +152,7 @@ def test_the_card_shows_classes_figures_and_origin_and_no_markup_of_a_stranger(
     store: Store, folder_spec: StoreSpec, tmp_path: Path
 ) -> None:
     evil = replace(DATASET.sources[0], key="datasets/<script>|x\x1b[31m.tar")
-    publish_once(given(store, folder_spec, dataset=replace(DATASET, sources=(evil,))), store, tmp_path / "work")
+    publish_once(given_run(store, folder_spec, dataset=replace(DATASET, sources=(evil,))), store, tmp_path / "work")
     card = store.get(keys.model_card("local", "note", 1)).decode()
     assert card.startswith("# note-v1\n")
     assert "| note | 0.42 |" in card
@@ -217,15 +165,15 @@ def test_the_card_shows_classes_figures_and_origin_and_no_markup_of_a_stranger(
 def test_a_repeated_attempt_leaves_the_provenance_as_it_is(
     store: Store, folder_spec: StoreSpec, tmp_path: Path
 ) -> None:
-    run = given(store, folder_spec)
-    before = published(store, run, tmp_path / "one")
+    run = given_run(store, folder_spec)
+    before = published_statement(store, run, tmp_path / "one")
     card = store.get(keys.model_card("local", "note", 1))
     store.delete(keys.model_card("local", "note", 1))
-    assert published(store, run, tmp_path / "two") == before
+    assert published_statement(store, run, tmp_path / "two") == before
     assert store.get(keys.model_card("local", "note", 1)) == card
 
 
 def test_an_older_engine_gets_no_provenance(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
-    publish_once(given(store, folder_spec, inputs=None), store, tmp_path / "work")
+    publish_once(given_run(store, folder_spec, inputs=None), store, tmp_path / "work")
     assert store.head(keys.provenance("local", "note", 1, signed=False)) is None
     assert store.head(keys.manifest("local", "note", 1)) is not None

@@ -38,7 +38,7 @@ def write_provenance(
     data = to_json(made)
     context.store.put(keys.provenance(*names, signed=False), data)
     if signing_key is not None:
-        envelope = sign(data, signing_key, payload_type=PAYLOAD_TYPE)
+        envelope = sign(data, signing_key, payload_type=PAYLOAD_TYPE, openssh_fingerprint=True)
         context.store.put(keys.provenance(*names, signed=True), envelope)
     context.store.put(keys.model_card(*names), model_card(manifest, made).encode())
 
