@@ -77,7 +77,7 @@ test: setup binaries ## Every test but those that take minutes, need a node or m
 test-edge-lock: setup ## The edge's tests on an installation by install.sh: Python 3.11 (numpy<2), and 3.13 where it is there
 	@PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE) 3.11
 	@$(EDGE)/device/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e" tests/unit/edge_*
-	@if python3.13 -c 'import ensurepip, venv' 2>/dev/null; then \
+	@if PYTHONPATH=tests $(RUN) -m support.interpreters 3.13 >/dev/null; then \
 	  PYTHONPATH=tests $(RUN) -m support.edge_install $(EDGE)-py313 3.13 \
 	  && $(EDGE)-py313/device/opt/atoll-edge/bin/python -P -m pytest -rs -m "not api and not e2e and not slow" tests/unit/edge_*; \
 	else echo "NOT RUN: the edge's tests on Python 3.13, which is not installed here"; fi

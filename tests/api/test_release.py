@@ -141,13 +141,19 @@ def test_a_packaged_chart_renders_as_the_folder_does(release: Path, chart: str) 
 
 def test_the_lists_name_every_package_of_the_lock(release: Path) -> None:
     lists = {path.name: json.loads(path.read_text()) for path in (release / "sbom").iterdir()}
-    assert len(lists) == 7
+    assert len(lists) == 8
     for name, document in lists.items():
         assert document["bomFormat"] == "CycloneDX", name
         assert document["metadata"]["component"]["version"] == __version__, name
-    locked = re.findall(r"^([\w.-]+)==", (ROOT / "tests" / "requirements-laptop.txt").read_text(), re.MULTILINE)
-    named = [part["name"] for part in lists[f"atoll-laptop-{__version__}.cdx.json"]["components"]]
-    assert sorted(named) == sorted(locked)
+    locks = {
+        "atoll-laptop": "tests/requirements-laptop.txt",
+        "atoll-image-edge": "images/edge/requirements.txt",
+        "atoll-edge-py313": "images/edge/requirements-py313.txt",
+    }
+    for name, lock in locks.items():
+        locked = re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)
+        named = [part["name"] for part in lists[f"{name}-{__version__}.cdx.json"]["components"]]
+        assert sorted(named) == sorted(locked), name
 
 
 def test_every_file_has_its_checksum(release: Path) -> None:

@@ -7,12 +7,12 @@ used again.
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from support.edge_model import SIDE, colour_detector
+from support.interpreters import find_interpreter
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "edge" / "systemd" / "install.sh"
@@ -32,16 +32,16 @@ print("installed: Python", sys.version.split()[0], "NumPy", numpy.__version__)
 
 
 def installed(folder: Path, version: str) -> Path:
-    """The interpreter of an installation below `folder`, with pytest; made by the `python<version>` of the PATH."""
-    base, lock = shutil.which(f"python{version}"), LOCKS[version]
+    """The interpreter of an installation below `folder`, with pytest; made by this machine's Python of `version`."""
+    base, lock = find_interpreter(version), LOCKS[version]
     if base is None:
-        raise SystemExit(f"python{version} is not installed here")
+        raise SystemExit(f"there is no Python {version} with its venv module here")
     python = folder / "device" / "opt" / "atoll-edge" / "bin" / "python"
     stamp = folder / "stamp"
     wanted = _digest(lock)
     if not python.is_file() or not stamp.is_file() or stamp.read_text() != wanted:
         wheels = folder / "wheels"
-        run(base, *PIP, "download", *HASHED, "--requirement", str(lock), "--dest", str(wheels))
+        run(str(base), *PIP, "download", *HASHED, "--requirement", str(lock), "--dest", str(wheels))
         # The system's own, as the script finds it.
         path = folder / "bin"
         path.mkdir(exist_ok=True)
