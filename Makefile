@@ -135,6 +135,10 @@ k3s-manifests: ## A folder to lay over k3s's, chart and images in it: CHART=atol
 release: setup ## Build wheel, charts, SBOM, images and checksums into build/release: IMAGES="NAME …", IMAGES=none
 	@IMAGES="$(IMAGES)" .ci/release
 
+.PHONY: audit
+audit: ## Ask the package index for known vulnerabilities of every version that is locked (needs a network)
+	@.ci/audit
+
 .PHONY: charts
 charts: setup ## Write the generated parts of the charts anew
 	@PYTHONPATH=tests $(RUN) -m support.charts
