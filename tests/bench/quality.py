@@ -5,8 +5,9 @@
 
 A recipe is a name and settings: `preset:auto`, and hyperparameters (`frozen-blocks:3,small-share:0.4`), or nothing.
 Every cell (set, variant, recipe, seed) is trained on the train part and measured on the validation part; `--part test`
-is for the one time at the end. A finished cell is a line of the file and is not computed again, so that the bench may
-be ended and gone on with at any time. The data sets are named to the bench; none is part of the project.
+is for the one time at the end, and trains nothing where `--keep` names the folder of the trainings. A measured cell is
+a line of the file and is not computed again, so that the bench may be ended and gone on with at any time. The data sets
+are named to the bench; none is part of the project.
 """
 
 from __future__ import annotations
@@ -28,24 +29,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from atoll_contract import images as preprocess
 from atoll_contract.recipe import sufficient_steps
 from atoll_contract.stage_result import Progress
 from atoll_contract.train_spec import Architecture, InitFrom, Preset, StartWeights, TrainSpec
-from atoll_stages.export.head_files import files_of
-from atoll_stages.export.inference import ExportedModel
 from atoll_stages.train.config import make_config
-from atoll_stages.train.dataset import BatchLoader, Example, canvas_side, evenly_spaced
-from atoll_stages.train.detector import build_detector
-from atoll_stages.train.evaluate import MAX_DETECTIONS, Metrics, evaluate
+from atoll_stages.train.dataset import BatchLoader, canvas_side
 from atoll_stages.train.history import Point, Progression
-from atoll_stages.train.initial_weights import assign_weights, load_imagenet, weights_by_path
+from atoll_stages.train.initial_weights import load_imagenet, weights_by_path
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.trainer import Trainer
+from support.quality_measure import TrainedCell, measure_float, measure_int8
 from support.quality_sets import Parts, load, variants
 
 BATCH_SIZE = 8
-CALIBRATION_PICTURES = 100
 VARIANTS = ("whole", "20", "50", "100", "small", "wide", "dominant")
 
 
@@ -57,6 +53,10 @@ class Cell:
     variant: str
     recipe: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        return ".".join(str(value) for value in asdict(self).values())
 
 
 @dataclass
@@ -101,8 +101,9 @@ def train_spec(recipe: str, given: argparse.Namespace, *, images: int, seed: int
     )
 
 
-def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> dict[str, np.ndarray]:
+def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> TrainedCell:
     """Trains, and returns the best averaged weights by the validation part."""
+    start, cpu = time.monotonic(), time.process_time()
     config = make_config(spec, classes=len(parts.classes), dataset_digest="")
     trainer = Trainer(config.trainer)
     if weights is not None:
@@ -120,27 +121,8 @@ def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> dict[str, np.n
             callbacks=kept,
         )
         loop.run(Progression())
-    return kept.weights
-
-
-def int8_metrics(
-    spec: TrainSpec, parts: Parts, measured: Sequence[Example], weights: dict[str, np.ndarray]
-) -> dict[str, float]:
-    """Measures the exported int8 file."""
-    side = spec.architecture.side
-    model = build_detector(architecture=spec.architecture, width=spec.width, classes=len(parts.classes), side=side)
-    assign_weights(model, weights)
-    calibration = [preprocess.decode(e.encoded, side) for e in evenly_spaced(parts.train, CALIBRATION_PICTURES)]
-    data = files_of(spec.architecture).int8(
-        model, name="bench", labels=parts.classes, max_detections=MAX_DETECTIONS, calibration=calibration
-    )
-    exported = ExportedModel(data)
-    detections = exported.detect_all(preprocess.decode(e.encoded, side) for e in measured)
-    return figures(evaluate(examples=measured, detections=detections, classes=parts.classes, side=side))
-
-
-def figures(metrics: Metrics) -> dict[str, float]:
-    return {"ap50": round(metrics.ap50, 4), "ap": round(metrics.ap, 4)}
+    seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
+    return TrainedCell(kept.weights, config.steps, round(seconds), round(cpu_seconds))
 
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:
@@ -159,6 +141,27 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         own = [row for row in rows if (row["data"], row["variant"]) == (data, variant)]
         texts = [_text([row for row in own if row["recipe"] == recipe]) for recipe in recipes]
         lines.append(f"| {data} | {variant} | {own[0]['pictures']} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def int8_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line for each training: what the int8 file lost, how sure its figure is, and what the score of .5 costs."""
+    head = ["data set", "variant", "recipe", "seed", "float AP50 / AP", "int8 AP50 [95 %] / AP", "drop"]
+    head += ["best F1 at", "F1 at .5 / best"]
+    lines = [f"| {' | '.join(head)} |", f"|---|---|---|{'---:|' * 6}"]
+    for row in sorted((row for row in rows if "int8" in row), key=lambda r: (r["data"], r["variant"], r["recipe"])):
+        own, exact = row["int8"], row["float"]
+        interval = "–".join(f"{border:.3f}" for border in own.get("interval", ()))
+        scores = ", ".join(f"{score:.2f}" for score in own["thresholds"].values())
+        columns = [
+            *(str(row[key]) for key in ("data", "variant", "recipe", "seed")),
+            f"{exact['ap50']:.3f} / {exact['ap']:.3f}",
+            f"{own['ap50']:.3f} [{interval}] / {own['ap']:.3f}",
+            f"{100 * (exact['ap50'] - own['ap50']):.1f}",
+            scores,
+            f"{own['f1']:.3f} / {own['best_f1']:.3f}",
+        ]
+        lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
 
 
@@ -183,9 +186,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="without it as many as a run takes for so many pictures")
     parser.add_argument("--part", choices=["validation", "test"], default="validation")
     parser.add_argument("--int8", action="store_true", help="measure the exported int8 file too")
+    parser.add_argument("--keep", type=Path, help="folder of the trained weights, for measuring another part later")
     parser.add_argument("--out", type=Path, required=True, help="file of finished cells, one JSON document a line")
     given = parser.parse_args()
-    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    found = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    rows = [row for row in found if row["part"] == given.part]
     done = {tuple(row[key] for key in ("data", "variant", "recipe", "seed")) for row in rows}
     left = [cell for cell in cells(given) if tuple(asdict(cell).values()) not in done]
     sets = {name: load(Path(archive)) for name, archive in given.set} if left else {}
@@ -198,6 +203,8 @@ def main() -> None:
             print(json.dumps(row), file=sys.stderr, flush=True)
     print(f"{given.architecture}, width {given.width}, {given.part} part; mean of the seeds ± half of their range")
     print(table(rows))
+    if given.int8:
+        print(int8_table(rows))
 
 
 def measure(cell: Cell, given: argparse.Namespace, sets: dict[str, Parts]) -> dict[str, Any] | None:
@@ -209,24 +216,18 @@ def measure(cell: Cell, given: argparse.Namespace, sets: dict[str, Parts]) -> di
     keras.utils.clear_session()
     recipe = dict(given.recipe)[cell.recipe]
     spec = train_spec(recipe, given, images=len(parts.train), seed=cell.seed)
-    start, cpu = time.monotonic(), time.process_time()
-    weights = train(spec, parts, given.weights)
-    seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
+    trained = TrainedCell.read(given.keep, cell.name) if given.keep else None
+    if trained is None:
+        trained = train(spec, parts, given.weights)
+        if given.keep:
+            trained.write(given.keep, cell.name)
     measured = getattr(parts, given.part)
-    trainer = Trainer(make_config(spec, classes=len(parts.classes), dataset_digest="").trainer)
-    assign_weights(trainer.model, weights)
-    found = figures(
-        evaluate(
-            examples=measured,
-            detections=trainer.detect(measured),
-            classes=parts.classes,
-            side=spec.architecture.side,
-        )
-    )
-    row = {**asdict(cell), "pictures": len(parts.train), "part": given.part, "settings": recipe, "steps": spec.steps}
-    row |= {"float": found, "measured": found, "seconds": round(seconds), "cpuSeconds": round(cpu_seconds)}
+    row = {**asdict(cell), "part": given.part, "pictures": len(parts.train), "measuredPictures": len(measured)}
+    row |= {"settings": recipe, "steps": trained.steps}
+    row |= {"seconds": trained.seconds, "cpuSeconds": trained.cpu_seconds}
+    row["float"] = row["measured"] = measure_float(spec, parts, measured, trained).document()
     if given.int8:
-        row["int8"] = row["measured"] = int8_metrics(spec, parts, measured, weights)
+        row["int8"] = row["measured"] = measure_int8(spec, parts, measured, trained).document()
     return row
 
 
