@@ -14,12 +14,14 @@ from atoll_contract.store.base import StoreForbidden
 from atoll_contract.store.directory import DirStore
 from atoll_contract.train_spec import Architecture
 from atoll_stages.runtime.context import Interrupted
+from atoll_stages.train import loop as loop_module
 from atoll_stages.train import trainer as trainer_module
 from atoll_stages.train.augment import augment
 from atoll_stages.train.checkpoints import CheckpointStore
 from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import BatchLoader, evenly_spaced
-from atoll_stages.train.history import DIVERGENCE_WINDOW, DivergenceMonitor, Point, Progression
+from atoll_stages.train.evaluate import Metrics
+from atoll_stages.train.history import DIVERGENCE_WINDOW, Best, DivergenceMonitor, Point, Progression
 from atoll_stages.train.initial_weights import weights_by_path
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
@@ -177,7 +179,7 @@ def test_the_loss_falls_and_the_curves_and_progress_say_so(bench: Bench) -> None
 
 
 @pytest.mark.timeout(180)
-def test_without_a_better_ap50_training_ends_early(bench: Bench) -> None:
+def test_without_a_better_step_training_ends_early(bench: Bench) -> None:
     still = LearningRateSchedule(1e-9, 30)
     config = replace(
         CONFIG, steps=30, learning_rate=still, eval_every=1, checkpoint_every=30, early_stopping_patience=2
@@ -186,6 +188,16 @@ def test_without_a_better_ap50_training_ends_early(bench: Bench) -> None:
     assert end.step < 30
     assert end.stale == 2
     assert bench.checkpoints.steps() == [end.step]
+
+
+@pytest.mark.timeout(180)
+def test_the_best_step_has_the_best_mean_of_ap50_and_ap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As measured on 31 photographs: an early step has the highest AP50, by one object, and poor boxes.
+    figures = iter([(0.957, 0.296), (0.953, 0.538), (0.954, 0.570), (0.960, 0.560)])
+    monkeypatch.setattr(loop_module, "evaluate", lambda **_: Metrics(*next(figures), ap_small=None))
+    end = bench.train(replace(CONFIG, steps=4, eval_every=1, checkpoint_every=2))[1]
+    assert (end.best, end.stale) == (Best(3, 0.954), 1)
+    assert (bench.progress[-1].best_step, bench.progress[-1].ap50) == (3, 0.954)
 
 
 @pytest.mark.timeout(180)

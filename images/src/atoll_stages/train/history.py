@@ -28,9 +28,23 @@ class Point(Document, frozen=True):
     ap50: float | None = None
     ap: float | None = None
 
+    @property
+    def quality(self) -> float | None:
+        """By which the best step is chosen; None where nothing was measured."""
+        return None if self.ap50 is None or self.ap is None else step_quality(self.ap50, self.ap)
+
+
+def step_quality(ap50: float, ap: float) -> float:
+    """Returns the figure by which the best step is chosen: the mean of AP50 and AP.
+
+    A few dozen pictures have nearly the same AP50 at most steps, and one object decides which is the highest; an early
+    step often is, whose boxes are poor.
+    """
+    return (ap50 + ap) / 2
+
 
 class Best(Document, frozen=True):
-    """The best validation AP50 so far, and the step whose averaged weights had it."""
+    """The step whose averaged weights are the best so far on the validation part, and their AP50."""
 
     step: int
     ap50: float
@@ -48,12 +62,18 @@ class Progression(Document, frozen=True):
 
     step: int = 0
     best: Best | None = None
-    # Evaluations in a row without a better AP50.
+    # Evaluations in a row that were not the best.
     stale: int = 0
     seconds: float = 0.0
     history: tuple[Point, ...] = ()
     # None for one worker from the first step on.
     workers: tuple[WorkerCount, ...] | None = None
+
+    @property
+    def best_quality(self) -> float | None:
+        """The quality of the best step; None where nothing was measured."""
+        known = (point.quality for point in self.history if self.best and point.step == self.best.step)
+        return next((quality for quality in known if quality is not None), None)
 
     def with_workers(self, count: int) -> Progression:
         """The same, going on with so many workers."""

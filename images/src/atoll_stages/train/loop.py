@@ -18,7 +18,7 @@ from atoll_stages.runtime.context import Interrupted
 from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import Batch, BatchLoader, Example, evenly_spaced
 from atoll_stages.train.evaluate import Metrics, evaluate
-from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression
+from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression, step_quality
 from atoll_stages.train.trainer import Signals, Trainer
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class TrainingLoop:
                 progression = replace(progression, step=step + 1, seconds=seconds)
                 progression = self._after_step(progression, meter, rate=rate)
                 if stops_early(config, progression):
-                    logger.info("step %s: no better AP50 in %s measurements, ended early", step + 1, progression.stale)
+                    logger.info("step %s: no better step in %s measurements, ended early", step + 1, progression.stale)
                     break
             self._dismiss_others(progression, last)
         return progression
@@ -132,7 +132,8 @@ class TrainingLoop:
 
     def _update_best(self, progression: Progression, metrics: Metrics) -> Progression:
         """Keeps the weights if they are the best; those of the first evaluation always are."""
-        if progression.best is not None and metrics.ap50 <= progression.best.ap50:
+        known = progression.best_quality
+        if known is not None and step_quality(metrics.ap50, metrics.ap) <= known:
             return replace(progression, stale=progression.stale + 1)
         self._callbacks.on_best(progression.step)
         return replace(progression, best=Best(progression.step, metrics.ap50), stale=0)
