@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from atoll_cli.commands.run import Interruption
-from atoll_cli.commands.sweep import sweep_exit_status
 from atoll_cli.local.engine import RunObserver, SilentObserver
 from atoll_cli.local.sweep_state import runs_of
 from atoll_cli.local.sweepfile import read_sweep_file
 from atoll_cli.local.sweeps import SweepEngine, SweepRequest
 from atoll_cli.run_display import PlainDisplay
+from atoll_cli.sweeps import sweep_exit_status
 from atoll_contract.stage import ENV_POD_UID
 from atoll_operator.api.sweep import SweepStatus
 from support.noop_run import STAGES, noop_command

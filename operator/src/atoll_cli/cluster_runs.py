@@ -37,15 +37,19 @@ CHOSEN_ON = (
 RETRY_TIMEOUT_SECONDS = 180.0
 
 
-class RunSource(Protocol):
+class NamedObjects(Protocol):
+    """Where runs, or sweeps, are read from."""
+
+    def run(self, name: str) -> Body:
+        """The object. Raises SpecError if there is none of this name."""
+
+
+class RunSource(NamedObjects, Protocol):
     """Where runs are read from: a namespace of a cluster, or the folder of the local engine."""
 
     @property
     def location(self) -> str:
         """A name of it for messages."""
-
-    def run(self, name: str) -> Body:
-        """The TrainingRun. Raises SpecError if there is none of this name."""
 
     def runs(self) -> list[Body]: ...
 
@@ -56,10 +60,12 @@ class WaitTimeout(Exception):
 
 @dataclass(frozen=True)
 class RunWatch:
-    """Reads a run again and again. `clock` and `sleep` are parameters for tests."""
+    """Reads a run, or another object of the source, again and again until it is `settled`. `clock` and `sleep` are
+    parameters for tests."""
 
-    source: RunSource
+    source: NamedObjects
     name: str
+    settled: Callable[[Body], bool] = lambda run: is_settled(run)
     interval: float = POLL_SECONDS
     retry_timeout: float = RETRY_TIMEOUT_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -86,9 +92,9 @@ class RunWatch:
                 answered = self.clock()
                 uid = uid or run["metadata"]["uid"]
                 if run["metadata"]["uid"] != uid:
-                    raise SpecError(f"the run {self.name} was deleted and another made under its name")
+                    raise SpecError(f"{self.name} was deleted and another made under its name")
                 yield run
-                if is_settled(run):
+                if self.settled(run):
                     return
             if timeout is not None and self.clock() - started >= timeout:
                 raise WaitTimeout

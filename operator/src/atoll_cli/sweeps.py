@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atoll_cli.cluster_access import Body, ClusterAccess
-from atoll_cli.console import text_table
+from atoll_cli.console import CANCELLED, INTERRUPTED, reason_status, text_table
 from atoll_cli.local.sweep_state import known_sweeps, local_sweep, read_sweep, runs_of
 from atoll_cli.local_runs import LocalRuns
 from atoll_cli.sweep_report import columns, summary_lines, trial_rows
@@ -17,7 +17,7 @@ from atoll_contract.document import DecodeError
 from atoll_contract.errors import SpecError
 from atoll_contract.text import duration
 from atoll_operator.api.status import seconds_between
-from atoll_operator.api.sweep import SweepStatus, TrainingSweepSpec, read_sweep_status, training_sweep
+from atoll_operator.api.sweep import SweepPhase, SweepStatus, TrainingSweepSpec, read_sweep_status, training_sweep
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.objects import RUNS, SWEEPS
 from atoll_operator.sweeps.space import SWEEP_LABEL
@@ -75,19 +75,54 @@ def find_sweep(source: LocalRuns | ClusterAccess, name: str) -> ShownSweep | Non
     return ShownSweep(body, trials_of(body, runs))
 
 
-def list_sweeps(source: LocalRuns | ClusterAccess) -> list[Body]:
-    """Every sweep of the source."""
+@dataclass(frozen=True)
+class SweepSource:
+    """The sweeps of a source, to be read again and again. What the API server refuses is raised."""
+
+    source: LocalRuns | ClusterAccess
+
+    def run(self, name: str) -> Body:
+        """The sweep. Raises SpecError if there is none of this name."""
+        if isinstance(self.source, LocalRuns):
+            return local_sweep(self.source.store, name)[1].manifest
+        body = self.source.cluster.read(SWEEPS, self.source.namespace, name)
+        if body is None:
+            raise SpecError(f"there is no TrainingSweep {name} in namespace {self.source.namespace}")
+        return body
+
+
+def has_ended(body: Body) -> bool:
+    """Whether a sweep is over. Raises SpecError where its status cannot be read."""
+    return ShownSweep(body, ()).status.is_terminal
+
+
+def sweep_exit_status(status: SweepStatus) -> int:
+    """The exit code for a sweep that has this status."""
+    known = {SweepPhase.SUCCEEDED: 0, SweepPhase.CANCELLED: CANCELLED, SweepPhase.FAILED: reason_status(status.reason)}
+    return known.get(status.phase, INTERRUPTED)
+
+
+def sweep_line(body: Body) -> str:
+    """`ball: Running 5/12: at work: ball-t05`."""
+    sweep = ShownSweep(body, ())
+    status = sweep.status
+    share = f" {status.trials.display}" if status.trials and not status.is_terminal else ""
+    return f"{sweep.name}: {status.phase}{share}" + (f": {status.message}" if status.message else "")
+
+
+def list_sweeps(source: LocalRuns | ClusterAccess, *, everywhere: bool = False) -> list[Body]:
+    """Every sweep of the source; with `everywhere`, a cluster's of every namespace."""
     if isinstance(source, LocalRuns):
         records = [read_sweep(folder) for folder in known_sweeps(source.store.resolve())]
         return [record.manifest for record in records if record is not None]
     try:
-        return source.cluster.list_all(SWEEPS, source.namespace)
+        return source.cluster.list_all(SWEEPS, None if everywhere else source.namespace)
     except ClusterError:
         return []
 
 
-def sweeps_table(sweeps: Iterable[Body], *, now: datetime) -> Table:
-    """The columns of `kubectl get tsweep`."""
+def sweeps_table(sweeps: Iterable[Body], *, now: datetime, namespaces: bool = False) -> Table:
+    """The columns of `kubectl get tsweep`, with that of its -A if asked for."""
     rows = []
     for body in sweeps:
         sweep = ShownSweep(body, ())
@@ -95,8 +130,10 @@ def sweeps_table(sweeps: Iterable[Body], *, now: datetime) -> Table:
         best = (status.best.ap50, status.best.run) if status.best else ("", "")
         display = status.trials.display if status.trials else ""
         age = duration(seconds_between(body["metadata"]["creationTimestamp"], now))
-        rows.append([sweep.name, str(status.phase), display, *best, status.release or "", age])
-    return text_table(("SWEEP", "PHASE", "TRIALS", "BEST", "RUN", "RELEASE", "AGE"), rows)
+        first = [body["metadata"]["namespace"]] if namespaces else []
+        rows.append([*first, sweep.name, str(status.phase), display, *best, status.release or "", age])
+    names = ["SWEEP", "PHASE", "TRIALS", "BEST", "RUN", "RELEASE", "AGE"]
+    return text_table([*(["NAMESPACE"] if namespaces else []), *names], rows)
 
 
 def sweep_view(sweep: ShownSweep) -> Group:

@@ -27,7 +27,7 @@ _STARTED = ("TrainingRun", "TrainingSweep")
 @click.command(name="submit", short_help="Check a file and start its TrainingRun on the cluster.")
 @files_option("manifests")
 @cluster_options
-@click.option("-w", "--watch", is_flag=True, help="Follow the run until it ends, and end with its exit code.")
+@click.option("-w", "--watch", is_flag=True, help="Follow the run or sweep until it ends, and end with its exit code.")
 @output_option
 @click.pass_context
 def submit_command(
@@ -52,19 +52,18 @@ def submit_command(
     runs = [item for item in ours if item.kind in _STARTED]
     if not runs:
         raise SpecError("there is no TrainingRun or TrainingSweep in the file; kubectl apply creates the other kinds")
-    if watch and any(item.kind == "TrainingSweep" for item in runs):
-        raise SpecError("--watch follows a run; see atoll status SWEEP")
     if watch and len(runs) > 1:
-        raise SpecError(f"--watch follows one run, and the file has {len(runs)}; see atoll status RUN --watch")
+        raise SpecError(f"--watch follows one run or sweep, and the file has {len(runs)}; see atoll status RUN --watch")
     access = connect(cluster)
     created = [_create(access, item, cluster, output) for item in ours]
     if not output.is_text:
         output.print(created, [str(item["name"]) for item in created if item["kind"] in _STARTED])
     if watch:
-        from atoll_cli.commands.status import follow
+        from atoll_cli.commands.status import follow, follow_sweep
 
+        shown = follow_sweep if created[-1]["kind"] == "TrainingSweep" else follow
         namespace = _namespace(access, ours[-1], cluster) or access.namespace
-        context.exit(follow(ClusterAccess(access.cluster, namespace), str(created[-1]["name"])))
+        context.exit(shown(ClusterAccess(access.cluster, namespace), str(created[-1]["name"])))
 
 
 def _create(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from atoll_cli.commands.run import STAGE_PACKAGES, Interruption, refuse, require_stages
-from atoll_cli.console import CANCELLED, INTERRUPTED, print_view, reason_status, text_table
+from atoll_cli.console import print_view, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import BUNDLE, REPORT, RESULT, fetch_files
 from atoll_cli.local.runfile import InvalidFile, recorded_run_file
@@ -20,6 +20,7 @@ from atoll_cli.options import files_option, signing_key_option, store_option, up
 from atoll_cli.output import Output, output_options
 from atoll_cli.run_display import PlainDisplay
 from atoll_cli.sweep_report import SWEEP_REPORT, columns, summary_lines, sweep_report, sweep_result, trial_rows
+from atoll_cli.sweeps import sweep_exit_status
 from atoll_contract.files import written_whole
 from atoll_contract.installation import require_packages
 from atoll_contract.store import open_store
@@ -70,12 +71,6 @@ def sweep_command(
     else:
         output.print(document, [file.name])
     context.exit(sweep_exit_status(status))
-
-
-def sweep_exit_status(status: SweepStatus) -> int:
-    """The exit code for a sweep that has this status."""
-    known = {SweepPhase.SUCCEEDED: 0, SweepPhase.CANCELLED: CANCELLED, SweepPhase.FAILED: reason_status(status.reason)}
-    return known.get(status.phase, INTERRUPTED)
 
 
 def write_results(folder: SweepFolder, target: Path) -> dict[str, object]:
