@@ -12,7 +12,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from atoll_operator.api.status import Phase
 from atoll_operator.kube.errors import Conflict
-from atoll_operator.kube.objects import JOBS, PODS, RUNS
+from atoll_operator.kube.objects import JOBS, PODS, RUNS, WORKLOAD_JOB_LABEL, WORKLOADS
 from atoll_operator.kube.transport import Body, Request
 from atoll_operator.lifecycle.model import JobState
 from support.fake_cluster import FakeServer, text_of
@@ -259,15 +259,27 @@ def test_O24_a_slot_is_given_away_only_after_the_write_that_leaves_it() -> None:
 
 def test_O25_a_suspended_job_costs_nothing_until_it_is_resumed() -> None:
     server, operator = at_work()
-    name = job_of(server, Stage.CONVERT)["metadata"]["name"]
-    server.edit(JOBS, "team", name, {"spec": {"suspend": True}})
+    job = job_of(server, Stage.CONVERT)["metadata"]
+    server.edit(JOBS, "team", job["name"], {"spec": {"suspend": True}})
     operator.settle()
-    assert status_of(server).stage(Stage.CONVERT).reason is Reason.QUEUED
+    stage = status_of(server).stage(Stage.CONVERT)
+    assert (stage.reason, stage.message) == (Reason.QUEUED, f"Job {job['name']} is held by its queue")
+    # Kueue makes the Workload some moments after the Job.
+    full = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "1 more needed"}
+    workload = {
+        "metadata": {"name": "job-note", "labels": {WORKLOAD_JOB_LABEL: job["uid"]}},
+        "spec": {"queueName": "gpu"},
+        "status": {"conditions": [full]},
+    }
+    server.add(WORKLOADS[0], workload, "team")
+    operator.advance(6)
+    told = f"Job {job['name']} waits in queue gpu: 1 more needed"
+    assert status_of(server).stage(Stage.CONVERT).message == told
     server.take_calls()
     before = operator.reconciles
-    operator.advance(120)
+    operator.advance(1200)
     assert (server.take_calls(), operator.reconciles) == ([], before)
-    server.edit(JOBS, "team", name, {"spec": {"suspend": False}})
+    server.edit(JOBS, "team", job["name"], {"spec": {"suspend": False}})
     operator.settle()
     assert server.take_calls().count("list pods") == 1
     (view,) = operator.reconcile._reader.read(server.get(RUNS, "team", "note") or {}).jobs

@@ -10,12 +10,18 @@ import pytest
 
 from atoll_contract.stage import Stage
 from atoll_operator.controller.cache import READINGS_SECONDS, Cache, PodReading
-from atoll_operator.controller.pods import BUSY_SECONDS, EVENTS_SHARE, READINGS_SHARE, PodReader
+from atoll_operator.controller.pods import (
+    BUSY_SECONDS,
+    EVENTS_SHARE,
+    READINGS_SHARE,
+    SILENT_QUEUE_SECONDS,
+    PodReader,
+)
 from atoll_operator.controller.workqueue import MAX_SAVED_SECONDS
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
-from atoll_operator.kube.objects import EVENTS, NODES, PODS, Resource
+from atoll_operator.kube.objects import EVENTS, NODES, PODS, WORKLOADS, Resource
 from atoll_operator.lifecycle.model import JobState, JobView, PollIntervals
 
 Body = dict[str, Any]
@@ -44,12 +50,22 @@ class Objects:
         self.reads = 0
         self.event_reads = 0
         self.may_read_events = True
+        # By resource, as Kueue may serve only one version.
+        self.workloads: dict[Resource, Body] = {}
+        self.workload_reads = 0
+        self.may_read_workloads = True
 
     def list_all(self, resource: Resource, namespace: str, *, labels: str = "", fields: str = "") -> list[Body]:
         self._clock.now += self.seconds
         if resource is PODS:
             self.reads += 1
             return self.pods
+        if resource in WORKLOADS:
+            assert labels == "kueue.x-k8s.io/job-uid=job-uid"
+            self.workload_reads += 1
+            if not self.may_read_workloads:
+                raise Forbidden("list workloads", "forbidden", status=403)
+            return [self.workloads[resource]] if resource in self.workloads else []
         assert resource is EVENTS
         self.event_reads += 1
         if not self.may_read_events:
@@ -331,7 +347,7 @@ def test_O25_the_pods_and_events_of_a_suspended_job_are_not_read(reader: PodRead
     assert read(reader, job()).pods
     objects.reads = objects.event_reads = 0
     suspended = read(reader, job(state=JobState.SUSPENDED))
-    assert (suspended.pods, suspended.requeue_after) == ((), None)
+    assert suspended.pods == ()
     assert (objects.reads, objects.event_reads) == (0, 0)
     # Its pods of before are gone.
     objects.pods = []
@@ -355,3 +371,71 @@ def test_the_pods_of_a_job_that_the_run_stops_are_read_once_more(
     clock.now += 3
     reader.read("team", replace(job(), deleting=True), recorded=False, stops=True)
     assert objects.reads == 2
+
+
+def workload(**conditions: tuple[str, str, str]) -> Body:
+    """Kueue's Workload of the Job, with status, reason and message of its conditions."""
+    told = [
+        {"type": kind, "status": status, "reason": reason, "message": message}
+        for kind, (status, reason, message) in conditions.items()
+    ]
+    return {"metadata": {"name": "job-note"}, "spec": {"queueName": "gpu"}, "status": {"conditions": told}}
+
+
+FULL = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor any, 1 more needed"
+PENDING = {"QuotaReserved": ("False", "Pending", FULL)}
+EVICTED = {"Evicted": ("True", "Preempted", "Preempted to accommodate a workload (UID: 7)")}
+
+
+@pytest.mark.parametrize("version", WORKLOADS, ids=lambda version: version.path)
+def test_a_held_job_has_the_words_of_its_queue(reader: PodReader, objects: Objects, version: Resource) -> None:
+    objects.workloads[version] = workload(**PENDING)
+    reading = read(reader, job(state=JobState.SUSPENDED))
+    assert reading.job.queue_message == f"waits in queue gpu: {FULL}"
+    assert reading.requeue_after is None
+
+
+def test_a_job_that_is_taken_out_of_its_queue_says_so(reader: PodReader, objects: Objects) -> None:
+    objects.workloads[WORKLOADS[0]] = workload(**PENDING, **EVICTED)
+    told = read(reader, job(state=JobState.SUSPENDED)).job.queue_message
+    assert told == "was taken out of queue gpu (Preempted): Preempted to accommodate a workload (UID: 7)"
+
+
+def test_O25_a_queue_is_asked_until_it_says_something(reader: PodReader, objects: Objects, clock: Clock) -> None:
+    held = job(state=JobState.SUSPENDED)
+    objects.workloads[WORKLOADS[0]] = workload()
+    assert read(reader, held).requeue_after == PollIntervals().starting
+    objects.workloads[WORKLOADS[0]] = workload(**PENDING)
+    clock.now += PollIntervals().starting
+    assert read(reader, held).requeue_after is None
+    reads = objects.workload_reads
+    for _ in range(10):
+        clock.now += 300
+        assert read(reader, held).job.queue_message
+    assert objects.workload_reads == reads
+
+
+def test_O25_a_queue_that_stays_silent_is_asked_no_more(reader: PodReader, objects: Objects, clock: Clock) -> None:
+    held = job(state=JobState.SUSPENDED)
+    while read(reader, held).requeue_after is not None:
+        clock.now += PollIntervals().starting
+    assert clock.now - 1000 == pytest.approx(SILENT_QUEUE_SECONDS, abs=2 * PollIntervals().starting)
+    reads = objects.workload_reads
+    clock.now += 3600
+    assert read(reader, held) == PodReading(held)
+    assert objects.workload_reads == reads
+
+
+def test_a_job_that_is_held_again_is_asked_about_again(reader: PodReader, objects: Objects) -> None:
+    objects.workloads[WORKLOADS[0]] = workload(**PENDING)
+    read(reader, job(state=JobState.SUSPENDED))
+    objects.pods = [pod("Running")]
+    assert read(reader, job()).job.queue_message == ""
+    objects.workloads[WORKLOADS[0]] = workload(**EVICTED)
+    assert "Preempted" in read(reader, job(state=JobState.SUSPENDED)).job.queue_message
+
+
+def test_without_the_right_to_read_workloads_a_job_is_held_all_the_same(reader: PodReader, objects: Objects) -> None:
+    objects.may_read_workloads = False
+    reading = read(reader, job(state=JobState.SUSPENDED))
+    assert (reading.job.queue_message, objects.workload_reads) == ("", 1)

@@ -38,6 +38,7 @@ OPERATOR_RIGHTS = (
     Right("get", "", "pods/log"),
     Right("create", "", "services"),
     Right("create", "networking.k8s.io", "networkpolicies"),
+    Right("list", "kueue.x-k8s.io", "workloads"),
     *(Right(verb, "", "events") for verb in ("list", "create")),
     *(Right(verb, ATOLL, "trainingprofiles", namespaced=False) for verb in ("get", "list", "watch")),
     *(Right(verb, "", "nodes", namespaced=False) for verb in ("get", "list")),

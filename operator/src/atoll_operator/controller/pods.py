@@ -3,14 +3,22 @@ success is watched (`Cache.put_succeeded_pod`)."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from atoll_operator.controller.cache import Cache, PodReading
+from atoll_operator.controller.cache import Cache, ExpiringDict, PodReading
 from atoll_operator.controller.workqueue import TimeBudget
 from atoll_operator.kube.client import Cluster
 from atoll_operator.kube.clock import TimeSource
 from atoll_operator.kube.errors import Forbidden
-from atoll_operator.kube.objects import EVENTS, NODES, PODS, controller_of
+from atoll_operator.kube.objects import (
+    EVENTS,
+    NODES,
+    PODS,
+    WORKLOAD_JOB_LABEL,
+    WORKLOADS,
+    controller_of,
+    queue_message,
+)
 from atoll_operator.kube.pod_views import (
     PodDetails,
     lost_node,
@@ -35,8 +43,19 @@ EVENTS_SHARE = 0.05
 NEW_SECONDS = 1.0
 # A container that has printed no progress yet is read often for so long; then it is one that prints none.
 SILENT_SECONDS = 15.0
+# A queue that has said nothing about a suspended Job for so long is not asked again: perhaps no Kueue suspended it.
+SILENT_QUEUE_SECONDS = 60.0
 # When to ask for a Job's pods again after the time budget was spent.
 BUSY_SECONDS = 10.0
+MAX_HOLDS = 10_000
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Since when (monotonic seconds) a Job is known to be suspended, and what its queue says about it."""
+
+    since: float
+    message: str = ""
 
 
 class PodReader:
@@ -49,6 +68,8 @@ class PodReader:
         self._times = times
         self._budget = TimeBudget(READINGS_SHARE, times.monotonic)
         self._events_budget = TimeBudget(EVENTS_SHARE, times.monotonic)
+        # By UID of the Job.
+        self._holds: ExpiringDict[str, Hold] = ExpiringDict(times.monotonic, limit=MAX_HOLDS)
 
     @property
     def is_busy(self) -> bool:
@@ -58,10 +79,12 @@ class PodReader:
     def read(self, namespace: str, job: JobView, *, recorded: bool, stops: bool = False) -> PodReading:
         """Returns the Job with its pods. `recorded`: the run's status has the Job's end, so its pods no longer
         matter. `stops`: the run is to be suspended or cancelled, and what its pods used is counted now."""
-        if recorded or job.state is JobState.SUSPENDED:
-            # A suspended Job has no pods, and an event reports that it has been resumed.
+        if recorded:
             self._cache.forget_pods(namespace, job.uid)
             return PodReading(job)
+        if job.state is JobState.SUSPENDED:
+            return self._read_held(namespace, job)
+        self._holds.pop(job.uid)
         if job.is_finished:
             known = self._cache.succeeded_pod(namespace, job.uid) if job.state is JobState.SUCCEEDED else ()
             return PodReading(job, known or self._list(namespace, PodReading(job))[1])
@@ -86,6 +109,34 @@ class PodReader:
         reading = PodReading(replace(job, create_error=create_error), pods, requeue_after=wait)
         self._cache.pod_readings.put(job.uid, reading, at=started)
         return reading
+
+    def _read_held(self, namespace: str, job: JobView) -> PodReading:
+        """Returns the Job with what its queue says. It has no pods, and an event reports that it has been resumed: once
+        the queue has said something, or is silent for long, nothing more is read."""
+        self._cache.forget_pods(namespace, job.uid)
+        now = self._times.monotonic()
+        hold = self._holds.get(job.uid) or Hold(now)
+        if hold.message or now - hold.since > SILENT_QUEUE_SECONDS:
+            return PodReading(replace(job, queue_message=hold.message))
+        if self._budget.is_spent:
+            return PodReading(job, requeue_after=BUSY_SECONDS)
+        with self._budget.spend():
+            hold = replace(hold, message=self._read_queue_message(namespace, job.uid))
+        self._holds.put(job.uid, hold)
+        wait = None if hold.message else self._poll.starting
+        return PodReading(replace(job, queue_message=hold.message), requeue_after=wait)
+
+    def _read_queue_message(self, namespace: str, job_uid: str) -> str:
+        for version in WORKLOADS:
+            try:
+                workloads = self._cluster.list_all(version, namespace, labels=f"{WORKLOAD_JOB_LABEL}={job_uid}")
+            except Forbidden:
+                # It makes a message better; the Job is resumed without them.
+                logger.warning("may not read Workloads in %s", namespace)
+                return ""
+            if workloads:
+                return queue_message(workloads[0])
+        return ""
 
     def _is_settled(self, pods: tuple[PodView, ...]) -> bool:
         """Whether a stage is at work, so that little is to be learnt soon: a new one may be waiting for its store."""

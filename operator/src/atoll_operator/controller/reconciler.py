@@ -178,9 +178,14 @@ class Reconciler:
             version = (observed.ref.uid, resource_version(observed.run))
         if version is None or plan.delete_run or not (status.active_since or ended):
             return
-        jobs = frozenset() if ended else frozenset(replace(job, create_error="") for job in observed.jobs)
+        jobs = frozenset() if ended else frozenset(_as_cached(job) for job in observed.jobs)
         at = None if requeue_after is None else self._times.monotonic() + requeue_after
         self._requeues[key] = Requeue(version, jobs, at)
+
+
+def _as_cached(job: JobView) -> JobView:
+    """Returns the view without what other objects say about the Job."""
+    return replace(job, create_error="", queue_message="")
 
 
 def _are_jobs_created(observed: Observed, plan: Plan) -> bool:

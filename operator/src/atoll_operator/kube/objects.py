@@ -58,6 +58,10 @@ EVENTS = Resource("api/v1", "events")
 REVISIONS = Resource("apis/apps/v1", "controllerrevisions")
 LEASES = Resource("apis/coordination.k8s.io/v1", "leases")
 NETWORK_POLICIES = Resource("apis/networking.k8s.io/v1", "networkpolicies")
+# Kueue's; each of its releases serves at least one of these versions.
+WORKLOADS = tuple(Resource(f"apis/kueue.x-k8s.io/{version}", "workloads") for version in ("v1beta2", "v1beta1"))
+# Kueue gives it to the Workload of a Job.
+WORKLOAD_JOB_LABEL = "kueue.x-k8s.io/job-uid"
 
 
 def job_view(
@@ -160,6 +164,17 @@ def _end(job_status: Body) -> dict[str, Any] | None:
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return dict(condition)
     return None
+
+
+def queue_message(workload: Body) -> str:
+    """Returns why Kueue holds the Job of this Workload; empty while it says nothing."""
+    status, queue = workload.get("status") or {}, (workload.get("spec") or {}).get("queueName", "")
+    evicted, quota = condition_of(status, "Evicted"), condition_of(status, "QuotaReserved")
+    if evicted.get("status") == "True":
+        return f"was taken out of queue {queue} ({evicted['reason']}): {evicted['message']}"
+    if quota.get("status") == "False":
+        return f"waits in queue {queue}: {quota['message']}"
+    return ""
 
 
 def condition_of(status: Body, kind: str) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class JobView:
     failure_reason: str = ""
     failure_message: str = ""
     create_error: str = ""
+    # What the queue that has suspended the Job says about it.
+    queue_message: str = ""
     deleting: bool = False
     following: tuple[AttemptNumber, ...] = ()
     # Whether this is the view of a stage whose input came from an earlier one of the same pod.

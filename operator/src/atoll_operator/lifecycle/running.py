@@ -113,7 +113,7 @@ class PodProblem:
 
 def _find_problem(job: JobView, pod: PodView | None, *, others_active: bool) -> PodProblem | None:
     if job.state is JobState.SUSPENDED:
-        text = f"Job {job.name} is held by its queue"
+        text = f"Job {job.name} {job.queue_message or 'is held by its queue'}"
         return PodProblem(Reason.QUEUED, text, no_deadline=True, held=True, ends_with_event=True)
     if pod is None:
         return _creation_problem(job)
