@@ -99,6 +99,10 @@ test-cosign: setup ## A release's provenance, verified by cosign, which is built
 	@PYTHONPATH=tests $(RUN) -m cluster.binaries cosign
 	@$(RUN) -m pytest -rs tests/unit/stages_publish/test_cosign.py
 
+.PHONY: test-kueue
+test-kueue: setup ## Runs in a queue of the real Kueue, which is built from its Go module the first time (minutes)
+	@$(RUN) -m pytest -m kueue tests/kueue
+
 .PHONY: test-quick
 test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"

@@ -1,6 +1,6 @@
 """What holds for every test: property tests are never judged by the clock, so a busy machine fails none of them.
 
-It adds the markers of the tests that need other people's libraries."""
+It adds the markers of the tests that need other people's programs."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exports: writes data sets by other people's libraries; `make test-exports`")
+    config.addinivalue_line("markers", "kueue: needs Kueue, built from its Go module; `make test-kueue`")
     config.addinivalue_line("markers", "targets: compiles with the vendors' tools; `make test-targets`")
 
 

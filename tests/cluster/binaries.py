@@ -56,6 +56,7 @@ PROGRAMS: dict[str, Program] = {
         Program("glua", "glua", "github.com/yuin/gopher-lua/cmd/glua"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("kube-router", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
+        Program("kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue"),
         Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Program("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
         Program(
