@@ -4,6 +4,7 @@
 #   sudo sh install.sh                     from a checkout: this folder's own sources
 #   sudo sh install.sh --wheels FOLDER     without a network: wheels made by `pip download` on another machine
 #   sudo sh install.sh --coral FOLDER      with the Coral: libedgetpu1-std*.deb, tflite_runtime*.whl, pycoral*.whl
+#   sudo sh install.sh --rknn FOLDER       with a Rockchip NPU: librknnrt.so, rknn_toolkit_lite2*.whl and the wheels that it needs
 #   sudo sh install.sh --use k3s|systemd   switches between the two on an installed Pi; nothing else is changed
 #   sh install.sh --root FOLDER            into a system that is mounted there and has this machine's processor: files only
 set -eu
@@ -15,6 +16,7 @@ state=/var/lib/atoll-edge
 root=
 wheels=
 coral=
+rknn=
 use=
 
 say() { printf 'atoll-edge: %s\n' "$*"; }
@@ -24,6 +26,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --wheels) wheels=${2:?--wheels needs a folder}; shift 2 ;;
     --coral) coral=${2:?--coral needs a folder}; shift 2 ;;
+    --rknn) rknn=${2:?--rknn needs a folder}; shift 2 ;;
     --root) mkdir -p "${2:?--root needs a folder}"; root=$(cd "$2" && pwd); shift 2 ;;
     --use) use=${2:?--use needs k3s or systemd}; shift 2 ;;
     *) fail "unknown option $1" ;;
@@ -127,6 +130,12 @@ if [ -n "$coral" ]; then
   [ -z "$root" ] || fail "--coral installs a Debian package, which --root does not; run it on the Pi"
   dpkg -i "$coral"/libedgetpu1-std*.deb || fail "libedgetpu wants libusb: apt-get install libusb-1.0-0, then again"
   "$slot/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$coral"/tflite_runtime*.whl "$coral"/pycoral*.whl
+fi
+if [ -n "$rknn" ]; then
+  # From the folder alone: what has this name on a package index may be anybody's.
+  "$slot/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$rknn" "$rknn"/rknn_toolkit_lite2*.whl \
+    || fail "$rknn must hold rknn_toolkit_lite2 for Python $version, and the wheels that it needs (psutil, ruamel.yaml)"
+  install -m 644 "$rknn/librknnrt.so" "$root/usr/lib/librknnrt.so"
 fi
 packages=$("$slot/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp -r "$source/images/src/atoll_contract" "$source/edge/src/atoll_edge" "$packages/"

@@ -30,9 +30,11 @@ from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig, WantedBackend
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import Accelerator
 from atoll_edge.detector.client import WORKER_COMMAND, DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.detector.pool import SPARE_SECONDS
 from atoll_edge.models.bundle import bundle_spec, unpack
 from atoll_edge.models.manager import FixedModelManager
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: Path) -> dict[str, list[float]]:
     """Seconds of each row."""
     rows = {"a bare interpreter: start, import, load, one frame (peer)": [bare_seconds(model) for _ in range(times)]}
-    with running(model, DetectorManager(BackendChoice("cpu", lambda: False), threads=1)) as run:
+    with running(model, DetectorManager(BackendChoice("cpu"), threads=1)) as run:
         rows["CPU: the detector is killed"] = losses(run, times, kill)
         rows["CPU: the detector hangs (2 s are the watchdog's)"] = losses(run, max(3, times // 4), stop)
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
@@ -109,7 +111,8 @@ def scripted_manager() -> DetectorManager:
     def spawn(backend: Backend) -> DetectorClient:
         return DetectorClient(backend, command=WORKER_COMMAND if backend is Backend.CPU else scripted_detector.COMMAND)
 
-    return DetectorManager(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
+    choice = BackendChoice("auto", lambda: (Accelerator(Backend.EDGETPU),))
+    return DetectorManager(choice, threads=1, spawn=spawn, probe_allowed=lambda: False)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A detector worker whose backends follow a script, for what no test machine has: an Edge TPU, and one that fails.
 
 `EDGE_SCRIPT` names a JSON file `{"edgetpu": {...}, "cpu": {...}}` that is read anew with every step. A backend's entry
-may hold `missing` (no device), `abort_after` n answers (as libedgetpu does on a USB error), `hang_after` n, `nan`,
-`seconds` an answer takes, `load_seconds` a load. Run as a program it is the worker itself.
+may hold `missing` (no device), `refused` (why it cannot load the file), `abort_after` n answers (as libedgetpu does on
+a USB error), `hang_after` n, `nan`, `seconds` an answer takes, `load_seconds` a load. Run as a program it is the worker
+itself.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends.base import Backend, DeviceMissing
+from atoll_edge.detector.backends.base import Backend, DeviceMissing, LoadError
 from atoll_edge.detector.outputs import ModelOutput
 from atoll_edge.detector.worker import main
 
@@ -44,11 +45,13 @@ class ScriptedLoader:
     def __init__(self, backend: str) -> None:
         self._backend = backend
 
-    def load(self, path: Path, *, threads: int) -> ScriptedModel:
+    def load(self, path: Path, *, threads: int, side: int | None = None) -> ScriptedModel:
         script = read_script(self._backend)
         time.sleep(script.get("load_seconds", 0.0))
         if script.get("missing"):
             raise DeviceMissing("no Edge TPU answers (scripted)")
+        if script.get("refused"):
+            raise LoadError(script["refused"])
         return ScriptedModel(self._backend)
 
 

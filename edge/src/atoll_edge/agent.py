@@ -12,9 +12,10 @@ from atoll_edge.camera.source import Frame, LatestFrames
 from atoll_edge.cameras import CameraSetup, camera_setups
 from atoll_edge.config import CameraConfig, EdgeConfig
 from atoll_edge.detection_loop import DetectionLoop
+from atoll_edge.detector.backends.choose import BackendChoice
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, DetectionResult
+from atoll_edge.detector.model import DetectionResult
 from atoll_edge.frc import NtMode
 from atoll_edge.harvest.harvester import make_harvester
 from atoll_edge.models.manager import ModelManager
@@ -27,7 +28,7 @@ from atoll_edge.robot.lens import CalibratedLens, FieldOfView, Lens
 from atoll_edge.robot.networktables import NetworkTables, Server, now_us
 from atoll_edge.robot.topics import ExtraTopics, MatchMonitor, RobotTables
 from atoll_edge.status_reporter import AgentParts, StatusReporter
-from atoll_edge.system import coral_present, cores
+from atoll_edge.system import cores
 from atoll_edge.threads import RepeatingThread
 from atoll_edge.video.bandwidth import Bandwidth
 from atoll_edge.video.camera_publisher import CameraPublisher, mode_text, stream_hosts
@@ -145,7 +146,7 @@ class Agent:
     def _make_detector(self, first_worker: DetectorClient | None) -> DetectorManager:
         detection = self.config.detection
         return DetectorManager(
-            BackendChoice(detection.backend, coral_present),
+            BackendChoice(detection.backend),
             threads=detection.threads or max(1, cores() - 1),
             tiling=detection.tiling,
             probe_allowed=lambda: not self.match.now().enabled,

@@ -17,9 +17,11 @@ from atoll_edge.camera.files import SourceError
 from atoll_edge.cameras import frc_settings, missing_camera, unserved, with_frc
 from atoll_edge.config import EdgeConfig, WantedBackend
 from atoll_edge.config_file import ConfigError, checked, read_config
+from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import soc_chip
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
 from atoll_edge.logs import drop_camera_log, set_up_logging, take_camera_log
 from atoll_edge.models import release_state
@@ -33,7 +35,7 @@ from atoll_edge.prometheus import Metrics
 from atoll_edge.robot.calibration import CalibrationError
 from atoll_edge.robot.topics import MatchMonitor
 from atoll_edge.selftest import Outcome, SelfTest, SelfTestResult, run_selftest
-from atoll_edge.system import agent_version, coral_present, is_32_bit
+from atoll_edge.system import agent_version, is_32_bit
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ def run_command(options: argparse.Namespace) -> int:
     manager = model_manager(options, config)
     settings = frc_settings(config, frc)
     # The worker imports its packages while this process imports the agent's, which takes as long.
-    first_worker = DetectorClient(BackendChoice(config.detection.backend, coral_present).first)
+    first_worker = DetectorClient(BackendChoice(config.detection.backend).first)
     from atoll_edge.agent import Agent, run_until
 
     take_camera_log()
@@ -160,7 +162,7 @@ def selftest_command(options: argparse.Namespace) -> int:
 def _selftest_model(bundle: Path | None, state_dir: Path, folder: Path) -> LoadedModelSpec | None:
     if bundle is not None:
         return bundle_spec(bundle.name, unpack(bundle, folder / "bundle"))
-    device = ReleaseStore(state_dir)
+    device = ReleaseStore(state_dir, chip=soc_chip())
     current = device.read().current
     return None if current is None else device.model_spec(current, device.check(current))
 

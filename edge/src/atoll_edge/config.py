@@ -26,6 +26,8 @@ class WantedBackend(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     EDGETPU = "edgetpu"
+    QNN = "qnn"
+    RKNN = "rknn"
 
 
 class CalibrationConfig(Document, frozen=True):

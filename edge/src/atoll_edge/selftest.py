@@ -18,19 +18,18 @@ from typing import Any
 from msgspec import field
 
 from atoll_contract.document import Document
-from atoll_contract.images import Resize
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.cameras import listed_cameras
 from atoll_edge.config import EdgeConfig, WantedBackend
 from atoll_edge.detector.backends.base import Backend
-from atoll_edge.detector.client import DetectorClient, DetectorLost
+from atoll_edge.detector.backends.hardware import coral_devices, found_accelerators
+from atoll_edge.detector.client import LOAD_SECONDS, DetectorClient, DetectorLost
 from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.detector.protocol import Refused
 from atoll_edge.prometheus import soc_temperature
-from atoll_edge.system import agent_version, coral_usb_ids, cores, is_32_bit
+from atoll_edge.system import agent_version, cores, is_32_bit
 
-INFERENCES = {Backend.CPU: 200, Backend.EDGETPU: 500}
-LOAD_SECONDS = 60.0
+INFERENCES = {Backend.CPU: 200, Backend.EDGETPU: 500, Backend.QNN: 500, Backend.RKNN: 500}
 SYNC_WRITES = 20
 MIN_FREE_BYTES = 256 * 2**20
 
@@ -73,7 +72,7 @@ def run_selftest(
 ) -> SelfTest:
     """Runs every step, and takes `more` steps into the result. Without `model` the steps of inference are skipped;
     those of the Coral are left out where the settings do not want one."""
-    backends = [Backend.CPU] if config.detection.backend is WantedBackend.CPU else list(Backend)
+    backends = tried_backends(config.detection.backend)
     steps = [system_step(), packages_step(), disk_step(Path(config.state_dir))]
     if Backend.EDGETPU in backends:
         steps.append(usb_step())
@@ -81,6 +80,14 @@ def run_selftest(
     steps += [backend_step(backend, model, inferences or INFERENCES[backend]) for backend in backends]
     result = overall_result(steps)
     return SelfTest(agent_version(), result is SelfTestResult.PASSED, tuple(steps), result)
+
+
+def tried_backends(wanted: WantedBackend) -> tuple[Backend, ...]:
+    """Returns the CPU, and the accelerators that the settings allow: a Coral, which may be plugged in, and what else
+    the device has."""
+    if wanted is not WantedBackend.AUTO:
+        return tuple(dict.fromkeys((Backend.CPU, Backend(wanted))))
+    return tuple(dict.fromkeys((Backend.CPU, Backend.EDGETPU, *(item.backend for item in found_accelerators()))))
 
 
 def overall_result(steps: Iterable[Step]) -> SelfTestResult:
@@ -140,11 +147,11 @@ def disk_step(state_dir: Path) -> Step:
 
 
 def usb_step() -> Step:
-    """Looks for a Coral by its USB ids."""
-    ids = coral_usb_ids()
-    if not ids:
-        return Step("coral", Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
-    return Step("coral", Outcome.PASSED, figures={"usbIds": ids})
+    """Looks for a Coral by its USB ids and its device file."""
+    found = coral_devices()
+    if not found:
+        return Step("coral", Outcome.SKIPPED, "no Coral is plugged in")
+    return Step("coral", Outcome.PASSED, figures={"devices": found})
 
 
 def cameras_step(devices: Path, wanted: Sequence[str | None]) -> Step:
@@ -162,27 +169,27 @@ def cameras_step(devices: Path, wanted: Sequence[str | None]) -> Step:
 def backend_step(backend: Backend, model: LoadedModelSpec | None, inferences: int) -> Step:
     """Loads and runs the model in a detector worker, as the agent does."""
     name = f"inference-{backend}"
-    path = model.path(backend) if model is not None else None
-    if model is None or path is None:
+    if model is None or model.path(backend) is None:
         return Step(name, Outcome.SKIPPED, f"no model for {backend}: give one with --bundle")
-    if backend is Backend.EDGETPU and not coral_usb_ids():
-        return Step(name, Outcome.SKIPPED, "no Coral USB accelerator is plugged in")
+    if backend is Backend.EDGETPU and not coral_devices():
+        return Step(name, Outcome.SKIPPED, "no Coral is plugged in")
     client = DetectorClient(backend)
     try:
-        return _measure(name, client, path, model.resize, inferences)
+        return _measure(name, client, model, inferences)
     except DetectorLost as loss:
         return Step(name, Outcome.FAILED, f"the detector was lost: {loss.reason}")
     finally:
         client.close()
 
 
-def _measure(name: str, client: DetectorClient, path: Path, resize: Resize, inferences: int) -> Step:
-    started = time.perf_counter()
-    client.begin_load(str(path), threads=max(1, cores() - 1), resize=resize)
-    ended = client.finished_loads(LOAD_SECONDS)
+def _measure(name: str, client: DetectorClient, model: LoadedModelSpec, inferences: int) -> Step:
+    started, limit = time.perf_counter(), LOAD_SECONDS[client.backend]
+    path = str(model.path(client.backend))
+    client.begin_load(path, threads=max(1, cores() - 1), resize=model.resize, side=model.side)
+    ended = client.finished_loads(limit)
     load_seconds = time.perf_counter() - started
     if not ended:
-        return Step(name, Outcome.FAILED, f"loading took longer than {LOAD_SECONDS:.0f} s")
+        return Step(name, Outcome.FAILED, f"loading took longer than {limit:.0f} s")
     loaded = ended[0]
     if isinstance(loaded, Refused):
         return Step(name, Outcome.FAILED, loaded.error)

@@ -40,7 +40,8 @@ class ModelStatus(Document, frozen=True):
 
 
 class DetectorStatus(Document, frozen=True):
-    """`fallen_back`: the CPU runs the model because the Edge TPU was lost too often, or does not answer."""
+    """`fallen_back`: another backend runs the model because those in `given_up` were lost too often, do not answer, or
+    cannot run it. `idle` says of each other accelerator of the device why it does not run the model."""
 
     backend: str | None
     losses: int
@@ -48,6 +49,8 @@ class DetectorStatus(Document, frozen=True):
     inference_millis: Quantiles
     seconds_since_loss: float | None = None
     fallen_back: bool = False
+    given_up: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 class CameraStatus(Document, frozen=True):

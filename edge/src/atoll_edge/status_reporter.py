@@ -109,6 +109,8 @@ class StatusReporter:
             ),
             seconds_since_loss=None if health.last_loss_at is None else _since(health.last_loss_at, now),
             fallen_back=health.fallen_back,
+            given_up=health.given_up,
+            idle=self._parts.detector.idle_accelerators,
         )
 
     def live(self) -> HealthCheck:

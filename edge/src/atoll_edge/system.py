@@ -43,10 +43,6 @@ def coral_usb_ids(devices: Path = DEVICES) -> list[str]:
     return found
 
 
-def coral_present() -> bool:
-    return bool(coral_usb_ids())
-
-
 def describe_exit(code: int) -> str:
     """Describes a child's return code: `SIGABRT` for -6, `exit code 1` for 1."""
     if code >= 0:

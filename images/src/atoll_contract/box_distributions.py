@@ -3,7 +3,9 @@
 The picture is divided into the cells of `STRIDES`. Each cell has one score (a logit) for every class and `4 × BINS`
 logits: the distances from its centre to the box's left, top, right and bottom side, in strides, each as a distribution
 over 0 … `BINS` − 1. The int8 file has two outputs, boxes [1, cells, 4 × BINS] and scores [1, cells, classes], which
-need no operation that an accelerator lacks. Reading them is left to the device.
+need no operation that an accelerator lacks. The float network, and what other chips' compilers make of it, has two for
+each stride: boxes [1, 4 × BINS, height, width] and scores from 0 to 1 [1, classes, height, width]. Reading them is left
+to the device.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 100
 # Suppression looks at so many boxes of the highest scores: with a hundred objects, ten for each.
 MAX_CANDIDATES = 1000
+# Scores of 0 and 1, which a chip's rounding makes, have no logit.
+_LOWEST_SCORE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ def has_distributions(details: Sequence[Mapping[str, Any]]) -> bool:
     return (
         cells == cell_count(side) > 0 and boxes == [1, cells, CODES] and len(scores) == 3 and scores[:2] == [1, cells]
     )
+
+
+def has_levels(shapes: Sequence[Sequence[int]], side: int) -> bool:
+    """Whether outputs of these shapes are boxes and scores of each stride, for an input of `side` pixels."""
+    channels = (CODES, shapes[1][1]) if len(shapes) > 1 and len(shapes[1]) == 4 else (CODES, 0)
+    cells = ((stride, kind) for stride in STRIDES for kind in channels)
+    return [tuple(shape) for shape in shapes] == [(1, kind, side // stride, side // stride) for stride, kind in cells]
 
 
 def cell_count(side: int) -> int:
@@ -134,6 +145,18 @@ def find_boxes(boxes: OutputTensor, scores: OutputTensor, *, max_detections: int
         classes=classes[kept],
         scores=1.0 / (1.0 + np.exp(-logits.max(axis=1, initial=-np.inf)[kept])),
     )
+
+
+def find_level_boxes(outputs: Sequence[NDArray[Any]], *, max_detections: int = MAX_DETECTIONS) -> FoundBoxes:
+    """Returns the detections of one picture in boxes and scores of each stride, without their first axis."""
+    import numpy as np
+
+    codes, scores = (
+        np.concatenate([level.reshape(len(level), -1).T for level in outputs[kind::2]]) for kind in range(2)
+    )
+    shares = np.clip(scores.astype(np.float64), _LOWEST_SCORE, 1.0 - _LOWEST_SCORE)
+    logits = np.log(shares / (1.0 - shares))
+    return find_boxes(OutputTensor(codes), OutputTensor(logits), max_detections=max_detections)
 
 
 def suppress(boxes: NDArray[Any], classes: NDArray[Any], *, max_detections: int) -> list[int]:

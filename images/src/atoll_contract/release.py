@@ -92,6 +92,12 @@ class ManifestFile(Document, frozen=True):
     # The compile target of a compiled model; None for the Edge TPU's, which its role names.
     target: str | None = None
 
+    @property
+    def chip(self) -> str | None:
+        """The chip of a compiled model, which its name has, as in `model-rk3588.rknn`."""
+        stem, dash, chip = self.name.rpartition(".")[0].partition("-")
+        return chip if dash and stem == "model" else None
+
 
 class ModelInput(Document, frozen=True):
     """The input of the model: RGB bytes, resized to width × height by `images.resize`; `Manifest.resize` says how."""

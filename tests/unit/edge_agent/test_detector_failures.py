@@ -13,9 +13,11 @@ from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, DetectionConfig, EdgeConfig, HttpConfig, StreamConfig
 from atoll_edge.demo import free_ports
 from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import Accelerator
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.robot.topics import detection_struct
 from support.edge_robot import Robot
@@ -63,7 +65,12 @@ def agent(tmp_path: Path, script: Script, robot: Robot) -> Iterator[Agent]:
     )
     model = LoadedModelSpec("both-v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite", tmp_path / "edgetpu.tflite")
     spawn = functools.partial(DetectorClient, command=COMMAND)
-    detector = DetectorManager(BackendChoice("auto", lambda: True), threads=1, spawn=spawn, probe_allowed=lambda: False)
+    detector = DetectorManager(
+        BackendChoice("auto", lambda: (Accelerator(Backend.EDGETPU),)),
+        threads=1,
+        spawn=spawn,
+        probe_allowed=lambda: False,
+    )
     agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector), detector=detector)
     agent.start()
     yield agent

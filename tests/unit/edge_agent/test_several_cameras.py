@@ -14,9 +14,10 @@ import pytest
 from atoll_edge.agent import Agent
 from atoll_edge.config import CameraConfig, EdgeConfig, HttpConfig, StreamConfig, TracksConfig
 from atoll_edge.demo import free_ports
+from atoll_edge.detector.backends.choose import BackendChoice
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.models.manager import FixedModelManager
 from atoll_edge.pipeline import Pipeline
 from atoll_edge.robot.topics import detection_struct, track_struct
@@ -56,7 +57,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, robot: Robot) -> Iter
     )
     model = LoadedModelSpec("v1", "aa", 1, ("a",), (0.5,), tmp_path / "cpu.tflite")
     spawn = functools.partial(DetectorClient, command=COMMAND)
-    detector = DetectorManager(BackendChoice("cpu", lambda: False), threads=1, spawn=spawn)
+    detector = DetectorManager(BackendChoice("cpu"), threads=1, spawn=spawn)
     agent = Agent(config, lambda detector, *_: FixedModelManager(model, detector), detector=detector)
     agent.start()
     yield agent

@@ -1,7 +1,7 @@
 """Scripts for the detector worker, frames, and a model whose files are never read by scripted backends."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import pytest
 from atoll_edge.camera.files import draw_scene
 from atoll_edge.camera.source import Frame
 from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import Accelerator
 from atoll_edge.detector.client import DetectorClient
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, LoadedModelSpec
+from atoll_edge.detector.model import LoadedModelSpec
 from support.scripted_detector import COMMAND
 
 Script = Callable[..., None]
@@ -44,14 +46,23 @@ def frame() -> Frame:
 
 @pytest.fixture
 def make_detector(script: Script) -> Iterator[Callable[..., DetectorManager]]:
-    """Makes detectors with scripted workers; `coral` returns whether the USB list has a Coral."""
+    """Makes detectors with scripted workers; `coral` returns whether a Coral is listed, `also` is what else is."""
     made = []
 
-    def make(wanted: str = "auto", *, coral: Callable[[], bool] = lambda: True, **options: Any) -> DetectorManager:
+    def make(
+        wanted: str = "auto",
+        *,
+        coral: Callable[[], bool] = lambda: True,
+        also: Sequence[Accelerator] = (),
+        **options: Any,
+    ) -> DetectorManager:
+        def found() -> tuple[Accelerator, ...]:
+            return (*((Accelerator(Backend.EDGETPU),) if coral() else ()), *also)
+
         def spawn(backend: Backend) -> DetectorClient:
             return DetectorClient(backend, command=COMMAND)
 
-        detector = DetectorManager(BackendChoice(wanted, coral), threads=1, spawn=spawn, **options)
+        detector = DetectorManager(BackendChoice(wanted, found), threads=1, spawn=spawn, **options)
         made.append(detector)
         return detector
 

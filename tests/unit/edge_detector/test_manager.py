@@ -3,14 +3,19 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.base import INSTALL, Backend
+from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import Accelerator
 from atoll_edge.detector.client import DetectorClient, DetectorLost
+from atoll_edge.detector.loads import ModelRefused
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import BackendChoice, DetectionResult, LoadedModelSpec
+from atoll_edge.detector.model import DetectionResult, LoadedModelSpec
 from atoll_edge.detector.pool import PROBE_SECONDS, CrashTracker
 from support.polling import wait_until
 from support.scripted_detector import COMMAND
@@ -158,6 +163,83 @@ def test_without_a_listed_coral_no_worker_is_started_to_probe_for_it(
     assert detector._probe is None
 
 
+ROCKCHIP = Accelerator(Backend.RKNN, "rk3588")
+
+
+@pytest.fixture
+def three(both: LoadedModelSpec, tmp_path: Path) -> LoadedModelSpec:
+    """A release with a model for the Rockchip NPU, too."""
+    return replace(both, rknn_path=tmp_path / "model-rk3588.rknn", side=64)
+
+
+def test_the_processors_npu_is_taken_where_the_release_has_its_file(
+    make_detector: Make, both: LoadedModelSpec, three: LoadedModelSpec, frame: Frame
+) -> None:
+    detector = make_detector(coral=lambda: False, also=(ROCKCHIP,))
+    assert detector.backend_for(both) is Backend.CPU
+    detector.request(both)
+    assert answer(detector, frame).backend is Backend.CPU
+    [idle] = detector.idle_accelerators
+    assert "both-v1 holds no file for it" in idle
+    detector.request(three)
+    assert answer(detector, frame, lambda found: found.model is three).backend is Backend.RKNN
+    assert detector.idle_accelerators == detector.health.given_up == ()
+
+
+def test_an_npu_without_its_library_is_said_and_not_tried(
+    make_detector: Make, three: LoadedModelSpec, frame: Frame
+) -> None:
+    detector = make_detector(coral=lambda: False, also=(replace(ROCKCHIP, missing=INSTALL[Backend.RKNN]),))
+    detector.request(three)
+    assert answer(detector, frame).backend is Backend.CPU
+    assert not detector.health.fallen_back
+    [idle] = detector.idle_accelerators
+    assert "--rknn FOLDER" in idle
+
+
+def test_a_file_that_the_npu_cannot_run_goes_to_the_cpu_and_is_not_tried_again(
+    make_detector: Make, script: Script, three: LoadedModelSpec, frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll_edge.detector.pool.PROBE_SECONDS", 0.0)
+    script(rknn={"refused": "an SSD"})
+    detector = make_detector(coral=lambda: False, also=(ROCKCHIP,))
+    loaded = detector.request(three)
+    assert answer(detector, frame).backend is Backend.CPU
+    assert loaded.result(timeout=0) is Backend.CPU
+    assert detector.health.given_up == (Backend.RKNN,)
+    assert detector.health.last_refusal == "an SSD"
+    for _ in range(5):
+        answer(detector, frame)
+    assert detector._probe is None
+    script()
+    next_one = replace(three, name="both-v2", digest="bb", sequence=2)
+    detector.request(next_one)
+    assert answer(detector, frame, lambda found: found.model is next_one).backend is Backend.RKNN
+
+
+def test_each_accelerator_is_tried_before_the_cpu(
+    make_detector: Make, script: Script, three: LoadedModelSpec, frame: Frame
+) -> None:
+    script(edgetpu={"missing": True})
+    detector = make_detector(also=(ROCKCHIP,), probe_allowed=lambda: False)
+    detector.request(three)
+    assert answer(detector, frame).backend is Backend.RKNN
+    assert detector.health.given_up == (Backend.EDGETPU,)
+
+
+def test_where_the_setting_names_an_accelerator_no_other_backend_is_taken(
+    make_detector: Make, script: Script, three: LoadedModelSpec, frame: Frame
+) -> None:
+    script(rknn={"missing": True})
+    detector = make_detector("rknn", also=(ROCKCHIP,))
+    loaded = detector.request(three)
+    wait_until(lambda: (detector.step(frame), loaded.done())[1], what="the refusal", timeout_seconds=60)
+    error = loaded.exception()
+    assert isinstance(error, ModelRefused)
+    assert error.missing
+    assert detector.health.backend is None
+
+
 def test_a_spare_replaces_a_worker_that_died(
     make_detector: Make, script: Script, both: LoadedModelSpec, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +261,7 @@ def test_a_system_that_can_start_no_process_is_a_loss_like_another(both: LoadedM
     def spawn(_: Backend) -> DetectorClient:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    detector = DetectorManager(BackendChoice("cpu", lambda: False), threads=1, spawn=spawn)
+    detector = DetectorManager(BackendChoice("cpu"), threads=1, spawn=spawn)
     loaded = detector.request(both)
     assert detector.step(frame) is None
     assert "cannot be started" in str(loaded.exception(timeout=0))
@@ -187,11 +269,11 @@ def test_a_system_that_can_start_no_process_is_a_loss_like_another(both: LoadedM
 
 
 def test_losses_that_are_a_minute_apart_do_not_add_up() -> None:
-    losses = CrashTracker(cpu_allowed=True)
+    losses = CrashTracker(may_give_up=True)
     given_up = []
     for now in (0.0, 40.0, 80.0, 120.0, 130.0):
         losses.lost(Backend.EDGETPU, now)
-        given_up.append(losses.fallen_back)
+        given_up.append(bool(losses.given_up))
     assert given_up == [False, False, False, False, True]
     assert not losses.probe_due(130.0 + PROBE_SECONDS - 1)
     assert losses.probe_due(130.0 + PROBE_SECONDS)
@@ -199,7 +281,7 @@ def test_losses_that_are_a_minute_apart_do_not_add_up() -> None:
 
 
 def test_a_crash_loop_is_slowed() -> None:
-    losses = CrashTracker(cpu_allowed=False)
+    losses = CrashTracker(may_give_up=False)
     pauses = []
     for now in range(8):
         losses.lost(Backend.CPU, float(now))

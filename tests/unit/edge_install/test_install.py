@@ -122,6 +122,28 @@ def test_the_corals_files_need_python_3_11(programs: Path, tmp_path: Path) -> No
     assert "the Coral's files are for Python 3.11, which is missing here" in done.stderr
 
 
+def test_rockchips_files_come_from_the_folder_alone(programs: Path, tmp_path: Path) -> None:
+    """An interpreter that notes what it is asked, and fails where the folder's wheel is installed."""
+    folder = tmp_path / "rknn"
+    folder.mkdir()
+    (folder / "rknn_toolkit_lite2-2.5.0-cp311-cp311-linux_aarch64.whl").write_bytes(b"")
+    venv = f"""
+case "$*" in
+  *format*) echo 3.11 ;;
+  -c*) echo 3 11 ;;
+  "-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *rknn_toolkit_lite2*) echo "pip $*" >> {tmp_path}/calls; exit 1 ;;
+esac
+"""
+    pythons(programs)
+    program(programs, "python3", venv)
+    done = install(programs, "--rknn", str(folder), "--root", str(tmp_path / "root"))
+    assert done.returncode == 1
+    assert "must hold rknn_toolkit_lite2 for Python 3.11, and the wheels that it needs" in done.stderr
+    [asked] = [line for line in calls(programs) if line.startswith("pip")]
+    assert f"--no-index --find-links {folder} {folder}/rknn_toolkit_lite2-2.5.0" in asked
+
+
 @pytest.mark.parametrize("versions", [{}, {"python3": "9"}, {"python3": "12"}])
 def test_without_a_python_that_fits_it_says_what_to_install(programs: Path, versions: dict[str, str]) -> None:
     pythons(programs, **versions)

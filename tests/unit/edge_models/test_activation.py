@@ -13,7 +13,7 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
 from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.manager import ModelRefused
+from atoll_edge.detector.loads import ModelRefused
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state
 from atoll_edge.models.activation import ActivationController

@@ -15,7 +15,8 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
 from atoll_edge.models import release_state
 from atoll_edge.models.download import PollResult, ReleaseDownloader
-from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, StoreLocked, needed_files
+from atoll_edge.models.release_files import needed_files
+from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, StoreLocked
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711

@@ -22,7 +22,8 @@ DETECT_SECONDS = 2.0
 # For each part of the image that the model is shown besides.
 TILE_SECONDS = 0.5
 # The first start after power-on reads everything from an SD card.
-LOAD_SECONDS = {Backend.CPU: 30.0, Backend.EDGETPU: 45.0}
+# Qualcomm's delegate compiles the model for its NPU while it loads.
+LOAD_SECONDS = {Backend.CPU: 30.0, Backend.EDGETPU: 45.0, Backend.QNN: 120.0, Backend.RKNN: 45.0}
 WORKER_COMMAND = (sys.executable, "-P", "-m", "atoll_edge.detector.worker")
 
 
@@ -64,15 +65,22 @@ class DetectorClient:
         return self._process.poll() is None
 
     def begin_load(
-        self, path: str, *, threads: int, tiling: Tiling | None = None, resize: Resize = Resize.SQUASH
+        self,
+        path: str,
+        *,
+        threads: int,
+        tiling: Tiling | None = None,
+        resize: Resize = Resize.SQUASH,
+        side: int | None = None,
     ) -> int:
-        """Requests that the worker load a model; `finished_loads` gives the outcome. Returns the id of the load."""
+        """Requests that the worker load a model, whose input has `side` pixels where that is known; `finished_loads`
+        gives the outcome. Returns the id of the load."""
         self._next_id += 1
         self._load_deadlines[self._next_id] = time.monotonic() + LOAD_SECONDS[self.backend]
         parts = None if tiling is None else (tiling.rows, tiling.columns, tiling.overlap)
         tiles = 0 if tiling is None else len(tiling.regions) - 1
         self._detect_seconds = DETECT_SECONDS + tiles * TILE_SECONDS
-        self._send(Load(self._next_id, path, threads, parts, resize))
+        self._send(Load(self._next_id, path, threads, parts, resize, side))
         return self._next_id
 
     def finished_loads(self, wait_seconds: float = 0.0) -> list[Loaded | Refused]:

@@ -1,7 +1,7 @@
 """Keeps a model loaded in a worker process: loads new ones beside it, restarts lost workers, falls back to the CPU.
 
 `DetectorManager.step` does all of this, called by the detector thread with each frame; `request` may come from any
-thread. Where the CPU runs a model that has a compiled file, the Edge TPU is probed in a separate worker.
+thread. Where a model runs on the CPU that an accelerator here could run, that one is probed in a separate worker.
 """
 
 import logging
@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 from atoll_contract.release import Detection
 from atoll_edge.camera.source import Frame
-from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.base import NAMES, Backend
+from atoll_edge.detector.backends.choose import BackendChoice
 from atoll_edge.detector.client import DetectorClient, DetectorLost
-from atoll_edge.detector.model import BackendChoice, DetectionResult, DetectorHealth, LoadedModelSpec
+from atoll_edge.detector.loads import ModelRefused, PendingLoad
+from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.detector.pool import CrashTracker, WorkerPool
 from atoll_edge.detector.protocol import Detected, Loaded, Refused
 from atoll_edge.detector.tiling import Tiling
@@ -23,39 +24,14 @@ from atoll_edge.detector.tiling import Tiling
 logger = logging.getLogger(__name__)
 
 LOAD_POLL_SECONDS = 0.05
+# One process holds such an accelerator, and loads the next model beside the active one.
+EXCLUSIVE = frozenset({Backend.EDGETPU})
 # How long to wait before a model that ran, and is now refused (its file is gone), is loaded again.
 REFUSED_PAUSE_SECONDS = 5.0
 
 
-class ModelRefused(ValueError):
-    """A backend cannot load the model; `missing`: because the device does not answer."""
-
-    def __init__(self, text: str, *, missing: bool) -> None:
-        super().__init__(text)
-        self.missing = missing
-
-
-@dataclass(eq=False)
-class PendingLoad:
-    """A requested model that is not loaded yet; `client` is the worker that loads it, `load_id` the load's id there."""
-
-    model: LoadedModelSpec
-    future: "Future[Backend]" = field(default_factory=Future)
-    client: DetectorClient | None = None
-    load_id: int = 0
-
-    def resolve(self, result: Backend | Exception) -> None:
-        """Resolves the future, unless its owner has cancelled it."""
-        if not self.future.set_running_or_notify_cancel():
-            return
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
-
-
 class DetectorManager:
-    """See the module. `probe_allowed` returns whether the Edge TPU may be probed now."""
+    """See the module. `probe_allowed` returns whether an accelerator may be probed now."""
 
     def __init__(
         self,
@@ -72,7 +48,9 @@ class DetectorManager:
         self._tiling = tiling
         self._workers = WorkerPool(spawn, spare)
         self._probe_allowed = probe_allowed
-        self._crashes = CrashTracker(cpu_allowed=choice.cpu_allowed)
+        self._crashes = CrashTracker(may_give_up=choice.is_free)
+        # Digests of models with the accelerators that cannot run them: the next model may be another matter.
+        self._unfit: frozenset[tuple[str, Backend]] = frozenset()
         self._lock = threading.Lock()
         self._wanted: PendingLoad | None = None
         self._loading: PendingLoad | None = None
@@ -93,6 +71,15 @@ class DetectorManager:
     @property
     def spare_pid(self) -> int | None:
         return self._workers.spare_pid
+
+    @property
+    def idle_accelerators(self) -> tuple[str, ...]:
+        """Sentences on the device's accelerators that do not run the model, and what to do about it."""
+        return self._choice.idle(self._active)
+
+    def backend_for(self, model: LoadedModelSpec) -> Backend | None:
+        """Returns the backend that would load `model` now; None if none can run it."""
+        return next(iter(self._candidates(model)), None)
 
     def request(self, model: LoadedModelSpec) -> "Future[Backend]":
         """Requests that `model` becomes active once it is loaded; the model before answers until then.
@@ -154,19 +141,26 @@ class DetectorManager:
         if self._probe is not None:
             self._abandon(self._probe)
             self._probe = None
-        backend = self._choice.choose(pending.model, fallen_back=self._crashes.fallen_back)
-        if backend is None:
+        candidates = self._candidates(pending.model)
+        if not candidates:
             self._loading = None
             pending.resolve(ModelRefused(f"no backend here can run {pending.model.name}", missing=True))
             return
-        self._load_on(backend, pending)
+        pending.others = candidates[1:]
+        self._load_on(candidates[0], pending)
+
+    def _candidates(self, model: LoadedModelSpec) -> tuple[Backend, ...]:
+        return self._choice.candidates(model, without=self._crashes.given_up | self._unfit_for(model))
+
+    def _unfit_for(self, model: LoadedModelSpec) -> set[Backend]:
+        return {backend for digest, backend in self._unfit if digest == model.digest}
 
     def _load_on(self, backend: Backend, pending: PendingLoad) -> None:
         self._loading = pending
         path = pending.model.path(backend)
         assert path is not None
         try:
-            if backend is Backend.EDGETPU and self._client is not None and self._client.backend is backend:
+            if backend in EXCLUSIVE and self._client is not None and self._client.backend is backend:
                 pending.client = self._client
             else:
                 pending.client = self._workers.take(backend, time.monotonic())
@@ -175,7 +169,7 @@ class DetectorManager:
             self._lost(backend, pending.client, loss)
 
     def _begin_load(self, client: DetectorClient, path: str, model: LoadedModelSpec) -> int:
-        return client.begin_load(path, threads=self._threads, tiling=self._tiling, resize=model.resize)
+        return client.begin_load(path, threads=self._threads, tiling=self._tiling, resize=model.resize, side=model.side)
 
     def _abandon(self, pending: PendingLoad) -> None:
         """Ends the worker of a load that is no longer wanted, unless it is the active one."""
@@ -205,13 +199,24 @@ class DetectorManager:
             return
         self._abandon(pending)
         self.health.last_refusal = ended.error
-        if ended.missing and self._choice.cpu_allowed and pending.model.cpu_path is not None:
-            logger.warning("the Edge TPU does not answer, going on with the CPU: %s", ended.error)
-            self._crashes.fall_back(time.monotonic())
-            self._load_on(Backend.CPU, pending)
+        if pending.others:
+            self._go_on(ended, pending)
         else:
             pending.resolve(ModelRefused(ended.error, missing=ended.missing))
             self._resume_at = time.monotonic() + REFUSED_PAUSE_SECONDS
+
+    def _go_on(self, refused: Refused, pending: PendingLoad) -> None:
+        """Loads a model on the next backend after one that cannot."""
+        assert pending.client is not None
+        failed, backend = pending.client.backend, pending.others[0]
+        logger.warning("no %s, going on with the %s: %s", NAMES[failed], NAMES[backend], refused.error)
+        if refused.missing:
+            self._crashes.give_up(failed, time.monotonic())
+        else:
+            # Replaced, not changed: other threads read it.
+            self._unfit |= {(pending.model.digest, failed)}
+        pending.others = pending.others[1:]
+        self._load_on(backend, pending)
 
     def _take_over(self, client: DetectorClient, load_id: int, model: LoadedModelSpec) -> None:
         before = self._client
@@ -222,8 +227,9 @@ class DetectorManager:
         if before is not None and before is not client:
             self._workers.retire(before)
         self.health.backend, self.health.pid = client.backend, client.pid
-        self.health.fallen_back = self._crashes.fallen_back and client.backend is Backend.CPU
-        logger.info("model %s serves on %s", model.name, client.backend)
+        given_up = (self._crashes.given_up | self._unfit_for(model)) - {client.backend}
+        self.health.given_up = tuple(sorted(given_up))
+        logger.info("model %s serves on %s", model.name, "; ".join((client.backend, *self.idle_accelerators)))
 
     def _lost(self, backend: Backend, client: DetectorClient | None, loss: DetectorLost) -> None:
         """Called when an active or loading worker is gone."""
@@ -248,30 +254,28 @@ class DetectorManager:
                     self._wanted = PendingLoad(self._active)
 
     def _step_probe(self) -> None:
-        """While the CPU runs a model that has a compiled file, tries the Edge TPU in a separate worker, and switches to
-        it if it answers: it may have been lost before, or plugged in late."""
+        """While an accelerator could run the model that the CPU runs, tries it in a separate worker, and switches to it
+        if it answers: it may have been lost before, or plugged in late."""
         if self._probe is not None:
             self._collect_probe(self._probe)
             return
-        model = self._active
-        if model is None or model.edgetpu_path is None or self._loading is not None:
+        model, client = self._active, self._client
+        if model is None or client is None or client.backend in EXCLUSIVE or self._loading is not None:
             return
-        on_cpu = self._client is not None and self._client.backend is Backend.CPU
-        if (
-            on_cpu
-            and self._probe_allowed()
-            and self._crashes.probe_due(time.monotonic())
-            and self._choice.edgetpu_available
-        ):
-            self._begin_probe(model)
+        if not self._probe_allowed() or not self._crashes.probe_due(time.monotonic()):
+            return
+        unfit = self._unfit_for(model)
+        better = (backend for backend in self._choice.better(model, client.backend) if backend not in unfit)
+        if (backend := next(better, None)) is not None:
+            self._begin_probe(backend, model)
 
-    def _begin_probe(self, model: LoadedModelSpec) -> None:
+    def _begin_probe(self, backend: Backend, model: LoadedModelSpec) -> None:
         pending = PendingLoad(model)
         try:
-            pending.client = self._workers.start(Backend.EDGETPU)
-            pending.load_id = self._begin_load(pending.client, str(model.edgetpu_path), model)
+            pending.client = self._workers.start(backend)
+            pending.load_id = self._begin_load(pending.client, str(model.path(backend)), model)
         except DetectorLost as loss:
-            logger.info("the Edge TPU does not answer yet: %s", loss.reason)
+            logger.info("the %s does not answer yet: %s", NAMES[backend], loss.reason)
         else:
             self._probe = pending
 
@@ -280,7 +284,7 @@ class DetectorManager:
         try:
             ended = pending.client.finished_loads()
         except DetectorLost as loss:
-            logger.info("the Edge TPU does not answer yet: %s", loss.reason)
+            logger.info("the %s does not answer yet: %s", NAMES[pending.client.backend], loss.reason)
             self._probe = None
             return
         if not ended:
@@ -290,6 +294,6 @@ class DetectorManager:
         if isinstance(ended[0], Refused) or self._loading is not None or self._active is not pending.model:
             self._workers.retire(pending.client)
             return
-        self._crashes.recovered()
+        self._crashes.recovered(pending.client.backend)
         self._take_over(pending.client, ended[0].id, pending.model)
-        logger.info("the Edge TPU answers")
+        logger.info("the %s answers", NAMES[pending.client.backend])

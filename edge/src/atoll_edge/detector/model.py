@@ -1,6 +1,5 @@
-"""A model for the detector, the backend that runs it, its results, and the health of the detector."""
+"""A model for the detector, its results, and the health of the detector."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,44 +26,14 @@ class LoadedModelSpec:
     cpu_path: Path | None
     edgetpu_path: Path | None = None
     resize: Resize = Resize.SQUASH
+    # For this device's chip.
+    rknn_path: Path | None = None
+    # The side of the input in pixels; None where no manifest states it.
+    side: int | None = None
 
     def path(self, backend: Backend) -> Path | None:
-        """Returns the file for `backend`; a compiled model runs on the Edge TPU only."""
-        return self.edgetpu_path if backend is Backend.EDGETPU else self.cpu_path
-
-
-class BackendChoice:
-    """Chooses a backend within the configuration: `auto` prefers an Edge TPU, and does without where there is none."""
-
-    def __init__(self, wanted: str, coral_present: Callable[[], bool]) -> None:
-        self._wanted = wanted
-        self._coral_present = coral_present
-
-    @property
-    def cpu_allowed(self) -> bool:
-        return self._wanted != Backend.EDGETPU
-
-    @property
-    def first(self) -> Backend:
-        """The backend that would run a model with a file for each."""
-        if self._wanted == Backend.EDGETPU or self.edgetpu_available:
-            return Backend.EDGETPU
-        return Backend.CPU
-
-    @property
-    def edgetpu_available(self) -> bool:
-        """Whether an Edge TPU may be used and is listed now, also one that was plugged in late."""
-        return self._wanted == "auto" and self._coral_present()
-
-    def choose(self, model: LoadedModelSpec, *, fallen_back: bool) -> Backend | None:
-        """Returns the backend for `model`; None if none can run it."""
-        edgetpu = self._wanted in ("auto", Backend.EDGETPU) and model.edgetpu_path is not None
-        forced = self._wanted == Backend.EDGETPU
-        if edgetpu and (forced or (not fallen_back and self._coral_present())):
-            return Backend.EDGETPU
-        if self.cpu_allowed and model.cpu_path is not None:
-            return Backend.CPU
-        return Backend.EDGETPU if edgetpu else None
+        """Returns the file for `backend`. A compiled model runs on its chip only; Qualcomm's NPUs run the int8 file."""
+        return {Backend.EDGETPU: self.edgetpu_path, Backend.RKNN: self.rknn_path}.get(backend, self.cpu_path)
 
 
 @dataclass(frozen=True)
@@ -88,9 +57,13 @@ class DetectorHealth:
     last_loss_at: float | None = None
     last_refusal: str = ""
     backend: Backend | None = None
-    # True while the CPU runs the model because the Edge TPU was lost too often or does not answer.
-    fallen_back: bool = False
+    # The accelerators that were lost too often, do not answer, or cannot run the model, so that another backend does.
+    given_up: tuple[Backend, ...] = ()
     pid: int | None = None
+
+    @property
+    def fallen_back(self) -> bool:
+        return bool(self.given_up)
 
     def lost(self, reason: str, now: float) -> None:
         """Counts a lost worker."""

@@ -1,5 +1,6 @@
 """Reading a detector's outputs: the four tensors of `TFLite_Detection_PostProcess`, or boxes and scores as
-`atoll_contract.box_distributions` has them. The four are in the order that pycoral's `detect.get_objects` takes.
+`atoll_contract.box_distributions` has them, of all cells or of each stride. The four are in the order that pycoral's
+`detect.get_objects` takes.
 
 With one signature: `output_0` count, `output_1` scores, `output_2` class ids, `output_3` boxes. Without: boxes, class
 ids, scores, count where the last output holds one number, else scores, boxes, count, class ids. Entries past the count
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atoll_contract.box_distributions import has_distributions, read_tensors
+from atoll_contract.box_distributions import STRIDES, find_level_boxes, has_distributions, has_levels, read_tensors
 from atoll_contract.release import Detection
 
 
@@ -41,6 +42,28 @@ def read_outputs(interpreter: Any) -> ModelOutput:
     if not 0 <= total <= len(scores):
         raise OutputsError(f"the model counts {total} detections in tensors for {len(scores)}")
     return _finite((boxes[:total], class_ids[:total], scores[:total]))
+
+
+def read_levels(outputs: Sequence[Any], side: int) -> ModelOutput:
+    """Reads the detections from the outputs of a compiled network that leaves boxes and scores of each stride.
+
+    Raises:
+        OutputsError: they are not those of a detector with distributions for an input of `side` pixels.
+    """
+    import numpy as np
+
+    shapes = [list(output.shape) for output in outputs]
+    if not has_levels(shapes, side):
+        count = 2 * len(STRIDES)
+        raise OutputsError(
+            f"the outputs {shapes} are not boxes [1,64,h,w] and scores [1,classes,h,w] of the strides 8, 16 and 32 for "
+            f"{side} pixels; a file for this chip needs a model.architecture dfl-…, whose network has these {count}"
+        )
+    found = find_level_boxes([output[0] for output in outputs])
+    # A cell without a number is no detection, and would be missed in silence.
+    broken = sum(int(np.count_nonzero(~np.isfinite(scores))) for scores in outputs[1::2])
+    read = _finite((found.boxes, found.classes, found.scores))
+    return ModelOutput(read.detections, read.non_finite + broken)
 
 
 def _finite(tensors: tuple[Any, Any, Any]) -> ModelOutput:

@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 # Delay before the spare worker is started, so that the model that loads has the processor to itself.
 SPARE_SECONDS = 3.0
-# This many losses of the Edge TPU within the window move the detector to the CPU.
+# This many losses within the window move the detector from an accelerator to the next backend.
 WINDOW_SECONDS = 60.0
 MAX_LOSSES = 3
-# Interval between two probes of an Edge TPU that was given up.
+# Interval between two probes of an accelerator that was given up.
 PROBE_SECONDS = 30.0
 # The delay before the next start, by the number of losses within the window.
 RESTART_DELAYS = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
@@ -77,37 +77,37 @@ class WorkerPool:
 
 
 class CrashTracker:
-    """Counts lost workers, moves to the CPU after three losses of the Edge TPU in a minute, and delays restarts."""
+    """Counts lost workers, gives an accelerator up after three losses in a minute, and delays restarts."""
 
-    def __init__(self, *, cpu_allowed: bool) -> None:
-        self._cpu_allowed = cpu_allowed
+    def __init__(self, *, may_give_up: bool) -> None:
+        self._may_give_up = may_give_up
         self._times: deque[float] = deque()
         self._next_probe = 0.0
-        # True while the CPU replaces the Edge TPU.
-        self.fallen_back = False
+        # The accelerators in whose place another backend runs the model.
+        self.given_up: set[Backend] = set()
 
     def lost(self, backend: Backend, now: float) -> None:
         self._times.append(now)
         self._drop_old(now)
-        if backend is Backend.EDGETPU and self._cpu_allowed and len(self._times) >= MAX_LOSSES:
-            self.fall_back(now)
+        if backend is not Backend.CPU and self._may_give_up and len(self._times) >= MAX_LOSSES:
+            self.give_up(backend, now)
 
-    def fall_back(self, now: float) -> None:
-        """Uses the CPU from now on, and probes the Edge TPU later."""
-        self.fallen_back = True
+    def give_up(self, backend: Backend, now: float) -> None:
+        """Does without an accelerator from now on, and probes it later."""
+        self.given_up.add(backend)
         self._next_probe = now + PROBE_SECONDS
         self._times.clear()
 
     def probe_due(self, now: float) -> bool:
-        """Returns whether to try the Edge TPU again; True at most once per PROBE_SECONDS."""
+        """Returns whether to try a better accelerator again; True at most once per PROBE_SECONDS."""
         if now < self._next_probe:
             return False
         self._next_probe = now + PROBE_SECONDS
         return True
 
-    def recovered(self) -> None:
-        """Called when the Edge TPU answers again."""
-        self.fallen_back = False
+    def recovered(self, backend: Backend) -> None:
+        """Called when an accelerator answers again."""
+        self.given_up.discard(backend)
 
     def restart_delay(self, now: float) -> float:
         """Returns the seconds to wait before the next start: none after the first losses, more in a crash loop."""

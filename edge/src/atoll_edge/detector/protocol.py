@@ -18,13 +18,14 @@ PIXEL_BYTES = 48 * 2**20
 @dataclass(frozen=True)
 class Load:
     """Requests that a model be loaded; `tiling`: rows, columns and overlap of the parts to show it of each image;
-    `resize`: a word of `atoll_contract.images.Resize`."""
+    `resize`: a word of `atoll_contract.images.Resize`; `side`: the input's, where a manifest states it."""
 
     id: int
     path: str
     threads: int
     tiling: tuple[int, int, float] | None = None
     resize: str = "squash"
+    side: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """`python -m atoll_edge.models.canary_worker`: loads an untrusted model and runs it on a few images.
 
-Reads one CanaryJob as JSON from standard input, writes one result `{"error": null | text}` to standard output. Runs on
-the CPU, in a separate process: a file that crashes the parser ends only this process. Its memory is limited, and where
-the system runs out of memory, this process is the first to end.
+Reads one CanaryJob as JSON from standard input, writes one result `{"error": null | text, "loaded": true | false}` to
+standard output. Runs in a separate process: a file that crashes the parser ends only this process. Its memory is
+limited, and where the system runs out of memory, this process is the first to end.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from pathlib import Path
 from atoll_contract.document import Document, from_json
 from atoll_contract.images import Resize
 from atoll_contract.release import Detection
-from atoll_edge.detector.backends.base import LoadError
-from atoll_edge.detector.backends.litert import loader
+from atoll_edge.detector.backends.base import Backend, LoadedModel, LoadError, make_loader
 from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.outputs import ModelOutput, intersection_over_union
 
 MIN_IOU = 0.5
 MAX_SCORE_DIFFERENCE = 0.15
+# Another compiler has quantised the network by itself.
+MAX_COMPILED_SCORE_DIFFERENCE = 0.3
 NOISE_IMAGES = 3
 # For the tensors of a model, beside its file; the largest detectors for these devices need a tenth of it.
 MEMORY_BYTES = 512 * 2**20
@@ -44,6 +45,7 @@ class CanaryJob(Document, frozen=True):
     side: int | None = None
     golden: tuple[GoldenImage, ...] = ()
     resize: Resize = Resize.SQUASH
+    backend: Backend = Backend.CPU
 
 
 class CanaryFailed(ValueError):
@@ -54,20 +56,13 @@ def try_model(job: CanaryJob) -> None:
     """Loads the model and runs it on noise and on the golden images.
 
     Raises:
-        LoadError: it cannot be loaded.
+        LoadError: the backend cannot load it, or its outputs are not those of a detector there.
         CanaryFailed: a result is invalid, or an expected detection is missing.
     """
     import numpy as np
     from PIL import Image
 
-    litert = loader()
-    budget = limit_memory(Path(job.model).stat().st_size)
-    try:
-        model = with_resize(litert.load(Path(job.model), threads=1), job.resize)
-    except LoadError as error:
-        # LiteRT gives no reason where it gets no memory.
-        limited = "" if budget is None else f" (it has {budget // 2**20} MiB of memory beside its file)"
-        raise LoadError(f"{error}{limited}") from None
+    model = _load(job)
     if job.side is not None and job.side != model.width:
         raise CanaryFailed(f"the model takes {model.width} pixels, the manifest says {job.side}")
     random = np.random.default_rng(0)
@@ -78,7 +73,22 @@ def try_model(job: CanaryJob) -> None:
         with Image.open(image.path) as opened:
             output = model.detect(opened.convert("RGB"))
         require_valid(output, job.classes)
-        _require_expected(output.detections, image)
+        compiled = job.backend is Backend.RKNN
+        difference = MAX_COMPILED_SCORE_DIFFERENCE if compiled else MAX_SCORE_DIFFERENCE
+        _require_expected(output.detections, image, difference)
+
+
+def _load(job: CanaryJob) -> LoadedModel:
+    path = Path(job.model)
+    loader = make_loader(job.backend)
+    # The runtimes of accelerators map more of their devices' memory than they use.
+    budget = limit_memory(path.stat().st_size) if job.backend is Backend.CPU else None
+    try:
+        return with_resize(loader.load(path, threads=1, side=job.side), job.resize)
+    except LoadError as error:
+        # LiteRT gives no reason where it gets no memory.
+        limited = "" if budget is None else f" (it has {budget // 2**20} MiB of memory beside its file)"
+        raise LoadError(f"{error}{limited}") from None
 
 
 def limit_memory(file_bytes: int) -> int | None:
@@ -115,35 +125,37 @@ def require_valid(output: ModelOutput, classes: int) -> None:
             raise CanaryFailed(f"the model answers a score of {found.score:g}")
 
 
-def _require_expected(found: Sequence[Detection], image: GoldenImage) -> None:
+def _require_expected(found: Sequence[Detection], image: GoldenImage, difference: float) -> None:
     left = list(found)
     for wanted in image.expected:
-        match = next((item for item in left if agrees(item, wanted)), None)
+        match = next((item for item in left if agrees(item, wanted, difference)), None)
         if match is None:
             raise CanaryFailed(
                 f"{Path(image.path).name}: class {wanted.class_id} with score {wanted.score:.2f} was expected, "
-                f"and is not among {len(found)} detections (IoU ≥ {MIN_IOU}, score ± {MAX_SCORE_DIFFERENCE})"
+                f"and is not among {len(found)} detections (IoU ≥ {MIN_IOU}, score ± {difference})"
             )
         left.remove(match)
 
 
-def agrees(found: Detection, wanted: Detection) -> bool:
-    """Returns whether a detection matches the expected one in class, score and box."""
-    close = abs(found.score - wanted.score) <= MAX_SCORE_DIFFERENCE
+def agrees(found: Detection, wanted: Detection, difference: float = MAX_SCORE_DIFFERENCE) -> bool:
+    """Returns whether a detection matches the expected one in class, score up to `difference`, and box."""
+    close = abs(found.score - wanted.score) <= difference
     return found.class_id == wanted.class_id and close and intersection_over_union(found.box, wanted.box) >= MIN_IOU
 
 
 def main() -> None:
     job = from_json(CanaryJob, sys.stdin.buffer.read())
     end_first()
-    error = None
+    error, loaded = None, True
     try:
         try_model(job)
-    except (CanaryFailed, LoadError, OSError, ValueError, RuntimeError) as failure:
+    except LoadError as failure:
+        error, loaded = str(failure), False
+    except (CanaryFailed, OSError, ValueError, RuntimeError) as failure:
         error = str(failure)
     except MemoryError:
         error = f"the model needs more than {MEMORY_BYTES // 2**20} MiB of memory beside its file"
-    json.dump({"error": error}, sys.stdout)
+    json.dump({"error": error, "loaded": loaded}, sys.stdout)
 
 
 if __name__ == "__main__":

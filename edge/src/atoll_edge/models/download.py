@@ -13,6 +13,9 @@ from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role
 from atoll_contract.rollout import RolloutTurn, Turn
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_edge.detector.backends.base import NAMES, Backend
+from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.models.release_files import needed_files
 from atoll_edge.models.release_state import (
     DeviceState,
     FinalRefusal,
@@ -22,7 +25,7 @@ from atoll_edge.models.release_state import (
     end_canary,
     stage,
 )
-from atoll_edge.models.release_store import ReleaseStore, needed_files
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.rollout_turns import RolloutTurns
 from atoll_edge.models.verify import (
     ExpectedRelease,
@@ -39,6 +42,8 @@ logger = logging.getLogger(__name__)
 DOCUMENT_LIMIT = 2**20
 # Kept free for the system: a full card stops more than this program.
 RESERVE_BYTES = 64 * 2**20
+# A Coral belongs to the detector alone: what it would run shows itself on probation.
+SHARED_BACKENDS = frozenset({Backend.QNN, Backend.RKNN})
 
 
 class PollResult(StrEnum):
@@ -75,6 +80,8 @@ class ReleaseDownloader:
     channel: str
     canary: Callable[..., None] = run_canary
     turns: RolloutTurns | None = None
+    # What the detector would load a model on; None where it cannot.
+    backend_for: Callable[[LoadedModelSpec], Backend | None] = lambda _: Backend.CPU
 
     def poll(self, etag: str | None, progress: Callable[[ModelState], None]) -> Poll:
         """Reads the channel, and downloads the release that it names unless the device has it, refused it, or waits
@@ -150,12 +157,21 @@ class ReleaseDownloader:
         self.device.change(lambda state: begin_canary(state, release))
         try:
             self.canary(canary_job(manifest, self.device.blob_path), name=manifest.release)
+            self._try_on_chip(manifest, release)
         except Refusal as refusal:
             raise FinalRefusal(refusal.reason, refusal.message, release) from None
         except OSError:
             # The system could not start the canary, which says nothing about the model.
             self.device.change(end_canary)
             raise
+
+    def _try_on_chip(self, manifest: Manifest, release: str) -> None:
+        """Tries the file that will serve on what will run it, where another process may use that at the same time."""
+        spec = self.device.model_spec(release, manifest)
+        backend = self.backend_for(spec)
+        if backend in SHARED_BACKENDS:
+            job = canary_job(manifest, self.device.blob_path, backend=backend, path=spec.path(backend))
+            self.canary(job, name=f"{manifest.release} on the {NAMES[backend]}")
 
     def _envelope(self, version: int) -> bytes | None:
         try:
@@ -165,7 +181,7 @@ class ReleaseDownloader:
             return None
 
     def _fetch_files(self, manifest: Manifest) -> None:
-        missing = [item for item in needed_files(manifest) if not self.device.has_blob(item.sha256)]
+        missing = [item for item in needed_files(manifest, self.device.chip) if not self.device.has_blob(item.sha256)]
         needed = sum(item.size for item in missing) + RESERVE_BYTES
         free = self.device.free_bytes()
         if free < needed:

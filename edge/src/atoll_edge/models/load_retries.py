@@ -1,7 +1,7 @@
 """When a model that could not be loaded is loaded again, and when the model itself is to blame."""
 
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.manager import ModelRefused
+from atoll_edge.detector.loads import ModelRefused
 
 # Delay before a model that was refused is loaded again.
 RELOAD_SECONDS = 10.0

@@ -19,7 +19,8 @@ from atoll_contract.errors import Reason
 from atoll_contract.release import DeviceReport
 from atoll_contract.store import open_store
 from atoll_edge.config import EdgeConfig, ModelConfig
-from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.base import NAMES, Backend
+from atoll_edge.detector.backends.hardware import soc_chip
 from atoll_edge.detector.manager import DetectorManager
 from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state
@@ -136,7 +137,7 @@ class ReleaseManager:
         self._rate = Rate()
         self._latency = Samples()
         self._other_problem: Callable[[], str | None] = lambda: None
-        self.device = ReleaseStore(Path(config.state_dir))
+        self.device = ReleaseStore(Path(config.state_dir), chip=soc_chip())
         self.device.lock()
         try:
             self.device.collect_garbage()
@@ -159,13 +160,16 @@ class ReleaseManager:
         store = open_store(model.store, self._on_outage)
         turns = RolloutTurns(store, self._config.device_name, expected)
         return ReleasePoller(
-            ReleaseDownloader(store, self.device, expected, model.channel, turns=turns),
+            ReleaseDownloader(store, self.device, expected, model.channel, turns=turns, backend_for=self._backend_for),
             PollSchedule(model.poll_seconds),
             report=lambda: self.report(model),
             report_seconds=model.report_seconds,
             locked=locked,
             on_result=functools.partial(_increment, metrics.sync),
         )
+
+    def _backend_for(self, model: LoadedModelSpec) -> Backend | None:
+        return self._detector.backend_for(model)
 
     def _on_outage(self, text: str | None) -> None:
         if self.poller is not None:
@@ -275,9 +279,11 @@ class ReleaseManager:
 
 
 def detector_problem(health: DetectorHealth, now: float) -> str | None:
-    """Describes a detector that runs on the CPU without its Edge TPU, or was lost a short while ago."""
-    if health.fallen_back:
-        return f"on the CPU: the Edge TPU does not answer ({health.last_loss or health.last_refusal or 'not found'})"
+    """Describes a detector that runs without its accelerator, or was lost a short while ago."""
+    if health.given_up and health.backend is not None:
+        names = " and ".join(NAMES[backend] for backend in health.given_up)
+        why = health.last_loss or health.last_refusal or "not found"
+        return f"on the {NAMES[health.backend]}: the {names} does not run the model ({why})"
     if health.last_loss_at is not None and now - health.last_loss_at < LOSS_REPORT_SECONDS:
         return f"detector lost: {health.last_loss}"
     return None

@@ -25,21 +25,19 @@ from typing import TypeVar
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
-from atoll_contract.release import Manifest, ManifestFile, Role
+from atoll_contract.release import Manifest, Role
 from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.models.release_files import chip_file, needed_files
 from atoll_edge.models.release_state import DeviceState
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# The roles that a device needs of a release; it does not download reports and bundles.
 # Errors of the card itself. They may pass; others (no right, too many open files) say nothing about its content.
 CARD_ERRORS = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR})
 READ_TRIES = 3
 READ_PAUSE_SECONDS = 0.05
-
-NEEDED = frozenset({Role.MODEL_INT8, Role.MODEL_EDGETPU, Role.LABELS, Role.GOLDEN})
 
 
 class StoreLocked(RuntimeError):
@@ -51,10 +49,11 @@ class ReleaseDamaged(RuntimeError):
 
 
 class ReleaseStore:
-    """The folder `root`, which is created when it is first written to."""
+    """The folder `root`, which is created when it is first written to. `chip` is the device's, for compiled files."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, chip: str | None = None) -> None:
         self.root = root
+        self.chip = chip
         self.temporary = root / "tmp"
         # The open file that carries the agent's lock.
         self._lock: int | None = None
@@ -212,8 +211,10 @@ class ReleaseStore:
             OSError: a file cannot be read now, which says nothing about it.
         """
         manifest = self.manifest(release)
-        for item in needed_files(manifest):
+        for item in needed_files(manifest, self.chip):
             path = self.blob_path(item.sha256)
+            if item.role is Role.MODEL_COMPILED and not path.exists():
+                continue  # the card was in a device with another chip; the other files do without
             if _read_again(path, functools.partial(file_sha256, path)) != item.sha256:
                 path.unlink(missing_ok=True)
                 raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
@@ -226,6 +227,7 @@ class ReleaseStore:
             item = manifest.file(role)
             return None if item is None else self.blob_path(item.sha256)
 
+        compiled = chip_file(manifest, self.chip)
         return LoadedModelSpec(
             name=manifest.release,
             digest=release,
@@ -235,6 +237,8 @@ class ReleaseStore:
             cpu_path=path(Role.MODEL_INT8),
             edgetpu_path=path(Role.MODEL_EDGETPU),
             resize=manifest.resize,
+            rknn_path=self.blob_path(compiled.sha256) if compiled and self.has_blob(compiled.sha256) else None,
+            side=manifest.input.width if manifest.sequence else None,
         )
 
     def free_bytes(self) -> int:
@@ -257,7 +261,7 @@ class ReleaseStore:
         needed: set[str] = set()
         for release in kept:
             try:
-                needed |= {item.sha256 for item in needed_files(self.manifest(release))}
+                needed |= {item.sha256 for item in self.manifest(release).files}
             except ReleaseDamaged as error:
                 # Its blobs stay no longer; what is whole of them is downloaded again.
                 logger.warning("%s", error)
@@ -314,8 +318,3 @@ def _read_again(path: Path, read: Callable[[], T]) -> T:
                 raise ReleaseDamaged(f"{path}: {error.strerror} ({READ_TRIES} tries)") from None
         time.sleep(READ_PAUSE_SECONDS)
     raise ReleaseDamaged(f"{path} is missing")
-
-
-def needed_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
-    """Returns the files of a release that a device needs."""
-    return tuple(item for item in manifest.files if item.role in NEEDED)

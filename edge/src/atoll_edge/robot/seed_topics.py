@@ -14,7 +14,7 @@ from atoll_edge.robot.networktables import NetworkTables
 
 SEED_SIZE = (320, 240)
 # `ML/coral` names the accelerator of a backend, or says that there is none.
-CORAL_NAMES = {"edgetpu": "Coral Edge TPU"}
+CORAL_NAMES = {"edgetpu": "Coral Edge TPU", "qnn": "Qualcomm NPU", "rknn": "Rockchip NPU"}
 NO_CORAL = "Unoptimized"
 
 

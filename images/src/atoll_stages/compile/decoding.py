@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atoll_contract.box_distributions import CODES, STRIDES, OutputTensor, find_boxes
+from atoll_contract.box_distributions import CODES, STRIDES, find_level_boxes
 from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.train.detections import Detections, iou_matrix
-
-_LOWEST_SCORE = 1e-6
 
 
 def decode_outputs(outputs: Sequence[np.ndarray], head: DetectorHead) -> Detections:
@@ -19,14 +17,7 @@ def decode_outputs(outputs: Sequence[np.ndarray], head: DetectorHead) -> Detecti
     if not head.bins:
         logits, codes = outputs
         return decode_detections(logits, codes, head)
-    codes, scores = (
-        np.concatenate([level.reshape(len(level), -1).T for level in outputs[kind::2]]).astype(np.float64)
-        for kind in range(2)
-    )
-    # A score is a logit again, as the int8 file has it; 0 and 1 come of a chip's rounding.
-    scores = np.clip(scores, _LOWEST_SCORE, 1.0 - _LOWEST_SCORE)
-    logits = np.log(scores / (1.0 - scores))
-    found = find_boxes(OutputTensor(codes), OutputTensor(logits), max_detections=head.max_detections)
+    found = find_level_boxes(outputs, max_detections=head.max_detections)
     return Detections(found.boxes, found.classes.astype(np.int32), found.scores.astype(np.float32))
 
 

@@ -19,6 +19,26 @@ class Backend(StrEnum):
 
     CPU = "cpu"
     EDGETPU = "edgetpu"
+    QNN = "qnn"
+    RKNN = "rknn"
+
+
+# As the page, the log and the report call them.
+NAMES = {
+    Backend.CPU: "CPU",
+    Backend.EDGETPU: "Coral Edge TPU",
+    Backend.QNN: "Qualcomm NPU",
+    Backend.RKNN: "Rockchip NPU",
+}
+
+# What each needs. The Coral's files and Rockchip's are on no package index; packages of their names there are others'.
+INSTALL = {
+    Backend.CPU: "install ai-edge-litert",
+    Backend.EDGETPU: "run install.sh --coral FOLDER with the Coral's three files (docs/edge.md)",
+    Backend.QNN: "install Qualcomm's AI runtime (QAIRT), with its lib folder known to ldconfig (docs/edge.md)",
+    Backend.RKNN: "run install.sh --rknn FOLDER with Rockchip's rknn_toolkit_lite2 for this Python and librknnrt.so "
+    "(docs/edge.md)",
+}
 
 
 class LoadError(RuntimeError):
@@ -46,8 +66,9 @@ class LoadedModel(Protocol):
 class ModelLoader(Protocol):
     """Loads model files. A process has one loader, so that a second model shares the accelerator with the first."""
 
-    def load(self, path: Path, *, threads: int) -> LoadedModel:
-        """Loads a model file. Raises LoadError."""
+    def load(self, path: Path, *, threads: int, side: int | None = None) -> LoadedModel:
+        """Loads a model file; `side` is that of its input in pixels, which not every kind of file says itself. Raises
+        LoadError."""
         ...
 
 
@@ -55,6 +76,8 @@ class ModelLoader(Protocol):
 MODULES = {
     Backend.CPU: "atoll_edge.detector.backends.litert",
     Backend.EDGETPU: "atoll_edge.detector.backends.edgetpu",
+    Backend.QNN: "atoll_edge.detector.backends.qnn",
+    Backend.RKNN: "atoll_edge.detector.backends.rknn",
 }
 
 
@@ -69,4 +92,5 @@ def make_loader(backend: Backend, modules: dict[Backend, str] | None = None) -> 
         module: Any = importlib.import_module(name)
         return cast(ModelLoader, module.loader())
     except (ImportError, OSError) as error:
-        raise DeviceMissing(f"the backend {backend} is not installed here: {error}") from None
+        text = f"the backend {backend} is not installed here: {error}; {INSTALL[backend]}"
+        raise DeviceMissing(text) from None

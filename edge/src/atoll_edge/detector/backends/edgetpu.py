@@ -16,7 +16,8 @@ from atoll_edge.detector.backends.litert import InterpreterModel
 class EdgeTpuLoader:
     """Loads models that `edgetpu_compiler` compiled."""
 
-    def load(self, path: Path, *, threads: int) -> InterpreterModel:  # noqa: ARG002 (the device has no threads)
+    # The device has no threads, and the file says its side.
+    def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002
         try:
             interpreter = make_interpreter(os.fspath(path))
         except (ValueError, OSError) as error:

@@ -44,19 +44,29 @@ class InterpreterModel:
             raise LoadError(str(error)) from None
 
 
+def load_interpreter(path: Path, *, threads: int, delegate: Any = None) -> InterpreterModel:
+    """Loads a .tflite file with LiteRT, which hands `delegate` the operations that it takes.
+
+    Raises:
+        LoadError: LiteRT cannot load the file, or it takes no picture.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        delegates = None if delegate is None else [delegate]
+        interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads, experimental_delegates=delegates)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        # A compiled model needs the custom operator that only libedgetpu has.
+        raise LoadError(f"LiteRT cannot load {path.name}: {error}") from None
+    return InterpreterModel(interpreter)
+
+
 class LiteRtLoader:
     """Loads int8 models on the CPU."""
 
-    def load(self, path: Path, *, threads: int) -> InterpreterModel:
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            # A compiled model needs the custom operator that only libedgetpu has.
-            raise LoadError(f"LiteRT cannot load {path.name}: {error}") from None
-        return InterpreterModel(interpreter)
+    def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002 (the file says it)
+        return load_interpreter(path, threads=threads)
 
 
 def loader() -> LiteRtLoader:
