@@ -3,7 +3,7 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ spec:
   datasets: [{{ key: datasets/local/pictures.tar }}]
   model: {{ width: "0.5" }}
   training: {{ steps: 1000, batchSize: 8 }}
+  compile: [{targets}]
   publish: {{ model: {model} }}
 """
 
@@ -85,8 +86,9 @@ class LocalPage:
 
         return wait_until(ended, what=path, timeout_seconds=120)
 
-    def start(self, name: str, *, model: str = "note") -> dict[str, Any]:
-        return self.request("/api/runs", {"text": RUN.format(name=name, model=model)})
+    def start(self, name: str, *, model: str = "note", targets: Sequence[str] = ("edgetpu",)) -> dict[str, Any]:
+        entries = ", ".join(f"{{ target: {target} }}" for target in targets)
+        return self.request("/api/runs", {"text": RUN.format(name=name, model=model, targets=entries)})
 
     def state_of(self, name: str) -> str:
         found = (run["state"] for run in self.request("/api/state")["runs"] if run["name"] == name)

@@ -3,8 +3,9 @@
 `NOOP_PLAN` names a folder. `plan.json` there says what a stage does: `{"train": {"steps": 50, "seconds": 0.02,
 "fail": "StorageUnavailable", "times": 1}}`, with `"learns": true` its progress looks like that of a training, with
 `"scores": true` it becomes as good as its learning rate is near .004, and with `"cutEvery": 2` its process is killed
-after each two steps. Of several workers the first does all that, and the others wait for its last step; with
-`"killedWorker": 1` that one is killed in the first attempt, after a step of the first.
+after each two steps. `"summary": {"chip": "rk3588"}` adds to its result, and `"targets"` of publish are the manifest's.
+Of several workers the first does all that, and the others wait for its last step; with `"killedWorker": 1` that one is
+killed in the first attempt, after a step of the first.
 Where the folder can be written to, every start is a line in `calls`, and `<stage>.json` what it was given.
 """
 
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll_contract import keys
-from atoll_contract.document import replace, to_json
+from atoll_contract.document import from_dict, replace, to_json
 from atoll_contract.errors import AtollError, Reason
-from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role, compile_artifact
+from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role, TargetResult, compile_artifact
 from atoll_contract.stage import PublishSpec, Stage
 from atoll_contract.stage_result import Artifact, Progress
 from atoll_contract.store.base import ObjectNotFound, PreconditionFailed
@@ -34,8 +35,8 @@ NAMES = {
     Stage.COMPILE: ("compiled",),
 }
 SUMMARIES: dict[Stage, dict[str, Any]] = {
-    Stage.CONVERT: {"digest": "d" * 64, "pictures": 3, "classes": [{"name": "RBC", "boxes": 4}]},
-    Stage.EXPORT: {"metrics": {"float": {"ap50": 0.9, "ap": 0.5}, "int8": {"ap50": 0.88, "perClass": {"RBC": 0.88}}}},
+    Stage.CONVERT: {"digest": "d" * 64, "pictures": 3, "classes": [{"name": "red", "boxes": 4}]},
+    Stage.EXPORT: {"metrics": {"float": {"ap50": 0.9, "ap": 0.5}, "int8": {"ap50": 0.88, "perClass": {"red": 0.88}}}},
     Stage.COMPILE: {"compiled": True, "mappedPercent": 98.0},
 }
 
@@ -54,8 +55,8 @@ def work(context: StageContext) -> StageOutcome:
     learns = asked.get("learns", False)
     _steps(context, asked.get("steps", 0), asked.get("seconds", 0.0), learns=learns, score=score, cut=cut_after)
     if stage is Stage.PUBLISH:
-        return _publish(context)
-    summary = SUMMARIES.get(stage, {})
+        return _publish(context, tuple(from_dict(TargetResult, item) for item in asked.get("targets", ())))
+    summary = {**SUMMARIES.get(stage, {}), **asked.get("summary", {})}
     if asked.get("scores"):
         summary = {"bestStep": asked["steps"], "ap50": _score(context)}
     names = NAMES[stage]
@@ -126,13 +127,13 @@ def _save(context: StageContext, name: str) -> Artifact:
     return context.save(name, path)
 
 
-def _publish(context: StageContext) -> StageOutcome:
+def _publish(context: StageContext, targets: tuple[TargetResult, ...]) -> StageOutcome:
     spec = context.input.publish
     assert spec is not None
     bundle = _save(context, "bundle")
     context.store.upload(keys.blob(bundle.sha256), context.work / "bundle")
     key = keys.manifest(context.input.run.namespace, spec.model, spec.version)
-    data = to_json(_manifest(context, spec, bundle))
+    data = to_json(replace(_manifest(context, spec, bundle), targets=targets or None))
     try:
         context.store.put(key, data, if_absent=True)
     except PreconditionFailed:
@@ -154,7 +155,7 @@ def _manifest(context: StageContext, spec: PublishSpec, bundle: Artifact) -> Man
         created_at="2027-01-09T19:12:00Z",
         run=context.input.run,
         input=ModelInput(320, 320),
-        labels=("RBC",),
+        labels=("red",),
         thresholds=(0.5,),
         files=(ManifestFile(Role.BUNDLE, "model.tar.gz", keys.blob(bundle.sha256), bundle.sha256, bundle.size),),
         edgetpu=EdgeTpu(compiled=False),

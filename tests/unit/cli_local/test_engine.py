@@ -81,7 +81,7 @@ def test_a_run_goes_through_its_stages_and_is_recalled_afterwards(noop: NoopRun)
     assert noop.manifests() == ["v1"]
     assert result.status.stage(Stage.COMPILE).reason is Reason.COMPILER_UNAVAILABLE
     document = dict(result.document)
-    assert document["metrics"]["int8"]["perClass"] == {"RBC": 0.88}
+    assert document["metrics"]["int8"]["perClass"] == {"red": 0.88}
     assert Path(document["bundle"]).is_file()
     assert Path(document["report"]).is_file()
     written = json.loads((noop.store / "results/noop/result.json").read_text())

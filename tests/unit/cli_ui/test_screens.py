@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -33,6 +34,13 @@ OVERFLOWING = """[...document.querySelectorAll('body *')].filter(element => {
   const box = element.getBoundingClientRect();
   return box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map(element => element.id || element.className || element.tagName)"""
+# Figures and headings of tables that go on in the next line within a word.
+BROKEN_FIGURES = """[...document.querySelectorAll('thead th, td')].filter(cell => {
+  if (!/^\\S{1,8}$/.test(cell.innerText.trim())) return false;
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return new Set([...range.getClientRects()].map(line => line.top)).size > 1;
+}).map(cell => cell.innerText)"""
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +59,7 @@ def opened(page: LocalPage, width: int, *, webcam: bool = False) -> Iterator[Bro
         yield browser
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert browser.run(OVERFLOWING) == []
+        assert browser.run(BROKEN_FIGURES) == []
         assert browser.complaints == []
 
 
@@ -110,12 +119,36 @@ def test_training(page: LocalPage, tmp_path: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_several_targets(page: LocalPage, tmp_path: Path, width: int) -> None:
+    figures = {"ap50": 0.8597, "ap": 0.4779, "source": "simulator"}
+    stages: dict[str, Any] = {"compile-qnn": {"fail": "CompileFailed", "times": 9}}
+    rknn = {"chip": "rk3588", "mappedPercent": 100.0, "figures": figures}
+    stages["compile-rknn"] = {"summary": rknn}
+    published = {"target": "rknn", "chip": "rk3588", "compiled": True, "ap50": 0.8597, "figuresSource": "simulator"}
+    page.plan(
+        train={"steps": 300, "learns": True},
+        publish={"targets": [published]},
+        **stages,
+    )
+    page.start("field", model="field", targets=("edgetpu", "rknn", "qnn"))
+    page.wait_for("field", "Succeeded")
+    with opened(page, width) as browser:
+        browser.wait("document.querySelectorAll('#targets tbody tr').length === 3")
+        assert "Rockchip rk3588" in browser.text("#targets")
+        browser.wait("document.querySelector('#releases').innerText.includes('Rockchip 0.86')")
+        if width == DESKTOP:
+            photograph(browser, "ui-targets.png", tmp_path)
+
+
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_failed(page: LocalPage, tmp_path: Path, width: int) -> None:
     page.plan(train={"steps": 300, "learns": True, "fail": "TrainingDiverged", "times": 1})
     page.start("field", model="field")
     page.wait_for("field", "Failed")
     with opened(page, width) as browser:
         browser.wait("document.querySelector('#run .state')?.innerText === '✗ Failed'")
+        assert "TrainingDiverged: attempt 1 fails by plan" in browser.text("#run")
+        assert "what to do: atoll help trainingdiverged" in browser.text("#run")
         browser.click("#log summary")
         browser.wait("document.querySelector('#log-text').innerText.includes('fails by plan')")
         if width == DESKTOP:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget
+from atoll_cli.pages import with_links
 from atoll_contract.convert_spec import SplitBy
 from atoll_contract.recipe import describe
 from atoll_contract.tool_reports import LintClass, LintReport
@@ -51,7 +52,7 @@ def _comments(lint: LintReport, keys: Sequence[str], notes: Sequence[str]) -> It
     yield ""
     yield from _wrapped(_split_sentence(lint))
     for warning in lint.warnings[:_MAX_WARNINGS]:
-        yield from _wrapped(f"warning: {warning}")
+        yield from _wrapped(with_links(f"warning: {warning}"))
     yield ""
     for note in notes:
         yield from _wrapped(note)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from atoll_cli.pages import with_links
 from atoll_cli.tool import lint_archives
 from atoll_cli.ui.galleries import Galleries
 from atoll_cli.ui.tasks import JsonObject, Notify
@@ -195,4 +196,5 @@ def _require_usable(report: LintReport, name: str) -> LintReport:
 def lint_document(report: LintReport) -> dict[str, Any]:
     """The report without paths of this machine and without the long list of problems."""
     document: dict[str, Any] = to_dict(report)
+    document["warnings"] = [with_links(text) for text in report.warnings]
     return {name: value for name, value in document.items() if name not in ("path", "problems", "ok", "reason")}

@@ -17,7 +17,7 @@ from atoll_cli.ui.logs import StageProgress, newest_progress, training_progress
 from atoll_cli.ui.targets import target_rows
 from atoll_cli.ui.tasks import RunQueue
 from atoll_contract.document import DecodeError, replace
-from atoll_contract.errors import AtollError, Reason, SpecError
+from atoll_contract.errors import AtollError, Reason, SpecError, advice
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_operator.api.status import TERMINAL, Phase, RunStatus, StagePhase, StageStatus
@@ -81,8 +81,11 @@ def details(run: LocalRun, queue: RunQueue) -> dict[str, Any]:
     logs, so that they name the same step."""
     training = list(training_progress(run.folder))
     run = dataclasses.replace(run, status=_live_status(run, training))
+    reason = run.status.reason if run.status.phase is Phase.FAILED else None
     return {
         **summary(run, queue),
+        "reason": reason and str(reason),
+        "advice": reason and with_links(advice(reason)),
         "stages": [_stage(item) for item in run.status.stages],
         "curve": [_point(item) for item in thin_out(item.progress for item in training)],
         "steps": (training[-1].progress.total_steps if training else None)

@@ -73,10 +73,11 @@ function runView(run) {
   return [
     make("h3", {}, run.name),
     moving ? make("progress", { max: "100", value: String(run.percent), "aria-label": `${run.name}: ${run.percent} percent` }) : "",
-    make("p", {}, stateLabel(run), " ", run.problem || run.message || "", moving ? make("span", { class: "muted" }, ` ${run.percent} %`) : ""),
+    make("p", {}, stateLabel(run), " ", run.reason ? `${run.reason}: ` : "", run.problem || run.message || "", moving ? make("span", { class: "muted" }, ` ${run.percent} %`) : ""),
     make("ol", { class: "stages" }, ...run.stages.map(stage => make("li", { class: stage.phase },
       make("b", {}, stage.name), make("br"), make("span", { class: "hidden" }, stage.phase + " "),
       (STAGE_MARKS[stage.phase] || "") + (stage.seconds ? ` ${time(stage.seconds)}` : "")))),
+    run.advice ? make("p", { class: "muted" }, run.advice) : "",
     ...told.map(stage => make("p", { class: "muted" }, `${stage.name}: ${stage.message}`)),
     ...run.warnings.map(warning => make("p", { class: "warning" }, warning)),
     ...(run.curve.length > 1 ? [curve(run), make("p", { class: "muted", id: "curve-text" }, curveDescription(run))] : []),
