@@ -5,14 +5,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import pytest
 from PIL import Image
 
-from atoll_cli.main import cli
 from atoll_cli.sample.files import ARCHIVES, VIDEOS
-from atoll_edge.cli import parser as edge_parser
 from atoll_edge.config_file import read_config
+from support.command_lines import parse
 from walkthrough.page import Command, File, commands, missing, parts, shape, shortened
 from walkthrough.pictures import MOST_BYTES
 
@@ -24,24 +22,9 @@ LOOP = "## The loop"
 MADE = {"sample": {*ARCHIVES, *VIDEOS}, "new": {"run.yaml"}}
 
 
-def parsed(line: str) -> None:
-    """The command line is one that the program takes; nothing is run. Files need not be there."""
-    program, *words = shlex.split(line)
-    if program == "atoll-edge":
-        edge_parser().parse_args(words)
-        return
-    assert program == "atoll"
-    command = cli.get_command(click.Context(cli), words[0])
-    assert command is not None
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            parameter.type.exists = False
-    command.make_context(words[0], words[1:])
-
-
 @pytest.mark.parametrize("line", [command.line for command in commands(TEXT)])
 def test_every_command_is_one_that_the_program_takes(line: str) -> None:
-    parsed(line)
+    parse(line)
 
 
 def test_seven_commands_lead_from_the_camera_to_the_robot() -> None:

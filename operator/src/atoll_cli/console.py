@@ -16,10 +16,13 @@ from atoll_contract.text import duration, table_cell
 from atoll_operator.api.status import Phase, RunStatus
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 FAILED = 1
 CANCELLED = 3
+# No table and no sentence is as wide.
+_UNWRAPPED = 100_000
 # The exit code of timeout(1).
 TIMED_OUT = 124
 INTERRUPTED = 130
@@ -52,11 +55,25 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def print_view(view: object) -> None:
-    """Print what rich renders, without its highlighting of numbers and paths."""
+def output_console() -> Console:
+    """Standard output, without rich's highlighting of numbers and paths."""
     from rich.console import Console
 
-    Console(highlight=False).print(view)
+    return Console(highlight=False)
+
+
+def print_view(view: object, *, wide: bool = False) -> None:
+    """Print a table or lines. They are wrapped on a terminal alone, for `-o wide` not even there: programs and files
+    take a row as one line, as kubectl prints it."""
+    console = output_console()
+    if console.is_terminal and not wide:
+        console.print(view)
+        return
+    console.width = _UNWRAPPED
+    with console.capture() as captured:
+        console.print(view)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, figures: bool = False) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from atoll_cli.local.state import DEFAULT_STORE
+from atoll_cli.param_types import InputPath
 from atoll_contract.errors import SpecError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +26,7 @@ max_invalid_option = click.option(
     help="Go on although this share of the labels is bad (1 by default; fewer than 5 bad ones never end a run).",
 )
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = InputPath()
 signing_key_option = click.option(
     "--signing-key", type=_FILE, metavar="PEM", help="Sign the release (see atoll keygen)."
 )
@@ -179,7 +179,7 @@ def uploads_option(function: F) -> F:
     return click.option(
         "--data",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=InputPath(folders=True),
         metavar="ARCHIVE",
         help="Put this archive into the store first; a folder is packed as a .tar.",
     )(weights(function))
@@ -187,33 +187,23 @@ def uploads_option(function: F) -> F:
 
 def files_option(content: str) -> Callable[[F], Any]:
     """Files as arguments or with `-f`, given to the command as `paths`; the help says what `content` they have."""
-    path = click.Path(path_type=Path, allow_dash=True)
+    path = InputPath(folders=True, dash=True)
     text = f'File or folder with {content}; "-" reads standard input. Also without -f. May be given several times.'
 
     def decorate(function: F) -> Any:
         @functools.wraps(function)
         def with_files(*args: Any, files: tuple[Path, ...], paths: tuple[Path, ...], **kwargs: Any) -> Any:
             if not files and not paths:
-                example = f"{click.get_current_context().command_path} run.yaml"
+                context = click.get_current_context()
+                name = "sweep.yaml" if context.info_name == "sweep" else "run.yaml"
+                example = f"{context.command_path} {name}"
                 raise click.UsageError(f"no FILE is named; write {example}, or - for standard input")
-            for path in (*files, *paths):
-                if str(path) != "-" and not path.exists():
-                    raise click.UsageError(f"there is no file {path}{_near_file(path)}")
             return function(*args, paths=(*files, *paths), **kwargs)
 
         named = click.option("-f", "--filename", "paths", multiple=True, type=path, metavar="FILE", help=text)
         return click.argument("files", metavar="[FILE]...", nargs=-1, type=path)(named(with_files))
 
     return decorate
-
-
-def _near_file(path: Path) -> str:
-    try:
-        names = [item.name for item in path.parent.iterdir()]
-    except OSError:
-        return f"; there is no folder {path.parent} either"
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.with_name(close[0])}?" if close else ""
 
 
 def require_empty(folder: Path) -> None:

@@ -1,17 +1,38 @@
-"""Types of command-line options: durations, points in time, sizes of files and of images."""
+"""Types of command-line options: files that are read, durations, points in time, sizes of files and of images."""
 
 from __future__ import annotations
 
 import datetime
 import re
 import time
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import click
+
+from atoll_cli.folders import did_you_mean
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+class InputPath(click.Path):
+    """A file that is read, or a folder where `folders` allows it; a missing one is answered with a likely name. `-` is
+    standard input with `dash`."""
+
+    def __init__(self, *, folders: bool = False, dash: bool = False) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=folders, allow_dash=dash)
+
+    def convert(self, value: str | PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if not self.exists or path.exists() or (self.allow_dash and str(path) == "-"):
+            return super().convert(value, param, ctx)
+        parent = path.parent
+        near = did_you_mean(str(path)) if parent.is_dir() else f"; there is no folder {parent} either"
+        raise click.UsageError(f"there is no file {path}{near}", ctx)
 
 
 class Duration(click.ParamType[float]):

@@ -183,13 +183,17 @@ def _origin_on_cluster(name: str, engine: EngineOptions) -> Origin:
 
 def _load(origin: Origin, public_keys: Sequence[bytes]) -> PublishedRelease:
     key = keys.manifest(origin.namespace, origin.model, origin.version)
+    name = f"{origin.model}-v{origin.version}"
     try:
         data = origin.store.get(key)
-        if public_keys:
+    except ObjectNotFound:
+        raise SpecError(f"there is no release {name} in {origin.store.url}; see atoll releases") from None
+    if public_keys:
+        try:
             envelope = origin.store.get(keys.signature(origin.namespace, origin.model, origin.version))
-            verify(envelope, data, public_keys)
-    except ObjectNotFound as error:
-        raise SpecError(f"{error.message}: the release is not there, or not signed") from None
+        except ObjectNotFound:
+            raise SpecError(f"{name} in {origin.store.url} is not signed, and --public-key asks for it") from None
+        verify(envelope, data, public_keys)
     digest = hashlib.sha256(data).hexdigest()
     if origin.sha256 is not None and digest != origin.sha256.removeprefix("sha256:"):
         raise IntegrityError(f"{origin.store.url}: {key} has sha256 {digest}, its ModelRelease says {origin.sha256}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import click
@@ -13,10 +13,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from atoll_cli.cluster_runs import CHOSEN_ON, STAGE_COLUMNS, dataset_warnings
-from atoll_cli.console import describe_figures, text_table
+from atoll_cli.console import describe_figures, print_view, text_table
 from atoll_cli.local.engine import RunObserver
 from atoll_cli.local.result import RunResult
 from atoll_cli.pages import with_links
+from atoll_contract.errors import advice
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_contract.text import ap50_text, duration
@@ -38,11 +39,26 @@ class Display(RunObserver, Protocol):
     def __exit__(self, *details: object) -> None: ...
 
 
+class DatasetWarnings:
+    """Says each warning of the data once, when the conversion has found it: a training on the wrong labels takes
+    hours."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def show(self, status: RunStatus, say: Callable[[str], None]) -> None:
+        for line in dataset_warnings(status):
+            if line not in self._said:
+                self._said.add(line)
+                say(line)
+
+
 class PlainDisplay:
     """Lines on standard error; one every few seconds at most for progress."""
 
     def __init__(self) -> None:
         self._last = 0.0
+        self._warnings = DatasetWarnings()
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +70,9 @@ class PlainDisplay:
         click.echo(text, err=True)
 
     def status(self, status: RunStatus) -> None:
-        """Does nothing: events and progress show the same."""
+        """Says what the conversion warns of; events and progress show the rest."""
+        if not status.is_terminal:
+            self._warnings.show(status, self.say)
 
     def progress(self, stage: Stage, progress: Progress) -> None:
         now = time.monotonic()
@@ -82,6 +100,7 @@ class LiveDisplay:
             transient=True,
         )
         self._task = self._progress.add_task("", total=100, details="", visible=False)
+        self._warnings = DatasetWarnings()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -96,6 +115,8 @@ class LiveDisplay:
     def status(self, status: RunStatus) -> None:
         if status.is_terminal:
             self._progress.update(self._task, visible=False)
+        else:
+            self._warnings.show(status, self.say)
 
     def progress(self, stage: Stage, progress: Progress) -> None:
         details = describe_progress(progress)
@@ -129,25 +150,25 @@ def describe_event(event: RunEvent) -> str:
 
 def print_outcome(result: RunResult) -> None:
     """Print the result of a run as tables and sentences; the last one says how it ended and what its model is worth."""
-    console = Console(highlight=False)
     document = result.document
+    failed = result.status.phase is Phase.FAILED
     if result.recalled:
-        console.print(f"run {document['run']} has ended before; --rerun starts it anew", markup=False)
-    console.print(_stages_table(document))
+        click.echo(f"run {document['run']} has ended before; --rerun starts it anew")
+    print_view(_stages_table(document))
     for line in dataset_warnings(result.status):
-        console.print(line, markup=False, soft_wrap=True)
+        click.echo(line)
     if "metrics" in document:
-        console.print(_metrics_table(document["metrics"]))
+        print_view(_metrics_table(document["metrics"]))
         if document["metrics"].get("split") == "validation":
-            console.print(CHOSEN_ON, markup=False, soft_wrap=True)
+            click.echo(CHOSEN_ON)
     for name in ("bundle", "report"):
         if name in document:
-            console.print(f"{name}: {document[name]}", markup=False, soft_wrap=True)
-    if result.status.phase is Phase.FAILED:
-        console.print(f"output of the stages: {result.folder.jobs}/*/*.log", markup=False, soft_wrap=True)
-    failed = document["phase"] == Phase.FAILED
+            click.echo(f"{name}: {document[name]}")
+    if failed:
+        click.echo(f"output of the stages: {result.folder.jobs}/*/*.log")
+        click.echo(with_links(advice(result.status.reason)))
     message = f"{document['reason']}: {document['message']}" if failed else str(document["message"])
-    console.print(f"{document['run']}: {document['phase']}: {message}", markup=False, soft_wrap=True)
+    click.echo(f"{document['run']}: {document['phase']}: {message}")
 
 
 def _stages_table(document: Mapping[str, Any]) -> Table:

@@ -8,10 +8,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 from atoll_cli.commands.push import check_archive
-from atoll_cli.console import spinner, transfer_progress
+from atoll_cli.console import print_view, spinner, text_table, transfer_progress
+from atoll_cli.run_display import LiveDisplay, PlainDisplay
+from atoll_operator.api.figures import DatasetStatus
+from atoll_operator.api.status import Phase, RunStatus
 from support.archives import jpeg
 
 
@@ -56,3 +60,41 @@ def test_push_says_that_it_checks(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr()
     assert printed.err.splitlines()[0].startswith(f"checking {path} (")
     assert "8 pictures" in printed.out
+
+
+def test_a_row_is_one_line_but_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = text_table(("NAME", "MESSAGE"), [("field", "a long message " * 20), ("note", "short")])
+    print_view(table)
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "MESSAGE"]
+    assert first.count("a long message") == 20
+    assert second == "note   short"
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    print_view(table)
+    assert max(len(line) for line in click.unstyle(screen.getvalue()).splitlines()) == 40
+    screen.truncate(0)
+    print_view(table, wide=True)
+    assert len(screen.getvalue().splitlines()) == 3
+
+
+def test_the_warnings_of_the_data_are_told_before_the_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = 'ignore "Ring" met no object; did you mean "ring"?'
+    status = RunStatus(phase=Phase.TRAINING, dataset=DatasetStatus(digest="", warnings=(warning,)))
+    plain = PlainDisplay()
+    plain.status(RunStatus(phase=Phase.CONVERTING))
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        plain.status(status)
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+    screen = terminal(monkeypatch)
+    with LiveDisplay() as live:
+        live.status(status)
+        live.status(status)
+    assert screen.getvalue().count("did you mean") == 1

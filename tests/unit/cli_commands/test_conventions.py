@@ -135,7 +135,7 @@ def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str
         (["retry", "note", "--stage", "trian"], "invalid value for '--stage': 'trian' is not one of"),
         (["releases", "-o", "jsno"], "invalid value for -o: 'jsno' is no format; write json, yaml, wide or name"),
         (["releases", "-A", "-n", "team"], "-n team names one namespace, -A all; give one of them"),
-        (["frames", "match.mp4"], "--to DIR is missing: A new or empty folder"),
+        (["frames", "."], "--to DIR is missing: A new or empty folder"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_a_hint(
@@ -212,7 +212,7 @@ def test_a_file_is_an_argument_or_an_option(
         answers.append(capsys.readouterr().out)
     assert len(set(answers)) == 1
     assert answers[0].count(": valid\n") == 2
-    monkeypatch.setattr(sys, "stdin", io.StringIO(Path(sample).read_text()))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(sample).read_bytes())))
     assert main(["validate", "-"]) == 0
 
 

@@ -12,6 +12,7 @@ from atoll_cli.comparison import compare, short_name
 from atoll_cli.console import print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_options
+from atoll_cli.param_types import InputPath
 
 
 @click.command(name="compare", short_help="Set two models side by side on the same pictures.")
@@ -21,7 +22,7 @@ from atoll_cli.output import Output, output_options
     "--data",
     "archives",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=InputPath(folders=True),
     metavar="ARCHIVE",
     help="Compare on this labelled archive (or several) instead of the evaluation pictures.",
 )

@@ -11,6 +11,7 @@ import click
 from atoll_cli.console import count_progress
 from atoll_cli.options import min_change_option, require_empty
 from atoll_cli.output import Output, output_options
+from atoll_cli.param_types import InputPath
 from atoll_contract.errors import DatasetError, Reason
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ IMAGES = "images"
 
 
 @click.command(name="frames", short_help="Take the frames worth labelling out of videos.")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, required=True, type=InputPath(folders=True))
 @output_options(folder="A new or empty folder.", required=True)
 @click.option(
     "--rate", type=click.FloatRange(0, 240, min_open=True), default=2.0, show_default=True, help="Samples per second."
@@ -62,10 +63,10 @@ def frames_command(
         reports = extract(files, layout, rate=rate, thresholds=thresholds, advance=advance)
     document = summary(reports, rate=rate, thresholds=thresholds)
     write_report(to, reports, document)
-    if output.is_text:
-        click.echo(_sentences(reports, rate))
-    else:
+    if not output.is_text:
         output.print(document, [str(to / IMAGES)])
+    elif any(report.decoded for report in reports):
+        click.echo(_sentences(reports, rate))
     _require_images(reports, to)
 
 
@@ -78,8 +79,8 @@ def _sentences(reports: Sequence[VideoReport], rate: float) -> str:
             report.count(outcome) for outcome in (SampleOutcome.BLURRED, SampleOutcome.DUPLICATE, SampleOutcome.KEPT)
         )
         lines.append(
-            f"{report.video.name}: {report.decoded} frames = {report.passed_over} between the samples "
-            f"({rate:g} a second) + {blurred} blurred + {repeated} near-duplicates + {kept} kept"
+            f"{report.video.name}: {kept} of {report.decoded} frames kept; left out: {report.passed_over} between "
+            f"the samples ({rate:g} a second), {blurred} blurred, {repeated} near-duplicates"
         )
         if report.problem:
             lines.append(f"  could not be read {'as a whole' if report.decoded else 'at all'}: {report.problem}")

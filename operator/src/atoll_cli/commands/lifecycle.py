@@ -26,7 +26,7 @@ from atoll_operator.lifecycle.inputs import RETRY_ANNOTATION
 @engine_options()
 @output_option
 def cancel_command(name: str, engine: EngineOptions, output: Output) -> None:
-    """End a run or a sweep of the cluster or of the local engine (docs/cli.md says which). It cannot be taken back.
+    """End a run or a sweep of the cluster or of the local engine (atoll help cli says which). It cannot be taken back.
 
     Nothing that was published is removed.
     """

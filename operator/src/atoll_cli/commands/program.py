@@ -7,7 +7,7 @@ import platform
 import click
 from click.shell_completion import get_completion_class
 
-from atoll_cli.console import print_view
+from atoll_cli.console import output_console
 from atoll_cli.output import Output, output_option
 from atoll_cli.pages import page_names, section
 from atoll_contract import __version__
@@ -62,7 +62,7 @@ def help_command(context: click.Context, name: str | None) -> None:
     if name not in group.list_commands(context) and (text := section(name)):
         from rich.markdown import Markdown
 
-        print_view(Markdown(text, hyperlinks=False))
+        output_console().print(Markdown(text, hyperlinks=False))
         return
     if "#" in name:
         raise click.BadParameter(f"there is no page or section {name!r}; pages are {', '.join(page_names())}")

@@ -12,7 +12,7 @@ from atoll_cli.folders import archive_file, stored_name
 from atoll_cli.options import EngineOptions, engine_options, max_invalid_option
 from atoll_cli.output import Output, output_option
 from atoll_cli.pages import with_links
-from atoll_cli.param_types import format_size
+from atoll_cli.param_types import InputPath, format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import ToolMissing, lint_archives
 from atoll_contract import keys
@@ -30,7 +30,7 @@ _TEXT = Output()
     metavar="FILE...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=InputPath(folders=True),
 )
 @engine_options(endpoint=True, object_store=True)
 @click.option("--weights", is_flag=True, help="The files are start weights, not archives.")

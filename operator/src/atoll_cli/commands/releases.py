@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from atoll_cli.local.runfile import DEFAULT_NAMESPACE
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option, output_options
+from atoll_cli.param_types import InputPath
 from atoll_cli.releases import PublishedRelease, Release, list_releases, load_release
 from atoll_cli.runtime_files import RUNTIMES, write_runtime_files
 from atoll_cli.store_access import explain_store_errors, open_local_store
@@ -26,7 +27,7 @@ from atoll_operator.kube.objects import RELEASES
 @click.argument("model", required=False)
 @engine_options(all_namespaces=True)
 @click.option(
-    "-f", "--filename", "paths", multiple=True, type=click.Path(path_type=Path), help="File with an ObjectStore."
+    "-f", "--filename", "paths", multiple=True, type=InputPath(folders=True), help="File with an ObjectStore."
 )
 @output_option
 def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path, ...], output: Output) -> None:
@@ -52,7 +53,8 @@ def releases_command(model: str | None, engine: EngineOptions, paths: tuple[Path
         labels, channels = ", ".join(manifest.labels), ", ".join(item.channels)
         row = (manifest.release, channels, shown, manifest.targets_text, manifest.run.name, manifest.created_at)
         rows.append((*row, labels) if output.is_wide else row)
-    print_view(text_table((*_COLUMNS, "LABELS") if output.is_wide else _COLUMNS, rows))
+    columns = (*_COLUMNS, "LABELS") if output.is_wide else _COLUMNS
+    _print_table(columns, rows, output, where=str(folder), model=model)
 
 
 # The same in a store and on a cluster; -o wide adds what only one of both knows.
@@ -76,7 +78,18 @@ def _list_on_cluster(access: ClusterAccess, model: str | None, output: Output, *
         row = [metadata["name"], spec["channel"], *figures, run, created]
         rows.append([*([metadata["namespace"]] if everywhere else []), *row, *([published] if output.is_wide else [])])
     columns = [*(["NAMESPACE"] if everywhere else []), *_COLUMNS, *(["PUBLISHED"] if output.is_wide else [])]
-    print_view(text_table(columns, rows))
+    _print_table(
+        columns, rows, output, where="any namespace" if everywhere else f"namespace {access.namespace}", model=model
+    )
+
+
+def _print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], output: Output, *, where: str, model: str | None
+) -> None:
+    if rows:
+        print_view(text_table(columns, rows), wide=output.is_wide)
+    else:
+        click.echo(f"no releases{f' of model {model}' if model else ''} in {where}", err=True)
 
 
 def _by_version(release: Body) -> tuple[str, str, int]:
@@ -118,12 +131,12 @@ def _tpu(manifest: Manifest) -> str:
     "--for",
     "runtime",
     type=click.Choice(RUNTIMES),
-    help="Only what this program needs, under the names that it asks for (docs/runtimes.md).",
+    help="Only what this program needs, under the names that it asks for (atoll help runtimes).",
 )
 @click.option(
     "--public-key",
     "public_keys",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=InputPath(),
     multiple=True,
     metavar="PEM",
     help="Fetch only what this key (or one of several) has signed.",

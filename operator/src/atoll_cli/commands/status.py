@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 def status_command(
     context: click.Context, name: str | None, engine: EngineOptions, watch: bool, output: Output
 ) -> None:
-    """Show all runs and sweeps of the local store or of a cluster's namespace (docs/cli.md says which), or the stages
-    of one run.
+    """Show all runs and sweeps of the local store or of a cluster's namespace (atoll help cli says which), or the
+    stages of one run.
 
     The name of a sweep shows its trials.
     """
@@ -103,11 +103,12 @@ def _print_runs(source: RunSource, output: Output, *, everywhere: bool) -> None:
     if not found and not sweeps:
         click.echo(f"no TrainingRuns in {'any namespace' if everywhere else source.location}", err=True)
     if found:
-        print_view(runs_table(found, now=now, namespaces=everywhere, wide=output.is_wide))
+        table = runs_table(found, now=now, namespaces=everywhere, wide=output.is_wide)
+        print_view(table, wide=output.is_wide)
     if found and sweeps:
         click.echo()
     if sweeps:
-        print_view(sweeps_table(sweeps, now=now, namespaces=everywhere))
+        print_view(sweeps_table(sweeps, now=now, namespaces=everywhere), wide=output.is_wide)
 
 
 def follow(source: RunSource, name: str) -> int:

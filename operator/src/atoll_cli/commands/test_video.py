@@ -12,6 +12,7 @@ import click
 from atoll_cli.console import print_view, text_table
 from atoll_cli.options import EngineOptions, engine_options, require_empty
 from atoll_cli.output import Output, output_options
+from atoll_cli.param_types import InputPath
 from atoll_cli.releases import find_release
 from atoll_cli.store_access import explain_store_errors
 from atoll_cli.tool import run_tool
@@ -25,11 +26,11 @@ _INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 @click.command(name="test-video", short_help="Run a model on videos and see what it sees.")
 @click.argument("model", metavar="MODEL")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO...")
+@click.argument("videos", nargs=-1, required=True, type=InputPath(folders=True), metavar="VIDEO...")
 @output_options(folder="A new or empty folder.", required=True)
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=InputPath(),
     metavar="FILE",
     help="Labels of a bare .tflite file (map.pbtxt or labels.txt); by default those beside it.",
 )

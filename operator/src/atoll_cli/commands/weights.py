@@ -13,6 +13,7 @@ from atoll_cli.console import spinner
 from atoll_cli.local.state import DEFAULT_STORE
 from atoll_cli.options import EngineOptions, engine_options, is_plugin
 from atoll_cli.output import Output, output_option
+from atoll_cli.param_types import InputPath
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import fetch_weights
 from atoll_contract import keys
@@ -31,7 +32,7 @@ _WIDTHS = {f"{width}": width for width in IMAGENET_WIDTHS}
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=InputPath(),
     metavar="FILE",
     help="A file that you have, where there is no internet.",
 )

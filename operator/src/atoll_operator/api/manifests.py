@@ -1,5 +1,7 @@
 """Reads manifest files and validates their documents, each with its file and line."""
 
+import codecs
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -95,7 +97,7 @@ def read_files(paths: Iterable[Path]) -> ManifestFiles:
         except YamlError as error:
             unreadable.append(_file_problem(str(file), error.message, line=error.line))
         except UnicodeDecodeError as error:
-            unreadable.append(_file_problem(str(file), f"not UTF-8 text (byte {error.start})", line=1))
+            unreadable.append(_file_problem(str(file), _no_text(error), line=1))
         except OSError as error:
             unreadable.append(_file_problem(str(path), f"cannot be read: {error.strerror}", line=None))
     return ManifestFiles(tuple(_without_repetition(manifests)), tuple(unreadable))
@@ -114,7 +116,15 @@ def read_text(text: str, *, source: str) -> tuple[Manifest, ...]:
 
 
 def _content(file: Path) -> str:
-    return sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
+    # Standard input is read as UTF-8, too, whatever the locale is.
+    data = sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes()
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
+
+
+def _no_text(error: UnicodeDecodeError) -> str:
+    if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return 'UTF-16 text, as ">" in PowerShell writes it; save it as UTF-8'
+    return f"not UTF-8 text (byte {error.start}); name a .yaml or .json file, saved as UTF-8"
 
 
 def _files(path: Path) -> Iterator[Path]:
