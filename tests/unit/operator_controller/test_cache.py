@@ -135,12 +135,14 @@ def test_two_pods_of_one_job_have_to_be_read_live(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("stage", ["convert", "train"])
-def test_the_pods_of_an_indexed_job_have_to_be_read_live_so_that_all_are_counted(cache: Cache, stage: str) -> None:
+def test_only_index_0_of_several_pods_has_the_result(cache: Cache, stage: str) -> None:
     cache.put_run(run(1))
-    body = pod("first")
-    body["metadata"]["labels"] |= {"atoll.dev/stage": stage, "batch.kubernetes.io/job-completion-index": "0"}
-    cache.put_succeeded_pod(body)
-    assert cache.succeeded_pod("team", "job-uid") == ()
+    for name, index in (("second", "1"), ("first", "0")):
+        body = pod(name)
+        body["metadata"]["labels"] |= {"atoll.dev/stage": stage, "batch.kubernetes.io/job-completion-index": index}
+        cache.put_succeeded_pod(body)
+    (known,) = cache.succeeded_pod("team", "job-uid")
+    assert (known.name, known.index) == ("first", 0)
 
 
 def test_a_pod_that_no_job_controls_is_nobodys(cache: Cache) -> None:

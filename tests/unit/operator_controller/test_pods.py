@@ -330,6 +330,29 @@ def test_a_pod_whose_success_was_watched_is_not_read(reader: PodReader, cache: C
     assert cache.succeeded_pod("team", "job-uid") == ()
 
 
+def test_the_pods_of_an_indexed_job_are_listed_at_its_end_and_index_0_is_known_where_it_is_gone(
+    reader: PodReader, objects: Objects, cache: Cache
+) -> None:
+    bodies = []
+    for index in range(2):
+        body = pod("Succeeded")
+        body["metadata"] |= {"name": f"pod-{index}", "uid": f"pod-{index}"}
+        body["metadata"]["labels"] |= {"batch.kubernetes.io/job-completion-index": str(index)}
+        bodies.append(body)
+    cache.put_run(
+        {
+            "metadata": {"namespace": "team", "name": "note", "uid": "run-uid", "resourceVersion": "1"},
+            "status": {"phase": "Training"},
+        }
+    )
+    cache.put_succeeded_pod(bodies[0])
+    for there in (bodies, bodies[1:]):
+        objects.pods = there
+        views = read(reader, job(state=JobState.SUCCEEDED)).pods
+        assert sorted((view.name, view.index) for view in views) == [("pod-0", 0), ("pod-1", 1)]
+    assert objects.reads == 2
+
+
 def test_the_pods_of_finished_jobs_are_read_however_many_they_are(reader: PodReader, objects: Objects) -> None:
     for number in range(100):
         objects.pods = [pod("Succeeded", job_uid=f"uid-{number}")]

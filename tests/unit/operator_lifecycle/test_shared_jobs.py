@@ -166,6 +166,32 @@ def test_a_disruption_before_the_first_success_is_read_loses_nothing() -> None:
     assert sim.stage(Stage.TRAIN).phase is StagePhase.SUCCEEDED
 
 
+@pytest.mark.parametrize("first", [Stage.TRAIN, Stage.COMPILE])
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+def test_an_eviction_between_its_containers_leaves_the_first_stage_done(first: Stage, seen: bool) -> None:
+    sim = at(first)
+    sim.succeed()
+    if seen:
+        sim.settle()
+    job = sim.active_job()
+    assert job is not None
+    # The second container never began.
+    sim.pod_of(job, phase=PodPhase.FAILED, reason="Evicted", message="The node was low on resource: memory.")
+    sim.jobs[job.name] = replace(sim.jobs[job.name], state=JobState.FAILED, finished=sim.now)
+    sim.settle()
+    second = sim.stage(job.stage)
+    assert (sim.stage(first).phase, sim.stage(first).attempts) == (StagePhase.SUCCEEDED, 1)
+    assert second.last_failure is not None
+    assert (second.phase, second.last_failure.reason) == (StagePhase.PENDING, Reason.EVICTED)
+    sim.pass_time(300)
+    sim.settle()
+    request = sim.requests[f"note-{second.name}-2-0123abcd"]
+    assert request.following == ()
+    sim.finish()
+    assert (sim.read().phase, sim.stage(first).attempts, sim.stage(second.name).attempts) == (Phase.SUCCEEDED, 1, 2)
+    assert sim.published == {1}
+
+
 def test_a_job_that_is_deleted_by_somebody_in_its_second_half() -> None:
     sim = at(Stage.EXPORT)
     sim.remove_job(RETRAINING)

@@ -107,6 +107,19 @@ def test_the_success_is_that_of_the_first_worker(sim: RunSimulation) -> None:
     assert [item.name for item in stage.outputs] == ["weights"]
 
 
+def test_a_success_whose_first_pod_is_gone_is_that_of_no_other_worker_and_is_looked_up(sim: RunSimulation) -> None:
+    for worker in range(3):
+        put(sim, worker)
+    end(sim, 1, Reason.COMPLETED, termination_message=success(Stage.TRAIN, 1))
+    end(sim, 2, Reason.PEER_LOST)
+    del sim.pods[f"{job_of(sim).name}-0-x"]
+    end_job(sim, JobState.SUCCEEDED)
+    sim.settle()
+    stage = sim.stage(Stage.TRAIN)
+    assert stage.last_failure is not None
+    assert (stage.phase, stage.last_failure.reason, stage.failures) == (StagePhase.PENDING, Reason.RESULT_MISSING, 0)
+
+
 @pytest.mark.parametrize("cause", [0, 2])
 def test_the_cause_is_named_and_not_the_loss_that_the_others_saw(sim: RunSimulation, cause: int) -> None:
     for worker in {0, 1, 2} - {cause}:

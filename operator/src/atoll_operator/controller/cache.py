@@ -25,7 +25,7 @@ from atoll_operator.controller.profile_snapshots import ProfileSnapshot
 from atoll_operator.controller.workqueue import Key
 from atoll_operator.jobs.manifest import RUN_LABEL, RUN_UID_LABEL
 from atoll_operator.kube.objects import controller_of, resource_version
-from atoll_operator.kube.pod_views import pod_index, pod_views
+from atoll_operator.kube.pod_views import pod_views, speaks_for_job
 from atoll_operator.lifecycle.model import JobView, PodView, ProfileView
 
 Body = dict[str, Any]
@@ -256,11 +256,11 @@ class Cache:
     def put_succeeded_pod(self, pod: Body) -> None:
         """Takes a pod that succeeded, unless its namespace has no such run at work or no Job controls it.
 
-        The pods of an Indexed Job are listed at its end, as all of them are counted.
+        Of an Indexed Job index 0 has the result; the others are listed at its end, so that they are counted.
         """
         namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
         run, job = self.run((namespace, labels.get(RUN_LABEL, ""))), controller_of(pod, "Job")
-        if pod_index(pod) is not None:
+        if not speaks_for_job(pod):
             return
         if job and run is not None and run["metadata"]["uid"] == labels.get(RUN_UID_LABEL):
             known = self._succeeded_pods.get((namespace, job["uid"])) or ()

@@ -87,7 +87,11 @@ class PodReader:
         self._holds.pop(job.uid)
         if job.is_finished:
             known = self._cache.succeeded_pod(namespace, job.uid) if job.state is JobState.SUCCEEDED else ()
-            return PodReading(job, known or self._list(namespace, PodReading(job))[1])
+            if known and known[0].index is None:
+                return PodReading(job, known)
+            pods = self._list(namespace, PodReading(job))[1]
+            # It may be gone by now.
+            return PodReading(job, (*pods, *(pod for pod in known if pod.uid not in {item.uid for item in pods})))
         return self._read_unfinished(namespace, job, stops=stops and not job.deleting)
 
     def _read_unfinished(self, namespace: str, job: JobView, *, stops: bool) -> PodReading:

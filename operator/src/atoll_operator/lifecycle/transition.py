@@ -35,8 +35,6 @@ from atoll_operator.lifecycle.plan import JobToDelete, ReleaseReport, Reservatio
 
 # How much of the annotation's value is compared and recorded.
 MAX_RETRY_VALUE = 256
-
-
 # Reasons that a worker has of another one's end: a worker with a cause of its own comes before.
 _CONSEQUENCES = {Reason.PEER_LOST: 1, Reason.SUSPENDED: 2}
 _CODES = {int(ExitCode.PEER_LOST): 1, int(ExitCode.INTERRUPTED): 2}
@@ -80,15 +78,16 @@ def pods_of(job: JobView, pods: Iterable[PodView]) -> list[PodView]:
 
 def with_one_worker(run: RunView, jobs: Iterable[JobView], pods: tuple[PodView, ...]) -> tuple[PodView, ...]:
     """The pods with one for each Job of several workers: the first worker, or one that is in trouble in its place."""
-    finished = {job.name for job in jobs if job.is_finished}
+    finished = {job.name: job.state for job in jobs if job.is_finished}
     workers: dict[str, list[PodView]] = {}
     for pod in pods:
         if pod.index is not None:
             workers.setdefault(pod.job, []).append(pod)
     chosen = (
-        _of_finished(own) if job in finished else _of_unfinished(own, run.workers) for job, own in workers.items()
+        _of_finished(own, finished[job]) if job in finished else _of_unfinished(own, run.workers)
+        for job, own in workers.items()
     )
-    return (*(pod for pod in pods if pod.index is None), *chosen)
+    return (*(pod for pod in pods if pod.index is None), *(pod for pod in chosen if pod is not None))
 
 
 def _of_unfinished(pods: list[PodView], count: int) -> PodView:
@@ -104,9 +103,12 @@ def _of_unfinished(pods: list[PodView], count: int) -> PodView:
     return first
 
 
-def _of_finished(pods: list[PodView]) -> PodView:
-    """The pod whose end is that of the Job: the first worker if it succeeded, else one with a cause of its own."""
+def _of_finished(pods: list[PodView], state: JobState) -> PodView | None:
+    """The pod whose end is that of the Job: the first worker if it succeeded, else one with a cause of its own. None
+    where that pod is gone: no other has the result."""
     succeeded = [pod for pod in pods if pod.index == 0 and pod.phase is PodPhase.SUCCEEDED]
+    if state is JobState.SUCCEEDED and not succeeded:
+        return None
     failed = [pod for pod in pods if pod.phase is PodPhase.FAILED]
     return min(succeeded or failed or pods, key=lambda pod: (_rank(pod), pod.finished or pod.created, pod.name))
 
