@@ -183,6 +183,32 @@ def counted(metrics: OperatorMetrics) -> dict[str, float]:
     return {sample.labels["outcome"]: sample.value for sample in samples if sample.value}
 
 
+def test_runs_at_work_go_ahead_of_those_that_have_yet_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = prepared()
+    waiting = add_run(server)
+    at_work = json.loads(json.dumps(waiting))
+    at_work["metadata"] |= {"name": "at-work", "uid": "at-work"}
+    at_work["status"] = {"phase": "Training", "activeSince": "2027-01-09T18:00:00Z"}
+    queues: list[WorkQueue] = []
+
+    def recorded(**options: Any) -> WorkQueue:
+        queues.append(WorkQueue(**options))
+        return queues[-1]
+
+    monkeypatch.setattr("atoll_operator.controller.manager.connect", lambda **_: FakeCluster(server))
+    monkeypatch.setattr("atoll_operator.controller.manager.WorkQueue", recorded)
+
+    async def serve() -> None:
+        manager = Manager(Settings(own_namespace="atoll-system", identity="operator-0", metrics_port=0))
+        for run in (waiting, at_work):
+            manager.events.on_run_event("ADDED", run)
+        await asyncio.sleep(0)
+        await manager.stop()
+
+    asyncio.run(asyncio.wait_for(serve(), 30))
+    assert [queues[0].get_due(), queues[0].get_due()] == [("team", "at-work"), KEY]
+
+
 class BrokenWatcher:
     """A watch that can never work."""
 

@@ -44,6 +44,39 @@ def test_keys_come_in_the_order_they_were_added(queue: WorkQueue) -> None:
     assert [queue.get_due(), queue.get_due()] == [B, A]
 
 
+def test_a_key_goes_ahead_of_those_that_are_due_longer(queue: WorkQueue, clock: Clock) -> None:
+    queue.add(A)
+    clock.now += 100
+    queue.add(B, ahead=True)
+    assert [queue.get_due(), queue.get_due()] == [B, A]
+
+
+def test_a_key_that_waits_can_be_moved_ahead(queue: WorkQueue) -> None:
+    queue.add(A)
+    queue.add(B, delay=30)
+    queue.add(B, ahead=True)
+    assert [queue.get_due(), queue.get_due(), queue.get_due()] == [B, A, None]
+
+
+def test_a_key_that_goes_ahead_while_it_is_worked_on_does_so_afterwards(queue: WorkQueue) -> None:
+    queue.add(B)
+    queue.get_due()
+    queue.add(A)
+    queue.add(B, ahead=True)
+    queue.done(B)
+    assert [queue.get_due(), queue.get_due()] == [B, A]
+
+
+def test_a_key_that_failed_waits_also_where_it_would_go_ahead(queue: WorkQueue, clock: Clock) -> None:
+    queue.add(A)
+    queue.get_due()
+    queue.failed(A)
+    queue.add(A, ahead=True)
+    assert queue.get_due() is None
+    clock.now += 1
+    assert queue.get_due() == A
+
+
 def test_a_key_added_while_it_is_worked_on_runs_once_more_afterwards(queue: WorkQueue) -> None:
     queue.add(A)
     queue.get_due()

@@ -203,16 +203,17 @@ class Manager:
         return self._reach.problem() or f"no operator is at work: the Lease is held by {holder}, who does not renew it"
 
     def _wake(self, keys: Iterable[Key]) -> None:
-        """Adds keys from any thread."""
-        added = list(keys)
+        """Adds keys from any thread. Runs at work go ahead of those that have yet to begin: where very many begin at
+        once, no pod's end waits for all of them."""
+        added = [(key, self._queue.is_at_work(key)) for key in keys]
         # A watch may report something while the process ends and its loop is closed.
         with contextlib.suppress(RuntimeError):
             if added:
                 self._loop.call_soon_threadsafe(self._add, added)
 
-    def _add(self, keys: Iterable[Key]) -> None:
-        for key in keys:
-            self._work.add(key)
+    def _add(self, keys: Iterable[tuple[Key, bool]]) -> None:
+        for key, ahead in keys:
+            self._work.add(key, ahead=ahead)
 
     def _serve_metrics(self) -> None:
         for phase in Phase:

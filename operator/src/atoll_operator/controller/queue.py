@@ -146,6 +146,12 @@ class QueueManager:
             entries = [_queue_entry(other, entry, now) for other, entry in (contenders | {key: own}).items()]
             return queue_position(*key, entries, slots=slots)
 
+    def is_at_work(self, key: Key) -> bool:
+        """Returns whether the run holds a slot."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry is not None and entry.active
+
     def keys(self) -> list[Key]:
         with self._lock:
             return list(self._entries)

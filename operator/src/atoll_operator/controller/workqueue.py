@@ -21,6 +21,8 @@ from dataclasses import dataclass
 Key = tuple[str, str]
 # What a time budget saves up at most, in seconds of calls: in a quiet cluster nothing waits.
 MAX_SAVED_SECONDS = 3.0
+# How much earlier than all others a key is due that goes ahead.
+_AHEAD_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,11 @@ class WorkQueue:
         """The number of keys that wait, those for a later time included."""
         return len(self._due) + len(self._added_meanwhile)
 
-    def add(self, key: Key, *, delay: float = 0.0) -> None:
-        """Has `key` handed out in `delay` seconds; of several calls the earliest time holds."""
-        due = max(self._clock() + delay, self._not_before.get(key, 0.0))
+    def add(self, key: Key, *, delay: float = 0.0, ahead: bool = False) -> None:
+        """Has `key` handed out in `delay` seconds, or `ahead` of all others that wait; of several calls the earliest
+        time holds. A key that failed waits all the same."""
+        due = self._clock() + (-_AHEAD_SECONDS if ahead else delay)
+        due = max(due, self._not_before.get(key, due))
         waiting = self._added_meanwhile if key in self._active else self._due
         if waiting.get(key, due + 1) <= due:
             return
