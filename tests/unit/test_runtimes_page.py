@@ -10,7 +10,7 @@ from atoll_cli.runtime_files import RUNTIMES
 PAGE = (Path(__file__).parents[2] / "docs/runtimes.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
-    for line in PAGE.splitlines()
+    for line in PAGE.split("\n## ")[0].splitlines()
     if line.startswith("| ") and not line.startswith("| runs unchanged in")
 ]
 

@@ -3,8 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from atoll_contract.images import Resize
 from atoll_contract.release import Manifest
 from atoll_contract.text import table_cell
+
+_RESIZES = {
+    Resize.SQUASH: "It is given pictures that are stretched to its square input (`resize: squash`).",
+    Resize.LETTERBOX: "It is given pictures that keep their aspect ratio, with grey beside them (`resize: letterbox`).",
+}
 
 
 def model_card(manifest: Manifest, statement: Mapping[str, Any]) -> str:
@@ -19,6 +25,7 @@ def _lines(manifest: Manifest, statement: Mapping[str, Any]) -> Iterator[str]:
     run = manifest.run
     yield f"An object detector for pictures of {size.width} × {size.height} pixels, published {manifest.created_at} by"
     yield f"the TrainingRun {_text(run.name)} in namespace {_text(run.namespace)}, channel {_text(manifest.channel)}."
+    yield _RESIZES[manifest.resize]
     yield ""
     yield "## What it finds"
     yield ""

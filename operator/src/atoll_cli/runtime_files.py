@@ -13,8 +13,9 @@ from atoll_cli.output import to_yaml
 from atoll_cli.releases import PublishedRelease
 from atoll_contract.document import replace
 from atoll_contract.errors import IntegrityError, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.labelmap import labels_text
-from atoll_contract.release import ManifestFile, Role
+from atoll_contract.release import Manifest, ManifestFile, Role
 from atoll_contract.tflite import Model, TfliteError, read_model
 
 # A detector that ends in the post-processing operation gives boxes, classes, scores and their number; one with
@@ -149,6 +150,23 @@ _WRITERS: dict[str, Callable[[_RuntimeFiles], Iterator[Path]]] = {
     "photonvision": _RuntimeFiles.photonvision,
 }
 RUNTIMES = tuple(_WRITERS)
+# What a program does with pictures, where that is known, and the models that expect it.
+_RESIZES = {
+    "frigate": (Resize.LETTERBOX, "Frigate cuts squares out of the picture and does not stretch them"),
+    "mediapipe": (Resize.SQUASH, "MediaPipe stretches the picture to a square"),
+    "photonvision": (Resize.LETTERBOX, "PhotonVision keeps the picture's aspect ratio and puts grey beside it"),
+}
+
+
+def resize_warning(manifest: Manifest, runtime: str) -> str | None:
+    """Where the program gives the model other pictures than it was trained on: that, and what to do."""
+    if runtime not in _RESIZES or _RESIZES[runtime][0] is manifest.resize:
+        return None
+    wanted, does = _RESIZES[runtime]
+    return (
+        f"{does}, but {manifest.release} was trained with resize: {manifest.resize}; it finds less there, unless the "
+        f"pictures are square. Train one with model.preprocessing.resize: {wanted}"
+    )
 
 
 def write_runtime_files(release: PublishedRelease, runtime: str, folder: Path) -> Iterator[Path]:

@@ -122,6 +122,10 @@ _MODEL = (
     refused("anchor-free-of-another-size", run(model={"architecture": "dfl-mobilenet-v2-fpn-512"}), "-fpn-512"),
     refused("input-of-another-size", run(model={"architecture": "ssd-mobilenet-v2-fpnlite-448"}), "-448"),
     refused("architecture", run(model={"architecture": "yolov8n"}), 'Unsupported value: "yolov8n"'),
+    accepted("squash", run(model={"preprocessing": {"resize": "squash"}})),
+    accepted("letterbox", run(model={"preprocessing": {"resize": "letterbox"}})),
+    refused("another-resize", run(model={"preprocessing": {"resize": "crop"}}), 'Unsupported value: "crop"'),
+    refused("preprocessing-without-resize", run(model={"preprocessing": {}}), "Required value"),
     refused("width", run(model={"width": "0.75"}), 'Unsupported value: "0.75"'),
     refused("width-as-number", run(model={"width": 1}), "must be of type string"),
 )

@@ -10,6 +10,7 @@ import yaml
 
 from atoll_cli.main import main
 from atoll_contract.document import to_json
+from atoll_contract.images import Resize, stated_preprocessing
 from atoll_contract.keys import RunRef
 from atoll_contract.release import EdgeTpu, Manifest, ManifestFile, ModelInput, Role
 from atoll_contract.store import directory_store, open_store
@@ -26,7 +27,9 @@ def store(tmp_path: Path) -> Store:
     return open_store(directory_store(tmp_path / "store"))
 
 
-def publish(store: Store, files: dict[tuple[Role, str], bytes], *, side: int = SIDE) -> Manifest:
+def publish(
+    store: Store, files: dict[tuple[Role, str], bytes], *, side: int = SIDE, resize: Resize = Resize.SQUASH
+) -> Manifest:
     """note-v3 with files by role and name."""
     held = []
     for (role, name), data in files.items():
@@ -46,6 +49,7 @@ def publish(store: Store, files: dict[tuple[Role, str], bytes], *, side: int = S
         thresholds=(0.5, 0.3),
         files=tuple(held),
         edgetpu=EdgeTpu(compiled=False),
+        preprocessing=stated_preprocessing(resize),
     )
     store.put("models/local/note/v3/manifest.json", to_json(manifest))
     return manifest
@@ -184,3 +188,35 @@ def test_all_and_for_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFi
     command = ["pull", "note-v3", "--for", "frigate", "--all", "--store", str(tmp_path)]
     assert main(command) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("runtime", "trained", "told"),
+    [
+        ("photonvision", Resize.SQUASH, "PhotonVision keeps the picture's aspect ratio"),
+        ("photonvision", Resize.LETTERBOX, None),
+        ("frigate", Resize.SQUASH, "Frigate cuts squares out of the picture"),
+        ("frigate", Resize.LETTERBOX, None),
+        ("mediapipe", Resize.LETTERBOX, "MediaPipe stretches the picture to a square"),
+        ("mediapipe", Resize.SQUASH, None),
+    ],
+)
+def test_who_hands_a_model_to_a_program_that_resizes_otherwise_is_told(
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    runtime: str,
+    trained: Resize,
+    told: str | None,
+) -> None:
+    from atoll_stages.export.metadata import add_metadata
+
+    int8 = distributions() if runtime == "photonvision" else add_metadata(colour_detector(), name="n", labels=LABELS)
+    publish(store, {INT8: int8, RK3588: b"rknn"}, side=640 if runtime == "photonvision" else SIDE, resize=trained)
+    assert pull(tmp_path, runtime) == 0
+    said = capsys.readouterr().err
+    assert ("warning:" in said) == (told is not None)
+    if told is not None:
+        assert told in said
+        other = Resize.LETTERBOX if trained is Resize.SQUASH else Resize.SQUASH
+        assert f"model.preprocessing.resize: {other}" in said

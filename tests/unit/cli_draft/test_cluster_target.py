@@ -11,6 +11,7 @@ from atoll_cli.cluster_access import connect
 from atoll_cli.draft.targets import RunTarget, cluster_target
 from atoll_cli.options import ClusterOptions
 from atoll_contract.errors import SpecError
+from atoll_contract.images import Resize
 from atoll_contract.train_spec import InitFrom
 from atoll_operator.api.validation import check
 from support.draft_inputs import ended_run
@@ -115,3 +116,6 @@ def test_a_release_determines_architecture_width_and_model(api: ScriptedApi) -> 
     target = read_target("note-v3")
     assert (target.model, target.initial_weights.release, target.initial_weights.width) == ("note", "note-v3", 0.35)
     assert target.taken == {"notes"}
+    assert target.initial_weights.resize is Resize.SQUASH
+    made_by["spec"]["model"]["preprocessing"] = {"resize": "letterbox"}
+    assert read_target("note-v3").initial_weights.resize is Resize.LETTERBOX

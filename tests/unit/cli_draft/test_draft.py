@@ -9,6 +9,7 @@ from atoll_cli.draft.settings import InitialWeights, Settings, select_settings
 from atoll_cli.tool import ToolMissing
 from atoll_contract import document as documents
 from atoll_contract.errors import SpecError
+from atoll_contract.images import Resize
 from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.stage import Stage
 from atoll_contract.tool_reports import LintClass, Timing
@@ -185,6 +186,15 @@ def test_a_release_is_continued_with_its_architecture_and_width() -> None:
     assert (draft.run, draft.model) == ("note-2", "note")
     assert spec["model"] == {"architecture": "ssd-mobilenet-v2-300", "width": "0.35"}
     assert spec["training"]["initFrom"] == {"type": "release", "releaseRef": {"name": "note-v3"}}  # type: ignore[index]
+
+
+def test_a_release_that_letterboxes_is_continued_as_it_began() -> None:
+    weights = InitialWeights(
+        InitFrom.RELEASE, "note-v3", width=0.35, architecture=Architecture.SSD_300, resize=Resize.LETTERBOX
+    )
+    draft = draft_run(lint_report(), [KEY], target(initial_weights=weights, model="note"))
+    model = spec_of(draft.text)["model"]
+    assert model["preprocessing"] == {"resize": "letterbox"}  # type: ignore[index]
 
 
 def test_a_name_that_no_object_can_have_is_refused() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from atoll_contract.convert_spec import DatasetLimits
+from atoll_contract.document import to_json
 from atoll_contract.errors import SpecError
+from atoll_contract.images import Resize
 from atoll_contract.keys import RunRef
 from atoll_contract.release import ManifestRef
 from atoll_contract.rollout import RolloutPlan, RolloutStep
@@ -219,3 +221,19 @@ def test_publish_gets_what_its_release_says_of_its_making() -> None:
     assert started is not None
     assert started.inputs is not None
     assert started.inputs.start_weights == StartWeights(InitFrom.RELEASE, release.key, release.sha256)
+
+
+@pytest.mark.parametrize("how", Resize)
+def test_training_and_export_are_told_how_images_become_the_input(how: Resize) -> None:
+    document = run(model={"preprocessing": {"resize": str(how)}})
+    train, export = given(document, Stage.TRAIN).train, given(document, Stage.EXPORT).export
+    assert train is not None
+    assert export is not None
+    assert train.resize is export.train.resize is how
+
+
+def test_a_run_without_the_word_is_the_document_that_it_was() -> None:
+    train = given(RUN, Stage.TRAIN).train
+    assert train is not None
+    assert train.resize is Resize.SQUASH
+    assert b"preprocessing" not in to_json(given(RUN, Stage.TRAIN))

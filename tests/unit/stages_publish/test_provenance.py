@@ -12,9 +12,12 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from atoll_contract import keys
-from atoll_contract.document import replace
+from atoll_contract.document import from_json, replace
+from atoll_contract.images import Preprocessing, Resize
 from atoll_contract.keys import RunRef
+from atoll_contract.model_card import model_card
 from atoll_contract.provenance import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE
+from atoll_contract.release import Manifest
 from atoll_contract.signing import generate_key
 from atoll_contract.stage import PublishSpec, StageInput
 from atoll_contract.store import open_store
@@ -160,6 +163,11 @@ def test_the_card_shows_classes_figures_and_origin_and_no_markup_of_a_stranger(
     assert "datasets/\\<script\\>\\|x\\\\x1b\\[31m.tar" in card
     assert "\x1b" not in card
     assert "tensorflow 2.21.0" in card
+    assert "`resize: squash`" in card
+    manifest = from_json(Manifest, store.get(keys.manifest("local", "note", 1)))
+    letterboxed = replace(manifest, preprocessing=Preprocessing(Resize.LETTERBOX))
+    statement = json.loads(store.get(keys.provenance("local", "note", 1, signed=False)))
+    assert "`resize: letterbox`" in model_card(letterboxed, statement)
 
 
 def test_a_repeated_attempt_leaves_the_provenance_as_it_is(

@@ -16,7 +16,7 @@ from atoll_cli.options import EngineOptions, engine_options
 from atoll_cli.output import Output, output_option, output_options
 from atoll_cli.param_types import InputPath
 from atoll_cli.releases import PublishedRelease, Release, list_releases, load_release
-from atoll_cli.runtime_files import RUNTIMES, write_runtime_files
+from atoll_cli.runtime_files import RUNTIMES, resize_warning, write_runtime_files
 from atoll_cli.store_access import explain_store_errors, open_local_store
 from atoll_contract.errors import IntegrityError
 from atoll_contract.release import EDGETPU, Manifest, Role
@@ -163,6 +163,9 @@ def pull_command(
             paths.append(str(path))
             if output.is_text:
                 click.echo(str(path))
+    warning = resize_warning(found.manifest, runtime) if runtime else None
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
     if not output.is_text:
         output.print({"release": found.manifest.release, "files": paths}, paths)
 

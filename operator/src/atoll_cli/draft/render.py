@@ -10,6 +10,7 @@ from atoll_cli.draft.settings import Settings
 from atoll_cli.draft.targets import DEFAULT_REF, RunTarget
 from atoll_cli.pages import with_links
 from atoll_contract.convert_spec import SplitBy
+from atoll_contract.images import Resize
 from atoll_contract.recipe import describe
 from atoll_contract.tool_reports import LintClass, LintReport
 from atoll_contract.train_spec import InitFrom, Preset
@@ -112,6 +113,9 @@ def _object(
     yield "  model:"
     yield _with_note(f"    architecture: {settings.architecture}", _architecture_note(settings))
     yield _with_note(f'    width: "{settings.width}"', '"1.0" finds more, "0.35" is faster')
+    if settings.initial_weights.resize is Resize.LETTERBOX:
+        note = "as the release that training goes on from; squash stretches pictures"
+        yield _with_note(f"    preprocessing: {{ resize: {Resize.LETTERBOX} }}", note)
     yield "  training:"
     yield _with_note(f"    initFrom: {_init_from(settings)}", target.weights_note)
     chosen = describe(Preset.AUTO, settings.initial_weights.type)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from atoll_contract.images import Resize
 from atoll_contract.recipe import MAX_STEPS, STEPS_MULTIPLE, sufficient_steps
 from atoll_contract.train_spec import Architecture, InitFrom
 
@@ -15,12 +16,14 @@ GPU_WIDTH, GPU_BATCH = 1.0, 32
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """The weights that training starts from. `width` and `architecture` are set where these weights fix them."""
+    """The weights that training starts from. `width` and `architecture` are set where these weights fix them; `resize`
+    is how they were trained to see images."""
 
     type: InitFrom = InitFrom.RANDOM
     release: str | None = None
     width: float | None = None
     architecture: Architecture | None = None
+    resize: Resize = Resize.SQUASH
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from atoll_cli.local.state import RunFolder, known_runs, read_record
 from atoll_cli.releases import read_manifest
 from atoll_contract import keys
 from atoll_contract.errors import AtollError, Reason, SpecError
+from atoll_contract.images import Resize
 from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
 from atoll_contract.recipe import MAX_STEPS
 from atoll_contract.release import release_parts
@@ -235,5 +236,11 @@ def _release_weights(release: str, runs: tuple[Run, ...], uid: str | None) -> tu
         )
     model = run["spec"]["model"]
     architecture = Architecture(model["architecture"])
-    weights = InitialWeights(InitFrom.RELEASE, release, width=float(model["width"]), architecture=architecture)
+    weights = InitialWeights(
+        InitFrom.RELEASE,
+        release,
+        width=float(model["width"]),
+        architecture=architecture,
+        resize=Resize(model.get("preprocessing", {}).get("resize", Resize.SQUASH)),
+    )
     return weights, f"goes on from {release}; its architecture and width must stay"

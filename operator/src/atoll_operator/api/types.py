@@ -12,6 +12,7 @@ from msgspec import field
 
 from atoll_contract.convert_spec import DatasetFormat, DatasetLimits, Rename, Split
 from atoll_contract.document import camel
+from atoll_contract.images import Resize
 from atoll_contract.stage import CompilePolicy, Stage
 from atoll_contract.train_spec import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, Accelerator, Architecture, InitFrom, Preset
 
@@ -60,9 +61,15 @@ class Conversion(ApiType, frozen=True):
     shards: int | None = None
 
 
+class PreprocessingSpec(ApiType, frozen=True):
+    resize: Resize
+
+
 class ModelSpec(ApiType, frozen=True):
     architecture: Architecture
     width: Decimal
+    # None: images are squashed, as in every run before there was a choice.
+    preprocessing: PreprocessingSpec | None = None
 
 
 class Checkpoint(ApiType, frozen=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from atoll_contract.convert_spec import ConvertSpec, DatasetSource
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
+from atoll_contract.images import Preprocessing
 from atoll_contract.keys import RunRef
 from atoll_contract.release import EDGETPU, ManifestRef
 from atoll_contract.rollout import RolloutPlan, RolloutStep
@@ -205,6 +206,7 @@ def _train(work: Work, attempt: StageAttempt, store: StoreSpec) -> TrainSpec:
         hyperparameters=training.hyperparameters,
         preset=training.preset,
         max_steps=work.profile.limits.max_steps if open_steps else None,
+        preprocessing=Preprocessing(model.preprocessing.resize) if model.preprocessing else None,
     )
 
 
