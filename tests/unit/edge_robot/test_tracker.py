@@ -37,9 +37,17 @@ def switches(seed: int, boxes: int) -> int:
 
 
 @pytest.mark.parametrize("boxes", [3, 5])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(100, 108))
 def test_boxes_keep_their_numbers_while_they_hide_each_other_and_a_fifth_is_missed(seed: int, boxes: int) -> None:
     assert switches(seed, boxes) <= 2
+
+
+@pytest.mark.timeout(300)
+def test_of_twenty_boxes_at_most_two_lose_their_numbers_in_a_thousand_frames() -> None:
+    """On the average of scenes by which no constant of the tracker was chosen: some boxes are hidden for seconds."""
+    scenes = [switches(seed, 20) for seed in range(100, 106)]
+    assert sum(scenes) <= 2 * len(scenes), scenes
+    assert max(scenes) <= 5, scenes
 
 
 def test_a_track_tells_age_frames_and_speed() -> None:
@@ -79,6 +87,31 @@ def test_two_objects_that_cross_keep_their_numbers() -> None:
     frames = [[box(0.2 + 0.015 * number), box(0.8 - 0.015 * number)] for number in range(40)]
     tracks = followed(Tracker(1.0), *frames)
     assert {track.id: round((track.seen.xmin + track.seen.xmax) / 2, 3) for track in tracks} == {1: 0.785, 2: 0.215}
+
+
+def test_an_object_that_turned_while_it_was_hidden_comes_back_with_its_number() -> None:
+    """A fast one, which is then far from where it was expected."""
+    tracker = Tracker(1.2)
+    followed(tracker, *[[box(0.3 + 0.015 * number)] for number in range(20)])
+    tracks = followed(tracker, *[[]] * 12, [box(0.45)], first=20)
+    assert [(track.id, track.missed) for track in tracks] == [(1, 0)]
+    assert tracks[0].velocity_x < 0
+
+
+def test_one_of_another_size_does_not_take_the_number_of_a_lost_object() -> None:
+    tracker = Tracker(1.2)
+    followed(tracker, *[[box(0.5)]] * 10)
+    tracks = followed(tracker, [box(0.5, side=2 * SIDE)], first=10)
+    assert [(track.id, track.missed) for track in tracks] == [(1, 1), (2, 0)]
+
+
+def test_an_object_behind_another_one_keeps_its_number_for_longer() -> None:
+    """Three times as long, and no longer; in the open its number ends after its time."""
+    front, behind = box(0.5, class_id=1, side=2 * SIDE), box(0.5)
+    tracker = Tracker(0.5)
+    followed(tracker, *[[front, behind]] * 5)
+    assert {track.id for track in followed(tracker, *[[front]] * 40, first=5)} == {1, 2}
+    assert {track.id for track in followed(tracker, *[[front]] * 10, first=45)} == {1}
 
 
 @pytest.mark.parametrize("pause", [2.0, -5.0])
