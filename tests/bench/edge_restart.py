@@ -165,7 +165,8 @@ def losses(run: Running, times: int, how: Callable[[int], None]) -> list[float]:
 
 
 def one_loss(run: Running, how: Callable[[int], None]) -> float:
-    detector, pipeline = run.agent.detector, run.agent.pipeline
+    [detector] = run.agent.detector.members
+    pipeline = run.agent.pipeline
     spare = wait_until(lambda: detector.spare_pid, what="the spare", timeout_seconds=SPARE_SECONDS + 60)
     wait_until(lambda: settled(spare), what="the spare's imports", timeout_seconds=60)
     detector._crashes._times.clear()
@@ -204,9 +205,10 @@ def to_the_cpu(model: LoadedModelSpec, folder: Path, coral_seconds: float) -> fl
     """Seconds from the third loss of the Edge TPU to the CPU's first answer."""
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
     with running(model, scripted_manager()) as run:
-        detector, pipeline = run.agent.detector, run.agent.pipeline
+        [detector] = run.agent.detector.members
+        pipeline = run.agent.pipeline
         for number in range(3):
-            wait_until(lambda: detector._client is not None, what="the Edge TPU", timeout_seconds=60)
+            wait_until(lambda: detector.serving, what="the Edge TPU", timeout_seconds=60)
             started, pid = time.monotonic(), detector.health.pid
             assert pid is not None
             kill(pid)

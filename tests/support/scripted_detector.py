@@ -2,8 +2,8 @@
 
 `EDGE_SCRIPT` names a JSON file `{"edgetpu": {...}, "cpu": {...}}` that is read anew with every step. A backend's entry
 may hold `missing` (no device), `refused` (why it cannot load the file), `abort_after` n answers (as libedgetpu does on
-a USB error), `hang_after` n, `nan`, `seconds` an answer takes, `load_seconds` a load. Run as a program it is the worker
-itself.
+a USB error), `hang_after` n, `nan`, `seconds` an answer takes, `load_seconds` a load, `meet` a folder in which as many
+workers as `workers` must be at work on a frame before one of them answers. Run as a program it is the worker itself.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from atoll_contract.release import Detection
 from atoll_edge.detector.backends.base import Backend, DeviceMissing, LoadError
 from atoll_edge.detector.outputs import ModelOutput
-from atoll_edge.detector.worker import main
+from atoll_edge.detector.worker import WARM_UPS, main
 
 COMMAND = (sys.executable, "-P", __file__)
 SEEN = Detection(0, 0.9, (0.1, 0.2, 0.3, 0.4))
@@ -37,6 +37,11 @@ class ScriptedModel:
             os.kill(os.getpid(), signal.SIGABRT)
         if self._answers > script.get("hang_after", 10**9):
             time.sleep(3600)
+        if "meet" in script and self._answers > WARM_UPS:
+            meeting = Path(script["meet"])
+            (meeting / str(os.getpid())).touch()
+            while len(list(meeting.iterdir())) < script["workers"]:
+                time.sleep(0.01)
         time.sleep(script.get("seconds", 0.0))
         return ModelOutput((SEEN,), int(script.get("nan", 0)))
 

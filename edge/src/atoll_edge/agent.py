@@ -1,5 +1,6 @@
 """One agent: connects the parts of a device, starts and stops them."""
 
+import functools
 import logging
 import threading
 import time
@@ -13,9 +14,11 @@ from atoll_edge.cameras import CameraSetup, camera_setups
 from atoll_edge.config import CameraConfig, EdgeConfig
 from atoll_edge.detection_loop import DetectionLoop
 from atoll_edge.detector.backends.choose import BackendChoice
+from atoll_edge.detector.backends.hardware import found_accelerators
 from atoll_edge.detector.client import DetectorClient
+from atoll_edge.detector.group import DetectorGroup
 from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import DetectionResult
+from atoll_edge.detector.model import DetectionResult, Detector
 from atoll_edge.frc import NtMode
 from atoll_edge.harvest.harvester import make_harvester
 from atoll_edge.models.manager import ModelManager
@@ -53,7 +56,7 @@ class Agent:
     def __init__(
         self,
         config: EdgeConfig,
-        make_manager: Callable[[DetectorManager, MatchMonitor, Metrics], ModelManager],
+        make_manager: Callable[[Detector, MatchMonitor, Metrics], ModelManager],
         *,
         camera_settings: Mapping[str, Mapping[str, Any]] | None = None,
         warnings: tuple[str, ...] = (),
@@ -65,7 +68,8 @@ class Agent:
         self._closing = threading.Event()
         self.tables = NetworkTables(f"atoll-{config.device_name}")
         self.match = MatchMonitor(self.tables)
-        self.detector = detector or self._make_detector(first_worker)
+        self.detector = DetectorGroup([detector] if detector is not None else self._make_detectors(first_worker))
+        self._counting = threading.Lock()
         self.manager = make_manager(self.detector, self.match, self.metrics)
         self.harvester = make_harvester(config, self.match.now)
         setups = camera_setups(config)
@@ -143,15 +147,22 @@ class Agent:
             foreign=self.foreign,
         )
 
-    def _make_detector(self, first_worker: DetectorClient | None) -> DetectorManager:
+    def _make_detectors(self, first_worker: DetectorClient | None) -> list[DetectorManager]:
         detection = self.config.detection
-        return DetectorManager(
-            BackendChoice(detection.backend),
-            threads=detection.threads or max(1, cores() - 1),
-            tiling=detection.tiling,
-            probe_allowed=lambda: not self.match.now().enabled,
-            spare=first_worker,
-        )
+        count = detection.processes
+        return [
+            DetectorManager(
+                BackendChoice(detection.backend, functools.partial(found_accelerators, coral=number)),
+                threads=detection.threads or max(1, (cores() - 1) // count),
+                tiling=detection.tiling,
+                spawn=functools.partial(DetectorClient, accelerator=number if count > 1 else None),
+                probe_allowed=lambda: not self.match.now().enabled,
+                spare=first_worker if number == 0 else None,
+                # Where there are several, the others answer until one that died is back.
+                keep_spare=count == 1,
+            )
+            for number in range(count)
+        ]
 
     def _make_pipeline(self, index: int, setup: CameraSetup, settings: Mapping[str, Any] | None) -> Pipeline:
         config = setup.config
@@ -200,8 +211,10 @@ class Agent:
         return Streams(opened.get("raw"), opened.get("annotated"), "; ".join(errors) or None)
 
     def _on_result(self, result: DetectionResult) -> None:
-        self.metrics.observe(result)
-        self.manager.on_result(result)
+        """Called by each detector's thread."""
+        with self._counting:
+            self.metrics.observe(result)
+            self.manager.on_result(result)
 
     def _on_frame(self, camera: str, frame: Frame, result: DetectionResult) -> None:
         if self.harvester is not None:

@@ -20,8 +20,7 @@ from atoll_edge.config_file import ConfigError, checked, read_config
 from atoll_edge.detector.backends.choose import BackendChoice
 from atoll_edge.detector.backends.hardware import soc_chip
 from atoll_edge.detector.client import DetectorClient
-from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import LoadedModelSpec
+from atoll_edge.detector.model import Detector, LoadedModelSpec
 from atoll_edge.frc import FrcConfig, FrcError, read_frc
 from atoll_edge.logs import drop_camera_log, set_up_logging, take_camera_log
 from atoll_edge.models import release_state
@@ -270,7 +269,7 @@ def with_flags(config: EdgeConfig, options: argparse.Namespace) -> EdgeConfig:
 
 def model_manager(
     options: argparse.Namespace, config: EdgeConfig
-) -> Callable[[DetectorManager, MatchMonitor, Metrics], ModelManager]:
+) -> Callable[[Detector, MatchMonitor, Metrics], ModelManager]:
     """Returns what makes the model manager: for the file that `--model` names, else for the device's releases."""
     if options.model is not None:
         model = file_spec(options.model, options.labels)

@@ -59,11 +59,13 @@ class CameraConfig(Document, frozen=True):
 
 class DetectionConfig(Document, frozen=True):
     """`compatibility` is the format of the table `ML`, which `compatibility_camera` has: the first, where it is not
-    set. `object_widths` are the true widths of objects in metres, by label, for their distances."""
+    set. `object_widths` are the true widths of objects in metres, by label, for their distances. `processes` detectors
+    run at the same time, for several cameras."""
 
     backend: WantedBackend = WantedBackend.AUTO
-    # 0: all cores but one.
+    # Of each process; 0: all cores but one, shared among the processes.
     threads: int = 0
+    processes: int = 1
     # Overrides the thresholds of the manifest.
     min_score: float | None = None
     compatibility: Compatibility = Compatibility.AXON

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atoll_contract.document import DecodeError, from_dict
 from atoll_contract.harvest import DEVICE
-from atoll_edge.cameras import cameras_problem, listed_cameras
+from atoll_edge.cameras import MAX_CAMERAS, cameras_problem, listed_cameras
 from atoll_edge.config import EdgeConfig
 from atoll_edge.frc import MAX_FPS, MAX_FRAME_SIDE, MAX_TEAM
 
@@ -116,6 +116,7 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
         yield f"{where}.rawPort", camera.raw_port, 1, MAX_PORT
         yield f"{where}.annotatedPort", camera.annotated_port, 1, MAX_PORT
     yield "detection.threads", detection.threads, 0, 64
+    yield "detection.processes", detection.processes, 1, MAX_CAMERAS
     yield "detection.minScore", detection.min_score, 0, 1
     if detection.tiling is not None:
         yield "detection.tiling.rows", detection.tiling.rows, 1, 3

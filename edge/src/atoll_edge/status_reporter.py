@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atoll_edge.config import EdgeConfig
 from atoll_edge.detection_loop import DetectionLoop
-from atoll_edge.detector.manager import DetectorManager
+from atoll_edge.detector.model import Detector
 from atoll_edge.harvest.harvester import Harvester
 from atoll_edge.models.manager import ModelManager
 from atoll_edge.pipeline import Pipeline
@@ -43,7 +43,7 @@ class AgentParts:
     config: EdgeConfig
     tables: NetworkTables
     match: MatchMonitor
-    detector: DetectorManager
+    detector: Detector
     manager: ModelManager
     harvester: Harvester | None
     pipelines: tuple[Pipeline, ...]

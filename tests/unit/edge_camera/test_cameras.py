@@ -125,6 +125,7 @@ def test_cameras_get_the_detector_in_turns_each_with_its_newest_frame() -> None:
         if number % 2 == 0:
             taken = latest.take(0)
             assert taken is not None
+            latest.release(taken[0])
             order.append((taken[0], taken[1].number))
     assert order == [(2, 2), (0, 4), (2, 6), (0, 8), (2, 10), (0, 12)]
     assert latest.dropped(1) == 0

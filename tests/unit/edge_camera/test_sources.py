@@ -1,6 +1,7 @@
 """Sources in place of a camera, the hand-over of the newest frame, and the names of sources."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -81,8 +82,35 @@ def test_the_newest_frame_wins() -> None:
     for frame in frames:
         latest.put(frame)
     assert latest.take(0) == (0, frames[-1])
+    latest.release(0)
     assert latest.take(0) is None
     assert latest.dropped() == 2
+
+
+def test_a_camera_gives_no_other_frame_while_a_detector_has_one() -> None:
+    """So that its frames stay in their order where there are several detectors."""
+    latest = LatestFrames(2)
+    first, second, other = (Frame(draw_scene(8, 8, number), number, 0) for number in range(3))
+    latest.put(first, 1)
+    assert latest.take(0) == (1, first)
+    latest.put(second, 1)
+    assert latest.take(0) is None
+    latest.put(other, 0)
+    assert latest.take(0) == (0, other)
+    latest.release(1)
+    assert latest.take(0) == (1, second)
+
+
+def test_a_detector_that_waits_gets_the_frame_of_a_camera_that_is_released() -> None:
+    latest = LatestFrames()
+    frames = [Frame(draw_scene(8, 8, number), number, 0) for number in range(2)]
+    latest.put(frames[0])
+    assert latest.take(0) == (0, frames[0])
+    latest.put(frames[1])
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(latest.take, 30)
+        latest.release(0)
+        assert waiting.result(30) == (0, frames[1])
 
 
 def test_a_path_means_a_source(tmp_path: Path) -> None:

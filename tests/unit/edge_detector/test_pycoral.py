@@ -38,6 +38,7 @@ def get_runtime_version():
     return "BuildLabel(COMPILER=6.3.0,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
 
 def make_interpreter(model_path_or_content, device=None, delegate=None):
+    open(os.environ["PYCORAL_SCRIPT"] + ".device", "w").write(str(device))
     if SCRIPT.get("library"):
         return Interpreter(model_path=model_path_or_content, experimental_delegates=[load_delegate(SCRIPT["library"])])
     if not SCRIPT["listed"]:
@@ -74,9 +75,9 @@ def pycoral(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
-def load(model: bytes, folder: Path) -> tuple[DetectorClient, Loaded | Refused]:
+def load(model: bytes, folder: Path, *, accelerator: int | None = None) -> tuple[DetectorClient, Loaded | Refused]:
     (folder / "model.tflite").write_bytes(model)
-    client = DetectorClient(Backend.EDGETPU)
+    client = DetectorClient(Backend.EDGETPU, accelerator=accelerator)
     client.begin_load(str(folder / "model.tflite"), threads=1)
     [ended] = wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=120)
     return client, ended
@@ -94,6 +95,16 @@ def test_a_model_on_the_edge_tpu_finds_what_was_drawn(pycoral: Path, tmp_path: P
     assert [int(row[0]) for row in rows] == [class_id for class_id, _ in GOLDEN_BOXES]
     for row, (_, box) in zip(rows, GOLDEN_BOXES, strict=True):
         assert row[2:6] == pytest.approx(box, abs=0.01)
+
+
+@pytest.mark.parametrize(("accelerator", "device"), [(None, "None"), (1, ":1")])
+def test_each_of_several_detectors_opens_its_own_device(
+    pycoral: Path, tmp_path: Path, accelerator: int | None, device: str
+) -> None:
+    client, ended = load(colour_detector(), tmp_path, accelerator=accelerator)
+    client.close()
+    assert isinstance(ended, Loaded)
+    assert Path(f"{pycoral}.device").read_text() == device
 
 
 def test_no_device_is_said_as_missing(pycoral: Path, tmp_path: Path) -> None:

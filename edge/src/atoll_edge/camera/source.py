@@ -54,13 +54,15 @@ class FrameSource(Protocol):
 
 
 class LatestFrames:
-    """Passes the newest frame of each camera from its capture thread to the detector thread, which gets the cameras
-    that have one in turns; counts the frames that a newer one replaces."""
+    """Passes the newest frame of each camera from its capture thread to the detectors' threads, which get the cameras
+    that have one in turns; counts the frames that a newer one replaces. A camera's frames stay in their order: it has
+    one at a time in a detector, until `release`."""
 
     def __init__(self, cameras: int = 1) -> None:
         self._condition = threading.Condition()
         self._frames: list[Frame | None] = [None] * cameras
         self._dropped = [0] * cameras
+        self._held = [False] * cameras
         self._last = 0
 
     def put(self, frame: Frame, camera: int = 0) -> None:
@@ -72,13 +74,20 @@ class LatestFrames:
 
     def take(self, timeout_seconds: float) -> tuple[int, Frame] | None:
         """Returns a camera's index and its frame that was not taken yet, after waiting up to `timeout_seconds` for one,
-        else None."""
+        else None. The camera gives no other frame before `release`."""
         with self._condition:
             found = self._next()
             if found is None:
                 self._condition.wait(timeout_seconds)
                 found = self._next()
         return found
+
+    def release(self, camera: int) -> None:
+        """Called when a frame that was taken is dealt with."""
+        with self._condition:
+            self._held[camera] = False
+            if self._frames[camera] is not None:
+                self._condition.notify()
 
     def dropped(self, camera: int = 0) -> int:
         return self._dropped[camera]
@@ -88,8 +97,8 @@ class LatestFrames:
         for step in range(1, count + 1):
             camera = (self._last + step) % count
             frame = self._frames[camera]
-            if frame is not None:
-                self._frames[camera], self._last = None, camera
+            if frame is not None and not self._held[camera]:
+                self._frames[camera], self._held[camera], self._last = None, True, camera
                 return camera, frame
         return None
 

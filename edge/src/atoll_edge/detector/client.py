@@ -14,7 +14,18 @@ from multiprocessing.connection import Pipe
 from atoll_contract.images import Resize
 from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.backends.base import Backend
-from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Message, Refused, receive, send
+from atoll_edge.detector.protocol import (
+    ACCELERATOR,
+    PIXEL_BYTES,
+    Detect,
+    Detected,
+    Load,
+    Loaded,
+    Message,
+    Refused,
+    receive,
+    send,
+)
 from atoll_edge.detector.tiling import Tiling
 from atoll_edge.system import describe_exit
 
@@ -36,9 +47,12 @@ class DetectorLost(RuntimeError):
 
 
 class DetectorClient:
-    """One worker process. One thread uses it; any thread may call `close`."""
+    """One worker process. One thread uses it; any thread may call `close`. `accelerator` is the number of the Edge TPU
+    that it opens, from 0, where a device has several detectors; None: whichever is there."""
 
-    def __init__(self, backend: Backend, *, command: Sequence[str] = WORKER_COMMAND) -> None:
+    def __init__(
+        self, backend: Backend, *, command: Sequence[str] = WORKER_COMMAND, accelerator: int | None = None
+    ) -> None:
         self.backend = backend
         self._next_id = 0
         self._loads: list[Loaded | Refused] = []
@@ -54,7 +68,10 @@ class DetectorClient:
                 # `Connection.poll` makes a new one at each call, which is a tenth of the time that a frame takes.
                 self._poller = select.poll()
                 self._poller.register(self._connection.fileno(), select.POLLIN)
-                self._process = subprocess.Popen([*command, *options], pass_fds=handles, stdin=subprocess.DEVNULL)
+                environment = None if accelerator is None else {**os.environ, ACCELERATOR: str(accelerator)}
+                self._process = subprocess.Popen(
+                    [*command, *options], pass_fds=handles, stdin=subprocess.DEVNULL, env=environment
+                )
 
     @property
     def pid(self) -> int:

@@ -31,7 +31,8 @@ REFUSED_PAUSE_SECONDS = 5.0
 
 
 class DetectorManager:
-    """See the module. `probe_allowed` returns whether an accelerator may be probed now."""
+    """See the module. `probe_allowed` returns whether an accelerator may be probed now; `keep_spare`: whether a process
+    waits to replace one that dies."""
 
     def __init__(
         self,
@@ -42,11 +43,12 @@ class DetectorManager:
         spawn: Callable[[Backend], DetectorClient] = DetectorClient,
         probe_allowed: Callable[[], bool] = lambda: True,
         spare: DetectorClient | None = None,
+        keep_spare: bool = True,
     ) -> None:
         self._choice = choice
         self._threads = threads
         self._tiling = tiling
-        self._workers = WorkerPool(spawn, spare)
+        self._workers = WorkerPool(spawn, spare, keep_spare=keep_spare)
         self._probe_allowed = probe_allowed
         self._crashes = CrashTracker(may_give_up=choice.is_free)
         # Digests of models with the accelerators that cannot run them: the next model may be another matter.
@@ -67,6 +69,11 @@ class DetectorManager:
     def active(self) -> LoadedModelSpec | None:
         """The model that answers, or did until its worker was lost."""
         return self._active
+
+    @property
+    def serving(self) -> bool:
+        """Whether a model can answer now."""
+        return self._client is not None
 
     @property
     def spare_pid(self) -> int | None:

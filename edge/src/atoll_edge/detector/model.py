@@ -1,7 +1,9 @@
 """A model for the detector, its results, and the health of the detector."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from atoll_contract.images import Resize
 from atoll_contract.release import Detection
@@ -69,3 +71,24 @@ class DetectorHealth:
         """Counts a lost worker."""
         self.losses += 1
         self.last_loss, self.last_loss_at = reason, now
+
+
+class Detector(Protocol):
+    """One detector, or several as one: what brings models into it sees this of it."""
+
+    @property
+    def active(self) -> LoadedModelSpec | None: ...
+
+    @property
+    def health(self) -> DetectorHealth: ...
+
+    @property
+    def idle_accelerators(self) -> tuple[str, ...]: ...
+
+    def backend_for(self, model: LoadedModelSpec) -> Backend | None:
+        """See DetectorManager.backend_for."""
+        ...
+
+    def request(self, model: LoadedModelSpec) -> "Future[Backend]":
+        """See DetectorManager.request."""
+        ...

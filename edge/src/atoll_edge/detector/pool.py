@@ -25,11 +25,18 @@ RESTART_DELAYS = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
 
 
 class WorkerPool:
-    """Starts and ends workers. Used by the detector thread alone."""
+    """Starts and ends workers. Used by one detector thread alone. `keep_spare`: whether one waits for the next load."""
 
-    def __init__(self, spawn: Callable[[Backend], DetectorClient], spare: DetectorClient | None = None) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[Backend], DetectorClient],
+        spare: DetectorClient | None = None,
+        *,
+        keep_spare: bool = True,
+    ) -> None:
         self._spawn = spawn
         self._spare = spare
+        self._keep_spare = keep_spare
         self._spare_at = 0.0
 
     @property
@@ -52,7 +59,7 @@ class WorkerPool:
 
     def ensure_spare(self, backend: Backend, now: float) -> None:
         """Starts a spare for `backend` if there is none and the last start was a while ago."""
-        if self._spare is None and now >= self._spare_at:
+        if self._keep_spare and self._spare is None and now >= self._spare_at:
             self._spare_at = now + SPARE_SECONDS
             try:
                 self._spare = self.start(backend)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+# The environment variable of a worker that has one of several accelerators: its number, from 0.
+ACCELERATOR = "ATOLL_EDGE_ACCELERATOR"
 # Room for the largest image: pages that are never written take no memory.
 PIXEL_BYTES = 48 * 2**20
 

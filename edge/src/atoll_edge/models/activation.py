@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorLost
-from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import DetectionResult, LoadedModelSpec
+from atoll_edge.detector.model import DetectionResult, Detector, LoadedModelSpec
 from atoll_edge.models import release_state
 from atoll_edge.models.load_retries import RELOAD_SECONDS, LoadRetries, is_missing
 from atoll_edge.models.release_state import DeviceState, StateError
@@ -56,7 +55,7 @@ class ActivationController:
     def __init__(
         self,
         store: ReleaseStore,
-        detector: DetectorManager,
+        detector: Detector,
         *,
         locked: Callable[[], bool] = lambda: False,
         factory: LoadedModelSpec | None = None,

@@ -21,8 +21,7 @@ from atoll_contract.store import open_store
 from atoll_edge.config import EdgeConfig, ModelConfig
 from atoll_edge.detector.backends.base import NAMES, Backend
 from atoll_edge.detector.backends.hardware import soc_chip
-from atoll_edge.detector.manager import DetectorManager
-from atoll_edge.detector.model import DetectionResult, DetectorHealth, LoadedModelSpec
+from atoll_edge.detector.model import DetectionResult, Detector, DetectorHealth, LoadedModelSpec
 from atoll_edge.models import release_state
 from atoll_edge.models.activation import ActivationController
 from atoll_edge.models.bundle import BundleError, bundle_spec, unpack
@@ -82,7 +81,7 @@ class FixedModelManager:
 
     seconds_since_tick = 0.0
 
-    def __init__(self, model: LoadedModelSpec, detector: DetectorManager) -> None:
+    def __init__(self, model: LoadedModelSpec, detector: Detector) -> None:
         self._model = model
         self._detector = detector
         self._load: Future[Backend] | None = None
@@ -131,7 +130,7 @@ class FixedModelManager:
 class ReleaseManager:
     """Manages the releases of a device. `match` gives the match lock; `metrics` counts swaps and polls."""
 
-    def __init__(self, config: EdgeConfig, detector: DetectorManager, match: MatchMonitor, metrics: Metrics) -> None:
+    def __init__(self, config: EdgeConfig, detector: Detector, match: MatchMonitor, metrics: Metrics) -> None:
         self._config = config
         self._detector = detector
         self._rate = Rate()

@@ -11,6 +11,7 @@ from pycoral.utils.edgetpu import get_runtime_version, list_edge_tpus, make_inte
 
 from atoll_edge.detector.backends.base import DeviceMissing, LoadError
 from atoll_edge.detector.backends.litert import InterpreterModel
+from atoll_edge.detector.protocol import ACCELERATOR
 
 
 class EdgeTpuLoader:
@@ -18,8 +19,9 @@ class EdgeTpuLoader:
 
     # The device has no threads, and the file says its side.
     def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002
+        number = os.environ.get(ACCELERATOR)
         try:
-            interpreter = make_interpreter(os.fspath(path))
+            interpreter = make_interpreter(os.fspath(path), device=None if number is None else f":{number}")
         except (ValueError, OSError) as error:
             # pycoral raises the same ValueError for a device that does not answer, often without a text, and for a
             # file that is not a model. The text of the first, where it has one, names the delegate.

@@ -47,10 +47,11 @@ def coral_devices(root: Path = Path("/")) -> list[str]:
     return coral_usb_ids(root / "sys/bus/usb/devices") + [f"/dev/{path.name}" for path in (root / "dev").glob("apex_*")]
 
 
-def found_accelerators(root: Path = Path("/")) -> tuple[Accelerator, ...]:
-    """Returns the accelerators, the preferred one first: a Coral was plugged in to be used."""
+def found_accelerators(root: Path = Path("/"), *, coral: int = 0) -> tuple[Accelerator, ...]:
+    """Returns the accelerators, the preferred one first: a Coral was plugged in to be used. `coral` is the number of
+    the one that counts, from 0: a process has a Coral alone."""
     found = []
-    if coral_devices(root):
+    if len(coral_devices(root)) > coral:
         found.append(_accelerator(Backend.EDGETPU, None, installed=_has_package("pycoral")))
     chip = soc_chip(root)
     if chip in RKNN_CHIPS:
