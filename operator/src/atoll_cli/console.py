@@ -16,7 +16,7 @@ from atoll_contract.text import duration, table_cell
 from atoll_operator.api.status import Phase, RunStatus
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 FAILED = 1
@@ -62,11 +62,14 @@ def output_console() -> Console:
     return Console(highlight=False)
 
 
-def print_view(view: object, *, wide: bool = False) -> None:
-    """Print a table or lines. They are wrapped on a terminal alone, for `-o wide` not even there: programs and files
-    take a row as one line, as kubectl prints it."""
+def print_view(view: RenderableType, *, wide: bool = False) -> None:
+    """Print a table or lines. They are wrapped on a terminal alone, where it is as wide as their words, and never for
+    `-o wide`: programs and files take a row as one line, as kubectl prints it."""
+    from rich.measure import Measurement
+
     console = output_console()
-    if console.is_terminal and not wide:
+    needed = Measurement.get(console, console.options.update(width=_UNWRAPPED), view).minimum
+    if console.is_terminal and not wide and needed <= console.width:
         console.print(view)
         return
     console.width = _UNWRAPPED

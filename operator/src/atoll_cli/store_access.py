@@ -165,6 +165,9 @@ def explain_store_errors(*, endpoint: str | None) -> Iterator[None]:
     try:
         yield
     except (StoreForbidden, StoreUnavailable) as error:
+        if isinstance(error.__cause__, OSError):
+            # The store is a folder, which has neither credentials nor an address.
+            raise
         if isinstance(error, StoreForbidden):
             advice = "your own credentials are used (AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws), not the ObjectStore's"
         elif endpoint is None:

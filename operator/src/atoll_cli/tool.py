@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import queue
@@ -64,8 +65,7 @@ def run_tool(
         if ended.code < 0:
             message = f"{module} crashed (signal {-ended.code}): {ended.last_line}"
             raise AtollError(Reason.INTERNAL_ERROR, message) from None
-        failure = f"{module} ended with exit code {ended.code}: {ended.last_line}"
-        raise SpecError(f"{failure}; {ADVICE}") from None
+        raise _without_document(f"{module} ended with exit code {ended.code}", ended) from None
     if "reason" in document:
         raise AtollError(Reason(document["reason"]), document["message"])
     return document
@@ -158,7 +158,15 @@ def _report(
     try:
         return from_json(cls, ended.output)
     except DecodeError:
-        raise ToolMissing(f"{failure}: {ended.last_line}; {ADVICE}") from None
+        raise _without_document(failure, ended) from None
+
+
+def _without_document(failure: str, ended: _Ended) -> AtollError:
+    """Why a program has printed no document, as far as its last line tells."""
+    if f"[Errno {errno.ENOSPC}]" in ended.last_line:
+        return AtollError(Reason.EPHEMERAL_STORAGE_EXCEEDED, f"{failure}: the disk is full; free some space")
+    missing = "No module named" in ended.last_line
+    return ToolMissing(f"{failure}: {ended.last_line}" + (f"; {ADVICE}" if missing else ""))
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,12 @@ def test_a_row_is_one_line_but_on_a_terminal(
     monkeypatch.setenv("COLUMNS", "40")
     print_view(table)
     assert max(len(line) for line in click.unstyle(screen.getvalue()).splitlines()) == 40
-    screen.truncate(0)
-    print_view(table, wide=True)
-    assert len(screen.getvalue().splitlines()) == 3
+    for columns, wide in (("40", True), ("10", False)):
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setenv("COLUMNS", columns)
+        print_view(table, wide=wide)
+        assert len(screen.getvalue().splitlines()) == 3
 
 
 def test_the_warnings_of_the_data_are_told_before_the_training(

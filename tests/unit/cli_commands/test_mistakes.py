@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
 import sys
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
@@ -14,7 +16,10 @@ import pytest
 from atoll_cli.command_table import COMMANDS
 from atoll_cli.main import cli, main
 from atoll_cli.param_types import InputPath
+from atoll_cli.store_access import explain_store_errors
 from atoll_contract.errors import ExitCode
+from atoll_contract.store import directory_store, open_store
+from atoll_contract.store.base import StoreForbidden
 
 ROOT = Path(__file__).parents[3]
 RUN = (ROOT / "crds/samples/trainingrun-field.yaml").read_text(encoding="utf-8")
@@ -163,6 +168,15 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().err
     assert printed.startswith("error: ")
     assert str(port) in printed
+
+
+def test_a_folder_that_may_not_be_written_has_no_credentials() -> None:
+    store = open_store(directory_store(Path("atoll-store")))
+    refused = mock.patch("os.replace", side_effect=OSError(errno.EROFS, "Read-only file system"))
+    linked = mock.patch("os.link", side_effect=OSError(errno.EROFS, "Read-only file system"))
+    with refused, linked, pytest.raises(StoreForbidden) as raised, explain_store_errors(endpoint=None):
+        store.put("datasets/local/a.tar", b"x")
+    assert raised.value.message.endswith("Read-only file system; check the owner and mode of the folder")
 
 
 def test_nothing_published_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,14 @@ def test_a_missing_package_is_reported_with_how_to_install_it(tool: Tool) -> Non
         call(tool("import nowhere"))
 
 
+def test_a_full_disk_is_no_missing_package(tool: Tool) -> None:
+    with pytest.raises(AtollError, match="the disk is full; free some space") as raised:
+        call(tool("raise OSError(28, 'No space left on device')"))
+    assert raised.value.reason is Reason.EPHEMERAL_STORAGE_EXCEEDED
+    with pytest.raises(SpecError, match=r"RuntimeError: broken$"):
+        call(tool("raise RuntimeError('broken')"))
+
+
 def test_a_crash_is_reported_with_its_signal(tool: Tool) -> None:
     module = tool("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(AtollError, match=r"crashed \(signal 11\)") as raised:

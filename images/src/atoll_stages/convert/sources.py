@@ -66,7 +66,10 @@ def _expand(source: DatasetSource, store: Store) -> Iterator[FoundSource]:
     if not source.key.endswith("/"):
         info = store.head(source.key)
         if info is None:
-            raise ObjectNotFound(f"there is no {shown(source.key)} in {store.url}; put the archive there")
+            raise ObjectNotFound(
+                f"there is no {shown(source.key)} in {store.url}; put the archive there: atoll push FILE, or atoll run "
+                "--data FILE"
+            )
         required = None if source.digest is None else source.digest.removeprefix("sha256:").lower()
         yield FoundSource(source.key, store, source.format, info, required or info.sha256, source.digest is not None)
         return
