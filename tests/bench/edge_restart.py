@@ -11,6 +11,7 @@ model, as libedgetpu does while it loads its firmware.
 import argparse
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -45,6 +46,10 @@ from support.edge_robot import Robot
 from support.polling import wait_until
 
 CAMERA = "bench"
+DRIPPING = 1200
+# As systemd gives it to a service.
+OPEN_FILES = 1024
+SUPPORT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 WATCHED_SECONDS = 2.0
 BARE = """
 import sys, time
@@ -81,6 +86,9 @@ def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: P
     rows = {"a bare interpreter: start, import, load, one frame (peer)": [bare_seconds(model) for _ in range(times)]}
     with running(model, DetectorManager(BackendChoice("cpu"), threads=1)) as run:
         rows["CPU: the detector is killed"] = losses(run, times, kill)
+        with dripping(run.agent.server.port):
+            name = f"CPU: the detector is killed while {DRIPPING:,} connections drip"
+            rows[name] = losses(run, max(3, times // 4), kill)
         rows["CPU: the detector hangs (2 s are the watchdog's)"] = losses(run, max(3, times // 4), stop)
     script(folder, {"edgetpu": {"load_seconds": coral_seconds}})
     coral = replace(model, edgetpu_path=model.cpu_path)
@@ -90,6 +98,22 @@ def measured(model: LoadedModelSpec, times: int, coral_seconds: float, folder: P
         to_the_cpu(coral, folder, coral_seconds) for _ in range(3)
     ]
     return rows
+
+
+@contextmanager
+def dripping(port: int) -> Iterator[None]:
+    """Connections to the status page that never end, while this process may open as many files as a service."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, limits[1]))
+    command = [sys.executable, "-P", "-m", "support.dripping_connections", str(port), str(DRIPPING)]
+    flood = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=SUPPORT)
+    try:
+        assert flood.stdout is not None
+        flood.stdout.readline()
+        yield
+    finally:
+        flood.communicate()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def bare_seconds(model: LoadedModelSpec) -> float:
