@@ -14,6 +14,9 @@ from atoll_edge.detector.tiling import Tiling
 from atoll_edge.frc import NtMode
 from atoll_edge.robot.seed_topics import Compatibility
 
+# In metres, of what a distance is wanted of.
+MIN_OBJECT_WIDTH, MAX_OBJECT_WIDTH = 0.001, 100.0
+
 
 class Verify(StrEnum):
     """How a release is verified. `digest-only` trusts everyone who can write to the bucket."""
@@ -59,8 +62,8 @@ class CameraConfig(Document, frozen=True):
 
 class DetectionConfig(Document, frozen=True):
     """`compatibility` is the format of the table `ML`, which `compatibility_camera` has: the first, where it is not
-    set. `object_widths` are the true widths of objects in metres, by label, for their distances. `processes` detectors
-    run at the same time, for several cameras."""
+    set. `object_widths` are the true widths of objects in metres, by label, for their distances; they go before those
+    of the release. `processes` detectors run at the same time, for several cameras."""
 
     backend: WantedBackend = WantedBackend.AUTO
     # Of each process; 0: all cores but one, shared among the processes.

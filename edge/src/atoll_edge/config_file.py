@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from atoll_contract.document import DecodeError, from_dict
 from atoll_contract.harvest import DEVICE
 from atoll_edge.cameras import MAX_CAMERAS, cameras_problem, listed_cameras
-from atoll_edge.config import EdgeConfig
+from atoll_edge.config import MAX_OBJECT_WIDTH, MIN_OBJECT_WIDTH, EdgeConfig
 from atoll_edge.frc import MAX_FPS, MAX_FRAME_SIDE, MAX_TEAM
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _bounds(config: EdgeConfig) -> Iterator[_Bound]:
         yield "detection.tiling.columns", detection.tiling.columns, 1, 3
         yield "detection.tiling.overlap", detection.tiling.overlap, 0, 0.5
     for label, width in detection.object_widths.items():
-        yield f"detection.objectWidths.{label[:80]}", width, 0.001, 100
+        yield f"detection.objectWidths.{label[:80]}", width, MIN_OBJECT_WIDTH, MAX_OBJECT_WIDTH
     yield "tracks.keepSeconds", config.tracks.keep_seconds, 0.05, 10
     yield "streams.rawPort", streams.raw_port, 1, MAX_PORT
     yield "streams.annotatedPort", streams.annotated_port, 1, MAX_PORT

@@ -204,7 +204,9 @@ class Pipeline:
         min_score = self._requests.min_score or self._settings.min_score
         labels = result.model.labels
         thresholds = (min_score,) * len(labels) if min_score else result.model.thresholds
-        return observe(result.detections, labels=labels, thresholds=thresholds, view=self._settings.view)
+        return observe(
+            result.detections, labels=labels, thresholds=thresholds, view=self._settings.view.of(result.model)
+        )
 
     def _follow(
         self, result: DetectionResult, observations: tuple[Observation, ...], captured_at: float

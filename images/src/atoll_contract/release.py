@@ -166,6 +166,8 @@ class Manifest(Document, frozen=True):
     # Every compile target of the run; None where that was the Edge TPU alone, so that devices with an agent that knows
     # no other go on with such releases.
     targets: tuple[TargetResult, ...] | None = None
+    # How wide objects are in truth, in metres, by label; None where no width is known.
+    object_widths: Mapping[str, float] | None = None
     # None where images are squashed, as every release of older versions does.
     preprocessing: Preprocessing | None = None
     schema_version: int = 1

@@ -110,6 +110,8 @@ class PublishSpec(Document, frozen=True):
     inputs: BuildInputs | None = None
     # The compile targets that the run asked for; None where that is the Edge TPU alone.
     targets: tuple[str, ...] | None = None
+    # True widths in metres, by label.
+    object_widths: Mapping[str, float] | None = None
 
 
 class StageInput(Document, frozen=True):

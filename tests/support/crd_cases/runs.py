@@ -263,7 +263,23 @@ _ROLLOUTS = (
     refused("rollout-halt-at-0", rollout((10, 0), haltAt=0), "should be greater than or equal to 1"),
 )
 
+
+def widths(**metres: str) -> Document:
+    return run(publish={"model": "note", "objectWidths": metres})
+
+
 _PUBLISH = (
+    accepted("object-widths", widths(note="0.36", cone="100", mark="0.001")),
+    accepted("object-widths-of-none", widths()),
+    accepted("object-widths-of-64-labels", widths(**{f"label-{number}": "1" for number in range(64)})),
+    refused(
+        "object-widths-of-65-labels",
+        widths(**{f"label-{number}": "1" for number in range(65)}),
+        "must have at most 64",
+    ),
+    refused("object-width-of-0", widths(note="0"), 'are metres in quotes, "0.001" to "100"'),
+    refused("object-width-of-101", widths(note="0.36", cone="101"), 'are metres in quotes, "0.001" to "100"'),
+    refused("object-width-in-centimetres", widths(note="36 cm"), "should match"),
     accepted("publish", run(publish={"model": "a" * 40, "channel": "candidate"})),
     refused("publish-model-of-41", run(publish={"model": "a" * 41}), "Too long"),
     refused("publish-model-of-another", run(publish={"model": "../team/note"}), "should match"),

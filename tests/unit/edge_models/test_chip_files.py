@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
 from atoll_edge.detector.backends.base import Backend
 from atoll_edge.models.canary_worker import CanaryJob
+from atoll_edge.models.card_reads import ReleaseDamaged
 from atoll_edge.models.download import PollResult, ReleaseDownloader
 from atoll_edge.models.release_files import chip_file
 from atoll_edge.models.release_state import Refusal
-from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import ExpectedRelease
-from support.edge_release import CHANNEL, MODEL, NAMESPACE, Published, publish
+from support.edge_release import CHANNEL, MODEL, NAMESPACE, Published, point, publish
 from support.standin_runtimes import StandinRuntimes
 
 pytestmark = pytest.mark.timeout(300)
@@ -122,6 +124,32 @@ def test_the_chip_of_a_file_is_in_its_name(published: Published) -> None:
     assert chip_file(published.manifest, None) is None
     for other in ("unoptimized.tflite", "model.tflite", "other-rk3588.rknn", "model-rk3588"):
         assert ManifestFile(Role.MODEL_COMPILED, other, "", "", 0).chip is None
+
+
+def test_the_widths_of_objects_come_with_the_release(bucket: DirStore, fetch: Fetch, tmp_path: Path) -> None:
+    """What no object has, in a manifest that nobody signed, is left out."""
+    widths = {"red": 0.36, "blue": 0.0, "green": 1e9}
+    published = publish(bucket, alter=lambda manifest: replace(manifest, object_widths=widths))
+    device = device_with(tmp_path, None)
+    fetch(device, canary=lambda *_, **__: None)
+    assert device.model_spec(published.sha256, device.check(published.sha256)).widths == (("red", 0.36),)
+
+
+def test_what_only_a_later_version_knows_is_passed_over_on_the_card_too(
+    bucket: DirStore, fetch: Fetch, tmp_path: Path
+) -> None:
+    published = publish(bucket)
+    later = json.loads(published.data) | {"later": 1}
+    later["files"].append(later["files"][0] | {"role": "of-later"})
+    data = json.dumps(later).encode()
+    later_one = dataclasses.replace(published, data=data, sha256=hashlib.sha256(data).hexdigest())
+    bucket.put(keys.manifest(NAMESPACE, MODEL, 1), data)
+    point(bucket, later_one, version=1)
+    device = device_with(tmp_path, None)
+    assert fetch(device, canary=lambda *_, **__: None) is PollResult.STAGED
+    manifest = device.check(later_one.sha256)
+    assert manifest.release == "colours-v1"
+    assert [item.role for item in manifest.files][-1] is Role.OTHER
 
 
 @pytest.mark.parametrize(

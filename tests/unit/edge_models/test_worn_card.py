@@ -14,9 +14,10 @@ import pytest
 from atoll_contract.store.directory import DirStore
 from atoll_edge.cli import main
 from atoll_edge.models import release_state
+from atoll_edge.models.card_reads import ReleaseDamaged
 from atoll_edge.models.download import PollResult, ReleaseDownloader
 from atoll_edge.models.release_files import needed_files
-from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore, StoreLocked
+from atoll_edge.models.release_store import ReleaseStore, StoreLocked
 from support.edge_release import MODEL, NAMESPACE, publish
 
 AGENT = 4711

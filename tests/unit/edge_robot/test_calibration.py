@@ -1,6 +1,7 @@
 """Calibrated angles against OpenCV's own over the whole picture, distances, and the files of PhotonVision and
 WPILib."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -14,6 +15,7 @@ import pytest
 from atoll_contract.release import Detection
 from atoll_edge.agent import lens_of
 from atoll_edge.config import CalibrationConfig, CameraConfig
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.robot.calibration import CalibrationError, read_calibration
 from atoll_edge.robot.detection import View, observe
 from atoll_edge.robot.lens import CalibratedLens, FieldOfView, Lens
@@ -191,6 +193,21 @@ def test_the_distance_of_an_object_of_known_width(
     [seen] = observe([box], labels=["note"], thresholds=[0.5], view=View(found, {"note": 0.2}))
     true = away * math.sqrt(1 + ray[0] ** 2 + ray[1] ** 2)
     assert seen.distance == pytest.approx(true if min(left, v) > 0 and right < 1 else 0.0, rel=0.02)
+
+
+def test_widths_of_the_release_are_known_and_those_of_the_settings_go_before() -> None:
+    model = LoadedModelSpec("m-v1", "aa", 1, ("a", "b"), (0.5, 0.5), Path("m"), widths=(("a", 0.2), ("b", 0.4)))
+    boxes = [Detection(number, 1.0, (0.4, 0.4, 0.6, 0.6)) for number in range(2)]
+
+    def distances(view: View) -> list[float]:
+        return [seen.distance for seen in observe(boxes, labels="ab", thresholds=[0.0, 0.0], view=view)]
+
+    release = distances(View(FieldOfView()).of(model))
+    assert release[0] > 0
+    assert release[1] == pytest.approx(2 * release[0])
+    own = distances(View(FieldOfView(), {"b": 0.2}).of(model))
+    assert own == pytest.approx([release[0], release[0]])
+    assert distances(View(FieldOfView()).of(dataclasses.replace(model, widths=()))) == [0.0, 0.0]
 
 
 def test_no_distance_without_a_width_and_for_a_part_of_an_object() -> None:

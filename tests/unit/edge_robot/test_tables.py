@@ -144,6 +144,18 @@ def test_distances_are_in_the_order_of_the_detections(robot: Robot, client: Netw
     assert robot.sample("/Atoll/rear/distances", lambda value: value != []).value == [1.5, 0.0]
 
 
+def test_distances_come_with_the_first_that_is_known(robot: Robot, client: NetworkTables) -> None:
+    """A release with widths may follow one without."""
+    robot.connect(client)
+    robot.watch("/Atoll/rear/distances")
+    edge = RobotTables(client, "rear", compatibility=Compatibility.NONE)
+    edge.publish(detections(CARGO))
+    assert edge._distances is None
+    edge.publish(detections(dataclasses.replace(CARGO, distance=2.0)))
+    edge.publish(detections(CARGO))
+    assert robot.sample("/Atoll/rear/distances", lambda value: value == [0.0]).value == [0.0]
+
+
 def test_tracks_arrive_as_structs_and_as_plain_numbers(robot: Robot, client: NetworkTables) -> None:
     robot.connect(client)
     samples = robot.struct_reader("/Atoll/rear/tracks", track_struct())

@@ -200,6 +200,13 @@ def test_a_roll_out_comes_in_the_order_of_its_steps() -> None:
     assert given(RUN, Stage.PUBLISH).publish.rollout is None  # type: ignore[union-attr]
 
 
+def test_the_widths_of_objects_reach_the_release_as_numbers() -> None:
+    section = given(run(publish={"model": "note", "objectWidths": {"note": "0.36"}}), Stage.PUBLISH).publish
+    assert section is not None
+    assert section.object_widths == {"note": 0.36}
+    assert given(RUN, Stage.PUBLISH).publish.object_widths is None  # type: ignore[union-attr]
+
+
 def test_publish_gets_what_its_release_says_of_its_making() -> None:
     section = given(RUN_FULL, Stage.PUBLISH).publish
     assert section is not None

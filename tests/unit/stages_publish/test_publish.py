@@ -388,6 +388,22 @@ def test_a_roll_out_is_in_the_manifest_and_its_control_object_is_there_before_th
     assert from_json(RolloutControl, store.get(keys.rollout("local", "note", 1))) == halted
 
 
+def test_the_widths_of_the_models_labels_are_in_the_manifest(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = exported_run(store, folder_spec, object_widths={"robot": 0.9, "cone": 0.3})
+    publish_once(given, store, tmp_path / "work")
+    assert manifest_of(store).object_widths == {"robot": 0.9}
+    assert "the model has no label ['cone']; it has ['note', 'robot']" in caplog.text
+
+
+def test_without_widths_an_older_device_reads_the_manifest(
+    store: Store, folder_spec: StoreSpec, tmp_path: Path
+) -> None:
+    publish_once(exported_run(store, folder_spec, object_widths={"cone": 0.3}), store, tmp_path / "work")
+    assert b"objectWidths" not in store.get(keys.manifest("local", "note", 1))
+
+
 def test_without_a_roll_out_nothing_of_one_is_written(store: Store, folder_spec: StoreSpec, tmp_path: Path) -> None:
     publish_once(exported_run(store, folder_spec), store, tmp_path / "work")
     assert b"rollout" not in store.get(keys.manifest("local", "note", 1))

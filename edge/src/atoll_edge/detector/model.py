@@ -32,6 +32,8 @@ class LoadedModelSpec:
     rknn_path: Path | None = None
     # The side of the input in pixels; None where no manifest states it.
     side: int | None = None
+    # True widths of objects in metres, by label, as the release has them.
+    widths: tuple[tuple[str, float], ...] = ()
 
     def path(self, backend: Backend) -> Path | None:
         """Returns the file for `backend`. A compiled model runs on its chip only; Qualcomm's NPUs run the int8 file."""

@@ -16,9 +16,10 @@ from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.client import DetectorLost
 from atoll_edge.detector.model import DetectionResult, Detector, LoadedModelSpec
 from atoll_edge.models import release_state
+from atoll_edge.models.card_reads import ReleaseDamaged
 from atoll_edge.models.load_retries import RELOAD_SECONDS, LoadRetries, is_missing
 from atoll_edge.models.release_state import DeviceState, StateError
-from atoll_edge.models.release_store import ReleaseDamaged, ReleaseStore
+from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.trial import Trial, TrialOutcome
 from atoll_edge.status import ModelState
 from atoll_edge.threads import RepeatingThread

@@ -17,35 +17,23 @@ import hashlib
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
 
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.files import file_lock, file_sha256, sync_folder, written_whole
 from atoll_contract.release import Manifest, Role
 from atoll_edge.detector.model import LoadedModelSpec
-from atoll_edge.models.release_files import chip_file, needed_files
+from atoll_edge.models.card_reads import ReleaseDamaged, read_again
+from atoll_edge.models.release_files import chip_file, known_widths, needed_files
 from atoll_edge.models.release_state import DeviceState
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# Errors of the card itself. They may pass; others (no right, too many open files) say nothing about its content.
-CARD_ERRORS = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR})
-READ_TRIES = 3
-READ_PAUSE_SECONDS = 0.05
-
 
 class StoreLocked(RuntimeError):
     """Another agent holds the folder."""
-
-
-class ReleaseDamaged(RuntimeError):
-    """A file of a release on this disk is missing or changed."""
 
 
 class ReleaseStore:
@@ -117,7 +105,7 @@ class ReleaseStore:
         """
         path = self.root / "state.json"
         try:
-            return from_json(DeviceState, _read_again(path, path.read_bytes))
+            return from_json(DeviceState, read_again(path, path.read_bytes))
         except (ReleaseDamaged, DecodeError, UnicodeDecodeError) as error:
             return self._recover(error) if path.exists() else DeviceState()
 
@@ -195,11 +183,12 @@ class ReleaseStore:
             OSError: it cannot be read now, which says nothing about it.
         """
         path = self._release(release) / "manifest.json"
-        data = _read_again(path, path.read_bytes)
+        data = read_again(path, path.read_bytes)
         if hashlib.sha256(data).hexdigest() != release:
             raise ReleaseDamaged(f"{path} is not what it was")
         try:
-            return from_json(Manifest, data)
+            # Verification has passed over what only a later version knows, too.
+            return from_json(Manifest, data, skip_unknown=True, fallbacks={Role: Role.OTHER})
         except DecodeError as error:
             raise ReleaseDamaged(f"{path}: {error}") from None
 
@@ -215,7 +204,7 @@ class ReleaseStore:
             path = self.blob_path(item.sha256)
             if item.role is Role.MODEL_COMPILED and not path.exists():
                 continue  # the card was in a device with another chip; the other files do without
-            if _read_again(path, functools.partial(file_sha256, path)) != item.sha256:
+            if read_again(path, functools.partial(file_sha256, path)) != item.sha256:
                 path.unlink(missing_ok=True)
                 raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
         return manifest
@@ -239,6 +228,7 @@ class ReleaseStore:
             resize=manifest.resize,
             rknn_path=self.blob_path(compiled.sha256) if compiled and self.has_blob(compiled.sha256) else None,
             side=manifest.input.width if manifest.sequence else None,
+            widths=known_widths(manifest),
         )
 
     def free_bytes(self) -> int:
@@ -297,24 +287,3 @@ class ReleaseStore:
         if (owner.st_uid, owner.st_gid) != (current.st_uid, current.st_gid):
             with contextlib.suppress(OSError):
                 os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _read_again(path: Path, read: Callable[[], T]) -> T:
-    """Returns what `read` does, which is tried again after errors of the card.
-
-    Raises:
-        ReleaseDamaged: the file is not there, or the card does not give it back.
-        OSError: it cannot be read for another reason.
-    """
-    for tried in range(1, READ_TRIES + 1):
-        try:
-            return read()
-        except FileNotFoundError:
-            break
-        except OSError as error:
-            if error.errno not in CARD_ERRORS:
-                raise
-            if tried == READ_TRIES:
-                raise ReleaseDamaged(f"{path}: {error.strerror} ({READ_TRIES} tries)") from None
-        time.sleep(READ_PAUSE_SECONDS)
-    raise ReleaseDamaged(f"{path} is missing")

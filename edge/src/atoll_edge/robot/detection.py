@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atoll_contract.release import Detection
+from atoll_edge.detector.model import LoadedModelSpec
 from atoll_edge.robot.lens import Lens
 
 # A box that reaches the frame's edge is of an object of which a part is missing.
@@ -36,6 +37,10 @@ class View:
 
     lens: Lens
     widths: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, model: LoadedModelSpec) -> "View":
+        """Returns the view with the widths that the model's release knows; those of the settings go before."""
+        return replace(self, widths={**dict(model.widths), **self.widths}) if model.widths else self
 
 
 def observe(

@@ -97,7 +97,7 @@ class FrameDetections:
 
 @dataclass(frozen=True)
 class ExtraTopics:
-    """Topics that the settings ask for."""
+    """Topics that the settings ask for. That of distances also comes with a model that knows widths."""
 
     distances: bool = False
     tracks: bool = False
@@ -135,7 +135,8 @@ class RobotTables:
         self._seed = SeedTables(tables, compatibility) if compatibility is not Compatibility.NONE else None
         self._make_topics(tables, f"/Atoll/{camera}")
         table = f"/Atoll/{camera}"
-        self._distances = tables.double_arrays(f"{table}/distances") if extra.distances else None
+        self._distances_topic = f"{table}/distances"
+        self._distances = tables.double_arrays(self._distances_topic) if extra.distances else None
         self._tracks = (
             (tables.struct_arrays(f"{table}/tracks", track_struct()), tables.double_arrays(f"{table}/trackValues"))
             if extra.tracks
@@ -163,6 +164,8 @@ class RobotTables:
         self._detections.set(to_structs(seen), when)
         if self._seed is not None:
             self._seed.publish(seen, width=detections.width, height=detections.height, when=when)
+        if self._distances is None and any(item.distance for item in seen):
+            self._distances = self._tables.double_arrays(self._distances_topic)
         if self._distances is not None:
             self._distances.set([item.distance for item in seen], when)
         if self._tracks is not None:

@@ -1,6 +1,7 @@
 """Builds the manifest of a release from its files and from the documents of the earlier stages."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from atoll_contract.stage_result import Artifact
 from atoll_contract.tflite import Model, read_model
 from atoll_stages.publish.files import ReleaseFile, optional_artifact, other_targets
 from atoll_stages.runtime.context import StageContext
+
+logger = logging.getLogger(__name__)
 
 # The threshold of a class for which the evaluation found no better one.
 DEFAULT_THRESHOLD = 0.5
@@ -51,7 +54,16 @@ def build_manifest(context: StageContext, spec: PublishSpec, files: Sequence[Rel
         channel=spec.channel,
         rollout=spec.rollout,
         targets=_targets(context, spec),
+        object_widths=_object_widths(spec, labels),
     )
+
+
+def _object_widths(spec: PublishSpec, labels: Sequence[str]) -> Mapping[str, float] | None:
+    """The widths of the model's own labels."""
+    given = spec.object_widths or {}
+    if unknown := sorted(given.keys() - set(labels)):
+        logger.warning("spec.publish.objectWidths: the model has no label %s; it has %s", unknown, list(labels))
+    return {label: given[label] for label in labels if label in given} or None
 
 
 def _manifest_files(context: StageContext, files: Sequence[ReleaseFile]) -> tuple[ManifestFile, ...]:

@@ -264,6 +264,7 @@ def _publish(work: Work, attempt: StageAttempt, own_store: StoreSpec) -> Publish
         adopt_only=attempt.adopt_only or None,
         targets=_targets(work.spec) or None,
         rollout=_rollout(work.spec.publish.rollout),
+        object_widths={label: float(width) for label, width in work.spec.publish.object_widths.items()} or None,
         inputs=build_inputs(
             work.spec,
             work.profile,
