@@ -186,7 +186,7 @@ def test_the_processors_npu_is_taken_where_the_release_has_its_file(
     assert detector.idle_accelerators == detector.health.given_up == ()
 
 
-def test_an_npu_without_its_library_is_said_and_not_tried(
+def test_E29_an_npu_without_its_library_is_said_and_not_tried(
     make_detector: Make, three: LoadedModelSpec, frame: Frame
 ) -> None:
     detector = make_detector(coral=lambda: False, also=(replace(ROCKCHIP, missing=INSTALL[Backend.RKNN]),))
@@ -197,7 +197,7 @@ def test_an_npu_without_its_library_is_said_and_not_tried(
     assert "--rknn FOLDER" in idle
 
 
-def test_a_file_that_the_npu_cannot_run_goes_to_the_cpu_and_is_not_tried_again(
+def test_E29_a_file_that_the_npu_cannot_run_goes_to_the_cpu_and_is_not_tried_again(
     make_detector: Make, script: Script, three: LoadedModelSpec, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atoll_edge.detector.pool.PROBE_SECONDS", 0.0)

@@ -87,7 +87,7 @@ def test_a_device_fetches_the_file_for_its_own_chip(
     assert spec.side == published.manifest.input.width
 
 
-def test_a_card_that_moves_to_another_device_does_without_the_file(
+def test_E29_a_card_that_moves_to_another_device_does_without_the_file(
     published: Published, fetch: Fetch, tmp_path: Path
 ) -> None:
     assert fetch(device_with(tmp_path, None), canary=lambda *_, **__: None) is PollResult.STAGED
