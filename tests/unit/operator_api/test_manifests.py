@@ -14,6 +14,19 @@ spec:
   datasets: [{key: a.tar}]
   publish: {model: note}
 """
+SWEEP = """apiVersion: atoll.dev/v1alpha1
+kind: TrainingSweep
+metadata: {name: ball}
+spec:
+  template:
+    spec:
+      datasets: [{key: a.tar}]
+      publish: {model: ball}
+      training: {steps: 100}
+  parameters:
+    - {name: width, values: ["0.35", "1.0"]}
+    - {name: batchSize, values: ["8", "16"]}
+"""
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\n"
 
 
@@ -36,6 +49,26 @@ def test_problems_have_file_and_line(tmp_path: Path) -> None:
     assert str(problem) == (
         f"{file}:12: TrainingRun/note: spec.training.steps: Invalid value: 0: should be greater than or equal to 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "says"),
+    [
+        ("steps: 100", "stepz: 100", 9, 'unknown field "spec.training.stepz"'),
+        ("steps: 100", "steps: 0", 9, "Invalid value: 0"),
+        ("{model: ball}", "{}", 8, "Required value"),
+        ('"16"', '"100000"', 12, "Invalid value: 100000"),
+        ('"0.35"', '"wide"', 11, "wide"),
+    ],
+)
+def test_the_template_of_a_sweep_is_checked_as_its_runs_are(right: str, wrong: str, line: int, says: str) -> None:
+    assert SWEEP.count(right) == 1
+    (sweep,) = read_text(SWEEP, source="x")
+    assert sweep.problems == ()
+    (changed,) = read_text(SWEEP.replace(right, wrong), source="x")
+    (problem,) = changed.problems
+    assert (problem.line, problem.object) == (line, "TrainingSweep/ball")
+    assert says in str(problem)
 
 
 def test_other_objects_are_kept_unchecked() -> None:

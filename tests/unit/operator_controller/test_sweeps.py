@@ -15,6 +15,7 @@ from atoll_operator.controller.metrics import OperatorMetrics
 from atoll_operator.controller.sweeps import REQUEUE_SECONDS, SweepReconciler
 from atoll_operator.kube.errors import ClusterError
 from atoll_operator.kube.objects import EVENTS, RUNS, SWEEPS
+from atoll_operator.kube.transport import Request
 from support.fake_cluster import FakeCluster, FakeServer
 from support.sweep_simulation import Killed, SweepSimulation, killer, sweep_document
 
@@ -193,6 +194,16 @@ def test_runs_that_the_api_server_refuses_end_the_sweep_with_its_words() -> None
     status = operator.finish()
     assert (status.phase, status.reason) == (SweepPhase.FAILED, Reason.INVALID_SPEC)
     assert "ball-t00: spec.training.steps: Invalid value" in status.message
+
+
+def test_runs_are_created_so_that_the_api_server_refuses_fields_that_it_does_not_know() -> None:
+    operator = SweepOperator(trials=1)
+    sent: list[Request] = []
+    cluster = FakeCluster(operator.server, around=lambda request, _: sent.append(request))
+    reconcile = SweepReconciler(cluster, Settings(), metrics=OperatorMetrics(), now=operator.server.clock.now)
+    reconcile(KEY)
+    queries = [request.query for request in sent if str(request).startswith("create trainingruns")]
+    assert queries == [{"fieldValidation": "Strict"}] * 2
 
 
 def test_a_run_of_somebody_else_under_a_trials_name_ends_the_sweep_and_stays() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from atoll_operator.api.problems import Problem
 from atoll_operator.api.validation import check, is_atoll
 from atoll_operator.api.yaml import YamlDocument, YamlError, read_documents
+from atoll_operator.sweeps.template import template_problems
 
 STANDARD_INPUT = Path("-")
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -140,9 +141,10 @@ def _manifest(document: YamlDocument, source: str) -> Manifest:
         return Manifest(source, line, value, is_atoll=False)
     checked = check(value)
     found = Manifest(source, line, checked.value if isinstance(value, dict) else {}, is_atoll=True)
-    located = (
-        LocatedProblem(source, document.line(problem.path), found.title, problem) for problem in checked.problems
-    )
+    problems = checked.problems
+    if not problems and found.kind == "TrainingSweep":
+        problems = template_problems(checked.value)
+    located = (LocatedProblem(source, document.line(problem.path), found.title, problem) for problem in problems)
     return replace(found, problems=tuple(sorted(located, key=lambda item: item.line or 0)))
 
 

@@ -175,10 +175,12 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(str(request), f"no answer from the API server: {error}") from error
 
-    def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
-        """Returns the object as created. Raises AlreadyExists where the name is taken."""
+    def create(self, resource: Resource, namespace: str | None, body: Body, *, strict: bool = False) -> Body:
+        """Returns the object as created. Raises AlreadyExists where the name is taken, and with `strict` Refused where
+        the schema does not know a field, which the API server would leave out otherwise."""
         self._fence()
-        return self._must(Request("POST", resource, namespace, body=body))
+        query = {"fieldValidation": "Strict"} if strict else {}
+        return self._must(Request("POST", resource, namespace, query=query, body=body))
 
     def patch(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body | None:
         """Merge-patches the object itself."""
