@@ -102,7 +102,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         line[:40]
         for line in (
             "tab.yaml:2: a tab where YAML wants spaces",
-            "bytes.yaml:1: not UTF-8 text (byte 3)",
+            "bytes.yaml:1: not UTF-8 text (byte 3); name a",
             "empty.yaml:1: there is no object in it",
             "absent.yaml: cannot be read: No such file or directory",
         )
