@@ -28,6 +28,11 @@ spec:
 """
 
 
+def run_text(name: str, *, model: str = "note", targets: Sequence[str] = ("edgetpu",)) -> str:
+    """A run.yaml."""
+    return RUN.format(name=name, model=model, targets=", ".join(f"{{ target: {target} }}" for target in targets))
+
+
 class LocalPage:
     """`with LocalPage(folder) as page:`; `plan` says what the stages do (see `noop_stages`)."""
 
@@ -87,8 +92,7 @@ class LocalPage:
         return wait_until(ended, what=path, timeout_seconds=120)
 
     def start(self, name: str, *, model: str = "note", targets: Sequence[str] = ("edgetpu",)) -> dict[str, Any]:
-        entries = ", ".join(f"{{ target: {target} }}" for target in targets)
-        return self.request("/api/runs", {"text": RUN.format(name=name, model=model, targets=entries)})
+        return self.request("/api/runs", {"text": run_text(name, model=model, targets=targets)})
 
     def state_of(self, name: str) -> str:
         found = (run["state"] for run in self.request("/api/state")["runs"] if run["name"] == name)

@@ -16,7 +16,7 @@ from atoll_cli.ui.server import TOKEN_HEADER
 from atoll_contract import keys
 from atoll_contract.store import directory_store, open_store
 from support import archives
-from support.local_page import RUN, LocalPage
+from support.local_page import LocalPage, run_text
 from support.polling import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -153,7 +153,7 @@ def test_problems_of_a_file_are_reported_line_by_line(page: LocalPage) -> None:
 
 
 def test_a_run_that_the_page_would_not_show_is_refused(page: LocalPage) -> None:
-    text = RUN.format(name="one", model="note").replace("name: one", "name: one, namespace: team-190")
+    text = run_text("one").replace("name: one", "name: one, namespace: team-190")
     assert "this page shows local" in page.request("/api/runs", {"text": text})["error"]
 
 
