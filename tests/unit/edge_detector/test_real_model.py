@@ -11,7 +11,9 @@ from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.backends.litert import LiteRtLoader
 from atoll_edge.detector.client import DetectorClient, DetectorLost
 from atoll_edge.detector.protocol import Loaded, Refused
-from support.detector_file import detector_file
+from atoll_edge.models.canary_worker import CanaryJob
+from atoll_edge.models.verify import run_canary
+from support.detector_file import CLASSES, detector_file
 from support.edge_model import colour_detector
 from support.edge_release import GOLDEN_BOXES, golden_image
 from support.polling import wait_until
@@ -32,6 +34,21 @@ def test_a_file_of_each_head_is_loaded_and_run() -> None:
         assert (model.width, model.height) == (192, 192)
         # Untrained, it takes nothing for an object.
         assert all(found.score < 0.1 for found in model.detect(Image.fromarray(image)).detections)
+
+
+@pytest.mark.parametrize("architecture", ["ssd-mobilenet-v2-fpnlite-192", "dfl-mobilenet-v2-fpn-192"])
+def test_a_file_of_each_head_passes_the_canary_and_serves(architecture: str) -> None:
+    path = detector_file(architecture, 0.35)
+    run_canary(CanaryJob(str(path), len(CLASSES), 192), name=architecture)
+    client = DetectorClient(Backend.CPU)
+    try:
+        ended = load(client, path)
+        assert isinstance(ended, Loaded)
+        assert (ended.width, ended.height) == (192, 192)
+        answer = client.detect(np.zeros((48, 64, 3), np.uint8), timeout_seconds=60)
+    finally:
+        client.close()
+    assert answer.non_finite == 0
 
 
 def test_the_child_finds_what_was_drawn(tmp_path: Path) -> None:
