@@ -30,6 +30,8 @@ Body = dict[str, Any]
 MODULE = "sigs.k8s.io/kueue"
 GROUP, VERSION = "kueue.x-k8s.io", "v1beta2"
 NAMESPACE, ACCOUNT = "kueue-system", "kueue-controller-manager"
+# The definition of a Workload has a megabyte.
+INSTALL_TIMEOUT = 60
 WEBHOOK_SERVICE, WEBHOOK_SECRET = "kueue-webhook-service", "kueue-webhook-server-cert"
 # Where the kinds of its chart are created that are wanted here.
 _RBAC, _WEBHOOKS = "/apis/rbac.authorization.k8s.io/v1", "/apis/admissionregistration.k8s.io/v1"
@@ -117,7 +119,7 @@ class Kueue:
         request = self._api.param_serialize(
             "POST", path, header_params=headers, body=item, auth_settings=["BearerToken"]
         )
-        answer = self._api.call_api(*request, _request_timeout=TIMEOUT)
+        answer = self._api.call_api(*request, _request_timeout=INSTALL_TIMEOUT)
         assert answer.status == 201, f"POST {path}: {answer.status} {answer.read()[:500]!r}"
 
     def _start(self) -> None:

@@ -54,6 +54,10 @@ class StageProcesses:
             if (log := mark.with_name("output.log")).exists()
         )
 
+    def environment(self, pod_uid: str) -> dict[str, str]:
+        """What the pod has beside the stage's input."""
+        return {}
+
     def close(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -73,6 +77,7 @@ class StageProcesses:
             ENV_HANDOVER_DIR: str(handover),
             ENV_TERMINATION_LOG: str(self._message(given, pod_uid)),
             "NOOP_PLAN": str(self.plan),
+            **self.environment(pod_uid),
         }
         command = [sys.executable, "-P", str(STAGES), str(given.stage)]
         with (work / "output.log").open("wb") as output:
