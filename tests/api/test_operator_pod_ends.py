@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import kubernetes.client
@@ -31,6 +32,11 @@ def stage_of(status: dict[str, Any], name: Stage) -> dict[str, Any]:
     return found
 
 
+def releases_of(team: Objects, model: str) -> list[str]:
+    found = team.list_all("modelreleases")
+    return [item["metadata"]["name"] for item in found if item["spec"]["model"] == model]
+
+
 def test_P3_a_pod_evicted_for_its_nodes_sake_is_replaced_and_costs_no_attempt(team: Objects, kubelet: Kubelet) -> None:
     pods: list[str] = []
 
@@ -45,6 +51,52 @@ def test_P3_a_pod_evicted_for_its_nodes_sake_is_replaced_and_costs_no_attempt(te
     assert status["phase"] == "Succeeded"
     assert stage_of(status, Stage.CONVERT)["attempts"] == 1
     assert len(set(pods)) == 2
+
+
+@pytest.mark.parametrize("first", [Stage.TRAIN, Stage.COMPILE])
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "failed"])
+def test_P3_a_pod_evicted_between_its_containers_leaves_what_is_done_done(
+    team: Objects, kubelet: Kubelet, first: Stage, replaced: bool
+) -> None:
+    name = f"between-{first}-{'replaced' if replaced else 'failed'}"
+    pods: list[str] = []
+
+    def evict_the_first(given: StageInput, pod_uid: str) -> StageEnd | None:
+        pods.append(pod_uid)
+        done = succeed(given, pod_uid)
+        # A disrupted pod is replaced within its Job. Otherwise the Job has failed.
+        disruption = PRESSURE if replaced else ""
+        return dataclasses.replace(done, disruption=disruption, eviction=PRESSURE) if pod_uid == pods[0] else done
+
+    kubelet.scripts[name, first] = evict_the_first
+    status = end_of(team, name)
+    second = list(Stage)[list(Stage).index(first) + 1]
+    attempts = [2 if stage is second and not replaced else 1 for stage in Stage]
+    assert (status["phase"], [stage["attempts"] for stage in status["stages"]]) == ("Succeeded", attempts)
+    # Only a new pod of the same Job begins with the stage that is done, and finds its result.
+    assert len(set(pods)) == (2 if replaced else 1)
+    assert releases_of(team, name) == [f"{name}-v1"]
+
+
+def killed_at_first(given: StageInput, pod_uid: str) -> StageEnd | None:
+    """The container of the first attempt gets signal 9; the next one does its work."""
+    return StageEnd(137, "", reason="Error") if given.attempt == 1 else succeed(given, pod_uid)
+
+
+def test_a_container_that_is_killed_costs_an_attempt_of_its_stage_and_of_no_other(
+    team: Objects, kubelet: Kubelet
+) -> None:
+    for stage in Stage:
+        name = f"killed-{stage}"
+        kubelet.scripts[name, stage] = killed_at_first
+        team.create("trainingruns", run_manifest(name, profileRef={"name": team.namespace}, publish={"model": name}))
+    for stage in Stage:
+        name = f"killed-{stage}"
+        status = team.wait_for_phase(name, "Succeeded", "Failed")
+        attempts = [2 if item is stage else 1 for item in Stage]
+        assert (status["phase"], [item["attempts"] for item in status["stages"]]) == ("Succeeded", attempts), name
+        assert "signal 9" in stage_of(status, stage)["lastFailure"]["message"]
+        assert releases_of(team, name) == [f"{name}-v1"]
 
 
 def test_P3_a_pod_evicted_for_its_own_disk_ends_the_run(team: Objects, kubelet: Kubelet) -> None:
