@@ -149,7 +149,7 @@ class PublishTarget(ApiType, frozen=True):
     model: str
     channel: str
     rollout: Rollout | None = None
-    object_widths: Mapping[str, Decimal] = field(default_factory=dict)
+    object_widths: Mapping[str, Decimal] | None = None
 
 
 class RunPolicy(ApiType, frozen=True):

@@ -264,7 +264,7 @@ def _publish(work: Work, attempt: StageAttempt, own_store: StoreSpec) -> Publish
         adopt_only=attempt.adopt_only or None,
         targets=_targets(work.spec) or None,
         rollout=_rollout(work.spec.publish.rollout),
-        object_widths={label: float(width) for label, width in work.spec.publish.object_widths.items()} or None,
+        object_widths=_object_widths(work.spec.publish.object_widths),
         inputs=build_inputs(
             work.spec,
             work.profile,
@@ -288,6 +288,10 @@ def _rollout(wanted: Rollout | None) -> RolloutPlan | None:
         return None
     steps = sorted((step.percent, step.after_seconds) for step in wanted.steps)
     return RolloutPlan(tuple(RolloutStep(percent, after) for percent, after in steps), wanted.halt_at)
+
+
+def _object_widths(wanted: Mapping[str, float] | None) -> dict[str, float] | None:
+    return {label: float(width) for label, width in wanted.items()} if wanted else None
 
 
 def relative_key(key: str, *, store: StoreSpec, field: str) -> str:
