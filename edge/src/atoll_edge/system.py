@@ -1,5 +1,7 @@
 """Facts about the machine and its processes."""
 
+import contextlib
+import ctypes
 import os
 import platform
 import signal
@@ -11,6 +13,11 @@ DEVICES = Path("/sys/bus/usb/devices")
 # Vendor and product ids of a Coral: the chip maker's before its firmware is loaded, Google's afterwards.
 UNINITIALISED = ("1a6e", "089a")
 READY = ("18d1", "9302")
+# Larger blocks have their own mapping, which ends when they are freed; an image of 1920×1080 pixels takes half of this.
+MAPPED_BYTES = 16 * 2**20
+KEPT_BYTES = 32 * 2**20
+# Of malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def cores() -> int:
@@ -41,6 +48,18 @@ def coral_usb_ids(devices: Path = DEVICES) -> list[str]:
         if ids in (UNINITIALISED, READY):
             found.append(":".join(ids))
     return found
+
+
+def keep_freed_memory() -> None:
+    """Has this process keep memory that it frees, up to KEPT_BYTES, for its next request of it.
+
+    By itself glibc returns the memory of each frame to the system, and the system clears it page by page for the next
+    frame: a sixth of the time that a small detector takes.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        adjust = ctypes.CDLL(None).mallopt
+        for option, value in ((_M_MMAP_THRESHOLD, MAPPED_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES)):
+            adjust(option, value)
 
 
 def describe_exit(code: int) -> str:

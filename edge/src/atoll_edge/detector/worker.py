@@ -31,6 +31,7 @@ from atoll_edge.detector.backends.base import (
 from atoll_edge.detector.letterbox import with_resize
 from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
 from atoll_edge.detector.tiling import TiledModel, Tiling
+from atoll_edge.system import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] 
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--pixels", type=int, required=True)
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     # Ctrl-C and a SIGTERM to the group are for the agent, which closes the socket.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
