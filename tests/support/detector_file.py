@@ -34,7 +34,8 @@ def make(architecture: str, width: float) -> bytes:
     kind = Architecture(architecture)
     model = build_detector(architecture=kind, width=width, classes=len(CLASSES), side=kind.side)
     images = np.random.default_rng(0).integers(0, 255, (4, kind.side, kind.side, 3), np.uint8)
-    return files_of(kind).int8(model, name="detector", labels=CLASSES, max_detections=KEPT, calibration=list(images))
+    files = files_of(kind, max_detections=KEPT)
+    return files.int8(model, name="detector", labels=CLASSES, calibration=list(images))
 
 
 def main(path: str, architecture: str, width: str) -> None:

@@ -101,9 +101,8 @@ def int8_file(spec: TrainSpec, parts: Parts, trained: TrainedCell) -> bytes:
     validation = [preprocess.decode(e.encoded, side) for e in parts.validation]
 
     def convert() -> bytes:
-        return files_of(spec.architecture).int8(
-            model, name="bench", labels=parts.classes, max_detections=MAX_DETECTIONS, calibration=pictures
-        )
+        files = files_of(spec.architecture, max_detections=MAX_DETECTIONS)
+        return files.int8(model, name="bench", labels=parts.classes, calibration=pictures)
 
     detector = FloatDetector(model, spec.architecture, side=side, max_detections=MAX_DETECTIONS)
     first = calibrate_scores("validation", parts.validation, detector.detect_all(validation), parts.classes)

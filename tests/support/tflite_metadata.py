@@ -29,17 +29,22 @@ def read_metadata(data: bytes) -> DetectorMetadata:
     assert content[4:8] == b"M001"
     (graph,) = _root(content).tables(3)
     (image,) = graph.tables(2)
-    boxes, classes, *_ = graph.tables(3)
+    boxes, classes, *others = graph.tables(3)
     (unit,) = image.tables(4)
     (file,) = classes.tables(6)
-    assert file.byte(2) == 3  # TENSOR_VALUE_LABELS
-    properties = boxes.table(3).table(1)
-    assert (boxes.table(3).byte(0), properties.byte(1), properties.byte(2)) == (3, 1, 0)  # boundaries, as a ratio
+    box_order: tuple[int, ...] = ()
+    if others:
+        properties = boxes.table(3).table(1)
+        assert (boxes.table(3).byte(0), properties.byte(1), properties.byte(2)) == (3, 1, 0)  # boundaries, as a ratio
+        box_order = properties.integers(0)
+    # A value is an index of the labels (TENSOR_VALUE_LABELS), or there is a column for each (TENSOR_AXIS_LABELS).
+    assert file.byte(2) == (3 if others else 2)
+    assert boxes.has(3) == graph.has(8) == bool(others)
     return DetectorMetadata(
         inputs=(image.text(0),),
         outputs=tuple(item.text(0) for item in graph.tables(3)),
         normalization=(unit.table(1).floats(0)[0], unit.table(1).floats(1)[0]),
-        box_order=properties.integers(0),
+        box_order=box_order,
         labels=tuple(_associated_file(data, file.text(0)).decode().splitlines()),
     )
 
@@ -64,6 +69,9 @@ class _Reader:
         offset = self.at.Offset(4 + 2 * field)
         assert offset, f"field {field} is missing"
         return int(offset)
+
+    def has(self, field: int) -> bool:
+        return bool(self.at.Offset(4 + 2 * field))
 
     def number(self, field: int) -> int:
         return int(self.at.Get(Uint32Flags, self.at.Pos + self._position(field)))

@@ -22,7 +22,7 @@ from atoll_contract.tool_reports import ComparisonJob, Contender, ImageSource
 from atoll_stages.compare.__main__ import run
 from atoll_stages.compare.comparison import compare
 from atoll_stages.compare.inputs import ImageSet, load_model
-from atoll_stages.export.metadata import add_preprocessing
+from atoll_stages.export.metadata import add_metadata
 from atoll_stages.train.dataset import Example
 from support.coloured_squares import Square, coloured_archive, squares, write_archive
 from support.convert_stage import ConvertStage
@@ -234,7 +234,7 @@ def test_each_model_sees_images_as_it_was_trained(tmp_path: Path) -> None:
     box = np.array([[0.0, 0.25, 0.5, 0.375]], np.float32)
     example = Example("wide.png", stream.getvalue(), 256, 64, box, np.zeros(1, np.int32))
     squashing, letterboxing = Path(model(tmp_path / "old")), Path(model(tmp_path / "new"))
-    marked = add_preprocessing(colour_detector(), Resize.LETTERBOX)
+    marked = add_metadata(colour_detector(), name="new", labels=LABELS, resize=Resize.LETTERBOX)
     (letterboxing / "unoptimized.tflite").write_bytes(marked)
     old, new = (
         load_model(Contender(path.name, str(path), ()), tmp_path / "work") for path in (squashing, letterboxing)

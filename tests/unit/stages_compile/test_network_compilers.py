@@ -196,7 +196,7 @@ def test_a_simulator_sees_letterboxed_images_and_its_boxes_come_back(bench: Benc
 
 
 def test_a_chip_whose_boxes_are_distributions_is_read_by_its_six_outputs(bench: Bench) -> None:
-    bench.head = files_of(Architecture.DFL_192).document(CLASSES, max_detections=1)
+    bench.head = files_of(Architecture.DFL_192).document(CLASSES)
     bench.plan("rknn", outputs=distribution_outputs())
     figures = bench.run(target="rknn").summary["figures"]
     assert (figures["ap50"], figures["source"]) == (1.0, "simulator")

@@ -21,6 +21,7 @@ from atoll_stages.train.detections import FloatDetector
 from atoll_stages.train.detector import build_detector
 from support.detection_data import labelled_images
 from support.field_readers import Int8Output, frigate, overlap
+from support.tflite_metadata import DetectorMetadata, read_metadata
 
 ARCHITECTURE = Architecture.DFL_192
 SIDE = ARCHITECTURE.side
@@ -45,9 +46,7 @@ def export(classes: int) -> Exported:
     images = [preprocess.decode(example.encoded, SIDE) for example in labelled_images(6)]
     logits, _ = model(np.stack(images) / 127.5 - 1.0, training=False)
     model.get_layer("class_logits").bias.assign_add(np.full(classes, -np.percentile(logits, 98), np.float32))
-    data = files_of(ARCHITECTURE).int8(
-        model, name="m", labels=tuple("abc")[:classes], max_detections=1, calibration=images
-    )
+    data = files_of(ARCHITECTURE).int8(model, name="m", labels=tuple("abc")[:classes], calibration=images)
     return Exported(model, data, images)
 
 
@@ -86,6 +85,18 @@ def test_the_outputs_are_boxes_and_scores_in_int8(exported: Exported) -> None:
     check_input(ExportedModel(exported.data).input)
     # By their number `atoll pull --for` tells what other programs can run.
     assert len(read_model(exported.data).outputs) == 2
+
+
+def test_the_file_carries_labels_and_how_its_input_is_normalised(exported: Exported) -> None:
+    """One box distribution and one row of scores for each cell: no boxes, so that no reader takes them for such."""
+    classes = exported.model.output_shape[0][2]
+    assert read_metadata(exported.data) == DetectorMetadata(
+        inputs=("image",),
+        outputs=("box distributions", "scores"),
+        normalization=(127.5, 127.5),
+        box_order=(),
+        labels=tuple("abc")[:classes],
+    )
 
 
 def test_every_operation_is_predicted_to_map_to_the_edge_tpu(exported: Exported) -> None:

@@ -9,7 +9,7 @@ from atoll_contract.errors import ModelError
 from atoll_contract.images import Resize
 from atoll_contract.tflite import read_model
 from atoll_stages.export.flatbuffer import operations
-from atoll_stages.export.metadata import add_metadata, add_preprocessing
+from atoll_stages.export.metadata import add_metadata
 from support.edge_model import SIDE, colour_detector
 from support.tflite_metadata import DetectorMetadata, read_metadata
 
@@ -88,10 +88,3 @@ def test_a_letterbox_file_says_so_to_atoll_and_to_people(plain: bytes, described
     image = np.random.default_rng(0).integers(0, 255, (1, SIDE, SIDE, 3), np.uint8)
     for wanted, found in zip(_outputs(plain, image), _outputs(letterboxed, image), strict=True):
         np.testing.assert_array_equal(found, wanted)
-
-
-def test_a_file_without_tflite_metadata_says_it_too(plain: bytes) -> None:
-    letterboxed = add_preprocessing(plain, Resize.LETTERBOX)
-    assert read_model(letterboxed).resize is Resize.LETTERBOX
-    assert not read_model(letterboxed).has_metadata
-    assert add_preprocessing(plain, Resize.SQUASH) == plain

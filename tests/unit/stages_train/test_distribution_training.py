@@ -68,7 +68,7 @@ def fixed(trained: Trainer) -> Trainer:
 def test_frigate_and_photonvision_find_what_atoll_finds(fixed: Trainer, validation: Sequence[Example]) -> None:
     side = ARCHITECTURE.side
     images = [preprocess.decode(example.encoded, side) for example in validation]
-    data = files_of(ARCHITECTURE).int8(fixed.model, name="m", labels=CLASSES, max_detections=1, calibration=images)
+    data = files_of(ARCHITECTURE).int8(fixed.model, name="m", labels=CLASSES, calibration=images)
     file = ExportedModel(data)
     equal: list[bool] = []
     for image in images:

@@ -21,7 +21,7 @@ from atoll_contract.images import Resize, stated_preprocessing
 from atoll_contract.train_spec import Architecture
 from atoll_stages.export.converter import POSTPROCESS, RAW_OUTPUTS, Postprocess, convert, convert_raw
 from atoll_stages.export.flatbuffer import fix_outputs, order_outputs
-from atoll_stages.export.metadata import add_metadata, add_preprocessing
+from atoll_stages.export.metadata import Outputs, add_metadata
 from atoll_stages.export.onnx_model import ConverterMissing, float_onnx, level_network
 from atoll_stages.export.target_inputs import (
     CALIBRATION_ARTIFACT,
@@ -53,7 +53,6 @@ class HeadFiles(Protocol):
         *,
         name: str,
         labels: Sequence[str],
-        max_detections: int,
         calibration: Sequence[np.ndarray],
         resize: Resize = Resize.SQUASH,
     ) -> bytes:
@@ -73,16 +72,17 @@ class HeadFiles(Protocol):
         """
         ...
 
-    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
+    def document(self, classes: tuple[str, ...]) -> DetectorHead:
         """Returns how the outputs of the ONNX model become boxes."""
         ...
 
 
 @dataclass(frozen=True)
 class SsdFiles:
-    """Files of an SSD."""
+    """Files of an SSD, which gives `max_detections` boxes of a picture."""
 
     architecture: Architecture
+    max_detections: int
 
     def int8(
         self,
@@ -90,7 +90,6 @@ class SsdFiles:
         *,
         name: str,
         labels: Sequence[str],
-        max_detections: int,
         calibration: Sequence[np.ndarray],
         resize: Resize = Resize.SQUASH,
     ) -> bytes:
@@ -98,22 +97,23 @@ class SsdFiles:
             model,
             anchors=generate_anchors(self.architecture),
             side=self.architecture.side,
-            post=Postprocess(max_detections=max_detections, classes=len(labels)),
+            post=Postprocess(max_detections=self.max_detections, classes=len(labels)),
             calibration=calibration,
         )
-        return add_metadata(fix_outputs(raw, operation=POSTPROCESS), name=name, labels=labels, resize=resize)
+        fixed = fix_outputs(raw, operation=POSTPROCESS)
+        return add_metadata(fixed, name=name, labels=labels, outputs=Outputs.DETECTIONS, resize=resize)
 
     def onnx(self, model: keras.Model) -> bytes:
         return float_onnx(model, side=self.architecture.side, outputs=NETWORK_OUTPUTS)
 
-    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
+    def document(self, classes: tuple[str, ...]) -> DetectorHead:
         return DetectorHead(
             side=self.architecture.side,
             classes=classes,
             anchors=tuple(tuple(anchor) for anchor in generate_anchors(self.architecture).boxes.tolist()),
             box_scales=BOX_SCALES,
             max_log_size=MAX_LOG_SIZE,
-            max_detections=max_detections,
+            max_detections=self.max_detections,
             score_threshold=SCORE_THRESHOLD,
             iou_threshold=IOU_THRESHOLD,
         )
@@ -131,19 +131,17 @@ class DistributionFiles:
         *,
         name: str,
         labels: Sequence[str],
-        max_detections: int,
         calibration: Sequence[np.ndarray],
         resize: Resize = Resize.SQUASH,
     ) -> bytes:
-        del name, labels, max_detections  # the file has neither suppression nor TFLite metadata: no reader knows them
         raw = convert_raw(model, side=self.architecture.side, calibration=calibration)
-        return add_preprocessing(order_outputs(raw, names=RAW_OUTPUTS), resize)
+        ordered = order_outputs(raw, names=RAW_OUTPUTS)
+        return add_metadata(ordered, name=name, labels=labels, outputs=Outputs.DISTRIBUTIONS, resize=resize)
 
     def onnx(self, model: keras.Model) -> bytes:
         return float_onnx(level_network(model), side=self.architecture.side, outputs=LEVEL_OUTPUTS)
 
-    def document(self, classes: tuple[str, ...], *, max_detections: int) -> DetectorHead:
-        del max_detections
+    def document(self, classes: tuple[str, ...]) -> DetectorHead:
         return DetectorHead(
             side=self.architecture.side,
             classes=classes,
@@ -157,9 +155,12 @@ class DistributionFiles:
         )
 
 
-def files_of(architecture: Architecture) -> HeadFiles:
-    """Returns the maker of an architecture's files."""
-    return DistributionFiles(architecture) if architecture.has_distributions else SsdFiles(architecture)
+def files_of(architecture: Architecture, *, max_detections: int = MAX_DETECTIONS) -> HeadFiles:
+    """Returns the maker of an architecture's files. An SSD gives `max_detections` boxes of a picture; whoever reads
+    distributions chooses their number, so such a file does not."""
+    if architecture.has_distributions:
+        return DistributionFiles(architecture)
+    return SsdFiles(architecture, max_detections)
 
 
 def write_target_inputs(
@@ -175,7 +176,7 @@ def write_target_inputs(
 
     Without the package that converts the model there are none, and every target that needs them says so.
     """
-    files = files_of(info.architecture)
+    files = files_of(info.architecture, max_detections=max_detections)
     try:
         onnx = files.onnx(model)
     except ConverterMissing:
@@ -184,7 +185,7 @@ def write_target_inputs(
     names = {ONNX_ARTIFACT: ONNX_NAME, HEAD_ARTIFACT: HEAD_NAME, CALIBRATION_ARTIFACT: CALIBRATION_NAME}
     written = {artifact: folder / name for artifact, name in names.items()}
     written[ONNX_ARTIFACT].write_bytes(onnx)
-    head = files.document(info.classes, max_detections=max_detections)
+    head = files.document(info.classes)
     written[HEAD_ARTIFACT].write_bytes(to_json(replace(head, preprocessing=stated_preprocessing(resize))))
     write_calibration(written[CALIBRATION_ARTIFACT], calibration)
     return written

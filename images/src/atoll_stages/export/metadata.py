@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import flatbuffers
@@ -40,22 +41,35 @@ _NORMALIZATION_OPTIONS = 1
 _BOUNDARIES, _RATIO = 1, 0
 # Where left, top, right and bottom stand in a box (ymin, xmin, ymax, xmax).
 _BOX_ORDER = (1, 0, 3, 2)
-_VALUE_LABELS = 3
+_AXIS_LABELS, _VALUE_LABELS = 2, 3
 _RESULT_GROUP = "detection_result"
 # The fields of the schema's Model.
 _MODEL_FIELDS = ("version", "operator_codes", "subgraphs", "description", "buffers", "metadata_buffer", "metadata")
 _OFFSET_FIELDS = ("operator_codes", "subgraphs", "description", "metadata_buffer")
 
 
-def add_metadata(data: bytes, *, name: str, labels: Sequence[str], resize: Resize = Resize.SQUASH) -> bytes:
-    """Returns the file of a detector with metadata, of which it must have none yet. Its outputs must be boxes, classes,
-    scores and count. What was in the file stays as it is, and the same arguments give the same bytes. `resize` is how
-    the model expects images.
+class Outputs(StrEnum):
+    """What a detector's file gives, in the order of its outputs."""
+
+    DETECTIONS = "boxes, classes, scores and their number"
+    DISTRIBUTIONS = "the distributions of a box and the scores of all classes, for each cell"
+
+
+def add_metadata(
+    data: bytes,
+    *,
+    name: str,
+    labels: Sequence[str],
+    outputs: Outputs = Outputs.DETECTIONS,
+    resize: Resize = Resize.SQUASH,
+) -> bytes:
+    """Returns the file of a detector with metadata, of which it must have none yet. What was in the file stays as it
+    is, and the same arguments give the same bytes. `resize` is how the model expects images.
 
     Raises:
         ModelError: CompileFailed, it is not a .tflite file.
     """
-    described = {tflite.METADATA_NAME: describe_detector(name, labels, resize)}
+    described = {tflite.METADATA_NAME: describe_detector(name, labels, outputs, resize)}
     packed = io.BytesIO(_embed(data, described | _preprocessing(resize)))
     packed.seek(0, io.SEEK_END)
     # Readers of the metadata look for the archive from the file's end, and refuse compressed members.
@@ -64,44 +78,25 @@ def add_metadata(data: bytes, *, name: str, labels: Sequence[str], resize: Resiz
     return packed.getvalue()
 
 
-def add_preprocessing(data: bytes, resize: Resize) -> bytes:
-    """Returns the file with the word of how it expects images, for Atoll's own readers; as it is if it squashes them.
-
-    Raises:
-        ModelError: CompileFailed, it is not a .tflite file.
-    """
-    entries = _preprocessing(resize)
-    return _embed(data, entries) if entries else data
-
-
 def _preprocessing(resize: Resize) -> dict[str, bytes]:
     stated = stated_preprocessing(resize)
     return {tflite.PREPROCESSING_NAME: to_json(stated)} if stated else {}
 
 
-def describe_detector(name: str, labels: Sequence[str], resize: Resize = Resize.SQUASH) -> bytes:
+def describe_detector(name: str, labels: Sequence[str], outputs: Outputs, resize: Resize) -> bytes:
     """Returns the metadata of a detector as a FlatBuffer."""
     builder = flatbuffers.Builder(2048)
     write = _MetadataWriter(builder)
-    graph = write.table(
-        offsets={
-            2: write.tables([write.image_input(resize)]),
-            3: write.tables(
-                [
-                    write.boxes(),
-                    write.tensor("category", "The class of each box, from 0.", files=[write.label_file()]),
-                    write.tensor("score", "How sure the model is of each box, 0 to 1."),
-                    write.tensor("number of detections", "How many boxes there are."),
-                ]
-            ),
-            8: write.tables([write.result_group()]),
-        }
-    )
+    graph = {2: write.tables([write.image_input(resize)])}
+    if outputs is Outputs.DETECTIONS:
+        graph |= {3: write.tables(write.detections()), 8: write.tables([write.result_group()])}
+    else:
+        graph |= {3: write.tables(write.distributions())}
     root = write.table(
         offsets={
             0: builder.CreateString(name),
             1: builder.CreateString(f"Detects {', '.join(labels)}."),
-            3: write.tables([graph]),
+            3: write.tables([write.table(offsets=graph)]),
             7: builder.CreateString(_MIN_PARSER_VERSION),
         }
     )
@@ -144,6 +139,22 @@ class _MetadataWriter:
         fields = {3: content, 4: self.tables([unit])}
         return self.tensor("image", _INPUTS[resize], fields=fields)
 
+    def detections(self) -> list[int]:
+        return [
+            self.boxes(),
+            self.tensor("category", "The class of each box, from 0.", files=[self.label_file(_VALUE_LABELS)]),
+            self.tensor("score", "How sure the model is of each box, 0 to 1."),
+            self.tensor("number of detections", "How many boxes there are."),
+        ]
+
+    def distributions(self) -> list[int]:
+        """What no runtime's metadata has words for: it takes Atoll's or Frigate's reader to find boxes in it."""
+        columns = "How sure the model is of each class (columns), in each cell. A single class has two equal columns."
+        return [
+            self.tensor("box distributions", "Where the four edges of the box of each cell may be."),
+            self.tensor("scores", columns, files=[self.label_file(_AXIS_LABELS)]),
+        ]
+
     def boxes(self) -> int:
         order = self._vector(_BOX_ORDER, self.builder.PrependUint32)
         properties = self.table(offsets={0: order}, small={1: _BOUNDARIES, 2: _RATIO})
@@ -158,9 +169,9 @@ class _MetadataWriter:
             offsets[6] = self.tables(files)
         return self.table(offsets=offsets)
 
-    def label_file(self) -> int:
+    def label_file(self, kind: int) -> int:
         name = self.builder.CreateString(LABELS_NAME)
-        return self.table(offsets={0: name}, small={2: _VALUE_LABELS})
+        return self.table(offsets={0: name}, small={2: kind})
 
     def result_group(self) -> int:
         members = [self.builder.CreateString(name) for name in ("location", "category", "score")]

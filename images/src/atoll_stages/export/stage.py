@@ -147,11 +147,10 @@ class ExportSession:
     def _convert(self) -> bytes:
         self.context.check_stop()
         self.context.report(Progress(10, message="quantising"))
-        data = files_of(self.info.architecture).int8(
+        data = files_of(self.info.architecture, max_detections=self.max_detections).int8(
             self.model,
             name=self.spec.model or "detector",
             labels=self.info.classes,
-            max_detections=self.max_detections,
             calibration=[preprocess.decode(e.encoded, self.side, self.resize) for e in self._calibration()],
             resize=self.resize,
         )
