@@ -61,7 +61,7 @@ def test_keras_fetches_its_own_file(given: Path, tmp_path: Path, monkeypatch: py
 
 def test_without_internet_the_address_and_the_cause_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def get_file(*_: Any, **__: Any) -> str:
-        raise Exception("URL fetch failure: no route to host")
+        raise Exception(f"URL fetch failure on {ADDRESS}{CLASSIC}: None -- no route to host")
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
     found = weights_file(WIDTH, None, tmp_path)

@@ -59,7 +59,9 @@ def weights_file(width: float, given: Path | None, folder: Path) -> WeightsFile:
     except OSError as error:
         return WeightsFile(source, width, problem=f"{source} cannot be read: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001  # get_file raises plain Exceptions
-        return WeightsFile(source, width, problem=f"{source} cannot be fetched: {error}")
+        # Keras names the address, too, and a code of HTTP, which is None where no server was reached.
+        cause = str(error).replace(f" on {source}: ", ": ").replace(": None -- ", ": ")
+        return WeightsFile(source, width, problem=f"{source} cannot be fetched: {cause}")
     image = keras.Input((SIDE, SIDE, 3), name="image")
     model = keras.Model(image, list(mobilenet_v2(image, width=width, top=True).values()))
     try:
