@@ -21,6 +21,7 @@ from support.edge_agent import RunningAgent
 from support.edge_release import MODEL, NAMESPACE, publish
 from support.node_cluster import NodeCluster
 from support.node_robot import ADDRESS, robot
+from support.polling import wait_until
 from support.step_log import StepLog
 
 CHART = Path(__file__).parents[2] / "charts" / "atoll-edge"
@@ -92,8 +93,14 @@ class RobotPod:
         return pod
 
     def container(self) -> str:
-        """The id of the container that runs, as containerd knows it."""
-        identity: str = self.pod()["status"]["containerStatuses"][0]["containerID"]
+        """The id of the container that runs, as containerd knows it. The robot may have boxes before the API server
+        has it from the kubelet."""
+        identity: str = wait_until(
+            lambda: self.pod()["status"]["containerStatuses"][0].get("containerID"),
+            what="the container's id",
+            timeout_seconds=PATIENCE_SECONDS,
+            interval_seconds=0.2,
+        )
         return identity.removeprefix("containerd://")
 
     @property
