@@ -6,7 +6,7 @@ import pytest
 
 from atoll_contract.document import replace
 from atoll_contract.errors import SpecError
-from atoll_contract.recipe import recipe, sufficient_steps
+from atoll_contract.recipe import Recipe, recipe, sufficient_steps
 from atoll_contract.train_spec import Accelerator, Architecture, InitFrom, Preset, StartWeights, TrainSpec
 from atoll_stages.train.config import Hyperparameters, known_names, make_config, parse_hyperparameters
 from atoll_stages.train.dataset import CACHE_BYTES, canvas_side
@@ -86,11 +86,16 @@ def test_other_settings_or_data_have_another_fingerprint() -> None:
 def test_auto_freezes_blocks_and_a_number_that_is_given_counts() -> None:
     auto = TrainSpec(preset=Preset.AUTO)
     chosen = recipe(Preset.AUTO, InitFrom.IMAGENET)
-    trainer = make_config(auto, classes=2, dataset_digest="d").trainer
+    config = make_config(auto, classes=2, dataset_digest="d")
+    trainer = config.trainer
     assert (trainer.frozen_blocks, trainer.backbone_factor) == (chosen.frozen_blocks, chosen.backbone_factor)
-    by_hand = replace(auto, hyperparameters={"frozen-blocks": "0", "backbone-learning-rate-factor": "0.9"})
-    trainer = make_config(by_hand, classes=2, dataset_digest="d").trainer
-    assert (trainer.frozen_blocks, trainer.backbone_factor) == (0, 0.9)
+    assert config.image_size.small_share == chosen.small_share
+    numbers = {"frozen-blocks": "0", "backbone-learning-rate-factor": "0.9", "small-share": "0.5"}
+    by_hand = make_config(replace(auto, hyperparameters=numbers), classes=2, dataset_digest="d")
+    assert (by_hand.trainer.frozen_blocks, by_hand.trainer.backbone_factor) == (0, 0.9)
+    assert by_hand.image_size.small_share == 0.5
+    plain = make_config(TrainSpec(), classes=2, dataset_digest="d")
+    assert plain.image_size.small_share == Recipe().small_share
     random = replace(auto, init_from=StartWeights(InitFrom.RANDOM))
     assert make_config(random, classes=2, dataset_digest="d").trainer.frozen_blocks == 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
-from atoll_contract.recipe import recipe, sufficient_steps
+from atoll_contract.recipe import SMALL_SHARE, recipe, sufficient_steps
 from atoll_contract.train_spec import SEED_NAMES, Architecture, InitFrom, TrainSpec
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.dataset import CACHE_BYTES
@@ -87,7 +87,9 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
         SpecError: a hyperparameter is unknown or out of its range.
     """
     chosen = recipe(spec.preset, spec.init_from.type)
-    defaults = Hyperparameters(frozen_blocks=chosen.frozen_blocks, backbone_factor=chosen.backbone_factor)
+    defaults = Hyperparameters(
+        frozen_blocks=chosen.frozen_blocks, backbone_factor=chosen.backbone_factor, small_share=chosen.small_share
+    )
     parameters = parse_hyperparameters(spec.hyperparameters, defaults)
     fingerprint = hashlib.sha256(to_json(spec) + dataset_digest.encode()).hexdigest()
     if spec.max_steps is not None:
@@ -187,7 +189,7 @@ class Hyperparameters:
     backbone_factor: float = 1.0
     frozen_blocks: int = 0
     small_side: float = 0.7
-    small_share: float = 0.6
+    small_share: float = SMALL_SHARE
     horizontal_flip: bool = True
     vertical_flip: bool = False
     min_zoom: float = 0.7
