@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from support.house import ROOT, SOURCE_ROOTS
@@ -11,6 +12,7 @@ IMPORT = re.compile(r"\bfrom (atoll_\w+(?:\.\w+)*) import ([A-Za-z_]\w*(?:(?: as
 SUFFIXES = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ""}
 
 
+@cache
 def module_path(name: str) -> Path | None:
     """The file of a module or package of ours, or None."""
     stem = SOURCE_ROOTS[name.split(".")[0]].joinpath(*name.split("."))
@@ -18,6 +20,7 @@ def module_path(name: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
+@cache
 def names_of(path: Path) -> set[str]:
     """Names that a module binds at its top, also under `if` and `try`."""
     bound: set[str] = set()
