@@ -12,9 +12,10 @@ from atoll_contract.labelmap import format_label_map
 from atoll_contract.release import INT8_NAME, LABELS_NAME, Detection, Manifest, write_bundle
 from atoll_contract.tflite import PREPROCESSING_NAME
 from atoll_edge.models.bundle import BundleError, bundle_spec, named_model, unpack
-from atoll_edge.models.canary_worker import CanaryFailed, CanaryJob, GoldenImage, try_model
+from atoll_edge.models.canary_worker import CanaryJob, GoldenImage
+from atoll_edge.models.release_state import Refusal
 from atoll_edge.models.release_store import ReleaseStore
-from atoll_edge.models.verify import canary_job
+from atoll_edge.models.verify import canary_job, run_canary
 from support.edge_model import LABELS, SIDE, write_model
 from support.edge_release import make_manifest, release_files
 from support.minimal_tflite import minimal_tflite
@@ -40,10 +41,11 @@ def golden(tmp_path: Path) -> GoldenImage:
 def test_the_canary_finds_the_expected_boxes_only_as_the_model_was_trained(tmp_path: Path, golden: GoldenImage) -> None:
     model, _ = write_model(tmp_path)
     job = CanaryJob(str(model), len(LABELS), SIDE, (golden,), Resize.LETTERBOX)
-    try_model(job)
+    # In a process of its own, whose memory the canary limits.
+    run_canary(job, name="letterboxed")
     assert from_json(CanaryJob, to_json(job)) == job
-    with pytest.raises(CanaryFailed, match="was expected"):
-        try_model(CanaryJob(str(model), len(LABELS), SIDE, (golden,)))
+    with pytest.raises(Refusal, match="was expected"):
+        run_canary(CanaryJob(str(model), len(LABELS), SIDE, (golden,)), name="squashed")
 
 
 @pytest.mark.parametrize(("said", "how"), [(None, Resize.SQUASH), (LETTERBOX, Resize.LETTERBOX)])
