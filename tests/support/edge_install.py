@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.detector_file import detector_file
 from support.edge_model import SIDE, colour_detector
 from support.interpreters import find_interpreter
 
@@ -77,6 +78,8 @@ def main(folder: Path, version: str = "3.11") -> None:
     # Made with TensorFlow, which the installation has not.
     for side, signature in ((SIDE, False), (SIDE, True), (96, False)):
         colour_detector(side, signature=signature)
+    for architecture in ("ssd-mobilenet-v2-fpnlite-192", "dfl-mobilenet-v2-fpn-192"):
+        detector_file(architecture, 0.35)
     installed(folder.resolve(), version)
 
 
