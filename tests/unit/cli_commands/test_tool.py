@@ -93,8 +93,8 @@ def test_ctrl_c_waits_for_the_tool_to_clean_up(tool: Tool, tmp_path: Path) -> No
         """
         import pathlib, sys, time
         folder = pathlib.Path(sys.argv[1])
-        (folder / "begun").touch()
         try:
+            (folder / "begun").touch()
             time.sleep(3600)
         except KeyboardInterrupt:
             (folder / "cleaned").touch()
