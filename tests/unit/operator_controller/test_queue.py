@@ -78,6 +78,15 @@ def test_a_run_that_is_deleted_wakes_the_next(queue: QueueManager) -> None:
     assert queue.forget(("team", "first")) == []
 
 
+def test_the_late_end_of_a_run_of_the_same_name_frees_no_slot(queue: QueueManager) -> None:
+    """A run was deleted and created again, and is at work before the watch tells of the deletion."""
+    queue.record(run("first"), WORKING)
+    queue.observe(run("second", QUEUED, minute=2))
+    assert queue.forget(("team", "first"), uid="of the run before") == []
+    assert queue.is_at_work(("team", "first"))
+    assert queue.forget(("team", "first"), uid=run("first")["metadata"]["uid"]) == [("team", "second")]
+
+
 def test_a_run_created_anew_under_the_same_name_holds_no_slot(queue: QueueManager) -> None:
     queue.record(run("again"), WORKING)
     anew = run("again", minute=5)

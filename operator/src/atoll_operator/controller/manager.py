@@ -252,7 +252,7 @@ class EventHandlers:
         key, uid = key_of(run), run["metadata"]["uid"]
         if kind == "DELETED":
             self._cache.forget(key, uid=uid)
-            self._wake([*self._queue.forget(key), key])
+            self._wake([*self._queue.forget(key, uid=uid), key])
         # Where the version is not new, it is the operator's own write, or an older event.
         elif self._cache.put_run(run):
             self._wake(self._queue.observe(run))

@@ -101,10 +101,12 @@ class QueueManager:
                     entry = replace(entry, active=entry.phase is not Phase.SUSPENDED)
             return self._replace(key, entry)
 
-    def forget(self, key: Key) -> list[Key]:
-        """Called when the run is deleted; returns the runs that may have its slot now."""
+    def forget(self, key: Key, *, uid: str = "") -> list[Key]:
+        """Called when the run is deleted; returns the runs that may have its slot now. With its `uid`, a later run of
+        the same name keeps its own."""
         with self._lock:
-            removed = self._remove(key)
+            known = self._entries.get(key)
+            removed = None if known is not None and uid not in ("", known.uid) else self._remove(key)
             if removed is None:
                 return []
             self.estimates.forget(removed.uid)

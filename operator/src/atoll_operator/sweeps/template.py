@@ -20,13 +20,15 @@ def template_problems(document: Body) -> tuple[Problem, ...]:
     found: dict[tuple[Path, str], Problem] = {}
     for settings in corner_settings(spec):
         for problem in check(trial_run(sweep, spec, settings, number=0)).problems:
-            located = replace(problem, path=_field(spec, problem.path))
+            located = _located(spec, problem)
             found.setdefault((located.path, located.message), located)
     return tuple(found.values())
 
 
-def _field(spec: TrainingSweepSpec, path: Path) -> Path:
-    names = [parameter.name for parameter in spec.parameters]
+def _located(spec: TrainingSweepSpec, problem: Problem) -> Problem:
+    names, path = [parameter.name for parameter in spec.parameters], problem.path
     if path and path[-1] in names:
-        return ("spec", "parameters", names.index(str(path[-1])))
-    return (*_TEMPLATE, *path) if path[:1] == ("spec",) else _TEMPLATE
+        place: Path = ("spec", "parameters", names.index(str(path[-1])))
+        plain = f"{path[-1]}: {problem.plain}" if problem.plain else ""
+        return replace(problem, path=place, message=f"{path[-1]}: {problem.message}", plain=plain)
+    return replace(problem, path=(*_TEMPLATE, *path) if path[:1] == ("spec",) else _TEMPLATE)
