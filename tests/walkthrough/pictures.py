@@ -77,6 +77,8 @@ def _ui(folder: Path) -> None:
         browser.open(page.address)
         browser.wait("document.querySelector(\"[data-focus='archive field.tar']\") !== null")
         browser.click("[data-focus='archive field.tar']")
+        # The walk's own start, as no weights are at hand where the page is shown.
+        browser.run("document.querySelector('#from').value = 'random'")
         browser.click("#write")
         browser.wait("document.querySelector('#text').value.includes('kind: TrainingRun')", seconds=300)
         browser.click("[data-focus='run field']")

@@ -68,6 +68,20 @@ def test_from_a_dropped_archive_to_two_releases_side_by_side(page: LocalPage, ar
         assert browser.complaints == []
 
 
+def test_a_draft_without_start_weights_is_refused_and_can_be_asked_for_with_random_ones(
+    page: LocalPage, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ATOLL_WEIGHTS_DIR")
+    with Browser() as browser:
+        browser.open(page.address)
+        browser.choose_file("#file", archive)
+        browser.wait("document.querySelector('#drop-problem').innerText.includes('no ImageNet weights')")
+        assert browser.text("#estimate") == ""
+        browser.run("document.querySelector('#from').value = 'random'")
+        browser.click("#write")
+        browser.wait("document.querySelector('#text').value.includes('initFrom: { type: random }')")
+
+
 def test_the_error_of_a_refused_archive_is_shown_beside_the_field(page: LocalPage, archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:5000])
     with Browser() as browser:

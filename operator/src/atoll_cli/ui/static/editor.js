@@ -13,7 +13,8 @@ let valid = null;
 export async function writeFile() {
   const wanted = { archives: [...app.chosen], from: byId("from").value };
   const started = await request("/api/drafts", wanted);
-  const written = await waitForTask(started, message => { byId("estimate").textContent = message + " …"; });
+  const written = await waitForTask(started, message => { byId("estimate").textContent = message + " …"; })
+    .finally(drawEstimate);
   draft = written;
   setText(written.text);
   const [first, ...others] = wanted.archives;
