@@ -8,6 +8,7 @@ import dataclasses
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from atoll_contract.signing import KeyPair
 from atoll_contract.store.directory import DirStore
@@ -26,10 +27,14 @@ from support.edge_release import CHANNEL, MODEL, NAMESPACE
 
 @dataclass
 class LoadingDetector:
-    """Loads every model at once."""
+    """Loads every model at once, on the CPU."""
 
     active: LoadedModelSpec | None = None
     health: DetectorHealth = field(default_factory=DetectorHealth)
+    idle_accelerators: tuple[str, ...] = ()
+
+    def backend_for(self, _: LoadedModelSpec) -> Backend | None:
+        return Backend.CPU
 
     def request(self, model: LoadedModelSpec) -> "Future[Backend]":
         self.active = model
@@ -57,7 +62,8 @@ class FleetDevice:
         keys = (str(fleet.key_file),)
         model = ModelConfig(NAMESPACE, MODEL, store, channel=CHANNEL, verify=Verify.REQUIRED, public_key_files=keys)
         config = EdgeConfig(device=name, state_dir=str(fleet.folder / name), model=model)
-        self.manager = ReleaseManager(config, self._detector, NoMatch(), Metrics())  # type: ignore[arg-type]
+        no_match: Any = NoMatch()
+        self.manager = ReleaseManager(config, self._detector, no_match, Metrics())
         poller = self.manager.poller
         assert poller is not None
         downloader = poller._downloader
