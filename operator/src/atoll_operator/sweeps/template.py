@@ -28,7 +28,7 @@ def template_problems(document: Body) -> tuple[Problem, ...]:
 def _located(spec: TrainingSweepSpec, problem: Problem) -> Problem:
     names, path = [parameter.name for parameter in spec.parameters], problem.path
     if path and path[-1] in names:
-        place: Path = ("spec", "parameters", names.index(str(path[-1])))
+        located: Path = ("spec", "parameters", names.index(str(path[-1])))
         plain = f"{path[-1]}: {problem.plain}" if problem.plain else ""
-        return replace(problem, path=place, message=f"{path[-1]}: {problem.message}", plain=plain)
+        return replace(problem, path=located, message=f"{path[-1]}: {problem.message}", plain=plain)
     return replace(problem, path=(*_TEMPLATE, *path) if path[:1] == ("spec",) else _TEMPLATE)
