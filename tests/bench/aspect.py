@@ -22,13 +22,10 @@ import keras
 from atoll_contract.images import Preprocessing, Resize
 from atoll_contract.train_spec import Architecture, InitFrom, StartWeights, TrainSpec
 from atoll_stages.train.config import make_config
-from atoll_stages.train.dataset import BatchLoader, canvas_side
 from atoll_stages.train.evaluate import evaluate
-from atoll_stages.train.history import Progression
 from atoll_stages.train.initial_weights import assign_weights
-from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.trainer import Trainer
-from bench.quality import KeepBest
+from bench.quality import train
 from support.quality_sets import Parts, load, wide
 
 SHAPES = ("4:3", "16:9")
@@ -36,24 +33,8 @@ SHAPES = ("4:3", "16:9")
 
 def trained(spec: TrainSpec, parts: Parts) -> Trainer:
     """A trainer with the best averaged weights by the validation part."""
-    config = make_config(spec, classes=len(parts.classes), dataset_digest="")
-    trainer = Trainer(config.trainer)
-    trainer.average.reset()
-    kept = KeepBest(trainer)
-    side = canvas_side(spec.architecture.side, count=len(parts.train))
-    with BatchLoader(
-        parts.train, side=side, batch_size=config.batch_size, seed=spec.seed, resize=spec.resize
-    ) as loader:
-        loop = TrainingLoop(
-            config=config,
-            trainer=trainer,
-            loader=loader,
-            validation=parts.validation,
-            classes=parts.classes,
-            callbacks=kept,
-        )
-        loop.run(Progression())
-    assign_weights(trainer.model, kept.weights)
+    trainer = Trainer(make_config(spec, classes=len(parts.classes), dataset_digest="").trainer)
+    assign_weights(trainer.model, train(spec, parts, None).weights)
     return trainer
 
 

@@ -111,7 +111,9 @@ def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> TrainedCell:
     trainer.average.reset()
     kept = KeepBest(trainer)
     side = canvas_side(spec.architecture.side, count=len(parts.train))
-    with BatchLoader(parts.train, side=side, batch_size=config.batch_size, seed=spec.seed) as loader:
+    with BatchLoader(
+        parts.train, side=side, batch_size=config.batch_size, seed=spec.seed, resize=spec.resize
+    ) as loader:
         loop = TrainingLoop(
             config=config,
             trainer=trainer,
