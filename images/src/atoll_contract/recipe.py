@@ -25,8 +25,8 @@ STEPS_MULTIPLE = 10
 # Edges and colours are the same in all photographs: without gradients through them a step takes a third less.
 FROZEN_BLOCKS = 3
 
-# The share of the steps, from the first on, whose pictures are smaller than the input. Boxes are learned at full size:
-# from weights that know photographs the whole takes fewer small steps.
+# The share of the steps, from the first on, whose pictures are smaller than the input. Boxes come to fit at full size,
+# and pretrained weights need fewer small steps to get there.
 SMALL_SHARE, PRETRAINED_SMALL_SHARE = 0.6, 0.3
 
 
