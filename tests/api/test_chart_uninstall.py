@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from atoll_operator.api import GROUP
+from atoll_operator.api.crds import definitions
 from cluster.binaries import ensure
 from cluster.controlplane import ControlPlane
+from cluster.crds import wait_gone
 from support.helm import CHARTS, HelmRefused, helm
 from support.polling import wait_until
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
+KINDS = tuple(f"{definition.plural}.{GROUP}" for definition in definitions().values())
 VALUES = ("-f", str(CHARTS / "atoll" / "values-quickstart.yaml"), "--set=bundledStore.persistence.enabled=false")
 
 
@@ -43,6 +48,12 @@ def documented(heading: str, start: str) -> list[str]:
     return str(found[0]).split()[1:]
 
 
+def delete_kinds(plane: ControlPlane, start: str) -> None:
+    """By the documented command, which ends once the kinds are gone."""
+    kubectl(plane, *documented("Uninstall", start), "--wait=false")
+    wait_gone(partial(kubectl, plane), KINDS)
+
+
 def test_P27_kinds_deleted_before_the_uninstall_are_made_again_and_then_it_works(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -50,7 +61,7 @@ def test_P27_kinds_deleted_before_the_uninstall_are_made_again_and_then_it_works
     helm("install", "atoll", str(CHARTS / "atoll"), *config, "--create-namespace", *VALUES)
     # As `helm upgrade` finds it after the first install, with the kinds known.
     helm("upgrade", "atoll", str(CHARTS / "atoll"), *config, *VALUES)
-    kubectl(plane, *documented("Uninstall", "kubectl delete crd"))
+    delete_kinds(plane, "kubectl delete crd")
     # Some minutes later: until then Helm remembers the kinds.
     monkeypatch.setenv("KUBECACHEDIR", str(tmp_path / "later"))
     with pytest.raises(HelmRefused, match=r"no matches for kind|failed to delete release"):
@@ -61,7 +72,7 @@ def test_P27_kinds_deleted_before_the_uninstall_are_made_again_and_then_it_works
         what="the kinds to be served",
     )
     helm("uninstall", "atoll", *config)
-    kubectl(plane, *documented("Uninstall", "kubectl delete -f crds/"))
+    delete_kinds(plane, "kubectl delete -f crds/")
     assert helm("list", "-q", "--all-namespaces", "--kubeconfig", str(plane.kubeconfig)).split() == []
     assert "atoll.dev" not in kubectl(plane, "get", "crd", "-o", "name")
     assert "atoll" not in kubectl(plane, "get", "clusterroles,clusterrolebindings", "-o", "name")

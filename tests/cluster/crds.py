@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,28 @@ def install(api: kubernetes.client.ApiClient, files: Iterable[Path] | None = Non
     for name in names:
         wait_until(partial(_established, extensions, name), what=f"{name} to be established")
     return names
+
+
+def wait_gone(kubectl: Callable[..., str], names: Iterable[str], *, timeout_seconds: float = 120.0) -> None:
+    """Waits for the end of CRDs that are being deleted.
+
+    The API server can meet its own storage of a kind while that starts anew ("storage is (re)initializing"). It then
+    leaves the kind for five minutes, or until somebody changes it, so this changes each that stands still.
+    """
+    awaited, turn = set(names), count()
+
+    def gone() -> bool:
+        items = json.loads(kubectl("get", "crd", "-o", "json"))["items"]
+        left = [item for item in items if item["metadata"]["name"] in awaited]
+        for item in left:
+            conditions = item.get("status", {}).get("conditions", [])
+            if any(condition.get("reason") == "InstanceDeletionFailed" for condition in conditions):
+                with suppress(AssertionError):  # gone meanwhile
+                    mark = f"tests.atoll.dev/looked-at={next(turn)}"
+                    kubectl("annotate", "crd", item["metadata"]["name"], "--overwrite", mark)
+        return not left
+
+    wait_until(gone, what="the kinds to be gone", timeout_seconds=timeout_seconds, interval_seconds=0.5)
 
 
 def _established(extensions: Any, name: str) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from atoll_operator.api import GROUP
 from atoll_operator.api.crds import definitions
 from cluster import node_images
+from cluster.crds import wait_gone
 from cluster.node import down, read_keeper, up
 from cluster.node_host import card_gigabytes
 from support.node_cluster import NodeCluster, in_use
@@ -116,7 +117,8 @@ def kinds_gone(cluster: NodeCluster) -> Iterator[None]:
 
 def remove_kinds(cluster: NodeCluster) -> None:
     """With every object of them."""
-    cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", timeout=180)
+    cluster.kubectl("delete", "crd", *KINDS, "--ignore-not-found", "--wait=false")
+    wait_gone(cluster.kubectl, KINDS, timeout_seconds=180)
     roles = "clusterroles,clusterrolebindings"
     cluster.kubectl("delete", roles, "-l", "app.kubernetes.io/part-of=atoll", "--ignore-not-found")
 
