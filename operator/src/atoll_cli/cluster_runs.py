@@ -224,8 +224,10 @@ def _describe_stage(status: RunStatus, stage: StageStatus) -> str:
 
 
 def _describe_usage(status: RunStatus, usage: Usage) -> Iterator[str]:
-    """`12 min of active time`, and what the run's pods used."""
-    yield f"{duration(status.active_seconds)} of active time"
+    """`12 min of active time`, and what the run's pods used in all their attempts."""
+    # A retry begins the deadline anew, and with it the active time; the pods' is that of all attempts.
+    note = " (a retry begins it anew)" if status.last_handled_retry else ""
+    yield f"{duration(status.active_seconds)} of active time{note}"
     each = ", ".join(f"{item.name} {duration(item.pod_seconds)}" for item in status.stages if item.pod_seconds)
     yield f"{duration(usage.pod_seconds)} of pods" + (f" ({each})" if each else "")
     for seconds, what in ((usage.cpu_seconds, "CPUs"), (usage.gpu_seconds, "GPUs")):

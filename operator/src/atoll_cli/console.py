@@ -27,10 +27,7 @@ _UNWRAPPED = 100_000
 TIMED_OUT = 124
 INTERRUPTED = 130
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cancelled, 10-59 a reason each (atoll help cli), "
-    "124 not ended in time, 130 suspended by Ctrl-C."
-)
+EXIT_CODES = "Exit codes (atoll help cli): 0 done, 1 failed, 2 wrong usage, 130 suspended."
 
 
 def exit_status(status: RunStatus) -> int:

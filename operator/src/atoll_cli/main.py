@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -20,11 +20,11 @@ from atoll_contract import __version__
 from atoll_contract.errors import AtollError, ExitCode
 from atoll_operator.kube.errors import ClusterError
 
-_ALSO = f"""
-Every command has -v (logs) and -h (help). Also: {
-    ", ".join(name for name, info in COMMANDS.items() if info.group is CommandGroup.PROGRAM)
-}.
-"""
+_NAME_WIDTH = max(map(len, COMMANDS))
+# Of one command in the list: a window of 80 columns, of which click uses 78, has room for two beside each other.
+_LEAST_WIDTH = 39
+_PROGRAM = ", ".join(name for name, info in COMMANDS.items() if info.group is CommandGroup.PROGRAM)
+_ALSO = f"Every command has -v (logs) and -h (help). Also: {_PROGRAM}."
 
 
 class Commands(click.Group):
@@ -48,18 +48,26 @@ class Commands(click.Group):
         """Short enough for one screen: the groups of commands, and nothing that the help of each command says."""
         formatter.write_usage(ctx.command_path, "[-v] COMMAND [ARGUMENTS]...")
         formatter.write_text(self.help or "")
-        for group in CommandGroup:
-            rows = [
-                (name, command.get_short_help_str(70))
-                for name, info in COMMANDS.items()
-                if info.group is group and (command := self.get_command(ctx, name))
-            ]
-            if rows and group is not CommandGroup.PROGRAM:
-                with formatter.section(group):
-                    formatter.write_dl(rows)
         formatter.write_paragraph()
-        formatter.write_text(_ALSO.strip())
+        columns = max(1, formatter.width // _LEAST_WIDTH)
+        for group in CommandGroup:
+            cells = [
+                f"  {name:<{_NAME_WIDTH}}  {info.summary}" for name, info in COMMANDS.items() if info.group is group
+            ]
+            if group is not CommandGroup.PROGRAM:
+                formatter.write(f"{group}:\n")
+                for line in _side_by_side(cells, columns, formatter.width // columns):
+                    formatter.write(f"{line}\n")
+        formatter.write_paragraph()
+        formatter.write_text(_ALSO)
         formatter.write_text(EXIT_CODES)
+
+
+def _side_by_side(cells: Sequence[str], columns: int, width: int) -> Iterator[str]:
+    """Lines of so many cells, which are read down and then across, as those of `ls`."""
+    rows = -(-len(cells) // columns)
+    for row in range(rows):
+        yield "".join(f"{cell:<{width}}" for cell in cells[row::rows]).rstrip()
 
 
 @functools.cache

@@ -23,7 +23,7 @@ max_invalid_option = click.option(
     "--max-invalid-percent",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="Go on although this share of the labels is bad (1 by default; fewer than 5 bad ones never end a run).",
+    help="Accept this share of bad labels (1 by default; fewer than 5 labels always pass).",
 )
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = InputPath()
@@ -93,11 +93,9 @@ _CLUSTER = (
 _ALL_NAMESPACES = click.option(
     "-A", "--all-namespaces", is_flag=True, help="List the cluster's objects of every namespace."
 )
-_LOCAL_STORE = click.option(
-    "--store", type=_FOLDER, metavar="DIR", help="Folder of the local engine: look there and not at a cluster."
-)
+_LOCAL_STORE = click.option("--store", type=_FOLDER, metavar="DIR", help="Look into this folder, not at a cluster.")
 _OBJECT_STORE = click.option(
-    "--object-store", default=DEFAULT_OBJECT_STORE, show_default=True, help="Name of the cluster's ObjectStore."
+    "--object-store", default=DEFAULT_OBJECT_STORE, show_default=True, help="The cluster's ObjectStore."
 )
 
 
@@ -155,7 +153,7 @@ def endpoint_option(function: F) -> F:
         "--endpoint",
         metavar="URL",
         envvar="ATOLL_ENDPOINT",
-        help="Another way to the store than its ObjectStore's endpoint. To a Service a port is forwarded without it.",
+        help="Another address of the bucket. A Service needs none: a port is forwarded.",
     )(function)
 
 
@@ -167,7 +165,7 @@ def store_option(function: F) -> F:
         default=DEFAULT_STORE,
         show_default=True,
         envvar="ATOLL_STORE",
-        help="Folder of the local engine: its state and, where the file names no ObjectStore, the store itself.",
+        help="Folder of the runs and, where the file names no ObjectStore, of the store.",
     )(function)
 
 
@@ -188,7 +186,7 @@ def uploads_option(function: F) -> F:
 def files_option(content: str) -> Callable[[F], Any]:
     """Files as arguments or with `-f`, given to the command as `paths`; the help says what `content` they have."""
     path = InputPath(folders=True, dash=True)
-    text = f'File or folder with {content}; "-" reads standard input. Also without -f. May be given several times.'
+    text = f'File or folder with {content}, or "-"; also without -f, and several times.'
 
     def decorate(function: F) -> Any:
         @functools.wraps(function)

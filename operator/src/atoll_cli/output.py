@@ -147,7 +147,7 @@ def output_options(
 
 def _add_format(function: Any) -> Any:
     as_json = click.option("--json", "as_json", is_flag=True, hidden=True, help="The same as -o json.")
-    text = f"Print {_FORMATS} instead of sentences."
+    text = f"Print {_FORMATS}, not sentences."
     named = click.option("-o", "--output", "output_format", type=_FormatType(), metavar="FORMAT", help=text)
     return named(as_json(function))
 

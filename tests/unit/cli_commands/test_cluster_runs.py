@@ -228,6 +228,18 @@ def test_a_run_that_has_ended_shows_what_it_used_beside_the_estimate() -> None:
     )
 
 
+def test_active_time_that_a_retry_began_anew_is_told_from_that_of_the_pods() -> None:
+    stages = (StageStatus(Stage.TRAIN, phase=StagePhase.SUCCEEDED, pod_seconds=1800),)
+    status = RunStatus(
+        phase=Phase.SUCCEEDED,
+        stages=stages,
+        usage=Usage(pod_seconds=1800),
+        active_seconds=900,
+        last_handled_retry="2026-11-29T20:00:00Z",
+    )
+    assert lines(status)[-1] == "used: 15 min of active time (a retry begins it anew), 30 min of pods (train 30 min)"
+
+
 def done(stages: tuple[StageStatus, ...], usage: Usage) -> RunStatus:
     return RunStatus(phase=Phase.SUCCEEDED, stages=stages, usage=usage, estimate=ESTIMATE, active_seconds=900)
 

@@ -93,20 +93,46 @@ def test_what_a_program_logs_may_be_asked_for_after_the_command(name: str) -> No
     assert options_of(name)["-v"] is options_of(name)["--verbose"]
 
 
+def help_lines(words: list[str], columns: int) -> list[str]:
+    # click leaves two columns of a terminal free.
+    return CliRunner().invoke(cli, [*words, "--help"], terminal_width=columns - 2).output.splitlines()
+
+
 def test_the_help_fits_a_screen_and_sorts_by_place() -> None:
-    result = CliRunner().invoke(cli, ["--help"], terminal_width=100)
-    lines = result.output.splitlines()
-    assert len(lines) <= 40
-    assert max(map(len, lines)) <= 100
+    """24 lines of 80 columns, the last of which is the next prompt."""
+    lines = help_lines([], 80)
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
     headings = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert headings == [group for group in CommandGroup if group is not CommandGroup.PROGRAM]
     for name, info in COMMANDS.items():
-        shown = [number for number, line in enumerate(lines) if line.startswith(f"  {name} ")]
+        shown = [number for number, line in enumerate(lines) if f"  {name:<10}  {info.summary}" in line]
         if info.group is CommandGroup.PROGRAM:
-            assert name in result.output
+            assert name in lines[-2]
         else:
             assert len(shown) == 1, name
-            assert lines.index(f"{info.group}:") < shown[0]
+            assert [line for line in lines[: shown[0]] if line.endswith(":")][-1] == f"{info.group}:", name
+
+
+def test_each_command_of_the_help_has_words_of_its_own() -> None:
+    summaries = [info.summary for info in COMMANDS.values() if info.group is not CommandGroup.PROGRAM]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+@pytest.mark.parametrize(("columns", "beside"), [(50, 1), (80, 2), (100, 2)])
+def test_the_help_is_as_wide_as_the_terminal(columns: int, beside: int) -> None:
+    lines = help_lines([], columns)
+    assert max(map(len, lines)) <= columns
+    (first,) = [line for line in lines if line.startswith("  new ")]
+    assert sum(f"  {info.summary}" in first for info in COMMANDS.values() if info.summary) == beside
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_help_of_a_command_fits_a_screen_and_a_half(name: str) -> None:
+    lines = help_lines([name], 80)
+    assert len(lines) <= 37
+    assert max(map(len, lines)) <= 80
 
 
 def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,6 +199,8 @@ def test_a_failed_gate_says_that_nothing_is_published_and_names_no_bundle() -> N
     whole = " ".join(text.lines)
     assert "Nothing is published : minAP50: measured 0.9877, must be at least 0.99" in whole
     assert [link for link in text.links if not link.startswith("#")] == ["unoptimized.tflite"]
+    assert "atoll releases" not in whole
+    assert "atoll releases shows this run's release once it is published" in " ".join(Text(report()).lines)
 
 
 def test_without_a_gate_the_page_says_how_to_set_one() -> None:

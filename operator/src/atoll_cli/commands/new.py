@@ -36,13 +36,13 @@ from atoll_contract.tool_reports import LintReport, Timing
 @click.command(name="new", short_help="Write a run.yaml for a labelled archive.")
 @click.argument("archives", metavar="[ARCHIVE|KEY]...", nargs=-1)
 @engine_options(endpoint=True, object_store=True)
-@click.option("--profile", default=DEFAULT_REF, show_default=True, help="Name of the cluster's TrainingProfile.")
+@click.option("--profile", default=DEFAULT_REF, show_default=True, help="The cluster's TrainingProfile.")
 @output_options(file="The file to write.", default=Path("run.yaml"))
 @click.option("--name", metavar="NAME", help="Name of run and model; by default the archive's.")
 @click.option("--from", "release", metavar="RELEASE", help="Train on from this release, as note-v3.")
-@click.option("--random", is_flag=True, help="Start from random weights: no ImageNet weights, no release.")
-@click.option("--within", type=Duration(), metavar="TIME", help="Take so few steps that the run ends in time, as 30m.")
-@click.option("--no-timing", is_flag=True, help="Do not time this machine; earlier runs still tell.")
+@click.option("--random", is_flag=True, help="Start from random weights.")
+@click.option("--within", type=Duration(), metavar="TIME", help="So few steps that the run ends in this time, as 30m.")
+@click.option("--no-timing", is_flag=True, help="Do not time this machine.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @max_invalid_option
 def new_command(

@@ -32,21 +32,21 @@ TO_BUCKET = "-"
 @click.option(
     "--older-than", type=Duration(), default=DEFAULT_AGE, show_default=True, metavar="TIME", help="Leave younger files."
 )
-@click.option("--versions", is_flag=True, help="Also old versions of models; the files of their releases with them.")
+@click.option("--versions", is_flag=True, help="Also old versions of models, with their files.")
 @click.option(
     "--keep",
     type=click.IntRange(1),
     default=DEFAULT_KEEP,
     show_default=True,
     metavar="N",
-    help="With --versions: how many versions of each model stay in any case.",
+    help="With --versions: so many of each model stay.",
 )
 @click.option(
     "--runs",
     is_flag=False,
     flag_value=TO_BUCKET,
     metavar="[DIR]",
-    help="Also TrainingRuns of the cluster that ended so long ago; their JSON goes to the bucket, or to a folder.",
+    help="Also TrainingRuns that ended so long ago; their JSON goes to the bucket or to DIR.",
 )
 @click.option("--yes", is_flag=True, help="Remove it.")
 @output_option
@@ -55,15 +55,13 @@ def prune_command(
 ) -> None:
     """List the files of a namespace that nobody needs any more; with --yes, remove them.
 
-    These are: files of runs that are gone or ended long ago (with their logs and reports), conversions that no run
-    uses, files of releases that no manifest names, harvested pictures and broken uploads. Nothing that is younger than
-    --older-than goes. Archives, weights and devices' reports stay.
+    These are: files of runs that are gone or ended long ago, conversions that no run uses, files of releases that no
+    manifest names, harvested pictures and broken uploads. Archives, weights and devices' reports stay.
 
-    With --runs also TrainingRuns of the cluster go that ended before --older-than; the JSON of each is written first. A
-    GitOps tool that still has such a run creates it anew, and it trains again: take it out there before.
+    --runs: a GitOps tool that still has such a run creates it anew, and it trains again; take it out there before.
 
-    With --versions also releases go, but for the newest, the current and the previous one of every channel, those that
-    a device runs or a run starts from, and all that are younger than 30 days.
+    --versions: the newest, current and previous one of each channel stay, those that a device runs or a run starts
+    from, and all that are younger than 30 days.
     """
     from atoll_cli.pruning.groups import RetentionPolicy
     from atoll_cli.pruning.scan import scan_store
