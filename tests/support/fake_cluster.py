@@ -165,7 +165,7 @@ class FakeServer:
             return 200, body
         if request.method == "DELETE":
             return self._delete(request, body)
-        return self._patch(request, body)
+        return (self._replace_status if request.method == "PUT" else self._patch)(request, body)
 
     def _page(self, request: Request) -> Body:
         found, begin = list(self._selected(request)), int(request.query.get("continue", "0"))
@@ -187,6 +187,15 @@ class FakeServer:
         if version not in (None, body["metadata"]["resourceVersion"]):
             return _refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest")
         return 200, self.edit(request.resource, request.namespace, str(request.name), patch)
+
+    def _replace_status(self, request: Request, body: Body) -> tuple[int, Body]:
+        assert request.subresource == "status", request
+        given = _copy(request.body or {})
+        if given["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+            return _refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest")
+        body["status"] = given["status"]
+        changed = self.edit(request.resource, request.namespace, str(request.name), {})
+        return 200, {"kind": "PartialObjectMetadata", "metadata": changed["metadata"]}
 
     def _delete(self, request: Request, body: Body) -> tuple[int, Body]:
         wanted = ((request.body or {}).get("preconditions") or {}).get("uid")

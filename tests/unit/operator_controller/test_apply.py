@@ -62,7 +62,7 @@ def plan(**changes: object) -> Plan:
 
 def test_the_status_is_written_before_the_job_is_created_and_events_come_last(world: World) -> None:
     observed = world.apply(plan(create=(ATTEMPT,), events=(NORMAL,)))
-    assert world.server.take_calls() == ["patch trainingruns/status", "create jobs", "create events"]
+    assert world.server.take_calls() == ["update trainingruns/status", "create jobs", "create events"]
     assert [job.name for job in observed.jobs] == [job["metadata"]["name"] for job in world.server.all(JOBS)]
     assert observed.run == world.server.get(RUNS, "team", "note")
     (known,) = world.cache.jobs.get(observed.run_uid) or [{}]
@@ -76,7 +76,7 @@ def test_workers_have_their_names_and_a_closed_port_before_their_job_and_once_fo
     world = World(Settings(), training={"workers": 2, "batchSize": 4, "initFrom": {"type": "random"}})
     world.apply(plan(create=(TRAINING,)))
     beside = ["create services", "create networkpolicies"]
-    assert world.server.take_calls() == ["patch trainingruns/status", *beside, "create jobs"]
+    assert world.server.take_calls() == ["update trainingruns/status", *beside, "create jobs"]
     world.apply(plan(create=(replace(TRAINING, attempt=2),)))
     assert world.server.take_calls() == [*beside, "create jobs"]
     assert len(world.server.all(SERVICES)) == len(world.server.all(NETWORK_POLICIES)) == 1
@@ -95,7 +95,7 @@ def test_without_the_right_to_close_the_port_there_are_no_workers() -> None:
 def test_a_status_that_is_there_already_is_not_written_again(world: World) -> None:
     world.apply(plan())
     world.apply(plan())
-    assert world.server.take_calls() == ["patch trainingruns/status"]
+    assert world.server.take_calls() == ["update trainingruns/status"]
 
 
 def test_a_reservation_is_carried_out_alone(world: World) -> None:
@@ -123,8 +123,8 @@ def test_a_snapshot_is_created_once_a_minute_at_most(world: World) -> None:
 @pytest.mark.parametrize(
     ("fail", "error"),
     [
-        (lambda server: server.fail("patch trainingruns/status", 500), Unavailable),
-        (lambda server: server.fail("patch trainingruns/status", 404), Conflict),
+        (lambda server: server.fail("update trainingruns/status", 500), Unavailable),
+        (lambda server: server.fail("update trainingruns/status", 404), Conflict),
         (lambda server: server.fail("create jobs", 503), Unavailable),
     ],
     ids=["status", "deleted meanwhile", "job"],
@@ -156,7 +156,7 @@ def test_jobs_are_deleted_with_their_uid_and_listed_anew(world: World) -> None:
 
 def test_a_run_is_deleted_last(world: World) -> None:
     world.apply(plan(delete_run=True, events=(NORMAL,)))
-    assert world.server.take_calls() == ["patch trainingruns/status", "create events", "delete trainingruns"]
+    assert world.server.take_calls() == ["update trainingruns/status", "create events", "delete trainingruns"]
 
 
 @pytest.mark.parametrize(

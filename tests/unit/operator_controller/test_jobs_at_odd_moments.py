@@ -125,7 +125,7 @@ def test_a_retry_that_is_reported_while_the_failure_is_written_is_not_lost() -> 
     server.edit(RUNS, *KEY, {"spec": {"runPolicy": {"backoffLimit": 0}}})
 
     def retry_meanwhile(call: Request, moment: str) -> None:
-        is_patch = text_of(call).startswith("patch trainingruns/status")
+        is_patch = text_of(call).startswith("update trainingruns/status")
         if is_patch and moment == "after" and status_of(server).is_terminal:
             operator.around = lambda *_: None
             server.edit(RUNS, *KEY, {"metadata": {"annotations": {"atoll.dev/retry": "1"}}})
@@ -242,7 +242,7 @@ def test_O24_a_slot_is_given_away_only_after_the_write_that_leaves_it() -> None:
     add_run(server, "second", uid="second-uid")
     operator.settle()
     assert status_of(server, "second").phase is Phase.QUEUED
-    server.fail("patch trainingruns/status team/note", 409)
+    server.fail("update trainingruns/status team/note", 409)
     server.edit(RUNS, "team", "note", {"spec": {"suspend": True}})
     operator.deliver()
     operator.work()

@@ -134,7 +134,7 @@ def test_the_event_of_an_own_write_is_passed_over_without_a_look_at_it(listener:
     [
         (None, "done", 7.0),
         (NotLeader("not leader: held by another"), "standby", STANDBY_SECONDS),
-        (Conflict("patch trainingruns/status", "modified"), "conflict", 0.5),
+        (Conflict("update trainingruns/status", "modified"), "conflict", 0.5),
         (Unavailable("get jobs", "too busy", retry_after=9.0), "unavailable", 9.0),
         (Forbidden("create jobs", "no right"), "unavailable", 0.5),
         (KeyError("labels"), "fault", 0.5),

@@ -31,7 +31,7 @@ FRESH = [
     "get trainingprofiles",
     "get objectstores",
     "create controllerrevisions",
-    "patch trainingruns/status",
+    "update trainingruns/status",
     "create jobs",
     "create events",
 ]
@@ -100,15 +100,15 @@ LAST_STAGES = [Stage.CONVERT, Stage.EXPORT, Stage.PUBLISH]
 @pytest.mark.parametrize("stage", LAST_STAGES)
 def test_each_further_job_costs_one_write_of_the_status_and_what_it_needs_for_the_first_time(stage: Stage) -> None:
     calls = {
-        Stage.CONVERT: ["get controllerrevisions", "patch trainingruns/status", "create jobs", "create events"],
+        Stage.CONVERT: ["get controllerrevisions", "update trainingruns/status", "create jobs", "create events"],
         Stage.EXPORT: [
             "list modelreleases",
             "create modelreleases",
-            "patch trainingruns/status",
+            "update trainingruns/status",
             "create jobs",
             *["create events"] * 2,
         ],
-        Stage.PUBLISH: ["patch modelreleases/status", "patch trainingruns/status", *["create events"] * 4],
+        Stage.PUBLISH: ["patch modelreleases/status", "update trainingruns/status", *["create events"] * 4],
     }
     server, operator = at_work()
     for before in LAST_STAGES[: LAST_STAGES.index(stage)]:
@@ -131,7 +131,7 @@ def test_the_next_stage_of_a_pod_is_found_when_the_pod_is_read_and_costs_no_othe
     operator.advance(3)
     server.take_calls()
     operator.advance(3)
-    assert server.take_calls() == ["list pods", "get pods/log", "patch trainingruns/status", *["create events"] * 2]
+    assert server.take_calls() == ["list pods", "get pods/log", "update trainingruns/status", *["create events"] * 2]
     status = status_of(server)
     assert (status.phase, status.stage(Stage.EXPORT).attempts) == (Phase.EXPORTING, 1)
 

@@ -67,8 +67,8 @@ def test_O35_a_refused_release_is_told_in_the_status_and_by_an_event_and_taken_b
     assert status_of(server).phase is Phase.SUCCEEDED
 
 
-def test_O35_a_refused_status_patch_is_told_by_an_event() -> None:
-    server, operator = exported(patch_trainingruns=422)
+def test_O35_a_refused_status_is_told_by_an_event() -> None:
+    server, operator = exported(update_trainingruns=422)
     assert {type(item) for _, item in operator.errors} == {Refused}
     assert [POLICY in message for message in warnings(server)] == [True]
     server.faults.clear()

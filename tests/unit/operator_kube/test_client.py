@@ -42,6 +42,25 @@ def test_an_object_is_read_as_it_was_created_and_none_where_it_is_missing() -> N
         cluster.create(JOBS, "team", JOB)
 
 
+def test_a_status_is_replaced_as_a_whole_and_only_that_of_the_newest_version() -> None:
+    server = FakeServer()
+    cluster = FakeCluster(server)
+    kind = {"apiVersion": "atoll.dev/v1alpha1", "kind": "TrainingRun", "spec": {"suspend": False}}
+    first = cluster.create(RUNS, "team", {**kind, "metadata": {"name": "note"}})
+    second = cluster.replace_status(RUNS, first, {"phase": "Pending", "queue": {"ahead": 2}})
+    assert second is not None
+    third = cluster.replace_status(RUNS, second, {"phase": "Training"})
+    assert third is not None
+    # What is returned is what a read would bring, though the answer holds the metadata alone.
+    assert third == cluster.read(RUNS, "team", "note")
+    assert third["status"] == {"phase": "Training"}
+    assert third["spec"] == {"suspend": False}
+    with pytest.raises(Conflict, match="update trainingruns/status team/note"):
+        cluster.replace_status(RUNS, second, {"phase": "Failed"})
+    server.remove(RUNS, "team", "note")
+    assert cluster.replace_status(RUNS, third, {"phase": "Failed"}) is None
+
+
 def test_a_deletion_is_of_one_object_and_may_come_too_late() -> None:
     cluster = FakeCluster(FakeServer())
     uid = cluster.create(JOBS, "team", JOB)["metadata"]["uid"]

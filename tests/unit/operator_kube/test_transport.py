@@ -9,7 +9,7 @@ import kubernetes.client
 import pytest
 
 from atoll_operator.kube.objects import JOBS, RUNS
-from atoll_operator.kube.transport import AUTHORIZATION_SECONDS, MERGE_PATCH, Request, Transport
+from atoll_operator.kube.transport import AUTHORIZATION_SECONDS, MERGE_PATCH, METADATA_ONLY, Request, Transport
 
 
 class Pool:
@@ -63,6 +63,14 @@ def test_a_patch_has_its_address_its_body_and_its_kind(server: Server) -> None:
     assert rest["headers"]["Content-Type"] == MERGE_PATCH
     assert (rest["timeout"].connect_timeout, rest["timeout"].read_timeout) == (1.0, 2.0)
     assert rest["preload_content"] is False
+
+
+def test_a_request_names_the_media_type_of_its_answer(server: Server) -> None:
+    server.send(Request("PUT", RUNS, "team", "note", "status", body={}, accept=METADATA_ONLY))
+    server.send(Request("GET", RUNS, "team", "note"))
+    first, second = (rest["headers"]["Accept"] for _, _, rest in server.pool.sent)
+    assert first.startswith("application/json;as=PartialObjectMetadata")
+    assert second == "application/json, */*"
 
 
 def test_a_query_is_escaped_and_a_read_has_no_body(server: Server) -> None:

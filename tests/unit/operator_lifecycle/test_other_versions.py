@@ -18,7 +18,7 @@ from atoll_operator.api.crds import definitions
 from atoll_operator.api.decode import training_profile
 from atoll_operator.api.defaults import defaulted
 from atoll_operator.api.status import Phase, StagePhase
-from atoll_operator.api.status_codec import merge_patch, read_status, status_patch
+from atoll_operator.api.status_codec import merge_patch, patched, read_status, status_patch
 from atoll_operator.lifecycle.decide import decide
 from cluster.objects import profile_manifest
 from support.run_simulation import RunSimulation, failure, success
@@ -219,3 +219,25 @@ def test_O32_a_kept_snapshot_of_a_newer_version_is_read() -> None:
 
 def test_a_merge_patch_leaves_out_what_is_equal() -> None:
     assert merge_patch({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1, "d": 3}}) == {"a": None, "b": {"d": 3}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"a": {"b": [1]}}),
+        ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"d": 3}, "e": []}),
+        ({"a": {"b": {"c": 1}}}, {"a": 2}),
+        ({"a": 2}, {"a": {"b": {"c": 1}}}),
+    ],
+)
+def test_a_patch_makes_the_old_into_the_new(old: dict[str, Any], new: dict[str, Any]) -> None:
+    before = copy.deepcopy(old)
+    assert patched(old, merge_patch(old, new)) == new
+    assert old == before
+
+
+def test_a_patch_drops_what_it_names_as_null_and_keeps_the_rest() -> None:
+    assert patched({"new": {"of": "another version"}, "a": {"x": 1, "y": 2}}, {"a": {"x": None, "z": {"q": None}}}) == {
+        "new": {"of": "another version"},
+        "a": {"y": 2, "z": {}},
+    }

@@ -28,7 +28,7 @@ USER_RIGHTS = (*REQUIRED, *USEFUL)
 OPERATOR_RIGHTS = (
     *(Right(verb, ATOLL, "trainingruns") for verb in ("get", "list", "watch", "create", "patch", "delete")),
     *(Right(verb, ATOLL, "trainingsweeps") for verb in ("get", "list", "watch")),
-    Right("patch", ATOLL, "trainingruns/status"),
+    *(Right(verb, ATOLL, "trainingruns/status") for verb in ("update", "patch")),
     Right("patch", ATOLL, "trainingsweeps/status"),
     Right("patch", ATOLL, "modelreleases/status"),
     *(Right(verb, ATOLL, "modelreleases") for verb in ("get", "list", "watch", "create")),

@@ -94,6 +94,18 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     return patch
 
 
+def patched(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON merge patch (RFC 7386) makes of `old`, which stays as it is."""
+    new = {key: value for key, value in old.items() if key not in patch}
+    for key, value in patch.items():
+        if isinstance(value, Mapping):
+            before = old.get(key)
+            new[key] = patched(before if isinstance(before, Mapping) else {}, value)
+        elif value is not None:
+            new[key] = value
+    return new
+
+
 def status_patch(stored: Mapping[str, Any] | None, before: RunStatus | None, after: RunStatus) -> dict[str, Any]:
     """The JSON merge patch from the status that was read as `before` to `after`; empty where nothing has changed.
 

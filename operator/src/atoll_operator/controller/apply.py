@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from atoll_contract.errors import SpecError
 from atoll_operator.api.status import DONE, Phase, RunStatus, StagePhase
-from atoll_operator.api.status_codec import status_patch
+from atoll_operator.api.status_codec import patched, status_patch
 from atoll_operator.config import Settings
 from atoll_operator.controller.cache import Cache, ExpiringDict, Profile, Stores
 from atoll_operator.controller.job_cache import view_of_own_job
@@ -108,11 +108,9 @@ class Applier:
         patch = status_patch(observed.run.get("status"), observed.status, status)
         if not patch or (_is_position_alone(observed.status, status) and self._positioned.get(observed.ref.uid)):
             return replace(observed, status=status)
-        version = observed.run["metadata"]["resourceVersion"]
-        body = {"metadata": {"resourceVersion": version}, "status": patch}
-        written = self._cluster.patch_status(RUNS, *observed.key, body)
+        written = self._cluster.replace_status(RUNS, observed.run, patched(observed.run.get("status") or {}, patch))
         if written is None:
-            raise Conflict("patch trainingruns/status", "the run was deleted meanwhile")
+            raise Conflict("update trainingruns/status", "the run was deleted meanwhile")
         self._cache.note_own_write(written)
         if status.phase is Phase.QUEUED:
             self._positioned.put(observed.ref.uid, True)

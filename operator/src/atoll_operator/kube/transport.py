@@ -24,6 +24,8 @@ Body = dict[str, Any]
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+# The answer holds the object's metadata alone, where the server can do that: else it is the whole object.
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 # How long headers with a token are used again. Its file is renewed long before the token is void.
 AUTHORIZATION_SECONDS = 5.0
 _VERBS = {"POST": "create", "PUT": "update"}
@@ -40,6 +42,8 @@ class Request:
     subresource: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
+    # The media type of the answer; empty: the client's.
+    accept: str = ""
 
     def __str__(self) -> str:
         verb = "watch" if "watch" in self.query else _VERBS.get(self.method, self.method.lower())
@@ -66,7 +70,9 @@ class Transport:
             request.method,
             self.url(request),
             body=body,
-            headers=self.headers() | ({} if body is None else {"Content-Type": content_type}),
+            headers=self.headers()
+            | ({} if body is None else {"Content-Type": content_type})
+            | ({"Accept": request.accept} if request.accept else {}),
             timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
             preload_content=False,
         )
