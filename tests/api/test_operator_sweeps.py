@@ -109,13 +109,3 @@ def test_a_sweep_whose_runs_the_api_server_refuses_says_why(team: Objects) -> No
     assert (status["phase"], status["reason"]) == ("Failed", "InvalidSpec")
     assert "spec.training.steps" in status["message"]
     assert runs_of(team, "wrong") == {}
-
-
-def test_a_field_that_no_run_has_ends_the_sweep_and_is_not_left_out(team: Objects) -> None:
-    template = run_manifest("typo", profileRef={"name": team.namespace}, publish={"model": "typo"})["spec"]
-    template.setdefault("training", {})["stepz"] = 100
-    start_sweep(team, "typo", template={"spec": template})
-    status = wait_for_sweep(team, "typo", "Succeeded", "Failed")
-    assert (status["phase"], status["reason"]) == ("Failed", "InvalidSpec")
-    assert 'unknown field "spec.training.stepz"' in status["message"]
-    assert runs_of(team, "typo") == {}

@@ -1,7 +1,7 @@
 """The generated parts of the charts: `python -m support.charts` (`make charts`) writes them, a test compares.
 
-`files/crds/` is a copy of `crds/`; both charts have the version of the packages; the README's table of values is made
-of the `# --` comments in values.yaml, in the syntax of helm-docs.
+`files/crds/` is a copy of `crds/`, where the template of sweeps is generated, too; both charts have the version of the
+packages; the README's table of values is made of the `# --` comments in values.yaml, in the syntax of helm-docs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from atoll_contract import __version__
+from support.sweep_template import SWEEPS, with_template
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "atoll"
@@ -26,7 +27,8 @@ _ENTRY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][\w-]*):(?P<rest>.*)$")
 
 def generated() -> dict[Path, str]:
     """Path → text of every generated file."""
-    files = {CHART / "files" / "crds" / path.name: path.read_text(encoding="utf-8") for path in crds()}
+    texts = {path: path.read_text(encoding="utf-8") for path in crds()} | {SWEEPS: with_template()}
+    files = {CHART / "files" / "crds" / path.name: text for path, text in texts.items()} | {SWEEPS: texts[SWEEPS]}
     readme = CHART / "README.md"
     head = readme.read_text(encoding="utf-8").partition(MARK)[0]
     files[readme] = head + MARK + "\n\n" + values_table(CHART / "values.yaml")

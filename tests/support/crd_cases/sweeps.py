@@ -3,6 +3,7 @@
 from typing import Any
 
 from support.crd_cases.case import Case, Document, accepted, changed, refused
+from support.crd_cases.runs import RUN
 
 SWEEP_OF_RANGES: Document = {
     "apiVersion": "atoll.dev/v1alpha1",
@@ -31,6 +32,10 @@ _FIXED = "of a sweep only suspend and cancel may change"
 
 def _sweep(**spec: Any) -> Document:
     return changed(SWEEP_OF_RANGES, {"spec": spec})
+
+
+def _template(**spec: Any) -> Document:
+    return changed(SWEEP_OF_RANGES, {"spec": {"template": {"spec": spec}}})
 
 
 def _parameter(**parameter: Any) -> Document:
@@ -65,6 +70,27 @@ SWEEP_CASES: tuple[Case, ...] = (
     ),
     accepted("sweep-linear-from-zero", _parameter(name="weight-decay", min="0", max="1")),
     refused("sweep-same-parameter", _sweep(parameters=[{"name": "width", "values": ["0.5"]}] * 2), "Duplicate value"),
+    accepted("sweep-whole-template", _template(**RUN["spec"])),
+    # Which of the trials' batches three workers can share, each trial tells.
+    accepted("sweep-template-of-workers", _template(training={"workers": 3, "batchSize": 16})),
+    accepted("sweep-template-of-one-share", _template(conversion={"split": {"train": 90}})),
+    refused(
+        "sweep-template-typo", _template(training={"stepz": 900}), 'unknown field "spec.template.spec.training.stepz"'
+    ),
+    refused("sweep-template-width", _template(model={"width": "0.75"}), "spec.template.spec.model.width"),
+    refused("sweep-template-number", _template(training={"steps": "900"}), "spec.template.spec.training.steps"),
+    refused("sweep-template-steps", _template(training={"steps": 0}), "spec.template.spec.training.steps"),
+    refused(
+        "sweep-template-learning-rate",
+        _template(training={"learningRate": "20"}),
+        "must be above 0 and at most 10; 0.002 is usual",
+    ),
+    refused(
+        "sweep-template-hyperparameter",
+        _template(training={"hyperparameters": {"wieght-decay": "0.1"}}),
+        "names are train-steps",
+    ),
+    refused("sweep-template-key", _template(datasets=[{"key": "../a.tar"}]), 'must not hold the path segments "."'),
     _update("sweep-update-suspend", suspend=True),
     _update("sweep-update-cancel", cancel=True),
     refused("sweep-update-cancel-back", SWEEP_OF_RANGES, "spec.cancel cannot be taken back", old=_CANCELLED),

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from support.charts import CHART, comments, generated
+from support.charts import CHART, ROOT, comments, generated
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def check(values: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(SCHEMA).validate(values)
 
 
-@pytest.mark.parametrize("path", sorted(generated()), ids=lambda path: str(path.relative_to(CHART.parent)))
+@pytest.mark.parametrize("path", sorted(generated()), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_generated_files_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == generated()[path], "run `make charts`"
 

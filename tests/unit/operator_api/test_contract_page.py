@@ -23,6 +23,7 @@ ABBREVIATED = (
     "ObjectStore.spec.credentials.",
     "TrainingProfile.spec.resources.",
     "TrainingProfile.spec.limits.dataset.",
+    "TrainingSweep.spec.template.spec.",
 )
 
 

@@ -16,6 +16,7 @@ from atoll_contract.store_spec import AddressingStyle, ChecksumMode
 from atoll_contract.train_spec import SEED_NAMES, Accelerator, Architecture, InitFrom, Preset
 from atoll_operator.api.crds import definitions, folder
 from atoll_stages.train.config import known_names
+from support.sweep_template import checked_alone
 
 Schema = Mapping[str, Any]
 
@@ -102,7 +103,8 @@ def test_lists_say_how_they_are_merged() -> None:
     lists = {path: schema for path, schema in ALL.items() if schema.get("type") == "array"}
     unsaid = [path for path, schema in lists.items() if "x-kubernetes-list-type" not in schema]
     # Their order counts, so it is part of the run's identity.
-    assert unsaid == ["TrainingRun.spec.conversion.classes"]
+    classes = "spec.conversion.classes"
+    assert sorted(unsaid) == [f"TrainingRun.{classes}", f"TrainingSweep.spec.template.{classes}"]
 
 
 def test_patterns_mean_the_same_in_go_and_python() -> None:
@@ -110,6 +112,12 @@ def test_patterns_mean_the_same_in_go_and_python() -> None:
     assert [pattern for pattern in patterns if not COMMON_SYNTAX.fullmatch(pattern)] == []
     # \d, \w and \b differ between the two beyond ASCII; \s is used in negation alone, \x and \\ are the same.
     assert [pattern for pattern in patterns if re.search(r"\\[^sx]", pattern.replace("\\\\", ""))] == []
+
+
+def test_the_template_of_a_sweep_is_a_run_without_defaults_and_joint_rules() -> None:
+    template, run = ALL["TrainingSweep.spec.template.spec"], checked_alone(ALL["TrainingRun.spec"])
+    assert dict(template) | {"description": ""} == run | {"description": ""}
+    assert [path for path, schema in ALL.items() if ".template." in path and "default" in schema] == []
 
 
 @pytest.mark.parametrize(

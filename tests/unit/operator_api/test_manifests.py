@@ -54,7 +54,7 @@ def test_problems_have_file_and_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "line", "says"),
     [
-        ("steps: 100", "stepz: 100", 9, 'unknown field "spec.training.stepz"'),
+        ("steps: 100", "stepz: 100", 9, 'unknown field "spec.template.spec.training.stepz"'),
         ("steps: 100", "steps: 0", 9, "Invalid value: 0"),
         ("{model: ball}", "{}", 8, "Required value"),
         ('"16"', '"100000"', 12, "Invalid value: 100000"),

@@ -21,6 +21,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "EdgeDevice": ("edgedevice.yaml",),
 }
 
+# Has the fields of a TrainingRun's spec, which the page lists once.
+_TEMPLATE = "template.spec"
+
 # Longer limits protect the API server; a manifest does not reach them.
 _LONG = 64
 
@@ -80,6 +83,8 @@ def _fields(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema, bool]]:
     for name, child in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield path, child, name in schema.get("required", ())
+        if path == _TEMPLATE:
+            continue
         yield from _fields(child, f"{path}.")
         if "items" in child:
             yield from _fields(child["items"], f"{path}[].")

@@ -115,7 +115,7 @@ class SweepReconciler:
         """Creates the run of a trial; returns whether it was not there before."""
         name = run["metadata"]["name"]
         try:
-            # Its spec was written by hand, in a template whose fields the sweep's schema does not know.
+            # A template that was stored under an earlier schema may have fields that no run has.
             self._cluster.create(RUNS, namespace, run, strict=True)
             return True
         except AlreadyExists:
