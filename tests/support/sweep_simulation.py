@@ -89,6 +89,8 @@ class SweepSimulation:
     created: list[str] = field(default_factory=list)
     # Runs that end with this reason instead of a result.
     failing: Mapping[str, Reason] = field(default_factory=dict)
+    # Until then a training finds next to nothing, and what it finds is no sign of what it will find.
+    silent_steps: int = 0
 
     @property
     def status(self) -> SweepStatus:
@@ -160,6 +162,8 @@ class SweepSimulation:
         # The seed of a repeat moves the result a little.
         chance = 0.001 * int(spec["training"].get("seed", 0))
         ap50 = (self.score(settings) + chance) * math.sqrt(step / STEPS)
+        if step <= self.silent_steps:
+            ap50 = 0.001 - ap50 / 1000
         curve = (*(status.learning_curve or ()), CurvePoint(step, f"{ap50:.4f}"))
         progress = ProgressStatus(50, "50%", stage=Stage.TRAIN, step=step, total_steps=STEPS)
         return replace(status, phase=Phase.TRAINING, reason=Reason.RUNNING, progress=progress, learning_curve=curve)

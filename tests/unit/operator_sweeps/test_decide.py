@@ -48,6 +48,22 @@ def test_pruning_saves_more_than_half_of_the_steps_and_keeps_the_winner() -> Non
     assert float(pruned.status.best.ap50) >= float(full.status.best.ap50) - 0.01
 
 
+@pytest.mark.parametrize("pruning", ["asha", "median"])
+def test_a_measurement_that_says_nothing_ends_no_trial(pruning: str) -> None:
+    values = [{"name": "learningRate", "values": ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03"]}]
+    values += [{"name": "width", "values": ["0.5", "1.0"]}]
+    spec = sweep_document(parameters=values, algorithm="grid", pruning=pruning)
+    sim = SweepSimulation(spec, silent_steps=STEPS // 9)
+    sim.finish()
+    ended = [trial for trial in sim.trials() if trial.state is TrialState.PRUNED]
+    assert ended
+    assert all(trial.steps >= STEPS * 2 // 9 for trial in ended)
+    assert sim.status.best is not None
+    assert sim.status.best.parameters == {"learningRate": "0.003", "width": "1.0"}
+    assert sim.status.steps is not None
+    assert sim.status.steps.done <= sim.status.steps.full * (1 / 2 if pruning == "asha" else 2 / 3)
+
+
 def test_the_median_prunes_too() -> None:
     status = finished(pruning="median").status
     assert status.steps is not None

@@ -1,4 +1,4 @@
-"""Asks Optuna which settings a trial gets and whether one is ended early.
+"""Asks Optuna which settings a trial gets, and tells whether one is ended early.
 
 Optuna keeps nothing: its study is built anew from the trials each time. So that a trial's settings do not depend on
 when somebody asks, only trials that are `parallelism` or more before it count, and all of those must have ended.
@@ -7,6 +7,7 @@ when somebody asks, only trials that are `parallelism` or more before it count, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from atoll_operator.api.sweep import Algorithm, Parameter, Pruning, Scale, TrainingSweepSpec
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 _STARTUP_TRIALS = 4
 # Optuna's random numbers are drawn anew where they give settings that were tried before.
 _REDRAWS = 20
+# Of the trials that reach a rung, one of so many goes on.
 _REDUCTION = 3
+# AP50 is compared in whole points. What is less is chance, and must end no trial.
+_DIGITS = 2
+_MIN_COMPLETED = 2
 
 
 def number_of_trials(spec: TrainingSweepSpec) -> int:
@@ -50,13 +55,28 @@ def is_behind(spec: TrainingSweepSpec, trials: Sequence[Trial], trial: Trial) ->
     """Whether a trial that is at work is to be ended."""
     if spec.pruning is Pruning.NONE or trial.repeat or not _fits(spec, trial):
         return False
-    study = _study(spec, counted(spec, trials, trial.number), sampler=_random(spec.seed))
-    mine = _replayed(study, spec, trial)
-    for rung, value in _reports(trial):
-        mine.report(value, rung)
-        if mine.should_prune():
-            return True
-    return False
+    earlier = [item for item in counted(spec, trials, trial.number) if _fits(spec, item)]
+    return any(_is_worse(spec.pruning, trial, earlier, rung) for rung in range(len(RUNGS)))
+
+
+def _is_worse(pruning: Pruning, trial: Trial, earlier: Iterable[Trial], rung: int) -> bool:
+    """Whether a rung ends the trial. A detector without start weights may find nothing at the first one, whatever its
+    settings; only then the second one decides in its place."""
+    value = _points(trial, rung)
+    if value is None or (rung == 1 and _points(trial, 0)):
+        return False
+    if pruning is Pruning.MEDIAN:
+        completed = [item for item in earlier if item.state is TrialState.COMPLETED]
+        known = [other for item in completed if (other := _points(item, rung)) is not None]
+        return len(known) >= _MIN_COMPLETED and value < median(known)
+    known = [other for item in earlier if (other := _points(item, rung)) is not None]
+    ranked = sorted((*known, value), reverse=True)
+    return value < ranked[max(1, len(ranked) // _REDUCTION) - 1]
+
+
+def _points(trial: Trial, rung: int) -> float | None:
+    value = trial.rungs[rung]
+    return None if value is None else round(value, _DIGITS)
 
 
 def _ask(spec: TrainingSweepSpec, earlier: Sequence[Trial], *, seed: int) -> dict[str, str]:
@@ -82,20 +102,14 @@ def _study(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner: optuna.pruners.BasePruner
-    if spec.pruning is Pruning.ASHA:
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
-    else:
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in trials:
         if not _fits(spec, trial):
             continue
         replayed = _replayed(study, spec, trial)
-        for rung, value in _reports(trial):
-            replayed.report(value, rung)
-            # The pruner notes on the trial which rungs it has passed.
-            replayed.should_prune()
+        for rung, value in enumerate(trial.rungs):
+            if value is not None:
+                replayed.report(value, rung)
         if trial.state is TrialState.COMPLETED and trial.ap50 is not None:
             study.tell(replayed, trial.ap50)
         elif trial.state is TrialState.PRUNED and any(value is not None for value in trial.rungs):
@@ -133,11 +147,6 @@ def _replayed(study: optuna.study.Study, spec: TrainingSweepSpec, trial: Trial) 
         }
     )
     return study.ask({item.name: _distribution(item) for item in spec.parameters})
-
-
-def _reports(trial: Trial) -> list[tuple[int, float]]:
-    """The rungs that it has passed, in the units of the pruner: the first is 1."""
-    return [(max(RUNGS) // part, value) for part, value in zip(RUNGS, trial.rungs, strict=True) if value is not None]
 
 
 def _distribution(parameter: Parameter) -> Any:

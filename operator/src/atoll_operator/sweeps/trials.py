@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason
@@ -13,8 +14,8 @@ from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body
 from atoll_operator.sweeps.space import REPEAT_LABEL, TRIAL_LABEL, Settings, settings_of
 
-# The parts of a trial's own steps after which it may be ended, as `1 / part`.
-RUNGS = (9, 3)
+# The parts of a trial's own steps after which it may be ended.
+RUNGS = (Fraction(1, 9), Fraction(2, 9), Fraction(1, 3))
 
 
 class TrialState(StrEnum):
@@ -87,7 +88,7 @@ def _trial(run: Body) -> Trial | None:
         settings=settings,
         state=_state(status),
         ap50=float(curve[-1].ap50) if curve else None,
-        rungs=tuple(_best_at(status, total / part, reached=steps) for part in RUNGS),
+        rungs=tuple(_best_at(status, total * part, reached=steps) for part in RUNGS),
         steps=steps,
         total_steps=total,
         held=bool(spec.get("holdPublish")),
@@ -111,7 +112,7 @@ def _state(status: RunStatus) -> TrialState:
     return TrialState.FAILED if status.phase is Phase.FAILED else TrialState.RUNNING
 
 
-def _best_at(status: RunStatus, step: float, *, reached: int) -> float | None:
+def _best_at(status: RunStatus, step: Fraction, *, reached: int) -> float | None:
     """The best AP50 up to a step; None where the training is not there yet or no measurement before it is known."""
     points = [point for point in status.learning_curve or () if point.step <= step]
     return float(points[-1].ap50) if points and reached >= step else None
