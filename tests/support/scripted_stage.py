@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from atoll_contract.errors import DatasetError, Reason
+from atoll_contract.errors import AtollError, DatasetError, Reason
 from atoll_contract.stage import Stage
 from atoll_contract.stage_result import Progress
 from atoll_stages.runtime.entry import Interrupted, StageContext, StageOutcome, run_stage
@@ -39,6 +39,13 @@ def data_error(context: StageContext) -> StageOutcome:
 def bug(context: StageContext) -> StageOutcome:
     """Fail as no stage should."""
     raise ZeroDivisionError("a bug")
+
+
+def fails_after_checkpoint(context: StageContext) -> StageOutcome:
+    """Fail on the way from one checkpoint to the next."""
+    context.report(Progress(50.0, step=20, checkpoint_step=20))
+    context.report(Progress(60.0, step=24, checkpoint_step=20))
+    raise AtollError(Reason.PEER_LOST, "another worker is gone")
 
 
 def memory(context: StageContext) -> StageOutcome:
@@ -124,6 +131,7 @@ BEHAVIOURS = {
         gate,
         data_error,
         bug,
+        fails_after_checkpoint,
         memory,
         full,
         killed,

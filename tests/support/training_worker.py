@@ -11,18 +11,15 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from atoll_contract.errors import AtollError
 from atoll_contract.stage_result import Progress
 from atoll_contract.store.directory import DirStore
 from atoll_contract.train_spec import Accelerator, Architecture
 from atoll_stages.runtime.context import Interrupted
-from atoll_stages.train.checkpoints import CheckpointStore
+from atoll_stages.train.checkpoints import CheckpointStore, state_digest
 from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import BatchLoader
 from atoll_stages.train.devices import find_devices
@@ -62,6 +59,7 @@ class Worker:
         self.initial = [variable.numpy() for variable in self.trainer.state()]
         self.checkpoints = CheckpointStore(DirStore(self.folder / "none"), "c/", "f")
         self.check_stop: Callable[[], None] = lambda: None
+        self.stored: list[int] = []
 
     def train(self, name: str, config: TrainConfig, *, stop_at: int | None = None) -> dict[str, Any]:
         """Goes on with the training `name`; worker 1 is asked to end, or dies, before its step `stop_at`."""
@@ -71,6 +69,7 @@ class Worker:
         progression = self.checkpoints.restore(self.trainer.state(), work=self.work) or Progression()
         calls = iter(range(10_000))
         self.check_stop = lambda: self._stop(name) if next(calls) == stop_at and self.workers.index == 1 else None
+        self.stored.clear()
         end: dict[str, Any] = {"training": name, "from": progression.step}
         rows = self.workers.rows(config.batch_size)
         with BatchLoader(labelled_images(6), side=96, batch_size=config.batch_size, seed=3, rows=rows) as loader:
@@ -78,10 +77,7 @@ class Worker:
                 end["step"] = self._run(config, loader, progression)
             except AtollError as error:
                 end["reason"], end["message"] = str(error.reason), error.message
-        digest = sha256()
-        for variable in self.trainer.state():
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-        return end | {"state": digest.hexdigest(), "rows": len(rows)}
+        return end | {"state": state_digest(self.trainer.state()), "rows": len(rows), "stored": self.stored}
 
     @property
     def work(self) -> Path:
@@ -96,6 +92,7 @@ class Worker:
                 trainer=self.trainer,
                 loader=loader,
                 progression=progression,
+                on_stored=self.stored.append,
                 check_stop=lambda: self.check_stop(),
             )
             return None

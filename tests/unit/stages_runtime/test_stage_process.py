@@ -16,7 +16,7 @@ from atoll_contract.document import replace
 from atoll_contract.errors import ExitCode, Reason
 from atoll_contract.keys import RunRef
 from atoll_contract.stage import Stage, StageInput
-from atoll_contract.stage_result import Artifact, StageResult, parse_result
+from atoll_contract.stage_result import CHECKPOINT_STEP, Artifact, StageResult, parse_result
 from atoll_contract.store.directory import DirStore
 from atoll_contract.store_spec import StoreSpec, StoreType
 from atoll_contract.train_spec import TrainSpec
@@ -255,6 +255,13 @@ def test_damaged_foreign_or_failed_results_are_not_adopted(bench: Bench) -> None
     code, _ = bench.finish("ok", given=replace(bench.input, attempt=2), pod="new")
     assert (code, bench.result.reason) == (0, Reason.COMPLETED)
     assert bench.result.outputs[0].key == "runs/local/7b1e/train/a2-new/weights.h5"
+
+
+def test_a_stage_that_fails_tells_its_newest_checkpoint(bench: Bench) -> None:
+    assert bench.finish("fails_after_checkpoint")[0] == ExitCode.PEER_LOST
+    assert (bench.result.reason, bench.result.summary) == (Reason.PEER_LOST, {CHECKPOINT_STEP: 20})
+    bench.finish("data_error")
+    assert bench.result.summary == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

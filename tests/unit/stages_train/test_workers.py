@@ -74,6 +74,12 @@ def test_resumed_workers_end_with_the_weights_of_an_undisturbed_training(seen: S
     assert first[2]["state"] == second[2]["state"] == first[0]["state"]
 
 
+def test_another_worker_knows_which_checkpoints_the_first_has_stored(seen: Seen) -> None:
+    first, second = seen
+    assert [item["stored"] for item in second] == [[3], [3], [4], []]
+    assert [item["stored"] for item in first[:4]] == [[], [], [], []]
+
+
 def test_early_stopping_on_the_first_worker_ends_the_others(seen: Seen) -> None:
     first, second = seen
     assert (first[3]["step"], second[3]["step"]) == (2, None)

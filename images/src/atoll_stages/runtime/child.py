@@ -18,7 +18,14 @@ from atoll_contract.document import DecodeError, replace, to_json
 from atoll_contract.errors import AtollError, ExitCode, IntegrityError, Reason, SpecError, bounded, exit_code
 from atoll_contract.keys import stage_prefix
 from atoll_contract.stage import ENV_POD_UID, Stage, StageInput
-from atoll_contract.stage_result import RESULT_NAME, UNLOADED_SECONDS, Artifact, StageResult, parse_result
+from atoll_contract.stage_result import (
+    CHECKPOINT_STEP,
+    RESULT_NAME,
+    UNLOADED_SECONDS,
+    Artifact,
+    StageResult,
+    parse_result,
+)
 from atoll_contract.store import open_store
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_stages.runtime.context import ProgressLines, StageContext, StageOutcome
@@ -101,30 +108,38 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _run_work(stage: Stage, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
     """Returns the stage's result; every error becomes a result with its reason."""
-    attempt = 0
+    attempt, progress = 0, ProgressLines()
+
+    def failed(reason: Reason, message: str) -> StageResult:
+        saved = progress.last.checkpoint_step
+        summary = {} if saved is None else {CHECKPOINT_STEP: saved}
+        return StageResult(stage, attempt, reason, message, summary=summary)
+
     try:
         given = StageInput.from_env()
         attempt = given.attempt
         if given.stage is not stage:
             raise SpecError(f"this program is stage {stage}; its input is for stage {given.stage}")
-        return _resume_or_work(with_handed_over(given, os.environ), work, stop=stop, scratch=scratch)
+        given = with_handed_over(given, os.environ)
+        return _resume_or_work(given, work, stop=stop, scratch=scratch, progress=progress)
     except AtollError as error:
         logger.error("%s: %s", error.reason, error.message)
-        return StageResult(stage, attempt, error.reason, error.message)
+        return failed(error.reason, error.message)
     except MemoryError:
         logger.exception("out of memory")
-        return StageResult(stage, attempt, Reason.OUT_OF_MEMORY, "the stage ran out of memory; give it more")
+        return failed(Reason.OUT_OF_MEMORY, "the stage ran out of memory; give it more")
     except Exception as error:
         logger.exception("the stage failed")
         if _disk_is_full(error):
             text = f"no space is left in the stage's scratch folder ({error}); give the profile's scratch more"
-            return StageResult(stage, attempt, Reason.EPHEMERAL_STORAGE_EXCEEDED, bounded(text))
+            return failed(Reason.EPHEMERAL_STORAGE_EXCEEDED, bounded(text))
         text = f"the stage failed unexpectedly: {type(error).__name__}: {error}; its log has the traceback"
-        return StageResult(stage, attempt, Reason.INTERNAL_ERROR, bounded(text))
+        return failed(Reason.INTERNAL_ERROR, bounded(text))
 
 
-def _resume_or_work(given: StageInput, work: Work, *, stop: threading.Event, scratch: Path) -> StageResult:
-    progress = ProgressLines()
+def _resume_or_work(
+    given: StageInput, work: Work, *, stop: threading.Event, scratch: Path, progress: ProgressLines
+) -> StageResult:
     store = open_store(given.store, progress.wait_for)
     completed = resume_completed(given, store, scratch)
     if completed is not None:

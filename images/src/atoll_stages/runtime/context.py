@@ -41,6 +41,11 @@ class ProgressLines:
         self._lock = threading.Lock()
         self._last = Progress(0.0)
 
+    @property
+    def last(self) -> Progress:
+        """The newest of them."""
+        return self._last
+
     def report(self, progress: Progress) -> None:
         with self._lock:
             self._emit(replace(progress, waiting=self._last.waiting))

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,6 +29,14 @@ logger = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
 _META = "__meta__"
 _CHECKPOINT = re.compile(r"step-(\d{8})\.npz")
+
+
+def state_digest(variables: Sequence[tf.Variable]) -> str:
+    """Returns the sha256 of all values. Workers of one training have the same after the same step."""
+    digest = sha256()
+    for variable in variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -184,10 +184,11 @@ def follow(
     trainer: Trainer,
     loader: BatchLoader,
     progression: Progression,
+    on_stored: Callable[[int], None],
     check_stop: Callable[[], None],
 ) -> None:
     """Trains on another worker than the first, from the same `progression`, until that one ends the training. It
-    measures and writes nothing.
+    measures and writes nothing. `on_stored` is called with the step of each checkpoint once the first worker has it.
 
     Raises:
         ModelError: TrainingDiverged. Interrupted: a worker was asked to end. AtollError: PeerLost.
@@ -196,10 +197,17 @@ def follow(
         return
     monitor = DivergenceMonitor(peak=config.learning_rate.peak)
     last: Batch | None = None
+    stored = progression.step
+    if stored:
+        on_stored(stored)
     with prefetched(loader, range(progression.step, config.steps)) as batches:
         for step, batch in batches:
             last, signals = batch, Signals(interrupted=stop_requested(check_stop))
             losses, received = step_with_others(trainer, config, batch, step=step, signals=signals)
+            # The first worker takes part in a step only after it has stored the checkpoint of the one before.
+            if step > stored and step % config.checkpoint_every == 0:
+                stored = step
+                on_stored(stored)
             if received.ended:
                 return
             monitor.update(float(losses[0]), step=step + 1)

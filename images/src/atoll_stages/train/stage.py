@@ -15,7 +15,7 @@ from atoll_contract.errors import IntegrityError, SpecError
 from atoll_contract.stage_result import UNLOADED_SECONDS, Artifact, Progress
 from atoll_contract.train_spec import Accelerator, TrainSpec
 from atoll_stages.runtime.context import StageContext, StageOutcome
-from atoll_stages.train.checkpoints import CheckpointStore
+from atoll_stages.train.checkpoints import CheckpointStore, state_digest
 from atoll_stages.train.config import TrainConfig, describe_config, make_config
 from atoll_stages.train.dataset import BatchLoader, Example, canvas_side, fetch_split, read_dataset
 from atoll_stages.train.devices import Devices, find_devices
@@ -128,8 +128,10 @@ class TrainingSession:
                     trainer=self._trainer,
                     loader=loader,
                     progression=progression,
+                    on_stored=self._report_stored,
                     check_stop=context.check_stop,
                 )
+                self._log_state()
                 return None
             loop = TrainingLoop(
                 config=self._config,
@@ -141,7 +143,20 @@ class TrainingSession:
             )
             self._first_step = progression.step
             self._measured.begin()
-            return loop.run(progression)
+            progression = loop.run(progression)
+            if self._workers.count > 1:
+                self._log_state()
+            return progression
+
+    def _report_stored(self, step: int) -> None:
+        """The engine learns it from this worker if it is killed and the first one's pod is gone with it."""
+        total = self._config.steps
+        percent = round(100.0 * step / total, 1)
+        self._context.report(Progress(percent, "training", total_steps=total, checkpoint_step=step))
+
+    def _log_state(self) -> None:
+        """So that the logs of the workers can be compared."""
+        logger.info("worker %s ends with state %s", self._workers.index, state_digest(self._trainer.state()))
 
     def on_best(self, step: int) -> None:
         path = self._context.work / "best.weights.h5"

@@ -1,0 +1,154 @@
+"""One training with two workers in two pods of a real node, which loses one of them six times.
+
+By hand: `make e2e-full`. The stages are the real ones. What it ends with is compared with the same training as two
+processes of this machine that nothing disturbs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll_contract.stage_result import Progress
+from support.node_cluster import NodeCluster
+from support.node_team import Team
+from support.node_workers import FollowedLog, add_profile, attempt, wait_for
+from support.step_log import StepLog
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
+
+NAME = "two"
+EVERY, STEPS = 20, 60
+SPEC = {
+    "datasets": [{"key": "datasets/local/field.tar"}],
+    "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
+    "training": {
+        "workers": 2,
+        "initFrom": {"type": "random"},
+        "steps": STEPS,
+        "batchSize": 8,
+        "accelerator": "cpu",
+        "checkpointEverySteps": EVERY,
+        "evalEverySteps": STEPS,
+    },
+    # So few steps make no good detector.
+    "quality": {"minAP50": "0"},
+    "runPolicy": {"backoffLimit": 2},
+    "publish": {"model": NAME},
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`worker` is killed when worker `told_by` says that it is there, and the next attempt begins after step `resumed`.
+    The run has counted so many `failures` then."""
+
+    worker: int
+    when: str
+    is_there: Callable[[Progress], bool]
+    resumed: int
+    failures: int
+    told_by: int = 0
+
+
+LOSSES = (
+    Loss(0, "before the first checkpoint", lambda now: bool(now.step), resumed=0, failures=1),
+    Loss(1, "before the first checkpoint", lambda now: bool(now.step), resumed=0, failures=2),
+    Loss(
+        1, "after the first checkpoint", lambda now: now.checkpoint_step == EVERY, resumed=EVERY, failures=1, told_by=1
+    ),
+    Loss(0, "after the second", lambda now: now.checkpoint_step == 2 * EVERY, resumed=2 * EVERY, failures=1),
+    Loss(1, "in the last steps", lambda now: (now.step or 0) > STEPS - EVERY / 2, resumed=2 * EVERY, failures=2),
+    Loss(0, "as it stores the result", lambda now: now.checkpoint_step == STEPS, resumed=STEPS, failures=1),
+)
+
+
+@pytest.fixture
+def team(cluster: NodeCluster, installed: str, namespace_of_team: str) -> Team:
+    made = Team(cluster, installed, namespace_of_team)
+    made.prepare()
+    add_profile(made, "workers")
+    return made
+
+
+def test_a_training_in_two_pods_survives_the_loss_of_either(team: Team, steps: StepLog, tmp_path: Path) -> None:
+    team.start({"metadata": {"name": NAME}, "spec": SPEC | {"profileRef": {"name": "workers"}}})
+    for number, loss in enumerate(LOSSES, 1):
+        with attempt(team, NAME, number) as workers:
+            teller, killed = workers[loss.told_by].log, workers[loss.worker]
+            wait_for(partial(has_come, teller, loss), loss.when)
+            killed.kill()
+            steps.add(f"attempt {number}: worker {loss.worker} is killed {loss.when}, {reached(workers[0].log)}")
+        stage = wait_for(partial(train_stage, team, attempts=number + 1), f"attempt {number + 1}")
+        assert stage.get("failures", 0) == loss.failures, stage
+        assert stage.get("checkpointStep", 0) == loss.resumed, stage
+    with attempt(team, NAME, len(LOSSES) + 1) as workers:
+        wait_for(lambda: all(map(state_of, (worker.log for worker in workers))), "the end of both workers")
+        assert resumed_from(workers[0].log) == STEPS
+        states = [state_of(worker.log) for worker in workers]
+    steps.add(f"states of the workers at the end: {states}")
+
+    status = wait_for(lambda: ended(team), "the end of the run")
+    steps.add(f"{status['phase']} after {len(LOSSES) + 1} attempts: {status['message']}")
+    assert status["phase"] == "Succeeded", status
+    assert [item["metadata"]["name"] for item in team.items("mrel")] == [f"{NAME}-v1"]
+    assert states == undisturbed(tmp_path, steps)
+
+
+def has_come(log: FollowedLog, loss: Loss) -> bool:
+    return any(map(loss.is_there, log.progress()))
+
+
+def reached(log: FollowedLog) -> str:
+    newest = log.progress()[-1]
+    return f"at step {newest.step} or later, with the checkpoint of step {newest.checkpoint_step or 0}"
+
+
+def train_stage(team: Team, *, attempts: int) -> dict[str, Any] | None:
+    status = team.runs()[NAME].get("status", {})
+    assert status.get("phase") != "Failed", status
+    stages = status.get("stages", ())
+    stage: dict[str, Any] = next((item for item in stages if item["name"] == "train"), {})
+    return stage if stage.get("attempts", 0) >= attempts else None
+
+
+def ended(team: Team) -> dict[str, Any] | None:
+    status: dict[str, Any] = team.runs()[NAME].get("status", {})
+    return status if status.get("phase") in ("Succeeded", "Failed") else None
+
+
+def resumed_from(log: FollowedLog) -> int:
+    found = re.search(r"going on from the checkpoint of step (\d+)", log.text())
+    return int(found[1]) if found else 0
+
+
+def state_of(log: FollowedLog) -> str:
+    return "".join(states_in(log.text()))
+
+
+def states_in(text: str) -> list[str]:
+    return re.findall(r"ends with state ([0-9a-f]{64})", text)
+
+
+def undisturbed(folder: Path, steps: StepLog) -> list[str]:
+    """The states of the two workers after the same training by `atoll run`."""
+    atoll = [sys.executable, "-P", "-m", "atoll_cli"]
+    draw = [sys.executable, "-P", "-m", "atoll_stages.sample", "field", "--to", str(folder)]
+    subprocess.run(draw, check=True, stdout=subprocess.DEVNULL)
+    run = {"apiVersion": "atoll.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": NAME}, "spec": SPEC}
+    (folder / "run.yaml").write_text(json.dumps(run))
+    store = folder / "store"
+    command = ["run", "-f", str(folder / "run.yaml"), "--data", str(folder / "field.tar"), "--store", str(store)]
+    subprocess.run([*atoll, *command], check=True, stdout=subprocess.DEVNULL)
+    found = [state for path in store.rglob("*.log") for state in states_in(path.read_text(errors="replace"))]
+    steps.add(f"states of two processes that nothing disturbed: {found}")
+    return found
