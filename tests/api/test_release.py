@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +17,7 @@ import pytest
 
 from atoll_contract import __version__
 from cluster.binaries import ensure
+from support.interpreters import find_interpreter
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,30 +169,35 @@ def test_the_workflow_of_a_release_is_sound() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def pythons() -> list[str]:
-    """The Pythons of this machine that Atoll is meant for; a name on the PATH may be a shim that starts nothing."""
-    names = ("python3.11", "python3.12", "python3.13")
-    return [name for name in names if shutil.which(name) and run(name, "-c", "import ensurepip, venv").returncode == 0]
+def pythons() -> dict[str, Path]:
+    """The Pythons of this machine that Atoll is meant for, by version."""
+    found = {version: find_interpreter(version) for version in ("3.11", "3.12", "3.13")}
+    return {version: path for version, path in found.items() if path is not None}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("python", pythons())
-def test_the_laptops_extra_trains_to_a_report(wheel: Path, python: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", pythons())
+def test_the_laptops_extra_trains_on_the_sample_to_a_report(wheel: Path, version: str, tmp_path: Path) -> None:
     programs = tmp_path / "environment" / "bin"
-    assert run(python, "-m", "venv", programs.parent).returncode == 0
+    assert run(pythons()[version], "-m", "venv", programs.parent).returncode == 0
     pip = (programs / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
     lock = ROOT / "tests" / "requirements-laptop.txt"
     assert run(*pip, "--require-hashes", "-r", lock, timeout=1800).returncode == 0
     # The lock lacks nothing that the extra asks for.
     done = run(*pip, "--no-index", f"{wheel}[laptop]")
     assert done.returncode == 0, done.stderr
-    data = min((ROOT / "crds" / "samples").glob("*.tar"))
-    done = run(programs / "atoll", "new", data, "--random", "--name", "tried", folder=tmp_path, timeout=900)
-    assert done.returncode == 0, done.stderr
-    file = tmp_path / "run.yaml"
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def atoll(*words: str) -> None:
+        done = run(programs / "atoll", *words, folder=home, timeout=1800)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    atoll("sample", "field", "--pictures", "40")
+    atoll("new", "field.tar", "--random")
+    file = home / "run.yaml"
     text = re.sub(r"^( *steps:) \d+", r"\1 20", file.read_text(), flags=re.MULTILINE)
     file.write_text(re.sub(r'minAP50: "[\d.]+"', 'minAP50: "0"', text))
-    done = run(programs / "atoll", "run", "-f", file, "--data", data, folder=tmp_path, timeout=1800)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "atoll-store" / "results" / "tried" / "report.html").stat().st_size > 10_000
+    atoll("run", "run.yaml", "--data", "field.tar")
+    assert (home / "atoll-store" / "results" / "field" / "report.html").stat().st_size > 10_000
