@@ -196,7 +196,7 @@ class Cluster:
         """Replaces the whole status of `stored`, and returns it with the new one. A `stored` that is not the newest
         version raises Conflict.
 
-        It costs the API server a quarter less than a patch: it need not merge, nor write the object out for the answer.
+        It costs the API server a sixth less than a patch: it need not merge, nor write the object out for the answer.
         A field that the schema does not know is left out without a warning.
         """
         self._fence()
