@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -23,17 +22,18 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Each process that prepares pictures imports this module anew, as it does no module of the stage's: what only the
+# process that started them needs is imported where it is needed.
 from atoll_contract.archive.limits import size
 from atoll_contract.convert_spec import ConvertSpec
 from atoll_stages.convert.images import JPEG_QUALITY
-from atoll_stages.convert.pipeline import Source, read_dataset, summarize
-from atoll_stages.convert.shards import write_shards
-from support.archives import annotation, meta, packed, rectangle
-from support.drawn_photographs import BOXES, photograph
 
 
 def export(pictures: Sequence[bytes], side: int) -> bytes:
     """The pictures as a Supervisely export."""
+    from support.archives import annotation, meta, packed, rectangle
+    from support.drawn_photographs import BOXES
+
     files = {"game/meta.json": meta("note")}
     boxes = [rectangle("note", 10 + 9 * n, 10 + 7 * n, 60 + 9 * n, 50 + 7 * n) for n in range(BOXES)]
     for number, data in enumerate(pictures):
@@ -56,6 +56,9 @@ def decode_and_encode(pictures: Sequence[bytes]) -> None:
 
 def convert(archive: Path) -> None:
     """The whole conversion, its records written to disk."""
+    from atoll_stages.convert.pipeline import Source, read_dataset, summarize
+    from atoll_stages.convert.shards import write_shards
+
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         with read_dataset([Source(archive.name, archive)], ConvertSpec(sources=()), work) as conversion:
@@ -86,6 +89,10 @@ def cpu_seconds() -> float:
 
 def measure(count: int, side: int, rounds: int) -> dict[str, Rate]:
     """The contenders take turns, so that a busy machine slows all alike."""
+    import statistics
+
+    from support.drawn_photographs import photograph
+
     pictures = [photograph(seed, side) for seed in range(count)]
     with tempfile.TemporaryDirectory() as name:
         archive = Path(name) / "bench.tar"

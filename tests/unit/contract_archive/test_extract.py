@@ -1,6 +1,8 @@
 """Good archives of every kind come out whole, under numbers."""
 
 import contextlib
+import gzip
+import os
 import tempfile
 from pathlib import Path
 
@@ -37,9 +39,38 @@ def test_a_folder_is_indexed_without_a_copy(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "members.bin").stat().st_size == 0
 
 
-def test_members_are_stored_in_one_file(tmp_path: Path) -> None:
+def test_a_plain_tar_is_indexed_without_a_copy(tmp_path: Path) -> None:
     source = tmp_path / "data.tar"
     source.write_bytes(packed(FILES, ".tar"))
+    assert read_all(source, tmp_path / "out") == FILES
+    assert (tmp_path / "out" / "members.bin").stat().st_size == 0
+    with extract(source, tmp_path / "again", LIMITS) as members:
+        assert not members.are_copied
+
+
+def test_a_tar_whose_path_is_no_utf_8_is_copied(tmp_path: Path) -> None:
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9.tar"))
+    source.write_bytes(packed(FILES, ".tar"))
+    assert read_all(source, tmp_path / "out") == FILES
+    assert (tmp_path / "out" / "members.bin").stat().st_size == sum(map(len, FILES.values()))
+
+
+@pytest.mark.parametrize("cut", [1, 512, 700])
+def test_a_tar_that_ends_within_a_member_is_refused_as_one_in_gzip_is(tmp_path: Path, cut: int) -> None:
+    whole = tar_member(b"a.txt", b"first") + tar_member(b"b.txt", bytes(1000))
+    texts = []
+    for suffix, pack in ((".tar", bytes), (".tar.gz", gzip.compress)):
+        source = tmp_path / f"data{suffix}"
+        source.write_bytes(pack(whole[:-cut]))
+        with pytest.raises(DatasetError, match="unexpected end of archive after 2 members") as caught:
+            extract(source, tmp_path / f"out{suffix}", LIMITS)
+        texts.append(caught.value.message.partition(": ")[2])
+    assert texts[0] == texts[1]
+
+
+def test_members_are_stored_in_one_file(tmp_path: Path) -> None:
+    source = tmp_path / "data.zip"
+    source.write_bytes(packed(FILES, ".zip"))
     extract(source, tmp_path / "out", LIMITS).close()
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
     assert written == ["index.sqlite", "members.bin"]

@@ -1,14 +1,18 @@
 """Whole conversions: several archives, class rules, duplicates."""
 
 import errno
+import io
 import sqlite3
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import BinaryIO
 
 import pytest
 
-from atoll_contract.convert_spec import DatasetSource, Rename
+from atoll_contract.convert_spec import ConvertSpec, DatasetSource, Rename
 from atoll_contract.errors import ExitCode, Reason
 from atoll_stages.convert.example_store import full_disk_as_os_error
+from atoll_stages.convert.pipeline import Source, read_dataset, summarize
+from atoll_stages.convert.shards import write_shards
 from support.archives import (
     annotation,
     coco,
@@ -170,6 +174,31 @@ def test_a_prefix_without_archives_is_the_datasets_own_folder(stage: ConvertStag
     assert (first.reason, second.reason) == (Reason.COMPLETED, Reason.CACHE_HIT)
     dataset = first.dataset()
     assert [(source.key, source.pictures) for source in dataset.sources] == [("datasets/team/loose/", 6)]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_an_archive_is_removed_once_its_pictures_are_read(tmp_path: Path, suffix: str) -> None:
+    archive = tmp_path / f"data{suffix}"
+    archive.write_bytes(packed(supervisely(20), suffix))
+    source = Source(archive.name, archive, disposable=True)
+    with read_dataset([source], ConvertSpec(sources=()), tmp_path / "work") as conversion:
+        assert conversion.store.count() == 20
+        assert not archive.exists()
+
+
+class FullDisk(PosixPath):
+    def open(self, *_: object, **__: object) -> BinaryIO:  # type: ignore[override]
+        return io.open("/dev/full", "wb")  # noqa: UP020 - the folder's own `open` is this one
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file on a disk that is always full")
+def test_records_that_do_not_fit_on_the_disk_are_told(tmp_path: Path) -> None:
+    archive = tmp_path / "data.tar"
+    archive.write_bytes(packed(supervisely(20), ".tar"))
+    with read_dataset([Source(archive.name, archive)], ConvertSpec(sources=()), tmp_path / "work") as conversion:
+        classes = summarize(conversion).classes
+        with pytest.raises(OSError, match="No space left"):
+            next(write_shards(conversion.store, "train", FullDisk(tmp_path), classes=classes, sources=["data.tar"]))
 
 
 def test_a_full_disk_is_the_systems_own_error(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 Nothing in an archive decides where bytes are written: members lie one after the other in one file, so that no name,
 link or order can lead out of the folder. Names, kinds, sizes, counts and ratios are checked before bytes are kept.
+
+A plain tar is such a file already, and is only indexed.
 """
 
 import gzip
@@ -33,7 +35,8 @@ _MAX_BESIDE = 20
 def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | None = None) -> Members:
     """Extracts the archive `source` into `folder`, which is created, and returns its members.
 
-    A folder as `source` is indexed where it is, without litter. An archive that holds nothing but one archive, as
+    A folder as `source` is indexed where it is, without litter; a tar, too, which must stay as long as its members are
+    read (`Members.lie_in`). An archive that holds nothing but one archive, as
     file hosts pack a download, is read through, under the limits of both together. `name` stands for `source.name` in
     messages and for the suffix.
 
@@ -49,7 +52,7 @@ def extract(source: Path, folder: Path, limits: DatasetLimits, *, name: str | No
             else:
                 meter = Meter(limits, source.stat().st_size)
                 with source.open("rb") as file:
-                    _extract_file(file, source.stat().st_size, members, meter, name)
+                    _extract_source(file, source, members, meter, name)
                 if (inner := _only_archive(members)) is not None:
                     outer, members = members, opened.enter_context(_open_inner(members))
                     _extract_inner(inner, members, meter)
@@ -85,9 +88,32 @@ def _extract_inner(inner: Member, members: Members, meter: Meter) -> None:
         raise DatasetError(error.reason, f"{shown(inner.name)} in it: {error.message}") from None
 
 
+def _extract_source(file: BinaryIO, source: Path, members: Members, meter: Meter, name: str) -> None:
+    length = meter.archive_bytes
+    is_tar = length > 0 and archive_kind(file.read(HEAD_BYTES), name) is ArchiveKind.TAR
+    # SQLite's texts are UTF-8, which the path of a user's file need not be.
+    if is_tar and os.fsencode(source).decode("utf-8", "ignore") == str(source):
+        file.seek(0)
+        _index_tar(file, source, members, meter)
+    else:
+        _extract_file(file, length, members, meter, name)
+
+
+def _index_tar(file: BinaryIO, source: Path, members: Members, meter: Meter) -> None:
+    members.lie_in(source)
+    stream = TarStream(file, meter)
+    for entry in stream.entries():
+        if name := _checked_name(entry, meter):
+            members.claim(entry.number, name, offset=entry.start, size=entry.size)
+            stream.skip(entry.size, length=meter.archive_bytes)
+            meter.grow(entry.size, name=name)
+    _note_trailing(stream, members)
+
+
 def _extract_file(file: BinaryIO, length: int, members: Members, meter: Meter, name: str) -> None:
     if length == 0:
         raise DatasetError(Reason.DATASET_MALFORMED, "it is empty (0 bytes)")
+    file.seek(0)
     kind = archive_kind(file.read(HEAD_BYTES), name)
     file.seek(0)
     match kind:
@@ -129,7 +155,8 @@ def _keep_gzip(file: BinaryIO, members: Members, meter: Meter) -> None:
         ) from None
 
 
-def _keep(entry: Entry, members: Members, meter: Meter) -> None:
+def _checked_name(entry: Entry, meter: Meter) -> str:
+    """Returns the path inside the archive of an entry that may be kept; nothing for a folder."""
     meter.declare(_as_text(entry.raw_name), entry.size)
     if entry.packed is not None:
         meter.ratio(entry.size, entry.packed, name=_as_text(entry.raw_name))
@@ -137,6 +164,12 @@ def _keep(entry: Entry, members: Members, meter: Meter) -> None:
     if entry.raw_name.endswith(b"/") or not name:
         for _ in entry.pieces:
             raise DatasetError(Reason.DATASET_MALFORMED, f"member {entry.number} {shown(name)}: a folder with bytes")
+        return ""
+    return name
+
+
+def _keep(entry: Entry, members: Members, meter: Meter) -> None:
+    if not (name := _checked_name(entry, meter)):
         return
     members.claim(entry.number, name)
     written = 0
@@ -167,8 +200,7 @@ def _index_folder(source: Path, members: Members, meter: Meter) -> None:
                 "followed: put the file itself there",
             )
         meter.declare(name, status.st_size)
-        members.claim(number, name, path=Path(os.fsdecode(path)))
-        members.set_size(number, status.st_size)
+        members.claim(number, name, path=Path(os.fsdecode(path)), size=status.st_size)
 
 
 def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:

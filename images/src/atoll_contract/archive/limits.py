@@ -39,13 +39,14 @@ _LITTER_FOLDERS = frozenset(
 @dataclass(frozen=True)
 class Entry:
     """A file of an archive, or a folder (its name ends in `/`). Read all of `pieces` before the next entry. `packed`
-    is the size in the archive, where its format says that."""
+    is the size in the archive, where its format says that. `start` is where a tar that is no gzip has the bytes."""
 
     number: int
     raw_name: bytes
     size: int
     pieces: Iterator[bytes]
     packed: int | None = None
+    start: int = 0
 
 
 def shown(text: str | bytes, limit: int = _SHOWN) -> str:
@@ -68,6 +69,8 @@ def _escaped(character: str) -> str:
 
 def comparable(name: str) -> str:
     """`name` as it is compared: equal for two names that are one file on macOS or Windows."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

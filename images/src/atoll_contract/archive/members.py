@@ -1,4 +1,4 @@
-"""The extracted members of an archive: one file with their bytes one after the other, and an index of their names.
+"""The extracted members of an archive: one file with their bytes, and an index of their names.
 
 A file for each member would cost more time than to copy it, and a name could lead it astray.
 
@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Self, cast
 from urllib.parse import unquote
 
@@ -41,6 +41,16 @@ _COLUMNS = "number, name, size, path, offset"
 _MAX_ALIKE = 200
 # Label Studio puts eight hexadecimal digits before the name of each file that is uploaded.
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+def stem_and_suffix(name: str) -> tuple[str, str]:
+    """Returns the file name of a path in two parts; the second begins with the last dot, or is empty.
+
+    It is `PurePosixPath`'s division, which costs most of the time that a member takes.
+    """
+    base = name.rpartition("/")[2]
+    dot = base.rfind(".")
+    return (base[:dot], base[dot:]) if 0 < dot < len(base) - 1 else (base, "")
 
 
 def plain_stem(stem: str) -> str:
@@ -122,6 +132,8 @@ class Members:
         folder.mkdir(parents=True)
         self._pack = folder / "members.bin"
         self._writer = self._pack.open("xb")
+        # The file that has the members' bytes.
+        self._read_from = self._pack
         self._database = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
         # The index is rebuilt from the archive after a crash: no journal, no fsync, one transaction.
         self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
@@ -153,6 +165,15 @@ class Members:
         self._database.close()
         self._writer.close()
 
+    def lie_in(self, archive: Path) -> None:
+        """Takes the bytes of all members from the archive itself, which must stay as it is."""
+        self._read_from = archive
+
+    @property
+    def are_copied(self) -> bool:
+        """Whether the archive is not needed any more."""
+        return self._read_from == self._pack
+
     def write(self, piece: bytes) -> None:
         """Appends a piece to the member that was claimed last. It can be read once `flush` was called."""
         self._writer.write(piece)
@@ -165,17 +186,20 @@ class Members:
         self._writer.close()
         self._pack.unlink()
 
-    def claim(self, number: int, name: str, *, path: Path | None = None) -> None:
-        """Adds a member to the index, before its bytes are written.
+    def claim(
+        self, number: int, name: str, *, path: Path | None = None, offset: int | None = None, size: int = 0
+    ) -> None:
+        """Adds a member to the index, before its bytes are written. They are those of the file `path`, or begin at
+        `offset` where all members lie in the archive.
 
         Raises:
             DatasetError: the archive holds this name already, be it in other case or another Unicode form.
         """
-        pure = PurePosixPath(name)
         key = comparable(name)
-        names = (key.rpartition("/")[0], comparable(pure.name), plain_stem(pure.stem), pure.suffix.lower())
-        location = (str(path), 0) if path else (None, self._writer.tell())
-        row = (number, key, name, *names, 0, *location)
+        stem, suffix = stem_and_suffix(name)
+        names = (key.rpartition("/")[0], comparable(stem + suffix), plain_stem(stem), suffix.lower())
+        start = 0 if path else self._writer.tell() if offset is None else offset
+        row = (number, key, name, *names, size, None if path is None else str(path), start)
         try:
             self._database.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
@@ -246,7 +270,7 @@ class Members:
     def _many(self, where: str, *values: str | int) -> list[Member]:
         # `where` is one of the literals above; values are bound.
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE {where}", values).fetchall()  # noqa: S608
-        pack = str(self._pack)
+        pack = str(self._read_from)
         return [Member(number, name, size, path or pack, offset) for number, name, size, path, offset in rows]
 
 

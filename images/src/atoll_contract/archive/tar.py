@@ -65,7 +65,7 @@ class TarStream:
                 size = 0
             elif kind in _REGULAR:
                 size = pending.size if pending.size is not None else size
-                yield Entry(number, raw_name, size, self._data(size))
+                yield Entry(number, raw_name, size, self._data(size), start=self._offset)
             else:
                 what = _REFUSED.get(kind, f"member type {kind!r}")
                 raise DatasetError(
@@ -73,6 +73,14 @@ class TarStream:
                     f"member {number} {shown(raw_name)}: {what}; only regular files and folders are taken",
                 )
             pending = _Pending()
+
+    def skip(self, size: int, *, length: int) -> None:
+        """Passes over the `size` bytes of the entry, unread: the stream can seek, and has `length` bytes in all."""
+        end = self._offset + size + -size % BLOCK
+        self._offset = min(end, length)
+        if end > length:
+            raise self._malformed("unexpected end of archive")
+        self._stream.seek(end)
 
     def _block(self) -> bytes | None:
         """The next header, or None where no tar follows the end mark."""

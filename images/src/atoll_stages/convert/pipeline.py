@@ -118,6 +118,7 @@ def read_dataset(
             problems = conversion.problems if len(sources) == 1 else conversion.problems.of_archive(source.name)
             with _naming(source):
                 _read_source(conversion, number, source, problems=problems, folder=work / f"members-{number}")
+        pool.finish()
         budget.check(conversion.problems)
         drop_exact_copies(store, conversion.problems)
         ignored = conversion.names.ignored.total()
@@ -201,8 +202,7 @@ def _naming(source: Source) -> Iterator[None]:
 def _read_source(conversion: Conversion, number: int, source: Source, *, problems: Problems, folder: Path) -> None:
     limits = conversion.spec.limits
     with extract(source.path, folder, limits, name=source.name) as members:
-        # A folder is indexed in place; an archive is not needed once it is unpacked.
-        if source.disposable and source.path.is_file():
+        if source.disposable and members.are_copied and source.path.is_file():
             source.path.unlink()
         for note in members.notes:
             problems.add(Kind.BYTES_UNREAD, Action.SKIPPED, file=source.name, detail=note)
@@ -218,6 +218,8 @@ def _read_source(conversion: Conversion, number: int, source: Source, *, problem
     shutil.rmtree(folder)
     if source.disposable and source.path.is_dir():
         shutil.rmtree(source.path)
+    elif source.disposable:
+        source.path.unlink(missing_ok=True)
 
 
 def _read_annotations(

@@ -3,11 +3,13 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from atoll_contract.archive.limits import PIECE
 from atoll_contract.dataset import LABEL_MAP_NAME
 from atoll_contract.labelmap import format_label_map
 from atoll_stages.convert.example_store import ExampleStore, StoredExample
@@ -29,20 +31,43 @@ class WrittenFile:
 
 
 class _HashingFile:
-    """A binary file that hashes what is written to it."""
+    """A binary file that hashes what is written to it. Both happen in a thread, while the caller makes the next piece:
+    `flush` waits for it, and raises its error."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, thread: Executor) -> None:
+        self._file, self._thread = file, thread
         self._hash = hashlib.sha256()
+        self._piece: list[bytes] = []
+        self._piece_size = 0
+        self._before: Future[None] | None = None
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        self._hash.update(data)
+        self._piece.append(data)
+        self._piece_size += len(data)
         self.size += len(data)
-        return self._file.write(data)
+        if self._piece_size >= PIECE:
+            self._hand_over()
+        return len(data)
+
+    def flush(self) -> None:
+        self._hand_over()
+        if self._before is not None:
+            self._before.result()
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+    def _hand_over(self) -> None:
+        if self._before is not None:
+            self._before.result()
+        self._before = self._thread.submit(self._put, self._piece)
+        self._piece, self._piece_size = [], 0
+
+    def _put(self, piece: list[bytes]) -> None:
+        data = b"".join(piece)
+        self._hash.update(data)
+        self._file.write(data)
 
 
 def write_shards(
@@ -59,13 +84,14 @@ def write_shards(
     for number in range(shards):
         count = images * (number + 1) // shards - images * number // shards
         path = folder / f"{split}-{number:05d}-of-{shards:05d}.tfrecord"
-        with path.open("xb") as file:
-            hashing = _HashingFile(file)
+        with path.open("xb") as file, ThreadPoolExecutor(1) as thread:
+            hashing = _HashingFile(file, thread)
             records = (
                 encode_record(example, store.jpeg(example), ids=ids, sources=sources)
                 for example in islice(examples, count)
             )
             write_records(cast(BinaryIO, hashing), records)
+            hashing.flush()
         yield WrittenFile(path.name, path, hashing.hexdigest(), hashing.size)
 
 

@@ -69,7 +69,7 @@ def _choose_way(table: SplitTable, requested: SplitBy) -> SplitBy:
 
 def _lost_split(store: ExampleStore) -> str:
     """Returns why a split that tags or datasets name is not kept; nothing where all pictures have one name, or none."""
-    total = sum(1 for _ in store.examples())
+    total = sum(store.splits.count_by_split().values())
     for by in (SplitBy.TAGS, SplitBy.DATASETS):
         found = store.splits.count_named(by)
         if found.keys() - {TRAIN} and total not in found.values():

@@ -1,5 +1,6 @@
 """Counts the usable examples: images and boxes by split and class, negatives, tiny boxes."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -49,17 +50,20 @@ class DatasetStatistics:
 def count_examples(store: ExampleStore) -> DatasetStatistics:
     """Counts every usable example; before the split all of them are in train."""
     statistics = DatasetStatistics()
+    # Boxes by the number of sides, the smallest first, at which they are small.
+    small_at = [0] * (len(INPUT_SIDES) + 1)
     for example in store.examples():
         split = example.split or TRAIN
         statistics.images[split] += 1
         statistics.negatives[split] += not example.boxes
-        for item in example.boxes:
-            statistics.boxes[item.label, split] += 1
-            width, height = item.box.xmax - item.box.xmin, item.box.ymax - item.box.ymin
-            statistics.tiny[item.label] += min(width, height) < TINY_SIDE
-            small_in = SMALL_PIXELS / max(sqrt(width * height), 1e-9)
-            for side in INPUT_SIDES:
-                statistics.small[side] += side < small_in
+        statistics.boxes.update((label, split) for label, _ in example.boxes)
+        for label, (xmin, ymin, xmax, ymax) in example.boxes:
+            width, height = xmax - xmin, ymax - ymin
+            if width < TINY_SIDE or height < TINY_SIDE:
+                statistics.tiny[label] += 1
+            small_at[bisect_left(INPUT_SIDES, SMALL_PIXELS / max(sqrt(width * height), 1e-9))] += 1
+    for number, side in enumerate(INPUT_SIDES, start=1):
+        statistics.small[side] = sum(small_at[number:])
     return statistics
 
 
