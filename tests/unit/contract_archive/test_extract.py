@@ -4,13 +4,14 @@ import contextlib
 import gzip
 import os
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll_contract.archive.extract import Members, extract
+from atoll_contract.archive.members import stem_and_suffix
 from atoll_contract.convert_spec import DatasetLimits
 from atoll_contract.errors import DatasetError, Reason
 from support.archives import TAR_END, packed, pax_member, tar_member, write_files, zip_bytes
@@ -66,6 +67,11 @@ def test_a_tar_that_ends_within_a_member_is_refused_as_one_in_gzip_is(tmp_path: 
             extract(source, tmp_path / f"out{suffix}", LIMITS)
         texts.append(caught.value.message.partition(": ")[2])
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "b.tar.gz", ".hidden", "a.b/c", "dot.", "..two", "a/.x.png", "é.JPG"])
+def test_a_path_is_divided_as_pathlib_divides_it(name: str) -> None:
+    assert stem_and_suffix(name) == (PurePosixPath(name).stem, PurePosixPath(name).suffix)
 
 
 def test_members_are_stored_in_one_file(tmp_path: Path) -> None:

@@ -87,6 +87,20 @@ def test_a_killed_worker_is_told_as_lack_of_memory(tmp_path: Path, pool: ImagePo
     assert caught.value.reason is Reason.OUT_OF_MEMORY
 
 
+def test_workers_have_ended_when_a_finished_pool_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(1))
+    with closing(ImagePool(tmp_path, LIMITS, 2)) as pool:
+        pool.expect(MANY_BYTES)
+        pool.submit([ImageFile(1, "a.jpg", str(path))])
+        (found,) = pool.collect(block=True)
+        assert found.image is not None
+        worker = int(found.image.pack.partition("-")[0])
+        pool.finish()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
 def use_until_broken(pool: ImagePool, path: Path) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:

@@ -50,13 +50,13 @@ class ImagePool:
         self._executor: Executor | None = None
         self._in_processes = False
         self._queue: deque[Future[list[PreparedFile]]] = deque()
-        self._ending: threading.Thread | None = None
+        self._shutdown: threading.Thread | None = None
 
     def finish(self) -> None:
         """Told that no picture comes any more, it ends the workers while the caller goes on."""
         if self._executor is not None and not self._queue:
-            self._ending = threading.Thread(target=self._executor.shutdown, name="end-of-workers")
-            self._ending.start()
+            self._shutdown = threading.Thread(target=self._executor.shutdown, name="shutdown-of-workers")
+            self._shutdown.start()
             self._executor = None
 
     def close(self) -> None:
@@ -66,9 +66,9 @@ class ImagePool:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
-        if self._ending is not None:
-            self._ending.join()
-            self._ending = None
+        if self._shutdown is not None:
+            self._shutdown.join()
+            self._shutdown = None
 
     def expect(self, size: int) -> None:
         """Told of `size` bytes of pictures that come, it starts processes if they are worth it."""

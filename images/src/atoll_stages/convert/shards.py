@@ -47,24 +47,24 @@ class _HashingFile:
         self._piece_size += len(data)
         self.size += len(data)
         if self._piece_size >= PIECE:
-            self._hand_over()
+            self._put_piece()
         return len(data)
 
     def flush(self) -> None:
-        self._hand_over()
+        self._put_piece()
         if self._before is not None:
             self._before.result()
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
 
-    def _hand_over(self) -> None:
+    def _put_piece(self) -> None:
         if self._before is not None:
             self._before.result()
-        self._before = self._thread.submit(self._put, self._piece)
+        self._before = self._thread.submit(self._put_bytes, self._piece)
         self._piece, self._piece_size = [], 0
 
-    def _put(self, piece: list[bytes]) -> None:
+    def _put_bytes(self, piece: list[bytes]) -> None:
         data = b"".join(piece)
         self._hash.update(data)
         self._file.write(data)
