@@ -404,6 +404,12 @@ def test_a_missing_object_is_waited_for_and_then_named(changes: dict[str, Any], 
     assert sim.read().reason is reason
 
 
+def test_a_missing_profile_is_called_by_its_name() -> None:
+    sim = RunSimulation(run=run_view(profile=None, profile_name="team-gpu"))
+    sim.settle()
+    assert sim.read().message == "TrainingProfile team-gpu, which spec.profileRef names, does not exist"
+
+
 def test_an_object_that_comes_late_lets_the_run_go_on() -> None:
     sim = RunSimulation(run=run_view(missing="ObjectStore team/x does not exist"))
     sim.settle()

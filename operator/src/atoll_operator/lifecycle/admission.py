@@ -138,7 +138,8 @@ def _missing(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: da
     if run.missing:
         reason, text = Reason.OBJECT_STORE_NOT_FOUND, run.missing
     elif run.profile is None:
-        reason, text = Reason.PROFILE_NOT_FOUND, "the TrainingProfile that spec.profileRef names does not exist"
+        reason = Reason.PROFILE_NOT_FOUND
+        text = f"TrainingProfile {run.profile_name}, which spec.profileRef names, does not exist"
     else:
         return None
     stage = current_stage(status)

@@ -50,6 +50,7 @@ def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
         active_deadline_seconds=policy.active_deadline_seconds,
         ttl_seconds=policy.ttl_seconds_after_finished,
         job_ttl_seconds=policy.job_ttl_seconds_after_finished,
+        profile_name=spec.profile,
     )
 
 

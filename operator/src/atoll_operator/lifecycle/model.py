@@ -211,7 +211,7 @@ class RetryTiming:
 class RunView:
     """A TrainingRun with everything else that a decision needs.
 
-    `profile` is None where none of that name exists, or where the snapshot that the status names is gone.
+    `profile` is None where none of the name `profile_name` exists, or where the snapshot that the status names is gone.
     `invalid` says why the spec cannot be carried out (over the profile's limits, unreadable); `missing` says which
     object that the run names does not exist (yet); `blocked` says what keeps the engine itself from working on the run
     (a permission that its account lacks).
@@ -241,6 +241,7 @@ class RunView:
     active_deadline_seconds: int | None = None
     ttl_seconds: int | None = None
     job_ttl_seconds: int | None = None
+    profile_name: str = "default"
     profile: ProfileView | None = None
     invalid: str = ""
     missing: str = ""
