@@ -1,19 +1,14 @@
 """One training with two workers in two pods of a real node, which loses one of them six times.
 
-By hand: `make e2e-full`. The stages are the real ones. What it ends with is compared with the same training as two
-processes of this machine that nothing disturbs.
+By hand: `make e2e-full`. The stages are the real ones.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 NAME = "two"
 EVERY, STEPS = 20, 60
-SPEC = {
+SPEC: dict[str, Any] = {
     "datasets": [{"key": "datasets/local/field.tar"}],
     "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},
     "training": {
@@ -43,6 +38,7 @@ SPEC = {
     # So few steps make no good detector.
     "quality": {"minAP50": "0"},
     "runPolicy": {"backoffLimit": 2},
+    "profileRef": {"name": "workers"},
     "publish": {"model": NAME},
 }
 
@@ -80,28 +76,33 @@ def team(cluster: NodeCluster, installed: str, namespace_of_team: str) -> Team:
     return made
 
 
-def test_a_training_in_two_pods_survives_the_loss_of_either(team: Team, steps: StepLog, tmp_path: Path) -> None:
-    team.start({"metadata": {"name": NAME}, "spec": SPEC | {"profileRef": {"name": "workers"}}})
+def test_a_training_in_two_pods_survives_the_loss_of_either(team: Team, steps: StepLog) -> None:
+    team.start({"metadata": {"name": NAME}, "spec": SPEC})
     for number, loss in enumerate(LOSSES, 1):
-        with attempt(team, NAME, number) as workers:
-            teller, killed = workers[loss.told_by].log, workers[loss.worker]
-            wait_for(partial(has_come, teller, loss), loss.when)
-            killed.kill()
-            steps.add(f"attempt {number}: worker {loss.worker} is killed {loss.when}, {reached(workers[0].log)}")
-        stage = wait_for(partial(train_stage, team, attempts=number + 1), f"attempt {number + 1}")
-        assert stage.get("failures", 0) == loss.failures, stage
-        assert stage.get("checkpointStep", 0) == loss.resumed, stage
+        lose(team, loss, number, steps)
     with attempt(team, NAME, len(LOSSES) + 1) as workers:
-        wait_for(lambda: all(map(state_of, (worker.log for worker in workers))), "the end of both workers")
-        assert resumed_from(workers[0].log) == STEPS
-        states = [state_of(worker.log) for worker in workers]
-    steps.add(f"states of the workers at the end: {states}")
+        logs = [worker.log for worker in workers]
+        wait_for(lambda: all(map(state_of, logs)), "the end of both workers")
+        states = [state_of(log) for log in logs]
+    steps.add(f"the workers end with the states {states}")
+    assert len(set(states)) == 1
 
     status = wait_for(lambda: ended(team), "the end of the run")
     steps.add(f"{status['phase']} after {len(LOSSES) + 1} attempts: {status['message']}")
     assert status["phase"] == "Succeeded", status
     assert [item["metadata"]["name"] for item in team.items("mrel")] == [f"{NAME}-v1"]
-    assert states == undisturbed(tmp_path, steps)
+
+
+def lose(team: Team, loss: Loss, number: int, steps: StepLog) -> None:
+    """Kills a worker of the attempt, and waits for the next one."""
+    with attempt(team, NAME, number) as workers:
+        teller, killed = workers[loss.told_by].log, workers[loss.worker]
+        wait_for(partial(has_come, teller, loss), loss.when)
+        killed.kill()
+        steps.add(f"attempt {number}: worker {loss.worker} is killed {loss.when}, {reached(workers[0].log)}")
+    stage = wait_for(partial(train_stage, team, attempts=number + 1), f"attempt {number + 1}")
+    assert stage.get("failures", 0) == loss.failures, stage
+    assert stage.get("checkpointStep", 0) == loss.resumed, stage
 
 
 def has_come(log: FollowedLog, loss: Loss) -> bool:
@@ -126,29 +127,6 @@ def ended(team: Team) -> dict[str, Any] | None:
     return status if status.get("phase") in ("Succeeded", "Failed") else None
 
 
-def resumed_from(log: FollowedLog) -> int:
-    found = re.search(r"going on from the checkpoint of step (\d+)", log.text())
-    return int(found[1]) if found else 0
-
-
 def state_of(log: FollowedLog) -> str:
-    return "".join(states_in(log.text()))
-
-
-def states_in(text: str) -> list[str]:
-    return re.findall(r"ends with state ([0-9a-f]{64})", text)
-
-
-def undisturbed(folder: Path, steps: StepLog) -> list[str]:
-    """The states of the two workers after the same training by `atoll run`."""
-    atoll = [sys.executable, "-P", "-m", "atoll_cli"]
-    draw = [sys.executable, "-P", "-m", "atoll_stages.sample", "field", "--to", str(folder)]
-    subprocess.run(draw, check=True, stdout=subprocess.DEVNULL)
-    run = {"apiVersion": "atoll.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": NAME}, "spec": SPEC}
-    (folder / "run.yaml").write_text(json.dumps(run))
-    store = folder / "store"
-    command = ["run", "-f", str(folder / "run.yaml"), "--data", str(folder / "field.tar"), "--store", str(store)]
-    subprocess.run([*atoll, *command], check=True, stdout=subprocess.DEVNULL)
-    found = [state for path in store.rglob("*.log") for state in states_in(path.read_text(errors="replace"))]
-    steps.add(f"states of two processes that nothing disturbed: {found}")
-    return found
+    found = re.search(r"ends with state ([0-9a-f]{64})", log.text())
+    return found[1] if found else ""
