@@ -151,3 +151,17 @@ def test_of_long_lines_the_end_of_a_log_keeps_the_newest(tmp_path: Path) -> None
     assert len(log) == LOG_TAIL_BYTES
     assert log.endswith("".join(lines[-10:]))
     assert query == {"container": "stage", "tailLines": "50"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "message"),
+    [
+        ("nope", "there is no namespace nope, or the cluster knows no trainingruns"),
+        (None, "the cluster knows no trainingruns"),
+    ],
+)
+def test_where_nothing_can_be_created_the_namespace_is_named(namespace: str | None, message: str) -> None:
+    server = FakeServer()
+    server.fail("create trainingruns", 404)
+    with pytest.raises(Refused, match=f" {message}$"):
+        FakeCluster(server).create(RUNS, namespace, {"metadata": {"name": "note"}})

@@ -265,8 +265,9 @@ class Cluster:
     def _must(self, request: Request) -> Body:
         answer = self._send(request)
         if answer is None:
-            # The namespace went away, or the CRD is not installed.
-            message = f"no {request.resource.plural} there"
+            missing = f"the cluster knows no {request.resource.plural}"
+            where = f"there is no namespace {request.namespace}, or " if request.namespace else ""
+            message = f"{where}{missing}"
             raise from_status(str(request), status=404, reason="NotFound", message=message)
         return answer
 
