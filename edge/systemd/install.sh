@@ -103,6 +103,10 @@ if [ -n "$use" ]; then
   exit 0
 fi
 
+# Before anything is fetched, and before what runs now is touched.
+[ -z "$rknn" ] || [ -f "$rknn/librknnrt.so" ] || fail "$rknn must hold librknnrt.so, which --rknn installs"
+[ -z "$rknn" ] || ls "$rknn"/rknn_toolkit_lite2*.whl >/dev/null 2>&1 \
+  || fail "$rknn must hold the wheel rknn_toolkit_lite2*.whl, which --rknn installs"
 python=$(find_python) || say_missing
 version=$("$python" -c 'import sys; print("{}.{}".format(*sys.version_info))')
 case $version in
@@ -135,6 +139,7 @@ if [ -n "$rknn" ]; then
   # From the folder alone: what has this name on a package index may be anybody's.
   "$slot/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$rknn" "$rknn"/rknn_toolkit_lite2*.whl \
     || fail "$rknn must hold rknn_toolkit_lite2 for Python $version, and the wheels that it needs (psutil, ruamel.yaml)"
+  mkdir -p "$root/usr/lib"
   install -m 644 "$rknn/librknnrt.so" "$root/usr/lib/librknnrt.so"
 fi
 packages=$("$slot/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -50,7 +50,7 @@ class ScriptedLoader:
     def __init__(self, backend: str) -> None:
         self._backend = backend
 
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> ScriptedModel:
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> ScriptedModel:
         script = read_script(self._backend)
         time.sleep(script.get("load_seconds", 0.0))
         if script.get("missing"):

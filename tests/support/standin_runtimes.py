@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from atoll_contract.box_distributions import IOU_THRESHOLD, cell_grid
+from atoll_contract.detector_head import DetectorHead
+
 PYCORAL = """
 from ai_edge_litert.interpreter import Interpreter
 
@@ -54,9 +57,15 @@ class RKNNLite:
         image = inputs[0]
         if image.ndim != 4 or image.dtype != np.uint8 or SCRIPT.get("silent"):
             return None
-        if SCRIPT.get("anchors"):
-            return [np.zeros((1, 84, 2), np.float32), np.zeros((1, 84, 4), np.float32)]
         outputs = levels(image[0].astype(np.float32))
+        if SCRIPT.get("anchors"):
+            # An SSD whose anchors are the cells: each object is as large as its anchor.
+            shares = np.concatenate([level[0].reshape(2, -1).T for level in outputs[1::2]])
+            codes = np.zeros((1, len(shares), 4), np.float32)
+            logits = np.where(shares > 0, 3.0, -9.0).astype(np.float32)
+            if SCRIPT.get("nan"):
+                logits[0, 0] = np.nan
+            return [logits[None], codes]
         if SCRIPT.get("nan"):
             outputs[1][0, 0, 0, 0] = np.nan
         return outputs
@@ -77,6 +86,14 @@ def levels(image):
         found += [codes, np.stack(scores)[None].astype(np.float32) * 0.95]
     return found
 """
+
+
+def anchor_head(side: int) -> DetectorHead:
+    """The document of the stand-in network that has anchors, for the classes red and blue."""
+    anchors = tuple(tuple(cell) for cell in cell_grid(side).tolist())
+    scales = (10.0, 10.0, 5.0, 5.0)
+    return DetectorHead(side, ("red", "blue"), anchors, scales, 10.0, 100, 0.01, IOU_THRESHOLD)
+
 
 # The C interface of a delegate for LiteRT: this one leaves every operation to LiteRT, and notes what it was asked.
 DELEGATE = """

@@ -185,7 +185,8 @@ def backend_step(backend: Backend, model: LoadedModelSpec | None, inferences: in
 def _measure(name: str, client: DetectorClient, model: LoadedModelSpec, inferences: int) -> Step:
     started, limit = time.perf_counter(), LOAD_SECONDS[client.backend]
     path = str(model.path(client.backend))
-    client.begin_load(path, threads=max(1, cores() - 1), resize=model.resize, side=model.side)
+    head = model.head(client.backend)
+    client.begin_load(path, threads=max(1, cores() - 1), resize=model.resize, side=model.side, head=head)
     ended = client.finished_loads(limit)
     load_seconds = time.perf_counter() - started
     if not ended:

@@ -60,6 +60,8 @@ class Role(StrEnum):
     MODEL_EDGETPU = "model-edgetpu"
     # For another accelerator; `ManifestFile.target` says which.
     MODEL_COMPILED = "model-compiled"
+    # How the outputs of these compiled models become boxes, see `detector_head`.
+    DETECTOR = "detector"
     LABELS = "labels"
     GOLDEN = "golden"
     BUNDLE = "bundle"

@@ -14,17 +14,19 @@ import pytest
 from PIL import Image
 
 from atoll_contract.box_distributions import CODES, has_distributions
+from atoll_contract.document import replace, to_json
 from atoll_edge.camera.source import BgrImage
 from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.backends.hardware import found_accelerators
 from atoll_edge.detector.backends.litert import InterpreterModel
 from atoll_edge.detector.client import DetectorClient, DetectorLost
+from atoll_edge.detector.heads import MAX_BYTES
 from atoll_edge.detector.outputs import OutputsError, read_levels
 from atoll_edge.detector.protocol import Loaded, Refused
 from support.edge_model import SIDE, colour_detector
 from support.edge_release import GOLDEN_BOXES, golden_image
 from support.polling import wait_until
-from support.standin_runtimes import RKNNLITE, StandinRuntimes
+from support.standin_runtimes import RKNNLITE, StandinRuntimes, anchor_head
 
 pytestmark = pytest.mark.timeout(300)
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="NOT RUN: no C compiler here")
@@ -36,18 +38,23 @@ def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandinRuntimes
     return StandinRuntimes(tmp_path, monkeypatch)
 
 
-def load(backend: Backend, folder: Path, *, side: int | None = SIDE) -> tuple[DetectorClient, Loaded | Refused]:
+def load(
+    backend: Backend, folder: Path, *, side: int | None = SIDE, head: bytes | None = None
+) -> tuple[DetectorClient, Loaded | Refused]:
     path = folder / f"model.{'rknn' if backend is Backend.RKNN else 'tflite'}"
     if not path.exists():
         path.write_bytes(colour_detector())
     client = DetectorClient(backend)
-    client.begin_load(str(path), threads=1, side=side)
+    document = folder / "detector.json"
+    if head is not None:
+        document.write_bytes(head)
+    client.begin_load(str(path), threads=1, side=side, head=None if head is None else str(document))
     [ended] = wait_until(lambda: client.finished_loads(0.1), what="the load", timeout_seconds=120)
     return client, ended
 
 
-def refusal(backend: Backend, folder: Path, *, side: int | None = SIDE) -> Refused:
-    client, ended = load(backend, folder, side=side)
+def refusal(backend: Backend, folder: Path, *, side: int | None = SIDE, head: bytes | None = None) -> Refused:
+    client, ended = load(backend, folder, side=side, head=head)
     client.close()
     assert isinstance(ended, Refused)
     return ended
@@ -218,12 +225,69 @@ def test_an_npu_that_does_not_take_the_file_is_missing(
     assert "\n" not in ended.error
 
 
-def test_an_ssd_for_the_rockchip_npu_is_refused_with_what_to_train(runtimes: StandinRuntimes, tmp_path: Path) -> None:
-    """Its anchors are not in the file."""
+def test_an_ssd_on_the_rockchip_npu_finds_the_same_boxes_by_its_anchors(
+    runtimes: StandinRuntimes, tmp_path: Path
+) -> None:
+    runtimes.rknn(anchors=True)
+    client, ended = load(Backend.RKNN, tmp_path, head=to_json(anchor_head(SIDE)))
+    try:
+        assert isinstance(ended, Loaded)
+        assert_golden(client)
+    finally:
+        client.close()
+
+
+def test_a_network_with_distributions_is_read_as_it_is_beside_its_document(
+    runtimes: StandinRuntimes, tmp_path: Path
+) -> None:
+    head = replace(anchor_head(SIDE), anchors=(), bins=16)
+    client, ended = load(Backend.RKNN, tmp_path, head=to_json(head))
+    try:
+        assert isinstance(ended, Loaded)
+        assert_golden(client)
+    finally:
+        client.close()
+
+
+def test_logits_that_are_no_numbers_are_counted(runtimes: StandinRuntimes, tmp_path: Path) -> None:
+    runtimes.rknn(anchors=True, nan=True)
+    client, ended = load(Backend.RKNN, tmp_path, head=to_json(anchor_head(SIDE)))
+    try:
+        assert isinstance(ended, Loaded)
+        answer = client.detect(picture(), timeout_seconds=60)
+    finally:
+        client.close()
+    assert answer.non_finite == 1
+    assert len(answer.rows) == len(GOLDEN_BOXES)
+
+
+def test_an_ssd_without_its_document_is_refused_with_what_to_train(runtimes: StandinRuntimes, tmp_path: Path) -> None:
+    """Its anchors are not in the compiled file."""
     runtimes.rknn(anchors=True)
     ended = refusal(Backend.RKNN, tmp_path)
     assert not ended.missing
     assert "model.architecture dfl-…" in ended.error
+    assert "detector.json, which older releases lack: train it again" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"{", "detector.json cannot be read"),
+        (b" " * (MAX_BYTES + 1), "at most 16777216 are read"),
+        (to_json(anchor_head(2 * SIDE)), f"of a detector with {2 * SIDE} pixels, the manifest says {SIDE}"),
+        (to_json(replace(anchor_head(SIDE), box_scales=(10.0, 0.0, 5.0, 5.0))), "boxScales [10.0, 0.0, 5.0, 5.0]"),
+        (to_json(replace(anchor_head(SIDE), anchors=((0.5, 0.5, 0.1),))), "anchor 0 of detector.json has 3 numbers"),
+        (to_json(replace(anchor_head(SIDE), classes=("red",))), "are not class logits [1,84,1]"),
+    ],
+)
+def test_a_document_that_does_not_fit_is_refused(
+    runtimes: StandinRuntimes, tmp_path: Path, head: bytes, said: str
+) -> None:
+    runtimes.rknn(anchors=True)
+    ended = refusal(Backend.RKNN, tmp_path, head=head)
+    assert not ended.missing
+    assert said in ended.error
 
 
 def test_a_file_without_a_manifest_is_refused(runtimes: StandinRuntimes, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll_edge.detector.backends.base import Backend
+from atoll_edge.detector.backends.hardware import RKNN_LIBRARY, found_accelerators
+
 SYSTEMD = Path(__file__).parents[3] / "edge" / "systemd"
 INSTALL = SYSTEMD / "install.sh"
 
@@ -122,26 +125,72 @@ def test_the_corals_files_need_python_3_11(programs: Path, tmp_path: Path) -> No
     assert "the Coral's files are for Python 3.11, which is missing here" in done.stderr
 
 
-def test_rockchips_files_come_from_the_folder_alone(programs: Path, tmp_path: Path) -> None:
-    """An interpreter that notes what it is asked, and fails where the folder's wheel is installed."""
+WHEEL = "rknn_toolkit_lite2-2.5.0-cp311-cp311-linux_aarch64.whl"
+
+
+@pytest.fixture
+def rockchip(programs: Path, tmp_path: Path) -> Path:
+    """Rockchip's files in a folder, and an interpreter that notes what is to be installed; see `pip_answers`."""
     folder = tmp_path / "rknn"
     folder.mkdir()
-    (folder / "rknn_toolkit_lite2-2.5.0-cp311-cp311-linux_aarch64.whl").write_bytes(b"")
+    (folder / WHEEL).write_bytes(b"")
+    (folder / "librknnrt.so").write_bytes(b"the runtime")
+    pythons(programs)
+    pip_answers(programs, 0)
+    return folder
+
+
+def pip_answers(programs: Path, code: int) -> None:
+    """The exit code of an installation of Rockchip's wheel."""
     venv = f"""
 case "$*" in
   *format*) echo 3.11 ;;
-  -c*) echo 3 11 ;;
+  *purelib*) mkdir -p {programs.parent}/packages && echo {programs.parent}/packages ;;
+  "-c import sys; print"*) echo 3 11 ;;
   "-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-  *rknn_toolkit_lite2*) echo "pip $*" >> {tmp_path}/calls; exit 1 ;;
+  *rknn_toolkit_lite2*) echo "pip $*" >> {programs.parent}/calls; exit {code} ;;
 esac
 """
-    pythons(programs)
     program(programs, "python3", venv)
-    done = install(programs, "--rknn", str(folder), "--root", str(tmp_path / "root"))
+
+
+def test_rockchips_files_come_from_the_folder_alone(programs: Path, rockchip: Path, tmp_path: Path) -> None:
+    pip_answers(programs, 1)
+    done = install(programs, "--rknn", str(rockchip), "--root", str(tmp_path / "root"))
     assert done.returncode == 1
     assert "must hold rknn_toolkit_lite2 for Python 3.11, and the wheels that it needs" in done.stderr
     [asked] = [line for line in calls(programs) if line.startswith("pip")]
-    assert f"--no-index --find-links {folder} {folder}/rknn_toolkit_lite2-2.5.0" in asked
+    assert f"--no-index --find-links {rockchip} {rockchip}/rknn_toolkit_lite2-2.5.0" in asked
+    assert not (tmp_path / "root" / "opt" / "atoll-edge").exists()
+
+
+def test_rockchips_library_lies_where_the_runtime_and_the_agent_look_for_it(
+    programs: Path, rockchip: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    done = install(programs, "--rknn", str(rockchip), "--root", str(root))
+    assert done.returncode == 0, done.stderr
+    assert (root / "usr" / "lib" / RKNN_LIBRARY).read_bytes() == b"the runtime"
+    assert (root / "opt" / "atoll-edge" / "bin" / "atoll-edge").exists()
+    tree = root / "proc" / "device-tree"
+    tree.mkdir(parents=True)
+    (tree / "compatible").write_bytes(b"radxa,rock-5b\0rockchip,rk3588\0")
+    (npu,) = found_accelerators(root)
+    assert (npu.backend, npu.chip) == (Backend.RKNN, "rk3588")
+
+
+@pytest.mark.parametrize("missing", [WHEEL, "librknnrt.so"])
+def test_a_folder_without_rockchips_files_is_refused_before_anything_is_done(
+    programs: Path, rockchip: Path, tmp_path: Path, missing: str
+) -> None:
+    (rockchip / missing).unlink()
+    root = tmp_path / "root"
+    done = install(programs, "--rknn", str(rockchip), "--root", str(root))
+    assert done.returncode == 1
+    assert f"{rockchip} must hold " in done.stderr
+    assert missing.split("-")[0] in done.stderr
+    assert list(root.iterdir()) == []
+    assert calls(programs) == []
 
 
 @pytest.mark.parametrize("versions", [{}, {"python3": "9"}, {"python3": "12"}])

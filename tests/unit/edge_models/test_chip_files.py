@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from atoll_contract import keys
-from atoll_contract.document import replace
+from atoll_contract.document import replace, to_json
 from atoll_contract.release import Manifest, ManifestFile, Role
 from atoll_contract.store.directory import DirStore
 from atoll_edge.config import Verify
@@ -22,11 +22,13 @@ from atoll_edge.models.release_files import chip_file
 from atoll_edge.models.release_state import Refusal
 from atoll_edge.models.release_store import ReleaseStore
 from atoll_edge.models.verify import ExpectedRelease
+from support.edge_model import SIDE
 from support.edge_release import CHANNEL, MODEL, NAMESPACE, Published, point, publish
-from support.standin_runtimes import StandinRuntimes
+from support.standin_runtimes import StandinRuntimes, anchor_head
 
 pytestmark = pytest.mark.timeout(300)
 
+HEAD = to_json(anchor_head(SIDE))
 COMPILED = {"rk3588": b"for the large one", "rk3566": b"for the small one"}
 Fetch = Callable[..., PollResult]
 
@@ -188,8 +190,62 @@ def test_wrong_results_on_the_npu_refuse_the_release(
         fetch(device_with(tmp_path, "rk3588"), Backend.RKNN)
 
 
-def test_an_ssd_for_the_npu_is_left_to_the_cpu(
-    published: Published, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def head_file() -> ManifestFile:
+    digest = hashlib.sha256(HEAD).hexdigest()
+    return ManifestFile(Role.DETECTOR, "detector.json", keys.blob(digest), digest, len(HEAD))
+
+
+@pytest.fixture
+def with_head(bucket: DirStore) -> Published:
+    """The same release of an SSD, with the document on its anchors."""
+    items = compiled_file("rk3588"), head_file()
+    for item, data in zip(items, (COMPILED["rk3588"], HEAD), strict=True):
+        bucket.put(item.key, data)
+    return publish(bucket, alter=lambda manifest: replace(manifest, files=(*manifest.files, *items)))
+
+
+@pytest.mark.parametrize(("chip", "held"), [("rk3588", True), ("rk3566", False), (None, False)])
+def test_the_document_on_the_anchors_comes_with_the_file(
+    with_head: Published, fetch: Fetch, tmp_path: Path, chip: str | None, held: bool
+) -> None:
+    device = device_with(tmp_path, chip)
+    assert fetch(device, canary=lambda *_, **__: None) is PollResult.STAGED
+    spec = device.model_spec(with_head.sha256, device.check(with_head.sha256))
+    path = device.blob_path(head_file().sha256)
+    assert path.exists() is held
+    assert spec.head(Backend.RKNN) == (str(path) if held else None)
+    assert spec.head(Backend.CPU) is None
+
+
+def test_a_release_that_an_older_agent_fetched_does_without_the_document(
+    with_head: Published, fetch: Fetch, tmp_path: Path
+) -> None:
+    device = device_with(tmp_path, "rk3588")
+    fetch(device, canary=lambda *_, **__: None)
+    device.blob_path(head_file().sha256).unlink()
+    spec = device.model_spec(with_head.sha256, device.check(with_head.sha256))
+    assert spec.rknn_path is not None
+    assert spec.head(Backend.RKNN) is None
+
+
+def test_a_canary_of_an_ssd_on_the_npu_finds_the_golden_boxes(
+    with_head: Published,
+    fetch: Fetch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    StandinRuntimes(tmp_path / "standins", monkeypatch).rknn(anchors=True)
+    with caplog.at_level(logging.WARNING):
+        assert fetch(device_with(tmp_path, "rk3588"), Backend.RKNN) is PollResult.STAGED
+    assert "was not tried" not in caplog.text
+
+
+def test_an_ssd_for_the_npu_of_an_older_release_is_left_to_the_cpu(
+    published: Published,
+    fetch: Fetch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other programs may read the file; here the CPU runs the release."""
     StandinRuntimes(tmp_path / "standins", monkeypatch).rknn(anchors=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from atoll_contract.box_distributions import CODES, cell_grid
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import ExitCode, IntegrityError, Reason, SpecError, exit_code
 from atoll_contract.images import Resize, boxes_in_input, stated_preprocessing
@@ -27,7 +28,7 @@ from atoll_stages.compile import network_compiler
 from atoll_stages.compile.rknn import RKNN
 from atoll_stages.compile.stage import compile_model
 from atoll_stages.export.head_files import files_of
-from atoll_stages.export.target_inputs import DetectorHead, write_calibration
+from atoll_stages.export.target_inputs import write_calibration
 from atoll_stages.runtime.context import Interrupted, StageContext, StageOutcome
 from support.detection_data import CLASSES, labelled_images, store_dataset
 from support.field_readers import by_stride

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from atoll_contract.box_distributions import CODES, IOU_THRESHOLD, SCORE_THRESHOLD, cell_count
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import replace
 from atoll_contract.train_spec import Architecture
-from atoll_stages.compile.decoding import decode_detections, decode_outputs, output_shapes
+from atoll_stages.compile.decoding import decode_outputs, output_shapes
 from atoll_stages.export.head_files import files_of
-from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.train.anchors import BOX_SCALES, MAX_LOG_SIZE, generate_anchors
 from atoll_stages.train.detections import Detections, non_max_suppression
 from atoll_stages.train.heads import head_of
@@ -38,7 +38,7 @@ def test_detections_equal_those_of_the_float_model(architecture: Architecture, s
         score_threshold=SCORE_THRESHOLD,
         iou_threshold=IOU_THRESHOLD,
     )
-    found = decode_detections(logits, codes, head)
+    found = decode_outputs((logits, codes), head)
     assert len(found) == KEPT
     assert_equal(found, float_detections(architecture, logits, codes))
 
@@ -78,5 +78,5 @@ def test_distributions_of_a_chip_are_read_as_those_of_the_float_model(seed: int)
 
 def test_scores_below_the_threshold_are_no_detections() -> None:
     head = DetectorHead(32, ("a",), ((0.5, 0.5, 0.1, 0.1),), BOX_SCALES, MAX_LOG_SIZE, KEPT, SCORE_THRESHOLD, 0.5)
-    found = decode_detections(np.full((1, 1), -9.0), np.zeros((1, 4)), head)
+    found = decode_outputs((np.full((1, 1), -9.0), np.zeros((1, 4))), head)
     assert (len(found), found.boxes.shape) == (0, (0, 4))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from atoll_contract import __version__
 from atoll_contract import images as preprocess
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import from_json, replace, to_dict
 from atoll_contract.errors import AtollError, Reason, exit_code
 from atoll_contract.images import Preprocessing, Resize
@@ -22,7 +23,6 @@ from atoll_stages.export.converter import kept_detections
 from atoll_stages.export.inference import ExportedModel
 from atoll_stages.export.sample_images import expected_detections
 from atoll_stages.export.stage import export
-from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.runtime.context import StageContext
 from atoll_stages.train.detections import in_image
 from support.detection_data import CLASSES, labelled_image, labelled_images

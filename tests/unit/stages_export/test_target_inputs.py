@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from atoll_contract import images as preprocess
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import from_json, replace
 from atoll_contract.errors import IntegrityError
 from atoll_contract.stage import QualityGates
@@ -18,7 +19,7 @@ from atoll_contract.train_spec import Architecture
 from atoll_stages.export.head_files import files_of
 from atoll_stages.export.onnx_model import INPUT, ConverterMissing, float_onnx
 from atoll_stages.export.stage import export
-from atoll_stages.export.target_inputs import DetectorHead, read_calibration, write_calibration
+from atoll_stages.export.target_inputs import read_calibration, write_calibration
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.anchors import BOX_SCALES, generate_anchors
 from atoll_stages.train.detector import build_detector

@@ -25,7 +25,7 @@ from atoll_stages.publish.stage import publish
 from atoll_stages.runtime.context import Interrupted, StageContext
 from support.interrupting_store import InterruptingStore
 from support.minimal_tflite import minimal_tflite
-from support.publishing import exported_run, publish_once, with_version
+from support.publishing import HEAD, exported_run, publish_once, with_version
 
 
 @pytest.fixture
@@ -111,6 +111,9 @@ def test_files_of_other_targets_are_in_the_release_with_their_figures(
     (file,) = [item for item in manifest.files if item.role is Role.MODEL_COMPILED]
     assert (file.name, file.target) == ("model-rk3566.rknn", "rknn")
     assert store.get(file.key) == b"code of a Rockchip NPU"
+    head = manifest.file(Role.DETECTOR)
+    assert head is not None
+    assert (head.name, head.media_type, store.get(head.key)) == ("detector.json", "application/json", HEAD)
     # Today's robot code takes the bundle apart: it holds what it held.
     assert set(bundle_members(store, manifest)) == {"unoptimized.tflite", "model.tflite", "map.pbtxt"}
 

@@ -89,15 +89,16 @@ class DetectorClient:
         tiling: Tiling | None = None,
         resize: Resize = Resize.SQUASH,
         side: int | None = None,
+        head: str | None = None,
     ) -> int:
-        """Requests that the worker load a model, whose input has `side` pixels where that is known; `finished_loads`
-        gives the outcome. Returns the id of the load."""
+        """Requests that the worker load a model, whose input has `side` pixels where that is known, with its document
+        `head`; `finished_loads` gives the outcome. Returns the id of the load."""
         self._next_id += 1
         self._load_deadlines[self._next_id] = time.monotonic() + LOAD_SECONDS[self.backend]
         parts = None if tiling is None else (tiling.rows, tiling.columns, tiling.overlap)
         tiles = 0 if tiling is None else len(tiling.regions) - 1
         self._detect_seconds = DETECT_SECONDS + tiles * TILE_SECONDS
-        self._send(Load(self._next_id, path, threads, parts, resize, side))
+        self._send(Load(self._next_id, path, threads, parts, resize, side, head))
         return self._next_id
 
     def finished_loads(self, wait_seconds: float = 0.0) -> list[Loaded | Refused]:

@@ -176,7 +176,14 @@ class DetectorManager:
             self._lost(backend, pending.client, loss)
 
     def _begin_load(self, client: DetectorClient, path: str, model: LoadedModelSpec) -> int:
-        return client.begin_load(path, threads=self._threads, tiling=self._tiling, resize=model.resize, side=model.side)
+        return client.begin_load(
+            path,
+            threads=self._threads,
+            tiling=self._tiling,
+            resize=model.resize,
+            side=model.side,
+            head=model.head(client.backend),
+        )
 
     def _abandon(self, pending: PendingLoad) -> None:
         """Ends the worker of a load that is no longer wanted, unless it is the active one."""

@@ -30,6 +30,8 @@ class LoadedModelSpec:
     resize: Resize = Resize.SQUASH
     # For this device's chip.
     rknn_path: Path | None = None
+    # The release's document on how the outputs of that file become boxes.
+    head_path: Path | None = None
     # The side of the input in pixels; None where no manifest states it.
     side: int | None = None
     # True widths of objects in metres, by label, as the release has them.
@@ -38,6 +40,10 @@ class LoadedModelSpec:
     def path(self, backend: Backend) -> Path | None:
         """Returns the file for `backend`. A compiled model runs on its chip only; Qualcomm's NPUs run the int8 file."""
         return {Backend.EDGETPU: self.edgetpu_path, Backend.RKNN: self.rknn_path}.get(backend, self.cpu_path)
+
+    def head(self, backend: Backend) -> str | None:
+        """Returns the path of the document that `backend` needs beside its file."""
+        return str(self.head_path) if self.head_path is not None and backend is Backend.RKNN else None
 
 
 @dataclass(frozen=True)

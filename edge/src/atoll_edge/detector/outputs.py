@@ -1,6 +1,6 @@
 """Reading a detector's outputs: the four tensors of `TFLite_Detection_PostProcess`, or boxes and scores as
-`atoll_contract.box_distributions` has them, of all cells or of each stride. The four are in the order that pycoral's
-`detect.get_objects` takes.
+`atoll_contract.box_distributions` has them, of all cells or of each stride, or class logits and box codes of anchors.
+The four are in the order that pycoral's `detect.get_objects` takes.
 
 With one signature: `output_0` count, `output_1` scores, `output_2` class ids, `output_3` boxes. Without: boxes, class
 ids, scores, count where the last output holds one number, else scores, boxes, count, class ids. Entries past the count
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll_contract.box_distributions import STRIDES, find_level_boxes, has_distributions, has_levels, read_tensors
+from atoll_contract.detector_head import HEAD_NAME, DetectorHead, find_anchor_boxes
 from atoll_contract.release import Detection
 
 
@@ -57,11 +58,35 @@ def read_levels(outputs: Sequence[Any], side: int) -> ModelOutput:
         count = 2 * len(STRIDES)
         raise OutputsError(
             f"the outputs {shapes} are not boxes [1,64,h,w] and scores [1,classes,h,w] of the strides 8, 16 and 32 for "
-            f"{side} pixels; a file for this chip needs a model.architecture dfl-…, whose network has these {count}"
+            f"{side} pixels; the network of a model.architecture dfl-… has these {count}, that of an ssd-… needs the "
+            f"release's {HEAD_NAME}, which older releases lack: train it again"
         )
     found = find_level_boxes([output[0] for output in outputs])
     # A cell without a number is no detection, and would be missed in silence.
     broken = sum(int(np.count_nonzero(~np.isfinite(scores))) for scores in outputs[1::2])
+    read = _finite((found.boxes, found.classes, found.scores))
+    return ModelOutput(read.detections, read.non_finite + broken)
+
+
+def read_anchors(outputs: Sequence[Any], head: DetectorHead) -> ModelOutput:
+    """Reads the detections from the outputs of an SSD's compiled network: class logits and box codes of all anchors.
+
+    Raises:
+        OutputsError: they are not those of the head's anchors and classes.
+    """
+    import numpy as np
+
+    shapes = [list(output.shape) for output in outputs]
+    anchors, classes = len(head.anchors), len(head.classes)
+    if shapes != [[1, anchors, classes], [1, anchors, 4]]:
+        raise OutputsError(
+            f"the outputs {shapes} are not class logits [1,{anchors},{classes}] and box codes [1,{anchors},4], as the "
+            f"release's {HEAD_NAME} says"
+        )
+    logits, codes = (output[0] for output in outputs)
+    found = find_anchor_boxes(logits, codes, head)
+    # A score that is no number is no detection, and would be missed in silence.
+    broken = int(np.count_nonzero(np.isnan(logits)))
     read = _finite((found.boxes, found.classes, found.scores))
     return ModelOutput(read.detections, read.non_finite + broken)
 

@@ -20,7 +20,8 @@ PIXEL_BYTES = 48 * 2**20
 @dataclass(frozen=True)
 class Load:
     """Requests that a model be loaded; `tiling`: rows, columns and overlap of the parts to show it of each image;
-    `resize`: a word of `atoll_contract.images.Resize`; `side`: the input's, where a manifest states it."""
+    `resize`: a word of `atoll_contract.images.Resize`; `side`: the input's, where a manifest states it; `head`: the
+    release's `detector.json`, where a backend needs it."""
 
     id: int
     path: str
@@ -28,6 +29,7 @@ class Load:
     tiling: tuple[int, int, float] | None = None
     resize: str = "squash"
     side: int | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class DetectorWorker:
         try:
             if self._loader is None:
                 self._loader = make_loader(self._backend, self._modules)
-            model = self._loader.load(Path(load.path), threads=load.threads, side=load.side)
+            head = None if load.head is None else Path(load.head)
+            model = self._loader.load(Path(load.path), threads=load.threads, side=load.side, head=head)
             model = with_resize(model, Resize(load.resize))
             if load.tiling is not None:
                 model = TiledModel(model, Tiling(*load.tiling))

@@ -37,8 +37,8 @@ class GoldenImage(Document, frozen=True):
 
 
 class CanaryJob(Document, frozen=True):
-    """The model file, its number of classes, its input size in pixels (None where no manifest states it), and how it
-    is shown images."""
+    """The model file, its number of classes, its input size in pixels (None where no manifest states it), how it is
+    shown images, and the document on its outputs that the backend needs."""
 
     model: str
     classes: int
@@ -46,6 +46,7 @@ class CanaryJob(Document, frozen=True):
     golden: tuple[GoldenImage, ...] = ()
     resize: Resize = Resize.SQUASH
     backend: Backend = Backend.CPU
+    head: str | None = None
 
 
 class CanaryFailed(ValueError):
@@ -84,7 +85,8 @@ def _load(job: CanaryJob) -> LoadedModel:
     # The runtimes of accelerators map more of their devices' memory than they use.
     budget = limit_memory(path.stat().st_size) if job.backend is Backend.CPU else None
     try:
-        return with_resize(loader.load(path, threads=1, side=job.side), job.resize)
+        head = None if job.head is None else Path(job.head)
+        return with_resize(loader.load(path, threads=1, side=job.side, head=head), job.resize)
     except LoadError as error:
         # LiteRT gives no reason where it gets no memory.
         limited = "" if budget is None else f" (it has {budget // 2**20} MiB of memory beside its file)"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atoll_contract import keys
-from atoll_contract.document import DecodeError, from_json
+from atoll_contract.document import DecodeError, from_json, replace
 from atoll_contract.errors import IntegrityError, Reason
 from atoll_contract.release import Channel, Manifest, ManifestFile, Role
 from atoll_contract.rollout import RolloutTurn, Turn
@@ -171,6 +171,7 @@ class ReleaseDownloader:
         backend = self.backend_for(spec)
         if backend in SHARED_BACKENDS:
             job = canary_job(manifest, self.device.blob_path, backend=backend, path=spec.path(backend))
+            job = replace(job, head=spec.head(backend))
             self.canary(job, name=f"{manifest.release} on the {NAMES[backend]}")
 
     def _envelope(self, version: int) -> bytes | None:

@@ -12,7 +12,9 @@ def needed_files(manifest: Manifest, chip: str | None = None) -> tuple[ManifestF
     """Returns the files of a release that a device with this chip needs."""
     needed = tuple(item for item in manifest.files if item.role in NEEDED)
     compiled = chip_file(manifest, chip)
-    return needed if compiled is None else (*needed, compiled)
+    if compiled is None:
+        return needed
+    return (*needed, compiled, *(item for item in manifest.files if item.role is Role.DETECTOR))
 
 
 def chip_file(manifest: Manifest, chip: str | None) -> ManifestFile | None:

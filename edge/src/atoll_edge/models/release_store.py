@@ -202,8 +202,9 @@ class ReleaseStore:
         manifest = self.manifest(release)
         for item in needed_files(manifest, self.chip):
             path = self.blob_path(item.sha256)
-            if item.role is Role.MODEL_COMPILED and not path.exists():
-                continue  # the card was in a device with another chip; the other files do without
+            if item.role in (Role.MODEL_COMPILED, Role.DETECTOR) and not path.exists():
+                # The card was in a device with another chip, or one that knew no such file; the others do without.
+                continue
             if read_again(path, functools.partial(file_sha256, path)) != item.sha256:
                 path.unlink(missing_ok=True)
                 raise ReleaseDamaged(f"{item.name} of {manifest.release} is not what it was")
@@ -216,7 +217,7 @@ class ReleaseStore:
             item = manifest.file(role)
             return None if item is None else self.blob_path(item.sha256)
 
-        compiled = chip_file(manifest, self.chip)
+        compiled, head = chip_file(manifest, self.chip), manifest.file(Role.DETECTOR)
         return LoadedModelSpec(
             name=manifest.release,
             digest=release,
@@ -227,6 +228,7 @@ class ReleaseStore:
             edgetpu_path=path(Role.MODEL_EDGETPU),
             resize=manifest.resize,
             rknn_path=self.blob_path(compiled.sha256) if compiled and self.has_blob(compiled.sha256) else None,
+            head_path=self.blob_path(head.sha256) if compiled and head and self.has_blob(head.sha256) else None,
             side=manifest.input.width if manifest.sequence else None,
             widths=known_widths(manifest),
         )

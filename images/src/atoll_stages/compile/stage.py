@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import DecodeError, from_json
 from atoll_contract.errors import IntegrityError, Reason, SpecError
 from atoll_contract.release import INT8_NAME, compile_artifact
@@ -23,7 +24,6 @@ from atoll_stages.export.target_inputs import (
     HEAD_ARTIFACT,
     ONNX_ARTIFACT,
     ONNX_NAME,
-    DetectorHead,
 )
 from atoll_stages.runtime.context import StageContext, StageOutcome
 from atoll_stages.train.dataset import fetch_split, read_dataset

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.errors import Reason
 from atoll_stages.compile.process import Deadline
-from atoll_stages.export.target_inputs import DetectorHead
 from atoll_stages.train.dataset import Example
 from atoll_stages.train.detections import Detections
 

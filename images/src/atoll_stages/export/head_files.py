@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from atoll_contract.box_distributions import BINS, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD
+from atoll_contract.detector_head import HEAD_NAME, LEVEL_OUTPUTS, NETWORK_OUTPUTS, DetectorHead
 from atoll_contract.document import replace, to_json
 from atoll_contract.images import Resize, stated_preprocessing
 from atoll_contract.train_spec import Architecture
@@ -27,12 +28,8 @@ from atoll_stages.export.target_inputs import (
     CALIBRATION_ARTIFACT,
     CALIBRATION_NAME,
     HEAD_ARTIFACT,
-    HEAD_NAME,
-    LEVEL_OUTPUTS,
-    NETWORK_OUTPUTS,
     ONNX_ARTIFACT,
     ONNX_NAME,
-    DetectorHead,
     write_calibration,
 )
 from atoll_stages.train.anchors import BOX_SCALES, MAX_LOG_SIZE, generate_anchors

@@ -1,4 +1,4 @@
-"""What compilers of other chips than the Edge TPU need beside the int8 file: how the float network's outputs become
+"""What compilers of other chips than the Edge TPU need beside the int8 file: the float network, how its outputs become
 boxes, and the images that they quantise with. Export writes it and compile reads it, without TensorFlow."""
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from atoll_contract import images as preprocess
-from atoll_contract.box_distributions import STRIDES
-from atoll_contract.document import Document
 from atoll_contract.errors import IntegrityError
-from atoll_contract.images import Preprocessing, Resize
+from atoll_contract.images import Resize
 
 ONNX_NAME = "float.onnx"
-HEAD_NAME = "detector.json"
 CALIBRATION_NAME = "calibration.zip"
 # The names that the artifacts of the export stage have.
 ONNX_ARTIFACT = "onnx"
@@ -25,39 +22,6 @@ HEAD_ARTIFACT = "detector"
 CALIBRATION_ARTIFACT = "calibration"
 # Of every member, so that the same images make the same file.
 _TIME = (1980, 1, 1, 0, 0, 0)
-
-
-# The outputs of the float network in their order: class logits and box codes of all anchors, or, of a detector with
-# distributions, boxes (4 × bins channels) and scores (from 0 to 1) of each stride, as (1, channels, height, width).
-NETWORK_OUTPUTS = ("logits", "codes")
-LEVEL_OUTPUTS = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("boxes", "scores"))
-
-
-class DetectorHead(Document, frozen=True):
-    """How the outputs of the float network become detections, as those of the int8 file do. `anchors` are centred
-    (y, x, height, width), relative to the image. With `bins` the boxes are distributions, and there are no anchors."""
-
-    side: int
-    classes: tuple[str, ...]
-    anchors: tuple[tuple[float, ...], ...]
-    box_scales: tuple[float, ...]
-    max_log_size: float
-    max_detections: int
-    score_threshold: float
-    iou_threshold: float
-    bins: int | None = None
-    # None: images are squashed.
-    preprocessing: Preprocessing | None = None
-
-    @property
-    def resize(self) -> Resize:
-        """How images become the input."""
-        return self.preprocessing.resize if self.preprocessing else Resize.SQUASH
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the network's outputs, in their order."""
-        return LEVEL_OUTPUTS if self.bins else NETWORK_OUTPUTS
 
 
 def write_calibration(path: Path, images: Sequence[bytes]) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atoll_contract import keys
+from atoll_contract.detector_head import HEAD_NAME
 from atoll_contract.errors import IntegrityError
 from atoll_contract.files import file_sha256
 from atoll_contract.release import BUNDLE_NAME, EDGETPU_NAME, INT8_NAME, LABELS_NAME, Role, write_bundle
@@ -60,7 +61,11 @@ def fetch_files(context: StageContext) -> list[ReleaseFile]:
         _release_file(role, context.fetch(artifact, context.work / name))
         for role, artifact, name in _select_artifacts(context.input)
     ]
-    for target, artifact in other_targets(context.input, "compiled").items():
+    others = other_targets(context.input, "compiled")
+    head = optional_artifact(context.input, Stage.EXPORT, "detector") if others else None
+    if head is not None:
+        found.append(_release_file(Role.DETECTOR, context.fetch(head, context.work / HEAD_NAME)))
+    for target, artifact in others.items():
         path = context.fetch(artifact, context.work / artifact.key.rpartition("/")[2])
         found.append(replace(_release_file(Role.MODEL_COMPILED, path), target=target))
     for file in found:

@@ -66,9 +66,9 @@ class LoadedModel(Protocol):
 class ModelLoader(Protocol):
     """Loads model files. A process has one loader, so that a second model shares the accelerator with the first."""
 
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> LoadedModel:
-        """Loads a model file; `side` is that of its input in pixels, which not every kind of file says itself. Raises
-        LoadError."""
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> LoadedModel:
+        """Loads a model file. Not every kind of file says the `side` of its input in pixels, and how its outputs become
+        boxes, which the document `head` says. Raises LoadError."""
         ...
 
 

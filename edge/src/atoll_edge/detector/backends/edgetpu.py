@@ -17,8 +17,8 @@ from atoll_edge.detector.protocol import ACCELERATOR
 class EdgeTpuLoader:
     """Loads models that `edgetpu_compiler` compiled."""
 
-    # The device has no threads, and the file says its side.
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002
+    # The device has no threads, and the file says the rest.
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> InterpreterModel:  # noqa: ARG002
         number = os.environ.get(ACCELERATOR)
         try:
             interpreter = make_interpreter(os.fspath(path), device=None if number is None else f":{number}")

@@ -65,7 +65,7 @@ def load_interpreter(path: Path, *, threads: int, delegate: Any = None) -> Inter
 class LiteRtLoader:
     """Loads int8 models on the CPU."""
 
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002 (the file says it)
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> InterpreterModel:  # noqa: ARG002 (the file says it)
         return load_interpreter(path, threads=threads)
 
 

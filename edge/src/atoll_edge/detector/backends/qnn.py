@@ -18,7 +18,7 @@ OPTIONS = {"backend_type": "htp"}
 class QnnLoader:
     """Loads int8 models."""
 
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> InterpreterModel:  # noqa: ARG002 (the file says it)
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> InterpreterModel:  # noqa: ARG002 (the file says it)
         try:
             delegate = load_delegate(QNN_LIBRARY, OPTIONS)
         except OSError as error:

@@ -1,7 +1,7 @@
 """The backend for Rockchip's NPUs: `rknnlite` over librknnrt.so, for files that `rknn-toolkit2` compiled.
 
 Such a file takes bytes, one RGB picture [1, h, w, 3], and gives real numbers. It does not say how large the picture
-is: the release's manifest does.
+is: the release's manifest does. What an SSD's numbers stand for, the release's `detector.json` says.
 """
 
 import os
@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from rknnlite.api import RKNNLite
 
+from atoll_contract.detector_head import DetectorHead
 from atoll_edge.detector.backends.base import DeviceMissing, LoadError
-from atoll_edge.detector.outputs import ModelOutput, OutputsError, read_levels
+from atoll_edge.detector.heads import HeadError, read_head
+from atoll_edge.detector.outputs import ModelOutput, OutputsError, read_anchors, read_levels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 class RknnModel:
-    """A LoadedModel of a runtime that is ready."""
+    """A LoadedModel of a runtime that is ready; `head` is that of a detector with anchors."""
 
-    def __init__(self, runtime: Any, side: int) -> None:
+    def __init__(self, runtime: Any, side: int, head: DetectorHead | None) -> None:
         self._runtime = runtime
+        self._head = head
         self.height = self.width = side
         # Frees the NPU's memory when another model has taken over.
         weakref.finalize(self, runtime.release)
@@ -35,7 +38,7 @@ class RknnModel:
             # It says why on its own log only.
             raise RuntimeError("the Rockchip NPU gave no answer to a picture")
         try:
-            return read_levels(outputs, self.width)
+            return read_anchors(outputs, self._head) if self._head else read_levels(outputs, self.width)
         except OutputsError as error:
             raise LoadError(str(error)) from None
 
@@ -43,9 +46,13 @@ class RknnModel:
 class RknnLoader:
     """Loads models that `rknn-toolkit2` compiled for this device's chip."""
 
-    def load(self, path: Path, *, threads: int, side: int | None = None) -> RknnModel:  # noqa: ARG002 (the NPU has none)
+    def load(self, path: Path, *, threads: int, side: int | None = None, head: Path | None = None) -> RknnModel:  # noqa: ARG002 (the NPU has none)
         if side is None:
             raise LoadError(f"{path.name} comes without a manifest, which says how large its input is")
+        try:
+            anchored = read_head(head, side) if head is not None else None
+        except HeadError as error:
+            raise LoadError(str(error)) from None
         runtime = RKNNLite(verbose=False)
         try:
             # The second one is the first that shows the file to the runtime and the driver.
@@ -58,7 +65,7 @@ class RknnLoader:
                 f"the Rockchip NPU does not take {path.name} ({code}): its driver is missing, or "
                 "librknnrt.so is older than the rknn-toolkit2 that compiled the file"
             )
-        return RknnModel(runtime, side)
+        return RknnModel(runtime, side, anchored)
 
 
 def loader() -> RknnLoader:
