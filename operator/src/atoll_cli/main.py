@@ -22,7 +22,7 @@ from atoll_operator.kube.errors import ClusterError
 
 _NAME_WIDTH = max(map(len, COMMANDS))
 # Of one command in the list: a window of 80 columns, of which click uses 78, has room for two beside each other.
-_LEAST_WIDTH = 39
+_MIN_WIDTH = 39
 _PROGRAM = ", ".join(name for name, info in COMMANDS.items() if info.group is CommandGroup.PROGRAM)
 _ALSO = f"Every command has -v (logs) and -h (help). Also: {_PROGRAM}."
 
@@ -49,7 +49,7 @@ class Commands(click.Group):
         formatter.write_usage(ctx.command_path, "[-v] COMMAND [ARGUMENTS]...")
         formatter.write_text(self.help or "")
         formatter.write_paragraph()
-        columns = max(1, formatter.width // _LEAST_WIDTH)
+        columns = max(1, formatter.width // _MIN_WIDTH)
         for group in CommandGroup:
             cells = [
                 f"  {name:<{_NAME_WIDTH}}  {info.summary}" for name, info in COMMANDS.items() if info.group is group
