@@ -32,6 +32,7 @@ from atoll_cli.local.state import JobRecord, RunRecord
 from atoll_cli.main import cli
 from atoll_contract import keys
 from atoll_contract.dataset import Dataset
+from atoll_contract.detector_head import DetectorHead
 from atoll_contract.document import Document, from_json, replace, to_dict, to_json
 from atoll_contract.errors import ExitCode, Reason, exit_code, is_transient
 from atoll_contract.harvest import HarvestNote
@@ -80,6 +81,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     "progress": Progress,
     "dataset": Dataset,
     "manifest": Manifest,
+    "detector": DetectorHead,
     "channel": Channel,
     "signature-envelope": Envelope,
     "device-report": DeviceReport,
