@@ -43,11 +43,11 @@ def test_boxes_keep_their_numbers_while_they_hide_each_other_and_a_fifth_is_miss
 
 
 @pytest.mark.timeout(300)
-def test_of_twenty_boxes_at_most_two_lose_their_numbers_in_a_thousand_frames() -> None:
-    """On the average of scenes by which no constant of the tracker was chosen: some boxes are hidden for seconds."""
-    scenes = [switches(seed, 20) for seed in range(100, 106)]
-    assert sum(scenes) <= 2 * len(scenes), scenes
-    assert max(scenes) <= 5, scenes
+@pytest.mark.parametrize("seed", [*range(100, 106), 24])
+def test_of_twenty_boxes_at_most_two_lose_their_numbers_in_a_thousand_frames(seed: int) -> None:
+    """Some boxes are hidden for seconds. By all scenes but the last no constant of the tracker was chosen; in the last
+    boxes turn just before they are hidden."""
+    assert switches(seed, 20) <= 2
 
 
 def test_a_track_tells_age_frames_and_speed() -> None:
@@ -96,6 +96,18 @@ def test_an_object_that_turned_while_it_was_hidden_comes_back_with_its_number() 
     tracks = followed(tracker, *[[]] * 12, [box(0.45)], first=20)
     assert [(track.id, track.missed) for track in tracks] == [(1, 0)]
     assert tracks[0].velocity_x < 0
+
+
+@pytest.mark.parametrize("frames", [10, 20, 30])
+def test_an_object_that_is_expected_outside_the_frame_and_is_seen_in_it_has_turned(frames: int) -> None:
+    """Even in both directions at once, in a corner, where a turn in the open would be too unlikely."""
+    path = [0.82 + 0.006 * number for number in range(20 + frames)]
+    inside = [at if at <= 0.97 else 2 * 0.97 - at for at in path]
+    tracker = Tracker(1.2)
+    followed(tracker, *[[box(at, at, side=0.06)] for at in inside[:20]])
+    last = box(inside[-1], inside[-1], side=0.06)
+    tracks = followed(tracker, *[[]] * frames, [last], first=20)
+    assert [(track.id, track.missed) for track in tracks] == [(1, 0)]
 
 
 def test_one_of_another_size_does_not_take_the_number_of_a_lost_object() -> None:

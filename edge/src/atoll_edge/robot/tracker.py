@@ -82,7 +82,7 @@ class _Track:
         self.predicted_at = now
         for coordinate, side in ((self.across, self.width), (self.down, self.height)):
             coordinate.predict(seconds, side)
-            coordinate.value = min(max(coordinate.value, side / 2), 1 - side / 2)
+            coordinate.keep_within(side / 2, 1 - side / 2)
         self._size_variance += SIZE_DRIFT**2 * seconds
 
     def cost(self, box: _Box, now: float) -> float:
@@ -93,11 +93,11 @@ class _Track:
         width = (box.width + self.width) / 2
         across = box.x - self.across.value
         # Most pairs end here: the objects of a frame are far from each other.
-        if abs(across) > GATE * width + 2 * abs(self.across.speed) * seconds:
+        if abs(across) > GATE * width + 2 * self.across.top_speed * seconds:
             return math.inf
         height = (box.height + self.height) / 2
         down = box.y - self.down.value
-        if abs(down) > GATE * height + 2 * abs(self.down.speed) * seconds:
+        if abs(down) > GATE * height + 2 * self.down.top_speed * seconds:
             return math.inf
         larger = box.size - self.size
         if abs(larger) > SIZE_GATE:
