@@ -3,13 +3,12 @@
 import contextlib
 import mmap
 import os
-import select
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Pipe
 
 from atoll_contract.images import Resize
 from atoll_edge.camera.source import BgrImage
@@ -17,14 +16,13 @@ from atoll_edge.detector.backends.base import Backend
 from atoll_edge.detector.protocol import (
     ACCELERATOR,
     PIXEL_BYTES,
+    Channel,
     Detect,
     Detected,
     Load,
     Loaded,
     Message,
     Refused,
-    receive,
-    send,
 )
 from atoll_edge.detector.tiling import Tiling
 from atoll_edge.system import describe_exit
@@ -61,13 +59,11 @@ class DetectorClient:
         with tempfile.TemporaryFile(dir=_memory_folder()) as pixels:
             os.ftruncate(pixels.fileno(), PIXEL_BYTES)
             self._pixels = mmap.mmap(pixels.fileno(), PIXEL_BYTES)
-            self._connection, theirs = Pipe()
+            ours, theirs = socket.socketpair()
+            self._channel = Channel(ours.detach())
             with theirs:
                 handles = (theirs.fileno(), pixels.fileno())
                 options = ("--backend", backend, "--socket", str(handles[0]), "--pixels", str(handles[1]))
-                # `Connection.poll` makes a new one at each call, which is a tenth of the time that a frame takes.
-                self._poller = select.poll()
-                self._poller.register(self._connection.fileno(), select.POLLIN)
                 environment = None if accelerator is None else {**os.environ, ACCELERATOR: str(accelerator)}
                 self._process = subprocess.Popen(
                     [*command, *options], pass_fds=handles, stdin=subprocess.DEVNULL, env=environment
@@ -107,7 +103,7 @@ class DetectorClient:
         Raises:
             DetectorLost: the worker is gone, or a load took longer than LOAD_SECONDS.
         """
-        while not self._loads and self._readable(wait_seconds):
+        while not self._loads and self._channel.poll(wait_seconds):
             self._record(self._receive())
         finished, self._loads = self._loads, []
         now = time.monotonic()
@@ -123,6 +119,8 @@ class DetectorClient:
             DetectorLost: the worker died or did not answer within `timeout_seconds`, by default DETECT_SECONDS, and
                 TILE_SECONDS more for each tile.
         """
+        # A worker that slept since the last frame wakes up while the pixels are written.
+        self._send()
         import cv2
         import numpy as np
 
@@ -133,7 +131,7 @@ class DetectorClient:
         self._send(Detect(self._next_id, width, height))
         timeout = self._detect_seconds if timeout_seconds is None else timeout_seconds
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0 and self._readable(left):
+        while (left := deadline - time.monotonic()) > 0 and self._channel.poll(left):
             message = self._receive()
             if isinstance(message, Detected) and message.id == self._next_id:
                 return message
@@ -145,25 +143,26 @@ class DetectorClient:
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError):
-            self._connection.close()
+            self._channel.close()
 
-    def _record(self, message: Message) -> None:
+    def _record(self, message: Message | None) -> None:
         if isinstance(message, Loaded | Refused):
             self._load_deadlines.pop(message.id, None)
             self._loads.append(message)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message | None = None) -> None:
+        """Sends a message; None only wakes the worker."""
         try:
-            send(self._connection, message)
+            if message is None:
+                self._channel.wake()
+            else:
+                self._channel.send(message)
         except OSError:
             raise self._lost("the process ended") from None
 
-    def _readable(self, wait_seconds: float) -> bool:
-        return bool(self._poller.poll(wait_seconds * 1000))
-
-    def _receive(self) -> Message:
+    def _receive(self) -> Message | None:
         try:
-            return receive(self._connection)
+            return self._channel.receive()
         except (EOFError, OSError):
             raise self._lost("the process ended") from None
 

@@ -14,9 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from atoll_contract.images import Resize
 from atoll_edge.detector.backends.base import (
@@ -28,8 +26,9 @@ from atoll_edge.detector.backends.base import (
     ModelLoader,
     make_loader,
 )
+from atoll_edge.detector.backends.litert import InterpreterModel
 from atoll_edge.detector.letterbox import with_resize
-from atoll_edge.detector.protocol import PIXEL_BYTES, Detect, Detected, Load, Loaded, Refused, receive, send
+from atoll_edge.detector.protocol import PIXEL_BYTES, Channel, Detect, Detected, Load, Loaded, Refused
 from atoll_edge.detector.tiling import TiledModel, Tiling
 from atoll_edge.system import keep_freed_memory
 
@@ -54,7 +53,7 @@ class DetectorWorker:
     def __init__(self, backend: Backend, *, modules: dict[Backend, str], socket: int, pixels: int) -> None:
         self._backend = backend
         self._modules = modules
-        self._connection: Connection[Any, Any] = Connection(socket)
+        self._channel = Channel(socket)
         self._pixels = mmap.mmap(pixels, PIXEL_BYTES)
         self._loader: ModelLoader | None = None
         self._active: Ready | None = None
@@ -66,8 +65,11 @@ class DetectorWorker:
         while True:
             try:
                 # A message ends the wait at once; a finished load is polled for.
-                if not self._loads or self._connection.poll(LOADING_SECONDS):
-                    self._handle(receive(self._connection))
+                if not self._loads or self._channel.poll(LOADING_SECONDS):
+                    message = self._channel.receive()
+                    if message is None:
+                        continue  # the next message follows at once
+                    self._handle(message)
                 self._take_over()
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 return
@@ -117,11 +119,14 @@ class DetectorWorker:
             return
         self._loads -= 1
         if isinstance(result, Refused):
-            send(self._connection, result)
+            self._channel.send(result)
             return
         self._active = result
+        if isinstance(result.model, InterpreterModel):
+            # Most of the time in which the agent wakes up passes while this process reads the outputs.
+            result.model.computed = self._channel.wake
         gc.collect()  # the old interpreter frees its share of the accelerator now, not between two later frames
-        send(self._connection, Loaded(result.load.id, result.model.width, result.model.height))
+        self._channel.send(Loaded(result.load.id, result.model.width, result.model.height))
 
     def _detect(self, request: Detect) -> None:
         import numpy as np
@@ -134,9 +139,9 @@ class DetectorWorker:
         view = np.frombuffer(self._pixels, np.uint8, count=request.width * request.height * 3)
         image = Image.frombuffer("RGB", size, view, "raw", "RGB", 0, 1)
         output = self._active.model.detect(image)
-        rows = [[float(found.class_id), found.score, *found.box] for found in output.detections]
+        rows = [(float(found.class_id), found.score, *found.box) for found in output.detections]
         seconds = time.perf_counter() - started
-        send(self._connection, Detected(request.id, self._active.load.id, rows, output.non_finite, seconds))
+        self._channel.send(Detected(request.id, self._active.load.id, rows, output.non_finite, seconds))
 
 
 def main(arguments: Sequence[str] | None = None, *, modules: dict[Backend, str] = MODULES) -> None:

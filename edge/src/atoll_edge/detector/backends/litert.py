@@ -31,6 +31,8 @@ class InterpreterModel:
             raise LoadError(f"the model takes {shape[2]}×{shape[1]} pixels; Atoll squashes pictures to a square")
         self._interpreter = interpreter
         self._index = inputs[0]["index"]
+        # Called when the network has run, before its outputs are read.
+        self.computed: Callable[[], None] | None = None
         self.height, self.width = shape[1], shape[2]
 
     def detect(self, image: "Image") -> ModelOutput:
@@ -38,6 +40,8 @@ class InterpreterModel:
 
         self._interpreter.set_tensor(self._index, resize(image, self.width)[None])
         self._interpreter.invoke()
+        if self.computed is not None:
+            self.computed()
         try:
             return read_outputs(self._interpreter)
         except OutputsError as error:
