@@ -22,7 +22,7 @@ from support.step_log import StepLog
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 NAME = "two"
-EVERY, STEPS = 20, 60
+EVERY, STEPS = 60, 180
 SPEC: dict[str, Any] = {
     "datasets": [{"key": "datasets/local/field.tar"}],
     "model": {"architecture": "ssd-mobilenet-v2-fpnlite-192", "width": "0.35"},

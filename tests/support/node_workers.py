@@ -80,7 +80,7 @@ def attempt(team: Team, run: str, number: int) -> Iterator[list[WorkerPod]]:
         lambda: _running(team.items("pods", "-l", selector)),
         what=f"both workers of attempt {number} of {run}",
         timeout_seconds=DEADLINE_SECONDS,
-        interval_seconds=0.5,
+        interval_seconds=0.1,
     )
     with ExitStack() as stack:
         workers = [_worker(team, pod) for pod in sorted(pods, key=_index)]
