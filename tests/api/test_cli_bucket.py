@@ -235,8 +235,8 @@ def test_push_checks_an_archive_and_puts_it_where_runs_read_it(
     assert "is there already" in capsys.readouterr().out
     assert atoll("push", "bad.zip", "--object-store", STORE) == 13
     assert bucket.head(f"datasets/{team.namespace}/bad.zip") is None
-    assert atoll("push", "bad.zip", "--object-store", STORE, "--weights") == 0
-    assert bucket.get("weights/bad.zip") == b"no archive"
+    assert atoll("push", "bad.zip", "--object-store", STORE, "--weights") == 50
+    assert bucket.head("weights/bad.zip") is None
     assert atoll("push", "good.zip") == 30  # the ObjectStore `default` of this team has an address that nobody has
     assert "--endpoint" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.main import main
 from atoll_contract.document import to_json
 from atoll_contract.keys import RunRef
@@ -106,7 +107,7 @@ def _published(bucket: S3Store, data: bytes) -> dict[str, Any]:
 def test_archives_go_in_and_releases_come_out_through_a_port_forward(
     api: ForwardingApi, bucket: S3Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = secrets.token_bytes(40 * 2**20)
+    data = HDF5_SIGNATURE + secrets.token_bytes(40 * 2**20)
     (tmp_path / "large.weights.h5").write_bytes(data)
     kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
     assert main(["push", "large.weights.h5", "--weights", "--kubeconfig", kubeconfig]) == 0
@@ -142,8 +143,8 @@ def test_an_endpoint_that_is_named_wins(
     api: ForwardingApi, bucket: S3Store, minio: MinioServer, tmp_path: Path
 ) -> None:
     api.ports.clear()
-    (tmp_path / "small.weights.h5").write_bytes(b"weights")
+    (tmp_path / "small.weights.h5").write_bytes(HDF5_SIGNATURE)
     kubeconfig = str(api.write_kubeconfig(tmp_path / "config"))
     push = ["push", "small.weights.h5", "--weights", "--kubeconfig", kubeconfig]
     assert main([*push, "--endpoint", minio.endpoint]) == 0
-    assert bucket.get("weights/small.weights.h5") == b"weights"
+    assert bucket.get("weights/small.weights.h5") == HDF5_SIGNATURE

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from atoll_cli.command_table import COMMANDS
+from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.console import exit_status, reason_status
 from atoll_cli.main import cli, main
 from atoll_cli.options import ClusterOptions, EngineOptions
@@ -262,11 +263,11 @@ def test_durations(text: str, seconds: float) -> None:
 
 def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.weights.h5"
-    file.write_bytes(b"weights")
+    file.write_bytes(HDF5_SIGNATURE)
     folder = tmp_path / "store"
     store = open_store(directory_store(folder))
     assert main(["push", str(file), "--weights", "--store", str(folder)]) == 0
-    assert store.get("weights/own.weights.h5") == b"weights"
+    assert store.get("weights/own.weights.h5") == HDF5_SIGNATURE
     manifest, key = pulled(store), "models/local/note/v3/manifest.json"
     store.put(key, to_json(manifest))
     assert main(["pull", "note-v3", "--store", str(folder), "--to", str(tmp_path / "got")]) == 0
@@ -281,12 +282,24 @@ def test_push_and_pull_serve_a_folder_store(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "escaped").exists()
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04 of a .pt or .zip", b"", b"\x89HDF"])
+def test_what_is_no_hdf5_is_not_pushed_as_weights(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.h5", tmp_path / "bad.pt"
+    good.write_bytes(HDF5_SIGNATURE)
+    bad.write_bytes(content)
+    assert main(["push", str(good), str(bad), "--weights", "--store", str(tmp_path / "store")]) == 50
+    assert f"{bad} is no HDF5 file (it begins with {content[:8]!r})" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 def test_two_files_of_one_name_are_not_pushed_over_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "w.h5").write_bytes(folder.encode())
+        (tmp_path / folder / "w.h5").write_bytes(HDF5_SIGNATURE + folder.encode())
     files = [str(tmp_path / folder / "w.h5") for folder in ("a", "b")]
     assert main(["push", *files, "--weights", "--store", str(tmp_path / "store")]) == 20
     assert "two of the files are called w.h5" in capsys.readouterr().err

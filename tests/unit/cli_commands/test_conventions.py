@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from atoll_cli.command_table import COMMANDS, SYNONYMS, CommandGroup
+from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.main import cli, main
 from atoll_cli.output import CHOICES, to_yaml
 from atoll_operator.api.yaml import read_documents
@@ -200,7 +201,7 @@ def test_a_key_pair_in_every_format(
 
 def test_a_push_prints_its_keys_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.weights.h5"
-    file.write_bytes(b"weights")
+    file.write_bytes(HDF5_SIGNATURE)
     push = ["push", str(file), "--weights", "--store", str(tmp_path / "store")]
     assert main([*push, "-o", "json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.main import main
 from atoll_cli.port_forward import PortForward, Service, service_of
 from atoll_contract.errors import SpecError
@@ -183,7 +184,7 @@ def test_missing_credentials_are_reported_with_the_commands_that_get_them(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "weights.h5").write_bytes(b"weights")
+    (tmp_path / "weights.h5").write_bytes(HDF5_SIGNATURE)
     with ForwardingApi() as api:
         api.objects[STORE_PATH] = {
             "metadata": {"name": "default", "namespace": "team"},

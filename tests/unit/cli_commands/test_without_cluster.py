@@ -8,6 +8,7 @@ import pytest
 
 from atoll_cli import store_access
 from atoll_cli.cluster_access import ClusterAccess
+from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.main import main
 from atoll_contract.store.base import StoreUnavailable
 from support import archives
@@ -86,7 +87,7 @@ def test_a_command_says_how_to_name_a_store(
         (here.parent / "config").write_bytes(kubeconfig)
         configure(monkeypatch, here.parent / "config")
     for name in ("w.h5", "film.mp4"):
-        (here / name).write_bytes(b"x")
+        (here / name).write_bytes(HDF5_SIGNATURE)
     assert main(command.split()) == 20
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -16,12 +16,14 @@ from atoll_cli.param_types import InputPath, format_size
 from atoll_cli.store_access import explain_store_errors, open_engine_store
 from atoll_cli.tool import ToolMissing, lint_archives
 from atoll_contract import keys
-from atoll_contract.errors import DatasetError, Reason, SpecError
+from atoll_contract.errors import DatasetError, IntegrityError, Reason, SpecError
 from atoll_contract.files import file_sha256
 from atoll_contract.store.base import Store
 from atoll_contract.store.s3 import S3Store
 
 _TEXT = Output()
+# How every HDF5 file begins (HDF5 File Format Specification, "Superblock").
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @click.command(name="push", short_help="Check a labelled archive and put it into the bucket.")
@@ -57,6 +59,8 @@ def push_command(
     folder = next((file for file in files if file.is_dir()), None)
     if weights and folder is not None:
         raise SpecError(f"--weights {folder} is a folder; name the file with the weights")
+    for file in files if weights else ():
+        check_weights(file)
     if not weights and not no_check:
         for file in files:
             check_archive(file, max_invalid_percent=max_invalid_percent, output=output)
@@ -89,6 +93,17 @@ def check_archive(file: Path, *, max_invalid_percent: float | None = None, outpu
     output.say(f"{file}: {report.message} ({', '.join(report.formats)})")
     for warning in report.warnings:
         click.echo(with_links(f"warning: {warning}"), err=True)
+
+
+def check_weights(file: Path) -> None:
+    """Raises IntegrityError if the file is no HDF5, by its first bytes: training looks into it."""
+    with file.open("rb") as opened:
+        begin = opened.read(len(HDF5_SIGNATURE))
+    if begin != HDF5_SIGNATURE:
+        raise IntegrityError(
+            f"{file} is no HDF5 file (it begins with {begin!r}), and trainings start from those alone: the weights of "
+            "a run of Atoll, or Keras' of ImageNet, which atoll weights gets. Nothing was put into the store"
+        )
 
 
 def upload(store: Store, key: str, file: Path, output: Output) -> bool:
