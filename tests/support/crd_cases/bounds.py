@@ -85,10 +85,11 @@ PROFILE_FULL = changed(
         }
     },
 )
-# A run has either a release or a checkpoint to start from, so there are two.
+# A run has either a release or a checkpoint to start from, so there are two, and so has a sweep's template.
 FULL: tuple[Document, ...] = (
     *(RUN_FULL, RUN_CHECKPOINT, STORE_FULL, PROFILE_FULL, RELEASE, DEVICE),
-    *(SWEEP_OF_RANGES, SWEEP_OF_VALUES),
+    changed(SWEEP_OF_RANGES, {"spec": {"template": {"spec": RUN_FULL["spec"]}}}),
+    changed(SWEEP_OF_VALUES, {"spec": {"template": {"spec": RUN_CHECKPOINT["spec"]}}}),
 )
 
 _WRONG_TYPES: Mapping[str, Any] = {"string": 7, "integer": "seven", "boolean": "yes", "array": {}, "object": []}
