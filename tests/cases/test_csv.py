@@ -171,6 +171,53 @@ def test_keras_retinanet_with_negatives(tmp_path: Path) -> None:
     assert found.counts == {}
 
 
+def test_a_table_without_heading_that_begins_with_a_negative(tmp_path: Path) -> None:
+    lines = [("i4.jpg", "", "", "", "", ""), *((f"i{n}.jpg", "10", "10", "40", "40", "cone") for n in range(4))]
+    found = read_table(tmp_path, table(lines, heading=()), count=5)
+    assert found.boxes == {**{f"i{number}.jpg": [BOX] for number in range(4)}, "i4.jpg": []}
+    assert found.counts == {}
+
+
+# i0.jpg … in AutoML's table: the set, the path in its bucket, the class, and corners in shares of the picture.
+CORNERS = ("0.25", "0.25", "0.75", "0.5")
+TWO_CORNERS = (*CORNERS[:2], "", "", *CORNERS[2:], "", "")
+FOUR_CORNERS = (*CORNERS[:2], CORNERS[2], CORNERS[1], *CORNERS[2:], CORNERS[0], CORNERS[3])
+
+
+@pytest.mark.parametrize("corners", [TWO_CORNERS, FOUR_CORNERS], ids=["two", "four"])
+@pytest.mark.parametrize(
+    "sets", [("TRAIN", "VALIDATE", "TEST"), ("TRAINING", "VALIDATION", "TEST"), ("training", "validation", "test")]
+)
+def test_tables_of_automl_and_model_maker(tmp_path: Path, sets: tuple[str, ...], corners: tuple[str, ...]) -> None:
+    parts = (sets[0], sets[0], *sets[1:])
+    lines = [(part, f"gs://team/cones/i{n}.jpg", "cone", *corners) for n, part in enumerate(parts)]
+    found = read_table(tmp_path, table(lines, heading=()))
+    assert found.boxes == {f"i{number}.jpg": [("cone", 16, 12, 48, 24)] for number in range(4)}
+    assert found.split == {"i0.jpg": "train", "i1.jpg": "train", "i2.jpg": "validation", "i3.jpg": "test"}
+    assert found.counts == {}
+
+
+@pytest.mark.parametrize("lead", [("UNASSIGNED",), ("",), ()], ids=["UNASSIGNED", "empty", "no column"])
+def test_tables_of_automl_without_a_split(tmp_path: Path, lead: tuple[str, ...]) -> None:
+    negative = (*lead, "gs://team/i3.jpg", *[""] * 9)
+    lines = [negative, *((*lead, f"gs://team/i{n}.jpg", "cone", *TWO_CORNERS) for n in range(3))]
+    found = read_table(tmp_path, table(lines, heading=()))
+    assert found.boxes == {
+        **{f"i{number}.jpg": [("cone", 16, 12, 48, 24)] for number in range(3)},
+        "i3.jpg": [],
+    }
+    assert found.counts == {}
+
+
+@pytest.mark.parametrize("edge", ["1.5", "-0.1", "96"])
+def test_tables_of_automl_have_shares(tmp_path: Path, edge: str) -> None:
+    """Of pixels nothing is known there."""
+    line = ("TRAIN", "i0.jpg", "cone", "0.1", "0.1", "", "", edge, "0.5", "", "")
+    with pytest.raises(DatasetError) as raised:
+        read_table(tmp_path, table([line], heading=()))
+    assert raised.value.reason is Reason.DATASET_MALFORMED
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\n", b"epoch,loss\n1,2\n", b"filename,class\na.jpg,x\n", b"a,b,c,d,e,f\n1,2,3,4,5,6\n"]
 )

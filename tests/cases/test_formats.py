@@ -252,6 +252,8 @@ OPEN_IMAGES = b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\nd00,xcl
             b'[{"image": "d00.jpg", "annotation_id": 2}]',
             '"min.json" has a layout that is not known: export as',
         ),
+        ("coco.json", '{"images": []}'.encode("utf-16"), '"coco.json" is in UTF-16, as PowerShell writes files: save'),
+        ("d00.xml", b"\xfe\xff" + "<annotation/>".encode("utf-16-be"), '"d00.xml" is in UTF-16'),
         ("in.zip", zip_bytes({"a.txt": b"b"}), 'it holds archives, as "in.zip": unpack it'),
         ("match.mp4", b"\0\0\0\x18ftypisom", "atoll frames"),
         ("notes.docx", b"PK", "3 pictures, none has a label file: export with the labels"),

@@ -8,7 +8,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 
 _SPLIT_OF_NAME = {
     **dict.fromkeys(("train", "training", "trainval"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
 }
 KNOWN_NAMES = tuple(_SPLIT_OF_NAME)

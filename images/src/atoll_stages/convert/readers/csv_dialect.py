@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES
 from atoll_stages.convert.readers.values import InvalidValue, number_text
+from atoll_stages.convert.split_names import split_of_name
 
 # The names that tools give a column, in lower case and without blanks, hyphens and underscores.
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
@@ -37,11 +38,17 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
 _NAMES = {synonym: name for name, synonyms in _SYNONYMS.items() for synonym in synonyms}
 _CORNERS, _SIDES = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "boxwidth", "boxheight")
 # Files without a heading: TensorFlow's columns, those of keras-retinanet, and those of makesense.ai.
-_WITHOUT_HEADING = (
+_WITHOUT_HEADING: tuple[tuple[str, ...], ...] = (
     ("filename", "width", "height", "class", *_CORNERS),
     ("filename", *_CORNERS, "class"),
     ("class", *_SIDES, "filename", "width", "height"),
 )
+# The columns of AutoML, Vertex AI and TensorFlow Lite's Model Maker: the corners in shares of the picture, the two
+# others empty or there, too. The split may be left out.
+_MODEL_MAKER: tuple[str, ...] = ("split", "filename", "class", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
+_NO_SPLIT = ("", "unassigned")
+# The columns of a table without heading are told by its first row with an object.
+_SEARCHED_ROWS = 20
 # Open Images' tables have shares of the picture, and codes for classes; they are not read.
 _OPEN_IMAGES = {"imageid", "source", "labelname"}
 _DELIMITERS = (",", ";", "\t", "|")
@@ -54,8 +61,9 @@ _SEP = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 class CsvLayout:
     """How to read a file: `columns` maps names to positions, `box` names the four columns of the box.
 
-    The box has corners, or a corner and sides (`boxwidth`, `boxheight`). `skip` is the length of a line before the
-    heading, `heading` whether there is one, `width` the number of columns.
+    The box has corners, or a corner and sides (`boxwidth`, `boxheight`), in shares of the picture where it is
+    `relative`. `skip` is the length of a line before the heading, `heading` whether there is one, `width` the number of
+    columns.
     """
 
     delimiter: str
@@ -65,6 +73,7 @@ class CsvLayout:
     skip: int
     heading: bool
     width: int
+    relative: bool = False
 
     def rows(self, text: str) -> Iterator[list[str]]:
         """Yields the rows of the file with this text; raises csv.Error where a row is damaged."""
@@ -89,22 +98,40 @@ def find_layout(head: str) -> CsvLayout | None:
     """Returns the layout of a CSV that begins with `head`; None where it has no columns for boxes."""
     found = _SEP.match(head)
     skip = found.end() if found else 0
-    first = next(iter(head[skip:].splitlines()), "")
-    quote = "'" if first.lstrip().startswith("'") else '"'
+    lines = head[skip:].splitlines()[:_SEARCHED_ROWS]
+    quote = "'" if lines and lines[0].lstrip().startswith("'") else '"'
     for delimiter in (found[1],) if found else _DELIMITERS:
         try:
-            cells = next(_rows(first, delimiter, quote), [])
+            rows = [next(_rows(line, delimiter, quote), []) for line in lines[:1]]
+            rows += [next(_rows(line, delimiter, quote), []) for line in lines[1:] if _has_image_alone(rows[-1])]
         except csv.Error:
             continue
+        cells = rows[0] if rows else []
         columns = {} if _is_open_images(cells) else _columns(cells)
         if (box := _box_columns(columns)) is not None:
             return CsvLayout(delimiter, quote, columns, box, skip, True, len(cells))
-        for names in _WITHOUT_HEADING:
-            if _fits(cells, names):
-                columns = {name: at for at, name in enumerate(names)}
-                box = _SIDES if "boxwidth" in columns else _CORNERS
-                return CsvLayout(delimiter, quote, columns, box, skip, False, len(cells))
+        if rows and (names := _names_without_heading(rows[-1])):
+            columns = {name: at for at, name in enumerate(names) if name}
+            box = _SIDES if "boxwidth" in columns else _CORNERS
+            return CsvLayout(delimiter, quote, columns, box, skip, False, len(rows[-1]), relative="" in names)
     return None
+
+
+def _has_image_alone(cells: Sequence[str]) -> bool:
+    """Returns whether a row can be that of a picture without objects, which does not tell what the columns mean."""
+    filled = [text for cell in cells if (text := cell.strip())]
+    return any(text.lower().endswith(IMAGE_SUFFIXES) for text in filled) and len(filled) <= 2 < len(cells)
+
+
+def _names_without_heading(cells: Sequence[str]) -> Sequence[str]:
+    """Returns the names of the columns of a table without heading that has this row; none where no tool writes it."""
+    for names in _WITHOUT_HEADING:
+        if _fits(cells, names):
+            return names
+    for names in (_MODEL_MAKER, _MODEL_MAKER[1:]):
+        if _fits(cells, names) and all(0 <= number_text(cells[names.index(edge)]) <= 1 for edge in _CORNERS):
+            return names
+    return ()
 
 
 def _rows(text: str, delimiter: str, quote: str) -> Iterator[list[str]]:
@@ -145,8 +172,12 @@ def _fits(cells: Sequence[str], names: Sequence[str]) -> bool:
         text = cell.strip()
         if name == "filename":
             fits = text.lower().endswith(IMAGE_SUFFIXES)
+        elif name == "split":
+            fits = text.lower() in _NO_SPLIT or split_of_name(text) is not None
         elif name == "class":
             fits = not _is_number(text)
+        elif not name:
+            fits = not text or _is_number(text)
         else:
             fits = _is_number(text)
         if not fits:

@@ -66,7 +66,15 @@ def _images(archive: Archive) -> Iterator[AnnotatedImage]:
         for name, entry in _entries(archive, file, layout).items():
             if (image := named_image(archive, name, file, objects=len(entry.boxes))) is not None:
                 archive.see_objects(len(entry.boxes))
-                yield AnnotatedImage(image, file.name, dataset, tuple(entry.boxes), entry.size)
+                yield AnnotatedImage(
+                    image,
+                    file.name,
+                    dataset,
+                    tuple(entry.boxes),
+                    entry.size,
+                    relative=layout.relative,
+                    tags=tuple(entry.tags),
+                )
 
 
 @dataclass
@@ -75,6 +83,11 @@ class _ImageRows:
 
     size: tuple[int, int] | None
     boxes: list[LabelledBox] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+
+    def add_tag(self, tag: str) -> None:
+        if tag and tag not in self.tags:
+            self.tags.append(tag)
 
 
 def _entries(archive: Archive, file: Member, layout: CsvLayout) -> dict[str, _ImageRows]:
@@ -124,6 +137,10 @@ class _TableRow:
             return None
         return positive_size(self.text("width"), self.text("height"))
 
+    def split(self) -> str:
+        """Returns the name of the split that the row gives its image; an empty text where it gives none."""
+        return self.text("split") if "split" in self.layout.columns else ""
+
     def is_negative(self) -> bool:
         """Returns whether the row says that the image has no objects."""
         return self.text("class").lower() in _NO_CLASS and all(map(self._is_empty, self.layout.box))
@@ -141,7 +158,7 @@ def _add_row(entries: dict[str, _ImageRows], row: _TableRow, number: int) -> Non
     if not name:
         raise InvalidValue("no filename")
     if row.is_negative():
-        entries.setdefault(name, _ImageRows(row.size()))
+        entries.setdefault(name, _ImageRows(row.size())).add_tag(row.split())
         return
     left, top, right, bottom = (row.number(column) for column in row.layout.box)
     if "boxwidth" in row.layout.box:
@@ -150,4 +167,5 @@ def _add_row(entries: dict[str, _ImageRows], row: _TableRow, number: int) -> Non
     if not label:
         raise InvalidValue("no class")
     entry = entries.setdefault(name, _ImageRows(row.size()))
+    entry.add_tag(row.split())
     entry.boxes.append(LabelledBox(label, left, top, right, bottom, number=number))

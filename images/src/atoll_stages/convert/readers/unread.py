@@ -1,6 +1,7 @@
 """Exports that no reader takes: each known by name, with the export to take instead or what to add."""
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -198,6 +199,10 @@ def _without_labels(archive: Archive) -> str:
     if next(_some(archive, *_VIDEO_SUFFIXES), None) is not None:
         return "it holds videos: take frames out of them with atoll frames, and label these"
     if (other := next(_some(archive, ".json", ".ndjson", ".xml"), None)) is not None:
+        with other.open() as stream:
+            start = stream.read(2)
+        if start in (BOM_UTF16_LE, BOM_UTF16_BE):
+            return f"{shown(other.name)} is in UTF-16, as PowerShell writes files: save it as UTF-8"
         return f"{shown(other.name)} has a layout that is not known: export as COCO, Pascal VOC or YOLO, with images"
     images = sum(1 for file in archive.files(*IMAGE_SUFFIXES) if not is_litter(file.name))
     if images:
