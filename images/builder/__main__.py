@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,8 +68,10 @@ def _build_images(
 ) -> dict[str, ImageReference]:
     engine = find_engine(options.engine, options.engine_flag)
     references: dict[str, ImageReference] = {}
-    for image in images:
+    for number, image in enumerate(images, start=1):
         reference = ImageReference(registry=options.registry, repository=f"atoll/{image}", tag=options.tag)
+        print(f"{reference}: image {number} of {len(images)}", flush=True)
+        started = time.monotonic()
         engine.build(
             dockerfile=ROOT / "images" / _folder(image) / "Dockerfile",
             context=ROOT,
@@ -78,7 +81,8 @@ def _build_images(
             flags=options.build_flag,
         )
         added = engine.size_mb(str(reference)) - engine.size_mb(base)
-        print(f"{reference}: {added:.0f} MB over the base", flush=True)
+        seconds = time.monotonic() - started
+        print(f"{reference}: {added:.0f} MB over the base, built in {seconds:.0f} s", flush=True)
         if options.push:
             reference = reference.with_digest(engine.push(str(reference)))
         references[image] = reference

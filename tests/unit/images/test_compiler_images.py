@@ -30,7 +30,9 @@ def machine(tmp_path: Path) -> ImageRecorder:
 
 
 def test_each_target_gets_an_image_that_the_profile_is_told_of(machine: ImageRecorder) -> None:
-    machine.type('make images TARGETS="rknn qnn"')
+    output = machine.type('make images TARGETS="rknn qnn"')
+    assert f"localhost/atoll/compile-rknn:{__version__}: image 4 of 5\n" in output
+    assert re.search(r"^localhost/atoll/compile-qnn:\S+: 0 MB over the base, built in \d+ s$", output, re.M)
     built = {f"localhost/atoll/compile-{name}:{__version__}" for name in ("rknn", "qnn")}
     assert machine.noted("built") >= built
     text = (machine.checkout / "build/values-images.yaml").read_text()
@@ -92,14 +94,24 @@ def test_what_the_image_has_for_a_compiler(compiler: str, tmp_path: Path) -> Non
         assert log.read_text().splitlines()[-1] == f"{tmp_path}/compilers/modules a b"
 
 
-@pytest.mark.parametrize(("compiler", "package"), [("none", None), ("rknn", "python3-torch"), ("qnn", "libatomic1")])
-def test_what_a_compiler_needs_of_debian_is_installed(compiler: str, package: str | None, tmp_path: Path) -> None:
+UNUSED = "--purge --force-depends libtorch-test libgl1-mesa-dri libllvm15 libz3-4"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "package", "removed"),
+    [("none", None, []), ("rknn", "python3-torch", [f"dpkg {UNUSED}"]), ("qnn", "libatomic1", [])],
+)
+def test_what_a_compiler_needs_of_debian_is_installed(
+    compiler: str, package: str | None, removed: list[str], tmp_path: Path
+) -> None:
     (command,) = [line for line in commands() if "apt-get" in line]
-    (tmp_path / "apt-get").write_text('#!/bin/sh\necho "$*" >> "$LOG"\n')
-    (tmp_path / "apt-get").chmod(0o755)
+    for name in ("apt-get", "dpkg"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG"\n')
+        (tmp_path / name).chmod(0o755)
     log = tmp_path / "log"
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "COMPILER": compiler, "LOG": str(log)}
     command = command.replace("/var/lib/apt/lists", str(tmp_path / "lists"))
     subprocess.run(["sh", "-e", "-c", command], env=environment, check=True, capture_output=True)
     called = log.read_text().splitlines() if log.exists() else []
-    assert called == ([] if package is None else ["update", f"install --yes --no-install-recommends {package}"])
+    install = f"apt-get install --yes --no-install-recommends {package}"
+    assert called == ([] if package is None else ["apt-get update", install, *removed, "apt-get clean"])
