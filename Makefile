@@ -167,11 +167,15 @@ e2e: setup ## One small run on that cluster, from helm install to the published 
 
 .PHONY: e2e-full
 e2e-full: setup ## And README word for word, Helm 3, arm64, a queue, outages, kills (root; half an hour): NAME=
-	@$(CLUSTER) $(RUN) -m pytest -m "e2e and not card" -s $(E2E_FLAGS) --timeout 5400 tests/e2e
+	@$(CLUSTER) $(RUN) -m pytest -m "e2e and not card and not targets" -s $(E2E_FLAGS) --timeout 5400 tests/e2e
 
 .PHONY: e2e-card
 e2e-card: setup ## On a node with a Pi's small disk and a kubelet that minds it: full card, pruned images, power cuts (root)
 	@ATOLL_TEST_CLUSTER=card ATOLL_TEST_CARD_GB=8 $(RUN) -m pytest -m card -s $(E2E_FLAGS) --timeout 1800 tests/e2e
+
+.PHONY: e2e-targets
+e2e-targets: setup ## Rockchip's and Qualcomm's compilers in pods of that cluster (root; 2 GB of images; a quarter of an hour): NAME=
+	@$(CLUSTER) $(RUN) -m pytest -m "e2e and targets" -s $(E2E_FLAGS) --timeout 5400 tests/e2e/test_targets.py
 
 .PHONY: golden
 golden: setup binaries ## Write the golden manifests and rights anew; read the diff before you commit it

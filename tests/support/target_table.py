@@ -1,17 +1,22 @@
-"""The table of docs/targets.md, from a finished local run: `python -m support.target_table STORE RUN`."""
+"""The tables of docs/targets.md: that of a finished local run, by `python -m support.target_table STORE RUN`, and that
+of a run on the project's node, by a test."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from atoll_contract.document import from_json
 from atoll_contract.release import Manifest, Role
 
 PAGE = Path(__file__).parents[2] / "docs/targets.md"
-START, END = "<!-- table: python -m support.target_table -->", "<!-- end of the table -->"
+# The line before each table.
+LOCAL = "<!-- table: python -m support.target_table -->"
+CLUSTER = "<!-- table: ATOLL_GOLDEN=write make e2e-targets -->"
+END = "<!-- end of the table -->"
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,15 @@ class Row:
 
 
 def rows(store: Path, run: str) -> list[Row]:
-    """The float model, the int8 file, and every target whose file its simulator ran."""
+    """Those of a local run."""
     record = json.loads((store / f".atoll/engine/local/{run}/run.json").read_text())
     status = record["status"]
     (path,) = store.glob(f"models/local/*/v{status['release']['version']}/manifest.json")
-    manifest = from_json(Manifest, path.read_bytes())
+    return rows_of(status, from_json(Manifest, path.read_bytes()))
+
+
+def rows_of(status: Mapping[str, Any], manifest: Manifest) -> list[Row]:
+    """The float model, the int8 file, and every target whose file its simulator ran."""
     metrics, int8 = status["metrics"], manifest.file(Role.MODEL_INT8)
     assert int8 is not None
     sizes = {item.target: item.size for item in manifest.files if item.target}
@@ -62,12 +71,13 @@ def table(found: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(store: Path, run: str) -> None:
-    """Writes the table into the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+def write_table(start: str, text: str) -> None:
+    """Writes a table into the page, after the line `start`."""
+    before, found, rest = PAGE.read_text(encoding="utf-8").partition(start)
+    assert found, f"{PAGE.name} has no line {start}"
     after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{START}\n\n{table(rows(store, run))}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{start}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    write_table(LOCAL, table(rows(Path(sys.argv[1]), sys.argv[2])))
