@@ -94,6 +94,39 @@ def test_O59_an_operator_killed_again_and_again_makes_the_same_runs_and_one_rele
     assert releases == ["ball-v1"]
 
 
+def test_O59_trials_wait_suspended_and_the_best_go_on_although_the_operator_is_killed_again_and_again(
+    team: Objects, operator: OperatorProcess, kubelet: Kubelet
+) -> None:
+    scores = {"wait-t00": 0.2, "wait-t01": 0.9, "wait-t02": 0.5}
+    kubelet.scripts |= {(name, Stage.TRAIN): run_on for name in scores}
+    training = {"initFrom": {"type": "random"}, "steps": 900, "batchSize": 4, "evalEverySteps": 100}
+    template = run_manifest("wait", profileRef={"name": team.namespace}, publish={"model": "wait"}, training=training)
+    start_sweep(team, "wait", template={"spec": template["spec"]}, algorithm="grid")
+    for name, score in scores.items():
+        team.wait_for_phase(name, "Training")
+        measured = {"status": {"learningCurve": [{"step": 300, "ap50": f"{score}"}]}}
+        team.patch_status("trainingruns", name, measured)
+        if name != "wait-t02":
+            assert "waits at step 300 of 900" in team.wait_for_phase(name, "Suspended")["message"]
+        operator.kill()
+        operator.start()
+    team.wait_for_phase("wait-t00", "Cancelled")
+    for name in ("wait-t02", "wait-t01"):
+        team.wait_for_phase(name, "Training", "Suspended")
+        kubelet.scripts[name, Stage.TRAIN] = trained_to(scores[name])
+    operator.kill()
+    operator.start()
+    status = wait_for_sweep(team, "wait", "Succeeded", "Failed")
+    assert (status["phase"], status["best"]["run"], status["release"]) == ("Succeeded", "wait-t01", "wait-v1")
+    assert {name: status_of(team, "trainingruns", name)["phase"] for name in scores} == {
+        "wait-t00": "Cancelled",
+        "wait-t01": "Succeeded",
+        "wait-t02": "Cancelled",
+    }
+    annotations = (team.get("trainingruns", "wait-t01") or {})["metadata"]["annotations"]
+    assert "atoll.dev/suspend-reason" not in annotations
+
+
 def test_a_cancelled_sweep_ends_its_runs(team: Objects, kubelet: Kubelet) -> None:
     kubelet.scripts["idle-t00", Stage.TRAIN] = run_on
     start_sweep(team, "idle")

@@ -49,8 +49,8 @@ class Bench:
     def sweep(self, name: str, pruning: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """The document of `atoll sweep -o json`."""
         file = self.folder / f"{name}.yaml"
-        # An evaluation falls on each step after which a trial may be ended.
-        every = max(1, self.steps // 9)
+        # Fine enough to see how the order of the trials changes; both rungs are such points.
+        every = max(1, self.steps // 12)
         listed = json.dumps([{"name": key, "values": list(values)} for key, values in parameters.items()])
         file.write_text(SWEEP.format(name=name, pruning=pruning, steps=self.steps, every=every, parameters=listed))
         archive, store = self.folder / "sample/field.tar", self.folder / "store"
@@ -90,7 +90,7 @@ def main() -> int:
         if not (folder / "sample").exists():
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         bench = Bench(folder, arguments.steps)
-        pruned = bench.sweep("pruned", "asha", GRID)
+        pruned = bench.sweep("pruned", "halving", GRID)
         for trial in pruned["trials"]:
             report(trial)
         share = pruned["steps"]["done"] / pruned["steps"]["full"]

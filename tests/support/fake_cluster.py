@@ -183,7 +183,10 @@ class FakeServer:
 
     def _patch(self, request: Request, body: Body) -> tuple[int, Body]:
         patch = _copy(request.body or {})
-        version = (patch.pop("metadata", None) or {}).get("resourceVersion")
+        metadata = patch.pop("metadata", None) or {}
+        version = metadata.get("resourceVersion")
+        if metadata.get("annotations"):
+            patch["metadata"] = {"annotations": metadata["annotations"]}
         if version not in (None, body["metadata"]["resourceVersion"]):
             return _refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest")
         return 200, self.edit(request.resource, request.namespace, str(request.name), patch)

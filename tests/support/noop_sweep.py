@@ -10,13 +10,14 @@ from typing import Any
 
 from atoll_cli.commands.run import Interruption
 from atoll_cli.local.engine import RunObserver, SilentObserver
-from atoll_cli.local.sweep_state import runs_of
+from atoll_cli.local.sweep_state import local_sweep, runs_of
 from atoll_cli.local.sweepfile import read_sweep_file
 from atoll_cli.local.sweeps import SweepEngine, SweepRequest
 from atoll_cli.run_display import PlainDisplay
 from atoll_cli.sweeps import sweep_exit_status
 from atoll_contract.stage import ENV_POD_UID
 from atoll_operator.api.sweep import SweepStatus
+from atoll_operator.sweeps.trials import Trial, trials_of
 from support.noop_run import STAGES, noop_command
 
 SWEEP = """
@@ -31,6 +32,21 @@ spec:
       publish: { model: ball }
   parameters: [{ name: learningRate, values: ["0.0001", "0.0004", "0.004", "0.04"] }]
   trials: 4
+"""
+# Rungs at the steps 20 and 30.
+HALVED = """
+apiVersion: atoll.dev/v1alpha1
+kind: TrainingSweep
+metadata: { name: ball }
+spec:
+  template:
+    spec:
+      datasets: [{ key: datasets/local/pictures.tar }]
+      training: { steps: 60, evalEverySteps: 10 }
+      publish: { model: ball }
+  parameters: [{ name: learningRate, values: ["0.0001", "0.0004", "0.001", "0.004", "0.01", "0.04"] }]
+  algorithm: grid
+  trials: 6
 """
 
 
@@ -78,6 +94,10 @@ class NoopSweep:
 
     def runs(self) -> dict[str, dict[str, Any]]:
         return runs_of(self.engine().folder)
+
+    def trials(self) -> list[Trial]:
+        _, record = local_sweep(self.store, "ball")
+        return trials_of(record.manifest, self.runs().values())
 
     def settings(self) -> dict[str, str]:
         return {name: run["metadata"]["annotations"]["atoll.dev/parameters"] for name, run in self.runs().items()}

@@ -91,6 +91,8 @@ class SweepSimulation:
     failing: Mapping[str, Reason] = field(default_factory=dict)
     # Until then a training finds next to nothing, and what it finds is no sign of what it will find.
     silent_steps: int = 0
+    # Steps of each run that its checkpoint has; what its status tells of them goes as it is suspended.
+    steps: dict[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> SweepStatus:
@@ -124,7 +126,10 @@ class SweepSimulation:
             self.runs[name] = run | {"status": {}}
 
     def _change(self, change: SpecChange) -> None:
-        self.runs[change.run]["spec"] |= change.spec
+        run = self.runs[change.run]
+        run["spec"] |= change.spec
+        noted = run["metadata"]["annotations"] | change.annotations
+        run["metadata"]["annotations"] = {key: text for key, text in noted.items() if text is not None}
 
     def tick(self) -> None:
         """Every run goes on a little: by `EVERY` steps, to its measurement, to its release."""
@@ -143,8 +148,10 @@ class SweepSimulation:
         if spec.get("cancel"):
             return replace(status, phase=Phase.CANCELLED, reason=Reason.CANCELLED, message="cancelled by spec.cancel")
         if spec.get("suspend"):
-            return replace(status, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED)
-        step = status.progress.step or 0 if status.progress else 0
+            text = run["metadata"]["annotations"].get("atoll.dev/suspend-reason", "suspended")
+            idle = ProgressStatus(50, "50%")
+            return replace(status, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED, message=text, progress=idle)
+        step = self.steps.get(name, 0)
         if status.stages and spec.get("holdPublish"):
             return replace(status, phase=Phase.SUSPENDED, reason=Reason.SUSPENDED)
         if status.stages:
@@ -158,13 +165,16 @@ class SweepSimulation:
             done = tuple(StageStatus(item, StagePhase.SUCCEEDED) for item in (Stage.CONVERT, Stage.TRAIN, Stage.EXPORT))
             return replace(status, stages=done)
         step += EVERY
+        self.steps[name] = step
         settings = json.loads(run["metadata"]["annotations"]["atoll.dev/parameters"])
         # The seed of a repeat moves the result a little.
         chance = 0.001 * int(spec["training"].get("seed", 0))
         ap50 = (self.score(settings) + chance) * math.sqrt(step / STEPS)
         if step <= self.silent_steps:
             ap50 = 0.001 - ap50 / 1000
-        curve = (*(status.learning_curve or ()), CurvePoint(step, f"{ap50:.4f}"))
+        curve = status.learning_curve or ()
+        if not curve or ap50 > float(curve[-1].ap50):
+            curve = (*curve, CurvePoint(step, f"{ap50:.4f}"))
         progress = ProgressStatus(50, "50%", stage=Stage.TRAIN, step=step, total_steps=STEPS)
         return replace(status, phase=Phase.TRAINING, reason=Reason.RUNNING, progress=progress, learning_curve=curve)
 

@@ -1,5 +1,6 @@
 """What the train stage is given: the detector, its initial weights and hyperparameters."""
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -61,6 +62,9 @@ class Preset(StrEnum):
 
 DEFAULT_STEPS = 1000
 DEFAULT_BATCH_SIZE = 16
+# How often a training is evaluated where `eval_every_steps` does not say.
+_EVALUATIONS = 6
+_MIN_STEPS_BETWEEN_EVALUATIONS = 25
 # The fields of spec.training that the seed's hyperparameters stand for: their names, of which the first that is given
 # counts, and the largest number. Its "epochs" are training steps in every version of the seed.
 SEED_NAMES = {
@@ -68,6 +72,11 @@ SEED_NAMES = {
     "batchSize": (("batch_size", "batch-size"), 1024),
     "evalEverySteps": (("eval-frequency", "eval_frequency"), 10_000_000),
 }
+
+
+def evaluation_interval(steps: int, eval_every_steps: int | None = None) -> int:
+    """After how many steps each a training of so many is evaluated."""
+    return eval_every_steps or max(_MIN_STEPS_BETWEEN_EVALUATIONS, math.ceil(steps / _EVALUATIONS))
 
 
 class TrainSpec(Document, frozen=True):

@@ -96,6 +96,9 @@ SWEEP_CASES: tuple[Case, ...] = (
     refused("sweep-update-cancel-back", SWEEP_OF_RANGES, "spec.cancel cannot be taken back", old=_CANCELLED),
     _update("sweep-update-trials", _FIXED, trials=13),
     _update("sweep-update-repeats", _FIXED, repeats=1),
+    _update("sweep-update-pruning-to-its-newer-name", pruning="halving"),
+    _update("sweep-update-pruning", _FIXED, pruning="median"),
+    refused("sweep-update-pruning-from-its-newer-name", _sweep(pruning="none"), _FIXED, old=_sweep(pruning="halving")),
     _update(
         "sweep-update-parameters",
         "spec.parameters is immutable; copy the sweep under a new name and apply that",

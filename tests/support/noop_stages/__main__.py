@@ -83,14 +83,16 @@ def _steps(context: StageContext, steps: int, seconds: float, *, learns: bool, s
     except ObjectNotFound:
         step = 0
     first = step
+    every = (context.input.train.eval_every_steps if context.input.train else None) or 1
     while step < steps:
         if context.stop.wait(seconds):
             raise Interrupted
         step += 1
         context.store.put(key, str(step).encode())
         progress = replace(_progress(step, steps, seconds, learns=learns), checkpoint_step=step)
-        if score is not None:
-            progress = replace(progress, ap50=score * math.sqrt(step / steps), best_step=step)
+        measured = step // every * every
+        if score is not None and measured:
+            progress = replace(progress, ap50=score * math.sqrt(measured / steps), best_step=measured)
         context.report(progress)
         if step - first >= cut and step < steps:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -15,7 +15,8 @@ from atoll_cli.local.sweep_state import local_sweep
 from atoll_cli.main import main
 from atoll_contract.errors import Reason, SpecError
 from atoll_operator.api.sweep import SweepPhase
-from support.noop_sweep import SWEEP, NoopSweep
+from atoll_operator.sweeps.trials import TrialState
+from support.noop_sweep import HALVED, SWEEP, NoopSweep
 from support.polling import wait_until
 
 pytestmark = [
@@ -88,6 +89,63 @@ def test_a_sweep_that_has_ended_is_recalled(sweep: NoopSweep) -> None:
     calls = (sweep.folder / "calls").read_text()
     assert sweep.run() == first
     assert (sweep.folder / "calls").read_text() == calls
+
+
+def test_trials_wait_suspended_until_all_are_as_far_and_the_best_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOOP_PLAN", str(tmp_path))
+    sweep = NoopSweep(tmp_path, HALVED)
+    sweep.plan(steps=60, seconds=0.1)
+    engine = sweep.engine()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(engine.run()))
+    thread.start()
+
+    def reasons() -> list[str]:
+        statuses = [run["status"] for run in sweep.runs().values()]
+        return [item["message"] for item in statuses if item.get("phase") == "Suspended"]
+
+    text = "waits at step 20 of 60: the sweep compares its trials there, and then resumes or ends it"
+    wait_until(lambda: text in reasons(), what="a trial that waits", timeout_seconds=90)
+    thread.join(200)
+    assert [status.phase for status in found] == [SweepPhase.SUCCEEDED]
+    assert found[0].best is not None
+    assert found[0].best.parameters == {"learningRate": "0.004"}
+    states = {trial.settings["learningRate"]: str(trial.state) for trial in sweep.trials()}
+    ended = dict.fromkeys(("0.0001", "0.0004", "0.001", "0.04"), "Pruned")
+    assert states == {**ended, "0.004": "Completed", "0.01": "Completed"}
+    assert any("; waiting: ball-t00" in line for line in sweep.display.lines)
+    assert sweep.releases() == ["v1"]
+
+
+@pytest.mark.slow
+def test_O59_killed_while_trials_wait_it_comes_to_the_same_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOOP_PLAN", str(tmp_path))
+    sweep = NoopSweep(tmp_path, HALVED)
+    sweep.plan(steps=60, seconds=0.1)
+    calls = sweep.folder / "calls"
+
+    def trainings() -> int:
+        return calls.read_text().count("train") if calls.is_file() else 0
+
+    for count in (2, 4, 6, 7):
+        process = sweep.start()
+        wait_until(partial(lambda least: trainings() >= least, count), what=f"training {count}", timeout_seconds=90)
+        process.kill()
+        process.wait(30)
+    assert sweep.start().wait(200) == 0
+    completed = {trial.settings["learningRate"] for trial in sweep.trials() if trial.state is TrialState.COMPLETED}
+    assert completed == {"0.004", "0.01"}
+    assert sweep.releases() == ["v1"]
+
+
+def test_the_former_name_of_halving_is_no_other_setting(sweep: NoopSweep) -> None:
+    sweep.run()
+    (sweep.folder / "sweep.yaml").write_text(SWEEP + "  pruning: asha\n")
+    assert sweep.run().phase is SweepPhase.SUCCEEDED
 
 
 @pytest.mark.slow

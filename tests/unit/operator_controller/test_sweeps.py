@@ -114,6 +114,20 @@ def test_events_tell_of_each_trial_the_best_and_the_end() -> None:
     assert events[-1] == f"Normal Completed: {status.message}"
 
 
+def test_events_tell_which_trial_waits_and_goes_on() -> None:
+    operator = SweepOperator(trials=6)
+    status = operator.finish()
+    assert status.trials is not None
+    suspended = [text for text in operator.events() if text.startswith("Normal TrialSuspended: ")]
+    resumed = [text for text in operator.events() if text.startswith("Normal TrialResumed: ")]
+    why = "waits at step 300 of 900: the sweep compares its trials there, and then resumes or ends it"
+    assert f"Normal TrialSuspended: ball-t00 {why}" in suspended
+    # The last one is compared as it comes; of the five that wait, the sweep resumes those that go on.
+    assert len([text for text in suspended if text.endswith(why)]) == 5
+    assert 1 <= len(resumed) <= status.trials.completed
+    assert all(text.endswith(" goes on from its last checkpoint") for text in resumed)
+
+
 def test_a_sweep_that_fails_warns() -> None:
     operator = SweepOperator()
     operator.server.fail("create trainingruns", 422, message="spec.training.steps: Invalid value", times=5)
@@ -135,7 +149,7 @@ def test_a_pause_and_its_end_are_events() -> None:
         operator.step()
         operator.tick()
     reasons = [text.split(":")[0] for text in operator.events()]
-    assert reasons[-2:] == ["Normal Suspended", "Normal Resumed"]
+    assert reasons[-4:] == ["Normal TrialSuspended", "Normal Suspended", "Normal TrialResumed", "Normal Resumed"]
 
 
 def test_metrics_count_sweeps_and_their_trials() -> None:

@@ -87,6 +87,21 @@ def test_a_lost_creation_is_made_again_under_the_same_name() -> None:
     assert sim.created == {"note-convert-1-0123abcd": 1}
 
 
+def test_a_suspended_run_says_why_in_the_words_of_who_suspended_it() -> None:
+    sim = RunSimulation()
+    sim.to_stage(Stage.TRAIN)
+    sim.run = replace(sim.run, suspend=True, suspend_reason="waits at step 300 of 900", generation=2)
+    sim.settle()
+    assert sim.read().message == "waits at step 300 of 900"
+    # Its annotation alone may change.
+    sim.run = replace(sim.run, suspend_reason="waits for a place")
+    sim.settle()
+    assert sim.read().message == "waits for a place"
+    sim.run = replace(sim.run, suspend_reason="")
+    sim.settle()
+    assert sim.read().message == "suspended; resumed, it goes on from its last checkpoint"
+
+
 def test_suspension_stops_the_clock_and_costs_no_attempt() -> None:
     sim = RunSimulation()
     sim.to_stage(Stage.TRAIN)

@@ -35,7 +35,7 @@ def test_a_sweep_tries_settings_and_publishes_the_best_alone() -> None:
 
 
 def test_pruning_saves_more_than_half_of_the_steps_and_keeps_the_winner() -> None:
-    full, pruned = finished(pruning="none"), finished(pruning="asha")
+    full, pruned = finished(pruning="none"), finished(pruning="halving")
     assert full.status.steps is not None
     assert full.status.steps.done == 12 * STEPS
     assert pruned.status.steps is not None
@@ -48,7 +48,7 @@ def test_pruning_saves_more_than_half_of_the_steps_and_keeps_the_winner() -> Non
     assert float(pruned.status.best.ap50) >= float(full.status.best.ap50) - 0.01
 
 
-@pytest.mark.parametrize("pruning", ["asha", "median"])
+@pytest.mark.parametrize("pruning", ["halving", "median"])
 def test_a_measurement_that_says_nothing_ends_no_trial(pruning: str) -> None:
     values = [{"name": "learningRate", "values": ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03"]}]
     values += [{"name": "width", "values": ["0.5", "1.0"]}]
@@ -61,7 +61,7 @@ def test_a_measurement_that_says_nothing_ends_no_trial(pruning: str) -> None:
     assert sim.status.best is not None
     assert sim.status.best.parameters == {"learningRate": "0.003", "width": "1.0"}
     assert sim.status.steps is not None
-    assert sim.status.steps.done <= sim.status.steps.full * (1 / 2 if pruning == "asha" else 2 / 3)
+    assert sim.status.steps.done <= sim.status.steps.full * (1 / 2 if pruning == "halving" else 2 / 3)
 
 
 def test_the_median_prunes_too() -> None:
@@ -114,7 +114,7 @@ def test_no_more_trials_are_at_work_than_allowed() -> None:
     for _ in range(400):
         if sim.reconcile().status.is_terminal:
             break
-        most = max(most, sum(not trial.has_ended for trial in sim.trials()))
+        most = max(most, sum(trial.state is TrialState.RUNNING for trial in sim.trials()))
         sim.tick()
     assert most == 3
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from atoll_contract.document import replace, to_json
 from atoll_contract.errors import SpecError
 from atoll_contract.recipe import SMALL_SHARE, recipe, sufficient_steps
-from atoll_contract.train_spec import SEED_NAMES, Architecture, InitFrom, TrainSpec
+from atoll_contract.train_spec import SEED_NAMES, Architecture, InitFrom, TrainSpec, evaluation_interval
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.dataset import CACHE_BYTES
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 # Peak learning rates of AdamW for a batch of 8; they grow with the root of the batch size.
 PRETRAINED_LEARNING_RATE, RANDOM_LEARNING_RATE = 1.5e-3, 3e-3
 BASE_BATCH_SIZE = 8
-EVALUATIONS = 6
-MIN_STEPS_BETWEEN_EVALUATIONS = 25
 
 # Hyperparameters without a typed field: the field of `Hyperparameters`, and its minimum and maximum.
 _NUMBERS = {
@@ -96,7 +94,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
         steps = sufficient_steps(images, spec.init_from.type, batch_size=spec.batch_size, max_steps=spec.max_steps)
         spec = replace(spec, steps=steps)
     fixed_size = spec.architecture is Architecture.SSD_300
-    eval_every = spec.eval_every_steps or max(MIN_STEPS_BETWEEN_EVALUATIONS, math.ceil(spec.steps / EVALUATIONS))
+    eval_every = evaluation_interval(spec.steps, spec.eval_every_steps)
     return TrainConfig(
         trainer=TrainerSettings(
             architecture=spec.architecture,

@@ -13,12 +13,14 @@ from atoll_cli.local.identity import describe_changes, differences
 from atoll_cli.local.jobs import StageCommand, with_own_python
 from atoll_cli.local.launch import LaunchRequest, end_cancelled, launch
 from atoll_cli.local.runfile import RunFile, recorded_run_file
-from atoll_cli.local.state import RunFolder, read_record, write_record
+from atoll_cli.local.state import RunFolder, RunRecord, read_record, write_record
 from atoll_cli.local.sweep_state import SweepFolder, SweepRecord, read_sweep, runs_of, write_sweep
 from atoll_cli.local.sweepfile import SweepFile
 from atoll_contract.document import replace, rfc3339, to_dict
 from atoll_contract.errors import Reason, SpecError
-from atoll_operator.api.sweep import SweepPhase, SweepStatus, read_sweep_status
+from atoll_operator.api.status import Phase
+from atoll_operator.api.sweep import Pruning, SweepPhase, SweepStatus, read_sweep_status
+from atoll_operator.lifecycle.inputs import SUSPEND_REASON_ANNOTATION
 from atoll_operator.lifecycle.model import PollIntervals
 from atoll_operator.sweeps.decide import SpecChange, SweepPlan, SweepView, decide
 from atoll_operator.sweeps.trials import Trial, trials_of
@@ -130,7 +132,7 @@ class SweepEngine:
         spec = self.request.file.spec
         cancel = spec.cancel or self.folder.cancel_request.exists()
         spec = replace(spec, cancel=cancel, suspend=spec.suspend or (self._suspended and not cancel))
-        trials = trials_of(document, runs_of(self.folder).values())
+        trials = self._trials(document)
         plan = decide(SweepView(document, spec, read_sweep_status(record.status)), trials, datetime.now(UTC))
         for run in plan.create:
             if not spec.suspend:
@@ -138,7 +140,7 @@ class SweepEngine:
         for change in plan.change:
             self._change(change)
         if not spec.suspend and not cancel:
-            self._continue(trials)
+            self._continue(self._trials(document))
         if plan.status.message != self._message:
             self._message = plan.status.message
             counts = plan.status.trials
@@ -149,10 +151,13 @@ class SweepEngine:
             write_sweep(self.folder, record)
         return record, plan
 
+    def _trials(self, document: dict[str, Any]) -> list[Trial]:
+        return trials_of(document, runs_of(self.folder).values())
+
     def _continue(self, trials: Sequence[Trial]) -> None:
         """Start an engine for each trial that has work to do and none that does it."""
         for trial in trials:
-            waits = trial.has_ended and trial.held
+            waits = trial.suspended or (trial.has_ended and trial.held)
             if waits or trial.status.is_terminal or trial.cancelled or trial.name in self._at_work:
                 continue
             run = self._run_folder(trial.name)
@@ -203,12 +208,14 @@ class SweepEngine:
             folder.cancel_request.touch()
             if change.run not in self._at_work:
                 end_cancelled(folder)
-        elif "holdPublish" in change.spec and change.run not in self._at_work:
+        elif change.run not in self._at_work:
             with folder.locked():
                 record = read_record(folder)
                 if record is not None:
-                    spec = {**record.document["spec"], **change.spec}
-                    write_record(folder, replace(record, document={**record.document, "spec": spec}))
+                    write_record(folder, changed_record(record, change))
+        elif change.spec.get("suspend") and (engine := self._at_work[change.run].engine) is not None:
+            # Its record belongs to its engine until that has saved the checkpoint; then the change is made.
+            engine.suspend()
 
     def _run_folder(self, name: str) -> RunFolder:
         return RunFolder(self.folder.store, self.folder.namespace, name)
@@ -220,9 +227,22 @@ class SweepEngine:
             item.thread.join()
 
 
+def changed_record(record: RunRecord, change: SpecChange) -> RunRecord:
+    """The record of a run on which no engine works, with a change. What suspends it stands in its status, too."""
+    spec = {**record.document["spec"], **change.spec}
+    metadata = record.document["metadata"]
+    noted = {**(metadata.get("annotations") or {}), **change.annotations}
+    metadata = {**metadata, "annotations": {key: text for key, text in noted.items() if text is not None}}
+    status, reason = record.status, change.annotations.get(SUSPEND_REASON_ANNOTATION)
+    if reason and status.get("phase") == Phase.SUSPENDED:
+        status = {**status, "message": reason}
+    return replace(record, document={**record.document, "metadata": metadata, "spec": spec}, status=status)
+
+
 def _fixed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What may not change while the sweep goes on."""
-    return {name: value for name, value in document["spec"].items() if name not in _MAY_CHANGE}
+    """What may not change while the sweep goes on, with `pruning` under its newest name."""
+    spec = {name: value for name, value in document["spec"].items() if name not in _MAY_CHANGE}
+    return {**spec, "pruning": Pruning.HALVING} if spec.get("pruning") == Pruning.ASHA else spec
 
 
 def end_cancelled_sweep(folder: SweepFolder, record: SweepRecord) -> None:

@@ -25,6 +25,9 @@ class Algorithm(StrEnum):
 
 
 class Pruning(StrEnum):
+    """`asha` is a former name of `halving`."""
+
+    HALVING = "halving"
     ASHA = "asha"
     MEDIAN = "median"
     NONE = "none"
@@ -52,9 +55,14 @@ class TrainingSweepSpec(ApiType, frozen=True):
     trials: int = 12
     parallelism: int = 1
     algorithm: Algorithm = Algorithm.TPE
-    pruning: Pruning = Pruning.ASHA
+    pruning: Pruning = Pruning.HALVING
     seed: int = 0
     repeats: int = 1
+
+    @property
+    def halves(self) -> bool:
+        """Whether its trials wait for each other and are compared at the same part of their steps."""
+        return self.pruning in (Pruning.HALVING, Pruning.ASHA)
 
 
 class SweepPhase(StrEnum):
@@ -78,6 +86,8 @@ class TrialCounts(Document, frozen=True):
     completed: int
     pruned: int
     failed: int
+    # None: written before trials could wait.
+    waiting: int | None = None
 
 
 class SweepSteps(Document, frozen=True):

@@ -20,7 +20,7 @@ from atoll_operator.kube.objects import EVENTS, RUNS, SWEEPS, event_manifest
 from atoll_operator.kube.transport import Body
 from atoll_operator.lifecycle.plan import RunEvent
 from atoll_operator.sweeps.decide import SweepView, decide
-from atoll_operator.sweeps.events import changes, pruned, started
+from atoll_operator.sweeps.events import changes, plan_events, started
 from atoll_operator.sweeps.space import SWEEP_LABEL
 from atoll_operator.sweeps.trials import trials_of
 
@@ -89,7 +89,7 @@ class SweepReconciler:
                 self._metrics.trials_started.inc()
                 self._report(sweep, [started(run)])
         for change in plan.change:
-            self._cluster.patch(RUNS, key[0], change.run, {"spec": change.spec})
+            self._cluster.patch(RUNS, key[0], change.run, change.patch)
         self._metrics.trials_pruned.inc(len(plan.pruned))
         if patch := merge_patch(sweep.get("status") or {}, to_dict(plan.status)):
             body = {"metadata": {"resourceVersion": sweep["metadata"]["resourceVersion"]}, "status": patch}
@@ -97,7 +97,7 @@ class SweepReconciler:
         self._phases[key] = plan.status.phase
         if plan.status.is_terminal:
             self._metrics.sweeps_ended.labels(str(plan.status.phase), str(plan.status.reason)).inc()
-        self._report(sweep, [*(pruned(name) for name in plan.pruned), *changes(view.status, plan.status)])
+        self._report(sweep, [*plan_events(plan), *changes(view.status, plan.status)])
         return None if plan.create or (uid in self._refused and not view.refused) else REQUEUE_SECONDS
 
     def _report(self, sweep: Body, events: Iterable[RunEvent]) -> None:

@@ -47,8 +47,8 @@ def held_back(run: RunView, status: RunStatus, jobs: tuple[JobView, ...], now: d
     if run.cancel:
         return _ended(status, jobs, now, Reason.CANCELLED, "cancelled by spec.cancel")
     if run.suspend:
-        text = "suspended; resumed, it goes on from its last checkpoint"
-        return Transition(_suspended(status, jobs, now, text), delete=deletions(unfinished(jobs)))
+        text = run.suspend_reason or "suspended; resumed, it goes on from its last checkpoint"
+        return Transition(_suspended(status, jobs, now, bounded(text)), delete=deletions(unfinished(jobs)))
     if run.hold_publish and _is_measured(status):
         # The Job that trained ends by itself, and uploads its log.
         return Transition(_suspended(status, jobs, now, HELD))

@@ -15,6 +15,8 @@ from atoll_operator.lifecycle.model import CompileChoice, ProfileView, ReleaseVi
 from atoll_operator.lifecycle.plan import ReleaseReport, Reservation
 
 RETRY_ANNOTATION = "atoll.dev/retry"
+# Why a run is suspended, by whoever suspended it.
+SUSPEND_REASON_ANNOTATION = "atoll.dev/suspend-reason"
 MODEL_LABEL = "atoll.dev/model"
 RUN_LABEL = "atoll.dev/run"
 
@@ -27,6 +29,7 @@ def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
         DecodeError: the status has a field of the wrong type.
     """
     metadata = document["metadata"]
+    annotations = metadata.get("annotations") or {}
     policy = spec.run_policy
     return RunView(
         namespace=metadata["namespace"],
@@ -40,7 +43,8 @@ def run_view(document: Body, spec: TrainingRunSpec) -> RunView:
         suspend=spec.suspend,
         cancel=spec.cancel,
         hold_publish=spec.hold_publish,
-        retry=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION),
+        retry=annotations.get(RETRY_ANNOTATION),
+        suspend_reason=annotations.get(SUSPEND_REASON_ANNOTATION, ""),
         compile=tuple(CompileChoice(item.target, item.policy) for item in spec.compile),
         accelerator=spec.training.accelerator,
         gpus=spec.training.gpus,

@@ -226,6 +226,8 @@ class RunView:
     channel: str
     status: RunStatus | None = None
     suspend: bool = False
+    # Value of the annotation atoll.dev/suspend-reason.
+    suspend_reason: str = ""
     cancel: bool = False
     hold_publish: bool = False
     # Value of the annotation atoll.dev/retry.

@@ -4,7 +4,7 @@ Nothing is remembered but what the runs say: their names, settings and results. 
 comes to the same runs and to one release.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,10 @@ from atoll_contract.errors import Reason, bounded
 from atoll_operator.api.status import Phase
 from atoll_operator.api.sweep import SweepPhase, SweepStatus, TrainingSweepSpec
 from atoll_operator.api.types import Body
-from atoll_operator.sweeps.search import is_behind, number_of_trials, propose
-from atoll_operator.sweeps.space import template_digest, trial_name, trial_run
+from atoll_operator.lifecycle.inputs import SUSPEND_REASON_ANNOTATION
+from atoll_operator.sweeps.pruning import is_informative, select
+from atoll_operator.sweeps.search import number_of_trials, propose
+from atoll_operator.sweeps.space import TOTAL_STEPS_ANNOTATION, Settings, template_digest, trial_name, trial_run
 from atoll_operator.sweeps.summary import with_conditions, with_figures
 from atoll_operator.sweeps.trials import Trial, TrialState
 
@@ -39,10 +41,17 @@ class SweepView:
 
 @dataclass(frozen=True)
 class SpecChange:
-    """A change to the spec of a run that exists."""
+    """A change to the spec of a run that exists, and to its annotations; one that is None is taken away."""
 
     run: str
     spec: dict[str, Any]
+    annotations: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def patch(self) -> dict[str, Any]:
+        """The change as a JSON merge patch."""
+        metadata = {"metadata": {"annotations": self.annotations}} if self.annotations else {}
+        return {**metadata, "spec": self.spec}
 
 
 @dataclass(frozen=True)
@@ -79,10 +88,11 @@ def _early_end(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -
         return _end(status, trials, SweepPhase.FAILED, Reason.INVALID_SPEC, text)
     if sweep.refused:
         return _end(status, trials, SweepPhase.FAILED, Reason.INVALID_SPEC, sweep.refused)
-    ended = [trial for trial in trials if trial.has_ended]
-    if len(ended) >= _MAX_FAILED and all(trial.state is TrialState.FAILED for trial in ended):
-        last = ended[-1]
-        text = f"the first {len(ended)} trials failed, the last with: {last.status.message} (atoll status {last.name})"
+    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
+    others = [trial for trial in trials if trial.state is not TrialState.FAILED and (trial.has_ended or trial.ap50)]
+    if len(failed) >= _MAX_FAILED and not others:
+        last = failed[-1]
+        text = f"the first {len(failed)} trials failed, the last with: {last.status.message} (atoll status {last.name})"
         return _end(status, trials, SweepPhase.FAILED, last.status.reason, text)
     return None
 
@@ -101,16 +111,27 @@ def _cancelled(trials: Iterable[Trial]) -> tuple[SpecChange, ...]:
 
 
 def _paused(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -> SweepPlan | None:
-    """The plan of a suspended sweep. A trial that is measured waits anyway."""
-    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    """The plan of a suspended sweep, or of one that was: its measured trials and its repeats go on at once. For the
+    other trials `_searching` finds a place."""
     if sweep.spec.suspend:
-        change = tuple(SpecChange(trial.name, {"suspend": True}) for trial in running if not trial.suspended)
+        running = (trial for trial in trials if not trial.has_ended and not trial.suspended)
+        change = tuple(_suspended(trial, f"waits as sweep {sweep.name} is suspended") for trial in running)
         text = "suspended; resumed, its trials go on from their last checkpoints"
         paused = replace(status, phase=SweepPhase.SUSPENDED, reason=Reason.SUSPENDED, message=text)
         return SweepPlan(change=change, status=paused)
-    if change := tuple(SpecChange(trial.name, {"suspend": False}) for trial in trials if trial.suspended):
+    others = [trial for trial in trials if (trial.has_ended or trial.repeat) and not trial.status.is_terminal]
+    if change := tuple(_resumed(trial) for trial in others if trial.suspended):
         return SweepPlan(change=change, status=_running(status, "its trials go on"))
     return None
+
+
+def _suspended(trial: Trial, reason: str) -> SpecChange:
+    length = {TOTAL_STEPS_ANNOTATION: str(trial.total_steps)} if trial.is_length_known else {}
+    return SpecChange(trial.name, {"suspend": True}, {SUSPEND_REASON_ANNOTATION: reason, **length})
+
+
+def _resumed(trial: Trial) -> SpecChange:
+    return SpecChange(trial.name, {"suspend": False}, {SUSPEND_REASON_ANNOTATION: None})
 
 
 def _running(status: SweepStatus, message: str) -> SweepStatus:
@@ -118,29 +139,57 @@ def _running(status: SweepStatus, message: str) -> SweepStatus:
 
 
 def _searching(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -> SweepPlan | None:
-    """The plan while trials are to be made or at work; None once all have ended."""
+    """The plan while trials are to be made, at work or waiting for each other; None once all have ended."""
     spec = sweep.spec
     tried = {trial.number: trial for trial in trials if trial.repeat == 0}
     total = number_of_trials(spec)
-    running = [trial for trial in tried.values() if not trial.has_ended]
-    if len(tried) == total and not running:
+    unended = [trial for trial in tried.values() if not trial.has_ended]
+    if len(tried) == total and not unended:
         return None
-    behind = [trial for trial in running if not trial.cancelled and is_behind(spec, trials, trial)]
-    create, free = [], spec.parallelism - len(running)
+    found = select(spec, tuple(tried.values()), total=total)
+    waiting = {trial.name: found.waiting[trial.name] for trial in unended if trial.name in found.waiting}
+    stopped = {*waiting, *(trial.name for trial in found.lost)}
+    at_work = [trial.name for trial in unended if trial.state is TrialState.RUNNING]
+    change = list(_cancelled(found.lost))
+    for trial in unended:
+        if not trial.suspended or trial.cancelled or trial.name in stopped:
+            continue
+        if trial.state is TrialState.WAITING and len(at_work) >= spec.parallelism:
+            waiting[trial.name] = f"waits for a place: the sweep trains {spec.parallelism} at a time"
+            continue
+        change.append(_resumed(trial))
+        at_work += [trial.name] if trial.state is TrialState.WAITING else []
+    change += [
+        _suspended(trial, reason)
+        for trial in unended
+        if (reason := waiting.get(trial.name)) and (not trial.suspended or trial.suspend_reason != reason)
+    ]
+    create = _next_runs(sweep, tried, total=total, free=spec.parallelism - len(at_work))
+    at_work += [run["metadata"]["name"] for run in create]
+    text = f"at work: {', '.join(at_work)}" if at_work else "waiting for earlier trials"
+    if waiting:
+        text += f"; waiting: {', '.join(waiting)}"
+    if found.lost:
+        text += f"; ended early: {', '.join(trial.name for trial in found.lost)}"
+    pruned = tuple(trial.name for trial in found.lost if not trial.cancelled)
+    return SweepPlan(create, tuple(change), pruned, _running(status, text))
+
+
+def _next_runs(sweep: SweepView, tried: Mapping[int, Trial], *, total: int, free: int) -> tuple[dict[str, Any], ...]:
+    """The runs of the trials that come next, as far as places are free and all is known that they are chosen by."""
+    spec, trials = sweep.spec, tuple(tried.values())
+    create: list[dict[str, Any]] = []
+    taken: list[Settings] = []
     for number in range(total):
         if number in tried:
+            taken.append(dict(tried[number].settings))
             continue
         before = range(max(0, number - spec.parallelism + 1))
-        if free <= 0 or not all(item in tried and tried[item].has_ended for item in before):
+        if len(create) >= free or not all(item in tried and is_informative(spec, tried[item]) for item in before):
             break
-        create.append(trial_run(sweep.document, spec, propose(spec, trials, number), number=number))
-        free -= 1
-    pruned = tuple(trial.name for trial in behind)
-    names = ", ".join([trial.name for trial in running] + [item["metadata"]["name"] for item in create])
-    text = f"at work: {names}" if names else "waiting for earlier trials"
-    if behind:
-        text += f"; ended early: {', '.join(pruned)}"
-    return SweepPlan(tuple(create), _cancelled(behind), pruned, _running(status, text))
+        taken.append(propose(spec, trials, number, taken=taken))
+        create.append(trial_run(sweep.document, spec, taken[-1], number=number))
+    return tuple(create)
 
 
 def _choosing(sweep: SweepView, status: SweepStatus, trials: Sequence[Trial]) -> SweepPlan:

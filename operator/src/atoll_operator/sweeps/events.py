@@ -1,11 +1,13 @@
-"""The Events of a sweep: which trials it starts and ends early, the best of them, and how it ends. Pure."""
+"""The Events of a sweep: what becomes of its trials, the best of them, and how it ends. Pure."""
 
 from collections.abc import Iterator
 
 from atoll_contract.errors import bounded
 from atoll_operator.api.sweep import SweepPhase, SweepStatus
 from atoll_operator.api.types import Body
+from atoll_operator.lifecycle.inputs import SUSPEND_REASON_ANNOTATION
 from atoll_operator.lifecycle.plan import EventType, RunEvent
+from atoll_operator.sweeps.decide import SweepPlan
 from atoll_operator.sweeps.space import settings_of
 
 _ENDS = {
@@ -21,9 +23,16 @@ def started(run: Body) -> RunEvent:
     return _event(EventType.NORMAL, "TrialStarted", f"{run['metadata']['name']}: {settings}")
 
 
-def pruned(run: str) -> RunEvent:
-    """The Event of a trial that is ended early."""
-    return _event(EventType.NORMAL, "TrialPruned", f"{run} falls behind and is ended early")
+def plan_events(plan: SweepPlan) -> Iterator[RunEvent]:
+    """One Event for each trial that a plan ends early, suspends or resumes."""
+    for run in plan.pruned:
+        yield _event(EventType.NORMAL, "TrialPruned", f"{run} falls behind and is ended early")
+    for change in plan.change:
+        if change.spec.get("suspend"):
+            reason = change.annotations[SUSPEND_REASON_ANNOTATION]
+            yield _event(EventType.NORMAL, "TrialSuspended", f"{change.run} {reason}")
+        elif "suspend" in change.spec:
+            yield _event(EventType.NORMAL, "TrialResumed", f"{change.run} goes on from its last checkpoint")
 
 
 def changes(before: SweepStatus | None, after: SweepStatus) -> Iterator[RunEvent]:

@@ -1,18 +1,19 @@
-"""Asks Optuna which settings a trial gets, and tells whether one is ended early.
+"""Asks Optuna which settings a trial gets.
 
 Optuna keeps nothing: its study is built anew from the trials each time. So that a trial's settings do not depend on
-when somebody asks, only trials that are `parallelism` or more before it count, and all of those must have ended.
+when somebody asks, only trials that are `parallelism` or more before it count, and all of those must have ended or,
+where trials are halved, have come to the first rung.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from atoll_operator.api.sweep import Algorithm, Parameter, Pruning, Scale, TrainingSweepSpec
+from atoll_operator.api.sweep import Algorithm, Parameter, Scale, TrainingSweepSpec
+from atoll_operator.sweeps.pruning import first_figure
 from atoll_operator.sweeps.space import Settings, grid, is_whole, size, text_of
-from atoll_operator.sweeps.trials import RUNGS, Trial, TrialState
+from atoll_operator.sweeps.trials import Trial, TrialState
 
 if TYPE_CHECKING:
     import optuna
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 _STARTUP_TRIALS = 4
 # Optuna's random numbers are drawn anew where they give settings that were tried before.
 _REDRAWS = 20
-# Of the trials that reach a rung, one of so many goes on.
-_REDUCTION = 3
-# AP50 is compared in whole points. What is less is chance, and must end no trial.
-_DIGITS = 2
-_MIN_COMPLETED = 2
 
 
 def number_of_trials(spec: TrainingSweepSpec) -> int:
@@ -33,50 +29,16 @@ def number_of_trials(spec: TrainingSweepSpec) -> int:
     return int(min(spec.trials, size(spec.parameters)))
 
 
-def counted(spec: TrainingSweepSpec, trials: Iterable[Trial], number: int) -> list[Trial]:
-    """The trials whose results count for what becomes of the one with this number."""
-    return [item for item in trials if item.repeat == 0 and item.number <= number - spec.parallelism]
-
-
-def propose(spec: TrainingSweepSpec, trials: Sequence[Trial], number: int) -> Settings:
-    """The settings of the trial with this number."""
+def propose(spec: TrainingSweepSpec, trials: Sequence[Trial], number: int, *, taken: Sequence[Settings]) -> Settings:
+    """The settings of the trial with this number. `taken` are those of every trial before it."""
     if spec.algorithm is Algorithm.GRID:
         return grid(spec)[number]
-    earlier = counted(spec, trials, number)
-    taken = [dict(item.settings) for item in trials if item.repeat == 0 and item.number < number]
+    earlier = [item for item in trials if item.repeat == 0 and item.number <= number - spec.parallelism]
     for draw in range(_REDRAWS):
         settings = _ask(spec, earlier, seed=spec.seed + 1000 * number + draw)
         if settings not in taken:
             break
     return settings
-
-
-def is_behind(spec: TrainingSweepSpec, trials: Sequence[Trial], trial: Trial) -> bool:
-    """Whether a trial that is at work is to be ended."""
-    if spec.pruning is Pruning.NONE or trial.repeat or not _fits(spec, trial):
-        return False
-    earlier = [item for item in counted(spec, trials, trial.number) if _fits(spec, item)]
-    return any(_is_worse(spec.pruning, trial, earlier, rung) for rung in range(len(RUNGS)))
-
-
-def _is_worse(pruning: Pruning, trial: Trial, earlier: Iterable[Trial], rung: int) -> bool:
-    """Whether a rung ends the trial. A detector without start weights may find nothing at the first one, whatever its
-    settings; only then the second one decides in its place."""
-    value = _points(trial, rung)
-    if value is None or (rung == 1 and _points(trial, 0)):
-        return False
-    if pruning is Pruning.MEDIAN:
-        completed = [item for item in earlier if item.state is TrialState.COMPLETED]
-        known = [other for item in completed if (other := _points(item, rung)) is not None]
-        return len(known) >= _MIN_COMPLETED and value < median(known)
-    known = [other for item in earlier if (other := _points(item, rung)) is not None]
-    ranked = sorted((*known, value), reverse=True)
-    return value < ranked[max(1, len(ranked) // _REDUCTION) - 1]
-
-
-def _points(trial: Trial, rung: int) -> float | None:
-    value = trial.rungs[rung]
-    return None if value is None else round(value, _DIGITS)
 
 
 def _ask(spec: TrainingSweepSpec, earlier: Sequence[Trial], *, seed: int) -> dict[str, str]:
@@ -107,16 +69,21 @@ def _study(
         if not _fits(spec, trial):
             continue
         replayed = _replayed(study, spec, trial)
-        for rung, value in enumerate(trial.rungs):
-            if value is not None:
-                replayed.report(value, rung)
-        if trial.state is TrialState.COMPLETED and trial.ap50 is not None:
-            study.tell(replayed, trial.ap50)
-        elif trial.state is TrialState.PRUNED and any(value is not None for value in trial.rungs):
+        if (value := _result(spec, trial)) is not None:
+            study.tell(replayed, value)
+        elif trial.state is TrialState.PRUNED and trial.ap50 is not None:
+            replayed.report(trial.ap50, trial.steps)
             study.tell(replayed, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(replayed, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+def _result(spec: TrainingSweepSpec, trial: Trial) -> float | None:
+    """The AP50 that settings are chosen by; None where a trial has none."""
+    if spec.halves:
+        return first_figure(trial)
+    return trial.ap50 if trial.state is TrialState.COMPLETED else None
 
 
 def _fits(spec: TrainingSweepSpec, trial: Trial) -> bool:

@@ -17,6 +17,8 @@ SWEEP_LABEL = "atoll.dev/sweep"
 TRIAL_LABEL = "atoll.dev/trial"
 REPEAT_LABEL = "atoll.dev/repeat"
 PARAMETERS_ANNOTATION = "atoll.dev/parameters"
+# The steps of a training that chose them by itself: its progress tells them only while it is at work.
+TOTAL_STEPS_ANNOTATION = "atoll.dev/total-steps"
 
 # By the parameter's name: text, as the API has a decimal.
 Settings = Mapping[str, str]

@@ -23,7 +23,7 @@ def with_figures(spec: TrainingSweepSpec, status: SweepStatus, trials: Sequence[
     """`status` with the counts, the steps, the best trial and the confidence. `total` trials are to be made."""
     tried = [trial for trial in trials if trial.repeat == 0]
     states = Counter(trial.state for trial in tried)
-    ended = len(tried) - states[TrialState.RUNNING]
+    ended = sum(trial.has_ended for trial in tried)
     measured = [trial for trial in trials if trial.state is TrialState.COMPLETED and trial.ap50 is not None]
     best = max(measured, key=lambda trial: (trial.ap50, -trial.number, -trial.repeat), default=None)
     return replace(
@@ -35,6 +35,7 @@ def with_figures(spec: TrainingSweepSpec, status: SweepStatus, trials: Sequence[
             completed=states[TrialState.COMPLETED],
             pruned=states[TrialState.PRUNED],
             failed=states[TrialState.FAILED],
+            waiting=states[TrialState.WAITING],
         ),
         steps=SweepSteps(
             done=sum(trial.steps for trial in trials), full=sum(max(trial.steps, trial.total_steps) for trial in trials)

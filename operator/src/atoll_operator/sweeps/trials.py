@@ -8,18 +8,19 @@ from fractions import Fraction
 from atoll_contract.document import DecodeError
 from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
-from atoll_contract.train_spec import DEFAULT_STEPS
-from atoll_operator.api.status import DONE, Phase, RunStatus
+from atoll_contract.train_spec import DEFAULT_STEPS, evaluation_interval
+from atoll_operator.api.status import DONE, Phase, RunStatus, StageStatus
 from atoll_operator.api.status_codec import read_status
 from atoll_operator.api.types import Body
-from atoll_operator.sweeps.space import REPEAT_LABEL, TRIAL_LABEL, Settings, settings_of
-
-# The parts of a trial's own steps after which it may be ended.
-RUNGS = (Fraction(1, 9), Fraction(2, 9), Fraction(1, 3))
+from atoll_operator.lifecycle.inputs import SUSPEND_REASON_ANNOTATION
+from atoll_operator.sweeps.space import REPEAT_LABEL, TOTAL_STEPS_ANNOTATION, TRIAL_LABEL, Settings, settings_of
 
 
 class TrialState(StrEnum):
+    """A trial that waits has not ended, and nothing works on it."""
+
     RUNNING = "Running"
+    WAITING = "Waiting"
     COMPLETED = "Completed"
     PRUNED = "Pruned"
     FAILED = "Failed"
@@ -27,8 +28,9 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """`ap50` is the best of the validation split so far, and `rungs` the best after each of `RUNGS`, None where that is
-    not known or not reached. `total_steps` are those that it was to train."""
+    """`ap50` is the best of the validation split so far. `total_steps` are those that it was to train, a guess while
+    `is_length_known` is false; it is evaluated every `evaluated_every`. `suspend_reason` is what its run says about
+    that."""
 
     number: int
     repeat: int
@@ -36,17 +38,24 @@ class Trial:
     settings: Settings
     state: TrialState
     ap50: float | None
-    rungs: tuple[float | None, ...]
     steps: int
     total_steps: int
+    evaluated_every: int
     held: bool
     suspended: bool
     cancelled: bool
     status: RunStatus
+    suspend_reason: str = ""
+    is_length_known: bool = True
 
     @property
     def has_ended(self) -> bool:
-        return self.state is not TrialState.RUNNING
+        return self.state not in (TrialState.RUNNING, TrialState.WAITING)
+
+    def best_at(self, step: int | Fraction) -> float | None:
+        """The best AP50 up to a step; None where the training is not there yet or no measurement before it is known."""
+        points = [point for point in self.status.learning_curve or () if point.step <= step]
+        return float(points[-1].ap50) if points and self.steps >= step else None
 
     @property
     def may_be_published(self) -> bool:
@@ -76,43 +85,45 @@ def _trial(run: Body) -> Trial | None:
     except (KeyError, ValueError, TypeError, AttributeError, DecodeError):
         # Its labels or its status were changed by hand.
         return None
-    total = _total_steps(run, status)
+    annotations = metadata.get("annotations") or {}
+    known_total = _total_steps(run, status)
+    total = known_total or DEFAULT_STEPS
     trained = status.progress.step or 0 if status.progress and status.progress.stage is Stage.TRAIN else 0
-    is_trained = any(item.name is Stage.TRAIN and item.phase in DONE for item in status.stages)
+    train = next((item for item in status.stages if item.name is Stage.TRAIN), StageStatus(Stage.TRAIN))
     curve = status.learning_curve or ()
-    steps = total if is_trained else max(trained, curve[-1].step if curve else 0)
+    known = max(trained, train.checkpoint_step or 0, curve[-1].step if curve else 0)
+    steps = total if train.phase in DONE else known
     return Trial(
         number=number,
         repeat=repeat,
         name=metadata["name"],
         settings=settings,
-        state=_state(status),
+        state=_state(status, suspended=bool(spec.get("suspend"))),
         ap50=float(curve[-1].ap50) if curve else None,
-        rungs=tuple(_best_at(status, total * part, reached=steps) for part in RUNGS),
         steps=steps,
         total_steps=total,
+        evaluated_every=evaluation_interval(total, (spec.get("training") or {}).get("evalEverySteps")),
         held=bool(spec.get("holdPublish")),
         suspended=bool(spec.get("suspend")),
         cancelled=bool(spec.get("cancel")),
         status=status,
+        suspend_reason=annotations.get(SUSPEND_REASON_ANNOTATION, ""),
+        is_length_known=known_total is not None,
     )
 
 
-def _total_steps(run: Body, status: RunStatus) -> int:
-    known = status.progress.total_steps if status.progress else None
-    return int(run["spec"].get("training", {}).get("steps") or known or DEFAULT_STEPS)
+def _total_steps(run: Body, status: RunStatus) -> int | None:
+    noted = (run["metadata"].get("annotations") or {}).get(TOTAL_STEPS_ANNOTATION, "")
+    reported = status.progress.total_steps if status.progress else None
+    return run["spec"].get("training", {}).get("steps") or (int(noted) if noted.isdecimal() else None) or reported
 
 
-def _state(status: RunStatus) -> TrialState:
+def _state(status: RunStatus, *, suspended: bool) -> TrialState:
     is_measured = any(item.name is Stage.EXPORT and item.phase in DONE for item in status.stages)
     if is_measured or status.reason is Reason.QUALITY_GATE_FAILED:
         return TrialState.COMPLETED
     if status.phase is Phase.CANCELLED:
         return TrialState.PRUNED
-    return TrialState.FAILED if status.phase is Phase.FAILED else TrialState.RUNNING
-
-
-def _best_at(status: RunStatus, step: Fraction, *, reached: int) -> float | None:
-    """The best AP50 up to a step; None where the training is not there yet or no measurement before it is known."""
-    points = [point for point in status.learning_curve or () if point.step <= step]
-    return float(points[-1].ap50) if points and reached >= step else None
+    if status.phase is Phase.FAILED:
+        return TrialState.FAILED
+    return TrialState.WAITING if suspended and status.phase is Phase.SUSPENDED else TrialState.RUNNING
