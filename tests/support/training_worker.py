@@ -1,8 +1,8 @@
 """One worker of a small training: `python -m support.training_worker INDEX PORT,PORT FOLDER`.
 
 All workers go through the same trainings with one traced network, and print what they see as JSON lines: one that
-nothing disturbs, one that worker 1 is asked to end and that is resumed, one that stops early, and one in which worker 1
-dies.
+nothing disturbs, one that worker 1 is asked to end and that is resumed, one that stops early, the first and the third
+again after their end, and one in which worker 1 dies.
 """
 
 import json
@@ -147,6 +147,8 @@ def main(index: str, ports: str, folder: str) -> None:
         ("whole", CONFIG, None),
         ("cut", CONFIG, 3),
         ("cut", CONFIG, None),
+        ("early", early, None),
+        ("whole", CONFIG, None),
         ("early", early, None),
         ("dies", CONFIG, 1),
     ):

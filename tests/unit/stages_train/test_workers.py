@@ -74,10 +74,19 @@ def test_resumed_workers_end_with_the_weights_of_an_undisturbed_training(seen: S
     assert first[2]["state"] == second[2]["state"] == first[0]["state"]
 
 
+@pytest.mark.parametrize(("training", "again", "steps"), [(0, 4, 6), (3, 5, 2)])
+def test_the_end_of_a_training_changes_no_weight_after_its_last_checkpoint(
+    seen: Seen, training: int, again: int, steps: int
+) -> None:
+    for worker in seen:
+        assert worker[again]["from"] == steps
+        assert worker[again]["state"] == worker[training]["state"]
+
+
 def test_another_worker_knows_which_checkpoints_the_first_has_stored(seen: Seen) -> None:
     first, second = seen
-    assert [item["stored"] for item in second] == [[3], [3], [4], []]
-    assert [item["stored"] for item in first[:4]] == [[], [], [], []]
+    assert [item["stored"] for item in second] == [[3, 6], [3], [4, 6], [2], [6], []]
+    assert [item["stored"] for item in first] == [[]] * 7
 
 
 def test_early_stopping_on_the_first_worker_ends_the_others(seen: Seen) -> None:
@@ -88,10 +97,10 @@ def test_early_stopping_on_the_first_worker_ends_the_others(seen: Seen) -> None:
 
 def test_a_worker_that_dies_ends_the_other_with_peer_lost(seen: Seen) -> None:
     first, second = seen
-    assert len(second) == 4
-    assert first[4]["reason"] == "PeerLost"
-    assert first[4]["message"].startswith("worker 0 of 2 (counted from 0) has lost another one: ")
-    assert "\n" not in first[4]["message"]
+    assert len(second) == len(first) - 1
+    assert first[-1]["reason"] == "PeerLost"
+    assert first[-1]["message"].startswith("worker 0 of 2 (counted from 0) has lost another one: ")
+    assert "\n" not in first[-1]["message"]
 
 
 def test_the_rows_of_all_workers_are_the_whole_batch() -> None:

@@ -19,7 +19,7 @@ from atoll_stages.train.config import TrainConfig
 from atoll_stages.train.dataset import Batch, BatchLoader, Example, evenly_spaced
 from atoll_stages.train.evaluate import Metrics, evaluate
 from atoll_stages.train.history import Best, DivergenceMonitor, Point, Progression, step_quality
-from atoll_stages.train.trainer import Signals, Trainer
+from atoll_stages.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class TrainingLoop:
         # Number and time of the first step of this process: it traces the graph, so the estimate counts from its end.
         self._first_step: tuple[int, float] | None = None
         self._curve_every = max(1, config.steps // CURVE_POINTS)
-        self._signals = Signals()
+        self._interrupted = False
 
     def run(self, progression: Progression) -> Progression:
         """Trains to the last step, or until early stopping ends it.
@@ -84,23 +84,26 @@ class TrainingLoop:
         start, seconds_before = time.monotonic(), progression.seconds
         if stops_early(config, progression):
             return progression
-        last: Batch | None = None
         several = self._trainer.workers.count > 1
         with prefetched(self._loader, range(progression.step, config.steps)) as batches:
             for step, batch in batches:
-                last = batch
                 rate = config.learning_rate.at(step)
-                signals = Signals(interrupted=several and stop_requested(self._callbacks.check_stop))
-                losses, self._signals = step_with_others(self._trainer, config, batch, step=step, signals=signals)
+                interrupted = several and stop_requested(self._callbacks.check_stop)
+                losses, self._interrupted = step_with_others(
+                    self._trainer, config, batch, step=step, interrupted=interrupted
+                )
                 monitor.update(float(losses[0]), step=step + 1)
                 meter.add(losses)
                 seconds = seconds_before + time.monotonic() - start
                 progression = replace(progression, step=step + 1, seconds=seconds)
                 progression = self._after_step(progression, meter, rate=rate)
-                if stops_early(config, progression):
+                early = stops_early(config, progression)
+                # After a step in which one was interrupted, the others have left.
+                if several and may_end(config, step + 1) and not self._interrupted:
+                    self._trainer.any_ended(ended=early or step + 1 == config.steps)
+                if early:
                     logger.info("step %s: no better step in %s measurements, ended early", step + 1, progression.stale)
                     break
-            self._dismiss_others(progression, last)
         return progression
 
     def _after_step(self, progression: Progression, meter: LossMeter, *, rate: float) -> Progression:
@@ -142,17 +145,12 @@ class TrainingLoop:
         try:
             if self._trainer.workers.count == 1:
                 self._callbacks.check_stop()
-            elif self._signals.interrupted:
+            elif self._interrupted:
                 raise Interrupted
         except Interrupted:
             if not saved:
                 self._callbacks.on_checkpoint(progression)
             raise
-
-    def _dismiss_others(self, progression: Progression, batch: Batch | None) -> None:
-        """Ends the other workers, which wait in their next step, by one that does not count."""
-        if batch is not None and self._trainer.workers.count > 1 and not self._signals.interrupted:
-            step_with_others(self._trainer, self._config, batch, step=progression.step, signals=Signals(ended=True))
 
     def _report_progress(self, progression: Progression, *, loss: float) -> None:
         now, step, total = time.monotonic(), progression.step, self._config.steps
@@ -196,34 +194,40 @@ def follow(
     if stops_early(config, progression):
         return
     monitor = DivergenceMonitor(peak=config.learning_rate.peak)
-    last: Batch | None = None
     stored = progression.step
     if stored:
         on_stored(stored)
     with prefetched(loader, range(progression.step, config.steps)) as batches:
         for step, batch in batches:
-            last, signals = batch, Signals(interrupted=stop_requested(check_stop))
-            losses, received = step_with_others(trainer, config, batch, step=step, signals=signals)
+            interrupted = stop_requested(check_stop)
+            losses, interrupted = step_with_others(trainer, config, batch, step=step, interrupted=interrupted)
             # The first worker takes part in a step only after it has stored the checkpoint of the one before.
             if step > stored and step % config.checkpoint_every == 0:
                 stored = step
                 on_stored(stored)
-            if received.ended:
-                return
             monitor.update(float(losses[0]), step=step + 1)
-            if received.interrupted:
+            if interrupted:
                 raise Interrupted
-        if last is not None:
-            # The first worker measures now, and this one waits for it: its end would count as a loss.
-            step_with_others(trainer, config, last, step=config.steps, signals=Signals())
+            if may_end(config, step + 1) and trainer.any_ended(ended=False):
+                on_stored(step + 1)
+                return
 
 
 def step_with_others(
-    trainer: Trainer, config: TrainConfig, batch: Batch, *, step: int, signals: Signals
-) -> tuple[np.ndarray, Signals]:
+    trainer: Trainer, config: TrainConfig, batch: Batch, *, step: int, interrupted: bool
+) -> tuple[np.ndarray, bool]:
     """Takes the step with the rate and the side of its number, as `Trainer.train_step_together`."""
     rate, side = config.learning_rate.at(step), config.image_size.at(step)
-    return trainer.train_step_together(batch, step=step, learning_rate=rate, side=side, signals=signals)
+    return trainer.train_step_together(batch, step=step, learning_rate=rate, side=side, interrupted=interrupted)
+
+
+def may_end(config: TrainConfig, step: int) -> bool:
+    """Whether the training may be over after so many steps, which the first worker alone knows once it has measured.
+
+    All workers ask each other then. One more step to tell it with would change the weights.
+    """
+    measured = config.early_stopping_patience is not None and step % config.eval_every == 0
+    return measured or step == config.steps
 
 
 def stop_requested(check_stop: Callable[[], None]) -> bool:

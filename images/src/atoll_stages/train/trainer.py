@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,17 +60,6 @@ class TrainerSettings:
         return self.side or self.architecture.side
 
 
-class Signals(NamedTuple):
-    """What one of several workers tells the others with a step, or what at least one of them has said.
-
-    `interrupted`: it was asked to end; the step still counts. `ended`: the training is over, and the step does not
-    count.
-    """
-
-    interrupted: bool = False
-    ended: bool = False
-
-
 class Trainer:
     """One detector in training.
 
@@ -92,6 +81,7 @@ class Trainer:
         self._anchors: dict[int, tf.RaggedTensor] = {}
         # There is no Python control flow on tensors here, and autograph takes as long as the rest of the tracing.
         self._compiled_step = tf.function(self._distributed_step, autograph=False)
+        self._compiled_mean = tf.function(self._distributed_mean, autograph=False)
         self._head = head_of(settings.architecture)
         self._detector = FloatDetector(
             self.model, settings.architecture, side=settings.input_side, max_detections=MAX_DETECTIONS
@@ -125,17 +115,18 @@ class Trainer:
             The total, classification and box loss.
         """
         losses, _ = self.train_step_together(
-            batch, step=step, learning_rate=learning_rate, side=side, signals=Signals()
+            batch, step=step, learning_rate=learning_rate, side=side, interrupted=False
         )
         return losses
 
     def train_step_together(
-        self, batch: Batch, *, step: int, learning_rate: float, side: int, signals: Signals
-    ) -> tuple[np.ndarray, Signals]:
-        """Takes one optimizer step as `train_step`, as one of several workers: `batch` is this one's part.
+        self, batch: Batch, *, step: int, learning_rate: float, side: int, interrupted: bool
+    ) -> tuple[np.ndarray, bool]:
+        """Takes one optimizer step as `train_step`, as one of several workers: `batch` is this one's part, and
+        `interrupted` tells the others that this one was asked to end.
 
         Returns:
-            The losses, which are the same for all workers, and the signals of all.
+            The losses, which are the same for all workers, and whether any worker was asked to end.
 
         Raises:
             IntegrityError: the workers are not at the same step. AtollError: PeerLost.
@@ -147,15 +138,24 @@ class Trainer:
                 tf.constant(side),
                 tf.constant(step),
                 tf.constant(learning_rate, tf.float32),
-                tf.constant([*signals, step % STEP_REMAINDER], tf.float32),
+                tf.constant([interrupted, step % STEP_REMAINDER], tf.float32),
             ).numpy()
-        *received, remainder = figures[LOSSES:]
+        any_interrupted, remainder = figures[LOSSES:]
         if remainder != step % STEP_REMAINDER:
             raise IntegrityError(
                 f"the workers of this training are at different steps, this one at {step}: they have resumed from "
                 "different checkpoints; the next attempt reads them again"
             )
-        return figures[:LOSSES], Signals(*(bool(value > 0) for value in received))
+        return figures[:LOSSES], bool(any_interrupted > 0)
+
+    def any_ended(self, *, ended: bool) -> bool:
+        """Waits until every worker has called this, and returns whether the training has `ended` for any of them.
+
+        Raises:
+            AtollError: PeerLost.
+        """
+        with self.workers.peers_needed():
+            return bool(self._compiled_mean(tf.constant(ended, tf.float32)).numpy() > 0)
 
     def detect(self, examples: Sequence[Example]) -> list[Detections]:
         """Returns what the present weights find in each example, at the input side."""
@@ -191,6 +191,11 @@ class Trainer:
     def _distributed_step(self, batch: tuple[tf.Tensor, ...], *rest: tf.Tensor) -> tf.Tensor:
         # Every replica returns the same, for the figures are reduced already.
         return self._strategy.experimental_local_results(self._strategy.run(self._replica_step, args=(batch, *rest)))[0]
+
+    def _distributed_mean(self, figure: tf.Tensor) -> tf.Tensor:
+        # A collective asks on which device its tensor lies; that of an argument does not say.
+        means = self._strategy.run(lambda given: mean_over_replicas([tf.identity(given)])[0], args=(figure,))
+        return self._strategy.experimental_local_results(means)[0]
 
     def _replica_step(
         self,
