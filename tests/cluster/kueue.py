@@ -1,15 +1,18 @@
-"""The real Kueue as a process, on a control plane without nodes.
+"""The real Kueue as a process beside the API server, which need have no nodes.
 
 Its objects are those that its own chart renders, and its rights those of its own ServiceAccount. A Service of type
-ExternalName leads the API server to its webhooks, as there is no network of pods, and the test puts the certificate
-that a kubelet would mount where Kueue looks for it. The chart's Deployments and its aggregated API are left out.
+ExternalName leads the API server to its webhooks, for which there need be no network of pods, and the certificate that
+a kubelet would mount is put where Kueue looks for it. The chart's Deployments and its aggregated API are left out.
+`python -m cluster.kueue KUBECONFIG` keeps it up until SIGTERM, on the host and in the network of that API server.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +20,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import kubernetes.client
+import kubernetes.config
 import yaml
+from kubernetes.client.exceptions import ApiException
 
 from cluster.binaries import GO_MODULES, ensure
-from cluster.controlplane import LOOPBACK, ControlPlane
+from cluster.controlplane import LOOPBACK
 from cluster.objects import TIMEOUT
 from cluster.processes import ProcessGroup, free_port
 from support.helm import helm
+from support.kubeconfig import kubeconfig
 from support.polling import wait_until
 
 Body = dict[str, Any]
@@ -55,10 +61,10 @@ _PLURALS = {
 
 
 class Kueue:
-    """Queues the Jobs of all namespaces that name one of its queues."""
+    """Queues the Jobs of all namespaces that name one of its queues. `admin` is a cluster admin's kubeconfig."""
 
-    def __init__(self, plane: ControlPlane, api: kubernetes.client.ApiClient) -> None:
-        self._plane = plane
+    def __init__(self, admin: Path, api: kubernetes.client.ApiClient) -> None:
+        self._admin = admin
         self._api = api
         self._core = kubernetes.client.CoreV1Api(api)
         self._program = ensure("kueue")
@@ -111,8 +117,17 @@ class Kueue:
                 for address in _webhook_services(item):
                     address["port"] = self._port
                 self._post(_PATHS[item["kind"]], item)
-        path = f"/apis/{GROUP}/{VERSION}/workloads"
-        wait_until(lambda: self._plane.get(path)[0] == 200, what="Kueue's kinds", timeout_seconds=60)
+        wait_until(self._kinds_are_there, what="Kueue's kinds", timeout_seconds=60)
+
+    def _kinds_are_there(self) -> bool:
+        custom = kubernetes.client.CustomObjectsApi(self._api)
+        try:
+            custom.list_cluster_custom_object(GROUP, VERSION, "workloads", _request_timeout=TIMEOUT)
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
 
     def _post(self, path: str, item: Body) -> None:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -127,7 +142,9 @@ class Kueue:
             ACCOUNT, NAMESPACE, {"spec": {"expirationSeconds": 7200}}, _request_timeout=TIMEOUT
         )
         folder = self._group.folder
-        (folder / "kubeconfig").write_text(self._plane.kubeconfig_for(token.status.token), encoding="utf-8")
+        (cluster,) = json.loads(self._admin.read_text(encoding="utf-8"))["clusters"]
+        own = kubeconfig(cluster["cluster"], token=token.status.token)
+        (folder / "kubeconfig").write_text(own, encoding="utf-8")
         (folder / "config.yaml").write_text(yaml.safe_dump(self._configuration()), encoding="utf-8")
         command = [str(self._program), f"--config={folder / 'config.yaml'}", "--zap-log-level=2"]
         self._group.start("kueue", command, environment={"KUBECONFIG": str(folder / "kubeconfig")})
@@ -183,3 +200,16 @@ def _webhook_services(item: Body) -> Iterator[Body]:
     conversion = item.get("spec", {}).get("conversion", {}).get("webhook")
     if conversion is not None:
         yield conversion["clientConfig"]["service"]
+
+
+def main(admin: str) -> int:
+    signals = {signal.SIGTERM, signal.SIGINT}
+    with kubernetes.config.new_client_from_config(admin) as api, Kueue(Path(admin), api):
+        print("ready", flush=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        signal.sigwait(signals)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

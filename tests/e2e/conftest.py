@@ -17,6 +17,8 @@ from cluster.crds import wait_gone
 from cluster.node import down, read_keeper, up
 from cluster.node_host import card_gigabytes
 from support.node_cluster import NodeCluster, in_use
+from support.node_team import Team
+from support.node_workers import add_profile
 from support.step_log import StepLog
 
 # A small disk has no room for the image that trains; its tests train with stages that do no work.
@@ -135,3 +137,12 @@ def installed(
     steps.show(cluster.kubectl("get", "pods", "-n", namespace))
     yield namespace
     cluster.helm("uninstall", "atoll", "-n", namespace, "--ignore-not-found", "--wait")
+
+
+@pytest.fixture
+def team(cluster: NodeCluster, installed: str, namespace_of_team: str) -> Team:
+    """A namespace beside the quick start's, whose profile `workers` allows two of them."""
+    made = Team(cluster, installed, namespace_of_team)
+    made.prepare()
+    add_profile(made, "workers")
+    return made

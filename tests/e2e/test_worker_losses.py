@@ -5,7 +5,6 @@ By hand: `make e2e-full`. The stages are the real ones.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 
 from atoll_contract.stage_result import Progress
-from support.node_cluster import NodeCluster
 from support.node_team import Team
-from support.node_workers import FollowedLog, add_profile, attempt, wait_for
+from support.node_workers import FollowedLog, attempt, state_of, wait_for
 from support.step_log import StepLog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -68,14 +66,6 @@ LOSSES = (
 )
 
 
-@pytest.fixture
-def team(cluster: NodeCluster, installed: str, namespace_of_team: str) -> Team:
-    made = Team(cluster, installed, namespace_of_team)
-    made.prepare()
-    add_profile(made, "workers")
-    return made
-
-
 def test_a_training_in_two_pods_survives_the_loss_of_either(team: Team, steps: StepLog) -> None:
     team.start({"metadata": {"name": NAME}, "spec": SPEC})
     for number, loss in enumerate(LOSSES, 1):
@@ -125,8 +115,3 @@ def train_stage(team: Team, *, attempts: int) -> dict[str, Any] | None:
 def ended(team: Team) -> dict[str, Any] | None:
     status: dict[str, Any] = team.runs()[NAME].get("status", {})
     return status if status.get("phase") in ("Succeeded", "Failed") else None
-
-
-def state_of(log: FollowedLog) -> str:
-    found = re.search(r"ends with state ([0-9a-f]{64})", log.text())
-    return found[1] if found else ""

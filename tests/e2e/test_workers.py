@@ -14,7 +14,7 @@ from atoll_operator.jobs.workers import WORKER_PORT
 from support.network_policies import Peer
 from support.node_cluster import NodeCluster
 from support.node_team import Team
-from support.node_workers import WorkerPod, add_profile, attempt, wait_for
+from support.node_workers import WorkerPod, attempt, wait_for
 from support.polling import wait_until
 from support.reach_probe import Address, make_stand_ins, reached
 from support.step_log import StepLog
@@ -40,14 +40,6 @@ RUN = {
     },
 }
 LABELS = {"atoll.dev/stage": "train", "app.kubernetes.io/managed-by": "atoll"}
-
-
-@pytest.fixture
-def team(cluster: NodeCluster, installed: str, namespace_of_team: str) -> Team:
-    made = Team(cluster, installed, namespace_of_team)
-    made.prepare()
-    add_profile(made, "workers")
-    return made
 
 
 @pytest.fixture

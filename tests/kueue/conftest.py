@@ -40,7 +40,7 @@ def api(control_plane: ControlPlane) -> Iterator[kubernetes.client.ApiClient]:
 
 @pytest.fixture(scope="session")
 def kueue(control_plane: ControlPlane, api: kubernetes.client.ApiClient) -> Iterator[Kueue]:
-    with Kueue(control_plane, api) as running:
+    with Kueue(control_plane.kubeconfig, api) as running:
         yield running
 
 

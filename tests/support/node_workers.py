@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -24,10 +25,10 @@ _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "3G
 DEADLINE_SECONDS = 600.0
 
 
-def add_profile(team: Team, name: str) -> None:
-    """A profile that allows two workers, and lets pods of all stages share a small node."""
+def add_profile(team: Team, name: str, **spec: Any) -> None:
+    """A profile that allows two workers, and lets pods of all stages share a small node; `spec` replaces parts."""
     small = dict.fromkeys(("convert", "train", "export", "publish"), _SMALL)
-    team.profile(name, limits={"maxWorkers": 2}, resources=small)
+    team.profile(name, **({"limits": {"maxWorkers": 2}, "resources": small} | spec))
 
 
 class FollowedLog:
@@ -87,6 +88,17 @@ def attempt(team: Team, run: str, number: int) -> Iterator[list[WorkerPod]]:
         for worker in workers:
             stack.callback(worker.log.close)
         yield workers
+
+
+def state_of(log: FollowedLog) -> str:
+    """The digest of the state that a worker has ended with; empty before."""
+    found = re.search(r"ends with state ([0-9a-f]{64})", log.text())
+    return found[1] if found else ""
+
+
+def weights_of(stage: dict[str, Any]) -> str:
+    """The sha256 of the weights that the stage of a run's status has stored."""
+    return next(str(item["sha256"]) for item in stage["outputs"] if item["name"] == "weights")
 
 
 def wait_for(probe: Callable[[], object], what: str) -> Any:

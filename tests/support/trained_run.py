@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atoll_cli.commands.run import Interruption
 from atoll_cli.console import exit_status
-from atoll_cli.local.jobs import with_own_python
+from atoll_cli.local.jobs import StageCommand, with_own_python
 from atoll_cli.local.launch import launch
 from atoll_cli.run_display import PlainDisplay
 from atoll_contract.stage import ENV_INPUT, ENV_WORKER_INDEX, Stage
@@ -42,6 +42,13 @@ class TrainedRun(NoopRun):
         logs = self.store.glob(".atoll/engine/*/*/jobs/*/train-*.log")
         return max((int(path.stem.partition("-")[2]) for path in logs), default=0)
 
+    def finish(self, *, seconds: float) -> str:
+        """Runs it to its end; the sha256 of its weights."""
+        with self.start() as engine:
+            _, errors = engine.communicate(timeout=seconds)
+        assert engine.returncode == 0, errors.decode(errors="replace")[-4000:]
+        return self.outputs("train")["weights"]
+
     def workers(self, index: int) -> list[int]:
         """The processes of this worker of the training."""
         found = []
@@ -54,14 +61,14 @@ class TrainedRun(NoopRun):
         return found
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, command: StageCommand = trained_command) -> int:
     run = TrainedRun(folder, (folder / "run.yaml").read_text())
     display = PlainDisplay()
     result = launch(
         run.request(data=(folder / ARCHIVE,)),
         observer=display,
         on_start=Interruption(display).watch,
-        command=trained_command,
+        command=command,
     )
     return exit_status(result.status)
 

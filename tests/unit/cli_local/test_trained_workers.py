@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -55,11 +54,6 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def finish(engine: "subprocess.Popen[bytes]") -> None:
-    _, errors = engine.communicate(timeout=SECONDS)
-    assert engine.returncode == 0, errors.decode(errors="replace")[-4000:]
-
-
 def kill_worker(run: TrainedRun, index: int, *, attempt: int, at: int) -> None:
     """Kills the worker's processes once the attempt has reached the step `at`, and waits for the next attempt."""
     wait_until(lambda: run.step(attempt) >= at, what=f"step {at} of attempt {attempt}", timeout_seconds=SECONDS)
@@ -82,7 +76,7 @@ def listening(pids: list[int]) -> set[str]:
 
 def test_kills_of_either_worker_and_of_the_engine_change_no_weight(runs: tuple[TrainedRun, TrainedRun]) -> None:
     undisturbed, disturbed = runs
-    finish(undisturbed.start())
+    weights = undisturbed.finish(seconds=SECONDS)
 
     engine = disturbed.start()
     kill_worker(disturbed, 0, attempt=1, at=1)
@@ -95,8 +89,7 @@ def test_kills_of_either_worker_and_of_the_engine_change_no_weight(runs: tuple[T
     wait_until(lambda: not disturbed.processes(), what="the end of the workers", timeout_seconds=SECONDS)
     (message,) = disturbed.store.glob(".atoll/engine/local/noop/jobs/*-train-3-*/train.json")
     assert json.loads(message.read_text())["reason"] == "Suspended"
-    finish(disturbed.start())
+    assert disturbed.finish(seconds=SECONDS) == weights
 
     record = json.loads((disturbed.store / ".atoll/engine/local/noop/run.json").read_text())
     assert record["status"]["phase"] == "Succeeded"
-    assert disturbed.outputs("train")["weights"] == undisturbed.outputs("train")["weights"]

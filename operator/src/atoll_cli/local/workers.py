@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Workers end by themselves with the first one, or with the loss of another.
 END_SECONDS = 30.0
-_THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
 
 Environment = Mapping[str, str]
 
@@ -38,7 +38,7 @@ def worker_environments(environ: Environment, *, cpus: int | None = None) -> tup
         return (environ,)
     given = replace(given, worker_addresses=tuple(f"127.0.0.1:{port}" for port in _free_ports(count)))
     threads = str(max(1, (cpus or os.cpu_count() or 1) // count))
-    shared = {**environ, **given.to_env(), **dict.fromkeys(_THREADS, threads), "CUDA_VISIBLE_DEVICES": "-1"}
+    shared = {**environ, **given.to_env(), **dict.fromkeys(THREADS, threads), "CUDA_VISIBLE_DEVICES": "-1"}
     first = {**shared, ENV_WORKER_INDEX: "0"}
     return (first, *(_of_other(shared, index) for index in range(1, count)))
 
