@@ -39,6 +39,41 @@ def test_at_the_start_nothing_is_an_object(architecture: Architecture) -> None:
     assert float(keras.ops.max(keras.ops.sigmoid(logits))) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("architecture", "towers", "levels"),
+    [
+        # The names are those of every release: their weights are found by them.
+        (Architecture.FPNLITE_192, ["head_box", "head_class"], (3, 4, 5, 6)),
+        (
+            Architecture.DFL_192,
+            ["head_box", "head_box_layer_2", "head_class", "head_class_layer_2"],
+            (3, 4, 5),
+        ),
+    ],
+)
+def test_levels_share_the_layers_of_the_towers_and_have_normalisations_of_their_own(
+    architecture: Architecture, towers: list[str], levels: tuple[int, ...]
+) -> None:
+    model = build_detector(architecture=architecture, width=0.35, classes=2, side=64)
+    convolutions = ["head_shared", *towers]
+    normalisations = [f"{name}_{level}_BN" for name in convolutions for level in levels]
+    found = [layer.name for layer in model.layers if layer.name.startswith("head_")]
+    assert sorted(found) == sorted([*convolutions, *normalisations])
+
+
+def test_a_distribution_head_sees_farther_than_its_neighbours() -> None:
+    # Two layers of a tower and the shared one, each of 3 by 3 cells, behind the pyramid's own.
+    model = build_detector(architecture=Architecture.DFL_192, width=0.35, classes=1, side=192)
+    start, end = (model.get_layer(name).output for name in ("fpn_smooth_3_BN", "class_flat_3"))
+    head = keras.Model(start, end)
+    features = np.random.default_rng(0).normal(size=(1, 24, 24, start.shape[-1])).astype(np.float32)
+    changed = features.copy()
+    changed[0, 12, 12] += 1.0
+    difference = np.abs(head(features, training=False) - head(changed, training=False)).reshape(24, 24)
+    rows = np.flatnonzero(difference.max(axis=1))
+    assert (rows.min(), rows.max()) == (12 - 3, 12 + 3)
+
+
 def test_the_backbone_computes_what_keras_applications_does(tmp_path: Path) -> None:
     source = keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=0.35, include_top=False, weights=None)
     random = np.random.default_rng(0)

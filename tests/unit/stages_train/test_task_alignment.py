@@ -55,11 +55,22 @@ def test_of_equal_boxes_those_of_the_higher_score_are_taken() -> None:
     box = [0.0, 0.0, 1.0, 1.0]
     predicted = np.tile(np.array(box, np.float32), (len(GRID), 1))
     scores = np.full((len(GRID), 2), 0.1, np.float32)
-    chosen = [3, 17, 40, 41, 50, 60, 65, 70, 80, 83]
+    chosen = [3, 17, 20, 30, 40, 41, 50, 55, 60, 65, 70, 80, 83]
     scores[chosen, 1] = 0.9
     # The other class' score counts for nothing.
     scores[[5, 6, 7], 0] = 1.0
     np.testing.assert_array_equal(positive(align([box], [1], predicted, scores)), chosen)
+
+
+def test_a_score_that_is_half_as_high_outweighs_a_box_that_is_a_tenth_better() -> None:
+    box = np.array([0.0, 0.0, 1.0, 1.0], np.float32)
+    predicted = np.tile(box * np.array([1, 1, 1, 0.9], np.float32), (len(GRID), 1))
+    scores = np.full((len(GRID), 2), 0.4, np.float32)
+    better = np.arange(20)
+    predicted[better], scores[better, 1] = box, 0.2
+    taken = positive(align([box.tolist()], [1], predicted, scores))
+    assert len(taken) >= CELLS_PER_OBJECT
+    assert not set(taken) & set(better)
 
 
 def test_a_cell_of_two_objects_belongs_to_the_one_that_it_covers_best() -> None:

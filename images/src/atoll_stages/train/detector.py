@@ -45,10 +45,12 @@ def build_detector(*, architecture: Architecture, width: float, classes: int, si
         features = mobilenet_v2(image, width=width, top=False)
         levels = _pyramid(features, channels)
         if architecture.has_distributions:
-            # The stride of 64 is SSD's alone.
-            logits, codes = _fpn_head(levels[:3], classes=classes, channels=channels, box_conv=_distribution_conv)
+            # The stride of 64 is SSD's alone. Task-aligned assignment finds most objects one level lower than SSD does,
+            # where a cell sees half as far; the second layer of the towers makes up for that.
+            levels, depth, box_conv = levels[:3], 2, _distribution_conv
         else:
-            logits, codes = _fpn_head(levels, classes=classes, channels=channels, box_conv=_code_conv)
+            depth, box_conv = 1, _code_conv
+        logits, codes = _fpn_head(levels, classes=classes, channels=channels, depth=depth, box_conv=box_conv)
     return keras.Model(image, [logits, codes], name=architecture.replace("-", "_"))
 
 
@@ -77,19 +79,35 @@ def _pyramid(features: dict[str, keras.KerasTensor], channels: int) -> list[kera
 
 
 def _fpn_head(
-    levels: list[keras.KerasTensor], *, classes: int, channels: int, box_conv: Callable[[], keras.layers.Conv2D]
+    levels: list[keras.KerasTensor],
+    *,
+    classes: int,
+    channels: int,
+    depth: int,
+    box_conv: Callable[[], keras.layers.Conv2D],
 ) -> tuple[keras.KerasTensor, ...]:
-    """Returns one head for all levels, with a separate normalisation at each (TF-OD's weight-shared predictor)."""
+    """Returns one head for all levels, with a separate normalisation at each (TF-OD's weight-shared predictor).
+
+    Behind a layer for both, classes and boxes have a tower of `depth` layers each.
+    """
     shared = _separable_conv(channels, "head_shared")
-    towers = {"class": _separable_conv(channels, "head_class"), "box": _separable_conv(channels, "head_box")}
+    towers = {
+        kind: [_separable_conv(channels, name) for name in _tower_names(kind, depth)] for kind in ("class", "box")
+    }
     outputs = {"class": _class_conv(classes, CLASS_LOGITS), "box": box_conv()}
     found: dict[str, list[keras.KerasTensor]] = {"class": [], "box": []}
     for level, x in enumerate(levels, start=3):
         x = _conv_norm_relu(x, conv=shared, norm=f"head_shared_{level}_BN")
         for kind, columns in (("class", classes), ("box", outputs["box"].filters)):
-            y = _conv_norm_relu(x, conv=towers[kind], norm=f"head_{kind}_{level}_BN")
+            y = x
+            for conv in towers[kind]:
+                y = _conv_norm_relu(y, conv=conv, norm=f"{conv.name}_{level}_BN")
             found[kind].append(_flatten(outputs[kind](y), columns, f"{kind}_flat_{level}"))
     return tuple(layers.Concatenate(axis=1, name=f"{kind}_all")(found[kind]) for kind in ("class", "box"))
+
+
+def _tower_names(kind: str, depth: int) -> list[str]:
+    return [f"head_{kind}", *(f"head_{kind}_layer_{number}" for number in range(2, depth + 1))]
 
 
 def _ssd_levels(features: dict[str, keras.KerasTensor], width: float) -> list[keras.KerasTensor]:

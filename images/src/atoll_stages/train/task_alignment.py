@@ -12,9 +12,10 @@ import tensorflow as tf
 from atoll_stages.train.anchors import EPSILON, center_inside
 from atoll_stages.train.dataset import IGNORED_LABEL
 
-# Exponents of the score and of the IoU in the alignment, and the cells of an object.
-SCORE_EXPONENT, IOU_EXPONENT = 0.5, 6.0
-CELLS_PER_OBJECT = 10
+# Exponents of the score and of the IoU in the alignment, and the cells of an object: the paper's. With half of that
+# exponent of the score, as YOLOv8 has it, an object's score spreads over more cells, and ranks objects less well.
+SCORE_EXPONENT, IOU_EXPONENT = 1.0, 6.0
+CELLS_PER_OBJECT = 13
 
 
 @dataclass(frozen=True)
