@@ -61,22 +61,10 @@ def test_vectors_are_not_decayed() -> None:
 
 def test_average_forgets_its_start_and_applies_only_within() -> None:
     variable = tf.Variable([0.0])
-    average = MovingAverage([variable], decay=0.9, ramp=10)
+    average = MovingAverage([variable], decay=0.9)
     for step in range(200):
         variable.assign([1.0])
         average.update(tf.constant(step))
     with average.applied():
         assert 0.99 < float(variable[0]) < 1.0
     assert float(variable[0]) == 1.0
-
-
-def test_a_smaller_ramp_averages_over_more_of_a_short_training() -> None:
-    """Of a variable that grows by 1 a step the average is late by its age."""
-    variable = tf.Variable([0.0])
-    averages = [MovingAverage([variable], decay=0.999, ramp=ramp) for ramp in (10, 4)]
-    for step in range(400):
-        variable.assign([float(step)])
-        for average in averages:
-            average.update(tf.constant(step))
-    ages = [399 - float(average.shadows[0][0]) for average in averages]
-    np.testing.assert_allclose(ages, [40, 100], rtol=0.1)

@@ -8,7 +8,7 @@ of `match_anchors`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import tensorflow as tf
 
@@ -27,12 +27,7 @@ class Targets:
 
 
 class Head(Protocol):
-    """A kind of head.
-
-    `average_ramp` says over which part of a short training its weights are averaged (`optimizer.MovingAverage`).
-    """
-
-    average_ramp: ClassVar[float]
+    """A kind of head."""
 
     def loss(
         self, logits: tf.Tensor, codes: tf.Tensor, *, anchors: tf.Tensor, levels: tf.Tensor, targets: Targets
@@ -53,7 +48,6 @@ class Head(Protocol):
 class SsdHead:
     """Boxes are offsets from anchor boxes; each class of an anchor is a detection of its own."""
 
-    average_ramp: ClassVar[float] = 10.0
     architecture: Architecture
 
     def loss(
@@ -73,9 +67,6 @@ class SsdHead:
 @dataclass(frozen=True)
 class DistributionHead:
     """Boxes are distributions of distances from cells; a cell is a detection of its best class."""
-
-    # What an object teaches depends on what is found already, which changes from step to step.
-    average_ramp: ClassVar[float] = 4.0
 
     def loss(
         self, logits: tf.Tensor, codes: tf.Tensor, *, anchors: tf.Tensor, levels: tf.Tensor, targets: Targets

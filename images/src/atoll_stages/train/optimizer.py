@@ -18,6 +18,8 @@ from atoll_stages.train.layers import subtract
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 CLIP_NORM = 10.0
+# The moving average's decay is (1 + step) / (EMA_RAMP + step) until it reaches its own value.
+EMA_RAMP = 10.0
 
 WARMUP_SHARE = 0.06
 MAX_WARMUP_STEPS = 500
@@ -75,20 +77,18 @@ class AdamW:
 class MovingAverage:
     """Exponential moving average of `variables`: the weights that are evaluated and exported.
 
-    The decay grows with the step, so that short runs forget their initial weights: it is (1 + step) / (ramp + step)
-    until it reaches its own value. Until then the average is about 1 / ramp of the training old.
+    The decay grows with the step, so that short runs forget their initial weights.
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], *, decay: float, ramp: float) -> None:
+    def __init__(self, variables: Sequence[tf.Variable], *, decay: float) -> None:
         self._variables = list(variables)
         self._decay = decay
-        self._ramp = ramp
         self.shadows = [tf.Variable(v, trainable=False) for v in variables]
 
     def update(self, step: tf.Tensor) -> None:
         """Adds the present weights to the average; `step` counts from 0."""
         position = tf.cast(step, tf.float32)
-        decay = tf.minimum(self._decay, (1.0 + position) / (self._ramp + position))
+        decay = tf.minimum(self._decay, (1.0 + position) / (EMA_RAMP + position))
         share = 1.0 - decay
         for shadow, variable in zip(self.shadows, self._variables, strict=True):
             subtract(shadow, share, shadow - variable)

@@ -102,9 +102,7 @@ class Trainer:
         self._trained = [v.value for v in trained]
         factors = [1.0 if _is_head(v.path) else settings.backbone_factor for v in trained]
         self._optimizer = AdamW(self._trained, weight_decay=settings.weight_decay, factors=factors)
-        self.average = MovingAverage(
-            self._variables, decay=settings.ema_decay, ramp=head_of(settings.architecture).average_ramp
-        )
+        self.average = MovingAverage(self._variables, decay=settings.ema_decay)
 
     def state(self) -> list[tf.Variable]:
         """Returns every variable that a resumed run needs, in a fixed order."""
