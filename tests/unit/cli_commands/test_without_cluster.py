@@ -1,5 +1,6 @@
 """Commands that serve both engines, in a folder without a store and on a machine without a cluster."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from atoll_cli.cluster_access import ClusterAccess
 from atoll_cli.commands.push import HDF5_SIGNATURE
 from atoll_cli.main import main
 from atoll_contract.store.base import StoreUnavailable
+from atoll_contract.store.retry import Backoff
 from support import archives
 
 CONTEXT = (
@@ -206,7 +208,9 @@ class DeadStore:
 
 
 def test_the_first_failed_try_is_told_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(store_access, "RETRY_SECONDS", 2.5)
+    seconds: list[float] = []
+    backoff = functools.partial(Backoff, clock=lambda: sum(seconds), sleep=seconds.append)
+    monkeypatch.setattr(store_access, "Backoff", backoff)
     cluster: Any = DeadStore()
     store = store_access.bucket_of(ClusterAccess(cluster, "team"), "default")
     with pytest.raises(StoreUnavailable, match="tries in"):
@@ -214,4 +218,4 @@ def test_the_first_failed_try_is_told_once(monkeypatch: pytest.MonkeyPatch, caps
     printed = capsys.readouterr().err
     assert printed.count("127.0.0.1:9") == 1
     assert printed.startswith("warning: ")
-    assert printed.endswith("; trying again for up to 2 s\n")
+    assert printed.endswith("; trying again for up to 30 s\n")
