@@ -178,6 +178,13 @@ def test_a_table_without_heading_that_begins_with_a_negative(tmp_path: Path) -> 
     assert found.counts == {}
 
 
+def test_a_table_without_heading_that_begins_and_ends_with_negatives(tmp_path: Path) -> None:
+    empty = [(f"i{n}.jpg", *[""] * 5) for n in (4, 5)]
+    boxes = [(f"i{n}.jpg", "10", "10", "40", "40", "cone") for n in range(4)]
+    found = read_table(tmp_path, table([empty[0], *boxes, empty[1]], heading=()), count=6)
+    assert found.boxes == {**{f"i{number}.jpg": [BOX] for number in range(4)}, "i4.jpg": [], "i5.jpg": []}
+
+
 # i0.jpg … in AutoML's table: the set, the path in its bucket, the class, and corners in shares of the picture.
 CORNERS = ("0.25", "0.25", "0.75", "0.5")
 TWO_CORNERS = (*CORNERS[:2], "", "", *CORNERS[2:], "", "")

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from atoll_stages.convert.readers.base import IMAGE_SUFFIXES
 from atoll_stages.convert.readers.values import InvalidValue, number_text
@@ -102,18 +103,18 @@ def find_layout(head: str) -> CsvLayout | None:
     quote = "'" if lines and lines[0].lstrip().startswith("'") else '"'
     for delimiter in (found[1],) if found else _DELIMITERS:
         try:
-            rows = [next(_rows(line, delimiter, quote), []) for line in lines[:1]]
-            rows += [next(_rows(line, delimiter, quote), []) for line in lines[1:] if _has_image_alone(rows[-1])]
+            rows = (next(_rows(line, delimiter, quote), []) for line in lines)
+            cells = next(rows, [])
+            labelled = next((row for row in chain((cells,), rows) if not _has_image_alone(row)), [])
         except csv.Error:
             continue
-        cells = rows[0] if rows else []
         columns = {} if _is_open_images(cells) else _columns(cells)
         if (box := _box_columns(columns)) is not None:
             return CsvLayout(delimiter, quote, columns, box, skip, True, len(cells))
-        if rows and (names := _names_without_heading(rows[-1])):
+        if names := _names_without_heading(labelled):
             columns = {name: at for at, name in enumerate(names) if name}
             box = _SIDES if "boxwidth" in columns else _CORNERS
-            return CsvLayout(delimiter, quote, columns, box, skip, False, len(rows[-1]), relative="" in names)
+            return CsvLayout(delimiter, quote, columns, box, skip, False, len(labelled), relative="" in names)
     return None
 
 
