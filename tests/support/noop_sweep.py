@@ -33,21 +33,12 @@ spec:
   parameters: [{ name: learningRate, values: ["0.0001", "0.0004", "0.004", "0.04"] }]
   trials: 4
 """
-# Rungs at the steps 20 and 30.
-HALVED = """
-apiVersion: atoll.dev/v1alpha1
-kind: TrainingSweep
-metadata: { name: ball }
-spec:
-  template:
-    spec:
-      datasets: [{ key: datasets/local/pictures.tar }]
-      training: { steps: 60, evalEverySteps: 10 }
-      publish: { model: ball }
-  parameters: [{ name: learningRate, values: ["0.0001", "0.0004", "0.001", "0.004", "0.01", "0.04"] }]
-  algorithm: grid
-  trials: 6
-"""
+# Six trials with rungs at the steps 20 and 30.
+HALVED = (
+    SWEEP.replace("steps: 18", "steps: 60, evalEverySteps: 10")
+    .replace('"0.004", "0.04"', '"0.001", "0.004", "0.01", "0.04"')
+    .replace("trials: 4", "trials: 6\n  algorithm: grid")
+)
 
 
 @dataclass
