@@ -3,7 +3,8 @@
 `PYTHONPATH=tests python tests/bench/quality.py --set cells=CELLS.tar --set animals=ANIMALS.tar --weights FILE.h5
 --recipe before= --recipe auto=preset:auto --out cells.jsonl`
 
-A recipe is a name and settings: `preset:auto`, and hyperparameters (`frozen-blocks:3,small-share:0.4`), or nothing.
+A recipe is a name and settings: `preset:auto`, an architecture (`architecture:ssd-mobilenet-v2-fpnlite-512`), and
+hyperparameters (`frozen-blocks:3,small-share:0.4`), or nothing.
 Every cell (set, variant, recipe, seed) is trained on the train part and measured on the validation part; `--part test`
 is for the one time at the end, and trains nothing where `--keep` names the folder of the trainings. A measured cell is
 a line of the file and is not computed again, so that the bench may be ended and gone on with at any time. The data sets
@@ -84,13 +85,14 @@ class KeepBest:
 
 
 def train_spec(recipe: str, given: argparse.Namespace, *, images: int, seed: int) -> TrainSpec:
-    """The settings of a recipe: `preset:auto` and hyperparameters, as `name:value,name:value`."""
+    """The settings of a recipe: preset, architecture and hyperparameters, as `name:value,name:value`."""
     parameters = dict(item.split(":", 1) for item in recipe.split(",") if item)
     preset = Preset(parameters.pop("preset", Preset.PLAIN))
+    architecture = Architecture(parameters.pop("architecture", given.architecture))
     start = InitFrom.RANDOM if given.weights is None else InitFrom.IMAGENET
     steps = given.steps or sufficient_steps(images, start, batch_size=BATCH_SIZE)
     return TrainSpec(
-        given.architecture,
+        architecture,
         given.width,
         StartWeights(start),
         steps=steps,
@@ -104,7 +106,8 @@ def train_spec(recipe: str, given: argparse.Namespace, *, images: int, seed: int
 def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> TrainedCell:
     """Trains, and returns the best averaged weights by the validation part."""
     start, cpu = time.monotonic(), time.process_time()
-    config = make_config(spec, classes=len(parts.classes), dataset_digest="")
+    boxes = sum(len(example.boxes) for example in parts.train)
+    config = make_config(spec, classes=len(parts.classes), dataset_digest="", boxes=boxes)
     trainer = Trainer(config.trainer)
     if weights is not None:
         load_imagenet(trainer.model, weights, width=spec.width)

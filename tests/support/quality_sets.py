@@ -28,6 +28,8 @@ WIDE = 16 / 9
 MIN_LEFT = 0.5
 JPEG_QUALITY = 92
 DOMINANT_PICTURES = 12
+# One picture of a part takes many of large objects to be made.
+MIN_GRIDS = 12
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,15 @@ def variants(name: str, sets: Mapping[str, Parts]) -> dict[str, Callable[[], Par
 
 
 def _grids(examples: Sequence[Example], cells: int) -> list[Example]:
-    """Returns pictures of `cells` × `cells` examples each, as many as there are examples, none twice in one."""
+    """Returns pictures of `cells` × `cells` examples each, in which every example comes about four times, but at least
+    MIN_GRIDS."""
     if not examples:
         return []
     random = np.random.default_rng(len(examples))
     per_picture = cells * cells
     return [
         _grid([examples[i] for i in _chosen(random, len(examples), per_picture)], cells, f"grid-{number}")
-        for number in range(max(1, len(examples) // max(1, per_picture // 4)))
+        for number in range(max(MIN_GRIDS, len(examples) // max(1, per_picture // 4)))
     ]
 
 

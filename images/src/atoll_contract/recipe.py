@@ -25,6 +25,11 @@ STEPS_MULTIPLE = 10
 # Edges and colours are the same in all photographs: without gradients through them a step takes a third less.
 FROZEN_BLOCKS = 3
 
+# From so many boxes on a pretrained backbone learns at the full rate. With fewer it would learn them by heart, so its
+# rate falls with the root of their number, down to this share.
+FULL_RATE_BOXES = 2000
+MIN_BACKBONE_FACTOR = 0.3
+
 # The share of the steps, from the first on, whose pictures are smaller than the input. Boxes come to fit at full size,
 # and pretrained weights need fewer small steps to get there.
 SMALL_SHARE, PRETRAINED_SMALL_SHARE = 0.6, 0.3
@@ -33,19 +38,21 @@ SMALL_SHARE, PRETRAINED_SMALL_SHARE = 0.6, 0.3
 @dataclass(frozen=True)
 class Recipe:
     """Settings that a preset stands for. `frozen_blocks`: the stem and so many blocks of the backbone keep their
-    weights (0: none). `backbone_factor` scales the backbone's learning rate; a lower one helped on one set of
-    photographs and cost accuracy on two others. In the first `small_share` of the steps pictures are small."""
+    weights (0: none). `backbone_factor` scales the backbone's learning rate. In the first `small_share` of the steps
+    pictures are small."""
 
     frozen_blocks: int = 0
     backbone_factor: float = 1.0
     small_share: float = SMALL_SHARE
 
 
-def recipe(preset: Preset | None, start: InitFrom) -> Recipe:
-    """Returns what the preset chooses for a training from these weights. Random ones are all learned."""
+def recipe(preset: Preset | None, start: InitFrom, *, boxes: int) -> Recipe:
+    """Returns what the preset chooses for a training from these weights on so many boxes. Random weights are all
+    learned."""
     if preset is not Preset.AUTO or start is InitFrom.RANDOM:
         return Recipe()
-    return Recipe(FROZEN_BLOCKS, small_share=PRETRAINED_SMALL_SHARE)
+    factor = min(1.0, max(MIN_BACKBONE_FACTOR, math.sqrt(boxes / FULL_RATE_BOXES)))
+    return Recipe(FROZEN_BLOCKS, round(factor, 2), PRETRAINED_SMALL_SHARE)
 
 
 def sufficient_steps(images: int, start: InitFrom, *, batch_size: int, max_steps: int = MAX_STEPS) -> int:
@@ -56,7 +63,10 @@ def sufficient_steps(images: int, start: InitFrom, *, batch_size: int, max_steps
 
 def describe(preset: Preset | None, start: InitFrom) -> str:
     """Returns what the preset chooses, in words, for comments and messages."""
-    frozen = recipe(preset, start).frozen_blocks
+    frozen = recipe(preset, start, boxes=0).frozen_blocks
     if frozen:
-        return f"the backbone's stem and first {frozen} blocks keep their weights"
+        return (
+            f"the backbone's stem and first {frozen} blocks keep their weights, and the others learn more slowly from "
+            f"fewer than {FULL_RATE_BOXES} boxes"
+        )
     return "from random weights every layer learns" if start is InitFrom.RANDOM else "every layer learns"

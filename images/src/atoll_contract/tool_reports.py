@@ -156,6 +156,8 @@ class WeightsFile(Document, frozen=True):
     # Layers of the backbone that they set.
     layers: int = 0
     problem: str | None = None
+    # The sha256 of `source`, where `path` was made from it. Such bytes may differ from machine to machine.
+    source_sha256: str | None = None
 
 
 class WeightsRecord(Document, frozen=True):
@@ -163,3 +165,10 @@ class WeightsRecord(Document, frozen=True):
 
     source: str
     sha256: str
+    source_sha256: str | None = None
+
+    def is_of(self, found: WeightsFile) -> bool:
+        """Whether these are the weights that were found now."""
+        if self.source_sha256 and found.source_sha256:
+            return self.source_sha256 == found.source_sha256
+        return self.sha256 == found.sha256

@@ -40,6 +40,13 @@ class InitFrom(StrEnum):
     RANDOM = "random"
 
 
+class TrainedOn(StrEnum):
+    """What the pretrained backbones that `atoll weights` fetches were trained on: to classify, or to detect."""
+
+    IMAGENET = "imagenet"
+    OPEN_IMAGES = "open-images"
+
+
 class StartWeights(Document, frozen=True):
     """Initial weights. For a release `key` is its manifest, for a checkpoint the weights file; both with the hex
     sha256. ImageNet weights are searched in `ATOLL_WEIGHTS_DIR`, then below `weights/` of the store."""

@@ -23,7 +23,7 @@ from atoll_contract.errors import AtollError, Reason, SpecError
 from atoll_contract.installation import INSTALL_LAPTOP
 from atoll_contract.stage_result import Progress, parse_line
 from atoll_contract.tool_reports import LintReport, Timing, WeightsFile
-from atoll_contract.train_spec import Architecture, InitFrom
+from atoll_contract.train_spec import Architecture, InitFrom, TrainedOn
 
 T = TypeVar("T")
 
@@ -125,15 +125,16 @@ def time_training(
     return _report(Timing, "atoll_stages.train", arguments, TIMING_SECONDS, failure=failure, stop=stop)
 
 
-def fetch_weights(width: float, source: Path | None, folder: Path) -> WeightsFile:
-    """Keras' ImageNet weights of a width, checked, as a file in `folder`; from the file `source` where there is one.
+def fetch_weights(width: float, source: Path | None, folder: Path, *, trained_on: TrainedOn) -> WeightsFile:
+    """Pretrained weights of a width, checked, as a file in `folder`; from the file `source` where there is one.
 
     Raises:
         ToolMissing: the train stage is not installed here.
         SpecError: there are none, or it took too long.
     """
-    arguments = ["--weights", f"{width}", "--to", str(folder), *(["--from", str(source)] if source else [])]
-    failure = "the ImageNet weights could not be fetched"
+    arguments = ["--weights", f"{width}", "--trained-on", trained_on, "--to", str(folder)]
+    arguments += ["--from", str(source)] if source else []
+    failure = "the pretrained weights could not be fetched"
     found = _report(WeightsFile, "atoll_stages.train", arguments, WEIGHTS_SECONDS, failure=failure)
     if found.problem is not None:
         raise SpecError(found.problem, Reason.WEIGHTS_NOT_FOUND)

@@ -10,9 +10,10 @@ from atoll_cli.main import main
 from atoll_contract import keys
 from atoll_contract.files import file_sha256
 from atoll_contract.tool_reports import WeightsFile
+from atoll_contract.train_spec import TrainedOn
 from support import archives
 
-NAME = keys.imagenet_names(1.0)[1]
+OTHER, NAME = keys.imagenet_names(1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +25,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = tmp_path / "served"
     served.write_bytes(b"first")
 
-    def fetched(width: float, source: Path | None, folder: Path) -> WeightsFile:
-        path = folder / NAME
+    def fetched(width: float, source: Path | None, folder: Path, *, trained_on: TrainedOn) -> WeightsFile:
+        path = folder / (NAME if trained_on is TrainedOn.IMAGENET else OTHER)
         path.write_bytes((source or served).read_bytes())
         digest, size = file_sha256(path), path.stat().st_size
-        return WeightsFile(str(source or "keras"), width, path=str(path), sha256=digest, size=size, layers=104)
+        return WeightsFile(str(source or trained_on), width, path=str(path), sha256=digest, size=size, layers=104)
 
     monkeypatch.setattr("atoll_cli.commands.weights.fetch_weights", fetched)
 
@@ -53,6 +54,43 @@ def test_other_bytes_than_the_first_are_refused_unless_they_are_to_replace_them(
     assert (Path("atoll-store/weights") / NAME).read_bytes() == b"first"
     assert main(["weights", "--replace"]) == 0
     assert (Path("atoll-store/weights") / NAME).read_bytes() == b"other"
+
+
+def test_a_store_has_one_file_of_each_width(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("atoll-store/weights")
+    assert main(["weights"]) == 0
+    assert main(["weights", "--trained-on", "open-images"]) == 50
+    told = capsys.readouterr().err
+    assert f"has weights/{NAME} already" in told
+    assert "--replace takes the new one and removes that" in told
+    assert [path.name for path in folder.glob("*.h5")] == [NAME]
+    assert main(["weights", "--trained-on", "open-images", "--replace"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [OTHER, f"{OTHER}.json"]
+
+
+def test_weights_that_another_machine_made_from_the_same_file_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"source_sha256": "a" * 64}
+
+    def made(width: float, source: Path | None, folder: Path, *, trained_on: TrainedOn) -> WeightsFile:
+        path = folder / OTHER
+        path.write_bytes(Path("served").read_bytes())
+        return WeightsFile("there", width, str(path), file_sha256(path), 1, 104, source_sha256=given["source_sha256"])
+
+    monkeypatch.setattr("atoll_cli.commands.weights.fetch_weights", made)
+    assert main(["weights"]) == 0
+    Path("served").write_bytes(b"rounded otherwise")
+    assert main(["weights"]) == 0
+    given["source_sha256"] = "b" * 64
+    assert main(["weights"]) == 50
+    assert "was first put there with" in capsys.readouterr().err
+
+
+def test_the_file_that_has_learned_to_detect_has_one_width(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "--trained-on", "open-images", "--width", "0.5"]) == 20
+    assert "has the width 1.0 alone, not --width 0.5" in capsys.readouterr().err
+    assert not Path("atoll-store").exists()
 
 
 def test_a_file_serves_where_there_is_no_internet() -> None:

@@ -85,8 +85,8 @@ def test_other_settings_or_data_have_another_fingerprint() -> None:
 
 def test_auto_freezes_blocks_and_a_number_that_is_given_counts() -> None:
     auto = TrainSpec(preset=Preset.AUTO)
-    chosen = recipe(Preset.AUTO, InitFrom.IMAGENET)
-    config = make_config(auto, classes=2, dataset_digest="d")
+    chosen = recipe(Preset.AUTO, InitFrom.IMAGENET, boxes=700)
+    config = make_config(auto, classes=2, dataset_digest="d", boxes=700)
     trainer = config.trainer
     assert (trainer.frozen_blocks, trainer.backbone_factor) == (chosen.frozen_blocks, chosen.backbone_factor)
     assert config.image_size.small_share == chosen.small_share

@@ -78,13 +78,13 @@ class TrainConfig:
     cache_bytes: int = CACHE_BYTES
 
 
-def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: int = 0) -> TrainConfig:
-    """Resolves the run's settings, for a training on `images` pictures.
+def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: int = 0, boxes: int = 0) -> TrainConfig:
+    """Resolves the run's settings, for a training on `images` pictures with so many boxes in all.
 
     Raises:
         SpecError: a hyperparameter is unknown or out of its range.
     """
-    chosen = recipe(spec.preset, spec.init_from.type)
+    chosen = recipe(spec.preset, spec.init_from.type, boxes=boxes)
     defaults = Hyperparameters(
         frozen_blocks=chosen.frozen_blocks, backbone_factor=chosen.backbone_factor, small_share=chosen.small_share
     )

@@ -1,8 +1,9 @@
-"""`python -m atoll_stages.train --weights WIDTH --to FOLDER [--from FILE]` gets Keras' own ImageNet weights.
+"""`python -m atoll_stages.train --weights WIDTH --to FOLDER [--trained-on SET | --from FILE]` gets pretrained weights.
 
-The file is Keras Applications' MobileNetV2, fetched by Keras from where Keras keeps it, or one that the user has. That
-may also be a checkpoint of the TensorFlow Object Detection API (`model.ckpt.index`), whose backbone has learned to
-detect. Arrays are checked by number, shape and type before one is read, as at the start of a training.
+The file is Keras Applications' MobileNetV2, fetched by Keras from where Keras keeps it, or one that the user has. Two
+kinds of files give a backbone that has learned to detect: MediaPipe's detector (`open_images`), and checkpoints of the
+TensorFlow Object Detection API (`model.ckpt.index`). Arrays are checked by number, shape and type before one is read,
+as at the start of a training.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from atoll_contract.errors import AtollError
 from atoll_contract.files import file_sha256
 from atoll_contract.keys import IMAGENET_WIDTHS, imagenet_names
 from atoll_contract.tool_reports import WeightsFile
+from atoll_contract.train_spec import TrainedOn
+from atoll_stages.train import open_images
 from atoll_stages.train.backbone import mobilenet_v2
 from atoll_stages.train.initial_weights import load_imagenet
 from atoll_stages.train.tfod_checkpoint import INDEX, load_backbone
@@ -27,33 +30,40 @@ from atoll_stages.train.tfod_checkpoint import INDEX, load_backbone
 # Where keras.applications gets them; it has no public name for it.
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
 SIDE = 224
+TFLITE = ".tflite"
 
 
 def fetch_weights(arguments: Sequence[str]) -> int:
     """Runs the command: prints one JSON document on standard output, also where there are no weights to be had."""
     options = _parser().parse_args(arguments)
-    sys.stdout.write(to_json(weights_file(options.weights, options.source, options.to)).decode() + "\n")
+    found = weights_file(options.weights, options.source, options.to, trained_on=options.trained_on)
+    sys.stdout.write(to_json(found).decode() + "\n")
     return 0
 
 
-def weights_file(width: float, given: Path | None, folder: Path) -> WeightsFile:
-    """Puts the weights of a width into `folder`, under a name that a training looks for, and says what they are."""
+def weights_file(
+    width: float, given: Path | None, folder: Path, *, trained_on: TrainedOn = TrainedOn.IMAGENET
+) -> WeightsFile:
+    """Puts the weights of a width into `folder`, under a name that a training looks for, and says what they are.
+
+    `trained_on` says which file is fetched where none is `given`.
+    """
     modern, classic = imagenet_names(width)
-    source = str(given) if given else ADDRESS + classic
+    address = open_images.ADDRESS if trained_on is TrainedOn.OPEN_IMAGES else ADDRESS + classic
+    source = str(given or address)
     # Keras reads its newer layout from files of this ending only.
-    path = folder / (modern if source.endswith(".weights.h5") else classic)
+    source_sha256 = None
+    path = folder / (classic if source.endswith(".h5") and not source.endswith(".weights.h5") else modern)
     try:
-        if source.endswith(INDEX):
-            path = folder / modern
+        local = given or _fetch(address, folder)
+        if source.endswith((INDEX, TFLITE)):
             backbone = keras.applications.MobileNetV2((SIDE, SIDE, 3), alpha=width, include_top=False, weights=None)
-            load_backbone(Path(source), backbone)
+            load = load_backbone if source.endswith(INDEX) else open_images.load_backbone
+            load(local, backbone)
             backbone.save_weights(path)
-        elif given:
-            shutil.copyfile(given, path)
+            source_sha256 = file_sha256(local) if source.endswith(TFLITE) else None
         else:
-            # Keras shows a bar on standard output, which holds the document alone.
-            keras.utils.disable_interactive_logging()
-            shutil.copyfile(keras.utils.get_file(classic, source, cache_dir=folder / "keras"), path)
+            shutil.copyfile(local, path)
     except AtollError as error:
         return WeightsFile(source, width, problem=error.message)
     except OSError as error:
@@ -69,12 +79,20 @@ def weights_file(width: float, given: Path | None, folder: Path) -> WeightsFile:
     except AtollError as error:
         path.unlink()
         return WeightsFile(source, width, problem=error.message)
-    return WeightsFile(source, width, path=str(path), sha256=file_sha256(path), size=path.stat().st_size, layers=layers)
+    size, sha256 = path.stat().st_size, file_sha256(path)
+    return WeightsFile(source, width, str(path), sha256, size, layers, source_sha256=source_sha256)
+
+
+def _fetch(address: str, folder: Path) -> Path:
+    # Keras shows a bar on standard output, which holds the document alone.
+    keras.utils.disable_interactive_logging()
+    return Path(keras.utils.get_file(address.rpartition("/")[2], address, cache_dir=folder / "keras"))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atoll_stages.train", description=__doc__)
     parser.add_argument("--weights", type=float, choices=IMAGENET_WIDTHS, required=True, help="width of the backbone")
-    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="instead of Keras' address")
+    parser.add_argument("--trained-on", type=TrainedOn, default=TrainedOn.IMAGENET, help="which file is fetched")
+    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="instead of an address")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="an existing folder")
     return parser

@@ -26,7 +26,9 @@ from atoll_contract.keys import imagenet_names
 from atoll_contract.release import Manifest, Role
 from atoll_contract.stage import ENV_WEIGHTS_DIR
 from atoll_contract.store.base import ObjectNotFound, Store
+from atoll_contract.tool_reports import WeightsRecord
 from atoll_contract.train_spec import Architecture, InitFrom, StartWeights
+from atoll_stages.train import open_images
 from atoll_stages.train.detector import build_detector
 from atoll_stages.train.hdf5_check import (
     RefusedFile,
@@ -180,7 +182,7 @@ def load_initial_weights(model: keras.Model, start: StartWeights, *, info: Model
     if start.type is InitFrom.IMAGENET:
         path = find_imagenet(info.width, store=store, work=work)
         count = load_imagenet(model, path, width=info.width)
-        return f"ImageNet weights {path.name} ({count} layers)"
+        return f"{_origin(path, store, work)} weights {path.name} ({count} layers)"
     key, sha256 = _weights_key(start, store)
     path = work / "start.weights.h5"
     try:
@@ -210,6 +212,18 @@ def find_imagenet(width: float, *, store: Store, work: Path, environ: Mapping[st
         f"nor {keys.weights(name)} in {store.url}; put them there with `atoll run --weights {name}`, use a train "
         f"image that holds them, or start from initFrom.type random",
     )
+
+
+def _origin(path: Path, store: Store, work: Path) -> str:
+    """Returns what the backbone was trained on, as far as the record beside it says."""
+    if path.parent == work:
+        try:
+            source = from_json(WeightsRecord, store.get(keys.weights_record(path.name))).source
+        except (ObjectNotFound, DecodeError):
+            source = ""
+        if source.endswith(open_images.NAME):
+            return "Open Images"
+    return "ImageNet"
 
 
 def load_imagenet(model: keras.Model, path: Path, *, width: float) -> int:

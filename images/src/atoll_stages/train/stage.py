@@ -56,8 +56,9 @@ def _settings(context: StageContext, spec: TrainSpec, dataset: Dataset) -> tuple
     """Returns the run's settings: as they are written, or for a training that a version without presets has begun,
     those that it began with."""
     train = dataset.splits.get("train")
-    images, classes = train.pictures if train else 0, len(dataset.classes)
-    config = make_config(spec, classes=classes, dataset_digest=dataset.digest, images=images)
+    images, boxes = (train.pictures, train.boxes) if train else (0, 0)
+    classes = len(dataset.classes)
+    config = make_config(spec, classes=classes, dataset_digest=dataset.digest, images=images, boxes=boxes)
     former = replace(spec, preset=None, max_steps=None)
     if former == spec:
         return spec, config
