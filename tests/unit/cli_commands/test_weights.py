@@ -90,6 +90,9 @@ def test_weights_that_another_machine_made_from_the_same_file_are_the_same(
 def test_the_file_that_has_learned_to_detect_has_one_width(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "--trained-on", "open-images", "--width", "0.5"]) == 20
     assert "has the width 1.0 alone, not --width 0.5" in capsys.readouterr().err
+    Path("mine.h5").write_bytes(b"mine")
+    assert main(["weights", "--trained-on", "open-images", "--from", "mine.h5"]) == 20
+    assert "takes a .tflite file, which --from mine.h5 is not" in capsys.readouterr().err
     assert not Path("atoll-store").exists()
 
 

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from atoll_contract import keys
+from atoll_contract.document import to_json
 from atoll_contract.errors import IntegrityError
-from atoll_contract.train_spec import TrainedOn
+from atoll_contract.store.directory import DirStore
+from atoll_contract.tool_reports import WeightsRecord
+from atoll_contract.train_spec import Architecture, StartWeights, TrainedOn
 from atoll_stages.train import open_images
+from atoll_stages.train.detector import build_detector
 from atoll_stages.train.fetch_weights import weights_file
+from atoll_stages.train.initial_weights import ModelInfo, load_initial_weights
 from atoll_stages.train.open_images import float16_constants, load_backbone, set_folded
 
 SCOPE = "FeatureExtractor/MobilenetV2/"
@@ -136,4 +142,20 @@ def test_it_is_fetched_and_a_training_says_that_it_starts_from_it(
     monkeypatch.setattr(open_images, "load_backbone", lambda path, model: set_folded(model, folded[1]))
     found = weights_file(1.0, None, tmp_path, trained_on=TrainedOn.OPEN_IMAGES)
     assert asked == [open_images.ADDRESS]
-    assert (found.problem, Path(found.path).name) == (None, "mobilenet_v2_1.0_224_no_top.weights.h5")
+    name = "mobilenet_v2_1.0_224_no_top.weights.h5"
+    assert (found.problem, Path(found.path).name) == (None, name)
+    assert found.source_sha256
+    store, work = DirStore(tmp_path / "store"), tmp_path / "work"
+    work.mkdir()
+    store.upload(keys.weights(name), Path(found.path))
+    info = ModelInfo(Architecture.FPNLITE_192, 1.0, ("ball",))
+    model = build_detector(architecture=info.architecture, width=info.width, classes=1)
+    monkeypatch.delenv("ATOLL_WEIGHTS_DIR", raising=False)
+    unnamed = load_initial_weights(model, StartWeights(), info=info, store=store, work=work)
+    store.put(keys.weights_record(name), to_json(WeightsRecord(found.source, found.sha256)))
+    named = load_initial_weights(model, StartWeights(), info=info, store=store, work=work)
+    # The last layers of the backbone are not used by this detector.
+    assert (unnamed, named) == (f"ImageNet weights {name} (102 layers)", f"Open Images weights {name} (102 layers)")
+    kernel = model.get_layer("block_16_project").get_weights()[0]
+    stored = folded[1][f"{SCOPE}expanded_conv_16/project/Conv2D"][0]
+    np.testing.assert_array_equal(kernel, stored.transpose(1, 2, 3, 0))

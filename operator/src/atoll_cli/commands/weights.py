@@ -57,8 +57,11 @@ def weights_command(
     Applications, trained on ImageNet, or the backbone of MediaPipe's detector, trained on Open Images. A store holds
     one for each width: the first one is recorded, and another is refused from then on.
     """
-    if trained_on == TrainedOn.OPEN_IMAGES and _WIDTHS[width] != _OPEN_IMAGES_WIDTH:
-        raise SpecError(f"--trained-on {trained_on} has the width {_OPEN_IMAGES_WIDTH} alone, not --width {width}")
+    if trained_on == TrainedOn.OPEN_IMAGES:
+        if _WIDTHS[width] != _OPEN_IMAGES_WIDTH:
+            raise SpecError(f"--trained-on {trained_on} has the width {_OPEN_IMAGES_WIDTH} alone, not --width {width}")
+        if source is not None and source.suffix != ".tflite":
+            raise SpecError(f"--trained-on {trained_on} takes a .tflite file, which --from {source.name} is not")
     if engine.local_folder(by_namespace=True) is None and not engine.cluster.is_given and not is_plugin():
         engine = replace(engine, store=DEFAULT_STORE)
     with tempfile.TemporaryDirectory(prefix="atoll-weights-") as folder:
