@@ -61,12 +61,14 @@ def sufficient_steps(images: int, start: InitFrom, *, batch_size: int, max_steps
     return min(MAX_STEPS, max_steps, math.ceil(wanted / STEPS_MULTIPLE) * STEPS_MULTIPLE)
 
 
-def describe(preset: Preset | None, start: InitFrom) -> str:
-    """Returns what the preset chooses, in words, for comments and messages."""
-    frozen = recipe(preset, start, boxes=0).frozen_blocks
-    if frozen:
-        return (
-            f"the backbone's stem and first {frozen} blocks keep their weights, and the others learn more slowly from "
-            f"fewer than {FULL_RATE_BOXES} boxes"
-        )
+def describe(preset: Preset | None, start: InitFrom, *, boxes: int | None = None) -> str:
+    """Returns what the preset chooses, in words, for comments and messages; `boxes` None: nobody has counted them."""
+    chosen = recipe(preset, start, boxes=boxes or 0)
+    if chosen.frozen_blocks:
+        text = f"the backbone's stem and first {chosen.frozen_blocks} blocks keep their weights"
+        if boxes is None:
+            return f"{text}, the others learn more slowly from fewer than {FULL_RATE_BOXES} boxes"
+        if chosen.backbone_factor == 1.0:
+            return text
+        return f"{text}, the others learn at {chosen.backbone_factor} of the rate, for {boxes} boxes"
     return "from random weights every layer learns" if start is InitFrom.RANDOM else "every layer learns"

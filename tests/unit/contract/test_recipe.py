@@ -29,6 +29,8 @@ def test_the_fewer_boxes_the_more_slowly_a_pretrained_backbone_learns(start: Ini
     factors = [recipe(Preset.AUTO, start, boxes=boxes).backbone_factor for boxes in (0, 20, 150, 500, 1000, 2000, 9000)]
     assert factors == [MIN_BACKBONE_FACTOR, MIN_BACKBONE_FACTOR, MIN_BACKBONE_FACTOR, 0.5, 0.71, 1.0, 1.0]
     assert f"more slowly from fewer than {FULL_RATE_BOXES} boxes" in describe(Preset.AUTO, start)
+    assert "learn at 0.5 of the rate, for 500 boxes" in describe(Preset.AUTO, start, boxes=500)
+    assert "learn at" not in describe(Preset.AUTO, start, boxes=FULL_RATE_BOXES)
 
 
 def test_random_weights_are_all_learned() -> None:

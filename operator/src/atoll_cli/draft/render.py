@@ -118,7 +118,8 @@ def _object(
         yield _with_note(f"    preprocessing: {{ resize: {Resize.LETTERBOX} }}", note)
     yield "  training:"
     yield _with_note(f"    initFrom: {_init_from(settings)}", target.weights_note)
-    chosen = describe(Preset.AUTO, settings.initial_weights.type)
+    boxes = sum(item.boxes.get("train", 0) for item in lint.classes)
+    chosen = describe(Preset.AUTO, settings.initial_weights.type, boxes=boxes)
     yield _with_note(f"    preset: {Preset.AUTO}", chosen)
     passes = settings.passes((lint.split or {}).get("train", 0))
     yield _with_note(f"    steps: {settings.steps}", f"each picture is seen about {passes} times")
