@@ -13,6 +13,7 @@ import json
 import math
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -48,6 +49,23 @@ else:
         """A copy of a document, or of a dataclass, with some fields changed."""
         change = msgspec.structs.replace if isinstance(value, msgspec.Struct) else dataclasses.replace
         return change(value, **changes)
+
+
+# What msgspec knows already.
+_learned: set[Any] = set()
+_learning = threading.Lock()
+
+
+def learn(kind: Any) -> None:
+    """Lets msgspec learn a type, with all types in it, before it is decoded.
+
+    msgspec (0.22) learns a type when it first decodes it, and another thread that decodes the same one meanwhile takes
+    it as it is: the process ends by a segmentation fault. So one thread learns at a time, and none decodes before.
+    """
+    if kind not in _learned:
+        with _learning:
+            msgspec.json.Decoder(kind)
+            _learned.add(kind)
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -91,6 +109,7 @@ def from_json(cls: type[T], data: bytes | str, *, skip_unknown: bool = False, fa
     Raises:
         DecodeError: not JSON, or not of this shape.
     """
+    learn(cls)
     try:
         return msgspec.json.decode(data, type=cls)
     except (ValueError, RecursionError):
@@ -108,6 +127,7 @@ def from_dict(cls: type[T], data: Any, *, skip_unknown: bool = False, fallbacks:
     Raises:
         DecodeError: `data` is not of this shape.
     """
+    learn(cls)
     reading = _Reading(skip_unknown, fallbacks or {})
     try:
         document = msgspec.convert(data, cls)

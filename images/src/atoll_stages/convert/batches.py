@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from atoll_contract.document import DecodeError, Document, from_json, to_json
+from atoll_contract.document import DecodeError, Document, from_json, learn, to_json
 from atoll_contract.errors import IntegrityError
 from atoll_contract.keys import RunRef, conversion_batches, conversion_plan
 from atoll_contract.store.base import ObjectNotFound, Store
@@ -147,6 +147,7 @@ class BatchStore:
 
     def _download(self, key: str, path: Path, kind: type[_Header]) -> tuple[_Header, int]:
         self._store.download(key, path)
+        learn(kind)
         with path.open("rb") as stream:
             head = stream.read(_LENGTH.size)
             length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else _MAX_HEADER + 1

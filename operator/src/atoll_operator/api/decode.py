@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from atoll_contract.document import DecodeError, replace
+from atoll_contract.document import DecodeError, learn, replace
 from atoll_contract.errors import SpecError
 from atoll_contract.stage import Stage
 from atoll_contract.train_spec import SEED_NAMES
@@ -58,6 +58,7 @@ def decoded(cls: type[T], spec: Body, *, kind: str, prepare: Callable[[Body], Bo
 
 
 def _converted(cls: type[T], spec: Body) -> T:
+    learn(cls)
     # Not strict, as 1.0 is an integer to the API.
     return msgspec.convert(spec, cls, strict=False, dec_hook=_custom)
 
