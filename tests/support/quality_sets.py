@@ -30,6 +30,8 @@ JPEG_QUALITY = 92
 DOMINANT_PICTURES = 12
 # One picture of a part takes many of large objects to be made.
 MIN_GRIDS = 12
+# COCO counts 100 detections of a picture, so a picture with more objects says nothing of a detector that finds them.
+MAX_OBJECTS = 80
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def few(parts: Parts, count: int) -> Parts:
 
 
 def small(parts: Parts) -> Parts:
-    """Puts several pictures side by side into one, as many as it takes for objects of 8 to 32 pixels."""
+    """Puts several pictures side by side into one, as many as it takes for objects of 8 to 32 pixels. Cells stay empty
+    where there would be more than MAX_OBJECTS objects."""
     sides = [math.sqrt(float(np.prod(box[2:] - box[:2]))) * INPUT for e in parts.train for box in e.boxes]
     cells = max(1, round(float(np.median(sides)) / math.sqrt(SMALL_SIDES[0] * SMALL_SIDES[1])))
     return parts.changed(lambda examples: _grids(examples, cells))
@@ -105,29 +108,41 @@ def variants(name: str, sets: Mapping[str, Parts]) -> dict[str, Callable[[], Par
 
 
 def _grids(examples: Sequence[Example], cells: int) -> list[Example]:
-    """Returns pictures of `cells` × `cells` examples each, in which every example comes about four times, but at least
-    MIN_GRIDS."""
+    """Returns pictures of `cells` × `cells` places, with examples in as many of them as there may be objects.
+
+    Every example comes about four times, and there are MIN_GRIDS pictures at least.
+    """
     if not examples:
         return []
     random = np.random.default_rng(len(examples))
-    per_picture = cells * cells
-    return [
-        _grid([examples[i] for i in _chosen(random, len(examples), per_picture)], cells, f"grid-{number}")
-        for number in range(max(MIN_GRIDS, len(examples) // max(1, per_picture // 4)))
-    ]
+    grids: list[Example] = []
+    placed = 0
+    while len(grids) < MIN_GRIDS or placed < 4 * len(examples):
+        chosen = _chosen(random, examples, cells * cells)
+        placed += len(chosen)
+        grids.append(_grid(chosen, cells, f"grid-{len(grids)}"))
+    return grids
 
 
-def _chosen(random: np.random.Generator, count: int, wanted: int) -> list[int]:
-    rounds = math.ceil(wanted / count)
-    return [int(i) for _ in range(rounds) for i in random.permutation(count)][:wanted]
+def _chosen(random: np.random.Generator, examples: Sequence[Example], cells: int) -> dict[int, Example]:
+    """Returns examples by the cell that each is put into, one at least."""
+    chosen: dict[int, Example] = {}
+    objects = 0
+    for cell in random.permutation(cells):
+        example = examples[int(random.integers(len(examples)))]
+        objects += len(example.labels)
+        if chosen and objects > MAX_OBJECTS:
+            break
+        chosen[int(cell)] = example
+    return chosen
 
 
-def _grid(chosen: Sequence[Example], cells: int, name: str) -> Example:
+def _grid(chosen: Mapping[int, Example], cells: int, name: str) -> Example:
     side = 2 * INPUT
     cell = side // cells
     canvas = Image.new("RGB", (cell * cells, cell * cells))
     boxes, labels = [], []
-    for index, example in enumerate(chosen):
+    for index, example in chosen.items():
         row, column = divmod(index, cells)
         canvas.paste(_picture(example).resize((cell, cell), Image.Resampling.BILINEAR), (column * cell, row * cell))
         boxes.append((example.boxes + np.array([row, column, row, column], np.float32)) / cells)
