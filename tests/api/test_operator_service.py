@@ -62,6 +62,11 @@ def pages() -> Pages:
     return Pages()
 
 
+def _terminating(api: kubernetes.client.ApiClient) -> list[str]:
+    found = kubernetes.client.CoreV1Api(api).list_namespace(_request_timeout=10).items
+    return [item.metadata.name for item in found if item.status.phase == "Terminating"]
+
+
 @pytest.fixture(scope="module")
 def wide_operator(
     control_plane: ControlPlane, api: kubernetes.client.ApiClient, team: Objects, pages: Pages
@@ -69,6 +74,8 @@ def wide_operator(
     """An operator that serves all namespaces, with its pages."""
     with OperatorProcess(control_plane, api, team.namespace, settings=pages.settings, clusterwide=True) as process:
         wait_until(pages.is_alive, what="the liveness page", timeout_seconds=60)
+        # This operator serves them, too, and lets the runs of those go that other tests have left to be deleted.
+        wait_until(lambda: not _terminating(api), what="the namespaces of other tests to go", timeout_seconds=120)
         yield process
         process.stop()
         assert process.problems() == []
