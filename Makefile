@@ -108,8 +108,8 @@ test-quick: setup ## The tests that need nothing but Python
 	@$(RUN) -m pytest -m "not api and not slow and not e2e"
 
 .PHONY: binaries
-binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO, Helm, actionlint and a Lua for the tests, once
-	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio etcd kube-apiserver kube-controller-manager helm4 actionlint glua
+binaries: setup ## Build etcd, kube-apiserver, kube-controller-manager, MinIO, VersityGW, Helm, actionlint and a Lua for the tests, once
+	@PYTHONPATH=tests $(RUN) -m cluster.binaries minio versitygw etcd kube-apiserver kube-controller-manager helm4 actionlint glua
 
 .PHONY: bench
 # harvest_loop.py trains for an hour, on a data set that is named to it; sweep_budget.py trains 24 detectors.
