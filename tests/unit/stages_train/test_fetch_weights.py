@@ -37,6 +37,19 @@ def test_a_file_is_checked_and_gets_the_name_that_a_training_looks_for(given: Pa
     assert found.layers > 100
 
 
+def test_another_ending_is_that_of_the_older_layout(given: Path, tmp_path: Path) -> None:
+    model = keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=WIDTH, include_top=False, weights=None)
+    model.load_weights(given)
+    path = tmp_path / "mine.hdf5"
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, model)
+        for group in (file, *file.values()):
+            for name in set(group.attrs) & {"layer_names", "weight_names"}:
+                group.attrs[name] = np.array(group.attrs[name], "S")
+    found = weights_file(WIDTH, path, tmp_path)
+    assert (found.problem, Path(found.path).name) == (None, CLASSIC)
+
+
 def test_keras_fetches_its_own_file(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 

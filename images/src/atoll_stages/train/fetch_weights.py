@@ -51,9 +51,9 @@ def weights_file(
     modern, classic = imagenet_names(width)
     address = open_images.ADDRESS if trained_on is TrainedOn.OPEN_IMAGES else ADDRESS + classic
     source = str(given or address)
-    # Keras reads its newer layout from files of this ending only.
     source_sha256 = None
-    path = folder / (classic if source.endswith(".h5") and not source.endswith(".weights.h5") else modern)
+    # Keras reads and writes its newer layout in files of this ending only.
+    path = folder / (modern if source.endswith((".weights.h5", INDEX, TFLITE)) else classic)
     try:
         local = given or _fetch(address, folder)
         if source.endswith((INDEX, TFLITE)):
