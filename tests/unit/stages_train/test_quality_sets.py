@@ -33,7 +33,7 @@ def test_few_pictures_are_the_same_each_time_and_the_measured_parts_stay() -> No
     assert (chosen.validation, chosen.test) == (PARTS.validation, PARTS.test)
 
 
-def test_objects_of_the_small_variant_are_small_and_none_is_lost() -> None:
+def test_objects_of_the_small_variant_are_small_and_not_more_than_are_counted() -> None:
     made = small(PARTS)
     assert np.median(sides(PARTS)) > SMALL_SIDES[1]
     assert SMALL_SIDES[0] <= np.median(sides(made)) <= SMALL_SIDES[1]
