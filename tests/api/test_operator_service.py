@@ -13,7 +13,7 @@ from atoll_contract.errors import Reason
 from atoll_contract.stage import Stage
 from cluster.controlplane import ControlPlane
 from cluster.kubelet import Kubelet, failing, run_on
-from cluster.objects import Objects, run_manifest, store_manifest
+from cluster.objects import GROUP, TIMEOUT, VERSION, Objects, run_manifest, store_manifest
 from cluster.operator_process import OperatorProcess
 from cluster.processes import free_port
 from support.polling import wait_until
@@ -62,9 +62,12 @@ def pages() -> Pages:
     return Pages()
 
 
-def _terminating(api: kubernetes.client.ApiClient) -> list[str]:
-    found = kubernetes.client.CoreV1Api(api).list_namespace(_request_timeout=10).items
-    return [item.metadata.name for item in found if item.status.phase == "Terminating"]
+def _runs_of_others(api: kubernetes.client.ApiClient, namespace: str) -> list[str]:
+    """The runs outside this namespace."""
+    custom = kubernetes.client.CustomObjectsApi(api)
+    found = custom.list_cluster_custom_object(GROUP, VERSION, "trainingruns", _request_timeout=TIMEOUT)["items"]
+    heads = [item["metadata"] for item in found]
+    return [f"{head['namespace']}/{head['name']}" for head in heads if head["namespace"] != namespace]
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +77,11 @@ def wide_operator(
     """An operator that serves all namespaces, with its pages."""
     with OperatorProcess(control_plane, api, team.namespace, settings=pages.settings, clusterwide=True) as process:
         wait_until(pages.is_alive, what="the liveness page", timeout_seconds=60)
-        # This operator serves them, too, and lets the runs of those go that other tests have left to be deleted.
-        wait_until(lambda: not _terminating(api), what="the namespaces of other tests to go", timeout_seconds=120)
+        # This operator serves those too that other tests have left to be deleted, and would write of them. The
+        # namespaces themselves may stay: no controller here frees a volume claim that is deleted.
+        wait_until(
+            lambda: not _runs_of_others(api, team.namespace), what="the runs of other tests to go", timeout_seconds=120
+        )
         yield process
         process.stop()
         assert process.problems() == []
