@@ -6,6 +6,8 @@ from atoll_contract.document import Document
 BLOBS = "blobs/sha256/"
 MODELS = "models/"
 IMAGENET_WIDTHS = (1.0, 0.5, 0.35)
+# Of the one backbone that has learned to detect on Open Images.
+OPEN_IMAGES_WIDTH = 1.0
 
 
 class RunRef(Document, frozen=True):

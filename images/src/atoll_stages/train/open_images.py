@@ -18,14 +18,14 @@ import keras
 import numpy as np
 
 from atoll_contract.errors import IntegrityError
-from atoll_stages.train.backbone import BATCH_NORM_EPSILON, BLOCKS
+from atoll_contract.keys import OPEN_IMAGES_WIDTH
+from atoll_stages.train.backbone import BATCH_NORM_EPSILON
+from atoll_stages.train.slim_names import convolutions
 
 NAME = "object_detection_ssd_mobilenetv2_oidv4_fp16.tflite"
 ADDRESS = f"https://storage.googleapis.com/mediapipe-assets/{NAME}"
 SHA256 = "d0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6"
-WIDTH = 1.0
 
-_SCOPE = "FeatureExtractor/MobilenetV2/"
 _FOLDED = "/BatchNorm/FusedBatchNormV3"
 _KERNEL = "/Conv2D"
 _IMAGES, _IMAGES_AT_ONCE, _SIDE = 32, 8, 320
@@ -72,14 +72,15 @@ def set_folded(backbone: keras.Model, constants: Mapping[str, list[np.ndarray]])
         IntegrityError: an array is missing, or has the shape of another width.
     """
     offsets = {}
-    for layer, scope in _scopes():
-        kernel = _array(constants, [scope + _KERNEL, scope + _FOLDED], dimensions=4).transpose(1, 2, 3, 0)
-        offset = _array(constants, [scope + _FOLDED], dimensions=1)
-        variable = backbone.get_layer(layer).weights[0]
+    for part in convolutions():
+        folded = part.scope + _FOLDED
+        kernel = _array(constants, [part.scope + _KERNEL, folded], dimensions=4).transpose(1, 2, 3, 0)
+        offset = _array(constants, [folded], dimensions=1)
+        variable = backbone.get_layer(part.layer).weights[0]
         if tuple(variable.shape) != kernel.shape or len(offset) not in kernel.shape:
-            raise IntegrityError(f"{scope} has the shape {kernel.shape}; this width has {tuple(variable.shape)}")
+            raise IntegrityError(f"{part.scope} has the shape {kernel.shape}; this width has {tuple(variable.shape)}")
         variable.assign(kernel)
-        offsets[_norm_name(layer)] = offset
+        offsets[part.norm] = offset
     _set_norms(backbone, offsets, dict.fromkeys(offsets, (0.0, 1.0 - BATCH_NORM_EPSILON)))
     # All at once: until the last one is set, the normalisations after it must see what they did.
     _set_norms(backbone, offsets, _measure(backbone, list(offsets)))
@@ -99,7 +100,7 @@ def _set_norms(
 def _measure(backbone: keras.Model, names: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns mean and variance of what each normalisation is given, over drawn images."""
     image = keras.Input((_SIDE, _SIDE, 3))
-    model = keras.applications.MobileNetV2(input_tensor=image, alpha=WIDTH, include_top=False, weights=None)
+    model = keras.applications.MobileNetV2(input_tensor=image, alpha=OPEN_IMAGES_WIDTH, include_top=False, weights=None)
     model.set_weights(backbone.get_weights())
     probe = keras.Model(image, [model.get_layer(name).input for name in names])
     sums = [np.zeros((2, model.get_layer(name).input.shape[-1])) for name in names]
@@ -144,21 +145,6 @@ def _draw(random: np.random.Generator) -> np.ndarray:
         inside = np.hypot(down, right) < 1 if random.random() < 0.5 else np.maximum(down, right) < 1
         image[inside] = image[inside] * random.uniform(0.2, 1.0) + random.uniform(-0.8, 0.8, 3)
     return np.clip(image, -1.0, 1.0)
-
-
-def _scopes() -> Iterator[tuple[str, str]]:
-    """Yields the layers of Keras with their scopes in the file."""
-    yield "Conv1", f"{_SCOPE}Conv"
-    for block in BLOCKS:
-        ours = f"block_{block.index}_" if block.index else "expanded_conv_"
-        theirs = f"expanded_conv_{block.index}" if block.index else "expanded_conv"
-        for part in ("expand", "depthwise", "project") if block.index else ("depthwise", "project"):
-            yield f"{ours}{part}", f"{_SCOPE}{theirs}/{part}"
-    yield "Conv_1", f"{_SCOPE}Conv_1"
-
-
-def _norm_name(layer: str) -> str:
-    return {"Conv1": "bn_Conv1", "Conv_1": "Conv_1_bn"}.get(layer, f"{layer}_BN")
 
 
 def _array(constants: Mapping[str, list[np.ndarray]], names: list[str], *, dimensions: int) -> np.ndarray:

@@ -15,10 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from atoll_contract.errors import IntegrityError
-from atoll_stages.train.backbone import BLOCKS
+from atoll_stages.train.slim_names import SCOPE, convolutions
 
 INDEX = ".index"
-SLIM = "FeatureExtractor/MobilenetV2/"
 TF2 = "model/_feature_extractor/classification_backbone/layer_with_weights-"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -44,7 +43,7 @@ def _read(reader: tf.train.CheckpointReader, file: str, backbone: keras.Model) -
     names = next((found for found in (_slim_names(), _tf2_names(backbone)) if shapes.keys() & set(found.values())), {})
     if not names:
         raise IntegrityError(
-            f"{file} holds no MobileNetV2 of the TensorFlow Object Detection API: neither {SLIM}… nor {TF2}…"
+            f"{file} holds no MobileNetV2 of the TensorFlow Object Detection API: neither {SCOPE}… nor {TF2}…"
         )
     for variable in backbone.variables:
         name, shape = names[variable.path], tuple(variable.shape)
@@ -61,21 +60,12 @@ def _read(reader: tf.train.CheckpointReader, file: str, backbone: keras.Model) -
 
 def _slim_names() -> dict[str, str]:
     """The names of TF 1 by the paths of the backbone."""
-    names = _slim_layer("Conv1", "bn_Conv1", "Conv")
-    names |= _slim_layer("Conv_1", "Conv_1_bn", "Conv_1")
-    for block in BLOCKS:
-        ours = f"block_{block.index}_" if block.index else "expanded_conv_"
-        theirs = f"expanded_conv_{block.index}" if block.index else "expanded_conv"
-        for part in ("expand", "depthwise", "project") if block.index else ("depthwise", "project"):
-            names |= _slim_layer(f"{ours}{part}", f"{ours}{part}_BN", f"{theirs}/{part}")
+    names = {}
+    for part in convolutions():
+        weights = "depthwise_weights" if part.scope.endswith("depthwise") else "weights"
+        names[f"{part.layer}/kernel"] = f"{part.scope}/{weights}"
+        names |= {f"{part.norm}/{kind}": f"{part.scope}/BatchNorm/{kind}" for kind in STATISTICS}
     return names
-
-
-def _slim_layer(layer: str, norm: str, scope: str) -> dict[str, str]:
-    weights = "depthwise_weights" if scope.endswith("depthwise") else "weights"
-    return {f"{layer}/kernel": f"{SLIM}{scope}/{weights}"} | {
-        f"{norm}/{kind}": f"{SLIM}{scope}/BatchNorm/{kind}" for kind in STATISTICS
-    }
 
 
 def _tf2_names(backbone: keras.Model) -> dict[str, str]:

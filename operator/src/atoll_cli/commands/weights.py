@@ -19,14 +19,12 @@ from atoll_cli.tool import fetch_weights
 from atoll_contract import keys
 from atoll_contract.document import DecodeError, from_json, to_json
 from atoll_contract.errors import IntegrityError, SpecError
-from atoll_contract.keys import IMAGENET_WIDTHS
+from atoll_contract.keys import IMAGENET_WIDTHS, OPEN_IMAGES_WIDTH
 from atoll_contract.store.base import ObjectNotFound, Store
 from atoll_contract.tool_reports import WeightsFile, WeightsRecord
 from atoll_contract.train_spec import TrainedOn
 
 _WIDTHS = {f"{width}": width for width in IMAGENET_WIDTHS}
-# The width of the one file that has learned to detect.
-_OPEN_IMAGES_WIDTH = 1.0
 
 
 @click.command(name="weights", short_help="Get pretrained weights to start trainings from.")
@@ -58,8 +56,8 @@ def weights_command(
     one for each width: the first one is recorded, and another is refused from then on.
     """
     if trained_on == TrainedOn.OPEN_IMAGES:
-        if _WIDTHS[width] != _OPEN_IMAGES_WIDTH:
-            raise SpecError(f"--trained-on {trained_on} has the width {_OPEN_IMAGES_WIDTH} alone, not --width {width}")
+        if _WIDTHS[width] != OPEN_IMAGES_WIDTH:
+            raise SpecError(f"--trained-on {trained_on} has the width {OPEN_IMAGES_WIDTH} alone, not --width {width}")
         if source is not None and source.suffix != ".tflite":
             raise SpecError(f"--trained-on {trained_on} takes a .tflite file, which --from {source.name} is not")
     if engine.local_folder(by_namespace=True) is None and not engine.cluster.is_given and not is_plugin():
