@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll_contract.errors import DatasetError
 from support.archives import (
     CSV_HEADER,
     SIZE,
@@ -36,6 +37,15 @@ def test_voc_faults(tmp_path: Path) -> None:
     result = ReaderResult(files, tmp_path)
     assert result.counts == {"BoxMalformed": 1, "AnnotationUnreadable": 1, "PictureMissing": 1}
     assert "line 1 col 21: " in result.problems.listed[1].detail
+
+
+def test_voc_in_an_encoding_that_the_parser_does_not_know(tmp_path: Path) -> None:
+    files = voc(2)
+    text = voc_xml("p0000.jpg", [("圆锥", 4, 5, 34, 40)]).decode()
+    files["Annotations/p0000.xml"] = b"<?xml version='1.0' encoding='gbk'?>" + text.encode("gbk")
+    result = ReaderResult(files, tmp_path)
+    assert result.counts == {"AnnotationUnreadable": 1}
+    assert result.problems.listed[0].detail.endswith("; save it as UTF-8")
 
 
 # YOLO
@@ -81,6 +91,20 @@ def test_yolo_line_that_is_none(tmp_path: Path, line: bytes, expected: str) -> N
 def test_yolo_names_as_a_map(tmp_path: Path) -> None:
     files = {**yolo(2), "data.yaml": b"names:\n  0: note\n  1: 2027\n"}
     assert ReaderResult(files, tmp_path).classes == ("note", "2027")
+
+
+@pytest.mark.parametrize("name", ["yes", "Off", "007", "1.10", "12:30", "1_000", "0x1F", "2027-01-05", "1e3", "true"])
+def test_yolo_names_are_what_is_written(tmp_path: Path, name: str) -> None:
+    """YAML reads them as booleans, numbers and dates."""
+    files = {**yolo(2), "data.yaml": f"names: [note, {name}]\n".encode()}
+    assert ReaderResult(files, tmp_path).classes == ("note", name)
+
+
+@pytest.mark.parametrize("name", ["", "~", "null"])
+def test_yolo_names_that_are_none(tmp_path: Path, name: str) -> None:
+    files = {**yolo(2), "data.yaml": f"names:\n  0: note\n  1: {name}\n".encode()}
+    with pytest.raises(DatasetError, match="must be a list of names"):
+        ReaderResult(files, tmp_path)
 
 
 # TF-OD CSV

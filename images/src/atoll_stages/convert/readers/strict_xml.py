@@ -38,7 +38,8 @@ def naming_xml_errors(file: Member) -> Iterator[None]:
         line, column = error.position
         raise invalid(file.name, f"line {line} col {column + 1}: {error.args[0]}") from None
     except (ValueError, LookupError) as error:
-        raise invalid(file.name, f"line 1: {error}") from None
+        # The parser knows UTF-8, UTF-16, Latin-1 and what else has a byte for each character.
+        raise invalid(file.name, f"line 1: {error}; save it as UTF-8") from None
 
 
 def xml_root(file: Member, data: bytes) -> "Element":

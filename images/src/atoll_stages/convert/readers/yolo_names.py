@@ -21,6 +21,7 @@ from atoll_stages.convert.readers.parsing import annotation_text, invalid
 LIST_NAMES = ("classes.txt", "class_names.txt", "predefined_classes.txt")
 _LIST_SUFFIXES = (".names", ".labels")
 _MAX_YAML = 2**20
+_YAML_NULL = "tag:yaml.org,2002:null"
 _NAMES_KEY = re.compile(rb"""(?:^|[{,])\s*["']?names["']?\s*:""", re.MULTILINE)
 _TOP_KEY = re.compile(rb"""^["']?names["']?\s*:""", re.MULTILINE)
 # A YAML with names and one of these describes a data set; so does one of these file names.
@@ -137,7 +138,9 @@ def has_class_names(archive: Archive) -> bool:
 
 
 def load_yaml(archive: Archive, file: Member) -> Any:
-    """Returns the document of a YAML file.
+    """Returns the document of a YAML file, whose plain values are text as it is written, or None.
+
+    YAML itself would make true of a class `yes`, 7 of `007` and 750 of `12:30`.
 
     Raises:
         DatasetError: AnnotationInvalid with line and column, also where it has aliases; DatasetTooLarge.
@@ -157,6 +160,10 @@ def load_yaml(archive: Archive, file: Member) -> Any:
                 )
             return super().compose_node(parent, index)
 
+    Loader.yaml_implicit_resolvers = {
+        first: [resolver for resolver in resolvers if resolver[0] == _YAML_NULL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     try:
         return yaml.load(annotation_text(archive, file), Loader)  # noqa: S506  # a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -242,7 +249,6 @@ def _names_of(names: Any, file: Member) -> dict[int, str]:
     for key, name in pairs:
         if not str(key).isdecimal() or isinstance(name, dict | list) or name is None:
             raise invalid(file.name, "key names must be a list of names, or a map from number to name")
-        # YAML reads a class `1` or `yes` as number or boolean.
         found[int(key)] = str(name)
     return found
 
@@ -250,7 +256,7 @@ def _names_of(names: Any, file: Member) -> dict[int, str]:
 def _keypoints_of(shape: Any, file: Member) -> tuple[int, int] | None:
     if shape is None:
         return None
-    whole = isinstance(shape, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in shape)
-    if not whole or len(shape) != 2 or shape[0] < 1 or shape[1] not in (2, 3):
+    numbers = [int(str(item)) if str(item).isdecimal() else -1 for item in shape] if isinstance(shape, list) else []
+    if len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
         raise invalid(file.name, f"key kpt_shape must be [number of keypoints, 2 or 3], not {shown(str(shape), 40)}")
-    return shape[0], shape[1]
+    return numbers[0], numbers[1]
