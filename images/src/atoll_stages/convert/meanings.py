@@ -126,7 +126,9 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "add the picture, or export with pictures",
     ),
     Kind.IMAGE_UNREADABLE: Meaning(Action.SKIPPED, "picture", "unreadable", "left out", "save it again as JPEG or PNG"),
-    Kind.IMAGE_MISNAMED: Meaning(Action.KEPT, "picture", "of another format than the suffix says", "kept", "nothing"),
+    Kind.IMAGE_MISNAMED: Meaning(
+        Action.KEPT, "picture", "of another format than the suffix says", "kept", "nothing is to do"
+    ),
     Kind.IMAGE_FIRST_FRAME: Meaning(
         Action.KEPT,
         "picture",
@@ -191,7 +193,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "export the annotation again with the picture that was labelled",
     ),
     Kind.SIZE_SCALED: Meaning(
-        Action.SCALED, "picture", "of another size than the annotation says", "boxes scaled to it", "nothing"
+        Action.SCALED, "picture", "of another size than the annotation says", "boxes scaled to it", "nothing is to do"
     ),
     Kind.DUPLICATE: Meaning(
         Action.DROPPED,
