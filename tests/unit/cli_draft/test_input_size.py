@@ -14,7 +14,7 @@ CLASSES = (LintClass("coral", {"train": 60, "validation": 20}, tiny=0), LintClas
 
 
 def of_shares(in_320: int, in_416: int, in_512: int, in_640: int) -> LintReport:
-    """A hundred boxes, so many of them below 16 pixels in each input."""
+    """A hundred boxes, so many of them below 20 pixels in each input."""
     small = {"192": 100, "300": in_320, "320": in_320, "416": in_416, "512": in_512, "640": in_640}
     return lint_report(classes=CLASSES, small_boxes=small)
 
@@ -39,7 +39,7 @@ def test_a_larger_input_comes_with_its_reason_and_its_price() -> None:
     draft = draft_run(of_shares(56, 40, 21, 10), [KEY], target())
     text = " ".join(draft.text.replace("\n# ", " ").split())
     assert (
-        "Input: 512 pixels, as 56% of the boxes are below 16 pixels in an input of 320, 21% in this one; a picture "
+        "Input: 512 pixels, as 56% of the boxes are below 20 pixels in an input of 320, 21% in this one; a picture "
         "takes 2.6 times the time, in training and on the device's CPU; an Edge TPU is predicted to run the same"
     ) in text
     assert "640" not in draft.input_reason
