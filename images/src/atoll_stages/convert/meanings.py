@@ -127,7 +127,7 @@ MEANINGS: Mapping[Kind, Meaning] = {
     ),
     Kind.IMAGE_UNREADABLE: Meaning(Action.SKIPPED, "picture", "unreadable", "left out", "save it again as JPEG or PNG"),
     Kind.IMAGE_MISNAMED: Meaning(
-        Action.KEPT, "picture", "of another format than the suffix says", "kept", "nothing is to do"
+        Action.KEPT, "picture", "of another format than the suffix says", "kept", "no action is needed"
     ),
     Kind.IMAGE_FIRST_FRAME: Meaning(
         Action.KEPT,
@@ -193,7 +193,11 @@ MEANINGS: Mapping[Kind, Meaning] = {
         "export the annotation again with the picture that was labelled",
     ),
     Kind.SIZE_SCALED: Meaning(
-        Action.SCALED, "picture", "of another size than the annotation says", "boxes scaled to it", "nothing is to do"
+        Action.SCALED,
+        "picture",
+        "of another size than the annotation says",
+        "boxes scaled to it",
+        "no action is needed",
     ),
     Kind.DUPLICATE: Meaning(
         Action.DROPPED,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atoll_stages.train.backbone import BLOCKS
 
-SCOPE = "FeatureExtractor/MobilenetV2/"
+SLIM_SCOPE = "FeatureExtractor/MobilenetV2/"
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Convolution:
 
 def convolutions() -> Iterator[Convolution]:
     """Yields those of the whole backbone, in the order in which an image passes them."""
-    yield Convolution("Conv1", "bn_Conv1", f"{SCOPE}Conv")
+    yield Convolution("Conv1", "bn_Conv1", f"{SLIM_SCOPE}Conv")
     for block in BLOCKS:
         ours = f"block_{block.index}_" if block.index else "expanded_conv_"
         theirs = f"expanded_conv_{block.index}" if block.index else "expanded_conv"
         for part in ("expand", "depthwise", "project") if block.index else ("depthwise", "project"):
-            yield Convolution(f"{ours}{part}", f"{ours}{part}_BN", f"{SCOPE}{theirs}/{part}")
-    yield Convolution("Conv_1", "Conv_1_bn", f"{SCOPE}Conv_1")
+            yield Convolution(f"{ours}{part}", f"{ours}{part}_BN", f"{SLIM_SCOPE}{theirs}/{part}")
+    yield Convolution("Conv_1", "Conv_1_bn", f"{SLIM_SCOPE}Conv_1")

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from atoll_contract.errors import IntegrityError
-from atoll_stages.train.slim_names import SCOPE, convolutions
+from atoll_stages.train.slim_names import SLIM_SCOPE, convolutions
 
 INDEX = ".index"
 TF2 = "model/_feature_extractor/classification_backbone/layer_with_weights-"
@@ -43,7 +43,7 @@ def _read(reader: tf.train.CheckpointReader, file: str, backbone: keras.Model) -
     names = next((found for found in (_slim_names(), _tf2_names(backbone)) if shapes.keys() & set(found.values())), {})
     if not names:
         raise IntegrityError(
-            f"{file} holds no MobileNetV2 of the TensorFlow Object Detection API: neither {SCOPE}… nor {TF2}…"
+            f"{file} holds no MobileNetV2 of the TensorFlow Object Detection API: neither {SLIM_SCOPE}… nor {TF2}…"
         )
     for variable in backbone.variables:
         name, shape = names[variable.path], tuple(variable.shape)
