@@ -1,5 +1,6 @@
 """Pauses between tries."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +37,13 @@ def test_delays_grow_up_to_the_largest(dice: float, tries: int) -> None:
     backoff = Backoff(dice=lambda: dice)
     assert 0.25 <= backoff.delay(tries) <= 30
     assert backoff.delay(tries) <= backoff.delay(tries + 1)
+
+
+def test_delays_take_no_number_from_the_generator_that_a_training_seeds() -> None:
+    before = random.getstate()
+    delays = {Backoff().delay(1) for _ in range(20)}
+    assert random.getstate() == before
+    assert len(delays) > 1
 
 
 @given(failures=st.integers(0, 100), dice=st.floats(0, 1), total=st.floats(0, 500))

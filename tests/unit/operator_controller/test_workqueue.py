@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -170,6 +171,15 @@ def test_a_waiting_worker_is_woken(queue: WorkQueue) -> None:
         return await asyncio.wait_for(getting, 5)
 
     assert asyncio.run(scenario()) == A
+
+
+def test_a_wait_takes_no_number_from_the_generator_of_the_process(clock: Clock) -> None:
+    queue = WorkQueue(clock=clock)
+    queue.add(A)
+    assert queue.get_due() == A
+    before = random.getstate()
+    queue.failed(A)
+    assert random.getstate() == before
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))

@@ -10,6 +10,9 @@ from atoll_contract.store.base import StoreError
 
 T = TypeVar("T")
 
+# Not Python's one generator: a training seeds that, and a number that a delay takes from it changes the weights.
+_JITTER = random.SystemRandom()
+
 
 class Retryable(Exception):
     """One try failed with `error`; only raised inside a store. `tries` is the maximum number of tries; None: as many as
@@ -40,7 +43,7 @@ class Backoff:
     on_success: Callable[[], None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    dice: Callable[[], float] = random.random
+    dice: Callable[[], float] = _JITTER.random
 
     def call(self, operation: Callable[[], T]) -> T:
         """Calls `operation` until it succeeds, and returns its result.

@@ -23,6 +23,8 @@ Key = tuple[str, str]
 MAX_SAVED_SECONDS = 3.0
 # How much earlier than all others a key is due that goes ahead.
 _AHEAD_SECONDS = 86400.0
+# Not Python's one generator, whose state is that of the whole process.
+_JITTER = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class WorkQueue:
         *,
         clock: Callable[[], float],
         backoff: Backoff | None = None,
-        spread: Callable[[], float] = random.random,
+        spread: Callable[[], float] = _JITTER.random,
     ) -> None:
         self._clock = clock
         self._backoff = backoff or Backoff()
