@@ -72,7 +72,25 @@ def small(parts: Parts) -> Parts:
     where there would be more than MAX_OBJECTS objects."""
     sides = [math.sqrt(float(np.prod(box[2:] - box[:2]))) * INPUT for e in parts.train for box in e.boxes]
     cells = max(1, round(float(np.median(sides)) / math.sqrt(SMALL_SIDES[0] * SMALL_SIDES[1])))
-    return parts.changed(lambda examples: _grids(examples, cells))
+    return parts.changed(lambda examples: grids(examples, cells))
+
+
+def grids(examples: Sequence[Example], cells: int) -> list[Example]:
+    """Returns pictures of `cells` × `cells` places, with examples in as many of them as there may be objects, each as
+    much smaller.
+
+    Every example comes about four times, and there are MIN_GRIDS pictures at least.
+    """
+    if not examples:
+        return []
+    random = np.random.default_rng(len(examples))
+    grids: list[Example] = []
+    placed = 0
+    while len(grids) < MIN_GRIDS or placed < 4 * len(examples):
+        chosen = _chosen(random, examples, cells * cells)
+        placed += len(chosen)
+        grids.append(_grid(chosen, cells, f"grid-{len(grids)}"))
+    return grids
 
 
 def wide(parts: Parts) -> Parts:
@@ -105,23 +123,6 @@ def variants(name: str, sets: Mapping[str, Parts]) -> dict[str, Callable[[], Par
         "wide": lambda: wide(parts),
     }
     return made | ({"dominant": lambda: dominant(parts, others[0])} if others else {})
-
-
-def _grids(examples: Sequence[Example], cells: int) -> list[Example]:
-    """Returns pictures of `cells` × `cells` places, with examples in as many of them as there may be objects.
-
-    Every example comes about four times, and there are MIN_GRIDS pictures at least.
-    """
-    if not examples:
-        return []
-    random = np.random.default_rng(len(examples))
-    grids: list[Example] = []
-    placed = 0
-    while len(grids) < MIN_GRIDS or placed < 4 * len(examples):
-        chosen = _chosen(random, examples, cells * cells)
-        placed += len(chosen)
-        grids.append(_grid(chosen, cells, f"grid-{len(grids)}"))
-    return grids
 
 
 def _chosen(random: np.random.Generator, examples: Sequence[Example], cells: int) -> dict[int, Example]:

@@ -85,6 +85,29 @@ def test_an_object_that_tiles_cut_is_the_one_of_the_whole_image() -> None:
     assert found.box == pytest.approx(relative(*large))
 
 
+class PartsModel(ScriptedModel):
+    """Takes the middle of what fills a tile for a blue object, too, and is less sure of it."""
+
+    def detect(self, image: Image.Image) -> ModelOutput:
+        share = (np.asarray(image) == BLUE).all(axis=2).mean()
+        output = super().detect(image)
+        if image.size == SIZE or share < 0.6:
+            return output
+        return ModelOutput((*output.detections, Detection(1, 0.4, (0.3, 0.3, 0.6, 0.6))), output.non_finite)
+
+
+def test_a_part_of_an_object_that_fills_a_tile_is_no_object() -> None:
+    large = (20, 20, 620, 460)
+    (found,) = TiledModel(PartsModel(), Tiling()).detect(picture((BLUE, large))).detections
+    assert found.box == pytest.approx(relative(*large))
+
+
+def test_an_object_before_a_larger_one_of_another_class_stays() -> None:
+    red, blue = (250, 180, 330, 260), (60, 60, 600, 440)
+    found = TiledModel(ScriptedModel(), Tiling()).detect(picture((BLUE, blue), (RED, red))).detections
+    assert sorted(item.class_id for item in found) == [0, 1]
+
+
 def test_different_objects_stay_apart_with_the_best_score_first() -> None:
     red, blue = (40, 40, 86, 86), (30, 30, 200, 200)
     tiled = TiledModel(ScriptedModel(), Tiling()).detect(picture((BLUE, blue), (RED, red)))
