@@ -40,7 +40,7 @@ def detect(model: LoadedModel, examples: Iterable[Example]) -> Iterator[Detectio
             found = model.detect(image.convert("RGB")).detections
         kept = sorted(found, key=lambda item: -item.score)[:MAX_DETECTIONS]
         yield Detections(
-            np.array([item.box for item in kept], np.float32).reshape(-1, 4),
+            np.clip(np.array([item.box for item in kept], np.float32).reshape(-1, 4), 0.0, 1.0),
             np.array([item.class_id for item in kept], np.int32),
             np.array([item.score for item in kept], np.float32),
         )
