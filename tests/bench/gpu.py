@@ -32,6 +32,7 @@ from atoll_stages.train.dataset import CACHE_BYTES, BatchLoader, Example, canvas
 from atoll_stages.train.devices import find_devices
 from atoll_stages.train.evaluate import evaluate
 from atoll_stages.train.optimizer import LearningRateSchedule
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.quality_sets import Parts, load
 
@@ -117,7 +118,7 @@ class Bench:
     def loader(self, examples: Sequence[Example], setting: Setting) -> BatchLoader:
         side = canvas_side(self.architecture.side, count=len(examples))
         cache = CACHE_BYTES if setting.cached else 0
-        return BatchLoader(examples, side=side, batch_size=self.batch, seed=0, cache_bytes=cache)
+        return BatchLoader(examples, side=side, batch_size=self.batch, sampling=Sampling(0), cache_bytes=cache)
 
     def speed(self, setting: Setting, seconds: float) -> str:
         """Trains for so many seconds after the first steps; a row of the table."""

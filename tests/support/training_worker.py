@@ -26,6 +26,7 @@ from atoll_stages.train.devices import find_devices
 from atoll_stages.train.history import Point, Progression
 from atoll_stages.train.loop import TrainingLoop, follow
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from atoll_stages.train.workers import Workers
 from support.detection_data import CLASSES, labelled_images
@@ -72,7 +73,9 @@ class Worker:
         self.stored.clear()
         end: dict[str, Any] = {"training": name, "from": progression.step}
         rows = self.workers.rows(config.batch_size)
-        with BatchLoader(labelled_images(6), side=96, batch_size=config.batch_size, seed=3, rows=rows) as loader:
+        with BatchLoader(
+            labelled_images(6), side=96, batch_size=config.batch_size, sampling=Sampling(3), rows=rows
+        ) as loader:
             try:
                 end["step"] = self._run(config, loader, progression)
             except AtollError as error:

@@ -34,16 +34,21 @@ MIN_BACKBONE_FACTOR = 0.3
 # and pretrained weights need fewer small steps to get there.
 SMALL_SHARE, PRETRAINED_SMALL_SHARE = 0.6, 0.3
 
+# A picture with a class that is in less than this share of the pictures comes more often.
+REPEAT_THRESHOLD = 0.5
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings that a preset stands for. `frozen_blocks`: the stem and so many blocks of the backbone keep their
     weights (0: none). `backbone_factor` scales the backbone's learning rate. In the first `small_share` of the steps
-    pictures are small."""
+    pictures are small. Pictures with a class that is in less than `repeat_threshold` of all come more often; 0: none.
+    """
 
     frozen_blocks: int = 0
     backbone_factor: float = 1.0
     small_share: float = SMALL_SHARE
+    repeat_threshold: float = 0.0
 
 
 def recipe(preset: Preset | None, start: InitFrom, *, boxes: int) -> Recipe:
@@ -52,7 +57,7 @@ def recipe(preset: Preset | None, start: InitFrom, *, boxes: int) -> Recipe:
     if preset is not Preset.AUTO or start is InitFrom.RANDOM:
         return Recipe()
     factor = min(1.0, max(MIN_BACKBONE_FACTOR, math.sqrt(boxes / FULL_RATE_BOXES)))
-    return Recipe(FROZEN_BLOCKS, round(factor, 2), PRETRAINED_SMALL_SHARE)
+    return Recipe(FROZEN_BLOCKS, round(factor, 2), PRETRAINED_SMALL_SHARE, REPEAT_THRESHOLD)
 
 
 def sufficient_steps(images: int, start: InitFrom, *, batch_size: int, max_steps: int = MAX_STEPS) -> int:

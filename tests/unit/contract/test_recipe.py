@@ -21,6 +21,7 @@ def test_from_pretrained_weights_the_first_blocks_are_frozen(start: InitFrom) ->
     chosen = recipe(Preset.AUTO, start, boxes=100)
     assert chosen.frozen_blocks > 0
     assert 0.0 < chosen.small_share < Recipe().small_share
+    assert chosen.repeat_threshold > Recipe().repeat_threshold == 0.0
     assert f"first {chosen.frozen_blocks} blocks keep their weights" in describe(Preset.AUTO, start)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from atoll_contract.train_spec import Architecture
 from atoll_stages.train.dataset import BatchLoader
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.detection_data import CLASSES, labelled_images
 
@@ -27,7 +28,7 @@ def losses(*, xla: bool = False, policy: str = "float32") -> np.ndarray:
     """The losses of a few steps from the same weights on the same pictures."""
     keras.config.set_dtype_policy(policy)
     trainer = Trainer(TrainerSettings(Architecture.FPNLITE_192, 0.35, len(CLASSES), seed=3, side=SIDE, xla=xla))
-    with BatchLoader(labelled_images(4), side=SIDE, batch_size=4, seed=1) as loader:
+    with BatchLoader(labelled_images(4), side=SIDE, batch_size=4, sampling=Sampling(1)) as loader:
         return np.array(
             [trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=SIDE) for step in range(STEPS)]
         )

@@ -90,6 +90,7 @@ def test_auto_freezes_blocks_and_a_number_that_is_given_counts() -> None:
     trainer = config.trainer
     assert (trainer.frozen_blocks, trainer.backbone_factor) == (chosen.frozen_blocks, chosen.backbone_factor)
     assert config.image_size.small_share == chosen.small_share
+    assert config.sampling.repeat_threshold == chosen.repeat_threshold
     numbers = {"frozen-blocks": "0", "backbone-learning-rate-factor": "0.9", "small-share": "0.5"}
     by_hand = make_config(replace(auto, hyperparameters=numbers), classes=2, dataset_digest="d")
     assert (by_hand.trainer.frozen_blocks, by_hand.trainer.backbone_factor) == (0, 0.9)

@@ -16,6 +16,7 @@ from atoll_stages.train.detector import build_detector
 from atoll_stages.train.evaluate import evaluate
 from atoll_stages.train.initial_weights import assign_weights, weights_by_path
 from atoll_stages.train.optimizer import LearningRateSchedule
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.detection_data import CLASSES, labelled_images
 from support.field_readers import Int8Output, Reading, by_stride, frigate, overlap, photonvision, quantised
@@ -42,7 +43,7 @@ def trained() -> Trainer:
     trainer = Trainer(SETTINGS)
     trainer.average.reset()
     rate = LearningRateSchedule(3e-3, STEPS)
-    with BatchLoader(labelled_images(24), side=128, batch_size=BATCH, seed=1) as loader:
+    with BatchLoader(labelled_images(24), side=128, batch_size=BATCH, sampling=Sampling(1)) as loader:
         for step in range(STEPS):
             trainer.train_step(loader.batch(step), step=step, learning_rate=rate.at(step), side=SIDE)
     return trainer

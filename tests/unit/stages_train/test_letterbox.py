@@ -13,6 +13,7 @@ from atoll_stages.train.config import describe_config, make_config
 from atoll_stages.train.dataset import BatchLoader
 from atoll_stages.train.detections import Detections, detect_examples
 from atoll_stages.train.evaluate import evaluate
+from atoll_stages.train.sampling import Sampling
 from support.detection_data import CLASSES, COLOURS, labelled_image
 
 SIDE = 96
@@ -40,7 +41,7 @@ class ColourDetector:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_batch_holds_inputs_and_the_boxes_in_them(size: tuple[int, int], how: Resize) -> None:
     example = labelled_image(1, size=size)
-    with BatchLoader([example], side=SIDE, batch_size=1, seed=0, resize=how) as loader:
+    with BatchLoader([example], side=SIDE, batch_size=1, sampling=Sampling(0), resize=how) as loader:
         batch = loader.batch(0)
     np.testing.assert_array_equal(batch.canvases[0], preprocess.decode(example.encoded, SIDE, how))
     (seen,) = ColourDetector().detect_all(batch.canvases)

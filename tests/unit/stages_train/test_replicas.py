@@ -17,13 +17,14 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from support.detection_data import CLASSES, labelled_images
 from atoll_contract.train_spec import Architecture
 from atoll_stages.train.dataset import BatchLoader
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 
 settings = TrainerSettings(Architecture.FPNLITE_192, 0.35, len(CLASSES), seed=3, side=64)
 trainer = Trainer(settings, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 trainer.average.reset()
 before = [v.values[0].numpy() for v in trainer.state()]
-with BatchLoader(labelled_images(4), side=64, batch_size=4, seed=1) as loader:
+with BatchLoader(labelled_images(4), side=64, batch_size=4, sampling=Sampling(1)) as loader:
     for step in range(2):
         assert np.isfinite(trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=64)).all()
 for variable in trainer.state():

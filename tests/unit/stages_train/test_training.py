@@ -25,6 +25,7 @@ from atoll_stages.train.history import DIVERGENCE_WINDOW, Best, DivergenceMonito
 from atoll_stages.train.initial_weights import weights_by_path
 from atoll_stages.train.loop import TrainingLoop
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import Trainer, TrainerSettings
 from support.detection_data import CLASSES, labelled_images
 
@@ -88,7 +89,7 @@ class Bench:
         trainer.average.reset()
         progression = self.checkpoints.restore(trainer.state(), work=self.folder) or Progression()
         batch_size, seed = config.batch_size, config.trainer.seed
-        with BatchLoader(labelled_images(6), side=96, batch_size=batch_size, seed=seed) as loader:
+        with BatchLoader(labelled_images(6), side=96, batch_size=batch_size, sampling=Sampling(seed)) as loader:
             loop = TrainingLoop(
                 config=config,
                 trainer=trainer,
@@ -152,7 +153,7 @@ def test_one_trace_of_the_step_serves_every_picture_size(
 
     monkeypatch.setattr(trainer_module, "augment", counted)
     trainer = Trainer(replace(SETTINGS, architecture=architecture))
-    with BatchLoader(labelled_images(4), side=96, batch_size=4, seed=1) as loader:
+    with BatchLoader(labelled_images(4), side=96, batch_size=4, sampling=Sampling(1)) as loader:
         for step, side in enumerate((64, 96, 64)):
             losses = trainer.train_step(loader.batch(step), step=step, learning_rate=1e-3, side=side)
             assert np.isfinite(losses).all()
@@ -270,8 +271,8 @@ def test_the_same_seed_gives_the_same_start(trained_state: Trainer) -> None:
 
 
 def test_every_image_comes_once_in_an_epoch_and_batches_depend_on_the_step_alone() -> None:
-    loader = BatchLoader(labelled_images(6), side=32, batch_size=3, seed=1)
-    uncached = BatchLoader(labelled_images(6), side=32, batch_size=3, seed=1, cache_bytes=0)
+    loader = BatchLoader(labelled_images(6), side=32, batch_size=3, sampling=Sampling(1))
+    uncached = BatchLoader(labelled_images(6), side=32, batch_size=3, sampling=Sampling(1), cache_bytes=0)
     for step in (5, 0, 1):
         for a, b in zip(vars(loader.batch(step)).values(), vars(uncached.batch(step)).values(), strict=True):
             np.testing.assert_array_equal(a, b)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from atoll_stages.export.drawing import draw_network_input
 from atoll_stages.train.augment import augment
 from atoll_stages.train.config import TrainConfig
-from atoll_stages.train.dataset import BatchLoader, Example, batch_indices, canvas_side
+from atoll_stages.train.dataset import BatchLoader, Example, canvas_side
+from atoll_stages.train.sampling import Sampling, batch_indices, repeat_factors
 
 MAX_IMAGES = 8
 
@@ -19,10 +20,13 @@ def training_images(examples: Sequence[Example], config: TrainConfig) -> list[st
     """Returns the first images of the training with their boxes, as `data:` addresses."""
     trainer = config.trainer
     count = min(MAX_IMAGES, len(examples))
-    chosen = batch_indices(0, batch_size=count, count=len(examples), seed=trainer.seed)
+    factors = repeat_factors([example.labels for example in examples], config.sampling.repeat_threshold)
+    chosen = batch_indices(0, batch_size=count, factors=factors, seed=config.sampling.seed)
     side = canvas_side(trainer.input_side, count=len(examples))
     shown = [examples[i] for i in chosen]
-    with BatchLoader(shown, side=side, batch_size=count, seed=trainer.seed, resize=trainer.resize) as loader:
+    with BatchLoader(
+        shown, side=side, batch_size=count, sampling=Sampling(trainer.seed), resize=trainer.resize
+    ) as loader:
         batch = loader.batch(0)
     images, boxes, labels = augment(
         canvases=tf.constant(batch.canvases),

@@ -19,6 +19,7 @@ from atoll_contract.train_spec import SEED_NAMES, Architecture, InitFrom, TrainS
 from atoll_stages.train.augment import Augmentation
 from atoll_stages.train.dataset import CACHE_BYTES
 from atoll_stages.train.optimizer import ImageSizeSchedule, LearningRateSchedule
+from atoll_stages.train.sampling import Sampling
 from atoll_stages.train.trainer import TrainerSettings
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ class TrainConfig:
     # None: where the device computes faster with it.
     mixed_precision: bool | None = None
     cache_bytes: int = CACHE_BYTES
+    repeat_threshold: float = 0.0
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.trainer.seed, self.repeat_threshold)
 
 
 def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: int = 0, boxes: int = 0) -> TrainConfig:
@@ -128,6 +134,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
         fingerprint=fingerprint,
         mixed_precision=parameters.mixed_precision,
         cache_bytes=parameters.cache_mebibytes << 20,
+        repeat_threshold=chosen.repeat_threshold,
     )
 
 
@@ -157,6 +164,7 @@ def describe_config(config: TrainConfig) -> dict[str, str]:
         "frozen blocks": trainer.frozen_blocks,
         "first picture side": config.image_size.first,
         "share of steps at the first side": config.image_size.small_share,
+        "repeat threshold of rare classes": config.repeat_threshold,
         "zoom": f"{augmentation.zoom[0]} to {augmentation.zoom[1]}",
         "horizontal flip": augmentation.horizontal_flip,
         "vertical flip": augmentation.vertical_flip,

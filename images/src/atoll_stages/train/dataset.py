@@ -7,13 +7,11 @@ ones are decoded when a batch needs them, so that memory does not grow.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +25,7 @@ from atoll_contract.images import Region, Resize, boxes_in_input, image_region
 from atoll_contract.stage import Stage
 from atoll_stages.convert.tfrecord import decode_example
 from atoll_stages.runtime.context import StageContext
+from atoll_stages.train.sampling import Sampling, batch_indices, repeat_factors
 
 Item = TypeVar("Item")
 
@@ -183,7 +182,7 @@ class BatchLoader:
         *,
         side: int,
         batch_size: int,
-        seed: int,
+        sampling: Sampling,
         rows: range | None = None,
         cache_bytes: int = CACHE_BYTES,
         resize: Resize = Resize.SQUASH,
@@ -193,10 +192,11 @@ class BatchLoader:
         self._resize = resize
         self._batch_size = batch_size
         self._rows = range(batch_size) if rows is None else rows
-        self._seed = seed
+        self._seed = sampling.seed
         self._pool = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         count = len(examples)
         self._objects = [(boxes_in_input(e.boxes, e.region(side, resize)), e.labels) for e in examples]
+        self._factors = repeat_factors([labels for _, labels in self._objects], sampling.repeat_threshold)
         self._max_objects = max((len(labels) for _, labels in self._objects), default=0) or 1
         self._cache: np.ndarray | None = None
         if count * side * side * 3 <= cache_bytes:
@@ -206,7 +206,7 @@ class BatchLoader:
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step, counted from 0; boxes are padded with PADDING_LABEL."""
-        whole = batch_indices(step, batch_size=self._batch_size, count=len(self._examples), seed=self._seed)
+        whole = batch_indices(step, batch_size=self._batch_size, factors=self._factors, seed=self._seed)
         chosen = whole[self._rows.start : self._rows.stop]
         boxes = np.zeros((len(chosen), self._max_objects, 4), np.float32)
         labels = np.full((len(chosen), self._max_objects), PADDING_LABEL, np.int32)
@@ -229,19 +229,6 @@ class BatchLoader:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
-
-
-def batch_indices(step: int, *, batch_size: int, count: int, seed: int) -> np.ndarray:
-    """Returns which examples a step sees. Each comes once in an epoch; a batch may span two epochs."""
-    order = lru_cache(maxsize=None)(lambda epoch: epoch_order(seed=seed, epoch=epoch, count=count))
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return np.array([order(p // count)[p % count] for p in positions], np.int64)
-
-
-def epoch_order(*, seed: int, epoch: int, count: int) -> np.ndarray:
-    """Returns the order of the examples in an epoch: for the same arguments the same on every machine."""
-    key = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
 
 def canvas_side(side: int, *, count: int, cache_bytes: int = CACHE_BYTES) -> int:

@@ -116,7 +116,7 @@ class TrainingSession:
                 examples,
                 side=side,
                 batch_size=self._config.batch_size,
-                seed=self._spec.seed,
+                sampling=self._config.sampling,
                 rows=rows,
                 cache_bytes=cache_bytes,
                 resize=self._spec.resize,
