@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -69,8 +70,16 @@ class S3Server(ABC):
 
     def _ready(self) -> bool:
         self._group.check(self.PROGRAM)
+        # MinIO says that it is healthy before it serves: until then it answers every other request with 503.
+        return self._status(self.HEALTH) == HTTPStatus.OK and self._status("/") < HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def _status(self, path: str) -> int:
+        """Of an answer to a request without credentials; 503 where there is none."""
         try:
-            with urllib.request.urlopen(f"{self.endpoint}{self.HEALTH}", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+            with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            return refusal.code
+        except OSError:
+            return HTTPStatus.SERVICE_UNAVAILABLE
