@@ -51,5 +51,5 @@ def epoch_order(*, seed: int, epoch: int, factors: np.ndarray) -> np.ndarray:
     order = random.permutation(length)
     # Systematic sampling: an even grid, moved by chance, has as many points on each example as its factor says.
     ends = np.cumsum(factors) * (length / factors.sum())
-    chosen = np.searchsorted(ends[:-1], np.arange(length) + random.random(), side="right")
+    chosen = np.searchsorted(ends[:-1], np.arange(1, length + 1) - random.random())
     return np.asarray(chosen, np.int64)[order]
