@@ -115,11 +115,7 @@ def train(spec: TrainSpec, parts: Parts, weights: Path | None) -> TrainedCell:
     kept = KeepBest(trainer)
     side = canvas_side(spec.architecture.side, count=len(parts.train))
     with BatchLoader(
-        parts.train,
-        side=side,
-        batch_size=config.batch_size,
-        sampling=config.sampling,
-        resize=spec.resize,
+        parts.train, side=side, batch_size=config.batch_size, sampling=config.sampling, resize=spec.resize
     ) as loader:
         loop = TrainingLoop(
             config=config,

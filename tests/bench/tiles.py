@@ -2,8 +2,8 @@
 
 `PYTHONPATH=tests python tests/bench/tiles.py CELLS.tar --keep FOLDER --cell cells.whole.auto.0 --sizes 1,2,3`
 
-Measures a training that `quality.py --keep` has kept: its int8 file, by the device's own code. Size 2
-puts two by two pictures into one, so that objects are half as large as those that the model has learned from.
+Measures a training that `quality.py --keep` has kept: its int8 file, by the device's own code. The size 2 puts two by
+two pictures into one, so that objects are half as large as those that the model has learned from.
 """
 
 from __future__ import annotations

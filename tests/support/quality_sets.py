@@ -76,21 +76,21 @@ def small(parts: Parts) -> Parts:
 
 
 def grids(examples: Sequence[Example], cells: int) -> list[Example]:
-    """Returns pictures of `cells` × `cells` places, with examples in as many of them as there may be objects, each as
-    much smaller.
+    """Returns pictures of `cells` × `cells` places, with examples in as many of them as there may be objects. Each
+    example is scaled down to its place.
 
     Every example comes about four times, and there are MIN_GRIDS pictures at least.
     """
     if not examples:
         return []
     random = np.random.default_rng(len(examples))
-    grids: list[Example] = []
+    made: list[Example] = []
     placed = 0
-    while len(grids) < MIN_GRIDS or placed < 4 * len(examples):
+    while len(made) < MIN_GRIDS or placed < 4 * len(examples):
         chosen = _chosen(random, examples, cells * cells)
         placed += len(chosen)
-        grids.append(_grid(chosen, cells, f"grid-{len(grids)}"))
-    return grids
+        made.append(_grid(chosen, cells, f"grid-{len(made)}"))
+    return made
 
 
 def wide(parts: Parts) -> Parts:

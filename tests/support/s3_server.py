@@ -74,7 +74,7 @@ class S3Server(ABC):
         return self._status(self.HEALTH) == HTTPStatus.OK and self._status("/") < HTTPStatus.INTERNAL_SERVER_ERROR
 
     def _status(self, path: str) -> int:
-        """Of an answer to a request without credentials; 503 where there is none."""
+        """Returns the status of the answer to a request without credentials; 503 if no answer comes."""
         try:
             with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=5) as answer:
                 return int(answer.status)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 IOU_THRESHOLD = 0.5
 # So much of a box that its tile cuts lies within the whole object's box that another tile shows.
 _COVERED = 0.5
-# So much of a box that no tile cuts: a model takes a part of an object that fills a tile for an object. Chosen on the
-# validation parts of docs/accuracy.md, "Tiles".
-_PART = 0.7
+# So much of a box that no tile cuts lies within a surer box, if it is a part of that object: a model takes a part of an
+# object that fills a tile for an object. Chosen on the validation parts of docs/accuracy.md, "Tiles".
+_COVERED_UNCUT = 0.7
 # A box that comes nearer to an inner edge of its tile, as a share of the tile, is taken to be cut by it.
 _EDGE = 0.01
 
@@ -129,7 +129,7 @@ def _same_object(item: _Found, kept: _Found) -> bool:
         return False
     if intersection_over_union(one.box, other.box) >= IOU_THRESHOLD:
         return True
-    return _covered(one.box, other.box) >= (_COVERED if item.cut else _PART)
+    return _covered(one.box, other.box) >= (_COVERED if item.cut else _COVERED_UNCUT)
 
 
 def _covered(box: Sequence[float], other: Sequence[float]) -> float:

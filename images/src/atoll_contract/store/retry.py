@@ -10,7 +10,7 @@ from atoll_contract.store.base import StoreError
 
 T = TypeVar("T")
 
-# Not Python's one generator: a training seeds that, and a number that a delay takes from it changes the weights.
+# Not the generator of the module `random`: a training seeds that one for its initial weights.
 _JITTER = random.SystemRandom()
 
 

@@ -20,8 +20,8 @@ def training_images(examples: Sequence[Example], config: TrainConfig) -> list[st
     """Returns the first images of the training with their boxes, as `data:` addresses."""
     trainer = config.trainer
     count = min(MAX_IMAGES, len(examples))
-    factors = repeat_factors([example.labels for example in examples], config.sampling.repeat_threshold)
-    chosen = batch_indices(0, batch_size=count, factors=factors, seed=config.sampling.seed)
+    factors = repeat_factors([example.labels for example in examples], config.repeat_threshold)
+    chosen = batch_indices(0, batch_size=count, factors=factors, seed=trainer.seed)
     side = canvas_side(trainer.input_side, count=len(examples))
     shown = [examples[i] for i in chosen]
     with BatchLoader(

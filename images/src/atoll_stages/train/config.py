@@ -81,6 +81,7 @@ class TrainConfig:
 
     @property
     def sampling(self) -> Sampling:
+        """How examples are chosen for a batch."""
         return Sampling(self.trainer.seed, self.repeat_threshold)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sampling:
-    """`repeat_threshold`: a class that is in less than this share of the examples makes them come more often."""
+    """How examples are chosen for a batch: in an order by `seed`, and more often where they have a class that less than
+    `repeat_threshold` of the examples have."""
 
     seed: int
     repeat_threshold: float = 0.0

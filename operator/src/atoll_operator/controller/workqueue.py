@@ -23,7 +23,7 @@ Key = tuple[str, str]
 MAX_SAVED_SECONDS = 3.0
 # How much earlier than all others a key is due that goes ahead.
 _AHEAD_SECONDS = 86400.0
-# Not Python's one generator, whose state is that of the whole process.
+# Not the generator of the module `random`, whose state the whole process shares.
 _JITTER = random.SystemRandom()
 
 
