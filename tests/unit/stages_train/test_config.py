@@ -92,9 +92,11 @@ def test_auto_freezes_blocks_and_a_number_that_is_given_counts() -> None:
     assert config.image_size.small_share == chosen.small_share
     assert config.sampling.repeat_threshold == chosen.repeat_threshold
     numbers = {"frozen-blocks": "0", "backbone-learning-rate-factor": "0.9", "small-share": "0.5"}
+    numbers["repeat-threshold"] = "0.1"
     by_hand = make_config(replace(auto, hyperparameters=numbers), classes=2, dataset_digest="d")
     assert (by_hand.trainer.frozen_blocks, by_hand.trainer.backbone_factor) == (0, 0.9)
     assert by_hand.image_size.small_share == 0.5
+    assert by_hand.sampling.repeat_threshold == 0.1
     plain = make_config(TrainSpec(), classes=2, dataset_digest="d")
     assert plain.image_size.small_share == Recipe().small_share
     random = replace(auto, init_from=StartWeights(InitFrom.RANDOM))

@@ -38,6 +38,7 @@ _NUMBERS = {
     "small-share": ("small_share", 0.0, 1.0),
     "augment-min-zoom": ("min_zoom", 0.2, 1.0),
     "augment-max-zoom": ("max_zoom", 1.0, 3.0),
+    "repeat-threshold": ("repeat_threshold", 0.0, 1.0),
     "decoded-cache-mebibytes": ("cache_mebibytes", 0, 1 << 20),
 }
 _WHOLE_NUMBERS = {"frozen-blocks", "decoded-cache-mebibytes"}
@@ -93,7 +94,10 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
     """
     chosen = recipe(spec.preset, spec.init_from.type, boxes=boxes)
     defaults = Hyperparameters(
-        frozen_blocks=chosen.frozen_blocks, backbone_factor=chosen.backbone_factor, small_share=chosen.small_share
+        frozen_blocks=chosen.frozen_blocks,
+        backbone_factor=chosen.backbone_factor,
+        small_share=chosen.small_share,
+        repeat_threshold=chosen.repeat_threshold,
     )
     parameters = parse_hyperparameters(spec.hyperparameters, defaults)
     fingerprint = hashlib.sha256(to_json(spec) + dataset_digest.encode()).hexdigest()
@@ -135,7 +139,7 @@ def make_config(spec: TrainSpec, *, classes: int, dataset_digest: str, images: i
         fingerprint=fingerprint,
         mixed_precision=parameters.mixed_precision,
         cache_bytes=parameters.cache_mebibytes << 20,
-        repeat_threshold=chosen.repeat_threshold,
+        repeat_threshold=parameters.repeat_threshold,
     )
 
 
@@ -188,7 +192,8 @@ class Hyperparameters:
     """Settings without a typed field. The defaults suit a few hundred to some thousand images.
 
     In the first `small_share` of the steps images have `small_side` × the input side. `frozen_blocks` counts blocks of
-    the backbone that keep their initial weights. Pictures are decoded once where `cache_mebibytes` hold them all.
+    the backbone that keep their initial weights. Pictures come more often where they have a class that is in less than
+    `repeat_threshold` of all. Pictures are decoded once where `cache_mebibytes` hold them all.
     """
 
     weight_decay: float = 5e-4
@@ -201,6 +206,7 @@ class Hyperparameters:
     vertical_flip: bool = False
     min_zoom: float = 0.7
     max_zoom: float = 1.2
+    repeat_threshold: float = 0.0
     mixed_precision: bool | None = None
     xla: bool = False
     cache_mebibytes: int = CACHE_BYTES >> 20
