@@ -36,5 +36,8 @@ def losses(*, xla: bool = False, policy: str = "float32") -> np.ndarray:
 
 def test_xla_and_mixed_precision_train_as_the_plain_step_does() -> None:
     plain = losses()
-    np.testing.assert_allclose(losses(xla=True), plain, rtol=2e-3)
+    compiled = losses(xla=True)
+    np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-4)
+    # Adam's first update is the gradient's sign, which rounding decides where a gradient is nearly 0.
+    np.testing.assert_allclose(compiled, plain, rtol=1e-2)
     np.testing.assert_allclose(losses(policy="mixed_bfloat16"), plain, rtol=2e-2)

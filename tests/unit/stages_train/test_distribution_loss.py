@@ -14,7 +14,6 @@ from atoll_stages.train.distribution_loss import (
     decode_distributions,
     distribution_focal_loss,
     encode_distances,
-    quality_focal_loss,
 )
 from atoll_stages.train.task_alignment import align_cells
 
@@ -46,14 +45,6 @@ def test_distances_beyond_the_bins_are_cut() -> None:
     outside = np.array([[0.9, 0.9, 1.0, 1.0]], np.float32)
     left, top, _, _ = encode_distances(outside, GRID[:1]).numpy()[0]
     assert (left, top) == (0.0, 0.0)
-
-
-def test_quality_focal_loss_of_known_values() -> None:
-    logits, targets = np.array([-2.0, 0.5, 3.0, 0.0]), np.array([0.0, 0.7, 1.0, 0.5])
-    p = 1 / (1 + np.exp(-logits))
-    expected = -(np.abs(targets - p) ** 2) * (targets * np.log(p) + (1 - targets) * np.log(1 - p))
-    found = quality_focal_loss(tf.constant(logits, tf.float32), tf.constant(targets, tf.float32))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_distribution_focal_loss_of_known_values() -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from atoll_contract.box_distributions import BINS
-from atoll_stages.train.losses import Losses, giou
+from atoll_stages.train.losses import Losses, giou, quality_focal_loss
 from atoll_stages.train.task_alignment import align_cells
 
-QUALITY_EXPONENT = 2.0
 IOU_WEIGHT, DISTRIBUTION_WEIGHT = 2.0, 0.25
 # The largest distance that lies between two bins.
 MAX_DISTANCE = BINS - 1.01
@@ -62,12 +61,6 @@ def aligned_loss(
     distribution = tf.reduce_sum(distribution_focal_loss(codes, distances) * weight) / total
     box = overlap + DISTRIBUTION_WEIGHT / IOU_WEIGHT * distribution
     return Losses(classification + IOU_WEIGHT * box, classification, box)
-
-
-def quality_focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Quality focal loss of each element; targets are from 0 to 1."""
-    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
-    return tf.abs(targets - tf.sigmoid(logits)) ** QUALITY_EXPONENT * entropy
 
 
 def distribution_focal_loss(codes: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:

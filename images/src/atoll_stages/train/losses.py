@@ -1,4 +1,8 @@
-"""The detection loss: focal loss of the classes and generalised-IoU loss of the boxes, both per positive anchor."""
+"""The detection loss: quality focal loss of the classes and generalised-IoU loss of the boxes, per positive anchor.
+
+An anchor's score learns how well its box fits (Li et al. 2020), so that suppression keeps a good one of several boxes
+of an object.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,7 @@ import tensorflow as tf
 
 from atoll_stages.train.anchors import EPSILON, AnchorMatches, decode_boxes
 
-FOCAL_GAMMA = 2.0
-FOCAL_ALPHA = 0.25
+QUALITY_EXPONENT = 2.0
 BOX_WEIGHT = 2.0
 
 
@@ -39,35 +42,41 @@ def detection_loss(
     logits, codes = tf.cast(logits, tf.float32), tf.cast(codes, tf.float32)
     positive = tf.cast(matches.positive, tf.float32)
     count = tf.maximum(tf.reduce_sum(positive), 1.0)
-    matched_labels = tf.gather(labels, matches.objects, batch_dims=1)
-    targets = tf.one_hot(tf.where(matches.positive, matched_labels, -1), logits.shape[-1])
-    counted = 1.0 - tf.cast(matches.ignored, tf.float32)
-    classification = tf.reduce_sum(focal_loss(logits, targets) * counted[..., None]) / count
     predicted = decode_boxes(codes, anchors[None])
     matched_boxes = tf.gather(boxes, matches.objects, batch_dims=1)
+    matched_labels = tf.gather(labels, matches.objects, batch_dims=1)
+    quality = tf.stop_gradient(iou(predicted, matched_boxes)) * positive
+    targets = tf.one_hot(matched_labels, logits.shape[-1]) * quality[..., None]
+    counted = 1.0 - tf.cast(matches.ignored, tf.float32)
+    classification = tf.reduce_sum(quality_focal_loss(logits, targets) * counted[..., None]) / count
     box = tf.reduce_sum((1.0 - giou(predicted, matched_boxes)) * positive) / count
     return Losses(classification + BOX_WEIGHT * box, classification, box)
 
 
-def focal_loss(
-    logits: tf.Tensor, targets: tf.Tensor, *, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA
-) -> tf.Tensor:
-    """Sigmoid focal loss (Lin et al. 2017) of each element; targets are 0 or 1."""
+def quality_focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Quality focal loss (Li et al. 2020) of each element; targets are from 0 to 1."""
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
-    p = tf.sigmoid(logits)
-    error = targets * (1.0 - p) + (1.0 - targets) * p
-    weight = targets * alpha + (1.0 - targets) * (1.0 - alpha)
-    return weight * error**gamma * entropy
+    return tf.abs(targets - tf.sigmoid(logits)) ** QUALITY_EXPONENT * entropy
+
+
+def iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """IoU of corner boxes along the last axis."""
+    intersection, union = _intersection_and_union(a, b)
+    return intersection / tf.maximum(union, EPSILON)
 
 
 def giou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Generalised IoU (Rezatofighi et al. 2019) of corner boxes along the last axis: 1 if equal, near -1 far apart."""
+    intersection, union = _intersection_and_union(a, b)
+    low, high = tf.minimum(a[..., :2], b[..., :2]), tf.maximum(a[..., 2:], b[..., 2:])
+    hull = tf.reduce_prod(high - low, axis=-1)
+    return intersection / tf.maximum(union, EPSILON) - (hull - union) / tf.maximum(hull, EPSILON)
+
+
+def _intersection_and_union(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     low, high = tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])
     intersection = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    union = _area(a) + _area(b) - intersection
-    hull_low, hull_high = tf.minimum(a[..., :2], b[..., :2]), tf.maximum(a[..., 2:], b[..., 2:])
-    hull = tf.reduce_prod(hull_high - hull_low, axis=-1)
-    return intersection / tf.maximum(union, EPSILON) - (hull - union) / tf.maximum(hull, EPSILON)
+    return intersection, _area(a) + _area(b) - intersection
 
 
 def _area(box: tf.Tensor) -> tf.Tensor:
