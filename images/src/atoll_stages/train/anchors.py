@@ -187,13 +187,18 @@ def match_argmax(*, anchors: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> 
     return _matches(anchors, boxes, labels, score, (iou >= ARGMAX_IOU_THRESHOLD) & present | forced)
 
 
-def pairwise_iou(anchors: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """IoU of corner anchors (anchors, 4) with corner boxes (batch, objects, 4): (batch, anchors, objects)."""
-    a, b = anchors[None, :, None, :], boxes[:, None, :, :]
+def pairwise_iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """IoU of corner boxes (anchors, 4) or (batch, anchors, 4) with (batch, objects, 4): (batch, anchors, objects)."""
+    intersection, union = intersection_and_union(a[..., :, None, :], b[:, None, :, :])
+    return intersection / tf.maximum(union, EPSILON)
+
+
+def intersection_and_union(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Areas of corner boxes along the last axis; the other axes are broadcast."""
     low, high = tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])
     intersection = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
     areas = tf.reduce_prod(a[..., 2:] - a[..., :2], axis=-1) + tf.reduce_prod(b[..., 2:] - b[..., :2], axis=-1)
-    return intersection / tf.maximum(areas - intersection, EPSILON)
+    return intersection, areas - intersection
 
 
 def _nearest_per_level(distance: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:

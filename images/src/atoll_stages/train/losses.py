@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from atoll_stages.train.anchors import EPSILON, AnchorMatches, decode_boxes
+from atoll_stages.train.anchors import EPSILON, AnchorMatches, decode_boxes, intersection_and_union
 
 QUALITY_EXPONENT = 2.0
 BOX_WEIGHT = 2.0
@@ -61,23 +61,13 @@ def quality_focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 def iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """IoU of corner boxes along the last axis."""
-    intersection, union = _intersection_and_union(a, b)
+    intersection, union = intersection_and_union(a, b)
     return intersection / tf.maximum(union, EPSILON)
 
 
 def giou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Generalised IoU (Rezatofighi et al. 2019) of corner boxes along the last axis: 1 if equal, near -1 far apart."""
-    intersection, union = _intersection_and_union(a, b)
+    intersection, union = intersection_and_union(a, b)
     low, high = tf.minimum(a[..., :2], b[..., :2]), tf.maximum(a[..., 2:], b[..., 2:])
     hull = tf.reduce_prod(high - low, axis=-1)
     return intersection / tf.maximum(union, EPSILON) - (hull - union) / tf.maximum(hull, EPSILON)
-
-
-def _intersection_and_union(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    low, high = tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])
-    intersection = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    return intersection, _area(a) + _area(b) - intersection
-
-
-def _area(box: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(box[..., 2:] - box[..., :2], axis=-1)

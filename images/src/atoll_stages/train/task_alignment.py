@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from atoll_stages.train.anchors import EPSILON, center_inside
+from atoll_stages.train.anchors import center_inside, pairwise_iou
 from atoll_stages.train.dataset import IGNORED_LABEL
 
 # Exponents of the score and of the IoU in the alignment, and the cells of an object: the paper's. With half of that
@@ -37,7 +37,7 @@ def align_cells(
     `boxes` (batch, objects, 4). The best cell of an object has the alignment of the object's best IoU.
     """
     present = (labels >= 0)[:, None, :]
-    iou = pairwise_overlap(predicted, boxes)
+    iou = pairwise_iou(predicted, boxes)
     own_scores = tf.gather(scores, tf.maximum(labels, 0), axis=2, batch_dims=1)
     candidate = _candidates(cells, boxes) & present
     metric = tf.where(candidate, own_scores**SCORE_EXPONENT * iou**IOU_EXPONENT, 0.0)
@@ -68,12 +68,3 @@ def _lowest_chosen(metric: tf.Tensor) -> tf.Tensor:
     best, _ = tf.math.top_k(tf.transpose(metric, [0, 2, 1]), k=count)
     # Cells without any overlap stay background.
     return tf.transpose(tf.maximum(best[..., -1:], tf.constant(1e-30)), [0, 2, 1])
-
-
-def pairwise_overlap(predicted: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """IoU of corner boxes (batch, cells, 4) with (batch, objects, 4): (batch, cells, objects)."""
-    a, b = predicted[:, :, None, :], boxes[:, None, :, :]
-    low, high = tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])
-    intersection = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    areas = tf.reduce_prod(a[..., 2:] - a[..., :2], axis=-1) + tf.reduce_prod(b[..., 2:] - b[..., :2], axis=-1)
-    return intersection / tf.maximum(areas - intersection, EPSILON)
